@@ -1,0 +1,1 @@
+"""Latent diffusion: models, samplers and the programs that use them."""
