@@ -1,0 +1,85 @@
+"""Where the objects of a demo scene stand.
+
+Boxes are (left, top, right, bottom) as fractions of the picture's side, tight around the glyph.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ldm.data.glyphs import glyph_shape
+from ldm.data.scene_vocabulary import NOUNS, SIZES
+
+Box = tuple[float, float, float, float]
+
+PAIR_EXTENT = 0.42
+RIDING_EXTENT = 0.46
+# Both objects of a pair stand this far from the middle: two extents of 0.42 then leave a gap of
+# 0.08, which the jitter of 0.03 each way never closes.
+_PAIR_OFFSET = 0.25
+_PAIR_JITTER = 0.03
+# How much of the lower object's height the rider covers: it sits on the back, not on the ears.
+_RIDING_OVERLAP = 0.22
+_EDGE = 0.01
+
+
+def _shape(noun: str, extent: float) -> tuple[float, float]:
+    height, width = glyph_shape(NOUNS[noun].emoji)
+    return height * extent, width * extent
+
+
+def _box_around(x: float, y: float, noun: str, extent: float) -> Box:
+    height, width = _shape(noun, extent)
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _jitter(rng: np.random.Generator, reach: float) -> float:
+    return (2 * float(rng.random()) - 1) * reach
+
+
+def lone_box(noun: str, size: str, rng: np.random.Generator) -> tuple[Box]:
+    """Place one object near the middle; smaller ones wander further."""
+    extent = SIZES[size].extent
+    reach = 0.3 * (1 - extent - 2 * _EDGE)
+    return (_box_around(0.5 + _jitter(rng, reach), 0.5 + _jitter(rng, reach), noun, extent),)
+
+
+def beside_boxes(left: str, right: str, rng: np.random.Generator) -> tuple[Box, Box]:
+    """Place two objects side by side without overlap."""
+    xs = [0.5 + side * _PAIR_OFFSET + _jitter(rng, _PAIR_JITTER) for side in (-1, 1)]
+    y = 0.5 + _jitter(rng, 0.1)
+    first, second = (
+        _box_around(x, y + _jitter(rng, 0.04), noun, PAIR_EXTENT)
+        for x, noun in zip(xs, (left, right), strict=True)
+    )
+    return first, second
+
+
+def stacked_boxes(upper: str, lower: str, rng: np.random.Generator) -> tuple[Box, Box]:
+    """Place one object above the other without overlap."""
+    ys = [0.5 + side * _PAIR_OFFSET + _jitter(rng, _PAIR_JITTER) for side in (-1, 1)]
+    x = 0.5 + _jitter(rng, 0.1)
+    first, second = (
+        _box_around(x + _jitter(rng, 0.04), y, noun, PAIR_EXTENT)
+        for y, noun in zip(ys, (upper, lower), strict=True)
+    )
+    return first, second
+
+
+def riding_boxes(rider: str, mount: str, rng: np.random.Generator) -> tuple[Box, Box]:
+    """Seat the first object on the second, overlapping its upper part a little."""
+    rider_height, _ = _shape(rider, RIDING_EXTENT)
+    mount_height, _ = _shape(mount, RIDING_EXTENT)
+    overlap = _RIDING_OVERLAP * mount_height
+    height = rider_height + mount_height - overlap
+    top = (1 - height) / 2 + _jitter(rng, min(0.05, (1 - height) / 2 - _EDGE))
+    x = 0.5 + _jitter(rng, 0.08)
+    rider_y = top + rider_height / 2
+    mount_y = top + height - mount_height / 2
+    return (
+        _box_around(x + _jitter(rng, 0.03), rider_y, rider, RIDING_EXTENT),
+        _box_around(x, mount_y, mount, RIDING_EXTENT),
+    )
+
+
+LAYOUTS = {"beside": beside_boxes, "stacked": stacked_boxes, "riding": riding_boxes}
