@@ -1,0 +1,140 @@
+"""Conditioners: what turns a batch's captions or classes into the UNet's context."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ldm.errors import UserError
+from ldm.modules.encoders.clip_text import CLIPTextConfig, CLIPTextModel
+from ldm.modules.encoders.tokenizer import CLIPTokenizer
+
+CLIP_VERSIONS: dict[str, CLIPTextConfig] = {"openai/clip-vit-large-patch14": CLIPTextConfig()}
+
+
+class AbstractEncoder(nn.Module):
+    """Base of the conditioners: ``encode`` gives what the model's ``apply_model`` takes."""
+
+    def encode(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Encode a batch of conditions."""
+        raise NotImplementedError(f"{type(self).__name__} must define encode")
+
+
+class ClassEmbedder(AbstractEncoder):
+    """Look class numbers up in a learned table.
+
+    Args:
+        embed_dim: width D of the context.
+        n_classes: rows of the table.
+        key: the batch's entry that holds the class numbers.
+    """
+
+    def __init__(self, embed_dim: int, n_classes: int = 1000, key: str = "class") -> None:
+        super().__init__()
+        self.key = key
+        self.embedding = nn.Embedding(n_classes, embed_dim)
+
+    def forward(self, batch: Mapping[str, Tensor], key: str | None = None) -> Tensor:
+        """Return (B, 1, D) for ``batch[key]``, the (B,) class numbers."""
+        return self.embedding(batch[key or self.key][:, None])
+
+    encode = forward
+
+
+class FrozenCLIPEmbedder(AbstractEncoder):
+    """CLIP's text encoder as conditioner; built from its sizes and filled from the checkpoint.
+
+    Nothing is ever downloaded: the weights are random until a checkpoint fills
+    ``cond_stage_model.transformer.*`` or training sets them.
+
+    Args:
+        version: a known text tower; only its sizes are used.
+        device: where to build the weights; None leaves that to the caller. Tokens always go to
+            wherever the weights are at the time.
+        max_length: tokens per prompt L, start and end included.
+        text_config: sizes that differ from the version's, by the names of ``CLIPTextConfig``.
+        trainable: leave the weights trainable instead of freezing them.
+
+    Raises:
+        UserError: for a version that is not known, or sizes that do not go together.
+    """
+
+    def __init__(
+        self,
+        version: str = "openai/clip-vit-large-patch14",
+        device: str | torch.device | None = None,
+        max_length: int = 77,
+        text_config: Mapping[str, Any] | None = None,
+        trainable: bool = False,
+    ) -> None:
+        super().__init__()
+        config = _text_config(version, text_config)
+        if max_length > config.max_position_embeddings:
+            raise UserError(
+                f"max_length is {max_length}; the text model has {config.max_position_embeddings} "
+                "positions; lower max_length or raise text_config.max_position_embeddings"
+            )
+        self.max_length = max_length
+        self.tokenizer = CLIPTokenizer(max_length)
+        self.transformer = CLIPTextModel(config)
+        if device is not None:
+            self.transformer.to(device)
+        if not trainable:
+            self.freeze()
+
+    def freeze(self) -> None:
+        """Put the text model in eval mode and stop its gradients."""
+        self.transformer.eval()
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+
+    def forward(self, text: str | Sequence[str]) -> Tensor:
+        """Encode prompts.
+
+        Args:
+            text: B prompts, or one prompt as a batch of one. What exceeds ``max_length`` tokens
+                is cut; ``tokenizer.truncated`` tells what.
+
+        Returns:
+            States after the final layer norm, (B, L, D), in the weights' dtype and device.
+        """
+        batch = self.tokenizer(
+            text,
+            truncation=True,
+            max_length=self.max_length,
+            return_length=True,
+            return_overflowing_tokens=False,
+            padding="max_length",
+            return_tensors="pt",
+        )
+        weight = self.transformer.text_model.embeddings.token_embedding.weight
+        return self.transformer(input_ids=batch["input_ids"].to(weight.device)).last_hidden_state
+
+    def encode(self, text: str | Sequence[str]) -> Tensor:
+        """Encode prompts; see ``forward``."""
+        return self(text)
+
+
+def _text_config(version: str, changes: Mapping[str, Any] | None) -> CLIPTextConfig:
+    """Merge the changed sizes into those of a known version."""
+    if version not in CLIP_VERSIONS:
+        raise UserError(
+            f"version {version!r} of the CLIP text encoder is not known; known: "
+            f"{', '.join(CLIP_VERSIONS)}; give the sizes as text_config instead"
+        )
+    base = {f.name: getattr(CLIP_VERSIONS[version], f.name) for f in fields(CLIPTextConfig)}
+    changes = dict(changes or {})
+    for name in changes:
+        if name not in base:
+            nearest = difflib.get_close_matches(name, base, n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise UserError(f"text_config has no {name!r}; it takes {', '.join(base)}{hint}")
+    try:
+        return CLIPTextConfig(**(base | changes))
+    except ValueError as error:
+        raise UserError(f"text_config: {error}; correct the numbers") from error

@@ -1,0 +1,274 @@
+"""CLIP's byte-level BPE tokenizer, read from the vocabulary file inside the open_clip package.
+
+Text passes through four stages:
+
+    raw text => cleaned text => words => symbols (bytes as printable letters) => ids
+
+An id is a row of the 49,408-row embedding table: 256 single bytes, the same 256 bytes closing a
+word, 48,894 merges, then ``<|startoftext|>`` and ``<|endoftext|>``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import heapq
+import importlib.util
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import ftfy
+import regex
+import torch
+
+from ldm.errors import UserError
+
+VOCABULARY_FILE = "bpe_simple_vocab_16e6.txt.gz"
+N_MERGES = 48894
+START, END = "<|startoftext|>", "<|endoftext|>"
+WORD_END = "</w>"
+
+_SPECIAL = regex.compile(r"(<\|startoftext\|>|<\|endoftext\|>)")
+# The reference compiles its pattern case-insensitively; that still matters after lower-casing:
+# "'ſ" (long s) is a contraction to it.
+_WORD = regex.compile(
+    _SPECIAL.pattern[1:-1] + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+    regex.IGNORECASE,
+)
+
+
+def clean_text(text: str) -> str:
+    """Repair, lower-case and space out a prompt as the reference's environment did.
+
+    That is ftfy's default repairs (ligatures, full-width letters and punctuation, curly quotes,
+    mojibake), every run of white space as one space, and lower case. OpenAI's own tokenizer
+    unescapes HTML twice beyond this; the one in transformers, which the reference uses, does not.
+    """
+    return regex.sub(r"\s+", " ", ftfy.fix_text(text)).strip().lower()
+
+
+def _byte_letters() -> dict[int, str]:
+    """Give each byte a printable letter, in the vocabulary's order: visible Latin-1 first."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in set(visible)]
+    letters = {byte: chr(byte) for byte in visible}
+    return letters | {byte: chr(256 + n) for n, byte in enumerate(hidden)}
+
+
+def vocabulary_path() -> Path:
+    """Find open_clip's vocabulary without importing open_clip, which would cost seconds.
+
+    Raises:
+        UserError: if the package or the file is not installed.
+    """
+    spec = importlib.util.find_spec("open_clip")
+    if spec is None or spec.origin is None:
+        raise UserError(
+            "the package open_clip is not installed; the CLIP tokenizer reads its vocabulary "
+            "from there; run `pip install open_clip_torch`"
+        )
+    path = Path(spec.origin).parent / VOCABULARY_FILE
+    if not path.is_file():
+        raise UserError(
+            f"no file {path}; the CLIP tokenizer reads its vocabulary from the open_clip package; "
+            "run `pip install --force-reinstall open_clip_torch`"
+        )
+    return path
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The BPE tables: the rank of each merge ``"left right"`` and the id of each token."""
+
+    ranks: dict[str, int]
+    ids: dict[str, int]
+
+    @classmethod
+    def from_file(cls, path: Path) -> Vocabulary:
+        """Read a gzipped merges file: one comment line, then a merge per line, best first.
+
+        Raises:
+            UserError: if the file cannot be read or holds too few merges.
+        """
+        try:
+            lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
+        except (OSError, EOFError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"cannot read {path} ({error}); a gzipped list of BPE merges is expected; "
+                "reinstall open_clip_torch"
+            ) from error
+        merges = lines[1 : N_MERGES + 1]
+        letters = list(_byte_letters().values())
+        tokens = [*letters, *(letter + WORD_END for letter in letters)]
+        tokens += [merge.replace(" ", "") for merge in merges]
+        ids = {token: n for n, token in enumerate([*tokens, START, END])}
+        if len(ids) != 2 * 256 + N_MERGES + 2:
+            raise UserError(
+                f"{path} makes {len(ids)} tokens; CLIP's vocabulary has "
+                f"{2 * 256 + N_MERGES + 2}; reinstall open_clip_torch"
+            )
+        return cls(ranks={merge: rank for rank, merge in enumerate(merges)}, ids=ids)
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """Every token, at the index that is its id."""
+        return list(self.ids)
+
+    def merge(self, symbols: Sequence[str]) -> list[str]:
+        """Join neighbouring symbols of one word, always the best-ranked pair first.
+
+        A heap of candidate pairs keeps a long unspaced text (a page of Japanese is one "word")
+        at n log n; rescanning the word after each merge is quadratic. Both give the same tokens,
+        because each token is made by exactly one merge, so that the pairs which a merge creates
+        rank below it.
+        """
+        parts: list[str | None] = list(symbols)
+        after = [*range(1, len(parts)), -1]
+        before = [-1, *range(len(parts) - 1)]
+        heap: list[tuple[int, int, int, str]] = []
+
+        def offer(left: int, right: int) -> None:
+            if left >= 0 and right >= 0:
+                pair = f"{parts[left]} {parts[right]}"
+                rank = self.ranks.get(pair)
+                if rank is not None:
+                    heapq.heappush(heap, (rank, left, right, pair))
+
+        for left in range(len(parts) - 1):
+            offer(left, left + 1)
+        while heap:
+            _, left, right, pair = heapq.heappop(heap)
+            if after[left] != right or f"{parts[left]} {parts[right]}" != pair:
+                continue  # one of the two has been joined to something else since
+            parts[left], parts[right] = pair.replace(" ", ""), None
+            after[left] = after[right]
+            if after[left] >= 0:
+                before[after[left]] = left
+            after[right] = -1
+            offer(before[left], left)
+            offer(left, after[left])
+        return [part for part in parts if part is not None]
+
+
+@lru_cache(maxsize=4)
+def load_vocabulary(path: Path | None = None) -> Vocabulary:
+    """Read the vocabulary once per process (``None``: open_clip's)."""
+    return Vocabulary.from_file(path or vocabulary_path())
+
+
+class CLIPTokenizer:
+    """Turn prompts into token ids as the tokenizer of openai/clip-vit-large-patch14 does.
+
+    Args:
+        max_length: tokens per prompt, including the start and end tokens.
+
+    Example:
+        >>> CLIPTokenizer().encode("a photograph of an astronaut")
+        [320, 8853, 539, 550, 18376]
+    """
+
+    def __init__(self, max_length: int = 77) -> None:
+        self.max_length = self.model_max_length = max_length
+        self.vocabulary = load_vocabulary()
+        self.bos_token, self.eos_token, self.pad_token = START, END, END
+        self.bos_token_id = self.vocabulary.ids[START]
+        self.eos_token_id = self.pad_token_id = self.vocabulary.ids[END]
+        self._letters = _byte_letters()
+        self._bytes = {letter: byte for byte, letter in self._letters.items()}
+
+    def __len__(self) -> int:
+        return len(self.vocabulary.ids)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text, whatever its length, without start and end tokens.
+
+        A literal ``<|endoftext|>`` or ``<|startoftext|>`` is that special token, as in the
+        reference's tokenizer; the text on either side of it is cleaned by itself.
+        """
+        ids: list[int] = []
+        for stretch in _SPECIAL.split(text):
+            words = [stretch] if stretch in (START, END) else _WORD.findall(clean_text(stretch))
+            for word in words:
+                ids += self._word_ids(word)
+        return ids
+
+    def _word_ids(self, word: str) -> list[int]:
+        if word in (START, END):
+            return [self.vocabulary.ids[word]]
+        symbols = [self._letters[byte] for byte in word.encode("utf-8")]
+        symbols[-1] += WORD_END
+        return [self.vocabulary.ids[token] for token in self.vocabulary.merge(symbols)]
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
+        """Return the text of some ids: lower case, with a space after each word.
+
+        Bytes that are no whole UTF-8 character become U+FFFD.
+        """
+        special = {self.bos_token_id, self.eos_token_id}
+        raw = bytearray()
+        for token_id in map(int, ids):
+            token = self.vocabulary.tokens[token_id]
+            if token_id in special:
+                raw += b"" if skip_special_tokens else f"{token} ".encode()
+                continue
+            raw += bytes(self._bytes[letter] for letter in token.removesuffix(WORD_END))
+            raw += b" " if token.endswith(WORD_END) else b""
+        return raw.decode("utf-8", errors="replace").strip()
+
+    def truncated(self, text: str) -> str | None:
+        """Return the end of a prompt that the model would not see, or None if all of it fits."""
+        ids, kept = self.encode(text), self.max_length - 2
+        if len(ids) <= kept:
+            return None
+        # The cut may fall between the bytes of one character: that character is lost as a whole.
+        while kept > 0 and self.decode(ids[kept:]).startswith("\N{REPLACEMENT CHARACTER}"):
+            kept -= 1
+        return self.decode(ids[kept:])
+
+    def __call__(
+        self,
+        text: str | Sequence[str],
+        truncation: bool = True,
+        max_length: int | None = None,
+        return_length: bool = False,
+        return_overflowing_tokens: bool = False,
+        padding: str | bool = "max_length",
+        return_tensors: str | None = "pt",
+    ) -> dict[str, torch.Tensor | list]:
+        """Encode a batch of prompts: start token, ids, end token, padding with the end token.
+
+        Args:
+            text: one prompt (a batch of one) or several.
+            truncation: cut what is longer than ``max_length``, keeping the end token.
+            max_length: row length L; None means the tokenizer's own.
+            return_length: add ``"length"``, L for each row, as transformers does.
+            return_overflowing_tokens: kept for CompVis's call, which passes False.
+            padding: ``"max_length"`` (or True: the longest row) or False.
+            return_tensors: ``"pt"`` for a LongTensor, None for lists.
+
+        Returns:
+            ``{"input_ids": (B, L)}``, ids on the CPU.
+
+        Raises:
+            ValueError: for a combination of options that cannot be given.
+        """
+        if return_overflowing_tokens:
+            raise ValueError("return_overflowing_tokens=True is not supported; see truncated()")
+        limit = max_length or self.max_length
+        prompts = [text] if isinstance(text, str) else list(text)
+        rows = [self._row(prompt, limit if truncation else None) for prompt in prompts]
+        if padding:
+            longest = max((len(row) for row in rows), default=0)
+            width = max(limit, longest) if padding == "max_length" else longest
+            rows = [row + [self.pad_token_id] * (width - len(row)) for row in rows]
+        batch: dict[str, torch.Tensor | list] = {"input_ids": rows}
+        if return_length:
+            batch["length"] = [len(row) for row in rows]
+        if return_tensors == "pt":
+            return {name: torch.tensor(value, dtype=torch.long) for name, value in batch.items()}
+        return batch
+
+    def _row(self, prompt: str, limit: int | None) -> list[int]:
+        ids = self.encode(prompt)
+        return [self.bos_token_id, *(ids if limit is None else ids[: limit - 2]), self.eos_token_id]
