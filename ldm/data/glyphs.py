@@ -92,7 +92,9 @@ def glyph_image(emoji: str) -> Image.Image:
     box = canvas.getchannel("A").point(lambda alpha: 255 * (alpha > 8)).getbbox()
     if box is None:
         raise UserError(f"the emoji font has no glyph for {emoji}; {_HOW_TO_INSTALL}")
-    return canvas.crop(box)
+    # Drawing blended the glyph with the canvas's transparent black, which premultiplied it by its
+    # alpha; left so, it would get dark edges when it is premultiplied again for resizing.
+    return Image.frombytes("RGBa", canvas.size, canvas.tobytes()).convert("RGBA").crop(box)
 
 
 def glyph_shape(emoji: str) -> tuple[float, float]:
