@@ -1,0 +1,5 @@
+"""Let old tools call ``setup.py``; everything is said in pyproject.toml."""
+
+from setuptools import setup
+
+setup()
