@@ -1,0 +1,46 @@
+"""The arithmetic of attention: interchangeable plain callables.
+
+Shapes: B batch, N queries, M keys, d head width; q (B,heads,N,d), k and v (B,heads,M,d).
+A mask is boolean, True where attention is allowed, and broadcasts to (B,heads,N,M).
+All three agree to float32 rounding; they differ in speed and memory only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, scale: float) -> Tensor:
+    """Attend through torch's fused kernel (the default)."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
+def eager(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, scale: float) -> Tensor:
+    """Attend with the probabilities (B,heads,N,M) spelled out, for those who want to see them."""
+    scores = torch.einsum("bhnd,bhmd->bhnm", q, k) * scale
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.finfo(scores.dtype).max)
+    return torch.einsum("bhnm,bhmd->bhnd", scores.softmax(dim=-1), v)
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """Attend ``rows`` batch entries at a time: less memory, same result."""
+
+    rows: int = 1
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, scale: float
+    ) -> Tensor:
+        masks = None if mask is None else mask.expand(q.shape[0], *mask.shape[1:])
+        out = torch.empty_like(q)
+        for start in range(0, q.shape[0], self.rows):
+            part = slice(start, start + self.rows)
+            out[part] = eager(
+                q[part], k[part], v[part], mask=None if masks is None else masks[part], scale=scale
+            )
+        return out

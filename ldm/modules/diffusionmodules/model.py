@@ -1,0 +1,275 @@
+"""Encoder and decoder of the autoencoders.
+
+Shapes: B batch, C channels, H W pixels, h w latent sides; f = 2**(len(ch_mult) - 1) = H / h.
+Key names and layer order are the checkpoints'; all norms have eps 1e-6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ldm.errors import UserError
+from ldm.modules.attention_processors import sdpa
+
+
+def Normalize(channels: int, num_groups: int = 32) -> nn.GroupNorm:  # noqa: N802 - CompVis's name
+    """Return the autoencoder's norm."""
+    return nn.GroupNorm(num_groups, channels, eps=1e-6)
+
+
+class Upsample(nn.Module):
+    """Double both sides by nearest neighbours, then convolve."""
+
+    def __init__(self, in_channels: int, with_conv: bool = True):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1) if with_conv else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return x if self.conv is None else self.conv(x)
+
+
+class Downsample(nn.Module):
+    """Halve both sides: a strided convolution padded at the right and bottom, or a mean."""
+
+    def __init__(self, in_channels: int, with_conv: bool = True):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, in_channels, 3, stride=2) if with_conv else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.conv is None:
+            return F.avg_pool2d(x, kernel_size=2)
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class ResnetBlock(nn.Module):
+    """Two normalised convolutions around an optional time embedding, added to the input."""
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int | None = None,
+        conv_shortcut: bool = False,
+        dropout: float = 0.0,
+        temb_channels: int = 512,
+    ):
+        super().__init__()
+        out_channels = out_channels or in_channels
+        self.norm1 = Normalize(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.temb_proj = nn.Linear(temb_channels, out_channels) if temb_channels > 0 else None
+        self.norm2 = Normalize(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = self.nin_shortcut = None
+        if in_channels != out_channels and conv_shortcut:
+            self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        elif in_channels != out_channels:
+            self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, temb: Tensor | None = None) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        if temb is not None:
+            h = h + self.temb_proj(F.silu(temb))[:, :, None, None]
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        shortcut = self.conv_shortcut or self.nin_shortcut
+        return (x if shortcut is None else shortcut(x)) + h
+
+
+class AttnBlock(nn.Module):
+    """Single-head self-attention over the pixels of (B, C, h, w), added to it."""
+
+    def __init__(self, in_channels: int):
+        super().__init__()
+        self.norm = Normalize(in_channels)
+        self.q = nn.Conv2d(in_channels, in_channels, 1)
+        self.k = nn.Conv2d(in_channels, in_channels, 1)
+        self.v = nn.Conv2d(in_channels, in_channels, 1)
+        self.proj_out = nn.Conv2d(in_channels, in_channels, 1)
+        self.processor = sdpa
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, channels = x.shape[2], x.shape[1]
+        normed = self.norm(x)
+        q, k, v = (
+            rearrange(project(normed), "b c h w -> b 1 (h w) c")
+            for project in (self.q, self.k, self.v)
+        )
+        out = self.processor(q, k, v, mask=None, scale=channels**-0.5)
+        return x + self.proj_out(rearrange(out, "b 1 (h w) c -> b c h w", h=height))
+
+
+class LinAttnBlock(nn.Module):
+    """Attention of linear cost, without norm or residual: arXiv:1812.01243, section 3."""
+
+    def __init__(self, in_channels: int):
+        super().__init__()
+        self.to_qkv = nn.Conv2d(in_channels, 3 * in_channels, 1, bias=False)
+        self.to_out = nn.Conv2d(in_channels, in_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = rearrange(self.to_qkv(x), "b (qkv c) h w -> qkv b c (h w)", qkv=3)
+        context = torch.einsum("bcn,bdn->bcd", k.softmax(dim=-1), v)
+        out = torch.einsum("bcd,bcn->bdn", context, q)
+        return self.to_out(rearrange(out, "b d (h w) -> b d h w", h=x.shape[2]))
+
+
+def make_attn(in_channels: int, attn_type: str = "vanilla") -> nn.Module:
+    """Return the attention layer that ``attn_type`` names.
+
+    Raises:
+        UserError: Unknown name.
+    """
+    kinds = {"vanilla": AttnBlock, "linear": LinAttnBlock, "none": lambda _: nn.Identity()}
+    if attn_type not in kinds:
+        raise UserError(f"attn_type {attn_type!r} given; expected one of {', '.join(kinds)}")
+    return kinds[attn_type](in_channels)
+
+
+def _middle(channels: int, dropout: float, attn_type: str) -> nn.Module:
+    middle = nn.Module()
+    middle.block_1 = ResnetBlock(in_channels=channels, temb_channels=0, dropout=dropout)
+    middle.attn_1 = make_attn(channels, attn_type)
+    middle.block_2 = ResnetBlock(in_channels=channels, temb_channels=0, dropout=dropout)
+    return middle
+
+
+def _level(
+    channels_in: int, channels_out: int, blocks: int, *, attention: bool, attn_type: str, drop: float
+) -> nn.Module:
+    level = nn.Module()
+    level.block, level.attn = nn.ModuleList(), nn.ModuleList()
+    for j in range(blocks):
+        level.block.append(
+            ResnetBlock(
+                in_channels=channels_in if j == 0 else channels_out,
+                out_channels=channels_out,
+                temb_channels=0,
+                dropout=drop,
+            )
+        )
+        if attention:
+            level.attn.append(make_attn(channels_out, attn_type))
+    return level
+
+
+def _run_level(level: nn.Module, h: Tensor) -> Tensor:
+    for j, block in enumerate(level.block):
+        h = block(h)
+        if len(level.attn):
+            h = level.attn[j](h)
+    return h
+
+
+class Encoder(nn.Module):
+    """Picture (B, in_channels, H, W) -> moments (B, 2 z_channels, h, w), or z without double_z."""
+
+    def __init__(
+        self,
+        *,
+        ch: int,
+        out_ch: int,  # noqa: ARG002 - shared ddconfig: the decoder's
+        ch_mult: Sequence[int] = (1, 2, 4, 8),
+        num_res_blocks: int,
+        attn_resolutions: Sequence[int],
+        dropout: float = 0.0,
+        resamp_with_conv: bool = True,
+        in_channels: int,
+        resolution: int,
+        z_channels: int,
+        double_z: bool = True,
+        use_linear_attn: bool = False,
+        attn_type: str = "vanilla",
+    ):
+        super().__init__()
+        attn_type = "linear" if use_linear_attn else attn_type
+        widths = [ch * mult for mult in ch_mult]
+        self.conv_in = nn.Conv2d(in_channels, ch, 3, padding=1)
+        self.down = nn.ModuleList()
+        for i, (before, after) in enumerate(zip([ch, *widths], widths, strict=False)):
+            attention = resolution // 2**i in attn_resolutions
+            level = _level(
+                before, after, num_res_blocks, attention=attention, attn_type=attn_type, drop=dropout
+            )
+            if i < len(widths) - 1:
+                level.downsample = Downsample(after, resamp_with_conv)
+            self.down.append(level)
+        self.mid = _middle(widths[-1], dropout, attn_type)
+        self.norm_out = Normalize(widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], z_channels * (2 if double_z else 1), 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv_in(x)
+        for level in self.down:
+            h = _run_level(level, h)
+            if hasattr(level, "downsample"):
+                h = level.downsample(h)
+        h = self.mid.block_2(self.mid.attn_1(self.mid.block_1(h)))
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class Decoder(nn.Module):
+    """Latent (B, z_channels, h, w) -> picture (B, out_ch, H, W), unclamped."""
+
+    def __init__(
+        self,
+        *,
+        ch: int,
+        out_ch: int,
+        ch_mult: Sequence[int] = (1, 2, 4, 8),
+        num_res_blocks: int,
+        attn_resolutions: Sequence[int],
+        dropout: float = 0.0,
+        resamp_with_conv: bool = True,
+        in_channels: int,  # noqa: ARG002 - shared ddconfig: the encoder's
+        resolution: int,
+        z_channels: int,
+        double_z: bool = True,  # noqa: ARG002 - shared ddconfig: the encoder's
+        give_pre_end: bool = False,
+        tanh_out: bool = False,
+        use_linear_attn: bool = False,
+        attn_type: str = "vanilla",
+    ):
+        super().__init__()
+        self.give_pre_end, self.tanh_out = give_pre_end, tanh_out
+        attn_type = "linear" if use_linear_attn else attn_type
+        widths = [ch * mult for mult in ch_mult]
+        self.conv_in = nn.Conv2d(z_channels, widths[-1], 3, padding=1)
+        self.mid = _middle(widths[-1], dropout, attn_type)
+        levels = []
+        for i in reversed(range(len(widths))):
+            before = widths[min(i + 1, len(widths) - 1)]
+            attention = resolution // 2**i in attn_resolutions
+            level = _level(
+                before,
+                widths[i],
+                num_res_blocks + 1,
+                attention=attention,
+                attn_type=attn_type,
+                drop=dropout,
+            )
+            if i > 0:
+                level.upsample = Upsample(widths[i], resamp_with_conv)
+            levels.insert(0, level)
+        # Level i works at 1 / 2**i of the picture's side, so the checkpoint's order is shallow first.
+        self.up = nn.ModuleList(levels)
+        self.norm_out = Normalize(widths[0])
+        self.conv_out = nn.Conv2d(widths[0], out_ch, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.conv_in(z)
+        h = self.mid.block_2(self.mid.attn_1(self.mid.block_1(h)))
+        for level in reversed(self.up):
+            h = _run_level(level, h)
+            if hasattr(level, "upsample"):
+                h = level.upsample(h)
+        if self.give_pre_end:
+            return h
+        h = self.conv_out(F.silu(self.norm_out(h)))
+        return torch.tanh(h) if self.tanh_out else h

@@ -1,0 +1,69 @@
+"""Interfaces between the parts: what a sampler may assume of a model, and the like.
+
+Shapes: B batch, C channels, h w latent sides, N M tokens, d head width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+Conditioning = Any
+"""A tensor (B, L, D), a list of such tensors, or a dict of lists as LatentDiffusion takes it."""
+
+
+class EpsModel(Protocol):
+    """All that a sampler assumes of a model."""
+
+    num_timesteps: int
+    alphas_cumprod: Tensor
+    parameterization: str
+    device: torch.device
+
+    def apply_model(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """Predict eps, x0 or v, as ``parameterization`` says: (B,C,h,w), (B,) -> (B,C,h,w)."""
+
+
+class Guider(Protocol):
+    """Turns one prediction into a guided one. Batch order is the reference's: [uncond, cond]."""
+
+    def prepare(
+        self, x: Tensor, t: Tensor, cond: Conditioning, uncond: Conditioning
+    ) -> tuple[Tensor, Tensor, Conditioning]:
+        """Lay out the batch that the model is given."""
+
+    def combine(self, out: Tensor, t: Tensor) -> Tensor:
+        """Merge the model's output back to the sampler's batch size."""
+
+
+class AttentionProcessor(Protocol):
+    """The arithmetic of attention, exchangeable: no parameters, no keys."""
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, scale: float
+    ) -> Tensor:
+        """q (B,heads,N,d), k and v (B,heads,M,d) -> (B,heads,N,d)."""
+
+
+@dataclass(frozen=True)
+class SamplerState:
+    """Where a sampler stands after one step.
+
+    Attributes:
+        x: Sample (B,C,h,w) after the step.
+        x0: The step's estimate of the clean sample (B,C,h,w).
+        eps: The guided noise estimate that the step used (B,C,h,w).
+        i: Steps done before this one: 0 for the first.
+        t: Model time of the step, on the scale 0 ... num_timesteps - 1.
+        total: Steps that the whole walk takes.
+    """
+
+    x: Tensor
+    x0: Tensor
+    eps: Tensor
+    i: int
+    t: float
+    total: int
