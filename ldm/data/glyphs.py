@@ -6,6 +6,7 @@ fonts-noto-color-emoji); it is not part of this repository.
 
 from __future__ import annotations
 
+import io
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -63,7 +64,8 @@ def find_font() -> Path:
 @lru_cache(maxsize=4)
 def _load_font(path: Path) -> ImageFont.FreeTypeFont:
     try:
-        return ImageFont.truetype(str(path), size=_BITMAP_SIZE)
+        # Given a path that it cannot read, Pillow quietly takes a namesake from the system's folders.
+        return ImageFont.truetype(io.BytesIO(path.read_bytes()), size=_BITMAP_SIZE)
     except OSError as error:
         raise UserError(
             f"the font {path} cannot be loaded at size {_BITMAP_SIZE} ({error}); expected the"
