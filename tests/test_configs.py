@@ -1,0 +1,63 @@
+"""Every YAML that ships builds, every class that it names exists, and nothing in it is ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig, ListConfig
+
+from ldm.config import load_config
+from ldm.errors import UserError
+from ldm.util import get_obj_from_str, instantiate_from_config
+
+ROOT = Path(__file__).resolve().parents[1]
+YAMLS = sorted(path for folder in ("configs", "models") for path in (ROOT / folder).rglob("*.yaml"))
+
+
+def titled(paths: list[Path]) -> list:
+    return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in paths]
+
+
+def targets(node, where: str = "") -> list[tuple[str, str]]:
+    """Return (YAML path, class name) of every `target:` at any depth."""
+    if isinstance(node, ListConfig):
+        return [found for i, item in enumerate(node) for found in targets(item, f"{where}[{i}]")]
+    if not isinstance(node, DictConfig):
+        return []
+    found = [(f"{where}.target", node.target)] if isinstance(node.get("target"), str) else []
+    for key in node:
+        found += targets(node[key], f"{where}.{key}".lstrip("."))
+    return found
+
+
+def test_there_are_configs_to_test():
+    assert ROOT / "configs/stable-diffusion/v1-inference.yaml" in YAMLS
+
+
+@pytest.mark.parametrize("path", titled(YAMLS))
+def test_the_model_of_a_shipped_config_builds(path):
+    with torch.device("meta"):
+        model = instantiate_from_config(load_config(path).model)
+    state = model.state_dict()
+    assert state
+    assert all(tensor.is_meta for tensor in state.values() if tensor.ndim > 1), "weights were made"
+
+
+@pytest.mark.parametrize("path", titled(YAMLS))
+def test_every_target_of_a_shipped_config_exists(path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)  # main.DataModuleFromConfig
+    for where, name in targets(load_config(path)):
+        try:
+            get_obj_from_str(name)
+        except Exception as error:
+            pytest.fail(f"{where} names {name}: {error}")
+
+
+@pytest.mark.parametrize("path", titled(YAMLS))
+def test_a_misspelt_parameter_of_a_shipped_config_is_refused(path):
+    config = load_config(path)
+    config.model.params.monitr = "val/loss"
+    with torch.device("meta"), pytest.raises(UserError, match="monitr"):
+        instantiate_from_config(config.model)

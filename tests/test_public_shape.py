@@ -1,0 +1,98 @@
+"""The names that other people's code imports are where it looks for them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+
+from ldm.config import load_config
+from ldm.util import instantiate_from_config
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PUBLIC = {
+    "ldm.util": """instantiate_from_config get_obj_from_str default exists ismap isimage mean_flat
+        count_params log_txt_as_img parallel_data_prefetch""",
+    "ldm.models.diffusion.ddpm": "DDPM LatentDiffusion DiffusionWrapper",
+    "ldm.models.diffusion.ddim": "DDIMSampler",
+    "ldm.models.diffusion.plms": "PLMSSampler",
+    "ldm.models.diffusion.dpm_solver": "DPMSolverSampler",
+    "ldm.models.autoencoder": "AutoencoderKL",
+    "ldm.modules.diffusionmodules.openaimodel": """UNetModel TimestepEmbedSequential TimestepBlock
+        ResBlock Downsample Upsample AttentionBlock""",
+    "ldm.modules.diffusionmodules.model": "Encoder Decoder ResnetBlock AttnBlock",
+    "ldm.modules.diffusionmodules.util": """conv_nd linear avg_pool_nd zero_module normalization
+        checkpoint timestep_embedding extract_into_tensor make_beta_schedule make_ddim_timesteps
+        make_ddim_sampling_parameters noise_like""",
+    "ldm.modules.attention": """SpatialTransformer BasicTransformerBlock CrossAttention FeedForward
+        GEGLU""",
+    "ldm.modules.encoders.modules": "FrozenCLIPEmbedder",
+    "ldm.modules.distributions.distributions": "DiagonalGaussianDistribution",
+    "ldm.modules.ema": "LitEma",
+    "ldm.lr_scheduler": "LambdaLinearScheduler LambdaWarmUpCosineScheduler",
+    "main": "DataModuleFromConfig ImageLogger",
+}
+HUB_ATTRIBUTES = """apply_model get_learned_conditioning encode_first_stage
+    get_first_stage_encoding decode_first_stage alphas_cumprod num_timesteps device ema_scope
+    first_stage_model cond_stage_model scale_factor q_sample parameterization"""
+UNET_ATTRIBUTES = "time_embed input_blocks middle_block output_blocks out model_channels dtype"
+SAMPLE_KEYWORDS = """callback img_callback eta mask x0 temperature noise_dropout score_corrector
+    corrector_kwargs verbose x_T log_every_t unconditional_guidance_scale
+    unconditional_conditioning"""
+
+NAMES = [(module, name) for module, names in PUBLIC.items() for name in names.split()]
+SAMPLERS = [(module, name) for module, name in NAMES if name.endswith("Sampler")]
+
+
+@pytest.fixture(scope="module")
+def hub():
+    """The v1 model without its numbers: the structure is what is asked for here."""
+    config = load_config(ROOT / "configs" / "stable-diffusion" / "v1-inference.yaml")
+    with torch.device("meta"):
+        return instantiate_from_config(config.model)
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES)
+def test_the_name_is_where_others_import_it_from(module, name, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+@pytest.mark.parametrize("name", HUB_ATTRIBUTES.split())
+def test_the_hub_keeps_its_attributes(hub, name):
+    assert hasattr(hub, name)
+
+
+@pytest.mark.parametrize("name", UNET_ATTRIBUTES.split())
+def test_the_unet_keeps_its_attributes(hub, name):
+    assert hasattr(hub.model.diffusion_model, name)
+
+
+@pytest.mark.parametrize(("module", "name"), SAMPLERS)
+def test_samplers_take_the_references_arguments(module, name):
+    sampler = getattr(importlib.import_module(module), name)
+    accepted = list(inspect.signature(sampler.sample).parameters)
+    assert accepted[1:5] == ["S", "batch_size", "shape", "conditioning"]
+    assert set(SAMPLE_KEYWORDS.split()) <= set(accepted)
+    methods = ("make_schedule", "stochastic_encode", "decode", "walk")
+    assert all(callable(getattr(sampler, method)) for method in methods)
+
+
+@pytest.mark.parametrize(("module", "name"), SAMPLERS)
+def test_samplers_reject_a_misspelt_keyword(module, name):
+    class Model:
+        num_timesteps = 1000
+        alphas_cumprod = torch.linspace(0.999, 0.005, 1000)
+        parameterization = "eps"
+        device = torch.device("cpu")
+
+        def apply_model(self, x, t, cond):
+            return torch.zeros_like(x)
+
+    sampler = getattr(importlib.import_module(module), name)(Model())
+    with pytest.raises((TypeError, ValueError), match="unconditional_guidance_scale"):
+        sampler.sample(4, 1, (4, 8, 8), uncondtional_guidance_scale=7.5)
