@@ -1,0 +1,461 @@
+"""The hub: a diffusion model with its three organs (UNet, first stage, conditioner).
+
+Shapes: B batch, C latent channels, h w latent sides, H W pixels, L D text tokens and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ldm.errors import UserError
+from ldm.models.autoencoder import with_scheduler
+from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
+from ldm.modules.ema import LitEma
+from ldm.process import prediction, weighting
+from ldm.process.gaussian import extract_into_tensor
+from ldm.process.schedules import diffusion_coefficients, make_beta_schedule
+from ldm.rng import NoiseSource
+from ldm.types import Conditioning
+from ldm.util import instantiate_from_config, log_txt_as_img
+
+CONDITIONING_KEYS = (None, "concat", "crossattn", "hybrid", "adm")
+
+
+class DiffusionWrapper(nn.Module):
+    """The UNet behind a conditioning key: where each kind of conditioning enters."""
+
+    def __init__(self, diff_model_config: Mapping[str, Any], conditioning_key: str | None):
+        super().__init__()
+        if conditioning_key not in CONDITIONING_KEYS:
+            known = ", ".join(str(k) for k in CONDITIONING_KEYS)
+            raise UserError(f"conditioning_key {conditioning_key!r} given; expected one of {known}")
+        self.diffusion_model = instantiate_from_config(diff_model_config, where="unet_config")
+        self.conditioning_key = conditioning_key
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Sequence[Tensor] | None = None,
+        c_crossattn: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """Predict from x (B,C,h,w) and t (B,).
+
+        Args:
+            x: Noisy latents.
+            t: Steps.
+            c_concat: Maps (B, C', h, w), stacked on the channels of ``x``.
+            c_crossattn: Tokens (B, L, D), joined along L; for ``adm`` one tensor of labels (B,).
+        """
+        if self.conditioning_key in ("concat", "hybrid"):
+            x = torch.cat([x, *c_concat], dim=1)
+        if self.conditioning_key in ("crossattn", "hybrid"):
+            return self.diffusion_model(x, t, context=torch.cat(list(c_crossattn), dim=1))
+        if self.conditioning_key == "adm":
+            return self.diffusion_model(x, t, y=c_crossattn[0])
+        return self.diffusion_model(x, t)
+
+
+class DDPM(nn.Module):
+    """Diffusion in the space of its inputs: arXiv:2006.11239.
+
+    Args:
+        unet_config: ``target`` / ``params`` of the network.
+        timesteps: T, the number of training steps.
+        beta_schedule: Name for ``make_beta_schedule``.
+        loss_type: ``l2`` or ``l1``.
+        ckpt_path: Checkpoint to start from.
+        ignore_keys: Prefixes of its keys to leave out.
+        load_only_unet: Take only the network's weights from it.
+        monitor: Logged value that chooses the best checkpoint.
+        use_ema: Keep an average of the network's weights.
+        first_stage_key: Entry of a batch that holds the pictures (B, H, W, 3) in [-1, 1].
+        image_size: Side of what is diffused.
+        channels: Its channels C.
+        log_every_t: Spacing of the states kept in logs, in steps.
+        clip_denoised: Kept for CompVis.
+        linear_start: First beta.
+        linear_end: Last beta.
+        cosine_s: Offset of the cosine schedule.
+        given_betas: The schedule itself (T,), in place of a name.
+        original_elbo_weight: Weight of the variational bound in the loss.
+        v_posterior: Weight of beta_t in the posterior variance.
+        l_simple_weight: Weight of the simple loss.
+        conditioning_key: Where conditioning enters, see ``DiffusionWrapper``.
+        parameterization: What the network predicts: eps, x0 or v.
+        scheduler_config: ``target`` / ``params`` of a learning-rate multiplier, per step.
+        use_positional_encodings: Kept for CompVis.
+        learn_logvar: Learn one log-variance a step.
+        logvar_init: Its first value.
+        snr_gamma: Cut-off of min-SNR weighting, none by default.
+        ema_decay: Decay of the average.
+    """
+
+    def __init__(
+        self,
+        unet_config: Mapping[str, Any],
+        timesteps: int = 1000,
+        beta_schedule: str = "linear",
+        loss_type: str = "l2",
+        ckpt_path: str | None = None,
+        ignore_keys: Sequence[str] = (),
+        load_only_unet: bool = False,
+        monitor: str | None = "val/loss",
+        use_ema: bool = True,
+        first_stage_key: str = "image",
+        image_size: int = 256,
+        channels: int = 3,
+        log_every_t: int = 100,
+        clip_denoised: bool = True,  # noqa: ARG002 - kept for CompVis
+        linear_start: float = 1e-4,
+        linear_end: float = 2e-2,
+        cosine_s: float = 8e-3,
+        given_betas: Sequence[float] | None = None,
+        original_elbo_weight: float = 0.0,
+        v_posterior: float = 0.0,
+        l_simple_weight: float = 1.0,
+        conditioning_key: str | None = None,
+        parameterization: str = "eps",
+        scheduler_config: Mapping[str, Any] | None = None,
+        use_positional_encodings: bool = False,  # noqa: ARG002 - kept for CompVis
+        learn_logvar: bool = False,
+        logvar_init: float = 0.0,
+        snr_gamma: float | None = None,
+        ema_decay: float = 0.9999,
+    ):
+        super().__init__()
+        if loss_type not in ("l1", "l2"):
+            raise UserError(f"loss_type {loss_type!r} given; expected l1 or l2")
+        self.parameterization = prediction.check_parameterization(parameterization)
+        self.loss_type, self.monitor, self.scheduler_config = loss_type, monitor, scheduler_config
+        self.first_stage_key, self.image_size, self.channels = first_stage_key, image_size, channels
+        self.log_every_t, self.snr_gamma = log_every_t, snr_gamma
+        self.original_elbo_weight, self.l_simple_weight = original_elbo_weight, l_simple_weight
+        self.learning_rate = 1e-4
+        if given_betas is None:
+            given_betas = make_beta_schedule(
+                beta_schedule, timesteps, linear_start, linear_end, cosine_s
+            )
+        self._register_schedule(given_betas, v_posterior)
+        self.model = DiffusionWrapper(unet_config, conditioning_key)
+        self.use_ema = use_ema
+        if use_ema:
+            self.model_ema = LitEma(self.model, decay=ema_decay)
+        logvar = torch.full((self.num_timesteps,), float(logvar_init), device="cpu")
+        self.learn_logvar = learn_logvar
+        if learn_logvar:
+            self.logvar = nn.Parameter(logvar)
+        else:
+            self.register_buffer("logvar", logvar, persistent=False)
+        self._start_from = (ckpt_path, tuple(ignore_keys), load_only_unet)
+        if type(self) is DDPM:
+            self.init_from_ckpt(*self._start_from)
+
+    def _register_schedule(self, betas: Sequence[float], v_posterior: float) -> None:
+        tables = diffusion_coefficients(betas, v_posterior)
+        self.num_timesteps = len(tables["betas"])
+        tables["lvlb_weights"] = weighting.variational_weights(tables, self.parameterization)
+        tables["snr_weights"] = weighting.min_snr_weights(
+            tables["alphas_cumprod"], self.snr_gamma, self.parameterization
+        )
+        for name, table in tables.items():
+            # Explicit device: a model built on meta still has its schedule.
+            values = torch.tensor(table, dtype=torch.float32, device="cpu")
+            self.register_buffer(name, values, persistent=not name.endswith("_weights"))
+
+    def init_from_ckpt(
+        self, path: str | None, ignore_keys: Sequence[str] = (), only_model: bool = False
+    ) -> None:
+        """Take weights from a checkpoint; without a path do nothing."""
+        if path is None:
+            return
+        from ldm.checkpoint.load import load_component
+
+        module, prefix = (self.model, "model.") if only_model else (self, "")
+        load_component(module, path, prefix=prefix, ignore=tuple(ignore_keys))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the schedule."""
+        return self.betas.device
+
+    @contextmanager
+    def ema_scope(self, context: str | None = None) -> Iterator[None]:  # noqa: ARG002
+        """Work with the averaged weights inside, where the model has them."""
+        if not self.use_ema:
+            yield
+            return
+        self.model_ema.store(self.model.parameters())
+        self.model_ema.copy_to(self.model)
+        try:
+            yield
+        finally:
+            self.model_ema.restore(self.model.parameters())
+
+    def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Noise clean samples (B, ...) to steps t (B,): DDPM Eq. 4."""
+        noise = torch.randn_like(x_start) if noise is None else noise
+        a, s = self._mix(t, x_start.shape)
+        return a * x_start + s * noise
+
+    def _mix(self, t: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+        tables = (self.sqrt_alphas_cumprod, self.sqrt_one_minus_alphas_cumprod)
+        a, s = (extract_into_tensor(table, t, shape) for table in tables)
+        return a, s
+
+    def apply_model(self, x: Tensor, t: Tensor, cond: Conditioning = None) -> Tensor:
+        """Predict eps, x0 or v (B,C,h,w) at x (B,C,h,w), t (B,).
+
+        ``cond`` is a tensor, a list of tensors, or a dict with lists ``c_concat`` and
+        ``c_crossattn``; what is no dict goes where the model's conditioning key says.
+        """
+        if cond is None:
+            return self.model(x, t)
+        if not isinstance(cond, dict):
+            key = "c_concat" if self.model.conditioning_key == "concat" else "c_crossattn"
+            cond = {key: list(cond) if isinstance(cond, (list, tuple)) else [cond]}
+        return self.model(x, t, **cond)
+
+    def get_input(self, batch: Mapping[str, Any], key: str) -> Tensor:
+        """Take pictures (B, H, W, 3) from a batch as (B, 3, H, W) float32."""
+        x = batch[key]
+        x = x[..., None] if x.ndim == 3 else x
+        return x.movedim(-1, 1).float().contiguous()
+
+    def get_training_pair(self, batch: Mapping[str, Any]) -> tuple[Tensor, Conditioning]:
+        """Return what is diffused (B,C,h,w) and its conditioning."""
+        return self.get_input(batch, self.first_stage_key), None
+
+    def p_losses(
+        self, x_start: Tensor, cond: Conditioning, t: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss at steps t (B,) and its parts: DDPM Eq. 14 and 12, weighted."""
+        noise = torch.randn_like(x_start) if noise is None else noise
+        out = self.apply_model(self.q_sample(x_start, t, noise), t, cond)
+        a, s = self._mix(t, x_start.shape)
+        error = out.float() - prediction.target(x_start, noise, a, s, self.parameterization)
+        error = error.abs() if self.loss_type == "l1" else error.square()
+        per_sample = error.flatten(1).mean(1)
+        weighted = per_sample * self.snr_weights[t]
+        logvar = self.logvar[t]
+        loss = self.l_simple_weight * (weighted / logvar.exp() + logvar).mean()
+        bound = (self.lvlb_weights[t] * per_sample).mean()
+        logs = {"loss_simple": per_sample.mean(), "loss_vlb": bound}
+        if self.learn_logvar:
+            logs["logvar"] = self.logvar.mean()
+        loss = loss + self.original_elbo_weight * bound
+        return loss, {**logs, "loss": loss}
+
+    def forward(self, x_start: Tensor, cond: Conditioning = None) -> tuple[Tensor, dict]:
+        """Return the loss at uniformly drawn steps."""
+        t = torch.randint(0, self.num_timesteps, (x_start.shape[0],), device=self.device)
+        return self.p_losses(x_start, cond, t)
+
+    def shared_step(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of a batch and its parts."""
+        return self(*self.get_training_pair(batch))
+
+    def training_step(
+        self,
+        batch: Mapping[str, Any],
+        batch_idx: int,  # noqa: ARG002 - the training interface
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss to minimise and what to log."""
+        loss, logs = self.shared_step(batch)
+        return loss, {f"train/{name}": value.detach() for name, value in logs.items()}
+
+    @torch.no_grad()
+    def validation_step(
+        self,
+        batch: Mapping[str, Any],
+        batch_idx: int,  # noqa: ARG002 - the training interface
+    ) -> dict[str, Tensor]:
+        """Return what to log of a validation batch, with the averaged weights too."""
+        logs = {f"val/{name}": value for name, value in self.shared_step(batch)[1].items()}
+        if self.use_ema:
+            with self.ema_scope():
+                averaged = self.shared_step(batch)[1]
+            logs.update({f"val/{name}_ema": value for name, value in averaged.items()})
+        return logs
+
+    def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int, step: int) -> None:
+        """Do nothing: nothing is prepared from the first batch."""
+
+    def on_train_batch_end(self) -> None:
+        """Move the averaged weights."""
+        if self.use_ema:
+            self.model_ema(self.model)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters to optimise."""
+        parameters = list(self.model.parameters())
+        return [*parameters, self.logvar] if self.learn_logvar else parameters
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW, and the learning-rate schedule if one is configured."""
+        optimizer = torch.optim.AdamW(self.trainable_parameters(), lr=self.learning_rate)
+        return with_scheduler(optimizer, self.scheduler_config)
+
+
+class LatentDiffusion(DDPM):
+    """Diffusion in the latents of a first stage, conditioned: arXiv:2112.10752.
+
+    Args:
+        first_stage_config: ``target`` / ``params`` of the autoencoder; it stays frozen.
+        cond_stage_config: The same for the conditioner, or ``__is_first_stage__`` or
+            ``__is_unconditional__``.
+        num_timesteps_cond: Kept for CompVis; 1 or None.
+        cond_stage_key: Entry of a batch that holds the conditioning.
+        cond_stage_trainable: Train the conditioner too.
+        concat_mode: Default conditioning key: concat, else crossattn.
+        cond_stage_forward: Name of the conditioner's method to call.
+        conditioning_key: Where conditioning enters.
+        scale_factor: Multiplies latents after encoding.
+        scale_by_std: Set it from the first batch, to unit variance, and store it.
+        cond_dropout: Share of training captions replaced by the empty one, for guidance.
+        **kwargs: Parameters of ``DDPM``.
+    """
+
+    def __init__(
+        self,
+        first_stage_config: Mapping[str, Any],
+        cond_stage_config: Mapping[str, Any] | str,
+        num_timesteps_cond: int | None = None,
+        cond_stage_key: str = "image",
+        cond_stage_trainable: bool = False,
+        concat_mode: bool = True,
+        cond_stage_forward: str | None = None,
+        conditioning_key: str | None = None,
+        scale_factor: float = 1.0,
+        scale_by_std: bool = False,
+        cond_dropout: float = 0.0,
+        **kwargs: Any,
+    ):
+        if num_timesteps_cond not in (None, 1):
+            raise UserError(f"num_timesteps_cond {num_timesteps_cond} given; only 1 is supported")
+        if cond_stage_config == "__is_unconditional__":
+            conditioning_key = None
+        elif conditioning_key is None:
+            conditioning_key = "concat" if concat_mode else "crossattn"
+        super().__init__(conditioning_key=conditioning_key, **kwargs)
+        self.cond_stage_key, self.cond_stage_forward = cond_stage_key, cond_stage_forward
+        self.cond_stage_trainable, self.cond_dropout = cond_stage_trainable, cond_dropout
+        self.scale_by_std = scale_by_std
+        if scale_by_std:
+            self.register_buffer("scale_factor", torch.tensor(scale_factor, device="cpu"))
+        else:
+            self.scale_factor = scale_factor
+        first_stage = instantiate_from_config(first_stage_config, where="first_stage_config")
+        self.first_stage_model = first_stage.eval().requires_grad_(False)
+        self.cond_stage_model = self._make_conditioner(cond_stage_config)
+        self.init_from_ckpt(*self._start_from)
+
+    def _make_conditioner(self, config: Mapping[str, Any] | str) -> nn.Module | None:
+        if config == "__is_first_stage__":
+            return self.first_stage_model
+        conditioner = instantiate_from_config(config, where="cond_stage_config")
+        if conditioner is None or self.cond_stage_trainable:
+            return conditioner
+        return conditioner.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> LatentDiffusion:
+        """Set training mode; frozen organs stay in evaluation mode."""
+        super().train(mode)
+        self.first_stage_model.eval()
+        if self.cond_stage_model is not None and not self.cond_stage_trainable:
+            self.cond_stage_model.eval()
+        return self
+
+    def get_learned_conditioning(self, c: Any) -> Tensor:
+        """Encode prompts (list of B texts), or what the conditioner takes: (B, L, D)."""
+        if self.cond_stage_forward is not None:
+            return getattr(self.cond_stage_model, self.cond_stage_forward)(c)
+        encode = getattr(self.cond_stage_model, "encode", self.cond_stage_model)
+        encoded = encode(c)
+        return encoded.mode() if isinstance(encoded, DiagonalGaussianDistribution) else encoded
+
+    def encode_first_stage(self, x: Tensor) -> DiagonalGaussianDistribution | Tensor:
+        """Encode pictures (B, 3, H, W) in [-1, 1]."""
+        return self.first_stage_model.encode(x)
+
+    def get_first_stage_encoding(
+        self,
+        encoder_posterior: DiagonalGaussianDistribution | Tensor,
+        noise: NoiseSource | None = None,
+    ) -> Tensor:
+        """Draw a latent (B, C, h, w) from the posterior, scaled; the numbers are the CPU's."""
+        if isinstance(encoder_posterior, DiagonalGaussianDistribution):
+            return self.scale_factor * encoder_posterior.sample(noise)
+        return self.scale_factor * encoder_posterior
+
+    def decode_first_stage(self, z: Tensor) -> Tensor:
+        """Decode latents (B, C, h, w) to pictures (B, 3, H, W), about [-1, 1], unclamped."""
+        dtype = next(self.first_stage_model.parameters(), z).dtype
+        return self.first_stage_model.decode((1.0 / self.scale_factor * z).to(dtype))
+
+    @torch.no_grad()
+    def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int, step: int) -> None:
+        """Set ``scale_factor`` from the first batch of a fresh run, with ``scale_by_std``."""
+        if self.scale_by_std and step == 0 and batch_idx == 0:
+            x = self.get_input(batch, self.first_stage_key)
+            self.scale_factor.fill_(1.0)
+            z = self.get_first_stage_encoding(self.encode_first_stage(x))
+            self.scale_factor.copy_(1.0 / z.flatten().std())
+
+    def get_training_pair(self, batch: Mapping[str, Any]) -> tuple[Tensor, Conditioning]:
+        """Return latents (B,C,h,w) and the encoded conditioning, some of it dropped."""
+        x = self.get_input(batch, self.first_stage_key)
+        with torch.no_grad():
+            z = self.get_first_stage_encoding(self.encode_first_stage(x)).float()
+        if self.model.conditioning_key is None:
+            return z, None
+        c = batch[self.cond_stage_key]
+        if self.training and self.cond_dropout > 0:
+            kept = torch.rand(len(c)) >= self.cond_dropout
+            c = [text if keep else "" for text, keep in zip(c, kept, strict=True)]
+        with torch.set_grad_enabled(self.cond_stage_trainable and torch.is_grad_enabled()):
+            return z, self.get_learned_conditioning(c)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters to optimise."""
+        parameters = super().trainable_parameters()
+        if self.cond_stage_trainable:
+            parameters += list(self.cond_stage_model.parameters())
+        return parameters
+
+    @torch.no_grad()
+    def log_images(
+        self,
+        batch: Mapping[str, Any],
+        N: int = 8,  # noqa: N803 - the logging interface
+        ddim_steps: int = 25,
+        guidance_scale: float = 3.0,
+    ) -> dict[str, Tensor]:
+        """Return pictures to look at, each (n, 3, H, W) in [-1, 1]."""
+        from ldm.models.diffusion.ddim import DDIMSampler
+
+        x = self.get_input(batch, self.first_stage_key)[:N].to(self.device)
+        z = self.get_first_stage_encoding(self.encode_first_stage(x))
+        logs = {"inputs": x, "reconstruction": self.decode_first_stage(z)}
+        cond = uncond = None
+        if self.model.conditioning_key is not None:
+            texts = list(batch[self.cond_stage_key])[:N]
+            logs["conditioning"] = log_txt_as_img((x.shape[3], x.shape[2]), texts)
+            cond = self.get_learned_conditioning(texts)
+            uncond = self.get_learned_conditioning([""] * len(texts))
+        with self.ema_scope():
+            samples, _ = DDIMSampler(self, spacing="trailing").sample(
+                ddim_steps,
+                len(x),
+                tuple(z.shape[1:]),
+                cond,
+                unconditional_guidance_scale=guidance_scale,
+                unconditional_conditioning=uncond,
+                verbose=False,
+            )
+        return {**logs, "samples": self.decode_first_stage(samples)}

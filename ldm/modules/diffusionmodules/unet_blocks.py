@@ -1,0 +1,199 @@
+"""Layers of the UNet.
+
+Shapes: B batch, C channels, h w latent sides, D width of the time embedding.
+Most take ``dims``: 1, 2 or 3 spatial dimensions; the shapes below are those of 2.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ldm.errors import UserError
+from ldm.modules.attention import SpatialTransformer
+from ldm.modules.attention_processors import sdpa
+from ldm.modules.diffusionmodules.util import (
+    avg_pool_nd,
+    checkpoint,
+    conv_nd,
+    normalization,
+    zero_module,
+)
+
+
+class TimestepBlock(nn.Module):
+    """A layer whose forward also takes the time embedding (B, D)."""
+
+
+class TimestepEmbedSequential(nn.Sequential, TimestepBlock):
+    """A sequence that gives each layer what it takes: time embedding, context, or neither."""
+
+    def forward(self, x: Tensor, emb: Tensor, context: Tensor | None = None) -> Tensor:
+        for layer in self:
+            if isinstance(layer, TimestepBlock):
+                x = layer(x, emb)
+            elif isinstance(layer, SpatialTransformer):
+                x = layer(x, context)
+            else:
+                x = layer(x)
+        return x
+
+
+class Upsample(nn.Module):
+    """Double the sides by nearest neighbours, then convolve if asked: (B,C,h,w) -> (B,C',2h,2w)."""
+
+    def __init__(
+        self,
+        channels: int,
+        use_conv: bool,
+        dims: int = 2,
+        out_channels: int | None = None,
+        padding: int = 1,
+    ):
+        super().__init__()
+        self.channels, self.dims = channels, dims
+        self.use_conv = use_conv
+        if use_conv:
+            self.conv = conv_nd(dims, channels, out_channels or channels, 3, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.dims == 3:
+            # Video keeps its number of frames.
+            x = F.interpolate(x, (x.shape[2], x.shape[3] * 2, x.shape[4] * 2), mode="nearest")
+        else:
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
+        return self.conv(x) if self.use_conv else x
+
+
+class Downsample(nn.Module):
+    """Halve the sides by a strided convolution or a mean: (B,C,h,w) -> (B,C',h/2,w/2)."""
+
+    def __init__(
+        self,
+        channels: int,
+        use_conv: bool,
+        dims: int = 2,
+        out_channels: int | None = None,
+        padding: int = 1,
+    ):
+        super().__init__()
+        self.channels = channels
+        stride = (1, 2, 2) if dims == 3 else 2
+        if use_conv:
+            out_channels = out_channels or channels
+            self.op = conv_nd(dims, channels, out_channels, 3, stride=stride, padding=padding)
+        else:
+            self.op = avg_pool_nd(dims, kernel_size=stride, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class ResBlock(TimestepBlock):
+    """Two normalised convolutions with the time embedding between them, added to the input.
+
+    ``up`` and ``down`` resample inside the block, on both paths; ``use_scale_shift_norm`` lets
+    the time embedding scale and shift the second norm in place of being added.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        emb_channels: int,
+        dropout: float,
+        out_channels: int | None = None,
+        use_conv: bool = False,
+        use_scale_shift_norm: bool = False,
+        dims: int = 2,
+        use_checkpoint: bool = False,
+        up: bool = False,
+        down: bool = False,
+    ):
+        super().__init__()
+        out_channels = out_channels or channels
+        self.channels, self.out_channels = channels, out_channels
+        self.use_checkpoint = use_checkpoint
+        self.use_scale_shift_norm = use_scale_shift_norm
+        self.in_layers = nn.Sequential(
+            normalization(channels), nn.SiLU(), conv_nd(dims, channels, out_channels, 3, padding=1)
+        )
+        resample = Upsample if up else Downsample
+        self.updown = up or down
+        self.h_upd = resample(channels, False, dims) if self.updown else nn.Identity()
+        self.x_upd = resample(channels, False, dims) if self.updown else nn.Identity()
+        emb_width = 2 * out_channels if use_scale_shift_norm else out_channels
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_channels, emb_width))
+        self.out_layers = nn.Sequential(
+            normalization(out_channels),
+            nn.SiLU(),
+            nn.Dropout(p=dropout),
+            zero_module(conv_nd(dims, out_channels, out_channels, 3, padding=1)),
+        )
+        if out_channels == channels:
+            self.skip_connection = nn.Identity()
+        elif use_conv:
+            self.skip_connection = conv_nd(dims, channels, out_channels, 3, padding=1)
+        else:
+            self.skip_connection = conv_nd(dims, channels, out_channels, 1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        return checkpoint(self._forward, (x, emb), flag=self.use_checkpoint)
+
+    def _forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        norm, act, conv = self.in_layers
+        h = conv(self.h_upd(act(norm(x))))
+        emb_out = self.emb_layers(emb).to(h.dtype)
+        emb_out = emb_out[(...,) + (None,) * (h.ndim - emb_out.ndim)]
+        norm, *rest = self.out_layers
+        if self.use_scale_shift_norm:
+            scale, shift = emb_out.chunk(2, dim=1)
+            h = norm(h) * (1 + scale) + shift
+        else:
+            h = norm(h + emb_out)
+        for layer in rest:
+            h = layer(h)
+        return self.skip_connection(self.x_upd(x)) + h
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over all positions of (B, C, ...), added to the input: the plain form.
+
+    ``use_new_attention_order`` splits q, k, v before the heads; checkpoints differ in it.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int = 1,
+        num_head_channels: int = -1,
+        use_checkpoint: bool = False,
+        use_new_attention_order: bool = False,
+    ):
+        super().__init__()
+        self.num_heads = num_heads if num_head_channels == -1 else channels // num_head_channels
+        if channels % self.num_heads or (
+            num_head_channels != -1 and channels % num_head_channels
+        ):
+            raise UserError(
+                f"{channels} channels cannot be split into heads of {num_head_channels} channels; "
+                "choose num_head_channels (or num_heads) so that it divides every level's width"
+            )
+        self.use_checkpoint = use_checkpoint
+        self.processor = sdpa
+        self.norm = normalization(channels)
+        self.qkv = conv_nd(1, channels, channels * 3, 1)
+        self.proj_out = zero_module(conv_nd(1, channels, channels, 1))
+        order = "(qkv heads d)" if use_new_attention_order else "(heads qkv d)"
+        self._pattern = f"b {order} n -> qkv b heads n d"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self._forward, (x,), flag=self.use_checkpoint)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(2)  # (B, C, N)
+        qkv = self.qkv(self.norm(flat))
+        q, k, v = rearrange(qkv, self._pattern, qkv=3, heads=self.num_heads)
+        out = self.processor(q, k, v, mask=None, scale=q.shape[-1] ** -0.5)
+        out = self.proj_out(rearrange(out, "b heads n d -> b (heads d) n"))
+        return (flat + out).reshape(x.shape)

@@ -1,0 +1,44 @@
+"""Weights of the training loss over timesteps, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ldm.process.prediction import Parameterization
+
+
+def min_snr_weights(
+    alphas_cumprod: np.ndarray, gamma: float | None, kind: Parameterization
+) -> np.ndarray:
+    """Return min-SNR-gamma weights (T,): arXiv:2303.09556, Eq. 4 and section 3.4.
+
+    With SNR = alphas_cumprod / (1 - alphas_cumprod), a loss on x0 is weighted min(SNR, gamma),
+    one on eps by that over SNR, one on v by that over SNR + 1. Without ``gamma`` all are 1.
+    """
+    alphas_cumprod = np.asarray(alphas_cumprod, dtype=np.float64)
+    if gamma is None:
+        return np.ones_like(alphas_cumprod)
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    divisor = {"eps": snr, "x0": np.ones_like(snr), "v": snr + 1}[kind]
+    return np.minimum(snr, gamma) / divisor
+
+
+def variational_weights(
+    coefficients: dict[str, np.ndarray], kind: Parameterization
+) -> np.ndarray:
+    """Return the weights (T,) that turn the simple loss into the variational bound.
+
+    For eps they are those of DDPM, arXiv:2006.11239, Eq. 12; for x0 the reference's; for v, where
+    it defines none, 1. The first step's weight is infinite and takes the second's value.
+    """
+    betas, cumprod = coefficients["betas"], coefficients["alphas_cumprod"]
+    if kind == "v":
+        return np.ones_like(betas)
+    if kind == "x0":
+        return 0.5 * np.sqrt(cumprod) / (2.0 * (1 - cumprod))
+    with np.errstate(divide="ignore"):
+        weights = betas**2 / (
+            2 * coefficients["posterior_variance"] * (1 - betas) * (1 - cumprod)
+        )
+    weights[0] = weights[1]
+    return weights
