@@ -1,0 +1,232 @@
+"""Which model a run uses, and what its configuration says about the pictures it makes.
+
+Reads YAML only: no torch and no weights, so that bad sizes and paths are told at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+import ldm
+from ldm.config import load_config
+from ldm.errors import UserError
+from ldm.pipelines.settings import GenerationSettings, Txt2ImgSettings
+
+ROOT = Path(ldm.__file__).resolve().parents[1]
+V1_CONFIG = "configs/stable-diffusion/v1-inference.yaml"
+V1_CHECKPOINTS = (
+    "models/ldm/stable-diffusion-v1/model.ckpt",
+    "models/ldm/stable-diffusion-v1/model.safetensors",
+)
+DEMO_CONFIG, DEMO_CHECKPOINT = "models/ldm/demo/config.yaml", "models/ldm/demo/model.safetensors"
+LAION_CONFIG = "configs/latent-diffusion/txt2img-1p4B-eval.yaml"
+LAION_CHECKPOINT = "models/ldm/text2img-large/model.ckpt"
+LAION_OUTDIR = "outputs/txt2img-samples-laion400m"
+HOW_TO_GET_V1 = "python scripts/download_models.py sd-v1-4"
+
+Settings = TypeVar("Settings", bound=GenerationSettings)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A configuration, its weights, and the shape of the pictures they make.
+
+    Attributes:
+        config: The whole YAML.
+        config_path: Where it was read.
+        ckpt_path: The weights.
+        size: The side in pixels that the model was made for.
+        channels: Latent channels.
+        factor: How many times smaller than the picture the latent is.
+        multiple: Sides of pictures must be multiples of it, in pixels.
+        timesteps: Length of the noise schedule, in steps.
+        notice: A sentence for the user when the model is not the one expected.
+    """
+
+    config: DictConfig
+    config_path: Path
+    ckpt_path: Path
+    size: int
+    channels: int
+    factor: int
+    multiple: int
+    timesteps: int
+    notice: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What pictures call the model: the file's name, or the folder's if that says more."""
+        stem = self.ckpt_path.stem
+        return self.ckpt_path.resolve().parent.name if stem in ("model", "last") else stem
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """The checkpoint's hash, being computed from the first time that this is asked."""
+        return Fingerprint(self.ckpt_path)
+
+
+class Fingerprint:
+    """The SHA-256 of a file, computed in the background: a 4 GB checkpoint takes seconds."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._digest = hashlib.sha256()
+        # A daemon, so that Ctrl-C need not wait for it.
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with open(self._path, "rb") as file:
+            while block := file.read(1 << 22):
+                self._digest.update(block)
+
+    @property
+    def short(self) -> str:
+        """The first ten hexadecimal digits, as AUTOMATIC1111 names models."""
+        self._thread.join()
+        return self._digest.hexdigest()[:10]
+
+
+def find(path: str | Path) -> Path:
+    """Return ``path`` if it exists, else the same path under the repository if that exists.
+
+    A path that is nowhere comes back as it is.
+    """
+    under_root = ROOT / path
+    return under_root if not Path(path).exists() and under_root.exists() else Path(path)
+
+
+def choose_model(settings: GenerationSettings) -> ModelChoice:
+    """Find the model that ``settings`` ask for, or the one that is there.
+
+    In this order: ``laion400m``; ``ckpt`` and ``config`` as given; SD v1 in its usual place; the
+    demo model that comes with the project.
+
+    Raises:
+        UserError: a file is missing, or the configuration describes no text-to-image model.
+    """
+    if getattr(settings, "laion400m", False):
+        return _describe(_present(LAION_CHECKPOINT, "--laion400m"), find(LAION_CONFIG))
+    if settings.ckpt is not None:
+        ckpt = _present(settings.ckpt, "--ckpt")
+        return _describe(ckpt, find(settings.config) if settings.config else _beside(ckpt))
+    standard = [path for path in map(find, V1_CHECKPOINTS) if path.is_file()]
+    if standard:
+        return _describe(standard[0], find(settings.config or V1_CONFIG))
+    if settings.config is not None:
+        raise UserError(
+            f"--config {settings.config} was given without --ckpt, and {V1_CHECKPOINTS[0]} is not "
+            f"there; expected weights for it; add --ckpt FILE or run `{HOW_TO_GET_V1}`"
+        )
+    return _demo()
+
+
+def _demo() -> ModelChoice:
+    ckpt = find(DEMO_CHECKPOINT)
+    if not ckpt.is_file():
+        raise UserError(
+            f"no model was given and neither {V1_CHECKPOINTS[0]} nor {DEMO_CHECKPOINT} is there; "
+            f"expected one of them; run `{HOW_TO_GET_V1}` or add --ckpt FILE"
+        )
+    notice = (
+        "No Stable Diffusion v1 checkpoint found: drawing with the small demo model. "
+        f"To get SD v1: {HOW_TO_GET_V1}"
+    )
+    return replace(_describe(ckpt, find(DEMO_CONFIG)), notice=notice)
+
+
+def _present(path: str, flag: str) -> Path:
+    found = find(path)
+    if not found.is_file():
+        raise UserError(
+            f"{flag}: there is no file {path}; expected a .ckpt or .safetensors checkpoint; "
+            "check the path"
+        )
+    return found
+
+
+def _beside(ckpt: Path) -> Path:
+    """Return the YAML that lies beside a checkpoint, or SD v1's.
+
+    ``X.yaml`` beside ``X.ckpt`` is the web UIs' habit, ``config.yaml`` the CompVis zoo's.
+    """
+    for near in (ckpt.with_suffix(".yaml"), ckpt.with_name("config.yaml")):
+        if near.is_file():
+            return near
+    return find(V1_CONFIG)
+
+
+def _describe(ckpt: Path, config_path: Path) -> ModelChoice:
+    config = load_config(config_path)
+
+    def ask(key: str, fallback: Any = None) -> Any:
+        value = OmegaConf.select(config, f"model.params.{key}", default=fallback)
+        if value is None:
+            raise UserError(
+                f"config {config_path} has no model.params.{key}; expected a latent diffusion "
+                "model with text conditioning; give another --config"
+            )
+        return value
+
+    if not isinstance(ask("cond_stage_config"), DictConfig):
+        raise UserError(
+            f"config {config_path} describes a model without a text encoder "
+            f"({ask('cond_stage_config')}); expected text conditioning; give another --config"
+        )
+    # Each level but the last halves the sides, in the autoencoder and in the UNet alike.
+    factor = 2 ** (len(ask("first_stage_config.params.ddconfig.ch_mult")) - 1)
+    levels = len(ask("unet_config.params.channel_mult", ListConfig([1, 2, 4, 8])))
+    return ModelChoice(
+        config=config,
+        config_path=config_path,
+        ckpt_path=ckpt,
+        size=int(ask("image_size")) * factor,
+        channels=int(ask("channels", 3)),
+        factor=factor,
+        multiple=factor * 2 ** (levels - 1),
+        timesteps=int(ask("timesteps", 1000)),
+    )
+
+
+def resolve(settings: Settings, choice: ModelChoice) -> Settings:
+    """Fill in what ``settings`` leave to the model, and check the rest against it.
+
+    Raises:
+        UserError: a size, channel count or step count that the model cannot have.
+    """
+    for name, own in (("C", choice.channels), ("f", choice.factor)):
+        asked = getattr(settings, name)
+        if asked not in (None, own):
+            raise UserError(
+                f"--{name} {asked} was given; the model of {choice.config_path} has {own}; "
+                f"leave --{name} out"
+            )
+    if settings.ddim_steps > choice.timesteps:
+        raise UserError(
+            f"--ddim_steps {settings.ddim_steps} was given; the model has {choice.timesteps} "
+            f"steps; give {choice.timesteps} or fewer"
+        )
+    settings = replace(settings, C=choice.channels, f=choice.factor)
+    if not isinstance(settings, Txt2ImgSettings):
+        return settings
+    sides = {side: getattr(settings, side) or choice.size for side in ("H", "W")}
+    for side, pixels in sides.items():
+        _check_side(f"--{side}", pixels, choice.multiple)
+    return replace(settings, **sides)
+
+
+def _check_side(flag: str, pixels: int, multiple: int) -> None:
+    if pixels % multiple == 0:
+        return
+    below = max(pixels // multiple, 1) * multiple
+    raise UserError(
+        f"{flag} {pixels} was given; expected a multiple of {multiple}; "
+        f"the nearest are {below} and {below + multiple}"
+    )

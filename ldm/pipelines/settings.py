@@ -1,0 +1,361 @@
+"""What a user can choose: one schema for command lines, web pages and bots.
+
+Each field of a settings class carries an ``Option``: its flag, help text, choices and range.
+``ldm.pipelines.parser`` makes a command line of them, ``validate`` checks them, and
+``ldm.pipelines.infotext`` writes those with an ``infotext`` key into the picture.
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+from ldm.errors import UserError
+
+SAMPLERS = ("ddim", "plms", "dpm_solver")
+SPACINGS = ("uniform", "linspace", "trailing")
+SEED_MODES = ("compvis", "per-image")
+# The largest seed that NumPy's generator takes; torch takes more.
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Option:
+    """How one setting looks to a user.
+
+    Attributes:
+        help: One sentence for ``--help`` and for a web page's label.
+        kind: int, float, str or bool.
+        name: The field's name, which is also the flag's unless ``flag`` says otherwise.
+        flag: The flag with its dashes.
+        choices: The only values allowed.
+        minimum: The smallest value allowed; numbers are always finite.
+        maximum: The largest value allowed.
+        aliases: Other flags, each standing for one value of this option.
+        shown: The default in words where the value would not tell.
+        infotext: The key under which pictures keep the setting.
+        group: The heading in ``--help``.
+        optional: None is a value too: "decide for me".
+    """
+
+    help: str
+    kind: type
+    name: str = ""
+    flag: str = ""
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    aliases: tuple[tuple[str, str], ...] = ()
+    shown: str | None = None
+    infotext: str | None = None
+    group: str = "picture"
+    optional: bool = False
+
+    def check(self, value: Any) -> None:
+        """Raise UserError unless ``value`` is of the right kind and in range."""
+        if value is None and self.optional:
+            return
+        # A bool is an int to Python, and an int is as good as a float.
+        kinds = {float: (int, float)}.get(self.kind, (self.kind,))
+        if type(value) not in kinds:
+            raise UserError(f"{self.flag} {value!r} was given; {self.expected}")
+        if self.choices and value not in self.choices:
+            raise UserError(f"{self.flag} {value} was given; {self.expected}; choose one of them")
+        if self.kind in (int, float) and not self._in_range(value):
+            raise UserError(f"{self.flag} {value} was given; {self.expected}; change it")
+
+    def _in_range(self, value: float) -> bool:
+        low = -math.inf if self.minimum is None else self.minimum
+        high = math.inf if self.maximum is None else self.maximum
+        return math.isfinite(value) and low <= value <= high
+
+    @property
+    def expected(self) -> str:
+        """Say in words what values are allowed."""
+        if self.choices:
+            return f"expected {', '.join(self.choices[:-1])} or {self.choices[-1]}"
+        kind = {int: "a whole number", float: "a number", bool: "on or off"}.get(self.kind, "text")
+        if self.minimum is not None and self.maximum is not None:
+            return f"expected {kind} from {self.minimum} to {self.maximum}"
+        if self.minimum is not None:
+            return f"expected {kind}, {self.minimum} or more"
+        return f"expected {kind}"
+
+
+def option(default: Any, help: str, kind: type | None = None, **rest: Any) -> Any:
+    """Make a dataclass field that carries an ``Option``; ``kind`` is needed when None is default.
+
+    A default of None means that the program works the value out, so None is allowed then.
+    """
+    made = Option(help=help, kind=kind or type(default), optional=default is None, **rest)
+    return field(default=default, metadata={"option": made})
+
+
+def options_of(settings: GenerationSettings | type[GenerationSettings]) -> Iterator[Option]:
+    """Yield the options of a settings class, named, in the order of its fields."""
+    for each in fields(settings):
+        made: Option = each.metadata["option"]
+        named = {"name": each.name, "flag": made.flag or f"--{each.name}"}
+        yield Option(**{**vars(made), **named})
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSettings:
+    """What text-to-image and image-to-image share. Field names are the flags' names.
+
+    ``None`` in ``C`` and ``f`` stands for the model's own value, in ``ckpt`` and ``config`` for
+    the model that ``ldm.pipelines.models`` finds.
+    """
+
+    program: ClassVar[str] = "ldm"
+
+    prompt: str = option(
+        "a painting of a virus monster playing guitar", "the text to draw", group="prompt"
+    )
+    negative_prompt: str = option(
+        "",
+        "what the pictures should not show; takes the place of the empty prompt in guidance",
+        shown="none",
+        group="prompt",
+    )
+    from_file: str | None = option(
+        None,
+        "a UTF-8 text file with one prompt a line; each line is drawn once per iteration",
+        str,
+        flag="--from-file",
+        group="prompt",
+    )
+    from_image: str | None = option(
+        None,
+        "draw a saved picture again from the settings stored in it; other flags given beside it "
+        "replace single settings (--n_samples or --n_iter start an ordinary run)",
+        str,
+        flag="--from-image",
+        group="prompt",
+    )
+    outdir: str = option("outputs", "the folder that the pictures go to", group="output")
+    skip_grid: bool = option(
+        False, "write single pictures only, no grid of all of them", group="output"
+    )
+    skip_save: bool = option(False, "write no single pictures, only the grid", group="output")
+    format: str = option(
+        "png",
+        "file format of the pictures; the invisible watermark does not outlive jpg",
+        choices=("png", "jpg"),
+        group="output",
+    )
+    sampler: str = option(
+        "ddim",
+        "the sampler that takes the steps",
+        choices=SAMPLERS,
+        aliases=(("--plms", "plms"), ("--dpm_solver", "dpm_solver")),
+        infotext="Sampler",
+    )
+    ddim_steps: int = option(
+        50, "number of sampling steps, for every sampler", minimum=1, infotext="Steps"
+    )
+    spacing: str = option(
+        "uniform",
+        "how the steps are spread over the model's times; uniform is the reference's and may take "
+        "a few steps more than asked, linspace and trailing take exactly as many",
+        choices=SPACINGS,
+        infotext="Schedule type",
+    )
+    ddim_eta: float = option(
+        0.0,
+        "noise added in each DDIM step: 0 is deterministic, 1 is DDPM's amount",
+        minimum=0.0,
+        infotext="Eta",
+    )
+    scale: float = option(
+        7.5,
+        "guidance scale: eps = eps(empty) + scale * (eps(prompt) - eps(empty)); 1 turns it off",
+        infotext="CFG scale",
+    )
+    n_iter: int = option(2, "how many times to go through the prompts", minimum=1)
+    n_samples: int = option(
+        3, "pictures per prompt and batch size (with --from-file the batch size)", minimum=1
+    )
+    n_rows: int = option(
+        0, "pictures side by side in the grid", minimum=0, shown="as many as n_samples"
+    )
+    fixed_code: bool = option(
+        False,
+        "start every batch from the same noise (per-image: every picture from the noise of --seed)",
+        infotext="Fixed code",
+    )
+    C: int | None = option(None, "latent channels", int, minimum=1, shown="the model's; SD v1: 4")
+    f: int | None = option(
+        None,
+        "how many times smaller than the picture the latent is",
+        int,
+        minimum=1,
+        shown="the model's; SD v1: 8",
+    )
+    seed: int = option(
+        42, "the seed of all random numbers", minimum=0, maximum=MAX_SEED, infotext="Seed"
+    )
+    seed_mode: str = option(
+        "compvis",
+        "compvis: one stream of random numbers for the run, as the reference; per-image: picture i "
+        "uses seed + i alone and is the same whatever --n_samples is",
+        choices=SEED_MODES,
+        infotext="Seed mode",
+    )
+    config: str | None = option(
+        None,
+        "the YAML that describes the model",
+        str,
+        shown="beside the checkpoint, else configs/stable-diffusion/v1-inference.yaml",
+        group="model",
+    )
+    ckpt: str | None = option(
+        None,
+        "the checkpoint, .ckpt or .safetensors",
+        str,
+        shown="models/ldm/stable-diffusion-v1/model.ckpt, else the bundled demo model",
+        group="model",
+    )
+    use_ema: bool = option(
+        False,
+        "use the averaged (EMA) weights of a checkpoint that holds both",
+        infotext="EMA",
+        group="model",
+    )
+    device: str = option(
+        "auto",
+        "auto, cpu, cuda, cuda:1 or mps; auto is cuda where there is one, else cpu",
+        group="model",
+    )
+    precision: str = option(
+        "autocast",
+        "autocast computes in float16 on cuda (elsewhere float32 all the same); full is float32",
+        choices=("full", "autocast"),
+        infotext="Precision",
+        group="model",
+    )
+    safety_checker: str = option(
+        "on",
+        "black out pictures that the safety checker flags, where its weights are on this machine",
+        choices=("on", "off"),
+        group="output",
+    )
+
+    def validate(self) -> None:
+        """Check each value and those that depend on one another.
+
+        Raises:
+            UserError: naming the flag, what it allows and what to do.
+        """
+        for each in options_of(self):
+            each.check(getattr(self, each.name))
+        if self.sampler == "plms" and self.ddim_eta != 0:
+            raise UserError(
+                f"--ddim_eta {self.ddim_eta} with --sampler plms was given; ddim_eta must be 0 "
+                "for PLMS, which adds no noise; leave it out or take --sampler ddim"
+            )
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise UserError(
+                f"--device {self.device} is unknown; expected auto, cpu, cuda, cuda:N or mps; "
+                "choose one of them"
+            )
+
+    def remarks(self) -> list[str]:
+        """List settings that have no effect beside the others, a sentence each."""
+        found = []
+        if self.sampler == "dpm_solver" and self.ddim_eta != 0:
+            found.append(f"--ddim_eta {self.ddim_eta} has no effect: DPM-Solver adds no noise")
+        if self.negative_prompt and self.scale == 1.0:
+            found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Txt2ImgSettings(GenerationSettings):
+    """Settings of text-to-image; ``None`` in ``H`` and ``W`` is the size the model was made for.
+
+    Example:
+        >>> Txt2ImgSettings(prompt="a red apple", sampler="plms").ddim_steps
+        50
+    """
+
+    program: ClassVar[str] = "txt2img"
+
+    outdir: str = option(
+        "outputs/txt2img-samples", "the folder that the pictures go to", group="output"
+    )
+    H: int | None = option(
+        None, "height in pixels", int, minimum=1, shown="the model's own size; SD v1: 512"
+    )
+    W: int | None = option(
+        None, "width in pixels", int, minimum=1, shown="the model's own size; SD v1: 512"
+    )
+    laion400m: bool = option(
+        False,
+        "use the LAION-400M model: configs/latent-diffusion/txt2img-1p4B-eval.yaml with "
+        "models/ldm/text2img-large/model.ckpt, into outputs/txt2img-samples-laion400m",
+        group="model",
+    )
+
+    def validate(self) -> None:
+        """Check as ``GenerationSettings.validate``, and that one model is asked for."""
+        super().validate()
+        if self.laion400m and (self.config or self.ckpt):
+            raise UserError(
+                "--laion400m names its own model, yet --config or --ckpt was given too; "
+                "give one or the other"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Img2ImgSettings(GenerationSettings):
+    """Settings of image-to-image: ``init_img`` is needed, its size is the pictures' size.
+
+    Example:
+        >>> Img2ImgSettings(init_img="sketch.png").strength
+        0.75
+    """
+
+    program: ClassVar[str] = "img2img"
+
+    outdir: str = option(
+        "outputs/img2img-samples", "the folder that the pictures go to", group="output"
+    )
+    init_img: str | None = option(
+        None,
+        "the picture to start from; cut down to multiples of 64 pixels",
+        str,
+        flag="--init-img",
+        shown="none, it has to be given",
+        group="prompt",
+    )
+    strength: float = option(
+        0.75,
+        "how much of the picture to draw anew: 0 keeps it, 1 starts from noise",
+        minimum=0.0,
+        maximum=1.0,
+        infotext="Denoising strength",
+        group="prompt",
+    )
+    scale: float = option(
+        5.0,
+        "guidance scale: eps = eps(empty) + scale * (eps(prompt) - eps(empty)); 1 turns it off",
+        infotext="CFG scale",
+    )
+    n_iter: int = option(1, "how many times to go through the prompts", minimum=1)
+    n_samples: int = option(
+        2, "pictures per prompt and batch size (with --from-file the batch size)", minimum=1
+    )
+
+    def validate(self) -> None:
+        """Check as ``GenerationSettings.validate``, and that there is a picture to start from."""
+        super().validate()
+        if self.init_img is None:
+            raise UserError(
+                "no --init-img was given; expected the picture to start from; "
+                "add --init-img FILE (scripts/txt2img.py draws from text alone)"
+            )
