@@ -1,0 +1,140 @@
+"""DDIM: arXiv:2010.02502.
+
+Symbols: a_t alphas_cumprod at the step, a_prev at the next cleaner one, sigma_t the step's noise.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldm.errors import UserError
+from ldm.models.diffusion.sampler import Denoiser, Sampler, Step, StepRule
+from ldm.modules.diffusionmodules.util import make_ddim_sampling_parameters
+from ldm.process.spacing import make_timesteps
+from ldm.rng import GlobalNoise, NoiseSource
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DiscreteSchedule:
+    """A sampler's table of steps, clean end first, on the CPU in float32.
+
+    Attributes:
+        timesteps: Model times (S,), increasing.
+        alphas: alphas_cumprod at them (S,).
+        alphas_prev: The same one step cleaner (S,).
+        sigmas: Noise added by each step (S,).
+    """
+
+    timesteps: np.ndarray
+    alphas: Tensor
+    alphas_prev: Tensor
+    sigmas: Tensor
+
+    @classmethod
+    def make(cls, alphas_cumprod: Tensor, timesteps: np.ndarray, eta: float) -> DiscreteSchedule:
+        """Compute the table from a model's alphas_cumprod (T,)."""
+        cumprod = alphas_cumprod.detach().float().cpu().numpy()
+        sigmas, alphas, prev = make_ddim_sampling_parameters(cumprod, timesteps, eta)
+        tables = (torch.tensor(v, dtype=torch.float32) for v in (alphas, prev, sigmas))
+        return cls(timesteps, *tables)
+
+
+class DDIMSampler(Sampler):
+    """DDIM with the reference's tables, and any of the other spacings."""
+
+    schedule: DiscreteSchedule
+
+    def make_schedule(
+        self,
+        ddim_num_steps: int,
+        ddim_discretize: str | None = None,
+        ddim_eta: float = 0.0,
+        verbose: bool = True,  # noqa: ARG002 - kept for CompVis
+    ) -> None:
+        if not 0.0 <= ddim_eta <= 1.0:
+            raise UserError(f"ddim_eta {ddim_eta} given; expected a number from 0 to 1")
+        spacing = ddim_discretize or self.spacing
+        timesteps = make_timesteps(spacing, ddim_num_steps, self.model.num_timesteps)
+        if len(timesteps) != ddim_num_steps:
+            logger.warning(
+                "%d steps asked, %d taken: the reference's uniform spacing strides by whole "
+                "training steps; --spacing linspace or trailing takes exactly %d",
+                ddim_num_steps,
+                len(timesteps),
+                ddim_num_steps,
+            )
+        self.eta = ddim_eta
+        self._set(timesteps)
+
+    def _set(self, timesteps: np.ndarray) -> None:
+        self.schedule = DiscreteSchedule.make(self.model.alphas_cumprod, timesteps, self.eta)
+        self.ddim_timesteps, self.steps = timesteps, len(timesteps)
+
+    @contextmanager
+    def original_steps(self, use: bool) -> Iterator[None]:
+        kept = self.ddim_timesteps
+        if use:
+            self._set(np.arange(self.model.num_timesteps))
+        try:
+            yield
+        finally:
+            if use:
+                self._set(kept)
+
+    def time(self, index: int) -> int:
+        return int(self.schedule.timesteps[index])
+
+    def new_rule(self, denoiser: Denoiser, total: int) -> StepRule:  # noqa: ARG002
+        def rule(x: Tensor, index: int) -> Step:
+            eps = self.eps_at(denoiser, x, index)
+            return self.update(denoiser, x, eps, index)
+
+        return rule
+
+    def eps_at(self, denoiser: Denoiser, x: Tensor, index: int) -> Tensor:
+        """Return the guided eps (B,C,h,w) of a step at the sample ``x``."""
+        a_t = self.schedule.alphas[index]
+        return denoiser.eps(x, self.time(index), a_t.sqrt(), (1.0 - a_t).sqrt())
+
+    def update(self, denoiser: Denoiser, x: Tensor, eps: Tensor, index: int) -> Step:
+        """Step along ``eps`` (B,C,h,w): Eq. 12."""
+        table = self.schedule
+        a_t, a_prev, sigma_t = table.alphas[index], table.alphas_prev[index], table.sigmas[index]
+        e = eps.to(x.dtype)
+        x0 = denoiser.snap((x - (1.0 - a_t).sqrt() * e) / a_t.sqrt())
+        direction = (1.0 - a_prev - sigma_t**2).sqrt() * e
+        x_prev = a_prev.sqrt() * x0 + direction + sigma_t * denoiser.step_noise(x)
+        return Step(x_prev, x0, eps)
+
+    def renoise(self, x0: Tensor, index: int, noise: Tensor) -> Tensor:
+        t = torch.full((x0.shape[0],), self.time(index), device=x0.device, dtype=torch.long)
+        return self.model.q_sample(x0, t, noise)
+
+    def stochastic_encode(
+        self,
+        x0: Tensor,
+        t: int | Tensor,
+        use_original_steps: bool = False,
+        noise: Tensor | NoiseSource | None = None,
+    ) -> Tensor:
+        """Noise x0 (B,C,h,w) to the table's entry ``t``.
+
+        As in the reference that is one step noisier than where ``decode(t_start=t)`` begins;
+        the table's end stands for every later entry, so full strength works.
+        """
+        with self.original_steps(use_original_steps):
+            alphas = self.schedule.alphas
+        index = torch.as_tensor(t).cpu().clamp(0, len(alphas) - 1).reshape(-1, 1, 1, 1)
+        a_t = alphas[index].to(x0.device)
+        if not isinstance(noise, Tensor):
+            noise = (noise or self.noise or GlobalNoise()).randn(x0.shape, x0.device, x0.dtype)
+        return a_t.sqrt() * x0 + (1.0 - a_t).sqrt() * noise

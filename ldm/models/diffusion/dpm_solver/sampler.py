@@ -1,0 +1,111 @@
+"""DPM-Solver++(2M): arXiv:2211.01095, algorithm 2, in steps uniform in time.
+
+Symbols: alpha, sigma, lambda as in ``ldm.process.log_snr``; h = lambda_t - lambda_s.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldm.errors import UserError
+from ldm.models.diffusion.sampler import Denoiser, Sampler, Step, StepRule
+from ldm.process.log_snr import ContinuousSchedule
+from ldm.process.spacing import make_timesteps
+from ldm.rng import NoiseSource
+
+logger = logging.getLogger(__name__)
+
+FEW_STEPS = 15
+"""Below this many steps the last one is of first order, for stability, as in the reference."""
+
+
+class DPMSolverSampler(Sampler):
+    """Second-order multistep solver on the estimates of x0. S steps take S calls of the model."""
+
+    def make_schedule(
+        self,
+        ddim_num_steps: int,
+        ddim_discretize: str | None = None,
+        ddim_eta: float = 0.0,
+        verbose: bool = True,  # noqa: ARG002 - kept for CompVis
+    ) -> None:
+        if ddim_eta != 0:
+            logger.warning("ddim_eta %s is ignored: DPM-Solver adds no noise", ddim_eta)
+        count = self.model.num_timesteps
+        self.process = ContinuousSchedule(self.model.alphas_cumprod.detach().cpu().numpy())
+        if (ddim_discretize or self.spacing) == "uniform":
+            # The reference's times; they do not depend on the training steps' striding.
+            make_timesteps("trailing", ddim_num_steps, count)
+            grid = np.linspace(1.0 / count, 1.0, ddim_num_steps + 1)
+        else:
+            steps = make_timesteps(ddim_discretize or self.spacing, ddim_num_steps, count)
+            grid = np.concatenate([[1.0], steps + 1.0]) / count
+        # grid[i + 1] is where step i begins and grid[i] where it ends.
+        self.grid, self.steps = grid, len(grid) - 1
+
+    @contextmanager
+    def original_steps(self, use: bool):
+        if use:
+            raise UserError(
+                "use_original_steps given; DPM-Solver has no such mode: use ddim, or "
+                "make_schedule with the number of training steps"
+            )
+        yield
+
+    def time(self, index: int) -> float:
+        return self.process.model_time(float(self.grid[index + 1]))
+
+    def new_rule(self, denoiser: Denoiser, total: int) -> StepRule:
+        previous: list[tuple[float, Tensor]] = []  # (lambda, x0) of the step before
+
+        def rule(x: Tensor, index: int) -> Step:
+            s, t = float(self.grid[index + 1]), float(self.grid[index])
+            alpha_s, sigma_s = self._scales(s)
+            x0 = denoiser.x0(x, self.time(index), alpha_s, sigma_s)
+            lam_s, lam_t = float(self.process.lam(s)), float(self.process.lam(t))
+            estimate = x0
+            if previous and not (index == 0 and total < FEW_STEPS):
+                lam_before, x0_before = previous[0]
+                ratio = (lam_t - lam_s) / (2.0 * (lam_s - lam_before))
+                estimate = x0 + ratio * (x0 - x0_before)
+            previous[:] = [(lam_s, x0)]
+            alpha_t, sigma_t = self._scales(t)
+            shrink = -float(np.expm1(lam_s - lam_t))
+            x_next = (sigma_t / sigma_s) * x + alpha_t * shrink * estimate
+            return Step(x_next, x0, (x - alpha_s * x0) / sigma_s)
+
+        return rule
+
+    def _scales(self, t: float) -> tuple[Tensor, Tensor]:
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        return torch.tensor(alpha, dtype=torch.float32), torch.tensor(sigma, dtype=torch.float32)
+
+    def renoise(self, x0: Tensor, index: int, noise: Tensor) -> Tensor:
+        alpha, sigma = self._scales(float(self.grid[index + 1]))
+        return alpha * x0 + sigma * noise
+
+    def stochastic_encode(
+        self,
+        x0: Tensor,
+        t: int | Tensor,
+        use_original_steps: bool = False,
+        noise: Tensor | NoiseSource | None = None,
+    ) -> Tensor:
+        """Noise x0 (B,C,h,w) to where ``decode`` with ``t_start=t`` begins; 0 leaves it clean.
+
+        Raises:
+            UserError: ``use_original_steps``.
+        """
+        with self.original_steps(use_original_steps):
+            index = torch.as_tensor(t).cpu().clamp(0, self.steps).numpy()
+        alpha = torch.tensor(self.process.alpha(self.grid[index]), dtype=torch.float32)
+        sigma = torch.tensor(self.process.sigma(self.grid[index]), dtype=torch.float32)
+        alpha, sigma = (v.reshape(-1, 1, 1, 1).to(x0.device) for v in (alpha, sigma))
+        if not isinstance(noise, Tensor):
+            noise = (noise or self.noise).randn(x0.shape, x0.device, x0.dtype)
+        return alpha * x0 + sigma * noise
