@@ -1,0 +1,261 @@
+"""Read weights from disk: ``.safetensors``, and what ``torch.save`` wrote, safely and lazily.
+
+A file is told by its content, not by its name. Tensors stay memory-mapped where the format allows
+(the pages are private: writing into such a tensor never reaches the file).
+"""
+
+from __future__ import annotations
+
+import pickle
+import tarfile
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ldm.checkpoint.unpickle import RefusedGlobal, RestrictedPickle
+from ldm.errors import UserError
+
+EXPECTED = "expected a .ckpt, .pt, .pth or .safetensors file of tensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of one file.
+
+    Attributes:
+        tensors: Name to CPU tensor, in the file's order and element types.
+        path: Where they came from.
+        metadata: The ``__metadata__`` of a safetensors file, else empty.
+        global_step: Training steps, where the file tells.
+        stubbed: Classes that a pickle named and that were not imported.
+        mapped: Whether the tensors are pages of the file (nothing is read before it is used).
+    """
+
+    tensors: dict[str, torch.Tensor]
+    path: Path
+    metadata: dict[str, str] = field(default_factory=dict)
+    global_step: int | None = None
+    stubbed: tuple[str, ...] = ()
+    mapped: bool = False
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint without running anything that it contains.
+
+    Args:
+        path: A safetensors file or a file of ``torch.save``: ``{"state_dict": {...}, ...}`` or a
+            bare dict of tensors; pickled training state beside the tensors is stubbed.
+
+    Raises:
+        UserError: No such file, no checkpoint, damaged, or a pickle that asks to run code.
+    """
+    path = Path(path)
+    kind = identify(path)
+    if kind == "safetensors":
+        return _read_safetensors(path)
+    return _read_torch(path, kind)
+
+
+def identify(path: Path) -> str:
+    """Tell the format of a file: "safetensors", "zip" or "legacy" (torch.save before 1.6).
+
+    Raises:
+        UserError: Anything else; the message says what it is instead.
+    """
+    if path.is_dir():
+        hint = "a folder of diffusers" if (path / "model_index.json").exists() else "a folder"
+        raise UserError(f"checkpoint {str(path)!r} is {hint}; {EXPECTED}; give one such file")
+    if not path.is_file():
+        raise UserError(
+            f"checkpoint {str(path)!r} does not exist; {EXPECTED}; "
+            "check the path, or fetch weights with scripts/download_models.py"
+        )
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise UserError(
+            f"checkpoint {str(path)!r} cannot be read ({error.strerror}); {EXPECTED}"
+        ) from error
+    wrong = _what_else(head, size)
+    if wrong is not None:
+        raise UserError(f"checkpoint {str(path)!r} is {wrong}")
+    return _format_of(path, head, size)
+
+
+def _format_of(path: Path, head: bytes, size: int) -> str:
+    if head.startswith(b"PK"):
+        _check_zip(path)
+        return "zip"
+    header = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{":
+        if header + 8 > size:
+            raise _cut_short(path)
+        return "safetensors"
+    if head.startswith(b"\x80") and not tarfile.is_tarfile(path):
+        return "legacy"
+    if tarfile.is_tarfile(path):
+        raise UserError(
+            f"checkpoint {str(path)!r} is a tar file as torch wrote before 2018; {EXPECTED}; "
+            "load and save it once with a torch of its own time"
+        )
+    raise UserError(f"checkpoint {str(path)!r} is no checkpoint (unknown content); {EXPECTED}")
+
+
+def _what_else(head: bytes, size: int) -> str | None:
+    """Name the usual things that lie where a checkpoint should, or None."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    again = f"{EXPECTED}; download it again"
+    if size == 0:
+        return f"empty (0 bytes); {again}"
+    if text.startswith(b"version https://git-lfs"):
+        return f"a git-lfs pointer, not the weights; {EXPECTED}; run 'git lfs pull' there"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return f"a web page (a download that asked for a login?); {again}"
+    if head.startswith(b"GGUF"):
+        return f"a GGUF file of quantised weights; {EXPECTED}; give the unquantised model"
+    if head.startswith(b"\x89HDF"):
+        return f"an HDF5 (Keras) file; {EXPECTED}"
+    if text.startswith(b"{") and head[8:9] != b"{":
+        return f"a JSON text (an index or a configuration?); {EXPECTED}"
+    if size < 10:
+        return f"too short ({size} bytes); {again}"
+    return None
+
+
+def _cut_short(path: Path) -> UserError:
+    return UserError(
+        f"checkpoint {str(path)!r} is cut short or damaged; expected a whole file; "
+        "download or copy it again"
+    )
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse a zip that torch did not write as a pickle of tensors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.rpartition("/")[2] for name in archive.namelist()]
+    except (zipfile.BadZipFile, ValueError, OSError) as error:
+        raise _cut_short(path) from error
+    if "constants.pkl" in names:
+        raise UserError(
+            f"checkpoint {str(path)!r} is a TorchScript program; {EXPECTED}; "
+            "save the module's state_dict() instead"
+        )
+    if "data.pkl" not in names:
+        raise UserError(
+            f"checkpoint {str(path)!r} is a zip that torch did not write; {EXPECTED}; unpack it"
+        )
+
+
+def _is_stored(path: Path) -> bool:
+    """Tell whether no member of a zip is compressed: only then its bytes can be mapped."""
+    with zipfile.ZipFile(path) as archive:
+        return all(item.compress_type == zipfile.ZIP_STORED for item in archive.infolist())
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"checkpoint {str(path)!r} is damaged ({_first_line(error)}); "
+            "expected a whole safetensors file; download or copy it again"
+        ) from error
+    step = metadata.get("global_step", "")
+    return Checkpoint(
+        _checked(tensors, tensors, path),
+        path,
+        metadata,
+        int(step) if step.isdecimal() else None,
+        mapped=True,
+    )
+
+
+def _read_torch(path: Path, kind: str) -> Checkpoint:
+    if path.suffix == ".safetensors":
+        # torch.load goes by this ending alone.
+        raise UserError(
+            f"checkpoint {str(path)!r} is a file of torch.save under another format's name; "
+            "expected safetensors content; rename it to .ckpt"
+        )
+    mapped = kind == "zip" and _is_stored(path)
+    restricted = RestrictedPickle()
+    try:
+        content = _unpickle(path, mapped, restricted)
+    except RefusedGlobal as error:
+        raise UserError(
+            f"checkpoint {str(path)!r} asks to run {error.name}, which is no part of a tensor: "
+            "refused, nothing was run; expected tensors only; "
+            "get a .safetensors file from its author instead"
+        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A damaged or forged pickle can fail in any way at all.
+        raise UserError(
+            f"checkpoint {str(path)!r} is damaged ({_first_line(error)}); "
+            "expected a file of torch.save; download or copy it again"
+        ) from error
+    state = _state_of(content, path)
+    step = content.get("global_step")
+    return Checkpoint(
+        _checked(state, content, path),
+        path,
+        global_step=step if type(step) is int else None,
+        stubbed=tuple(sorted(restricted.stubbed)),
+        mapped=mapped,
+    )
+
+
+def _unpickle(path: Path, mapped: bool, restricted: RestrictedPickle) -> Any:
+    options = {"map_location": "cpu", "mmap": mapped}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks about pickle protocols
+        try:
+            return torch.load(str(path), weights_only=True, **options)
+        except pickle.UnpicklingError:
+            # Training state of other packages lies beside the weights: read around it.
+            return torch.load(str(path), weights_only=False, pickle_module=restricted, **options)
+
+
+def _state_of(content: Any, path: Path) -> Mapping[str, Any]:
+    if not isinstance(content, Mapping):
+        raise UserError(
+            f"checkpoint {str(path)!r} holds a {type(content).__name__}; "
+            "expected a dict of tensors; save the module's state_dict()"
+        )
+    inner = content.get("state_dict")
+    return inner if isinstance(inner, Mapping) else content
+
+
+def _checked(state: Mapping, content: Mapping, path: Path) -> dict[str, torch.Tensor]:
+    """Return what is a tensor, without gradients; at least one must be."""
+    tensors = {
+        name: value.detach()
+        for name, value in state.items()
+        if isinstance(name, str) and isinstance(value, torch.Tensor)
+    }
+    if not tensors:
+        keys = ", ".join(repr(str(key)) for key in list(content)[:5]) or "nothing"
+        raise UserError(
+            f"checkpoint {str(path)!r} holds no tensors (its top level: {keys}); "
+            "expected a dict of tensors or one under 'state_dict'; give a model's checkpoint"
+        )
+    return tensors
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of an error's own words, short enough for one line of ours."""
+    words = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {words[:120]}" if words else type(error).__name__

@@ -1,0 +1,283 @@
+"""Fill a model from a checkpoint: strictly, without initialising what is overwritten anyway.
+
+A model is built on the meta device (shapes without memory), and the file's memory-mapped tensors
+become its weights (``assign=True``), so that a file of 4 GB is ready in well under a second and
+its pages are read when first used. Only a tensor whose element type or device must change is
+copied, one at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from ldm.checkpoint.io import Checkpoint, read_checkpoint
+from ldm.checkpoint.names import (
+    EMA,
+    EMA_STATE,
+    SCHEDULE,
+    TEXT,
+    UNET,
+    VAE,
+    component_of,
+    ema_name,
+    modern,
+)
+from ldm.checkpoint.pages import release_pages
+from ldm.checkpoint.report import LoadReport, compare
+from ldm.config import load_config
+from ldm.errors import UserError
+from ldm.util import instantiate_from_config
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(
+    config: DictConfig | str | Path,
+    ckpt: str | Path,
+    *,
+    use_ema: bool = False,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[nn.Module, LoadReport]:
+    """Build the model of a configuration and fill it from a checkpoint.
+
+    No random number is drawn and nothing in the file is run.
+
+    Args:
+        config: Configuration with ``model`` (``target`` / ``params``), or the path of a YAML file.
+            ``ckpt_path`` entries in it are passed over (every weight comes from ``ckpt``), and an
+            autoencoder gets no training loss.
+        ckpt: See ``read_checkpoint``.
+        use_ema: Take the UNet's moving averages in place of its weights.
+        dtype: Element type of UNet, VAE and text encoder; None keeps the model's own (float32),
+            whatever the file has. The noise schedule stays float32 in any case.
+        device: Where the model goes.
+
+    Returns:
+        The model in evaluation mode, and what fitted.
+
+    Raises:
+        UserError: As ``read_checkpoint``, or the UNet, VAE or text encoder is incomplete, or
+            ``use_ema`` without averages in the file.
+    """
+    if not isinstance(config, DictConfig):
+        config = load_config(config)
+    if "model" not in config:
+        raise UserError("the configuration has no 'model'; expected 'target' and 'params' there")
+    checkpoint = read_checkpoint(ckpt)
+    with torch.device("meta"):
+        model = instantiate_from_config(_for_inference(config.model), where="model")
+    report = _load(model, checkpoint, _Options(use_ema, dtype, torch.device(device)))
+    _check_filled(model)
+    model.to(device).eval()
+    logger.info("%s", report.summary())
+    return model, report
+
+
+def load_weights(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    use_ema: bool = False,
+    ignore: Sequence[str] = (),
+    source: str = "the checkpoint",
+) -> LoadReport:
+    """Fill a model that exists already: its tensors keep their place, type and device.
+
+    Tensors on the meta device are replaced by those given.
+
+    Args:
+        model: Model with CompVis's checkpoint names.
+        tensors: Name to tensor.
+        use_ema: Take the UNet's moving averages in place of its weights.
+        ignore: Prefixes of keys to leave as they are in the model.
+        source: What to call the tensors in messages.
+
+    Raises:
+        UserError: UNet, VAE or text encoder incomplete, or no averages for ``use_ema``.
+    """
+    checkpoint = Checkpoint(dict(tensors), Path(source))
+    return _load(model, checkpoint, _Options(use_ema, ignore=tuple(ignore)))
+
+
+def load_component(
+    model: nn.Module, path: str | Path, *, prefix: str, ignore: Sequence[str] = ()
+) -> LoadReport:
+    """Fill a part, such as an autoencoder, from its own file or from that of a whole model.
+
+    Args:
+        model: The part.
+        path: See ``read_checkpoint``.
+        prefix: What the part's keys begin with in a whole model's file; others are left out if any
+            key begins so.
+        ignore: Prefixes of the part's keys to leave as they are.
+
+    Raises:
+        UserError: As ``read_checkpoint`` and ``load_weights``.
+    """
+    tensors = read_checkpoint(path).tensors
+    inner = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    return load_weights(model, inner or tensors, ignore=ignore, source=str(path))
+
+
+@dataclass(frozen=True)
+class _Options:
+    use_ema: bool = False
+    dtype: torch.dtype | None = None
+    device: torch.device | None = None
+    ignore: tuple[str, ...] = ()
+
+
+def _load(model: nn.Module, checkpoint: Checkpoint, options: _Options) -> LoadReport:
+    wanted = model.state_dict()
+    offered, leftover = _match(wanted, checkpoint, options)
+    shapes = {name: tuple(value.shape) for name, value in offered.items()}
+    targets = {name: tuple(value.shape) for name, value in wanted.items()}
+    report = compare(str(checkpoint.path), targets, shapes, leftover)
+    report.ema_used = options.use_ema
+    report.ema_present |= options.use_ema
+    report.ema_kept = report.loaded.get(EMA, 0) > len(EMA_STATE)
+    _pass_over(report, options.ignore)
+    report.raise_if_incomplete()
+    report.notes += _notes(wanted, offered, checkpoint)
+    _drop_rounded_schedule(wanted, offered)
+    _start_averages(wanted, offered)
+    on_meta = any(value.is_meta for value in wanted.values())
+    if on_meta:
+        offered = _converted(wanted, offered, checkpoint.mapped, options)
+    model.load_state_dict(offered, strict=False, assign=on_meta)
+    return report
+
+
+def _match(
+    wanted: Mapping[str, Tensor], checkpoint: Checkpoint, options: _Options
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Find the file's tensor for each key of the model, and what is left over."""
+    named = {modern(name): (name, value) for name, value in checkpoint.tensors.items()}
+    averages = _averages(wanted, named, checkpoint.path) if options.use_ema else {}
+    offered, used = {}, set()
+    for key in wanted:
+        name = averages.get(key, key)
+        if name not in named or key.startswith(options.ignore):
+            continue
+        value = named[name][1]
+        # A weight and its average must not share memory, also when both start from one tensor.
+        offered[key] = value.clone() if named[name][0] in used else value
+        used.add(named[name][0])
+    replaced = {named[key][0] for key in averages if key in named}
+    return offered, [n for n in checkpoint.tensors if n not in used | replaced]
+
+
+def _averages(wanted: Mapping[str, Tensor], named: Mapping, path: Path) -> dict[str, str]:
+    """Map the weights that have a moving average in the file to its name there."""
+    found = {key: ema_name(key) for key in wanted if ema_name(key) in named}
+    unet = [key for key in wanted if component_of(key) == UNET]
+    absent = [key for key in unet if key not in found]
+    if absent or not found:
+        raise UserError(
+            f"{path}: --use_ema given, but {len(absent)} of {len(unet)} UNet weights have no "
+            "averaged (EMA) copy in it; expected 'model_ema.*' keys; leave --use_ema out, or give "
+            "the training checkpoint ('full-ema')"
+        )
+    return found
+
+
+def _pass_over(report: LoadReport, ignore: tuple[str, ...]) -> None:
+    """Take what the caller asked to ignore out of the report."""
+    for groups in (report.missing, report.unexpected):
+        for part in list(groups):
+            groups[part] = [name for name in groups[part] if not name.startswith(ignore)]
+            if not groups[part]:
+                del groups[part]
+
+
+def _is_rounded(wanted: Tensor, value: Tensor) -> bool:
+    """Tell whether a tensor of the file is coarser than the model's own."""
+    return value.is_floating_point() and value.dtype.itemsize < wanted.dtype.itemsize
+
+
+def _notes(
+    wanted: Mapping[str, Tensor], offered: Mapping[str, Tensor], checkpoint: Checkpoint
+) -> list[str]:
+    notes = []
+    if checkpoint.stubbed:
+        few = ", ".join(checkpoint.stubbed[:3])
+        notes.append(f"{len(checkpoint.stubbed)} pickled classes were not imported ({few})")
+    betas, own = offered.get("betas"), wanted.get("betas")
+    if betas is None or own is None or own.is_meta:
+        return notes
+    if _is_rounded(own, betas):
+        notes.append("its noise schedule is rounded to half precision; the configuration's is used")
+    elif not torch.allclose(betas.float().cpu(), own.float().cpu(), rtol=1e-4, atol=0.0):
+        notes.append("its noise schedule differs from the configuration's; the file's is used")
+    return notes
+
+
+def _drop_rounded_schedule(wanted: Mapping[str, Tensor], offered: dict[str, Tensor]) -> None:
+    """Keep the model's own schedule where the file's was rounded along with the weights.
+
+    A schedule from half-precision values changes every picture (``alphas_cumprod`` loses its
+    small end).
+    """
+    for name in list(offered):
+        own = wanted[name]
+        if component_of(name) == SCHEDULE and not own.is_meta and _is_rounded(own, offered[name]):
+            del offered[name]
+
+
+def _start_averages(wanted: Mapping[str, Tensor], offered: dict[str, Tensor]) -> None:
+    """Begin averages that the file lacks at the weights themselves, as a new model does."""
+    weights = {ema_name(name): name for name in offered}
+    for name in wanted:
+        if component_of(name) == EMA and name not in offered and name in weights:
+            offered[name] = offered[weights[name]].clone()
+
+
+def _converted(
+    wanted: Mapping[str, Tensor],
+    offered: Mapping[str, Tensor],
+    mapped: bool,
+    options: _Options,
+) -> dict[str, Tensor]:
+    """Bring each tensor to its element type and device; what needs no change stays mapped."""
+    converted = {}
+    for name, value in offered.items():
+        target = wanted[name].dtype
+        weight = component_of(name) in (UNET, VAE, TEXT) and target.is_floating_point
+        if weight and options.dtype is not None:
+            target = options.dtype
+        converted[name] = value.to(device=options.device, dtype=target)
+        if mapped and converted[name].data_ptr() != value.data_ptr():
+            release_pages(value)
+    return converted
+
+
+def _for_inference(node: Any) -> Any:
+    """Copy a configuration as plain containers, without what only training needs.
+
+    That is ``ckpt_path`` (the weights come from elsewhere) and the autoencoder's loss (it may
+    bring networks of its own, and fetch them).
+    """
+    if isinstance(node, DictConfig):
+        node = OmegaConf.to_container(node, resolve=True)
+    if isinstance(node, list):
+        return [_for_inference(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {key: _for_inference(value) for key, value in node.items() if key != "ckpt_path"}
+    return {**kept, "lossconfig": {"target": "torch.nn.Identity"}} if "lossconfig" in kept else kept
+
+
+def _check_filled(model: nn.Module) -> None:
+    """Hold the invariant that no shape without memory is left in the model."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    empty = [name for name, value in tensors if value.is_meta]
+    assert not empty, f"{len(empty)} tensors were left without memory: {', '.join(empty[:5])}"
