@@ -1,0 +1,5 @@
+"""Losses of the first stages."""
+
+from ldm.modules.losses.reconstruction import ReconstructionLoss
+
+__all__ = ["ReconstructionLoss"]

@@ -1,0 +1,177 @@
+"""When and how a run is written to disk: regularly, on request, and before it stops."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from ldm.errors import UserError
+from ldm.training.task import NonFiniteLoss
+
+logger = logging.getLogger(__name__)
+
+LAST = "last.ckpt"
+
+
+class Stopped(Exception):
+    """Training ended early on request, after its state was saved.
+
+    Attributes:
+        exit_code: 0 for the time limit, 128 + the signal's number for a signal.
+    """
+
+    def __init__(self, reason: str, exit_code: int):
+        super().__init__(reason)
+        self.exit_code = exit_code
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write checkpoints beside their name and move them there; read without executing pickles."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Save so that ``path`` holds the old file or the new one, never a part."""
+        if storage_options is not None:
+            raise TypeError("storage_options are not supported: checkpoints are local files")
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            torch.save(checkpoint, part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load tensors and plain values; anything else in the pickle is refused.
+
+        Raises:
+            UserError: The file is no checkpoint, or holds more than plain values.
+        """
+        del weights_only  # always on: a checkpoint of a run has nothing that needs more
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"checkpoint {str(path)!r} cannot be resumed ({reason}); expected one that this "
+                "main.py wrote; weights from elsewhere go in model.params.ckpt_path"
+            ) from error
+
+
+class LastCheckpoint(pl.Callback):
+    """Keep ``last.ckpt``: every so many steps, on SIGUSR1, and before any end of training.
+
+    Requests that come in the middle of a batch are served at its end, where weights, optimizer,
+    EMA and position agree. Ctrl-C and SIGTERM save and stop; a second Ctrl-C stops at once.
+
+    Args:
+        dirpath: The run's checkpoint folder.
+        every_n_train_steps: Optimizer steps between two writes.
+        max_time: Seconds after which the run is saved and stopped, or None.
+    """
+
+    def __init__(
+        self, dirpath: str | Path, every_n_train_steps: int = 1000, max_time: float | None = None
+    ):
+        if every_n_train_steps < 1:
+            raise UserError(f"{every_n_train_steps} steps between checkpoints; expected 1 or more")
+        self.path = Path(dirpath) / LAST
+        self.every_n_train_steps = every_n_train_steps
+        self.max_time = max_time
+        self._begun = time.monotonic()
+        self._save_asked = False
+        self._stop_signal: int | None = None
+        self._saved_step = -1
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle signals inside the block and put the old handlers back after it."""
+        wanted = {"SIGUSR1": self._on_save, "SIGINT": self._on_stop, "SIGTERM": self._on_stop}
+        present = {getattr(signal, k): v for k, v in wanted.items() if hasattr(signal, k)}
+        old = {number: signal.signal(number, handler) for number, handler in present.items()}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def _on_save(self, *_: Any) -> None:
+        self._save_asked = True
+
+    def _on_stop(self, number: int, _: Any) -> None:
+        if self._stop_signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._stop_signal = number
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Start the clock: building the model is not training."""
+        self._begun = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        """Save if it is time or asked, then stop if asked."""
+        step = trainer.global_step
+        due = step % self.every_n_train_steps == 0 or step == trainer.max_steps
+        stop = self._stop_reason(trainer)
+        if (due and step > 0 and step != self._saved_step) or self._save_asked or stop:
+            pl_module.check_loss()
+            self.save(trainer)
+        if stop:
+            raise stop
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Stop in the middle of a validation too; it may be a long one."""
+        if not trainer.sanity_checking and (stop := self._stop_reason(trainer)):
+            self.save(trainer)
+            raise stop
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Save the end of a run that was limited by epochs."""
+        if trainer.global_step != self._saved_step and trainer.global_step > 0:
+            pl_module.check_loss()
+            self.save(trainer)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save what a failing run has reached, unless its weights may be spoilt."""
+        del pl_module
+        done = isinstance(exception, Stopped | NonFiniteLoss | KeyboardInterrupt)
+        if not done and trainer.global_step > max(0, self._saved_step):
+            self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write ``last.ckpt`` now."""
+        if trainer.fast_dev_run:
+            return
+        trainer.save_checkpoint(self.path)
+        self._saved_step, self._save_asked = trainer.global_step, False
+        if trainer.is_global_zero:
+            logger.info("step %d: saved %s", trainer.global_step, self.path)
+
+    def _stop_reason(self, trainer: pl.Trainer) -> Stopped | None:
+        over = self.max_time is not None and time.monotonic() - self._begun >= self.max_time
+        number = self._stop_signal or 0
+        # Every process must take the same way, or the others wait for ever in the next reduction.
+        if trainer.world_size > 1:
+            both = trainer.strategy.reduce(
+                torch.tensor([number, int(over)], device=trainer.strategy.root_device),
+                reduce_op="max",
+            )
+            number, over = int(both[0]), bool(both[1])
+        if number:
+            return Stopped(f"stopped by {signal.Signals(number).name}", 128 + number)
+        return Stopped(f"--max_time of {self.max_time:.0f} s reached", 0) if over else None

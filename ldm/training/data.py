@@ -1,0 +1,192 @@
+"""Datasets from YAML, read in an order that a resumed run continues."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+
+from ldm.data.base import Txt2ImgIterableBaseDataset
+from ldm.errors import UserError
+from ldm.util import instantiate_from_config
+
+
+class WrappedDataset(Dataset):
+    """Give anything with a length and items the Dataset interface."""
+
+    def __init__(self, dataset: Any):
+        self.data = dataset
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, idx: int) -> Any:
+        return self.data[idx]
+
+
+class ResumableSampler(Sampler[int]):
+    """Draw every item once per pass, beginning where ``position`` says.
+
+    Pass p is a permutation that depends on ``(seed, p)`` only, so the number of samples seen is
+    all that a continuation needs. With several processes each takes every ``world``-th item; the
+    pass is filled up from its beginning so that all have the same number.
+
+    Args:
+        length: Items in the dataset.
+        shuffle: False keeps the dataset's order.
+        seed: First number of the permutations.
+        position: Returns how many samples all processes together have seen since the run began.
+        rank: Number of this process.
+        world: Number of processes.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        position: Callable[[], int] = lambda: 0,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        self.length, self.shuffle, self.seed, self.position = length, shuffle, seed, position
+        self.rank, self.world = rank, world
+
+    def __len__(self) -> int:
+        return math.ceil(self.length / self.world)
+
+    def __iter__(self) -> Iterator[int]:
+        total = len(self) * self.world
+        number, offset = divmod(self.position(), total)
+        order = torch.arange(self.length)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+            order = torch.randperm(self.length, generator=generator)
+        order = order.repeat(math.ceil(total / self.length))[:total]
+        return iter(order[offset + self.rank :: self.world].tolist())
+
+
+def worker_init_fn(_: int) -> None:
+    """Seed NumPy in a loader's worker, and give it its share of an iterable dataset."""
+    info = get_worker_info()
+    np.random.seed(info.seed % 2**32)
+    if isinstance(info.dataset, Txt2ImgIterableBaseDataset):
+        dataset = info.dataset
+        dataset.sample_ids = dataset.valid_ids[info.id :: info.num_workers]
+
+
+class DataModuleFromConfig(pl.LightningDataModule):
+    """Build datasets from ``target``/``params`` mappings and load them in batches.
+
+    Args:
+        batch_size: Items per batch and device.
+        train: Dataset configuration, as are ``validation``, ``test`` and ``predict``.
+        wrap: Wrap datasets that do not derive from ``torch.utils.data.Dataset``.
+        num_workers: Loader processes; None takes twice the batch size, at most the CPU's cores
+            less one.
+        shuffle_test_loader: Shuffle the test set.
+        use_worker_init_fn: Seed NumPy per worker also for datasets that are not iterable.
+        shuffle_val_dataloader: Shuffle the validation set.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        train: Any = None,
+        validation: Any = None,
+        test: Any = None,
+        predict: Any = None,
+        wrap: bool = False,
+        num_workers: int | None = None,
+        shuffle_test_loader: bool = False,
+        use_worker_init_fn: bool = False,
+        shuffle_val_dataloader: bool = False,
+    ):
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"data.params.batch_size is {batch_size}; expected 1 or more")
+        given = {"train": train, "validation": validation, "test": test, "predict": predict}
+        self.dataset_configs = {name: cfg for name, cfg in given.items() if cfg is not None}
+        self.batch_size = batch_size
+        self.wrap = wrap
+        self.num_workers = _default_workers(batch_size) if num_workers is None else num_workers
+        self.shuffle = {"validation": shuffle_val_dataloader, "test": shuffle_test_loader}
+        self.use_worker_init_fn = use_worker_init_fn
+        self.datasets: dict[str, Any] = {}
+
+    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
+        """Build the datasets, once."""
+        for name, config in self.dataset_configs.items():
+            if name not in self.datasets:
+                self.datasets[name] = self._build(name, config)
+
+    def _build(self, name: str, config: Any) -> Any:
+        dataset = instantiate_from_config(config, where=f"data.params.{name}")
+        if not isinstance(dataset, IterableDataset) and len(dataset) == 0:
+            raise UserError(
+                f"data.params.{name}: {config['target']} has no items; expected at least one: "
+                "check its paths"
+            )
+        return WrappedDataset(dataset) if self.wrap else dataset
+
+    def has(self, name: str) -> bool:
+        """Tell whether a ``train``, ``validation``, ``test`` or ``predict`` set is configured."""
+        return name in self.dataset_configs
+
+    # An absent set is an empty list: Lightning then skips that loop without a warning.
+
+    def train_dataloader(self) -> Any:
+        """Load the training set in shuffled passes, from where the run stands."""
+        return self._loader("train") if self.has("train") else []
+
+    def val_dataloader(self) -> Any:
+        """Load the validation set."""
+        return self._loader("validation") if self.has("validation") else []
+
+    def test_dataloader(self) -> Any:
+        """Load the test set."""
+        return self._loader("test") if self.has("test") else []
+
+    def predict_dataloader(self) -> Any:
+        """Load the prediction set."""
+        return self._loader("predict") if self.has("predict") else []
+
+    def _loader(self, name: str) -> DataLoader:
+        dataset = self.datasets[name]
+        iterable = isinstance(dataset, IterableDataset)
+        seeded = self.use_worker_init_fn or iterable
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=None if iterable else self._sampler(name, len(dataset)),
+            num_workers=self.num_workers,
+            worker_init_fn=worker_init_fn if seeded else None,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _sampler(self, name: str, length: int) -> ResumableSampler:
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        task = trainer.lightning_module if trainer else None
+        if name != "train" or task is None:
+            shuffle = self.shuffle.get(name, name == "train")
+            return ResumableSampler(length, shuffle=shuffle, rank=rank, world=world)
+        return ResumableSampler(
+            length,
+            shuffle=True,
+            seed=task.seed,
+            position=lambda: task.samples_done,
+            rank=rank,
+            world=world,
+        )
+
+
+def _default_workers(batch_size: int) -> int:
+    return min(2 * batch_size, max(0, (os.cpu_count() or 1) - 1))

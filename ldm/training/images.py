@@ -1,0 +1,121 @@
+"""Pictures of a model in training, as PNG grids in the run's folder."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ldm.images.grid import make_grid
+
+logger = logging.getLogger(__name__)
+
+
+class ImageLogger(pl.Callback):
+    """Write what ``model.log_images`` returns to ``images/{train,val}/``.
+
+    File names are the reference's: ``<key>_gs-<step>_e-<epoch>_b-<batch>.png``. The noise is the
+    same at every step, so that one grid can be compared with the next; the training's own random
+    numbers are not touched.
+
+    Args:
+        batch_frequency: Steps between two pictures of the training set.
+        max_images: Pictures per grid.
+        clamp: Clamp to the range before saving.
+        increase_log_steps: Also log at the steps 1, 2, 4, ... below ``batch_frequency``.
+        rescale: The pictures are in [-1, 1]; False: in [0, 1].
+        disabled: Write nothing.
+        log_on_batch_idx: Count batches of the epoch instead of optimizer steps.
+        log_first_step: Also log step 0.
+        log_images_kwargs: Further arguments of ``log_images``.
+        save_dir: The run's folder; None takes the Trainer's ``default_root_dir``.
+    """
+
+    def __init__(
+        self,
+        batch_frequency: int = 750,
+        max_images: int = 4,
+        clamp: bool = True,
+        increase_log_steps: bool = True,
+        rescale: bool = True,
+        disabled: bool = False,
+        log_on_batch_idx: bool = False,
+        log_first_step: bool = False,
+        log_images_kwargs: Mapping[str, Any] | None = None,
+        save_dir: str | Path | None = None,
+    ):
+        self.batch_frequency, self.max_images = batch_frequency, max_images
+        self.clamp, self.rescale, self.disabled = clamp, rescale, disabled
+        self.log_on_batch_idx, self.log_first_step = log_on_batch_idx, log_first_step
+        self.log_images_kwargs = dict(log_images_kwargs or {})
+        self.save_dir = Path(save_dir) if save_dir is not None else None
+        doublings = int(math.log2(batch_frequency)) + 1 if increase_log_steps else 0
+        self.log_steps = {2**n for n in range(doublings)}
+        self._last_logged = -1
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the training batch when its step is due."""
+        del outputs
+        index = batch_idx if self.log_on_batch_idx else trainer.global_step
+        if self._due(index) and index != self._last_logged:
+            self._last_logged = index
+            self.draw(trainer, pl_module, batch, batch_idx, "train")
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Log the first batch of each validation."""
+        del outputs
+        if batch_idx == 0 and trainer.global_step > 0 and not trainer.sanity_checking:
+            self.draw(trainer, pl_module, batch, batch_idx, "val")
+
+    def draw(self, trainer: pl.Trainer, task: Any, batch: Any, batch_idx: int, split: str) -> None:
+        """Draw and save the grids of one batch."""
+        if self.disabled or not trainer.is_global_zero or not hasattr(task.model, "log_images"):
+            return
+        training = task.model.training
+        devices = [task.device] if task.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), torch.no_grad():
+            torch.manual_seed(task.seed)
+            task.model.eval()
+            images = task.model.log_images(batch, N=self.max_images, **self.log_images_kwargs)
+            task.model.train(training)
+        suffix = f"gs-{trainer.global_step:06}_e-{trainer.current_epoch:06}_b-{batch_idx:06}"
+        folder = (self.save_dir or Path(trainer.default_root_dir)) / "images" / split
+        folder.mkdir(parents=True, exist_ok=True)
+        for key, pictures in images.items():
+            grid = self._grid(pictures)
+            Image.fromarray(grid).save(folder / f"{key}_{suffix}.png")
+            self._to_tensorboard(trainer, f"{split}/{key}", grid)
+
+    def _due(self, index: int) -> bool:
+        regular = index % self.batch_frequency == 0 or index in self.log_steps
+        return regular and (index > 0 or self.log_first_step)
+
+    def _grid(self, pictures: Tensor) -> np.ndarray:
+        """Lay out (n, 3, H, W), or one grid made already (3, H, W), as uint8 (H, W, 3)."""
+        pictures = pictures.detach().float().cpu()
+        pictures = pictures[: self.max_images] if pictures.ndim == 4 else pictures[None]
+        if self.rescale:
+            pictures = (pictures + 1.0) / 2.0
+        if self.clamp:
+            pictures = pictures.clamp(0.0, 1.0)
+        tiles = (pictures * 255.0).to(torch.uint8).movedim(1, -1).numpy()  # (n, H, W, 3)
+        return make_grid(list(tiles), n_rows=4)
+
+    @staticmethod
+    def _to_tensorboard(trainer: pl.Trainer, tag: str, grid: np.ndarray) -> None:
+        for log in trainer.loggers:
+            add_image = getattr(getattr(log, "experiment", None), "add_image", None)
+            if add_image is not None:
+                add_image(tag, grid, global_step=trainer.global_step, dataformats="HWC")

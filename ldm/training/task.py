@@ -1,0 +1,167 @@
+"""The adapter between a model and Lightning's Trainer.
+
+A model (``AutoencoderKL``, ``LatentDiffusion``, ...) is a plain ``nn.Module`` that knows its
+losses, optimizer and pictures. The task gives the Trainer what it calls, and keeps what an exact
+continuation needs beside the weights: how many batches and samples have been seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from ldm.errors import UserError
+from ldm.rng import seed_everything
+
+PROGRESS_KEY = "training_progress"
+
+
+class NonFiniteLoss(UserError):
+    """The loss became NaN or infinite; saving now would spoil the last good checkpoint."""
+
+
+class TrainingTask(pl.LightningModule):
+    """Train ``model`` under a Lightning Trainer, and save it under its own key names.
+
+    Every batch starts from a random state that depends on ``(seed, batch number, rank)`` alone:
+    noise, timesteps and dropout of batch k are the same in one long run and in a resumed one, and
+    neither validation nor image logging moves them.
+
+    Args:
+        model: Has ``training_step(batch, batch_idx) -> (loss, logs)``, ``validation_step(batch,
+            batch_idx) -> logs`` and ``configure_optimizers()``.
+        seed: First number of the random state.
+    """
+
+    def __init__(self, model: nn.Module, *, seed: int = 23):
+        super().__init__()
+        self.model = model
+        self.seed = seed
+        self.batches_done = 0
+        self.samples_done = 0
+        self.last_loss: Tensor | None = None
+
+    # Weights carry the model's own names, so that a checkpoint of training is a checkpoint of
+    # the model: no "model." prefix that loaders would have to know.
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the model's weights under the model's names."""
+        return self.model.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, **kwargs: Any):
+        """Fill the model.
+
+        Raises:
+            UserError: The weights are of another model.
+        """
+        try:
+            return self.model.load_state_dict(state_dict, strict=strict, **kwargs)
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines()[1:]]
+            raise UserError(
+                f"the checkpoint does not fit {type(self.model).__name__}: {' '.join(lines)[:400]};"
+                " resume with the run's own configuration"
+            ) from error
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the position in the data and the seed."""
+        checkpoint[PROGRESS_KEY] = {
+            "batches_done": self.batches_done,
+            "samples_done": self.samples_done,
+            "seed": self.seed,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the data where it was left, with the seed it was begun with."""
+        progress = checkpoint.get(PROGRESS_KEY, {})
+        self.batches_done = progress.get("batches_done", self.batches_done)
+        self.samples_done = progress.get("samples_done", self.samples_done)
+        self.seed = progress.get("seed", self.seed)
+
+    def configure_optimizers(self) -> Any:
+        """Return the model's optimizer and its schedule."""
+        return self.model.configure_optimizers()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set this batch's random state and let the model look at the batch (scale_by_std)."""
+        self._seed("train", self.batches_done)
+        self.model.on_train_batch_start(batch, batch_idx, self.global_step)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the loss of a batch and log the model's figures."""
+        loss, logs = self.model.training_step(batch, batch_idx)
+        size = batch_size_of(batch)
+        self.log_dict(_detached(logs), on_step=True, on_epoch=False, batch_size=size)
+        self.last_loss = loss.detach()
+        self.batches_done += 1
+        self.samples_done += size * self.trainer.world_size
+        # Reading the loss waits for an accelerator, so there it is looked at now and then.
+        if loss.device.type == "cpu" or self.batches_done % 50 == 0:
+            self.check_loss()
+        return loss
+
+    def check_loss(self) -> None:
+        """Stop when the last loss is not a number.
+
+        Raises:
+            NonFiniteLoss: The loss is NaN or infinite.
+        """
+        if self.last_loss is None or bool(torch.isfinite(self.last_loss).all()):
+            return
+        raise NonFiniteLoss(
+            f"the loss is {float(self.last_loss)} at step {self.global_step}; last.ckpt is left as "
+            "it was: resume from it with a lower learning rate, gradient_clip_val or precision 32"
+        )
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then let the model follow (EMA).
+
+        Here and not in ``on_train_batch_end``: that hook runs after the checkpoints are written,
+        and once per batch where gradients are accumulated over several.
+        """
+        super().optimizer_step(*args, **kwargs)
+        self.model.on_train_batch_end()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the model's validation figures, averaged over the set.
+
+        The noise of validation batch k is the same each time, so that two validations differ by
+        the weights only.
+        """
+        self._seed("validation", batch_idx)
+        logs = self.model.validation_step(batch, batch_idx)
+        self.log_dict(
+            _detached(logs),
+            on_step=False,
+            on_epoch=True,
+            batch_size=batch_size_of(batch),
+            sync_dist=True,
+        )
+
+    test_step = validation_step
+
+    def _seed(self, purpose: str, number: int) -> None:
+        text = f"{self.seed}/{purpose}/{number}/{self.global_rank}"
+        digest = hashlib.blake2b(text.encode(), digest_size=7).digest()
+        seed_everything(int.from_bytes(digest, "big"))
+
+
+def batch_size_of(batch: Any) -> int:
+    """Count the items of a collated batch: a mapping, sequence or tensor of equal first sides."""
+    if isinstance(batch, Tensor):
+        return int(batch.shape[0])
+    if isinstance(batch, Mapping):
+        return max(map(batch_size_of, batch.values()), default=1)
+    return len(batch) if isinstance(batch, list | tuple) else 1
+
+
+def _detached(logs: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.detach().float() if isinstance(value, Tensor) else value
+        for key, value in logs.items()
+    }

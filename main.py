@@ -1,0 +1,50 @@
+"""Train an autoencoder or a latent diffusion model from YAML.
+
+    python main.py --base configs/demo/autoencoder_kl_f4.yaml --train --name ae
+    python main.py --resume logs/2026-01-31T09-00-00_ae --train --max_steps 40000
+
+Configurations name ``main.DataModuleFromConfig`` and its like by path, so these names live here
+too; they are fetched on first use, because ``--help`` must not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from ldm.errors import UserError
+from ldm.training.arguments import parse
+
+PUBLIC = {
+    "DataModuleFromConfig": "ldm.training.data",
+    "WrappedDataset": "ldm.training.data",
+    "ImageLogger": "ldm.training.images",
+    "SetupCallback": "ldm.training.callbacks",
+    "CUDACallback": "ldm.training.callbacks",
+}
+__all__ = sorted(PUBLIC)
+
+
+def __getattr__(name: str):
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'main' has no attribute {name!r}")
+    return getattr(importlib.import_module(PUBLIC[name]), name)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program and return its exit code: 0, 2 for a user's error, 128 + n for a signal."""
+    try:
+        options = parse(argv)
+        from ldm.training.program import run
+
+        return run(options)
+    except UserError as error:
+        print(f"main.py: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("main.py: interrupted before training began; nothing was saved", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
