@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ldm.checkpoint.io import Checkpoint, read_checkpoint
 from ldm.checkpoint.names import (
@@ -73,7 +74,7 @@ def load_model(
     if "model" not in config:
         raise UserError("the configuration has no 'model'; expected 'target' and 'params' there")
     checkpoint = read_checkpoint(ckpt)
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialisation():
         model = instantiate_from_config(_for_inference(config.model), where="model")
     report = _load(model, checkpoint, _Options(use_ema, dtype, torch.device(device)))
     _check_filled(model)
@@ -126,6 +127,22 @@ def load_component(
     tensors = read_checkpoint(path).tensors
     inner = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     return load_weights(model, inner or tensors, ignore=ignore, source=str(path))
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Skips the random filling of tensors that have no memory.
+
+    It would be wasted, and torch's meta version of ``normal_`` imports its compiler for 1.5 s.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ARG002
+        kwargs = kwargs or {}
+        initialises = getattr(func, "__module__", None) == "torch.nn.init"
+        if initialises or func in (Tensor.normal_, Tensor.uniform_):
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)
 
 
 @dataclass(frozen=True)
