@@ -144,7 +144,7 @@ class GenerationSettings:
     skip_save: bool = option(False, "write no single pictures, only the grid", group="output")
     format: str = option(
         "png",
-        "file format of the pictures; the invisible watermark does not outlive jpg",
+        "file format of the pictures; jpg is smaller and loses a little",
         choices=("png", "jpg"),
         group="output",
     )
@@ -169,6 +169,7 @@ class GenerationSettings:
         0.0,
         "noise added in each DDIM step: 0 is deterministic, 1 is DDPM's amount",
         minimum=0.0,
+        maximum=1.0,
         infotext="Eta",
     )
     scale: float = option(

@@ -1,0 +1,302 @@
+"""Draw pictures from text, or from text and a picture: the one way for every program.
+
+    settings -> model -> (per batch) text encoding -> sampler steps -> decoding
+             -> safety check -> watermark -> Picture with the text that draws it again
+
+Nothing here prints or writes files: pictures are yielded, everything else goes to an observer.
+
+Example:
+    >>> from ldm.pipelines.generate import Pipeline                      # doctest: +SKIP
+    >>> from ldm.pipelines.settings import Txt2ImgSettings
+    >>> pipeline = Pipeline.load()
+    >>> for picture in pipeline.generate(Txt2ImgSettings(prompt="a red apple", n_iter=1)):
+    ...     save_picture(picture.pixels, f"{picture.seed}.png", metadata=picture.parameters)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ldm.checkpoint.load import load_model
+from ldm.errors import UserError
+from ldm.images.io import check_finite, to_tensor
+from ldm.models.diffusion.sampler import Sampler
+from ldm.models.diffusion.sampler_registry import make_sampler
+from ldm.pipelines.events import Notice, Observer, Picture, Progress, log_events
+from ldm.pipelines.finish import Finisher, Marker
+from ldm.pipelines.infotext import Source
+from ldm.pipelines.inputs import InitImage, load_init_image
+from ldm.pipelines.models import ModelChoice, choose_model, resolve
+from ldm.pipelines.plan import Batch, Place, plan, read_prompts, replay
+from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
+from ldm.pipelines.starts import ImageStart, NoiseStart
+from ldm.rng import NoiseSource, seed_everything
+from ldm.safety.checker import SafetyChecker
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into a device that is there.
+
+    Raises:
+        UserError: this machine, or this build of torch, has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(
+            f"--device {name} is unknown; expected auto, cpu, cuda, cuda:N or mps; choose one"
+        ) from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            there = f"{count} CUDA devices" if count else "no CUDA device that torch can use"
+            raise UserError(f"--device {name} was given; there is {there}; use --device cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps was given; it needs a Mac with Metal; use --device cpu")
+    return device
+
+
+class Pipeline:
+    """A loaded model that draws: load once, generate as often as needed.
+
+    Args:
+        model: A latent diffusion model in evaluation mode, on the device to use.
+        choice: Which model it is.
+    """
+
+    def __init__(self, model, choice: ModelChoice) -> None:
+        self.model = model
+        self.choice = choice
+        self._checkers: dict[str, SafetyChecker] = {}
+
+    @classmethod
+    def load(
+        cls,
+        choice: ModelChoice | None = None,
+        *,
+        device: str = "auto",
+        use_ema: bool = False,
+        observer: Observer = log_events,
+    ) -> Pipeline:
+        """Load the chosen model, or the one that is there.
+
+        Raises:
+            UserError: no such device, or the checkpoint is not a complete model of this config.
+        """
+        where = resolve_device(device)
+        choice = choice or choose_model(Txt2ImgSettings())
+        model, report = load_model(choice.config, choice.ckpt_path, use_ema=use_ema, device=where)
+        for text in report.warnings():
+            observer(Notice(text, warning=True))
+        return cls(model, choice)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    def checker(self, policy: str) -> SafetyChecker:
+        """Return the safety checker, ``on`` or ``off``; its weights stay loaded between runs."""
+        if policy not in self._checkers:
+            self._checkers[policy] = SafetyChecker(policy="off" if policy == "off" else "black")
+        return self._checkers[policy]
+
+    def generate(
+        self,
+        settings: GenerationSettings,
+        *,
+        prompts: Sequence[str] | None = None,
+        image: Image.Image | InitImage | None = None,
+        place: Place | None = None,
+        observer: Observer = log_events,
+    ) -> Iterator[Picture]:
+        """Draw the pictures of a run, yielding each batch as it is done.
+
+        Args:
+            settings: What to draw. ``Img2ImgSettings`` start from a picture.
+            prompts: One per picture of an iteration; by default the settings' file or prompt.
+            image: The picture to start from; by default the file ``settings.init_img``.
+            place: Draw only the picture at this place of a run, as that run drew it.
+            observer: Called with each ``Notice`` and ``Progress``.
+
+        Raises:
+            UserError: settings that cannot be, or pictures that came out as NaN.
+        """
+        if isinstance(image, Image.Image):
+            image = InitImage.fit(image, self.choice.multiple)
+        elif image is None and isinstance(settings, Img2ImgSettings):
+            image = load_init_image(settings.init_img, self.choice.multiple)
+        settings = resolve(settings, self.choice)
+        settings.validate()
+        if place is None:
+            batches = plan(settings, read_prompts(settings) if prompts is None else prompts)
+        else:
+            settings = replace(settings, n_samples=place.n_samples)
+            batches = replay(place, settings.prompt)
+        yield from _Run(self, settings, batches, image, observer).pictures()
+
+
+class _Silenced:
+    """Stands in for the model where only the sampler's random draws are wanted."""
+
+    def __init__(self, model) -> None:
+        self.num_timesteps = model.num_timesteps
+        self.alphas_cumprod = model.alphas_cumprod
+        self.parameterization = model.parameterization
+        self.device = model.device
+
+    def apply_model(self, x: Tensor, t: Tensor, cond) -> Tensor:  # noqa: ARG002
+        """Predict nothing at once: (B, C, h, w) -> zeros (B, C, h, w)."""
+        return torch.zeros_like(x)
+
+
+class _Run:
+    """One call of ``Pipeline.generate``."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settings: GenerationSettings,
+        batches: list[Batch],
+        image: InitImage | None,
+        observer: Observer,
+    ) -> None:
+        self.model, self.settings = pipeline.model, settings
+        self.batches, self.observer = batches, observer
+        self.start = self._make_start(image)
+        self.sampler = self._make_sampler(self.model)
+        self.steps = self.start.steps(self.sampler)
+        self.rows_total = sum(len(batch.prompts) for batch in batches if batch.kept)
+        self.rows_done = 0
+        source = Source(
+            model=pipeline.choice.name,
+            fingerprint=pipeline.choice.fingerprint,
+            device=self.model.device.type,
+            size=self.start.size,
+            init_image=image,
+        )
+        checker, marker = pipeline.checker(settings.safety_checker), Marker(settings.format)
+        self.finisher = Finisher(settings, source, checker, marker, observer)
+
+    def _make_start(self, image: InitImage | None) -> NoiseStart:
+        settings = self.settings
+        if image is None:
+            return NoiseStart(settings, (settings.H, settings.W), self.model.device)
+        if image.remark:
+            self.observer(Notice(image.remark))
+        return ImageStart(settings, to_tensor(image.pixels), self.model)
+
+    def _make_sampler(self, model) -> Sampler:
+        settings = self.settings
+        sampler = make_sampler(settings.sampler, model, spacing=settings.spacing)
+        eta = settings.ddim_eta if settings.sampler == "ddim" else 0.0
+        sampler.make_schedule(settings.ddim_steps, ddim_eta=eta, verbose=False)
+        return sampler
+
+    def pictures(self) -> Iterator[Picture]:
+        self._remark()
+        self.finisher.prepare()
+        self._progress(0)
+        seed_everything(self.settings.seed)
+        # A model that trains draws with its averages, as the reference does.
+        with self.model.ema_scope():
+            self.start.open()
+            for batch in self.batches:
+                noise = self.start.noise_for(batch.places)
+                if not batch.kept:
+                    self._draw_only(batch, noise)
+                    continue
+                try:
+                    decoded = self._draw(batch, noise)
+                except torch.OutOfMemoryError as error:
+                    raise UserError(self._out_of_memory(len(batch.prompts))) from error
+                yield from self.finisher.pictures(batch, decoded)
+
+    def _remark(self) -> None:
+        """Say what the user should know before it begins."""
+        for text in self.settings.remarks():
+            self.observer(Notice(text, warning=True))
+        prompts = [text for batch in self.batches if batch.kept for text in batch.prompts]
+        for text in dict.fromkeys([self.settings.negative_prompt, *prompts]):
+            self._remark_on_length(text)
+        if self.steps == 0:
+            strength = f"--strength {self.settings.strength} of {self.settings.ddim_steps}"
+            self.observer(Notice(f"{strength} steps leaves none to take: nothing is drawn anew."))
+
+    def _remark_on_length(self, text: str) -> None:
+        tokenizer = getattr(self.model.cond_stage_model, "tokenizer", None)
+        cut = tokenizer.truncated(text) if hasattr(tokenizer, "truncated") else None
+        if cut:
+            limit = f"{tokenizer.max_length} tokens (with start and end)"
+            text = f"a prompt is longer than {limit}; this end of it is not used: {cut!r}"
+            self.observer(Notice(text, warning=True))
+
+    def _out_of_memory(self, rows: int) -> str:
+        height, width = self.start.size
+        return (
+            f"{rows} pictures of {width}x{height} at a time do not fit into the memory of "
+            f"{self.model.device}; expected less; give a smaller --n_samples, or smaller pictures"
+        )
+
+    def _precision(self) -> contextlib.AbstractContextManager:
+        """float16 autocast on CUDA, where the reference has it; the CPU and MPS run float32."""
+        if self.settings.precision == "autocast" and self.model.device.type == "cuda":
+            return torch.autocast("cuda", dtype=torch.float16)
+        return contextlib.nullcontext()
+
+    @cached_property
+    def _silent_sampler(self) -> Sampler:
+        return self._make_sampler(_Silenced(self.model))
+
+    def _draw_only(self, batch: Batch, noise: NoiseSource) -> None:
+        """Take from the stream of random numbers what drawing ``batch`` takes."""
+        if self.start.per_image:
+            return
+        for _ in self.start.walk(self._silent_sampler, noise, len(batch.prompts), None)[1]:
+            pass
+
+    @torch.no_grad()
+    def _draw(self, batch: Batch, noise: NoiseSource) -> Tensor:
+        """Draw one batch: (B, 3, H, W), about [-1, 1].
+
+        The steps are taken in one go rather than yielded: a suspended generator would leave
+        autocast switched on for its caller.
+        """
+        rows = len(batch.prompts)
+        with self._precision():
+            x, states = self.start.walk(self.sampler, noise, rows, **self._guidance(batch))
+            for taken, state in enumerate(states, start=1):
+                x = state.x
+                self._progress(rows * taken)
+            check_finite(x, "the latent of picture")
+            decoded = self.model.decode_first_stage(x)
+        self.rows_done += rows
+        self._progress(0)
+        return decoded
+
+    def _guidance(self, batch: Batch) -> dict[str, Any]:
+        """Encode the prompts, and what guidance steers away from."""
+        rows, scale = len(batch.prompts), self.settings.scale
+        uncond = None
+        if scale != 1.0:
+            uncond = self.model.get_learned_conditioning(rows * [self.settings.negative_prompt])
+        return {
+            "cond": self.model.get_learned_conditioning(list(batch.prompts)),
+            "unconditional_guidance_scale": scale,
+            "unconditional_conditioning": uncond,
+        }
+
+    def _progress(self, steps: int) -> None:
+        total = self.rows_total * self.steps
+        done = self.rows_done * self.steps + steps
+        self.observer(Progress(done, total, self.rows_done, self.rows_total))

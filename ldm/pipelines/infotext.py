@@ -1,0 +1,267 @@
+"""The settings in a picture's file: written so that every reader of the format understands them,
+read back so that the identical picture can be drawn again.
+
+AUTOMATIC1111's keys where it has them; beside them what bit-identity needs: the seed mode, the
+picture's place in its run, the device and precision, and of image-to-image the first picture.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ldm.errors import UserError
+from ldm.images.metadata import (
+    format_parameters,
+    parse_parameters,
+    read_parameters,
+    split_sampler,
+)
+from ldm.pipelines.inputs import InitImage, file_hash
+from ldm.pipelines.models import Fingerprint, find
+from ldm.pipelines.plan import Place
+from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings, Option, options_of
+
+SAMPLER_NAMES = {"ddim": "DDIM", "plms": "PLMS", "dpm_solver": "DPM++ 2M"}
+# The order of AUTOMATIC1111's text; further keys follow.
+ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model")
+INIT_IMAGE, INIT_HASH = "Init image", "Init image hash"
+# Settings that take effect only when they differ from the default are left out while they do not.
+_QUIET = ("ddim_eta", "fixed_code", "use_ema")
+_PLACE = {
+    "Batch size": "n_samples",
+    "Iteration": "iteration",
+    "Picture": "position",
+    "Pictures per iteration": "per_iteration",
+}
+_COUNTED_FROM_1 = ("iteration", "position")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a picture came from beside its settings.
+
+    Attributes:
+        model: Name of the model.
+        fingerprint: The checkpoint's hash.
+        device: Type of the device, such as ``cuda``: generators differ between them.
+        size: Height and width in pixels.
+        init_image: What image-to-image started from.
+    """
+
+    model: str
+    fingerprint: Fingerprint
+    device: str
+    size: tuple[int, int]
+    init_image: InitImage | None = None
+
+
+def write_parameters(settings: GenerationSettings, source: Source, place: Place) -> str:
+    """Return the text to store with a picture.
+
+    Args:
+        settings: Those of the run, with the picture's own prompt and seed.
+        source: What else the picture depends on.
+        place: Where in its run the picture was drawn.
+    """
+    height, width = source.size
+    entries: dict[str, Any] = {
+        "Size": f"{width}x{height}",
+        "Model hash": source.fingerprint.short,
+        "Model": source.model,
+        "Device": source.device,
+    }
+    for each in options_of(settings):
+        value = getattr(settings, each.name)
+        if each.infotext and not (each.name in _QUIET and not value):
+            entries[each.infotext] = _written(each, value)
+    for key, name in _PLACE.items():
+        entries[key] = getattr(place, name) + (name in _COUNTED_FROM_1)
+    if source.init_image is not None and source.init_image.path:
+        entries[INIT_IMAGE] = source.init_image.path
+        entries[INIT_HASH] = source.init_image.sha256
+    ordered = {key: entries.pop(key) for key in ORDER} | entries
+    return format_parameters(settings.prompt, settings.negative_prompt, ordered)
+
+
+def _written(each: Option, value: Any) -> str:
+    if each.name == "sampler":
+        return SAMPLER_NAMES[value]
+    if each.kind is float:
+        return repr(float(value)).removesuffix(".0")
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a picture's file says about its making.
+
+    Attributes:
+        values: Settings by field name.
+        place: Where in its run it was drawn; None for pictures of other programs.
+        device: Type of device that it was drawn on, if said.
+        model_hash: Hash of its checkpoint, if said.
+        model: Name of its model, if said.
+        remarks: Sentences on what could not be taken over.
+    """
+
+    values: dict[str, Any]
+    place: Place | None = None
+    device: str | None = None
+    model_hash: str | None = None
+    model: str | None = None
+    remarks: list[str] = field(default_factory=list)
+
+    def rerun(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], Place | None]:
+        """Return the settings to draw the picture again with, and its place in the run.
+
+        Args:
+            given: Settings that the user gives anew. A new batch layout starts an ordinary run:
+                the place is None then.
+        """
+        values, place = {**self.values, **given}, self.place
+        if place is None:
+            return {"n_samples": 1, "n_iter": 1, **values}, None
+        if {"n_samples", "n_iter", "from_file"} & given.keys():
+            return {"n_samples": place.n_samples, **values}, None
+        if self.values.get("seed_mode") != "per-image":
+            return values, place
+        if {"seed", "seed_mode"} & given.keys():
+            return {"n_samples": 1, "n_iter": 1, **values}, None
+        # The picture's own seed was stored; the run's is as many below it as pictures came before.
+        return {**values, "seed": values["seed"] - place.index}, place
+
+
+def read_picture(
+    path: str, schema: type[GenerationSettings], given: Collection[str] = ()
+) -> Recorded:
+    """Read how a picture was made.
+
+    Args:
+        path: A picture file.
+        schema: The settings class to read into.
+        given: Names of settings that the user gives anew: they need not be in the picture.
+
+    Raises:
+        UserError: the file is no picture, has no parameters, was made by the other program, or
+            the picture that it started from is missing or changed.
+    """
+    text = read_parameters(path)
+    if text is None:
+        raise UserError(
+            f"--from-image {path} holds no generation parameters; expected a single picture as "
+            "saved by these scripts (grids have none); give another one"
+        )
+    prompt, negative, entries = parse_parameters(text)
+    _check_program(path, schema, entries)
+    values: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
+    remarks: list[str] = []
+    for each in options_of(schema):
+        if each.infotext in entries:
+            _take(each, entries, values, remarks)
+    _take_size(schema, entries, values)
+    place = _read_place(entries)
+    if place is None:
+        remarks.append(
+            f"{path} was made by another program: expect a similar picture, not the same"
+        )
+    if issubclass(schema, Img2ImgSettings) and "init_img" not in given:
+        values["init_img"] = _init_image(path, entries)
+    return Recorded(
+        values=values,
+        place=place,
+        device=entries.get("Device"),
+        model_hash=entries.get("Model hash"),
+        model=entries.get("Model"),
+        remarks=remarks,
+    )
+
+
+def _check_program(path: str, schema: type[GenerationSettings], entries: Mapping[str, str]) -> None:
+    if "Seed" not in entries:
+        raise UserError(
+            f"--from-image {path} holds text but no seed; expected AUTOMATIC1111's parameters as "
+            "these scripts write them; give another picture"
+        )
+    if "Denoising strength" in entries and not issubclass(schema, Img2ImgSettings):
+        raise UserError(
+            f"--from-image {path} was made from another picture; expected one made from text "
+            "alone; use scripts/img2img.py"
+        )
+    if "Denoising strength" not in entries and issubclass(schema, Img2ImgSettings):
+        raise UserError(
+            f"--from-image {path} was made from text alone; expected one made from a picture; "
+            "use scripts/txt2img.py"
+        )
+
+
+def _take(
+    each: Option, entries: Mapping[str, str], values: dict[str, Any], remarks: list[str]
+) -> None:
+    """Put one entry into ``values``, or say why not: other programs know other samplers."""
+    text = entries[each.infotext]
+    try:
+        value = _read(each, entries)
+        each.check(value)
+    except (ValueError, KeyError):  # UserError is a ValueError
+        remarks.append(f"{each.infotext} {text!r} is not known here: left at its default")
+    else:
+        values[each.name] = value
+
+
+def _read(each: Option, entries: Mapping[str, str]) -> Any:
+    text = entries[each.infotext]
+    if each.name == "sampler":
+        names = {shown.lower(): name for name, shown in SAMPLER_NAMES.items()}
+        return names[split_sampler(entries)[0].lower()]
+    if each.kind is bool:
+        return {"True": True, "False": False}[text]
+    if each.choices:
+        return text.lower()
+    return each.kind(text)
+
+
+def _take_size(
+    schema: type[GenerationSettings], entries: Mapping[str, str], values: dict[str, Any]
+) -> None:
+    names = {each.name for each in options_of(schema)}
+    width, _, height = entries.get("Size", "").partition("x")
+    if {"H", "W"} <= names and width.isdecimal() and height.isdecimal():
+        values |= {"H": int(height), "W": int(width)}
+
+
+def _read_place(entries: Mapping[str, str]) -> Place | None:
+    numbers = {}
+    for key, name in _PLACE.items():
+        text = entries.get(key, "")
+        number = int(text) - (name in _COUNTED_FROM_1) if text.isdecimal() else -1
+        if number < (name not in _COUNTED_FROM_1):
+            return None
+        numbers[name] = number
+    return Place(**numbers) if numbers["position"] < numbers["per_iteration"] else None
+
+
+def _init_image(path: str, entries: Mapping[str, str]) -> str:
+    """Find the picture that another one started from, unchanged."""
+    recorded = entries.get(INIT_IMAGE)
+    if recorded is None:
+        raise UserError(
+            f"--from-image {path} does not say what picture it started from; expected its "
+            f"'{INIT_IMAGE}'; add --init-img FILE"
+        )
+    places = (find(recorded), Path(path).parent / Path(recorded).name)
+    there = [place for place in places if place.is_file()]
+    if not there:
+        raise UserError(
+            f"--from-image {path} started from {recorded}, which is not there; expected that file; "
+            "put it back or give it with --init-img FILE"
+        )
+    if file_hash(there[0]) != entries.get(INIT_HASH):
+        raise UserError(
+            f"--from-image {path} started from {recorded}, which has changed since; expected "
+            f"SHA-256 {entries.get(INIT_HASH)}; put the old file back or give one with --init-img"
+        )
+    return str(there[0])

@@ -1,0 +1,114 @@
+"""All that can be decided about a command-line run before torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ldm.pipelines.infotext import Recorded, read_picture
+from ldm.pipelines.inputs import InitImage, load_init_image
+from ldm.pipelines.models import (
+    DEMO_CHECKPOINT,
+    LAION_OUTDIR,
+    ModelChoice,
+    choose_model,
+    find,
+    resolve,
+)
+from ldm.pipelines.plan import Place, read_prompts
+from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings
+
+# A grid holds every picture of the run in memory, and viewers give up on larger ones.
+LARGEST_GRID = 1000
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is ready to begin.
+
+    Attributes:
+        settings: Complete and checked.
+        choice: The model to load.
+        prompts: One per picture of an iteration.
+        image: What image-to-image starts from.
+        place: The one picture of a recorded run to draw again.
+        recorded: What the picture of ``--from-image`` says about its making.
+        remarks: Warnings for the user.
+    """
+
+    settings: GenerationSettings
+    choice: ModelChoice
+    prompts: Sequence[str]
+    image: InitImage | None = None
+    place: Place | None = None
+    recorded: Recorded | None = None
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def wants_grid(self) -> bool:
+        """Whether the run ends with a grid."""
+        count = len(self.prompts) * self.settings.n_iter
+        return not self.settings.skip_grid and self.place is None and count <= LARGEST_GRID
+
+    def model_remark(self) -> str | None:
+        """Say so if the picture to draw again was made by another model."""
+        recorded = self.recorded
+        own = self.choice.fingerprint.short
+        if recorded is None or recorded.model_hash in (None, own):
+            return None
+        return (
+            f"the picture was made by model {recorded.model} ({recorded.model_hash}), this is "
+            f"{self.choice.name} ({own}): it will not be the same; give its checkpoint by --ckpt"
+        )
+
+
+def prepare(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Job:
+    """Work out a run from what a command line gives.
+
+    Args:
+        schema: The program's settings class.
+        given: Settings given explicitly, by field name.
+
+    Raises:
+        UserError: settings that contradict each other or the model, or files that are not there.
+    """
+    values, place, recorded, remarks = dict(given), None, None, []
+    if given.get("from_image") is not None:
+        recorded = read_picture(given["from_image"], schema, given)
+        values, place = recorded.rerun(given)
+        values = _as_recorded(recorded, values, given)
+        remarks += recorded.remarks
+    if given.get("laion400m"):
+        values.setdefault("outdir", LAION_OUTDIR)
+    if {"prompt", "from_file"} <= given.keys():
+        remarks.append(f"--prompt is not used: the prompts come from {given['from_file']}")
+    settings = schema(**values)
+    settings.validate()
+    choice = choose_model(settings)
+    settings = resolve(settings, choice)
+    prompts = read_prompts(settings)
+    image = None
+    if isinstance(settings, Img2ImgSettings):
+        image = load_init_image(settings.init_img, choice.multiple)
+    job = Job(settings, choice, prompts, image, place, recorded, remarks)
+    count = len(prompts) * settings.n_iter
+    if not settings.skip_grid and place is None and count > LARGEST_GRID:
+        remarks.append(f"no grid is made of {count} pictures; {LARGEST_GRID} are the most")
+    return job
+
+
+def _as_recorded(
+    recorded: Recorded, values: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Add what the recorded picture implies: its file format, and its model if that is the demo."""
+    added: dict[str, Any] = {}
+    if Path(given["from_image"]).suffix.lower() in (".jpg", ".jpeg"):
+        added["format"] = "jpg"
+    if recorded.device in ("cpu", "cuda", "mps"):
+        added["device"] = recorded.device
+    demo = find(DEMO_CHECKPOINT)
+    if recorded.model == demo.parent.name and demo.is_file() and "config" not in given:
+        added["ckpt"] = DEMO_CHECKPOINT
+    return {**added, **values}

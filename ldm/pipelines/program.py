@@ -1,0 +1,123 @@
+"""The course of a command-line run, for every program that generates pictures.
+
+    arguments -> job (settings, model, inputs) -> torch -> model loaded -> pictures saved
+
+Everything that can be told without torch is told before torch is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ldm.errors import UserError
+from ldm.pipelines.console import Console, ConsoleLog
+from ldm.pipelines.parser import parse
+from ldm.pipelines.settings import GenerationSettings
+
+if TYPE_CHECKING:  # these import NumPy, Pillow and OmegaConf, which --help can do without
+    from ldm.pipelines.generate import Pipeline
+    from ldm.pipelines.job import Job
+    from ldm.pipelines.output import OutputFolder
+
+OK, USER_ERROR, INTERRUPTED = 0, 2, 130
+
+
+def run_program(
+    schema: type[GenerationSettings], description: str, argv: Sequence[str] | None = None
+) -> int:
+    """Run a program and return its exit code: 0, 2 for a user's error, 130 for Ctrl-C.
+
+    Args:
+        schema: The settings class whose options are the program's flags.
+        description: First lines of ``--help``.
+        argv: Arguments without the program's name; None takes ``sys.argv``.
+    """
+    program = _Program(schema)
+    try:
+        with ConsoleLog(program.console):
+            program.run(parse(schema, description, argv))
+    except UserError as error:
+        program.console.fail(str(error))
+        return USER_ERROR
+    except KeyboardInterrupt:
+        program.report_interruption()
+        return INTERRUPTED
+    finally:
+        program.console.close()
+    return OK
+
+
+class _Program:
+    """One run of a program: what it shows and what it has written so far."""
+
+    def __init__(self, schema: type[GenerationSettings]) -> None:
+        self.schema = schema
+        self.console = Console(schema.program, sys.stdout, sys.stderr)
+        self.output: OutputFolder | None = None
+
+    def run(self, given: dict[str, Any]) -> None:
+        """Draw what the command line asks for."""
+        from ldm.pipelines.job import prepare
+        from ldm.pipelines.output import OutputFolder
+
+        job = prepare(self.schema, given)
+        self.output = OutputFolder(job.settings.outdir, job.settings.format)
+        self.output.check()
+        for text in job.remarks:
+            self.console.warn(text)
+        if job.choice.notice:
+            self.console.say(job.choice.notice)
+        pipeline = self._load(job)
+        self._draw(job, pipeline)
+        self.console.close()
+        if written := self.output.summary():
+            self.console.say(f"Written: {written}")
+
+    def _load(self, job: Job) -> Pipeline:
+        from ldm.pipelines.generate import Pipeline, resolve_device  # imports torch: a second
+
+        name = job.settings.device
+        try:
+            device = resolve_device(name)
+        except UserError as error:
+            if job.recorded is None or name != job.recorded.device:
+                raise
+            self.console.warn(f"the picture was made on {name} and will differ a little: {error}")
+            device = resolve_device("auto")
+        pipeline = Pipeline.load(
+            job.choice,
+            device=str(device),
+            use_ema=job.settings.use_ema,
+            observer=self.console.observe,
+        )
+        if remark := job.model_remark():
+            self.console.warn(remark)
+        return pipeline
+
+    def _draw(self, job: Job, pipeline: Pipeline) -> None:
+        from ldm.pipelines.finish import Marker
+
+        settings = job.settings
+        self.console.say(
+            f"Seed {settings.seed} ({settings.seed_mode}), {settings.sampler} in "
+            f"{settings.ddim_steps} steps, {pipeline.choice.ckpt_path} on {pipeline.device}."
+        )
+        for picture in pipeline.generate(
+            settings,
+            prompts=job.prompts,
+            image=job.image,
+            place=job.place,
+            observer=self.console.observe,
+        ):
+            self.output.take(picture, save=not settings.skip_save, keep=job.wants_grid)
+        if job.wants_grid:
+            self.output.save_grid(settings.n_rows or settings.n_samples, Marker(settings.format))
+
+    def report_interruption(self) -> None:
+        """Say what an interrupted run leaves behind."""
+        self.console.close()
+        written = self.output.summary() if self.output is not None else ""
+        left = f"the finished pictures are kept: {written}" if written else "nothing was written"
+        self.console.fail(f"interrupted: {left}", kind="stopped")

@@ -1,0 +1,141 @@
+"""What sampling starts from: noise, or a noised picture.
+
+The order of the random draws is the reference's; ``docs/`` and the tests hold it:
+
+    whole run:  the posterior of the picture (CPU generator), then the fixed start noise if asked
+    each batch: its start noise (unless fixed), then what the sampler draws in its steps
+
+With per-image generators, picture i draws from its own in that same order.
+Shape legend: B pictures, C h w latent, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ldm.pipelines.plan import Place
+from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings
+from ldm.rng import GlobalNoise, NoiseSource, PerImageNoise
+
+
+class NoiseStart:
+    """Text-to-image: sampling starts from pure noise.
+
+    Args:
+        settings: The run's; ``C`` and ``f`` are filled in.
+        size: Height and width of the pictures, in pixels.
+        device: Where the latents are.
+    """
+
+    def __init__(
+        self, settings: GenerationSettings, size: tuple[int, int], device: torch.device
+    ) -> None:
+        self.settings = settings
+        self.size = size
+        self.device = device
+        self.latent = (settings.C, size[0] // settings.f, size[1] // settings.f)
+        self._fixed: Tensor | None = None
+
+    @property
+    def per_image(self) -> bool:
+        """Whether every picture has a generator of its own."""
+        return self.settings.seed_mode == "per-image"
+
+    def noise_for(self, places: Sequence[Place]) -> NoiseSource:
+        """Return where the pictures at ``places`` take all their random numbers from."""
+        if self.per_image:
+            return PerImageNoise([self.settings.seed + place.index for place in places])
+        return GlobalNoise()
+
+    def open(self) -> None:
+        """Draw what the whole run shares. Called once, just after seeding."""
+        if self.settings.fixed_code:
+            self._fixed = self._fixed_noise()
+
+    def _fixed_noise(self) -> Tensor:
+        """Draw the start noise (rows, C, h, w) of all batches; per-image one row serves all."""
+        if self.per_image:
+            return PerImageNoise([self.settings.seed]).randn((1, *self.latent), self.device)
+        return GlobalNoise().randn((self.settings.n_samples, *self.latent), self.device)
+
+    def start_noise(self, noise: NoiseSource, rows: int) -> Tensor:
+        """Return the start noise (B, C, h, w) of a batch of ``rows`` pictures."""
+        if self._fixed is None:
+            return noise.randn((rows, *self.latent), self.device)
+        if self.per_image:
+            # Drawn and dropped: otherwise the first step's noise would equal the start noise.
+            noise.randn((rows, *self.latent), self.device)
+            return self._fixed.expand(rows, -1, -1, -1)
+        return self._fixed[:rows]
+
+    def steps(self, sampler) -> int:
+        """Return how many steps the sampler will take."""
+        return sampler.steps
+
+    def walk(self, sampler, noise: NoiseSource, rows: int, cond, **guidance):
+        """Start the sampler on a batch of ``rows`` pictures.
+
+        Returns:
+            The latent that the steps start from (B, C, h, w), and the steps: an iterator of
+            ``SamplerState``.
+        """
+        x = self.start_noise(noise, rows)
+        return x, sampler.walk(x, cond, noise=noise, **guidance)
+
+
+class ImageStart(NoiseStart):
+    """Image-to-image: sampling starts part of the way, from a picture with noise on it.
+
+    Args:
+        settings: The run's.
+        image: The picture (1, 3, H, W) in [-1, 1].
+        model: A latent diffusion model.
+    """
+
+    def __init__(self, settings: Img2ImgSettings, image: Tensor, model) -> None:
+        super().__init__(settings, tuple(image.shape[2:]), model.device)
+        self._model = model
+        self._image = image
+        self._latents: Tensor | None = None
+
+    @torch.no_grad()
+    def open(self) -> None:
+        """Encode the picture, in float32 whatever the precision, and draw what the run shares."""
+        self._posterior = self._model.encode_first_stage(self._image.to(self.device))
+        if not self.per_image:
+            # One latent per row of a batch, the same in every batch.
+            self._latents = self._draw_latents(GlobalNoise(), self.settings.n_samples)
+        super().open()
+
+    def _fixed_noise(self) -> Tensor:
+        if not self.per_image:
+            return super()._fixed_noise()
+        first = PerImageNoise([self.settings.seed])
+        self._draw_latents(first, 1)  # picture 0 draws its posterior before its start noise
+        return first.randn((1, *self.latent), self.device)
+
+    def _draw_latents(self, noise: NoiseSource, rows: int) -> Tensor:
+        """Draw (B, C, h, w) from the posterior, a different draw for each row."""
+        posterior = self._posterior
+        if isinstance(posterior, Tensor):  # a VQ first stage: nothing to draw
+            repeated = posterior.repeat(rows, 1, 1, 1)
+        else:
+            repeated = type(posterior)(posterior.parameters.repeat(rows, 1, 1, 1))
+        return self._model.get_first_stage_encoding(repeated, noise=noise)
+
+    def steps(self, sampler) -> int:
+        """Return how many of the sampler's steps ``strength`` leaves."""
+        # int() and the float product are the reference's: strength 0.29 of 100 steps is 28.
+        return min(int(self.settings.strength * self.settings.ddim_steps), sampler.steps)
+
+    @torch.no_grad()
+    def walk(self, sampler, noise: NoiseSource, rows: int, cond, **guidance):
+        """Noise the picture to where ``strength`` says, and start the sampler from there."""
+        shared = self._latents
+        latents = self._draw_latents(noise, rows) if shared is None else shared[:rows]
+        t_start = self.steps(sampler)
+        x = sampler.stochastic_encode(latents, t_start, noise=self.start_noise(noise, rows))
+        return x, sampler.walk(x, cond, t_start=t_start, noise=noise, **guidance)

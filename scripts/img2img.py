@@ -1,0 +1,22 @@
+"""Draw pictures of a text, starting from a picture.
+
+Example:
+    python scripts/img2img.py --prompt "a fantasy landscape" --init-img sketch.png --strength 0.8
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ldm.pipelines.program import run_program
+from ldm.pipelines.settings import Img2ImgSettings
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    return run_program(Img2ImgSettings, "Draw pictures of a text, starting from a picture.", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

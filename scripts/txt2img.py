@@ -1,0 +1,22 @@
+"""Draw pictures of a text.
+
+Example:
+    python scripts/txt2img.py --prompt "a photograph of an astronaut riding a horse" --plms
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ldm.pipelines.program import run_program
+from ldm.pipelines.settings import Txt2ImgSettings
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    return run_program(Txt2ImgSettings, "Draw pictures of a text.", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
