@@ -1,0 +1,119 @@
+"""Text about a picture inside its file: generation parameters and the mark of a synthetic picture.
+
+PNG keeps the parameters in a text chunk named ``parameters``, JPEG in the EXIF tag UserComment:
+the places where AUTOMATIC1111's web UI and the tools that read it look. Every file also carries
+IPTC's ``DigitalSourceType = trainedAlgorithmicMedia`` as XMP, the standard machine-readable
+statement that a picture comes from a generative model.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+logger = logging.getLogger(__name__)
+
+TEXT_KEYWORD = "parameters"
+XMP_KEYWORD = "XML:com.adobe.xmp"
+DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+XMP_PACKET = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
+    f"<Iptc4xmpExt:DigitalSourceType>{DIGITAL_SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>"
+    "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    '<?xpacket end="w"?>'
+)
+
+_EXIF_IFD = 0x8769
+_USER_COMMENT = 0x9286
+_UNICODE = b"UNICODE\0"
+_ASCII = b"ASCII\0\0\0"
+_UNDEFINED = b"\0" * 8
+_LARGEST_SEGMENT = 65533  # bytes that one JPEG marker segment can hold beside its own length
+
+
+def encodable(text: str) -> str:
+    """Replace what no Unicode encoding can write (lone surrogates) by U+FFFD.
+
+    A command line with invalid bytes gives such strings; a picture must not be lost for them.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def save_options(file_format: str, parameters: str | None) -> dict[str, Any]:
+    """Give the keyword arguments of ``PIL.Image.Image.save`` that put the texts into the file.
+
+    Args:
+        file_format: Pillow's name, "PNG" or "JPEG".
+        parameters: The text to embed; None embeds only the mark of a synthetic picture.
+    """
+    if file_format == "PNG":
+        return {"pnginfo": _png_chunks(parameters)}
+    options: dict[str, Any] = {"xmp": XMP_PACKET.encode("utf-8")}
+    if parameters is not None:
+        exif = _exif(parameters)
+        if len(exif) <= _LARGEST_SEGMENT:
+            options["exif"] = exif
+        else:
+            logger.warning(
+                "the generation parameters (%d bytes) do not fit into a JPEG (%d at most) and are "
+                "left out; --format png keeps them",
+                len(exif),
+                _LARGEST_SEGMENT,
+            )
+    return options
+
+
+def parameters_in(image: Image.Image) -> str | None:
+    """Read the parameters text out of an opened and loaded picture, or None where there is none."""
+    text = image.info.get(TEXT_KEYWORD)
+    if isinstance(text, str):
+        return str(text)  # Pillow's iTXt is a subclass of str that also carries its language
+    comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+    if isinstance(comment, str):
+        return comment or None
+    return _user_comment(comment) if isinstance(comment, bytes) else None
+
+
+def _png_chunks(parameters: str | None) -> PngInfo:
+    chunks = PngInfo()
+    if parameters is not None:
+        # Pillow writes Latin-1 text as tEXt, everything else as iTXt.
+        chunks.add_text(TEXT_KEYWORD, encodable(parameters))
+    chunks.add_itxt(XMP_KEYWORD, XMP_PACKET)
+    return chunks
+
+
+def _exif(parameters: str) -> bytes:
+    """Build an EXIF block whose UserComment holds the text as big-endian UTF-16.
+
+    EXIF leaves the byte order open; big-endian is what the web UI writes and reads.
+    """
+    exif = Image.Exif()
+    comment = _UNICODE + encodable(parameters).encode("utf-16-be")
+    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = comment
+    return exif.tobytes()
+
+
+def _user_comment(comment: bytes) -> str | None:
+    code, body = comment[:8], comment[8:]
+    if code == _UNICODE:
+        text = _utf16(body)
+    elif code in (_ASCII, _UNDEFINED):
+        text = body.decode("utf-8", "replace")
+    else:
+        text = comment.decode("utf-8", "replace")
+    return text.rstrip("\0") or None
+
+
+def _utf16(body: bytes) -> str:
+    """Decode UTF-16 of unknown byte order: big-endian unless only little-endian makes sense."""
+    big, little = (body.decode(code, "replace") for code in ("utf-16-be", "utf-16-le"))
+    if "Steps: " not in big and "Steps: " in little:
+        return little.removeprefix("\ufeff")
+    return big

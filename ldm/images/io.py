@@ -1,0 +1,324 @@
+"""Pictures on disk, in memory and as tensors; every function says which range it works in.
+
+Shape legend: B pictures, 3 channels (RGB), H W pixels. "uint8" is 0..255, "model range" [-1, 1].
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ldm.errors import UserError
+from ldm.images.embed import save_options
+
+if TYPE_CHECKING:  # programs read and write pictures without a model, and torch is slow to import
+    import torch
+
+logger = logging.getLogger(__name__)
+
+FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG"}
+# At 95 without chroma subsampling the invisible watermark, which lives in the chroma, survives.
+_JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
+_JPEG_LARGEST_SIDE = 65500  # pixels
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """Open and fully decode a picture file, as it is stored.
+
+    Raises:
+        UserError: There is no such file, or it is not a picture that Pillow can decode.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"image {path} {what}; give the path of a picture file (PNG, JPEG, WebP)")
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except Exception as error:  # a damaged file makes a decoder raise almost anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"image {path} cannot be read ({reason}); a whole PNG, JPEG or WebP file is expected; "
+            "check the file or convert it"
+        ) from error
+
+
+def load_image(path: str | Path) -> Image.Image:
+    """Load a picture as 8-bit RGB, upright.
+
+    As in the reference, transparency is dropped (the colours under it show). Unlike there, an EXIF
+    orientation tag is obeyed, so that a phone's photo is not lying on its side; this changes only
+    files that have the tag.
+
+    Raises:
+        UserError: There is no such file, or it is not a picture.
+    """
+    return _eight_bit(_upright(open_image(path))).convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # broken EXIF data does not make the pixels unusable
+        logger.debug("orientation ignored: %s", error)
+        return image
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Bring 16-bit greyscale to 8 bits; Pillow's own conversion would clip it to white."""
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image)
+    if image.mode == "I" and values.max(initial=0) < 256:
+        return image
+    return Image.fromarray((np.clip(values, 0, 65535) // 257).astype(np.uint8))
+
+
+def fit_to_multiple(image: Image.Image, multiple: int = 64) -> tuple[Image.Image, bool]:
+    """Resize (Lanczos) so that both sides are multiples of ``multiple``, rounding down.
+
+    Returns:
+        The picture, at least ``multiple`` on each side, and whether its size changed.
+    """
+    size = tuple(max(multiple, side - side % multiple) for side in image.size)
+    if size == image.size:
+        return image, False
+    return image.resize(size, resample=Image.Resampling.LANCZOS), True
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """Turn an RGB picture into a float32 tensor (1, 3, H, W) in the model range [-1, 1].
+
+    The arithmetic is the reference's: float32 division by 255, then 2x - 1.
+    """
+    import torch  # here so that saving and reading pictures does not import it
+
+    unit = np.asarray(image.convert("RGB")).astype(np.float32) / 255.0  # (H, W, 3)
+    chw = np.ascontiguousarray(unit.transpose(2, 0, 1))  # (3, H, W)
+    return 2.0 * torch.from_numpy(chw)[None] - 1.0
+
+
+def check_finite(x: torch.Tensor, what: str = "picture") -> None:
+    """Make sure that every value of a batch is a number.
+
+    Args:
+        x: (B, ...), any dtype; not modified.
+        what: What one row is called in the message.
+
+    Raises:
+        UserError: A row holds NaN or infinity, as half precision can produce on some GPUs.
+    """
+    bad = (~x.isfinite()).flatten(1)
+    if not bad.any():
+        return
+    rows = bad.any(1).nonzero().flatten().tolist()
+    numbers = ", ".join(str(row + 1) for row in rows)
+    share = bad[rows].float().mean().item()
+    raise UserError(
+        f"{what} {numbers} of {len(x)} came out with NaN or infinite values ({share:.0%} of them); "
+        "finite numbers are expected; run again with --precision full, and if that does not help "
+        "check the checkpoint"
+    )
+
+
+def to_uint8(x: torch.Tensor, *, rounded: bool = False) -> np.ndarray:
+    """Turn decoded pictures into bytes with the reference's arithmetic, to the bit.
+
+    ``(x + 1) / 2`` and the clamp to [0, 1] happen in x's own dtype on its device, ``255 * x`` in
+    numpy in that same dtype (float16 stays float16), and the result is truncated, not rounded.
+    numpy has no bfloat16, so that dtype is widened to float32 first.
+
+    Args:
+        x: (B, 3, H, W) in [-1, 1], values beyond are clamped; not modified.
+        rounded: Round instead of truncating: what the reference shows to its safety checker.
+
+    Returns:
+        uint8 (B, H, W, 3).
+
+    Raises:
+        UserError: x holds NaN or infinity.
+    """
+    if x.ndim != 4 or x.shape[1] != 3:
+        raise ValueError(f"pictures of shape {tuple(x.shape)}; (B, 3, H, W) is expected")
+    check_finite(x)
+    x = x.detach()
+    if str(x.dtype) == "torch.bfloat16":
+        x = x.float()
+    unit = ((x + 1.0) / 2.0).clamp(0.0, 1.0)
+    scaled = 255.0 * unit.permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, 3)
+    return (scaled.round() if rounded else scaled).astype(np.uint8)
+
+
+def next_index(folder: str | Path, pattern: str) -> int:
+    """Give the number after the highest one in use, 0 for an empty or missing folder.
+
+    Args:
+        folder: Where the numbered files are.
+        pattern: A file name with one ``str.format`` field, such as ``"{:05d}"`` or
+            ``"grid-{:04d}.png"``. The extension plays no part, so that a run that writes JPEG
+            does not reuse the numbers of one that wrote PNG.
+    """
+    stem = _stem(pattern)
+    before, after = re.split(r"\{[^{}]*\}", stem)
+    numbered = re.compile(f"{re.escape(before)}([0-9]+){re.escape(after)}")
+    folder = Path(folder)
+    found = [
+        int(match[1])
+        for name in (os.listdir(folder) if folder.is_dir() else ())
+        # 7.png is not a file of the series 00007.png: only names that the pattern writes count
+        if (match := numbered.fullmatch(_stem(name))) and stem.format(int(match[1])) == _stem(name)
+    ]
+    return max(found, default=-1) + 1
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]
+
+
+def encode_picture(picture: np.ndarray, file_format: str, metadata: str | None = None) -> bytes:
+    """Encode a picture as the bytes of a file.
+
+    Args:
+        picture: uint8 (H, W, 3), RGB.
+        file_format: "png", "jpg" or "jpeg".
+        metadata: The ``parameters`` text to embed, if any.
+
+    Raises:
+        UserError: The format is none of these.
+    """
+    if file_format not in FORMATS:
+        raise UserError(f"image format {file_format!r}; expected one of: {', '.join(FORMATS)}")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        given = f"{picture.dtype} {picture.shape}"
+        raise ValueError(f"a picture of {given}; uint8 (H, W, 3) is expected")
+    name = FORMATS[file_format]
+    if name == "JPEG" and max(picture.shape) > _JPEG_LARGEST_SIDE:
+        raise UserError(
+            f"a picture of {picture.shape[1]}x{picture.shape[0]} pixels; JPEG holds at most "
+            f"{_JPEG_LARGEST_SIDE} on a side; use --format png"
+        )
+    options = save_options(name, metadata) | (_JPEG_OPTIONS if name == "JPEG" else {})
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(buffer, format=name, **options)
+    return buffer.getvalue()
+
+
+def after_saving(picture: np.ndarray, file_format: str) -> np.ndarray:
+    """Give the pixels that a reader of the saved file sees: the same for PNG, nearly for JPEG."""
+    if FORMATS.get(file_format) == "PNG":
+        return picture
+    with Image.open(io.BytesIO(encode_picture(picture, file_format))) as image:
+        return np.array(image.convert("RGB"))
+
+
+def save_picture(
+    picture: np.ndarray,
+    path: str | Path,
+    *,
+    metadata: str | None = None,
+    format: str | None = None,
+) -> Path:
+    """Save a picture whole or not at all, and never over an existing file.
+
+    Args:
+        picture: uint8 (H, W, 3), RGB.
+        path: The file to make; missing folders are made.
+        metadata: The ``parameters`` text to embed, if any.
+        format: "png" or "jpg"; by default what the path's extension says.
+
+    Returns:
+        The path as a ``Path``.
+
+    Raises:
+        UserError: The file exists, the format is unknown, or the disk refuses.
+    """
+    path = Path(path)
+    data = encode_picture(picture, format or path.suffix.lstrip(".").lower(), metadata)
+    try:
+        _write_new(data, path)
+    except FileExistsError as error:
+        raise UserError(
+            f"{path} already exists; saved pictures are never replaced; "
+            "choose another name or move the file away"
+        ) from error
+    return path
+
+
+def save_numbered(
+    picture: np.ndarray,
+    folder: str | Path,
+    pattern: str,
+    *,
+    number: int | None = None,
+    metadata: str | None = None,
+    format: str = "png",
+) -> tuple[Path, int]:
+    """Save a picture under the next free number, also when several processes share the folder.
+
+    Args:
+        picture: uint8 (H, W, 3), RGB.
+        folder: Where to save; made if missing.
+        pattern: As for ``next_index``; the extension follows from ``format``.
+        number: The number to try first; by default ``next_index(folder, pattern)``.
+        metadata: The ``parameters`` text to embed, if any.
+        format: "png" or "jpg".
+
+    Returns:
+        The path, and the number that was free.
+
+    Raises:
+        UserError: The format is unknown, or the disk refuses.
+    """
+    data = encode_picture(picture, format, metadata)
+    number = next_index(folder, pattern) if number is None else number
+    while True:
+        path = Path(folder) / f"{_stem(pattern).format(number)}.{format}"
+        try:
+            _write_new(data, path)
+            return path, number
+        except FileExistsError:  # another process took this number in the meantime
+            number += 1
+
+
+def _write_new(data: bytes, path: Path) -> None:
+    """Write a file that appears under its name only when complete.
+
+    Raises:
+        FileExistsError: The name is taken.
+        UserError: The folder cannot be made or written to.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(data)
+            _give_name(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        if isinstance(error, FileExistsError) and path.exists():
+            raise
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); "
+            "give an output folder that can be written to and has space"
+        ) from error
+
+
+def _give_name(part: Path, path: Path) -> None:
+    """Give a finished file its name, but never one in use, which ``os.replace`` would not ask."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: reserve the name, then fill it in one go
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(part, path)

@@ -1,0 +1,223 @@
+r"""The generation parameters of a picture as AUTOMATIC1111's text, written and read.
+
+The text is the prompt, a line "Negative prompt: ..." if there is one, and a last line of settings::
+
+    a cat in a hat
+    Negative prompt: blurry
+    Steps: 50, Sampler: PLMS, CFG scale: 7.5, Seed: 42, Size: 512x512
+
+Many programs read it, and nothing in it is escaped: a prompt that itself has a line beginning
+"Negative prompt:", for example, reads back as something else. Where that happens the settings get
+an entry "Exact prompt" or "Exact negative prompt" with the text as a JSON string; other programs
+see one more setting, ``parse_parameters`` gives back exactly what was written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ldm.images.embed import encodable, parameters_in
+from ldm.images.io import open_image
+
+NEGATIVE_MARK = "Negative prompt:"
+EXACT_PROMPT = "Exact prompt"
+EXACT_NEGATIVE_PROMPT = "Exact negative prompt"
+# Readers take the last line for settings from this many entries on: shorter may be a prompt's line.
+FEWEST_SETTINGS = 3
+
+# A key longer than 60 characters is prose. The limit also keeps the search linear in the prompt.
+_KEY = re.compile(r"\s*(\w[\w \-/]{1,60}):\s*")
+_QUOTED = re.compile(r'("(?:\\.|[^\\"])*")\s*(?:,|$)')
+_OLD_SAMPLER = re.compile(
+    "(.+) (karras|exponential|polyexponential|discrete|ays|gits|smoothstep|sgm_uniform|simple)",
+    re.IGNORECASE,
+)
+
+
+def format_parameters(prompt: str, negative_prompt: str, params: Mapping[str, object]) -> str:
+    """Write prompt, negative prompt and settings as one text.
+
+    Args:
+        prompt: Any text, of any script, with or without line breaks.
+        negative_prompt: The same; "" for none.
+        params: At least three settings in the order to be written, for example ``{"Steps": 50,
+            "Sampler": "PLMS", "Seed": 42}``. Values are written with ``str``; None is left out.
+
+    Returns:
+        A text that ``parse_parameters`` reads back without loss.
+
+    Raises:
+        ValueError: A setting's name cannot be written in this format, or they are too few.
+
+    Example:
+        >>> print(format_parameters("a cat", "", {"Steps": 9, "Seed": 1, "Model": "a, b"}))
+        a cat
+        Steps: 9, Seed: 1, Model: "a, b"
+    """
+    settings = {key: str(value) for key, value in params.items() if value is not None}
+    _check_settings(settings)
+    entries = [f"{key}: {_quote_if_needed(value)}" for key, value in settings.items()]
+    text = _compose(prompt, negative_prompt, entries)
+    read_prompt, read_negative, _ = parse_parameters(text)
+    if read_prompt != prompt:
+        entries.append(f"{EXACT_PROMPT}: {_quote(prompt)}")
+    if read_negative != negative_prompt:
+        entries.append(f"{EXACT_NEGATIVE_PROMPT}: {_quote(negative_prompt)}")
+    return _compose(prompt, negative_prompt, entries)
+
+
+def parse_parameters(text: str) -> tuple[str, str, dict[str, str]]:
+    """Read a ``parameters`` text, whoever wrote it; what is not understood stays in the prompt.
+
+    Settings come back as the text they are; "Sampler: DPM++ 2M Karras" of older programs is left
+    whole (``split_sampler`` takes it apart), and so is a JSON tail as of stable-diffusion.cpp.
+
+    Returns:
+        Prompt, negative prompt ("" for none), and the settings in the order found.
+
+    Example:
+        >>> parse_parameters("a cat\\nNegative prompt: dog\\nSteps: 9, Seed: 1, Size: 64x64")
+        ('a cat', 'dog', {'Steps': '9', 'Seed': '1', 'Size': '64x64'})
+    """
+    lines = text.rstrip().split("\n")
+    start = _settings_start(lines)
+    settings: dict[str, str] = {}
+    for line in lines[start:]:
+        settings = dict(_scan(line)) | settings  # what extensions add overrides nothing
+    prompt, negative_prompt = _split_prompts(lines[:start])
+    prompt = settings.pop(EXACT_PROMPT, prompt)
+    negative_prompt = settings.pop(EXACT_NEGATIVE_PROMPT, negative_prompt)
+    return prompt, negative_prompt, settings
+
+
+def read_parameters(path: str | Path) -> str | None:
+    """Read the ``parameters`` text of a picture file; None where it carries none.
+
+    Raises:
+        UserError: There is no such file, or it is not a picture.
+    """
+    return parameters_in(open_image(path))
+
+
+def split_sampler(settings: Mapping[str, str]) -> tuple[str, str | None]:
+    """Give the sampler and the noise schedule that settings name, in new style or old.
+
+    Args:
+        settings: As from ``parse_parameters``.
+
+    Returns:
+        The sampler ("" if none is named) and the schedule (None if none is named).
+
+    Example:
+        >>> split_sampler({"Sampler": "DPM++ 2M Karras"})
+        ('DPM++ 2M', 'Karras')
+        >>> split_sampler({"Sampler": "DPM++ 2M", "Schedule type": "Karras"})
+        ('DPM++ 2M', 'Karras')
+    """
+    sampler = settings.get("Sampler", "")
+    if "Schedule type" in settings:
+        return sampler, settings["Schedule type"]
+    old = _OLD_SAMPLER.fullmatch(sampler)
+    return (old[1], old[2]) if old else (sampler, None)
+
+
+def _check_settings(settings: Mapping[str, str]) -> None:
+    for key in settings:
+        if not _KEY.fullmatch(f"{key}: ") or key != key.strip():
+            raise ValueError(
+                f"setting name {key!r}; 2 to 61 letters, digits, spaces, '-' or '/' are expected"
+            )
+        if key in (EXACT_PROMPT, EXACT_NEGATIVE_PROMPT):
+            raise ValueError(f"setting name {key!r} is reserved; choose another")
+    if len(settings) < FEWEST_SETTINGS:
+        raise ValueError(
+            f"{len(settings)} settings; at least {FEWEST_SETTINGS} are needed for the text to be "
+            "recognised when it is read"
+        )
+
+
+def _compose(prompt: str, negative_prompt: str, entries: list[str]) -> str:
+    parts = [prompt] if prompt else []
+    if negative_prompt:
+        parts.append(f"{NEGATIVE_MARK} {negative_prompt}")
+    return encodable("\n".join([*parts, ", ".join(entries)]))
+
+
+def _quote(text: str) -> str:
+    # ASCII escapes only where needed: they also carry the lone surrogates of a broken command line.
+    return json.dumps(text, ensure_ascii=encodable(text) != text)
+
+
+def _quote_if_needed(value: str) -> str:
+    """Quote what the web UI quotes (, : and line breaks) and what would not read back bare."""
+    ambiguous = value[:1] in tuple('"[{') or value != value.strip() or encodable(value) != value
+    return _quote(value) if ambiguous or re.search(r"[,:\n\r]", value) else value
+
+
+def _settings_start(lines: list[str]) -> int:
+    """Find the line where the settings begin; ``len(lines)`` if there are none.
+
+    That is the last line if it has enough of them. Some programs and extensions add lines after
+    it, so failing that the last line that starts with "Steps:" opens the settings.
+    """
+    if _is_settings(lines[-1]):
+        return len(lines) - 1
+    for k in range(len(lines) - 2, -1, -1):
+        if lines[k].startswith("Steps:") and _is_settings(lines[k]):
+            return k
+    return len(lines)
+
+
+def _is_settings(line: str) -> bool:
+    return sum(1 for _ in _scan(line)) >= FEWEST_SETTINGS
+
+
+def _split_prompts(lines: list[str]) -> tuple[str, str]:
+    for k, line in enumerate(lines):
+        if line.lstrip().startswith(NEGATIVE_MARK):
+            first = line.lstrip()[len(NEGATIVE_MARK) :].removeprefix(" ")
+            return "\n".join(lines[:k]), "\n".join([first, *lines[k + 1 :]])
+    return "\n".join(lines), ""
+
+
+def _scan(line: str) -> Iterator[tuple[str, str]]:
+    """Walk over the ``key: value`` pairs of a line, skipping what is none."""
+    position = 0
+    while match := _KEY.search(line, position):
+        value, position = _value(line, match.end())
+        yield match[1].strip(), value
+
+
+def _value(line: str, start: int) -> tuple[str, int]:
+    """Read the value at ``start``; give it and the position after its comma."""
+    if quoted := _QUOTED.match(line, start):
+        return _unquote(quoted[1]), quoted.end()
+    end = line.find(",", _end_of_brackets(line, start))
+    end = len(line) if end < 0 else end
+    return line[start:end].rstrip(), end + 1
+
+
+def _unquote(quoted: str) -> str:
+    try:
+        return json.loads(quoted)
+    except ValueError:  # quotes of a program that does not escape as JSON does
+        return quoted
+
+
+def _end_of_brackets(line: str, start: int) -> int:
+    """Skip an unquoted list or JSON object, whose commas and colons are its own.
+
+    Returns:
+        The position after the closing bracket; ``start`` if there is no bracket or no end to it.
+    """
+    if line[start : start + 1] not in tuple("[{"):
+        return start
+    depth = 0
+    for token in re.finditer(r'"(?:\\.|[^\\"])*"|[][{}]', line[start:]):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth == 0:
+            return start + token.end()
+    return start
