@@ -1,0 +1,372 @@
+"""What every sampler promises, on a model whose answers are exact."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from oracle import GaussianModel
+
+from ldm.errors import UserError
+from ldm.models.diffusion.sampler_registry import make_sampler
+from ldm.rng import PerImageNoise
+
+SAMPLERS = ("ddim", "plms", "dpm_solver")
+STRIDED = ("ddim", "plms")  # DPM-Solver's times are uniform in its own continuous clock
+SHAPE = (2, 4, 4)
+# Where the reference's striding reaches step 1000 and its tables end at 999.
+CRASHING = [3, 9, 27, 36, 37, *range(101, 112), *range(251, 334), *range(501, 1001)]
+
+
+def start_noise(batch: int = 2, seed: int = 0) -> torch.Tensor:
+    return torch.randn(batch, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def sample(name: str, steps: int = 10, batch: int = 2, cond=None, *, model=None, **options):
+    sampler = make_sampler(
+        name, model or GaussianModel(0.3), spacing=options.pop("spacing", "uniform")
+    )
+    return sampler.sample(steps, batch, SHAPE, cond, verbose=False, **options)
+
+
+def means(*values: float) -> torch.Tensor:
+    """Return one condition per image: the mean of its data."""
+    return torch.tensor(values).reshape(-1, 1, 1, 1)
+
+
+# Step counts
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("spacing", ["linspace", "trailing"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 30, 37, 48, 501, 1000])
+def test_linspace_and_trailing_take_exactly_the_steps_asked_for(name, spacing, steps):
+    sampler = make_sampler(name, GaussianModel(), spacing=spacing)
+    sampler.make_schedule(steps, ddim_eta=0.0, verbose=False)
+    assert sampler.steps == steps
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("spacing", ["uniform", "linspace", "trailing"])
+def test_the_model_is_called_as_often_as_the_schedule_says(name, spacing):
+    model = GaussianModel()
+    sampler = make_sampler(name, model, spacing=spacing)
+    sampler.sample(30, 1, SHAPE, verbose=False)
+    extra = {"ddim": 0, "plms": 1, "dpm_solver": 0}[name]  # PLMS looks ahead once, at its start
+    assert len(model.calls) == sampler.steps + extra
+
+
+@pytest.mark.parametrize("name", STRIDED)
+def test_every_step_count_makes_a_schedule_inside_the_model(name):
+    sampler = make_sampler(name, GaussianModel())
+    for steps in range(1, 1001):
+        sampler.make_schedule(steps, ddim_eta=0.0, verbose=False)
+        times = np.asarray(sampler.ddim_timesteps)
+        assert len(times) == sampler.steps
+        assert (np.diff(times) > 0).all()
+        assert times[0] >= 0
+        assert times[-1] <= 999
+
+
+@pytest.mark.parametrize("name", STRIDED)
+def test_step_counts_at_which_the_reference_works_keep_its_timesteps(name):
+    sampler = make_sampler(name, GaussianModel())
+    for steps in sorted(set(range(1, 1001)) - set(CRASHING)):
+        sampler.make_schedule(steps, ddim_eta=0.0, verbose=False)
+        expected = range(1, 1001, 1000 // steps)
+        assert list(sampler.ddim_timesteps) == list(expected), steps
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("steps", [3, 9, 27, 36, 37, 101, 111, 251, 333, 501, 1000])
+def test_step_counts_at_which_the_reference_crashes_run(name, steps):
+    out, _ = sample(name, steps, batch=1)
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_one_and_two_steps_run(name, steps):
+    out, _ = sample(name, steps)
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+def test_impossible_step_counts_are_a_user_error(name, steps):
+    with pytest.raises(UserError, match=str(steps)):
+        sample(name, steps)
+
+
+def test_a_count_that_differs_from_the_one_asked_for_is_said(caplog):
+    with caplog.at_level(logging.WARNING):
+        sample("ddim", 30)
+    assert "31" in caplog.text
+    assert "linspace" in caplog.text
+
+
+@pytest.mark.parametrize("steps", [10, 50])
+def test_a_count_that_is_met_is_not_warned_about(caplog, steps):
+    with caplog.at_level(logging.WARNING):
+        sample("ddim", steps)
+    assert not caplog.records
+
+
+# Inputs
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_no_input_is_modified(name):
+    inputs = {
+        "conditioning": means(0.3, 0.4),
+        "unconditional_conditioning": means(0.0, 0.0),
+        "x_T": start_noise(),
+        "x0": start_noise(seed=1),
+        "mask": (start_noise(seed=2)[:, :1] > 0).float(),
+    }
+    if name == "dpm_solver":  # it does not inpaint
+        inputs = {key: value for key, value in inputs.items() if key not in ("x0", "mask")}
+    copies = {key: value.clone() for key, value in inputs.items()}
+    cond = inputs.pop("conditioning")
+    sample(name, cond=cond, unconditional_guidance_scale=3.0, **inputs)
+    for key, value in {"conditioning": cond, **inputs}.items():
+        assert torch.equal(value, copies[key]), key
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_scale_one_is_no_guidance_and_costs_nothing(name):
+    plain, guided = GaussianModel(), GaussianModel()
+    options = {"cond": means(0.3, 0.4), "x_T": start_noise()}
+    expected, _ = sample(name, model=plain, **options)
+    out, _ = sample(
+        name,
+        model=guided,
+        unconditional_guidance_scale=1.0,
+        unconditional_conditioning=means(0.0, 0.0),
+        **options,
+    )
+    assert torch.equal(out, expected)
+    assert all(len(t) == 2 for t in guided.calls)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_guidance_asks_the_model_once_per_step_for_both_halves(name):
+    model = GaussianModel()
+    sample(
+        name,
+        model=model,
+        cond=means(0.3, 0.4),
+        unconditional_guidance_scale=2.0,
+        unconditional_conditioning=means(0.0, 0.0),
+    )
+    assert {len(t) for t in model.calls} == {4}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_dict_of_conditions_means_the_same_as_the_tensor_in_it(name):
+    cond, uncond = means(0.3, 0.4), means(0.0, 0.1)
+    options = {"x_T": start_noise(), "unconditional_guidance_scale": 3.0}
+    expected, _ = sample(name, cond=cond, unconditional_conditioning=uncond, **options)
+    out, _ = sample(
+        name,
+        cond={"c_crossattn": [cond]},
+        unconditional_conditioning={"c_crossattn": [uncond]},
+        **options,
+    )
+    assert torch.equal(out, expected)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_an_unknown_keyword_is_refused_with_the_nearest_one(name):
+    with pytest.raises((TypeError, UserError), match="unconditional_guidance_scale"):
+        sample(name, unconditional_guidance_scal=3.0)
+
+
+def test_plms_refuses_noise():
+    with pytest.raises(UserError, match="ddim_eta must be 0 for PLMS"):
+        sample("plms", eta=0.5)
+
+
+# Batches and randomness
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_batch_of_two_is_two_singles_with_a_generator_per_image(name):
+    eta = 0.7 if name == "ddim" else 0.0
+    cond = means(0.3, 0.9)
+    both, _ = sample(name, cond=cond, eta=eta, noise=PerImageNoise([5, 6]))
+    for row, seed in enumerate([5, 6]):
+        alone, _ = sample(
+            name, batch=1, cond=cond[row : row + 1], eta=eta, noise=PerImageNoise([seed])
+        )
+        torch.testing.assert_close(both[row : row + 1], alone, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "draws"), [("ddim", 10), ("plms", 11), ("dpm_solver", 0)])
+def test_the_global_stream_moves_by_the_references_number_of_draws(name, draws):
+    torch.manual_seed(7)
+    for _ in range(draws):
+        torch.randn(2, *SHAPE)
+    expected = torch.randn(3)
+    torch.manual_seed(7)
+    sample(name, steps=10, x_T=start_noise())
+    assert torch.equal(torch.randn(3), expected)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_without_a_start_the_first_draw_of_the_stream_is_the_start(name):
+    torch.manual_seed(7)
+    x_T = torch.randn(2, *SHAPE)
+    expected, _ = sample(name, x_T=x_T)
+    torch.manual_seed(7)
+    out, _ = sample(name)
+    assert torch.equal(out, expected)
+
+
+def test_temperature_zero_takes_the_noise_out_of_ddim():
+    options = {"x_T": start_noise(), "eta": 0.8, "temperature": 0.0}
+    assert torch.equal(sample("ddim", **options)[0], sample("ddim", **options)[0])
+
+
+# Masks
+
+
+@pytest.mark.parametrize("name", STRIDED)
+def test_a_mask_keeps_what_it_covers_and_leaves_the_rest_to_the_model(name):
+    known = torch.full((1, *SHAPE), 5.0)  # ten standard deviations from the model's data
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., :2] = 1
+    out, _ = sample(
+        name, 50, batch=1, model=GaussianModel(0.0, 0.5), mask=mask, x0=known, x_T=start_noise(1)
+    )
+    free, _ = sample(name, 50, batch=1, model=GaussianModel(0.0, 0.5), x_T=start_noise(1))
+    assert (out[..., :2] - known[..., :2]).abs().max() < 0.2
+    torch.testing.assert_close(out[..., 2:], free[..., 2:])
+
+
+# Starting part of the way
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_decoding_from_step_zero_returns_what_it_was_given(name):
+    sampler = make_sampler(name, GaussianModel())
+    sampler.make_schedule(20, ddim_eta=0.0, verbose=False)
+    x = start_noise()
+    assert torch.equal(sampler.decode(x, None, 0), x)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_decoding_all_steps_is_sampling(name):
+    sampler = make_sampler(name, GaussianModel(0.3))
+    expected, _ = sampler.sample(20, 2, SHAPE, x_T=start_noise(), verbose=False)
+    sampler.make_schedule(20, ddim_eta=0.0, verbose=False)
+    out = sampler.decode(start_noise(), None, sampler.steps)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("t_start", [1, 2, 5, 19])
+def test_decoding_some_steps_takes_that_many(name, t_start):
+    model = GaussianModel(0.3)
+    sampler = make_sampler(name, model)
+    sampler.make_schedule(20, ddim_eta=0.0, verbose=False)
+    assert sampler.decode(start_noise(), None, t_start).isfinite().all()
+    assert len(model.calls) == t_start + (name == "plms")
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_encoding_then_decoding_stays_near_a_typical_picture(name):
+    model = GaussianModel(0.3, 0.5)
+    sampler = make_sampler(name, model)
+    sampler.make_schedule(50, ddim_eta=0.0, verbose=False)
+    picture = 0.3 + 0.5 * start_noise(seed=4)
+
+    def distance(t: int) -> float:
+        noisy = sampler.stochastic_encode(picture, t, noise=start_noise())
+        return (sampler.decode(noisy, None, t) - picture).abs().mean().item()
+
+    far = [distance(t) for t in (1, 2, 10, 25, 50)]
+    assert far[0] < 0.15  # the data's own spread is 0.5
+    assert far == sorted(far)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_full_strength_is_clamped_to_the_last_entry_of_the_table(name):
+    sampler = make_sampler(name, GaussianModel())
+    sampler.make_schedule(20, ddim_eta=0.0, verbose=False)
+    zeros, noise = torch.zeros(2, *SHAPE), start_noise()
+    full = sampler.stochastic_encode(zeros, 20, noise=noise)
+    assert full.isfinite().all()
+    assert (full.norm() / noise.norm()).item() > 0.98
+
+
+def test_ddim_encodes_to_the_alpha_of_the_index_given():
+    model = GaussianModel()
+    sampler = make_sampler("ddim", model)
+    sampler.make_schedule(20, ddim_eta=0.0, verbose=False)
+    picture, noise = start_noise(seed=4), start_noise()
+    a_bar = model.alphas_cumprod[int(sampler.ddim_timesteps[12])]
+    expected = a_bar.sqrt() * picture + (1 - a_bar).sqrt() * noise
+    for t_enc in (12, torch.tensor([12, 12])):
+        torch.testing.assert_close(sampler.stochastic_encode(picture, t_enc, noise=noise), expected)
+
+
+def test_encoding_draws_from_the_global_stream_unless_told_otherwise():
+    sampler = make_sampler("ddim", GaussianModel())
+    sampler.make_schedule(20, ddim_eta=0.0, verbose=False)
+    picture = start_noise(seed=4)
+    torch.manual_seed(3)
+    noise = torch.randn(2, *SHAPE)
+    torch.manual_seed(3)
+    assert torch.equal(
+        sampler.stochastic_encode(picture, 12), sampler.stochastic_encode(picture, 12, noise=noise)
+    )
+
+
+# Watching
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_callbacks_are_called_once_per_step(name):
+    seen, pictures = [], []
+    sample(
+        name,
+        callback=seen.append,
+        img_callback=lambda x0, i: pictures.append((tuple(x0.shape), i)),
+    )
+    assert seen == list(range(10))
+    assert pictures == [((2, *SHAPE), i) for i in range(10)]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_intermediates_hold_samples_and_estimates(name):
+    out, intermediates = sample(name, log_every_t=2)
+    assert len(intermediates["x_inter"]) == len(intermediates["pred_x0"]) > 4
+    assert torch.equal(intermediates["x_inter"][-1], out)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_walk_can_be_left_at_any_step(name):
+    model = GaussianModel(0.3)
+    sampler = make_sampler(name, model)
+    sampler.make_schedule(20, ddim_eta=0.0, verbose=False)
+    for state in sampler.walk(
+        start_noise(), None, unconditional_guidance_scale=1.0, unconditional_conditioning=None
+    ):
+        assert state.total == 20
+        if state.i == 4:
+            break
+    assert len(model.calls) == 5 + (name == "plms")
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_last_estimate_of_a_walk_is_near_its_sample(name):
+    sampler = make_sampler(name, GaussianModel(0.3))
+    sampler.make_schedule(50, ddim_eta=0.0, verbose=False)
+    *_, last = sampler.walk(
+        start_noise(), None, unconditional_guidance_scale=1.0, unconditional_conditioning=None
+    )
+    assert (last.i, last.total) == (49, 50)
+    assert (last.x - last.x0).abs().mean() < 0.1
