@@ -1,0 +1,179 @@
+"""What README.md and docs/ tell people to type works, and what they show is current."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from safetensors.torch import save_file
+
+from ldm.config import load_config
+from ldm.pipelines import models
+from ldm.util import instantiate_from_config
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES += sorted((ROOT / "docs").glob("*.md")) + [ROOT / "benchmarks" / "README.md"]
+README = PAGES[0].read_text(encoding="utf-8")
+
+
+def load_refresher():
+    spec = importlib.util.spec_from_file_location("refresh_help", ROOT / "docs/refresh_help.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+REFRESHER = load_refresher()
+
+
+def shell_blocks(text: str) -> list[str]:
+    """Return the commands of ```bash blocks, one per line, continued lines joined."""
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+
+
+def program_calls() -> list[tuple[str, str, list[str]]]:
+    """Return (page, program, flags) of every `python PROGRAM.py ...` on any page."""
+    calls = []
+    for page in PAGES:
+        for line in shell_blocks(page.read_text(encoding="utf-8")):
+            for command in re.split(r"&&|\|", line):
+                words = shlex.split(command, comments=True)
+                if len(words) > 1 and words[0] == "python" and words[1].endswith(".py"):
+                    flags = [word.split("=")[0] for word in words[2:] if re.match("--?[a-z]", word)]
+                    calls.append((page.name, words[1], flags))
+    return calls
+
+
+CALLS = program_calls()
+
+
+def setup_commands(text: str) -> dict[str, str]:
+    """Return the set-up commands by name, as `.ci/run` copies them out."""
+    blocks = re.findall(r"<!-- setup:(\w+) -->\n(.*?)<!-- /setup -->", text, re.DOTALL)
+    return {
+        name: "\n".join(
+            line for line in body.splitlines() if line and not line.startswith(("```", "<!--"))
+        )
+        for name, body in blocks
+    }
+
+
+def test_two_commands_do_all_the_set_up():
+    commands = setup_commands(README)
+    assert list(commands) == ["picture", "tests"]
+    assert all("\n" not in command for command in commands.values()), "one line each"
+    assert commands["picture"].startswith("pip install -e . && python scripts/txt2img.py --prompt")
+    assert commands["tests"] == 'pip install -e ".[test]" && python -m pytest'
+
+
+def test_the_fresh_machine_check_runs_exactly_the_readmes_commands():
+    """`.ci/run` reads them with sed; run its own function and compare."""
+    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    function = re.search(r"^readme_command\(\) \{\n.*?^\}\n", script, re.DOTALL | re.MULTILINE)[0]
+    for name, command in setup_commands(README).items():
+        done = subprocess.run(
+            ["bash", "-euc", f"{function}\nreadme_command {name}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=True,
+        )
+        assert done.stdout.rstrip("\n") == command
+        assert f'bash -euo pipefail -c "${name}_command"' in script
+
+
+def test_pages_name_programs_and_files_that_exist():
+    assert len(CALLS) > 5
+    for page, program, _ in CALLS:
+        assert (ROOT / program).is_file(), f"{page}: there is no {program}"
+
+
+@pytest.mark.parametrize("program", sorted({program for _, program, flags in CALLS if flags}))
+def test_every_flag_on_a_page_is_a_flag_of_its_program(program):
+    known = set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", REFRESHER.help_text(program)))
+    for page, called, flags in CALLS:
+        unknown = set(flags) - known if called == program else None
+        assert not unknown, f"{page}: {program} has no {sorted(unknown)}"
+
+
+def squeezed(text: str) -> str:
+    """Drop what argparse lays out differently from one Python to the next."""
+    text = re.sub(r"(-\w) [A-Z_]+, (--)", r"\1, \2", text)
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_help_texts_are_current(page):
+    text = page.read_text(encoding="utf-8")
+    assert squeezed(REFRESHER.refreshed(text)) == squeezed(text), "run `make docs`"
+
+
+def test_the_readme_shows_every_flag_of_both_scripts():
+    shown = {match["program"] for match in REFRESHER.BLOCK.finditer(README)}
+    assert {"scripts/txt2img.py", "scripts/img2img.py"} <= shown
+
+
+def links(text: str) -> list[str]:
+    found = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
+    return [link for link in found if "://" not in link]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_pictures_lead_somewhere(page):
+    missing = [
+        link
+        for link in links(page.read_text(encoding="utf-8"))
+        if not (page.parent / link).exists()
+    ]
+    assert not missing, f"{page.name}: {missing}"
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory) -> tuple[Path, Path]:
+    """A demo model of the smallest sizes with random weights: its config and its checkpoint."""
+    parameters = "model.params.unet_config.params"
+    config = load_config(
+        ROOT / "configs/demo/txt2img.yaml",
+        overrides=[f"{parameters}.model_channels=32", f"{parameters}.num_res_blocks=1"],
+    )
+    folder = tmp_path_factory.mktemp("demo")
+    paths = folder / "config.yaml", folder / "model.safetensors"
+    OmegaConf.save(config, paths[0])
+    save_file(instantiate_from_config(config.model).state_dict(), paths[1])
+    return paths
+
+
+PYTHON_EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_there_are_python_examples():
+    assert len(PYTHON_EXAMPLES) == 2
+
+
+@pytest.mark.parametrize("example", PYTHON_EXAMPLES, ids=["pipeline", "pieces"])
+def test_the_python_examples_run(example, small_model, tmp_path, monkeypatch):
+    """As they stand, but for the model's path and the number of steps."""
+    config, checkpoint = map(str, small_model)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(models, "V1_CHECKPOINTS", ())
+    monkeypatch.setattr(models, "DEMO_CONFIG", config)
+    monkeypatch.setattr(models, "DEMO_CHECKPOINT", checkpoint)
+    example = example.replace("n_iter=1", "n_iter=1, n_samples=2, ddim_steps=2")
+    example = example.replace("        50,\n", "        2,\n")
+    example = example.replace("models/ldm/demo/config.yaml", config)
+    example = example.replace("models/ldm/demo/model.safetensors", checkpoint)
+    names: dict = {}
+    exec(compile(example, "README.md", "exec"), names)
+    if "pictures" in names:
+        assert names["pictures"].shape == (1, 3, 64, 64)
+    else:
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "1.png"]
