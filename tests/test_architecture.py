@@ -132,6 +132,12 @@ def test_scripts_are_not_imported():
     assert not {name: targets for name, targets in importers.items() if targets}
 
 
+def test_the_plan_of_the_house_shows_every_room():
+    plan = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rooms = {"/".join(path.relative_to(ROOT).parts[:2]) for path in (ROOT / "ldm").rglob("*.py")}
+    assert not sorted(room for room in rooms - {"ldm/__init__.py"} if room not in plan)
+
+
 def calls(tree: ast.AST) -> list[ast.Call]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
