@@ -120,8 +120,9 @@ def third_party_imports(folder: str) -> dict[str, set[str]]:
                 modules = [node.module]
             for module in modules:
                 found.setdefault(module.split(".")[0], set()).add(str(path.relative_to(ROOT)))
-    # Tests import their own helpers by bare name: a module, or the folder that it lies in.
-    siblings = {path.stem for path in (ROOT / "tests").rglob("*")}
+    # Programs and tests import their helpers by bare name: a module, or the folder that it lies in.
+    siblings = {path.stem for near in ("tests", "benchmarks") for path in (ROOT / near).rglob("*")}
+    siblings -= set(DISTRIBUTIONS)
     known = OWN | siblings | set(sys.stdlib_module_names)
     return {name: files for name, files in found.items() if name not in known}
 
