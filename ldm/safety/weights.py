@@ -1,0 +1,103 @@
+"""Where the safety checker's files are on this machine. Looks only; never downloads.
+
+The layout is that of the hub's repository CompVis/stable-diffusion-safety-checker: ``config.json``,
+the weights as ``model.safetensors`` or ``pytorch_model.bin``, and ``preprocessor_config.json``.
+Stable Diffusion repositories hold the same files in a sub-folder, so those serve as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ldm.errors import UserError
+
+LOCAL_FOLDER = Path(__file__).resolve().parents[2] / "models" / "safety-checker"
+WEIGHT_NAMES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "model.fp16.safetensors",
+    "pytorch_model.fp16.bin",
+)
+# Repository on the hub, and the folder in it.
+HUB_SOURCES = (
+    ("CompVis/stable-diffusion-safety-checker", ""),
+    ("CompVis/stable-diffusion-v1-4", "safety_checker"),
+    ("stable-diffusion-v1-5/stable-diffusion-v1-5", "safety_checker"),
+    ("runwayml/stable-diffusion-v1-5", "safety_checker"),
+)
+
+
+@dataclass(frozen=True)
+class CheckerFiles:
+    """The files of one safety checker; ``preprocessor`` is None where it has none."""
+
+    config: Path
+    weights: Path
+    preprocessor: Path | None
+
+
+def find_weights(path: str | Path | None = None) -> CheckerFiles | None:
+    """Find the safety checker's files.
+
+    Args:
+        path: Their folder (or that of a diffusers model with a ``safety_checker`` folder); None
+            looks in ``models/safety-checker`` and in the hub's local cache.
+
+    Returns:
+        The files, or None where none were given and none found.
+
+    Raises:
+        UserError: A path was given and is not such a folder.
+    """
+    if path is None:
+        return next((files for folder in _usual_folders() if (files := _files_in(folder))), None)
+    given = Path(path)
+    files = _files_in(given) or _files_in(given / "safety_checker")
+    if files is None:
+        raise UserError(
+            f"safety checker {given} has no config.json with {WEIGHT_NAMES[0]} or "
+            f"{WEIGHT_NAMES[1]}; a folder laid out as CompVis/stable-diffusion-safety-checker is "
+            "expected; get one with: python scripts/download_models.py safety-checker"
+        )
+    return files
+
+
+def hub_cache() -> Path:
+    """Give the folder of the hub's local cache, as huggingface_hub finds it."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable]).expanduser()
+    user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or os.path.join(user_cache, "huggingface")
+    return Path(home).expanduser() / "hub"
+
+
+def _usual_folders() -> Iterator[Path]:
+    yield LOCAL_FOLDER
+    for repository, sub_folder in HUB_SOURCES:
+        home = hub_cache() / f"models--{repository.replace('/', '--')}"
+        for snapshot in _snapshots(home):
+            yield snapshot / sub_folder
+
+
+def _snapshots(home: Path) -> list[Path]:
+    """List the cached revisions of a repository: the one that "main" names, then the newest."""
+    folder, main = home / "snapshots", home / "refs" / "main"
+    if not folder.is_dir():
+        return []
+    current = main.read_text(encoding="utf-8").strip() if main.is_file() else None
+    snapshots = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    return sorted(snapshots, key=lambda path: path.name != current)
+
+
+def _files_in(folder: Path) -> CheckerFiles | None:
+    config = folder / "config.json"
+    weights = next((folder / name for name in WEIGHT_NAMES if (folder / name).is_file()), None)
+    if weights is None or not config.is_file():
+        return None
+    name = "preprocessor_config.json"
+    beside = (folder / name, folder.parent / "feature_extractor" / name)
+    return CheckerFiles(config, weights, next((path for path in beside if path.is_file()), None))
