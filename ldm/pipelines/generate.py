@@ -33,7 +33,7 @@ from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.events import Notice, Observer, Picture, Progress, log_events
 from ldm.pipelines.finish import Finisher, Marker
 from ldm.pipelines.infotext import Source
-from ldm.pipelines.inputs import InitImage, load_init_image
+from ldm.pipelines.inputs import InitImage
 from ldm.pipelines.models import ModelChoice, choose_model, resolve
 from ldm.pipelines.plan import Batch, Place, plan, read_prompts, replay
 from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
@@ -132,12 +132,13 @@ class Pipeline:
         Raises:
             UserError: settings that cannot be, or pictures that came out as NaN.
         """
-        if isinstance(image, Image.Image):
-            image = InitImage.fit(image, self.choice.multiple)
-        elif image is None and isinstance(settings, Img2ImgSettings):
-            image = load_init_image(settings.init_img, self.choice.multiple)
         settings = resolve(settings, self.choice)
         settings.validate()
+        image = InitImage(image) if isinstance(image, Image.Image) else image
+        if isinstance(settings, Img2ImgSettings):
+            image = (image or InitImage.read(settings.init_img)).fit(self.choice.multiple)
+        elif image is not None:
+            raise TypeError(f"{type(settings).__name__} start from no image; use Img2ImgSettings")
         if place is None:
             batches = plan(settings, read_prompts(settings) if prompts is None else prompts)
         else:
@@ -176,8 +177,10 @@ class _Run:
         self.start = self._make_start(image)
         self.sampler = self._make_sampler(self.model)
         self.steps = self.start.steps(self.sampler)
-        self.rows_total = sum(len(batch.prompts) for batch in batches if batch.kept)
-        self.rows_done = 0
+        drawn = [batch for batch in batches if batch.kept]
+        self.steps_total = self.steps * sum(len(batch.prompts) for batch in drawn)
+        self.pictures_total = sum(len(batch.kept) for batch in drawn)
+        self.steps_done = self.pictures_done = 0
         source = Source(
             model=pipeline.choice.name,
             fingerprint=pipeline.choice.fingerprint,
@@ -220,7 +223,13 @@ class _Run:
                     decoded = self._draw(batch, noise)
                 except torch.OutOfMemoryError as error:
                     raise UserError(self._out_of_memory(len(batch.prompts))) from error
-                yield from self.finisher.pictures(batch, decoded)
+                # What a caller draws between two pictures must not move the next batch.
+                with torch.random.fork_rng(self._cuda_devices):
+                    yield from self.finisher.pictures(batch, decoded)
+
+    @property
+    def _cuda_devices(self) -> list[torch.device]:
+        return [self.model.device] if self.model.device.type == "cuda" else []
 
     def _remark(self) -> None:
         """Say what the user should know before it begins."""
@@ -280,7 +289,8 @@ class _Run:
                 self._progress(rows * taken)
             check_finite(x, "the latent of picture")
             decoded = self.model.decode_first_stage(x)
-        self.rows_done += rows
+        self.steps_done += rows * self.steps
+        self.pictures_done += len(batch.kept)
         self._progress(0)
         return decoded
 
@@ -297,6 +307,6 @@ class _Run:
         }
 
     def _progress(self, steps: int) -> None:
-        total = self.rows_total * self.steps
-        done = self.rows_done * self.steps + steps
-        self.observer(Progress(done, total, self.rows_done, self.rows_total))
+        """Tell how far the run is: ``steps`` into the batch that is being drawn."""
+        done = self.steps_done + steps
+        self.observer(Progress(done, self.steps_total, self.pictures_done, self.pictures_total))

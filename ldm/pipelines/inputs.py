@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ldm.errors import UserError
 from ldm.images.io import fit_to_multiple, load_image
 
 
@@ -16,40 +17,40 @@ class InitImage:
     """A picture to start from.
 
     Attributes:
-        pixels: RGB, both sides a multiple of what the model needs.
-        original_size: Width and height in pixels before that.
+        pixels: RGB.
         path: Where it was read, as the user gave it; empty for a picture from memory.
         sha256: Hash of the file, empty for a picture from memory.
+        remark: Says that the picture was resized, if it was.
     """
 
     pixels: Image.Image
-    original_size: tuple[int, int]
     path: str = ""
     sha256: str = ""
+    remark: str | None = None
 
     @classmethod
-    def fit(cls, image: Image.Image, multiple: int) -> InitImage:
-        """Bring ``image`` to sides that are multiples of ``multiple`` pixels."""
-        pixels, _ = fit_to_multiple(image.convert("RGB"), multiple)
-        return cls(pixels, image.size)
+    def read(cls, path: str | None) -> InitImage:
+        """Read a picture file.
 
-    @property
-    def remark(self) -> str | None:
-        """Say that the picture was resized, if it was."""
-        if self.pixels.size == self.original_size:
-            return None
-        (w0, h0), (w, h) = self.original_size, self.pixels.size
-        return f"{self.path or 'the picture'} is {w0}x{h0}; resized to {w}x{h}, as the model needs."
+        Raises:
+            UserError: no file was named, there is none, or it is not a picture.
+        """
+        if path is None:
+            raise UserError(
+                "no --init-img was given; expected the picture to start from; "
+                "add --init-img FILE (scripts/txt2img.py draws from text alone)"
+            )
+        return cls(load_image(path), path, file_hash(path))
 
-
-def load_init_image(path: str, multiple: int) -> InitImage:
-    """Read a picture file and fit it.
-
-    Raises:
-        UserError: no such file, or not a picture.
-    """
-    image = InitImage.fit(load_image(path), multiple)
-    return replace(image, path=path, sha256=file_hash(path))
+    def fit(self, multiple: int) -> InitImage:
+        """Return the picture with sides that are multiples of ``multiple`` pixels."""
+        pixels, changed = fit_to_multiple(self.pixels.convert("RGB"), multiple)
+        if not changed:
+            return replace(self, pixels=pixels)
+        (w0, h0), (w, h) = self.pixels.size, pixels.size
+        name = self.path or "the picture"
+        text = f"{name} is {w0}x{h0}: resized to {w}x{h}, as sides must be multiples of {multiple}."
+        return replace(self, pixels=pixels, remark=text)
 
 
 def file_hash(path: str | Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm.pipelines.infotext import Recorded, read_picture
-from ldm.pipelines.inputs import InitImage, load_init_image
+from ldm.pipelines.inputs import InitImage
 from ldm.pipelines.models import (
     DEMO_CHECKPOINT,
     LAION_OUTDIR,
@@ -86,12 +86,11 @@ def prepare(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Job:
         remarks.append(f"--prompt is not used: the prompts come from {given['from_file']}")
     settings = schema(**values)
     settings.validate()
+    prompts = read_prompts(settings)
+    from_image = isinstance(settings, Img2ImgSettings)
+    image = InitImage.read(settings.init_img) if from_image else None
     choice = choose_model(settings)
     settings = resolve(settings, choice)
-    prompts = read_prompts(settings)
-    image = None
-    if isinstance(settings, Img2ImgSettings):
-        image = load_init_image(settings.init_img, choice.multiple)
     job = Job(settings, choice, prompts, image, place, recorded, remarks)
     count = len(prompts) * settings.n_iter
     if not settings.skip_grid and place is None and count > LARGEST_GRID:

@@ -351,12 +351,3 @@ class Img2ImgSettings(GenerationSettings):
     n_samples: int = option(
         2, "pictures per prompt and batch size (with --from-file the batch size)", minimum=1
     )
-
-    def validate(self) -> None:
-        """Check as ``GenerationSettings.validate``, and that there is a picture to start from."""
-        super().validate()
-        if self.init_img is None:
-            raise UserError(
-                "no --init-img was given; expected the picture to start from; "
-                "add --init-img FILE (scripts/txt2img.py draws from text alone)"
-            )

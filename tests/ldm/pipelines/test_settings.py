@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ldm.errors import UserError
+from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings, options_of
+
+# The reference's defaults: scripts/txt2img.py and scripts/img2img.py of CompVis/stable-diffusion.
+SHARED = {
+    "prompt": "a painting of a virus monster playing guitar",
+    "skip_grid": False,
+    "skip_save": False,
+    "ddim_steps": 50,
+    "fixed_code": False,
+    "ddim_eta": 0.0,
+    "n_rows": 0,
+    "from_file": None,
+    "seed": 42,
+    "precision": "autocast",
+}
+TXT2IMG = {"outdir": "outputs/txt2img-samples", "n_iter": 2, "n_samples": 3, "scale": 7.5}
+IMG2IMG = {
+    "outdir": "outputs/img2img-samples",
+    "n_iter": 1,
+    "n_samples": 2,
+    "scale": 5.0,
+    "strength": 0.75,
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "own"), [(Txt2ImgSettings, TXT2IMG), (Img2ImgSettings, IMG2IMG)]
+)
+def test_defaults_are_the_references(schema, own):
+    settings = schema()
+    assert {name: getattr(settings, name) for name in SHARED | own} == SHARED | own
+
+
+@pytest.mark.parametrize("schema", [Txt2ImgSettings, Img2ImgSettings])
+def test_every_field_has_an_option_with_help_and_a_valid_default(schema):
+    settings = schema()
+    for option in options_of(schema):
+        assert option.help and option.flag.startswith("--")
+        option.check(getattr(settings, option.name))
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Txt2ImgSettings().seed = 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "names"),
+    [
+        ({"ddim_steps": 0}, ["--ddim_steps 0", "1 or more"]),
+        ({"ddim_steps": -3}, ["--ddim_steps -3"]),
+        ({"ddim_steps": 2.5}, ["--ddim_steps 2.5", "whole number"]),
+        ({"ddim_steps": True}, ["--ddim_steps True", "whole number"]),
+        ({"n_samples": 0}, ["--n_samples 0"]),
+        ({"n_iter": 0}, ["--n_iter 0"]),
+        ({"scale": float("nan")}, ["--scale nan", "a number"]),
+        ({"ddim_eta": -0.1}, ["--ddim_eta -0.1", "from 0.0 to 1.0"]),
+        ({"seed": -1}, ["--seed -1", "4294967295"]),
+        ({"seed": 2**32}, ["--seed 4294967296"]),
+        ({"sampler": "euler"}, ["--sampler euler", "plms"]),
+        ({"prompt": None}, ["--prompt None", "text"]),
+        ({"device": "gpu"}, ["--device gpu", "cuda:N"]),
+        ({"device": "cuda:"}, ["--device cuda:"]),
+        ({"sampler": "plms", "ddim_eta": 0.5}, ["--ddim_eta 0.5", "PLMS", "ddim"]),
+        ({"laion400m": True, "ckpt": "x.ckpt"}, ["--laion400m", "--ckpt"]),
+    ],
+)
+def test_wrong_settings_are_refused_with_what_was_given_and_expected(wrong, names):
+    with pytest.raises(UserError) as caught:
+        Txt2ImgSettings(**wrong).validate()
+    message = str(caught.value)
+    assert "\n" not in message
+    for name in names:
+        assert name in message
+
+
+@pytest.mark.parametrize("strength", [-0.01, 1.01, float("nan"), float("inf")])
+def test_strength_outside_0_to_1_is_refused(strength):
+    with pytest.raises(UserError, match="--strength .* from 0.0 to 1.0"):
+        Img2ImgSettings(strength=strength).validate()
+
+
+@pytest.mark.parametrize("strength", [0, 0.0, 1, 1.0])
+def test_strength_may_be_0_and_1(strength):
+    Img2ImgSettings(strength=strength).validate()
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
+def test_devices_are_accepted_by_name_without_asking_torch(device):
+    Txt2ImgSettings(device=device).validate()
+
+
+def test_settings_without_effect_are_remarked_on():
+    assert Txt2ImgSettings(negative_prompt="fog").remarks() == []
+    (remark,) = Txt2ImgSettings(negative_prompt="fog", scale=1.0).remarks()
+    assert "--negative_prompt" in remark and "--scale 1" in remark
+    (remark,) = Txt2ImgSettings(sampler="dpm_solver", ddim_eta=0.5).remarks()
+    assert "--ddim_eta 0.5" in remark
