@@ -1,0 +1,282 @@
+"""Names of weights here (CompVis's) and in diffusers and transformers: tables, both directions.
+
+A table maps the name of a module in one layout to its name in the other; a weight's name is
+translated by its longest module name in the table. All functions take and return plain dicts of
+tensors (meta tensors included) and leave their input alone; values are shared, not copied.
+
+Names of the components are relative: ``input_blocks.0.0.weight`` for the UNet (below
+``model.diffusion_model.``), ``encoder.conv_in.weight`` for the VAE (below ``first_stage_model.``),
+``transformer.text_model...`` for the text encoder (below ``cond_stage_model.``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ldm.errors import UserError
+
+State = dict[str, Tensor]
+Table = dict[str, str]
+
+PARTS = {
+    "unet": "model.diffusion_model.",
+    "vae": "first_stage_model.",
+    "text_encoder": "cond_stage_model.",
+}
+
+# Inside one block: CompVis's name to diffusers'.
+UNET_RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+VAE_RESNET = {
+    "norm1": "norm1",
+    "conv1": "conv1",
+    "norm2": "norm2",
+    "conv2": "conv2",
+    "nin_shortcut": "conv_shortcut",
+}
+VAE_ATTENTION = {
+    "norm": "group_norm",
+    "q": "to_q",
+    "k": "to_k",
+    "v": "to_v",
+    "proj_out": "to_out.0",
+}
+# diffusers before 0.17.
+VAE_ATTENTION_OLD = {
+    "norm": "group_norm",
+    "q": "query",
+    "k": "key",
+    "v": "value",
+    "proj_out": "proj_attn",
+}
+UNET_ENDS = {
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "input_blocks.0.0": "conv_in",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
+}
+VAE_ENDS = ("conv_in", "conv_norm_out", "conv_out")
+
+
+def unet_table(config: Mapping[str, Any]) -> Table:
+    """Build the table of a UNet with spatial transformers.
+
+    Args:
+        config: ``params`` of a ``UNetModel``: ``channel_mult``, ``num_res_blocks`` (one number) and
+            ``attention_resolutions`` (downsampling factors) are read.
+
+    Raises:
+        UserError: A form that diffusers' UNet2DConditionModel does not have.
+    """
+    if not config.get("use_spatial_transformer", False) or config.get("resblock_updown", False):
+        raise UserError(
+            "this UNet has no counterpart in diffusers: expected use_spatial_transformer: true "
+            "and no resblock_updown; its weights cannot be translated"
+        )
+    levels, depth = len(config["channel_mult"]), int(config["num_res_blocks"])
+    attends = [2**level in config["attention_resolutions"] for level in range(levels)]
+    table = dict(UNET_ENDS)
+    for i, kind in enumerate(("resnets.0", "attentions.0", "resnets.1")):
+        names = UNET_RESNET if kind.startswith("resnets") else None
+        table |= _block(f"middle_block.{i}", f"mid_block.{kind}", names)
+    for level in range(levels):
+        table |= _unet_down(level, depth, attends[level], last=level == levels - 1)
+        table |= _unet_up(level, depth, attends[levels - 1 - level], last=level == levels - 1)
+    return table
+
+
+def _unet_down(level: int, depth: int, attends: bool, *, last: bool) -> Table:
+    first, there = 1 + level * (depth + 1), f"down_blocks.{level}"
+    table: Table = {}
+    for j in range(depth):
+        here = f"input_blocks.{first + j}"
+        table |= _block(f"{here}.0", f"{there}.resnets.{j}", UNET_RESNET)
+        if attends:
+            table |= _block(f"{here}.1", f"{there}.attentions.{j}")
+    if not last:
+        table[f"input_blocks.{first + depth}.0.op"] = f"{there}.downsamplers.0.conv"
+    return table
+
+
+def _unet_up(level: int, depth: int, attends: bool, *, last: bool) -> Table:
+    """Table of an upward level, counted from the bottom; it has one block more than downward."""
+    first, there = level * (depth + 1), f"up_blocks.{level}"
+    table: Table = {}
+    for j in range(depth + 1):
+        here = f"output_blocks.{first + j}"
+        table |= _block(f"{here}.0", f"{there}.resnets.{j}", UNET_RESNET)
+        if attends:
+            table |= _block(f"{here}.1", f"{there}.attentions.{j}")
+    if not last:
+        # Behind the block's attention, if it has one.
+        upsample = f"output_blocks.{first + depth}.{2 if attends else 1}.conv"
+        table[upsample] = f"{there}.upsamplers.0.conv"
+    return table
+
+
+def vae_table(config: Mapping[str, Any], *, old_names: bool = False) -> Table:
+    """Build the table of a KL autoencoder.
+
+    Args:
+        config: Its ``ddconfig``: ``ch_mult`` and ``num_res_blocks`` are read.
+        old_names: Name the attention as diffusers did before 0.17 (query, key, value, proj_attn).
+    """
+    levels, depth = len(config["ch_mult"]), int(config["num_res_blocks"])
+    attention = VAE_ATTENTION_OLD if old_names else VAE_ATTENTION
+    table = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
+    for half in ("encoder", "decoder"):
+        names = zip(("conv_in", "norm_out", "conv_out"), VAE_ENDS, strict=True)
+        table |= {f"{half}.{ours}": f"{half}.{theirs}" for ours, theirs in names}
+        middle = f"{half}.mid_block"
+        table |= _block(f"{half}.mid.block_1", f"{middle}.resnets.0", VAE_RESNET)
+        table |= _block(f"{half}.mid.attn_1", f"{middle}.attentions.0", attention)
+        table |= _block(f"{half}.mid.block_2", f"{middle}.resnets.1", VAE_RESNET)
+    for level in range(levels):
+        # CompVis counts both halves from the full size, diffusers each in its own order.
+        down = f"encoder.down.{level}", f"encoder.down_blocks.{level}"
+        up = f"decoder.up.{level}", f"decoder.up_blocks.{levels - 1 - level}"
+        table |= _vae_level(*down, depth, attention) | _vae_level(*up, depth + 1, attention)
+        table[f"{down[0]}.downsample.conv"] = f"{down[1]}.downsamplers.0.conv"
+        table[f"{up[0]}.upsample.conv"] = f"{up[1]}.upsamplers.0.conv"
+    return table
+
+
+def _vae_level(here: str, there: str, blocks: int, attention: Mapping[str, str]) -> Table:
+    table: Table = {}
+    for j in range(blocks):
+        table |= _block(f"{here}.block.{j}", f"{there}.resnets.{j}", VAE_RESNET)
+        table |= _block(f"{here}.attn.{j}", f"{there}.attentions.{j}", attention)
+    return table
+
+
+def _block(here: str, there: str, inner: Mapping[str, str] | None = None) -> Table:
+    """Table of one block; without inner names everything in it is called the same."""
+    if inner is None:
+        return {here: there}
+    return {f"{here}.{ours}": f"{there}.{theirs}" for ours, theirs in inner.items()}
+
+
+def unet_to_diffusers(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> State:
+    """Name a UNet's weights as diffusers' UNet2DConditionModel does.
+
+    Args:
+        state: Weights by CompVis's names.
+        config: See ``unet_table``.
+
+    Raises:
+        UserError: A name that the configuration does not have.
+    """
+    return _translate(state, unet_table(config))
+
+
+def unet_from_diffusers(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> State:
+    """Name the weights of diffusers' UNet2DConditionModel as CompVis does."""
+    return _translate(state, _inverse(unet_table(config)))
+
+
+def vae_to_diffusers(
+    state: Mapping[str, Tensor], config: Mapping[str, Any], *, old_names: bool = False
+) -> State:
+    """Name an autoencoder's weights as diffusers' AutoencoderKL does.
+
+    The attention's 1x1 convolutions become linear layers: (C, C, 1, 1) -> (C, C).
+
+    Args:
+        state: Weights by CompVis's names.
+        config: See ``vae_table``.
+        old_names: See ``vae_table``.
+
+    Raises:
+        UserError: A name that the configuration does not have.
+    """
+    table = vae_table(config, old_names=old_names)
+    linear = {n: v[..., 0, 0] if _is_vae_projection(n, v, 4) else v for n, v in state.items()}
+    return _translate(linear, table)
+
+
+def vae_from_diffusers(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> State:
+    """Name the weights of diffusers' AutoencoderKL, of any release, as CompVis does."""
+    old = any(".attentions.0.query." in name for name in state)
+    renamed = _translate(state, _inverse(vae_table(config, old_names=old)))
+    return {n: v[..., None, None] if _is_vae_projection(n, v, 2) else v for n, v in renamed.items()}
+
+
+def _is_vae_projection(name: str, value: Tensor, ndim: int) -> bool:
+    owner = name.removesuffix(".weight").split(".")
+    return (
+        value.ndim == ndim
+        and owner[-1] in ("q", "k", "v", "proj_out")
+        and ("attn_1" in owner or "attn" in owner)
+    )
+
+
+def text_encoder_to_transformers(state: Mapping[str, Tensor], *, flat: bool = False) -> State:
+    """Name a CLIP text encoder's weights as transformers' CLIPTextModel does.
+
+    Args:
+        state: Weights by CompVis's names (``transformer.text_model.*``).
+        flat: Without the inner ``text_model.``, as releases from 5.6 name their own modules.
+    """
+    prefix = "transformer.text_model." if flat else "transformer."
+    return {name.removeprefix(prefix): value for name, value in state.items()}
+
+
+def text_encoder_from_transformers(state: Mapping[str, Tensor]) -> State:
+    """Name the weights of transformers' CLIPTextModel, of any release, as CompVis does."""
+    return {
+        f"transformer.text_model.{name.removeprefix('text_model.')}": value
+        for name, value in state.items()
+        if not name.endswith("position_ids")
+    }
+
+
+def split_parts(state: Mapping[str, Tensor]) -> dict[str, State]:
+    """Take a whole checkpoint apart into ``unet``, ``vae`` and ``text_encoder``; drop the rest."""
+    return {
+        part: {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
+        for part, prefix in PARTS.items()
+    }
+
+
+def join_parts(parts: Mapping[str, Mapping[str, Tensor]]) -> State:
+    """Put components together under the names of a whole checkpoint."""
+    return {f"{PARTS[part]}{n}": v for part, state in parts.items() for n, v in state.items()}
+
+
+def _inverse(table: Table) -> Table:
+    return {theirs: ours for ours, theirs in table.items()}
+
+
+def _translate(state: Mapping[str, Tensor], table: Table) -> State:
+    unknown = [name for name in state if _module_in(name, table) is None]
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} weights have no place in the configuration ({_few(unknown)}); "
+            "expected those of its own levels and blocks; give the weights' own configuration"
+        )
+    renamed = {}
+    for name, value in state.items():
+        module = _module_in(name, table)
+        renamed[table[module] + name.removeprefix(module)] = value
+    return renamed
+
+
+def _module_in(name: str, table: Table) -> str | None:
+    """Return the longest module name in the table that a weight's name begins with."""
+    pieces = name.split(".")
+    candidates: Iterable[str] = (".".join(pieces[:i]) for i in range(len(pieces) - 1, 0, -1))
+    return next((module for module in candidates if module in table), None)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
