@@ -64,7 +64,7 @@ def find_font() -> Path:
 @lru_cache(maxsize=4)
 def _load_font(path: Path) -> ImageFont.FreeTypeFont:
     try:
-        # Given a path that it cannot read, Pillow quietly takes a namesake from the system's folders.
+        # For a path that it cannot read, Pillow quietly takes a namesake from the system's folders.
         return ImageFont.truetype(io.BytesIO(path.read_bytes()), size=_BITMAP_SIZE)
     except OSError as error:
         raise UserError(
