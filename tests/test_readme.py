@@ -9,12 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
-from safetensors.torch import save_file
+from small_demo import write_small_demo
 
-from ldm.config import load_config
 from ldm.pipelines import models
-from ldm.util import instantiate_from_config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -139,17 +136,7 @@ def test_links_and_pictures_lead_somewhere(page):
 
 @pytest.fixture(scope="module")
 def small_model(tmp_path_factory) -> tuple[Path, Path]:
-    """A demo model of the smallest sizes with random weights: its config and its checkpoint."""
-    parameters = "model.params.unet_config.params"
-    config = load_config(
-        ROOT / "configs/demo/txt2img.yaml",
-        overrides=[f"{parameters}.model_channels=32", f"{parameters}.num_res_blocks=1"],
-    )
-    folder = tmp_path_factory.mktemp("demo")
-    paths = folder / "config.yaml", folder / "model.safetensors"
-    OmegaConf.save(config, paths[0])
-    save_file(instantiate_from_config(config.model).state_dict(), paths[1])
-    return paths
+    return write_small_demo(tmp_path_factory.mktemp("demo"))
 
 
 PYTHON_EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
