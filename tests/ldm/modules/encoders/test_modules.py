@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from golden.fill import official_state, rel
 
 from ldm.errors import UserError
 from ldm.modules.encoders.modules import AbstractEncoder, ClassEmbedder, FrozenCLIPEmbedder
+from ldm.modules.encoders.tokenizer import load_vocabulary
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "narrow-v1.npz"
 PROMPTS = [
@@ -79,6 +81,16 @@ def test_a_shorter_row_can_be_asked_for():
 def test_a_row_longer_than_the_positions_is_refused():
     with pytest.raises(UserError, match="100.*77 positions"):
         build(max_length=100)
+
+
+def test_building_and_encoding_never_open_a_connection(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the text encoder tried to reach the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    load_vocabulary.cache_clear()
+    assert build()(["a cat"]).shape == (1, 77, 32)
 
 
 def test_an_unknown_version_is_refused_because_nothing_is_downloaded():
