@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
+
+OVERRIDE = re.compile(r"[A-Za-z_][\w\[\]-]*(\.[\w\[\]-]+)+=")
 
 # Flag -> what it does; each sets `lightning.trainer.<flag>`.
 TRAINER_FLAGS = {
@@ -84,23 +88,21 @@ def parse(argv: list[str] | None = None) -> TrainingOptions:
         UserError: An unknown flag (the nearest one is named), a value that does not fit, or
             ``--name`` together with ``--resume``.
     """
+    given = sys.argv[1:] if argv is None else argv
+    # Taken out first: `-b a.yaml x.y=1` and `-t x.y=1` would swallow an override as their value.
+    overrides = tuple(item for item in given if OVERRIDE.match(item) and not Path(item).exists())
     parser = build_parser()
-    known, rest = parser.parse_known_args(argv)
-    flags = [flag for action in parser._actions for flag in action.option_strings]
-    overrides = _overrides(rest, flags)
-    # `-b a.yaml x.y=1`: the option takes all that follows it, overrides included.
-    base = [item for item in known.base if "=" not in item or Path(item).exists()]
-    overrides = [item for item in known.base if item not in base] + overrides
+    known, unknown = parser.parse_known_args([item for item in given if item not in overrides])
+    if unknown:
+        _refuse(unknown[0], [flag for action in parser._actions for flag in action.option_strings])
     if known.name and known.resume:
         raise UserError(
             "--name and --resume given; a resumed run keeps its folder and name: drop one of them"
         )
     values = vars(known)
     trainer = {key: values.pop(key) for key in (*TRAINER_FLAGS, "gpus") if key in values}
-    values.pop("base")
-    return TrainingOptions(
-        **values, base=tuple(map(Path, base)), trainer=trainer, overrides=tuple(overrides)
-    )
+    base = tuple(map(Path, values.pop("base")))
+    return TrainingOptions(**values, base=base, trainer=trainer, overrides=overrides)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -109,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="main.py",
         description="Train a model from YAML configurations.",
         epilog="Any setting of the configuration can be given as a.b=c, "
-        "for instance model.params.base_channels=64 or lightning.trainer.max_steps=1000.",
+        "for instance model.params.embed_dim=8 or lightning.trainer.max_steps=1000.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -150,17 +152,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _overrides(items: list[str], flags: list[str]) -> list[str]:
-    """Split what argparse did not know into overrides and mistakes."""
-    for item in items:
-        if item.startswith("-"):
-            name = item.split("=")[0]
-            near = difflib.get_close_matches(name, flags, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see --help for the flags"
-            raise UserError(f"unknown flag {name}; {hint}")
-        if "=" not in item:
-            raise UserError(f"{item!r} given; expected a flag, or an override such as a.b=c")
-    return items
+def _refuse(item: str, flags: list[str]) -> None:
+    """Raise the error for something that is neither a flag nor an override."""
+    if not item.startswith("-"):
+        raise UserError(f"{item!r} given; expected a flag, or an override such as a.b=c")
+    name = item.split("=")[0]
+    near = difflib.get_close_matches(name, flags, n=1)
+    hint = f"did you mean {near[0]}?" if near else "see --help for the flags"
+    raise UserError(f"unknown flag {name}; {hint}")
 
 
 def _boolean(text: str) -> bool:

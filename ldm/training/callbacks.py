@@ -11,6 +11,8 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ldm.training.metrics import MetricsFile
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,6 +52,12 @@ class SetupCallback(pl.Callback):
         for name, config in (("project", self.config), ("lightning", wrapped)):
             path = self.cfgdir / f"{self.now}-{name}.yaml"
             path.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Take back the figures beyond the checkpoint that training goes on from."""
+        for log in trainer.loggers:
+            if isinstance(log, MetricsFile):
+                log.forget_from(trainer.global_step)
 
 
 class CUDACallback(pl.Callback):

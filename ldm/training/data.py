@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
@@ -74,9 +74,15 @@ class ResumableSampler(Sampler[int]):
 
 
 def worker_init_fn(_: int) -> None:
-    """Seed NumPy in a loader's worker, and give it its share of an iterable dataset."""
+    """Leave signals to the main process, and take this worker's share of an iterable dataset.
+
+    A worker inherits the handlers that save a checkpoint; Ctrl-C reaches the whole group.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     info = get_worker_info()
-    np.random.seed(info.seed % 2**32)
     if isinstance(info.dataset, Txt2ImgIterableBaseDataset):
         dataset = info.dataset
         dataset.sample_ids = dataset.valid_ids[info.id :: info.num_workers]
@@ -92,7 +98,7 @@ class DataModuleFromConfig(pl.LightningDataModule):
         num_workers: Loader processes; None takes twice the batch size, at most the CPU's cores
             less one.
         shuffle_test_loader: Shuffle the test set.
-        use_worker_init_fn: Seed NumPy per worker also for datasets that are not iterable.
+        use_worker_init_fn: Kept for CompVis: torch seeds NumPy in every worker by now.
         shuffle_val_dataloader: Shuffle the validation set.
     """
 
@@ -106,7 +112,7 @@ class DataModuleFromConfig(pl.LightningDataModule):
         wrap: bool = False,
         num_workers: int | None = None,
         shuffle_test_loader: bool = False,
-        use_worker_init_fn: bool = False,
+        use_worker_init_fn: bool = False,  # noqa: ARG002 - kept for CompVis
         shuffle_val_dataloader: bool = False,
     ):
         super().__init__()
@@ -118,7 +124,6 @@ class DataModuleFromConfig(pl.LightningDataModule):
         self.wrap = wrap
         self.num_workers = _default_workers(batch_size) if num_workers is None else num_workers
         self.shuffle = {"validation": shuffle_val_dataloader, "test": shuffle_test_loader}
-        self.use_worker_init_fn = use_worker_init_fn
         self.datasets: dict[str, Any] = {}
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
@@ -161,13 +166,12 @@ class DataModuleFromConfig(pl.LightningDataModule):
     def _loader(self, name: str) -> DataLoader:
         dataset = self.datasets[name]
         iterable = isinstance(dataset, IterableDataset)
-        seeded = self.use_worker_init_fn or iterable
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=None if iterable else self._sampler(name, len(dataset)),
             num_workers=self.num_workers,
-            worker_init_fn=worker_init_fn if seeded else None,
+            worker_init_fn=worker_init_fn,
             persistent_workers=self.num_workers > 0,
         )
 

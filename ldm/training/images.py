@@ -36,7 +36,6 @@ class ImageLogger(pl.Callback):
         log_on_batch_idx: Count batches of the epoch instead of optimizer steps.
         log_first_step: Also log step 0.
         log_images_kwargs: Further arguments of ``log_images``.
-        save_dir: The run's folder; None takes the Trainer's ``default_root_dir``.
     """
 
     def __init__(
@@ -50,13 +49,11 @@ class ImageLogger(pl.Callback):
         log_on_batch_idx: bool = False,
         log_first_step: bool = False,
         log_images_kwargs: Mapping[str, Any] | None = None,
-        save_dir: str | Path | None = None,
     ):
         self.batch_frequency, self.max_images = batch_frequency, max_images
         self.clamp, self.rescale, self.disabled = clamp, rescale, disabled
         self.log_on_batch_idx, self.log_first_step = log_on_batch_idx, log_first_step
         self.log_images_kwargs = dict(log_images_kwargs or {})
-        self.save_dir = Path(save_dir) if save_dir is not None else None
         doublings = int(math.log2(batch_frequency)) + 1 if increase_log_steps else 0
         self.log_steps = {2**n for n in range(doublings)}
         self._last_logged = -1
@@ -91,7 +88,7 @@ class ImageLogger(pl.Callback):
             images = task.model.log_images(batch, N=self.max_images, **self.log_images_kwargs)
             task.model.train(training)
         suffix = f"gs-{trainer.global_step:06}_e-{trainer.current_epoch:06}_b-{batch_idx:06}"
-        folder = (self.save_dir or Path(trainer.default_root_dir)) / "images" / split
+        folder = Path(trainer.default_root_dir) / "images" / split
         folder.mkdir(parents=True, exist_ok=True)
         for key, pictures in images.items():
             grid = self._grid(pictures)

@@ -1,4 +1,4 @@
-"""``metrics.csv``: every logged figure, one row per step, continued when a run is resumed."""
+"""``metrics.csv``: every logged figure under its step, continued when a run is resumed."""
 
 from __future__ import annotations
 
@@ -46,24 +46,21 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Write one row; ``step`` is the number of optimizer steps."""
+        """Write one row; ``step`` counts optimizer steps from 0."""
         row = {"step": step, **metrics}
         if self._columns is None:
-            self._open(step or 0)
+            self._rewrite(self._rows())
         if not set(row) <= set(self._columns):
             self._columns += [key for key in row if key not in self._columns]
             self._rewrite(self._rows())
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
-    def _open(self, step: int) -> None:
-        """Take over an earlier file, less the rows that a resumed run is about to repeat."""
-        self._columns = ["step"]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [row for row in self._rows() if int(row["step"]) < step]
-        for row in kept:
-            self._columns += [key for key in row if key not in self._columns]
-        self._rewrite(kept)
+    @rank_zero_only
+    def forget_from(self, step: int) -> None:
+        """Drop the rows of ``step`` and later, which a resumed run is about to repeat."""
+        if self.path.exists():
+            self._rewrite([row for row in self._rows() if int(row["step"]) < step])
 
     def _rows(self) -> list[dict[str, str]]:
         if not self.path.exists():
@@ -72,6 +69,9 @@ class MetricsFile(Logger):
             return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        columns = [*(self._columns or ["step"]), *(key for row in rows for key in row)]
+        self._columns = list(dict.fromkeys(columns))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
         with part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)

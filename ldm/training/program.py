@@ -7,6 +7,8 @@ import inspect
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from ldm.config import build, load_config
 from ldm.errors import UserError
 from ldm.rng import seed_everything
 from ldm.training.arguments import TrainingOptions
+from ldm.training.callbacks import SetupCallback
 from ldm.training.checkpoints import LAST, AtomicCheckpointIO, LastCheckpoint, Stopped
 from ldm.training.metrics import MetricsFile
 from ldm.training.task import TrainingTask
@@ -38,6 +41,16 @@ TRAINER_DEFAULTS = {
     # Tables that models make on first use, made in inference mode, could not be trained on.
     "inference_mode": False,
 }
+
+
+# Warnings that do not hold here: the sampler resumes by itself, a resumed run's folder is not
+# empty, a frozen first stage is in eval mode on purpose.
+QUIET = (
+    ".*dataloader is not resumable",
+    ".*exists and is not empty",
+    ".*in eval mode at the start of training",
+    ".*LeafSpec",
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,11 @@ def run(options: TrainingOptions) -> int:
     Raises:
         UserError: Something given cannot be used; nothing was written.
     """
-    _log_to_console()
+    with console_log():
+        return _run(options)
+
+
+def _run(options: TrainingOptions) -> int:
     place = find_run(options)
     saved, config, lightning = load_run_config(options, place)
     seed_everything(options.seed)
@@ -112,7 +129,8 @@ def _fit_and_test(
             raise UserError(f"Lightning refuses the settings: {_one_line(error)}") from error
         logger.info("trained to step %d; %s", trainer.global_step, place.ckptdir / LAST)
     if data.has("test") and not options.no_test:
-        trainer.test(task, datamodule=data, verbose=trainer.is_global_zero)
+        untrained = None if options.train else place.ckpt_path
+        trainer.test(task, datamodule=data, ckpt_path=untrained, verbose=trainer.is_global_zero)
     return 0
 
 
@@ -257,13 +275,10 @@ def make_callbacks(
     configs = OmegaConf.merge(OmegaConf.create(defaults), OmegaConf.create(given))
     if options.progress_every is not None:
         configs.progress_line.params.every_n_train_steps = options.progress_every
-    extra = {"image_logger": {"save_dir": place.logdir}}
     made = [
-        instantiate_from_config(cfg, where=f"lightning.callbacks.{name}", **extra.get(name, {}))
+        instantiate_from_config(cfg, where=f"lightning.callbacks.{name}")
         for name, cfg in configs.items()
     ]
-    from ldm.training.callbacks import SetupCallback
-
     setup = SetupCallback(place.now, place.logdir, place.ckptdir, place.cfgdir, config, lightning)
     best = _best_checkpoint(lightning, place, getattr(model, "monitor", None), data)
     return [setup, *made, *best]
@@ -318,20 +333,28 @@ def set_learning_rate(
     logger.info("learning rate %.3g%s", model.learning_rate, how if scale else "")
 
 
-def _log_to_console() -> None:
-    """Send the package's log to stdout, one dated line each, readable in a file."""
-    log = logging.getLogger("ldm")
-    if not log.handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
-        log.addHandler(handler)
-        log.propagate = False
-    log.setLevel(logging.INFO)
-    # Lightning's own lines repeat ours or advertise; its warnings stay, less those that do not
-    # hold here: the sampler resumes by itself, and a resumed run's folder is never empty.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for text in (".*dataloader is not resumable", ".*exists and is not empty", ".*LeafSpec"):
-        warnings.filterwarnings("ignore", message=text)
+@contextmanager
+def console_log() -> Iterator[None]:
+    """Send the package's log to stdout, one dated line each, readable in a file.
+
+    Lightning's own lines repeat ours or advertise; its warnings stay, less those in ``QUIET``.
+    """
+    ours, theirs = logging.getLogger("ldm"), logging.getLogger("pytorch_lightning")
+    levels = ours.level, theirs.level
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    theirs.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for text in QUIET:
+            warnings.filterwarnings("ignore", message=text)
+        try:
+            yield
+        finally:
+            ours.removeHandler(handler)
+            ours.setLevel(levels[0])
+            theirs.setLevel(levels[1])
 
 
 def _one_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ continuation needs beside the weights: how many batches and samples have been se
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from ldm.errors import UserError
 from ldm.rng import seed_everything
+
+logger = logging.getLogger(__name__)
 
 PROGRESS_KEY = "training_progress"
 
@@ -44,6 +47,7 @@ class TrainingTask(pl.LightningModule):
         self.seed = seed
         self.batches_done = 0
         self.samples_done = 0
+        self.loaded_step = 0
         self.last_loss: Tensor | None = None
 
     # Weights carry the model's own names, so that a checkpoint of training is a checkpoint of
@@ -79,9 +83,13 @@ class TrainingTask(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue the data where it was left, with the seed it was begun with."""
         progress = checkpoint.get(PROGRESS_KEY, {})
+        self.loaded_step = checkpoint.get("global_step", 0)
         self.batches_done = progress.get("batches_done", self.batches_done)
         self.samples_done = progress.get("samples_done", self.samples_done)
-        self.seed = progress.get("seed", self.seed)
+        seed = progress.get("seed", self.seed)
+        if seed != self.seed:
+            logger.info("seed %d of the resumed run is kept, %d is not used", seed, self.seed)
+        self.seed = seed
 
     def configure_optimizers(self) -> Any:
         """Return the model's optimizer and its schedule."""
@@ -135,6 +143,8 @@ class TrainingTask(pl.LightningModule):
         """
         self._seed("validation", batch_idx)
         logs = self.model.validation_step(batch, batch_idx)
+        if self.trainer.sanity_checking:
+            self._check_monitor(logs)
         self.log_dict(
             _detached(logs),
             on_step=False,
@@ -143,7 +153,23 @@ class TrainingTask(pl.LightningModule):
             sync_dist=True,
         )
 
-    test_step = validation_step
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the validation's figures of the test set, as ``test/...``."""
+        self._seed("test", batch_idx)
+        logs = self.model.validation_step(batch, batch_idx)
+        named = {key.replace("val/", "test/", 1): value for key, value in logs.items()}
+        # Lightning logs a test without training under step 0; a figure named step overrules it.
+        named["step"] = float(max(self.global_step, self.loaded_step))
+        self.log_dict(_detached(named), batch_size=batch_size_of(batch), sync_dist=True)
+
+    def _check_monitor(self, logs: Mapping[str, Any]) -> None:
+        """Find out now, not hours later, that the figure which chooses the best is not logged."""
+        monitor = getattr(self.model, "monitor", None)
+        if monitor is not None and monitor.startswith("val") and monitor not in logs:
+            raise UserError(
+                f"model.params.monitor is {monitor!r}, which validation does not log; "
+                f"expected one of: {', '.join(sorted(logs))}"
+            )
 
     def _seed(self, purpose: str, number: int) -> None:
         text = f"{self.seed}/{purpose}/{number}/{self.global_rank}"

@@ -1,0 +1,86 @@
+"""The order of the data: every item once per pass, continued where it was left."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+from torch.utils.data import DataLoader
+
+from ldm.data.base import Txt2ImgIterableBaseDataset
+from ldm.errors import UserError
+from ldm.training.data import DataModuleFromConfig, ResumableSampler, worker_init_fn
+from ldm.training.task import batch_size_of
+
+PICTURES = {"target": "training_parts.Pictures", "params": {"length": 5}}
+
+
+def test_a_pass_holds_every_item_once_and_the_next_pass_is_another_order():
+    seen = 0
+    sampler = ResumableSampler(20, shuffle=True, position=lambda: seen)
+    first = list(sampler)
+    seen = 20
+    second = list(sampler)
+    assert sorted(first) == sorted(second) == list(range(20))
+    assert first != second
+
+
+def test_a_pass_begun_in_the_middle_is_the_rest_of_the_whole_pass():
+    whole = list(ResumableSampler(20, shuffle=True, seed=5))
+    assert list(ResumableSampler(20, shuffle=True, seed=5, position=lambda: 7)) == whole[7:]
+
+
+def test_without_shuffling_the_order_is_the_datasets():
+    assert list(ResumableSampler(4, shuffle=False)) == [0, 1, 2, 3]
+
+
+def test_processes_share_a_pass_in_equal_parts():
+    parts = [list(ResumableSampler(7, shuffle=True, rank=rank, world=3)) for rank in range(3)]
+    assert [len(part) for part in parts] == [3, 3, 3]
+    assert set(sum(parts, [])) == set(range(7))
+
+
+def test_processes_continue_a_pass_together():
+    whole = [list(ResumableSampler(8, shuffle=True, rank=rank, world=2)) for rank in range(2)]
+    rest = [
+        list(ResumableSampler(8, shuffle=True, rank=rank, world=2, position=lambda: 4))
+        for rank in range(2)
+    ]
+    assert rest == [part[2:] for part in whole]
+
+
+def test_a_set_that_is_not_configured_loads_nothing():
+    data = DataModuleFromConfig(2, train=OmegaConf.create(PICTURES), num_workers=0)
+    data.setup()
+    assert data.has("train")
+    assert not data.has("test")
+    assert data.test_dataloader() == []
+    assert [batch_size_of(batch) for batch in data.train_dataloader()] == [2, 2, 1]
+
+
+def test_wrapping_makes_a_dataset_of_anything_with_items():
+    data = DataModuleFromConfig(2, train=OmegaConf.create(PICTURES), wrap=True, num_workers=0)
+    data.setup()
+    assert len(data.datasets["train"]) == 5
+    assert data.datasets["train"][1]["txt"] == "ramp 1"
+
+
+def test_an_empty_dataset_is_refused():
+    empty = OmegaConf.create({**PICTURES, "params": {"length": 0}})
+    with pytest.raises(UserError, match="data.params.train: training_parts.Pictures has no items"):
+        DataModuleFromConfig(2, train=empty, num_workers=0).setup()
+
+
+def test_a_batch_size_below_one_is_refused():
+    with pytest.raises(UserError, match="batch_size is 0"):
+        DataModuleFromConfig(0, train=OmegaConf.create(PICTURES))
+
+
+class Stream(Txt2ImgIterableBaseDataset):
+    def __iter__(self):
+        yield from self.sample_ids
+
+
+def test_workers_share_the_records_of_a_stream():
+    stream = Stream(num_records=7, valid_ids=range(7))
+    loader = DataLoader(stream, batch_size=None, num_workers=2, worker_init_fn=worker_init_fn)
+    assert sorted(loader) == list(range(7))

@@ -1,0 +1,90 @@
+"""How settings become a run: learning rate, Trainer, loggers, tests, precision."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+import main
+
+
+def rate_of(out: str) -> float:
+    return float(re.search(r"learning rate (\S+)", out)[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rate"),
+    [
+        ((), 0.04),
+        (("--accumulate_grad_batches", "3"), 0.12),
+        (("data.params.batch_size=2",), 0.02),
+        (("--scale_lr", "false"), 0.01),
+    ],
+)
+def test_the_rate_is_scaled_by_accumulation_and_batch_size_as_the_reference(
+    work, capsys, arguments, rate
+):
+    assert work.start("run", "--max_steps", "1", *arguments) == 0
+    assert rate_of(capsys.readouterr().out) == pytest.approx(rate)
+    assert float(work.figures("run", "lr-AdamW")[0]) == pytest.approx(rate)
+
+
+def test_a_test_runs_after_training_only_where_there_is_a_test_set(work, capsys):
+    assert work.start("without", "--max_steps", "1") == 0
+    assert "Test metric" not in capsys.readouterr().out
+    test_set = "data.params.test.target=training_parts.Pictures"
+    assert work.start("skipped", "--max_steps", "1", test_set, "--no-test") == 0
+    assert "Test metric" not in capsys.readouterr().out
+    assert work.start("with", "--max_steps", "1", test_set) == 0
+    assert "Test metric" in capsys.readouterr().out
+
+
+def test_a_resumed_run_is_tested_with_its_own_weights_without_training(work, capsys):
+    assert work.start("run") == 0
+    test_set = [
+        "data.params.test.target=training_parts.Pictures",
+        "data.params.test.params.length=6",
+    ]
+    capsys.readouterr()
+    assert main.main(["-r", str(work.run("run")), *test_set]) == 0
+    (step, tested), *more = work.figures("run", "test/loss").items()
+    assert (step, more) == (7, [])
+    # Another draw of noise than validation's, and two more steps; untrained it is above 0.4.
+    assert float(tested) == pytest.approx(float(work.figures("run", "val/loss")[4]), abs=0.08)
+    assert float(tested) < 0.35
+
+
+def test_older_configurations_with_gpus_zero_train_on_the_cpu(work, capsys):
+    assert work.start("run", "--max_steps", "1", "--gpus", "0") == 0
+    assert "1 x cpu" in capsys.readouterr().out
+
+
+def test_bfloat16_training_works_on_the_cpu_and_keeps_float32_weights(work):
+    assert work.start("run", "--precision", "bf16-mixed", "--accelerator", "cpu") == 0
+    weights = work.checkpoint("run")["state_dict"]
+    assert {str(tensor.dtype) for tensor in weights.values()} == {"torch.float32"}
+
+
+def test_a_monitor_that_validation_does_not_log_is_found_before_training(work, capsys):
+    assert work.start("run", "model.params.monitor=val/los") == 2
+    line = capsys.readouterr().err
+    assert "'val/los'" in line
+    assert "val/loss" in line
+    assert not list(work.run("run").glob("checkpoints/*.ckpt"))
+
+
+def test_callbacks_of_the_configuration_are_added_and_changed_by_name(work):
+    config = yaml.safe_load((work.folder / "config.yaml").read_text(encoding="utf-8"))
+    config["lightning"]["callbacks"] |= {
+        "image_logger": {"target": "main.ImageLogger", "params": {"batch_frequency": 3}},
+        "timer": {"target": "pytorch_lightning.callbacks.Timer", "params": {}},
+    }
+    config["lightning"]["modelcheckpoint"] = {"params": {"save_top_k": 1}}
+    work.write(config)
+    assert work.start("run", "--val_check_interval", "2") == 0
+    assert "Timer" in work.checkpoint("run")["callbacks"]
+    assert len(list(work.run("run").glob("checkpoints/epoch*.ckpt"))) == 1
+    steps = {path.name[:16] for path in work.run("run").glob("images/train/inputs*")}
+    assert steps == {"inputs_gs-000001", "inputs_gs-000002", "inputs_gs-000003", "inputs_gs-000006"}

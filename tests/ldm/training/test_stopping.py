@@ -1,0 +1,119 @@
+"""Signals, the clock and faults: what is saved, and how the program ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+from ldm.training.checkpoints import AtomicCheckpointIO
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(work, capsys):
+    assert work.start("run", "model.params.raise_signal=SIGINT", "model.params.at=3") == 130
+    assert work.checkpoint("run")["global_step"] == 4
+    out = capsys.readouterr().out
+    assert "stopped by SIGINT" in out
+    assert f"--resume {work.run('run')} --train" in out
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Windows has no SIGUSR1")
+def test_sigusr1_saves_and_training_goes_on(work, capsys):
+    assert work.start("run", "model.params.raise_signal=SIGUSR1", "model.params.at=1") == 0
+    saved = [line for line in capsys.readouterr().out.splitlines() if "saved" in line]
+    assert ["step 2:" in saved[0], "step 7:" in saved[1]] == [True, True]
+    assert work.checkpoint("run")["global_step"] == 7
+
+
+def test_the_old_signal_handlers_are_back_after_a_run(work):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert work.start("run", "--max_steps", "1") == 0
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_the_time_limit_saves_and_ends_well_and_a_resumed_run_has_its_own(work):
+    assert work.start("run", "--max_time", "00:00:00:00") == 0
+    assert work.checkpoint("run")["global_step"] == 1
+    assert work.go_on("run", "--max_time", "00:01:00:00") == 0
+    assert work.checkpoint("run")["global_step"] == 7
+
+
+def test_last_ckpt_is_written_every_n_steps(work, capsys):
+    assert work.start("run", "--checkpoint_every", "3") == 0
+    saved = [line for line in capsys.readouterr().out.splitlines() if ": saved" in line]
+    assert [line.split("step ")[1].split(":")[0] for line in saved] == ["3", "6", "7"]
+
+
+def test_a_loss_that_is_no_number_ends_in_one_line_and_spares_the_last_checkpoint(work, capsys):
+    more = ("model.params.failure=nan", "model.params.at=4", "--checkpoint_every", "3")
+    assert work.start("run", *more) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "the loss is nan at step 4" in line
+    assert "learning rate" in line
+    saved = work.checkpoint("run")
+    assert saved["global_step"] == 3
+    assert all(torch.isfinite(tensor).all() for tensor in saved["state_dict"].values())
+
+
+def test_the_real_error_of_a_failing_run_is_seen_and_its_work_saved(work):
+    with pytest.raises(RuntimeError, match="a fault in the model"):
+        work.start("run", "model.params.failure=error", "model.params.at=3")
+    assert work.checkpoint("run")["global_step"] == 3
+
+
+def test_a_failing_write_leaves_the_old_checkpoint_whole(tmp_path):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+
+    class Unsavable:
+        def __reduce__(self):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        AtomicCheckpointIO().save_checkpoint({"step": Unsavable()}, path)
+    assert AtomicCheckpointIO().load_checkpoint(path) == {"step": 1}
+    assert os.listdir(tmp_path) == ["last.ckpt"]
+
+
+def test_resuming_does_not_run_what_a_pickle_asks_for(work, tmp_path, capsys):
+    assert work.start("run", "--max_steps", "1") == 0
+    mark = tmp_path / "executed"
+
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (mark,)
+
+    torch.save({"state_dict": Evil()}, work.run("run") / "checkpoints" / "last.ckpt")
+    capsys.readouterr()
+    assert work.go_on("run") == 2
+    assert "cannot be resumed" in capsys.readouterr().err
+    assert not mark.exists()
+
+
+def test_resuming_with_another_model_says_which_keys_do_not_fit(work, capsys):
+    assert work.start("run", "--max_steps", "1") == 0
+    path = work.run("run") / "checkpoints" / "last.ckpt"
+    saved = torch.load(path, weights_only=True)
+    saved["state_dict"]["weight.extra"] = saved["state_dict"].pop("weight.weight")
+    torch.save(saved, path)
+    capsys.readouterr()
+    assert work.go_on("run") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "weight.extra" in line
+    assert "weight.weight" in line
+
+
+def test_an_interrupt_before_training_saves_nothing_and_says_so(monkeypatch, capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "parse", interrupted)
+    assert main.main([]) == 130
+    assert "nothing was saved" in capsys.readouterr().err
+    assert "Traceback" not in capsys.readouterr().err
+    assert sys.exc_info() == (None, None, None)

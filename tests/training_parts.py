@@ -1,0 +1,95 @@
+"""A dataset and models small enough that a whole run of main.py takes a moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+SIDE = 16
+
+
+class Pictures(Dataset):
+    """Coloured ramps (SIDE, SIDE, 3) in [-1, 1] with captions; item i is always the same."""
+
+    def __init__(self, length: int = 10):
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict:
+        generator = torch.Generator().manual_seed(index)
+        ends = torch.rand(2, 3, generator=generator) * 2 - 1
+        ramp = torch.linspace(0, 1, SIDE)[:, None, None]
+        picture = ends[0] * ramp + ends[1] * (1 - ramp)
+        return {"jpg": picture.expand(SIDE, SIDE, 3).contiguous(), "txt": f"ramp {index}"}
+
+
+class Denoiser(nn.Module):
+    """The least model with the whole training interface: noise, an average, a figure to watch.
+
+    Args:
+        monitor: Figure that chooses the best checkpoint.
+        raise_signal: Name of a signal that the model sends itself.
+        at: Training step number, counted in this process from 0, at which it does or fails.
+        failure: "nan" makes that loss NaN, "error" raises; None neither.
+        in_validation: Send the signal in the first validation after that step instead.
+    """
+
+    def __init__(
+        self,
+        monitor: str | None = "val/loss",
+        raise_signal: str | None = None,
+        at: int = -1,
+        failure: str | None = None,
+        in_validation: bool = False,
+    ):
+        super().__init__()
+        self.weight = nn.Linear(3, 3)
+        self.register_buffer("average", torch.zeros(3))
+        self.monitor, self.raise_signal, self.at = monitor, raise_signal, at
+        self.failure, self.in_validation = failure, in_validation
+        self.steps = 0
+
+    def training_step(self, batch, batch_idx):
+        x = batch["jpg"]
+        loss = (self.weight(x + 0.5 * torch.randn_like(x)) - x).square().mean()
+        if self.steps == self.at:
+            loss = self._mishap(loss)
+        self.steps += 1
+        return loss, {"train/loss": loss}
+
+    def _mishap(self, loss):
+        if self.failure == "error":
+            raise RuntimeError("a fault in the model")
+        if self.failure == "nan":
+            return loss * float("nan")
+        if self.raise_signal and not self.in_validation:
+            os.kill(os.getpid(), getattr(signal, self.raise_signal))
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        if self.raise_signal and self.in_validation and self.steps > self.at:
+            os.kill(os.getpid(), getattr(signal, self.raise_signal))
+        x = batch["jpg"]
+        noisy = x + 0.5 * torch.randn_like(x)
+        return {"val/loss": (self.weight(noisy) - x).square().mean()}
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=self.learning_rate)
+
+    def on_train_batch_start(self, batch, batch_idx, step):
+        if step == 0 and batch_idx == 0:
+            self.average.fill_(1.0)
+
+    def on_train_batch_end(self):
+        self.average.lerp_(self.weight.bias.detach(), 0.1)
+
+    def log_images(self, batch, N=8):
+        x = batch["jpg"][:N]
+        noisy = x + 0.5 * torch.randn_like(x)
+        return {name: y.movedim(-1, 1) for name, y in (("inputs", x), ("noisy", noisy))}
