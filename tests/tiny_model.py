@@ -1,6 +1,6 @@
 """A latent diffusion model of SD v1's kind that is small enough for any test.
 
-Latents (4, h, w) at half the pictures' sides (f = 2), two levels in the UNet, 32x32 pixels by
+Latents (4, h, w) at half the pictures' sides (f = 2), two levels in the UNet, 16x16 pixels by
 default. Its weights are random, so its pictures are noise; but they depend on every input.
 """
 
@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-SIZE, FACTOR, MULTIPLE = 32, 2, 4
+SIZE, FACTOR, MULTIPLE = 16, 2, 4
 
 CONFIG = {
     "model": {

@@ -6,11 +6,42 @@ from ldm.errors import UserError
 from ldm.pipelines.parser import build_parser, parse
 from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings, options_of
 
-REFERENCE_FLAGS = """--prompt --outdir --skip_grid --skip_save --ddim_steps --plms --dpm_solver
---laion400m --fixed_code --ddim_eta --n_iter --H --W --C --f --n_samples --n_rows --scale
---from-file --config --ckpt --seed --precision""".split()
-OWN_FLAGS = """--negative_prompt --device --seed_mode --spacing --sampler --safety_checker --format
---from-image --use_ema""".split()
+REFERENCE_FLAGS = [
+    "--prompt",
+    "--outdir",
+    "--skip_grid",
+    "--skip_save",
+    "--ddim_steps",
+    "--plms",
+    "--dpm_solver",
+    "--laion400m",
+    "--fixed_code",
+    "--ddim_eta",
+    "--n_iter",
+    "--H",
+    "--W",
+    "--C",
+    "--f",
+    "--n_samples",
+    "--n_rows",
+    "--scale",
+    "--from-file",
+    "--config",
+    "--ckpt",
+    "--seed",
+    "--precision",
+]
+OWN_FLAGS = [
+    "--negative_prompt",
+    "--device",
+    "--seed_mode",
+    "--spacing",
+    "--sampler",
+    "--safety_checker",
+    "--format",
+    "--from-image",
+    "--use_ema",
+]
 
 
 def test_txt2img_has_the_references_flags_and_ours():
