@@ -96,7 +96,7 @@ def _exif(parameters: str) -> bytes:
     """
     exif = Image.Exif()
     comment = _UNICODE + encodable(parameters).encode("utf-16-be")
-    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = comment
+    exif[_EXIF_IFD] = {_USER_COMMENT: comment}
     return exif.tobytes()
 
 

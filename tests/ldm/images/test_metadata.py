@@ -245,14 +245,14 @@ def test_jpeg_uses_the_user_comment_in_big_endian_utf16():
 def test_little_endian_comments_of_other_programs_are_read(tmp_path, encoding):
     exif = Image.Exif()
     text = format_parameters("猫", "", SETTINGS)
-    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text.encode(encoding)
+    exif[0x8769] = {0x9286: b"UNICODE\0" + text.encode(encoding)}
     Image.fromarray(PICTURE).save(tmp_path / "a.jpg", exif=exif)
     assert read_parameters(tmp_path / "a.jpg") == text
 
 
 def test_ascii_comments_of_other_programs_are_read(tmp_path):
     exif = Image.Exif()
-    exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0a cat"
+    exif[0x8769] = {0x9286: b"ASCII\0\0\0a cat"}
     Image.fromarray(PICTURE).save(tmp_path / "a.jpg", exif=exif)
     assert read_parameters(tmp_path / "a.jpg") == "a cat"
 
