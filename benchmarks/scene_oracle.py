@@ -137,34 +137,43 @@ class _Bank:
             c, a = _draw(template)
             colour[k, :, : template.height, : template.width] = c
             alpha[k, :, : template.height, : template.width] = a
-        self.colour = _transform(colour)  # (T, 3, K, K/2+1)
-        self.alpha = _transform(alpha)[:, 0]
-        # |Q|^2 = |c|^2 - 2 b.(c a) + |b|^2 a^2
-        self.colour_energy = _transform((colour**2).sum(1))
-        self.cross_energy = _transform(colour * alpha)
-        self.alpha_energy = _transform(alpha[:, 0] ** 2)
+        # A correlation is a product with the conjugate; |Q|^2 = |c|^2 - 2 b.(c a) + |b|^2 a^2.
+        self.colour = _transform(colour).conj_physical()  # (T, 3, K, K/2+1)
+        self.alpha = _transform(alpha).conj_physical()  # (T, 1, K, K/2+1)
+        self.colour_energy = _transform((colour**2).sum(1)).conj_physical()  # (T, K, K/2+1)
+        self.cross_energy = _transform(colour * alpha).conj_physical()
+        self.alpha_energy = _transform(alpha[:, 0] ** 2).conj_physical()
         self.outside = _outside(self.templates)  # (T, K, K)
 
-    def gains(self, difference: Tensor, weight: Tensor, background: Tensor) -> Tensor:
+    def against(self, background: Tensor) -> Tensor:
+        """Return the kernels of the gain on a background (3,): 2 Q by channel and -|Q|^2.
+
+        Returns:
+            (T, 4, K, K/2+1) complex, conjugated.
+        """
+        b = background[:, None, None]
+        kernels = torch.empty(len(self.templates), 4, *self.alpha.shape[-2:], dtype=torch.cfloat)
+        kernels[:, :3] = 2 * (self.colour - b * self.alpha)
+        kernels[:, 3] = 2 * (b * self.cross_energy).sum(1) - self.colour_energy
+        kernels[:, 3] -= (background**2).sum() * self.alpha_energy
+        return kernels
+
+    def gains(self, kernels: Tensor, difference: Tensor, weight: Tensor) -> Tensor:
         """Return the squared error that each template saves at each place.
 
         Args:
+            kernels: what :meth:`against` gives for the picture's background.
             difference: picture minus background, (3, K, K).
-            weight: (K, K) in [0, 1].
-            background: (3,) mean colour.
+            weight: (K, K) of zeros and ones.
 
         Returns:
             (T, K, K), the place being the template's upper left corner; -inf where it would stand
             out of the picture.
         """
-        shown = _transform(difference * weight)  # (3, K, K/2+1)
-        product = torch.einsum("tcyx,cyx->tyx", self.colour.conj(), shown)
-        product -= self.alpha.conj() * torch.einsum("c,cyx->yx", background.cfloat(), shown)
-        energy = self.colour_energy - 2 * torch.einsum(
-            "c,tcyx->tyx", background.cfloat(), self.cross_energy
-        )
-        energy += (background**2).sum() * self.alpha_energy
-        spectrum = 2 * product - energy.conj() * _transform(weight)
+        shown = _transform(torch.cat((difference * weight, weight[None])))  # (4, K, K/2+1)
+        spectrum = kernels[:, 0] * shown[0]
+        for channel in (1, 2, 3):
+            spectrum.addcmul_(kernels[:, channel], shown[channel])
         return torch.fft.irfft2(spectrum, s=(MATCH_SIDE, MATCH_SIDE)) + self.outside
 
     def overlaps(self, other: _Placement) -> Tensor:
@@ -279,17 +288,17 @@ class SceneOracle:
     def _look_at(self, picture: Tensor, background: str, count: int) -> Sight:
         ramp = _background_ramp(picture)
         difference = picture - ramp
-        mean = ramp.mean(dim=(1, 2))
         bank = self._bank(count)
+        kernels = bank.against(ramp.mean(dim=(1, 2)))
 
         def best_beside(other: _Placement) -> _Placement:
             # All-or-nothing: half-covered edge pixels would draw the same glyph there again.
             weight = (other.layers()[1] < 0.05).float()
-            gains = bank.gains(difference, weight, mean)
+            gains = bank.gains(kernels, difference, weight)
             return _best(bank, gains.masked_fill(bank.overlaps(other), -torch.inf))
 
         everything = torch.ones(MATCH_SIDE, MATCH_SIDE)
-        placements = [_best(bank, bank.gains(difference, everything, mean))]
+        placements = [_best(bank, bank.gains(kernels, difference, everything))]
         if count == 2:
             placements.append(best_beside(placements[0]))
             # Seen alone, the first may have been stretched over both.
