@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ldm.errors import UserError
+from ldm.models.training_parts import pictures_from, with_scheduler
 from ldm.modules.diffusionmodules.model import Decoder, Encoder
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.util import check_parameters, instantiate_from_config
@@ -97,13 +98,9 @@ class AutoencoderKL(nn.Module):
 
     def get_input(self, batch: Mapping[str, Any], key: str) -> Tensor:
         """Take pictures (B, H, W, 3) from a batch as (B, 3, H, W) float32."""
-        x = batch[key]
-        x = x[..., None] if x.ndim == 3 else x
-        return x.movedim(-1, 1).float().contiguous()
+        return pictures_from(batch, key)
 
-    def shared_step(
-        self, batch: Mapping[str, Any], split: str
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def shared_step(self, batch: Mapping[str, Any], split: str) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a batch and what to log of it."""
         inputs = self.get_input(batch, self.image_key)
         reconstructions, posterior = self(inputs)
@@ -150,15 +147,6 @@ class AutoencoderKL(nn.Module):
         reconstructions, posterior = self(x)
         prior = self.decode(torch.randn_like(posterior.mean))
         return {"inputs": x, "reconstructions": reconstructions, "samples": prior}
-
-
-def with_scheduler(optimizer: torch.optim.Optimizer, config: Mapping[str, Any] | None) -> Any:
-    """Pair an optimizer with the per-step learning-rate multiplier that ``config`` describes."""
-    if config is None:
-        return optimizer
-    schedule = instantiate_from_config(config, where="scheduler_config").schedule
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_lambda=schedule)
-    return [optimizer], [{"scheduler": scheduler, "interval": "step", "frequency": 1}]
 
 
 class IdentityFirstStage(nn.Module):

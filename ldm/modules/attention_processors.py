@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
 SMALL_TABLE = 2**20
 """Queries x keys up to which probabilities are held when training on a CPU."""
 

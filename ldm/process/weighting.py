@@ -23,9 +23,7 @@ def min_snr_weights(
     return np.minimum(snr, gamma) / divisor
 
 
-def variational_weights(
-    coefficients: dict[str, np.ndarray], kind: Parameterization
-) -> np.ndarray:
+def variational_weights(coefficients: dict[str, np.ndarray], kind: Parameterization) -> np.ndarray:
     """Return the weights (T,) that turn the simple loss into the variational bound.
 
     For eps they are those of DDPM, arXiv:2006.11239, Eq. 12; for x0 the reference's; for v, where
@@ -37,8 +35,6 @@ def variational_weights(
     if kind == "x0":
         return 0.5 * np.sqrt(cumprod) / (2.0 * (1 - cumprod))
     with np.errstate(divide="ignore"):
-        weights = betas**2 / (
-            2 * coefficients["posterior_variance"] * (1 - betas) * (1 - cumprod)
-        )
+        weights = betas**2 / (2 * coefficients["posterior_variance"] * (1 - betas) * (1 - cumprod))
     weights[0] = weights[1]
     return weights

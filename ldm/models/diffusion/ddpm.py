@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ldm.errors import UserError
-from ldm.models.autoencoder import with_scheduler
+from ldm.models.diffusion.wrapper import DiffusionWrapper
+from ldm.models.training_parts import pictures_from, with_scheduler
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.modules.ema import LitEma
 from ldm.process import prediction, weighting
@@ -21,44 +22,9 @@ from ldm.process.gaussian import extract_into_tensor
 from ldm.process.schedules import diffusion_coefficients, make_beta_schedule
 from ldm.rng import NoiseSource
 from ldm.types import Conditioning
-from ldm.util import instantiate_from_config, log_txt_as_img
+from ldm.util import instantiate_from_config
 
-CONDITIONING_KEYS = (None, "concat", "crossattn", "hybrid", "adm")
-
-
-class DiffusionWrapper(nn.Module):
-    """The UNet behind a conditioning key: where each kind of conditioning enters."""
-
-    def __init__(self, diff_model_config: Mapping[str, Any], conditioning_key: str | None):
-        super().__init__()
-        if conditioning_key not in CONDITIONING_KEYS:
-            known = ", ".join(str(k) for k in CONDITIONING_KEYS)
-            raise UserError(f"conditioning_key {conditioning_key!r} given; expected one of {known}")
-        self.diffusion_model = instantiate_from_config(diff_model_config, where="unet_config")
-        self.conditioning_key = conditioning_key
-
-    def forward(
-        self,
-        x: Tensor,
-        t: Tensor,
-        c_concat: Sequence[Tensor] | None = None,
-        c_crossattn: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """Predict from x (B,C,h,w) and t (B,).
-
-        Args:
-            x: Noisy latents.
-            t: Steps.
-            c_concat: Maps (B, C', h, w), stacked on the channels of ``x``.
-            c_crossattn: Tokens (B, L, D), joined along L; for ``adm`` one tensor of labels (B,).
-        """
-        if self.conditioning_key in ("concat", "hybrid"):
-            x = torch.cat([x, *c_concat], dim=1)
-        if self.conditioning_key in ("crossattn", "hybrid"):
-            return self.diffusion_model(x, t, context=torch.cat(list(c_crossattn), dim=1))
-        if self.conditioning_key == "adm":
-            return self.diffusion_model(x, t, y=c_crossattn[0])
-        return self.diffusion_model(x, t)
+__all__ = ["DDPM", "DiffusionWrapper", "LatentDiffusion"]
 
 
 class DDPM(nn.Module):
@@ -223,9 +189,7 @@ class DDPM(nn.Module):
 
     def get_input(self, batch: Mapping[str, Any], key: str) -> Tensor:
         """Take pictures (B, H, W, 3) from a batch as (B, 3, H, W) float32."""
-        x = batch[key]
-        x = x[..., None] if x.ndim == 3 else x
-        return x.movedim(-1, 1).float().contiguous()
+        return pictures_from(batch, key)
 
     def get_training_pair(self, batch: Mapping[str, Any]) -> tuple[Tensor, Conditioning]:
         """Return what is diffused (B,C,h,w) and its conditioning."""
@@ -428,34 +392,13 @@ class LatentDiffusion(DDPM):
             parameters += list(self.cond_stage_model.parameters())
         return parameters
 
-    @torch.no_grad()
     def log_images(
         self,
         batch: Mapping[str, Any],
         N: int = 8,  # noqa: N803 - the logging interface
-        ddim_steps: int = 25,
-        guidance_scale: float = 3.0,
+        **options: Any,
     ) -> dict[str, Tensor]:
-        """Return pictures to look at, each (n, 3, H, W) in [-1, 1]."""
-        from ldm.models.diffusion.ddim import DDIMSampler
+        """Return pictures to look at, each (n, 3, H, W) in [-1, 1]; see ``preview_images``."""
+        from ldm.models.diffusion.preview import preview_images
 
-        x = self.get_input(batch, self.first_stage_key)[:N].to(self.device)
-        z = self.get_first_stage_encoding(self.encode_first_stage(x))
-        logs = {"inputs": x, "reconstruction": self.decode_first_stage(z)}
-        cond = uncond = None
-        if self.model.conditioning_key is not None:
-            texts = list(batch[self.cond_stage_key])[:N]
-            logs["conditioning"] = log_txt_as_img((x.shape[3], x.shape[2]), texts)
-            cond = self.get_learned_conditioning(texts)
-            uncond = self.get_learned_conditioning([""] * len(texts))
-        with self.ema_scope():
-            samples, _ = DDIMSampler(self, spacing="trailing").sample(
-                ddim_steps,
-                len(x),
-                tuple(z.shape[1:]),
-                cond,
-                unconditional_guidance_scale=guidance_scale,
-                unconditional_conditioning=uncond,
-                verbose=False,
-            )
-        return {**logs, "samples": self.decode_first_stage(samples)}
+        return preview_images(self, batch, N, **options)

@@ -1,4 +1,4 @@
-"""PLMS, pseudo linear multi-step sampling: arXiv:2202.09778 (PNDM without its Runge-Kutta start)."""
+"""PLMS, pseudo linear multi-step sampling: PNDM, arXiv:2202.09778, without Runge-Kutta start."""
 
 from __future__ import annotations
 

@@ -303,9 +303,7 @@ class Sampler(ABC):
         """Return a context in which the schedule is every training step, when ``use`` is set."""
 
 
-def _notify(
-    state: SamplerState, callback: Callable | None, img_callback: Callable | None
-) -> None:
+def _notify(state: SamplerState, callback: Callable | None, img_callback: Callable | None) -> None:
     if callback is not None:
         callback(state.i)
     if img_callback is not None:

@@ -141,7 +141,13 @@ def _middle(channels: int, dropout: float, attn_type: str) -> nn.Module:
 
 
 def _level(
-    channels_in: int, channels_out: int, blocks: int, *, attention: bool, attn_type: str, drop: float
+    channels_in: int,
+    channels_out: int,
+    blocks: int,
+    *,
+    attention: bool,
+    attn_type: str,
+    drop: float,
 ) -> nn.Module:
     level = nn.Module()
     level.block, level.attn = nn.ModuleList(), nn.ModuleList()
@@ -195,7 +201,12 @@ class Encoder(nn.Module):
         for i, (before, after) in enumerate(zip([ch, *widths], widths, strict=False)):
             attention = resolution // 2**i in attn_resolutions
             level = _level(
-                before, after, num_res_blocks, attention=attention, attn_type=attn_type, drop=dropout
+                before,
+                after,
+                num_res_blocks,
+                attention=attention,
+                attn_type=attn_type,
+                drop=dropout,
             )
             if i < len(widths) - 1:
                 level.downsample = Downsample(after, resamp_with_conv)
@@ -257,7 +268,7 @@ class Decoder(nn.Module):
             if i > 0:
                 level.upsample = Upsample(widths[i], resamp_with_conv)
             levels.insert(0, level)
-        # Level i works at 1 / 2**i of the picture's side, so the checkpoint's order is shallow first.
+        # Level i works at 1 / 2**i of the picture's side: checkpoints count from the shallow end.
         self.up = nn.ModuleList(levels)
         self.norm_out = Normalize(widths[0])
         self.conv_out = nn.Conv2d(widths[0], out_ch, 3, padding=1)

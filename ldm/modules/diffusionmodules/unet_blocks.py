@@ -172,9 +172,7 @@ class AttentionBlock(nn.Module):
     ):
         super().__init__()
         self.num_heads = num_heads if num_head_channels == -1 else channels // num_head_channels
-        if channels % self.num_heads or (
-            num_head_channels != -1 and channels % num_head_channels
-        ):
+        if channels % self.num_heads or (num_head_channels != -1 and channels % num_head_channels):
             raise UserError(
                 f"{channels} channels cannot be split into heads of {num_head_channels} channels; "
                 "choose num_head_channels (or num_heads) so that it divides every level's width"
