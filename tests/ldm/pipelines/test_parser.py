@@ -6,54 +6,29 @@ from ldm.errors import UserError
 from ldm.pipelines.parser import build_parser, parse
 from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings, options_of
 
-REFERENCE_FLAGS = [
-    "--prompt",
-    "--outdir",
-    "--skip_grid",
-    "--skip_save",
-    "--ddim_steps",
-    "--plms",
-    "--dpm_solver",
-    "--laion400m",
-    "--fixed_code",
-    "--ddim_eta",
-    "--n_iter",
-    "--H",
-    "--W",
-    "--C",
-    "--f",
-    "--n_samples",
-    "--n_rows",
-    "--scale",
-    "--from-file",
-    "--config",
-    "--ckpt",
-    "--seed",
-    "--precision",
-]
-OWN_FLAGS = [
-    "--negative_prompt",
-    "--device",
-    "--seed_mode",
-    "--spacing",
-    "--sampler",
-    "--safety_checker",
-    "--format",
-    "--from-image",
-    "--use_ema",
-]
+REFERENCE_FLAGS = {
+    *("--prompt", "--outdir", "--skip_grid", "--skip_save", "--ddim_steps", "--plms"),
+    *("--dpm_solver", "--laion400m", "--fixed_code", "--ddim_eta", "--n_iter", "--H", "--W"),
+    *("--C", "--f", "--n_samples", "--n_rows", "--scale", "--from-file", "--config", "--ckpt"),
+    *("--seed", "--precision"),
+}
+OWN_FLAGS = {
+    *("--negative_prompt", "--device", "--seed_mode", "--spacing", "--sampler"),
+    *("--safety_checker", "--format", "--from-image", "--use_ema"),
+}
+SIZE_FLAGS = {"--H", "--W", "--laion400m"}
 
 
 def test_txt2img_has_the_references_flags_and_ours():
     flags = build_parser(Txt2ImgSettings, "")._option_string_actions
-    assert not {*REFERENCE_FLAGS, *OWN_FLAGS} - flags.keys()
+    assert not (REFERENCE_FLAGS | OWN_FLAGS) - flags.keys()
 
 
 def test_img2img_has_every_flag_but_those_of_size_and_adds_its_own():
     flags = build_parser(Img2ImgSettings, "")._option_string_actions
-    expected = {*REFERENCE_FLAGS, *OWN_FLAGS, "--init-img", "--strength"}
-    assert not expected - {"--H", "--W", "--laion400m"} - flags.keys()
-    assert not {"--H", "--W", "--laion400m"} & flags.keys()
+    expected = REFERENCE_FLAGS | OWN_FLAGS | {"--init-img", "--strength"}
+    assert not expected - SIZE_FLAGS - flags.keys()
+    assert not SIZE_FLAGS & flags.keys()
 
 
 @pytest.mark.parametrize("schema", [Txt2ImgSettings, Img2ImgSettings])

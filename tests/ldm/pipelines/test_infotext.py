@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ldm.errors import UserError
+from ldm.images.io import save_picture
+from ldm.pipelines.infotext import Source, read_picture, write_parameters
+from ldm.pipelines.inputs import InitImage
+from ldm.pipelines.plan import Place
+from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings
+
+PLACE = Place(iteration=1, position=4, per_iteration=7, n_samples=3)
+
+
+class _Fingerprint:
+    short = "0123456789"
+
+
+def source(**changes):
+    made = Source("sd-v1-4", _Fingerprint(), "cpu", (384, 512))
+    return replace(made, **changes)
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Save a picture with a text in it; return its path."""
+
+    def saver(text, name="picture.png"):
+        pixels = np.zeros((8, 8, 3), np.uint8)
+        return str(save_picture(pixels, tmp_path / name, metadata=text))
+
+    return saver
+
+
+SETTINGS = Txt2ImgSettings(
+    prompt="富士山, (oil:1.2)\nNegative prompt: not this",
+    negative_prompt="fog, 霧\nSteps: 1, Sampler: x, Seed: 2",
+    sampler="dpm_solver",
+    ddim_steps=17,
+    spacing="trailing",
+    scale=7.123456789,
+    seed=4294967295,
+    precision="full",
+    fixed_code=True,
+    use_ema=True,
+)
+
+
+def test_the_text_is_automatic1111s():
+    settings = Txt2ImgSettings(prompt="a cat", negative_prompt="fog", scale=7.0)
+    prompt, negative, line = write_parameters(settings, source(), PLACE).split("\n")
+    assert (prompt, negative) == ("a cat", "Negative prompt: fog")
+    assert line.startswith(
+        "Steps: 50, Sampler: DDIM, Schedule type: uniform, CFG scale: 7, Seed: 42, "
+        "Size: 512x384, Model hash: 0123456789, Model: sd-v1-4"
+    )
+    assert "Iteration: 2, Picture: 5, Pictures per iteration: 7" in line
+    assert "Eta" not in line and "EMA" not in line
+
+
+@pytest.mark.parametrize("name", ["picture.png", "picture.jpg"])
+def test_what_is_written_into_a_file_is_read_back(save, name):
+    path = save(write_parameters(SETTINGS, source(), PLACE), name)
+    recorded = read_picture(path, Txt2ImgSettings)
+    values, place = recorded.rerun({})
+    assert place == PLACE
+    assert Txt2ImgSettings(**values) == replace(SETTINGS, H=384, W=512)
+    assert (recorded.device, recorded.model_hash) == ("cpu", "0123456789")
+    assert recorded.remarks == []
+
+
+def test_per_image_pictures_keep_their_own_seed(save):
+    run = replace(SETTINGS, seed_mode="per-image", seed=100)
+    own = replace(run, seed=100 + PLACE.index)
+    recorded = read_picture(save(write_parameters(own, source(), PLACE)), Txt2ImgSettings)
+    assert recorded.rerun({})[0]["seed"] == 100
+    values, place = recorded.rerun({"seed": 3})
+    assert (values["seed"], values["n_samples"], values["n_iter"], place) == (3, 1, 1, None)
+
+
+def test_flags_given_beside_it_replace_the_pictures(save):
+    recorded = read_picture(save(write_parameters(SETTINGS, source(), PLACE)), Txt2ImgSettings)
+    values, place = recorded.rerun({"ddim_steps": 5, "prompt": "a dog"})
+    assert (values["ddim_steps"], values["prompt"], values["scale"]) == (5, "a dog", 7.123456789)
+    assert place == PLACE
+    values, place = recorded.rerun({"n_iter": 4})
+    assert (values["n_iter"], values["n_samples"], place) == (4, 3, None)
+
+
+def test_a_picture_of_another_program_gives_what_is_known_here(save):
+    text = (
+        "a cat\nNegative prompt: fog\nSteps: 20, Sampler: Euler a, Schedule type: Karras, "
+        "CFG scale: 7, Seed: 1, Size: 512x768, Model hash: 6ce0161689, Model: v1-5, Clip skip: 2"
+    )
+    recorded = read_picture(save(text), Txt2ImgSettings)
+    values, place = recorded.rerun({})
+    settings = Txt2ImgSettings(**values)
+    assert (settings.prompt, settings.negative_prompt) == ("a cat", "fog")
+    assert (settings.ddim_steps, settings.scale, settings.seed) == (20, 7.0, 1)
+    assert (settings.H, settings.W, settings.sampler) == (768, 512, "ddim")
+    assert (settings.n_samples, settings.n_iter, place) == (1, 1, None)
+    remarks = " ".join(recorded.remarks)
+    assert "'Euler a'" in remarks and "'Karras'" in remarks and "another program" in remarks
+
+
+def test_samplers_of_the_old_style_are_understood(save):
+    text = "a\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 1, Size: 64x64"
+    assert read_picture(save(text), Txt2ImgSettings).values["sampler"] == "dpm_solver"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [(None, "no generation parameters"), ("just words", "no seed")],
+)
+def test_a_picture_without_settings_is_refused(save, text, hint):
+    with pytest.raises(UserError, match=hint):
+        read_picture(save(text), Txt2ImgSettings)
+
+
+@pytest.fixture
+def init_img(tmp_path):
+    path = tmp_path / "sketch.png"
+    Image.new("RGB", (8, 8), "red").save(path)
+    return path
+
+
+def img2img_text(init_img):
+    image = InitImage.read(str(init_img))
+    settings = Img2ImgSettings(strength=0.3, ddim_eta=0.25)
+    return write_parameters(settings, source(init_image=image), PLACE)
+
+
+def test_img2img_remembers_its_first_picture(save, init_img):
+    path = save(img2img_text(init_img))
+    values = read_picture(path, Img2ImgSettings).values
+    assert (values["init_img"], values["strength"]) == (str(init_img), 0.3)
+    assert values["ddim_eta"] == 0.25
+
+
+def test_a_moved_first_picture_is_found_beside_the_other(save, init_img, tmp_path):
+    path = save(img2img_text(init_img), "out/picture.png")
+    moved = init_img.rename(tmp_path / "out" / init_img.name)
+    assert read_picture(path, Img2ImgSettings).values["init_img"] == str(moved)
+
+
+def test_a_missing_or_changed_first_picture_is_an_error_unless_given_anew(save, init_img):
+    path = save(img2img_text(init_img))
+    Image.new("RGB", (8, 8), "blue").save(init_img)
+    with pytest.raises(UserError, match="changed"):
+        read_picture(path, Img2ImgSettings)
+    init_img.unlink()
+    with pytest.raises(UserError, match="not there"):
+        read_picture(path, Img2ImgSettings)
+    assert "init_img" not in read_picture(path, Img2ImgSettings, {"init_img"}).values
+
+
+def test_a_picture_is_drawn_again_by_the_program_that_drew_it(save, init_img):
+    with pytest.raises(UserError, match=r"scripts/img2img\.py"):
+        read_picture(save(img2img_text(init_img)), Txt2ImgSettings)
+    path = save(write_parameters(SETTINGS, source(), PLACE), "text.png")
+    with pytest.raises(UserError, match=r"scripts/txt2img\.py"):
+        read_picture(path, Img2ImgSettings)
+
+
+@pytest.mark.parametrize(
+    "place", ["Batch size: 0, Iteration: 1, Picture: 1", "Iteration: x", "Picture: 9", ""]
+)
+def test_a_damaged_place_makes_an_ordinary_picture(save, place):
+    text = f"a\nSteps: 5, Sampler: DDIM, Seed: 1, Size: 8x8, Pictures per iteration: 2, {place}"
+    assert read_picture(save(text), Txt2ImgSettings).place is None
