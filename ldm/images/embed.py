@@ -9,6 +9,7 @@ statement that a picture comes from a generative model.
 from __future__ import annotations
 
 import logging
+import struct
 from typing import Any
 
 from PIL import Image
@@ -31,6 +32,9 @@ XMP_PACKET = (
 
 _EXIF_IFD = 0x8769
 _USER_COMMENT = 0x9286
+_LONG, _UNDEFINED_TYPE = 4, 7
+_TIFF_HEADER = 8  # bytes
+_ONE_ENTRY = 18  # bytes of a directory with one entry
 _UNICODE = b"UNICODE\0"
 _ASCII = b"ASCII\0\0\0"
 _UNDEFINED = b"\0" * 8
@@ -92,12 +96,18 @@ def _png_chunks(parameters: str | None) -> PngInfo:
 def _exif(parameters: str) -> bytes:
     """Build an EXIF block whose UserComment holds the text as big-endian UTF-16.
 
-    EXIF leaves the byte order open; big-endian is what the web UI writes and reads.
+    EXIF leaves the text's byte order open; big-endian is what the web UI writes and reads. The
+    block is put together here because Pillow would give the tag the type BYTE, and readers that
+    insist on the standard's UNDEFINED then find no comment.
     """
-    exif = Image.Exif()
     comment = _UNICODE + encodable(parameters).encode("utf-16-be")
-    exif[_EXIF_IFD] = {_USER_COMMENT: comment}
-    return exif.tobytes()
+    header = b"Exif\0\0" + struct.pack(">2sHI", b"MM", 42, _TIFF_HEADER)
+    exif_offset = _TIFF_HEADER + _ONE_ENTRY
+    first = struct.pack(">HHHIII", 1, _EXIF_IFD, _LONG, 1, exif_offset, 0)
+    second = struct.pack(
+        ">HHHIII", 1, _USER_COMMENT, _UNDEFINED_TYPE, len(comment), exif_offset + _ONE_ENTRY, 0
+    )
+    return header + first + second + comment
 
 
 def _user_comment(comment: bytes) -> str | None:

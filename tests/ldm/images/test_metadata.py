@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -238,7 +239,10 @@ def test_png_uses_a_latin_chunk_where_it_can_and_a_utf8_chunk_elsewhere():
 
 def test_jpeg_uses_the_user_comment_in_big_endian_utf16():
     data = encode_picture(PICTURE, "jpg", "猫 cat")
-    assert b"UNICODE\0" + "猫 cat".encode("utf-16-be") in data
+    comment = b"UNICODE\0" + "猫 cat".encode("utf-16-be")
+    assert comment in data
+    # The tag's entry: number, the type UNDEFINED that strict readers ask for, and the length.
+    assert struct.pack(">HHI", 0x9286, 7, len(comment)) in data
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16"])

@@ -289,3 +289,13 @@ def test_a_checker_that_is_off_imports_neither_torch_nor_transformers():
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_finding_loading_and_checking_open_no_connection(write_checker, tmp_path, monkeypatch):
+    def refuse(*arguments, **keywords):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr("socket.socket", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    assert SafetyChecker().check(pictures()).flags == [False] * 3
+    assert SafetyChecker(path=write_checker(tmp_path)).check(pictures()).flags == [False] * 3

@@ -150,3 +150,11 @@ def test_without_the_package_the_line_says_what_to_install(monkeypatch):
     assert "pip install invisible-watermark" in why_unavailable()
     with pytest.raises(UserError, match="pip install invisible-watermark"):
         Watermarker().apply(flat(120))
+
+
+def test_an_opencv_that_cannot_be_imported_is_one_line_too(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "imwatermark"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert "cv2" in why_unavailable()
+    assert "\n" not in why_unavailable()
