@@ -1,6 +1,6 @@
 """What sampling starts from: noise, or a noised picture.
 
-The order of the random draws is the reference's; ``docs/`` and the tests hold it:
+The order of the random draws is the reference's:
 
     whole run:  the posterior of the picture (CPU generator), then the fixed start noise if asked
     each batch: its start noise (unless fixed), then what the sampler draws in its steps
@@ -138,4 +138,7 @@ class ImageStart(NoiseStart):
         latents = self._draw_latents(noise, rows) if shared is None else shared[:rows]
         t_start = self.steps(sampler)
         x = sampler.stochastic_encode(latents, t_start, noise=self.start_noise(noise, rows))
+        if t_start == 0:
+            # The table's entry 0 has a little noise, which no step would take away again.
+            x = latents
         return x, sampler.walk(x, cond, t_start=t_start, noise=noise, **guidance)

@@ -16,6 +16,7 @@ from ldm.models.diffusion.ddim import DDIMSampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.events import Notice, Progress
 from ldm.pipelines.generate import Pipeline, resolve_device
+from ldm.pipelines.models import choose_model
 from ldm.pipelines.plan import Place
 from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings
 from ldm.rng import PerImageNoise
@@ -288,9 +289,15 @@ def test_drawing_again_runs_the_model_only_for_the_last_batch(pipeline, monkeypa
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_strength_0_keeps_the_picture_and_strength_1_forgets_it(pipeline, init_img, sampler):
     kept, events = draw(pipeline, image_settings(init_img, sampler=sampler, strength=0.0))
+    torch.manual_seed(42)
+    with torch.no_grad():
+        posterior = pipeline.model.encode_first_stage(to_tensor(Image.open(init_img)))
+        latent = pipeline.model.get_first_stage_encoding(
+            type(posterior)(posterior.parameters.repeat(3, 1, 1, 1))
+        )
+        encoded = to_uint8(pipeline.model.decode_first_stage(latent))
+    assert np.array_equal(pixels_of(kept), encoded)
     assert any("nothing is drawn anew" in e.text for e in events if isinstance(e, Notice))
-    other = image_settings(init_img, sampler=sampler, strength=0.0, prompt="another")
-    assert np.array_equal(pixels_of(kept), pixels_of(draw(pipeline, other)[0]))
     pictures, events = draw(pipeline, image_settings(init_img, sampler=sampler, strength=1.0))
     assert events[-1] == Progress(3 * STEPS, 3 * STEPS, 3, 3)
     assert len(pictures) == 3
@@ -402,6 +409,23 @@ def test_settings_are_checked_before_anything_is_drawn(pipeline):
         draw(pipeline, text_settings(H=18))
     with pytest.raises(UserError, match="PLMS"):
         draw(pipeline, text_settings(sampler="plms", ddim_eta=0.5))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("precision", ["autocast", "full"])
+def test_on_cuda_pictures_are_drawn_again_to_the_bit_and_autocast_does_not_leak(
+    tiny_ckpt, init_img, precision
+):
+    choice = choose_model(Txt2ImgSettings(ckpt=str(tiny_ckpt)))
+    on_cuda = Pipeline.load(choice, device="cuda")
+    for settings in (text_settings(ddim_eta=0.5), image_settings(init_img, n_iter=2)):
+        run = on_cuda.generate(replace(settings, precision=precision))
+        pictures = [(picture, torch.is_autocast_enabled("cuda")) for picture in run]
+        wanted, enabled = pictures[3]
+        assert not enabled
+        own = replace(settings, precision=precision)
+        (again,), _ = draw(on_cuda, own, place=wanted.place)
+        assert np.array_equal(again.pixels, wanted.pixels)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
