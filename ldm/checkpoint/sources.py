@@ -1,0 +1,124 @@
+"""Where the weights that this project can use are published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HUB = "https://huggingface.co"
+V1_FOLDER, CHECKER_FOLDER = "models/ldm/stable-diffusion-v1", "models/safety-checker"
+V1_LICENCE = (
+    "CreativeML Open RAIL-M, https://huggingface.co/spaces/CompVis/stable-diffusion-license"
+)
+V1_4 = "CompVis/stable-diffusion-v-1-4-original"
+V1_5 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a hub repository.
+
+    Attributes:
+        path: Its path there.
+        name: Its name here.
+        sha256: Its digest, where documented publicly.
+    """
+
+    path: str
+    name: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is fetched under one name.
+
+    Attributes:
+        about: What it is for.
+        gigabytes: Size of all files, in 10^9 bytes.
+        repository: ``owner/name`` on the hub.
+        folder: Where the files go, from the root of this repository.
+        files: The files.
+    """
+
+    about: str
+    gigabytes: float
+    repository: str
+    folder: str
+    files: tuple[RemoteFile, ...]
+
+
+MODELS = {
+    "sd-v1-4": Model(
+        about="Stable Diffusion 1.4: the default of txt2img and img2img",
+        gigabytes=4.27,
+        repository=V1_4,
+        folder=V1_FOLDER,
+        files=(
+            RemoteFile(
+                "sd-v1-4.ckpt",
+                "model.ckpt",
+                "fe4efff1e174c627256e44ec2991ba279b3816e364b49f9be2abc0b3ff3f8556",
+            ),
+        ),
+    ),
+    "sd-v1-4-full-ema": Model(
+        about="the same with weights and EMA averages, to train on (--ckpt, --use_ema)",
+        gigabytes=7.7,
+        repository=V1_4,
+        folder=V1_FOLDER,
+        files=(
+            RemoteFile(
+                "sd-v1-4-full-ema.ckpt",
+                "sd-v1-4-full-ema.ckpt",
+                "14749efc0ae8ef0329391ad4436feb781b402f4fece4883c7ad8d10556d8a36a",
+            ),
+        ),
+    ),
+    "sd-v1-5": Model(
+        about="Stable Diffusion 1.5: the default where sd-v1-4 is not there",
+        gigabytes=4.27,
+        repository=V1_5,
+        folder=V1_FOLDER,
+        files=(
+            RemoteFile(
+                "v1-5-pruned-emaonly.safetensors",
+                "model.safetensors",
+                "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
+            ),
+        ),
+    ),
+    "sd-v1-5-full": Model(
+        about="the same with weights and EMA averages, to train on (--ckpt, --use_ema)",
+        gigabytes=7.7,
+        repository=V1_5,
+        folder=V1_FOLDER,
+        files=(
+            RemoteFile(
+                "v1-5-pruned.safetensors",
+                "v1-5-pruned.safetensors",
+                "1a189f0be69d6106a48548e7626207dddd7042a418dbf372cefd05e0cdba61b6",
+            ),
+        ),
+    ),
+    "safety-checker": Model(
+        about="the checker that blacks out unsafe pictures",
+        gigabytes=1.22,
+        repository="CompVis/stable-diffusion-safety-checker",
+        folder=CHECKER_FOLDER,
+        files=(
+            RemoteFile("config.json", "config.json"),
+            RemoteFile("preprocessor_config.json", "preprocessor_config.json"),
+            # No digest of this repository's own file is documented: the hub's is checked.
+            RemoteFile("pytorch_model.bin", "pytorch_model.bin"),
+        ),
+    ),
+}
+
+
+def describe() -> str:
+    """List the models as text: name, size, purpose, place."""
+    lines = []
+    for name, model in MODELS.items():
+        place = f"{model.folder}/{model.files[-1].name}"
+        lines.append(f"{name:18}{model.gigabytes:5.2f} GB  {model.about}\n{'':28}-> {place}")
+    return "\n".join([*lines, f"Licence of the Stable Diffusion weights: {V1_LICENCE}"])

@@ -1,0 +1,120 @@
+"""Fetch weights and put them where the other programs look for them.
+
+The only program here that uses the network. Interrupted, it goes on where it stopped when run
+again; every large file is checked by its SHA-256 before it is put in place.
+
+Environment: HF_TOKEN (for models that ask for a login), HF_ENDPOINT (a mirror of the hub), and the
+usual proxy variables.
+
+Example:
+    python scripts/download_models.py sd-v1-4
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ldm.checkpoint.fetch import Source, fetch
+from ldm.checkpoint.sources import HUB, MODELS, V1_FOLDER, V1_LICENCE, Model, describe
+from ldm.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(MODELS)}")
+    parser.add_argument("--list", action="store_true", help="say what there is, and stop")
+    parser.add_argument("--dest", type=Path, metavar="FOLDER", help="put the files there instead")
+    return parser
+
+
+def choose(names: list[str]) -> list[Model]:
+    """Look names up.
+
+    Raises:
+        UserError: None given, or one that is not in the table.
+    """
+    if not names:
+        raise UserError(f"no NAME given; expected one of {', '.join(MODELS)}; see --list")
+    for name in names:
+        if name not in MODELS:
+            near = difflib.get_close_matches(name, MODELS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(MODELS)}"
+            raise UserError(f"there is no model {name!r} in the table; {hint}")
+    return [MODELS[name] for name in names]
+
+
+def endpoint() -> str:
+    """Return the hub's address, or the mirror's in HF_ENDPOINT.
+
+    Raises:
+        UserError: HF_ENDPOINT is no web address.
+    """
+    address = os.environ.get("HF_ENDPOINT") or HUB
+    if not address.startswith(("https://", "http://")):
+        raise UserError(f"HF_ENDPOINT is {address!r}; expected an address such as {HUB}")
+    return address.rstrip("/")
+
+
+def download(model: Model, dest: Path | None) -> None:
+    """Fetch what is not there yet of one model, with a progress bar a file."""
+    from tqdm import tqdm
+
+    hub, folder = endpoint(), ROOT / model.folder if dest is None else dest
+    for file in model.files:
+        source = Source(
+            f"{hub}/{model.repository}/resolve/main/{file.path}",
+            file.sha256,
+            f"{HUB}/{model.repository}",
+            os.environ.get("HF_TOKEN") or None,
+        )
+        with tqdm(desc=file.name, unit="B", unit_scale=True, disable=None) as bar:
+
+            def show(done: int, total: int | None, bar: tqdm = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            fetched = fetch(source, folder / file.name, progress=show)
+        print(f"{'put in place' if fetched else 'already there'}: {folder / file.name}")
+
+
+def remark(dest: Path | None) -> None:
+    """Say which of two default checkpoints is used."""
+    both = [ROOT / V1_FOLDER / name for name in ("model.ckpt", "model.safetensors")]
+    if dest is None and all(path.exists() for path in both):
+        print(f"{both[0].name} is there too and stays the default; --ckpt {both[1]} takes this one")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    options = parser().parse_args(argv)
+    if options.list:
+        print(describe())
+        return 0
+    try:
+        for model in choose(options.names):
+            download(model, options.dest)
+            if model.folder == V1_FOLDER:
+                print(f"Licence: {V1_LICENCE}")
+        remark(options.dest)
+    except UserError as error:
+        print(f"download_models: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what has arrived is kept, run again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
