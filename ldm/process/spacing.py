@@ -18,7 +18,8 @@ def make_timesteps(spacing: str, steps: int, num_timesteps: int) -> np.ndarray:
     Args:
         spacing: ``uniform`` is the reference's striding, whose count may differ from ``steps``;
             ``quad`` is DDIM's quadratic choice (arXiv:2010.02502, appendix D.2);
-            ``linspace`` and ``trailing`` (arXiv:2305.08891, table 2) give exactly ``steps``.
+            ``linspace`` and ``trailing`` (arXiv:2305.08891, table 2) give exactly ``steps``,
+            with and without the first training step.
         steps: Number of steps asked for, 1 ... ``num_timesteps``.
         num_timesteps: T, the number of training steps.
 
@@ -33,7 +34,7 @@ def make_timesteps(spacing: str, steps: int, num_timesteps: int) -> np.ndarray:
     if spacing == "uniform":
         return _uniform(steps, num_timesteps)
     if spacing == "linspace":
-        return np.round(np.linspace(0, num_timesteps - 1, steps + 1)[1:]).astype(np.int64)
+        return np.round(np.linspace(num_timesteps - 1, 0, steps)[::-1]).astype(np.int64)
     if spacing == "trailing":
         return np.round(np.arange(1, steps + 1) * (num_timesteps / steps)).astype(np.int64) - 1
     if spacing == "quad":

@@ -1,0 +1,151 @@
+"""The mathematics: schedules, spacings, conversions, weights, guidance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ldm.errors import UserError
+from ldm.process import gaussian, prediction, weighting
+from ldm.process.guidance import ClassifierFreeGuidance, NoGuidance, join_conditioning, make_guider
+from ldm.process.log_snr import ContinuousSchedule
+from ldm.process.schedules import diffusion_coefficients, make_beta_schedule
+from ldm.process.spacing import make_timesteps
+
+KINDS = ("eps", "x0", "v")
+
+
+@pytest.mark.parametrize("name", ["linear", "sqrt_linear", "sqrt", "cosine"])
+def test_betas_are_probabilities_and_the_signal_falls(name):
+    betas = make_beta_schedule(name, 1000)
+    assert betas.dtype == np.float64 and betas.shape == (1000,)
+    assert ((betas > 0) & (betas < 1)).all()
+    assert (np.diff(np.cumprod(1 - betas)) < 0).all()
+
+
+def test_linear_means_linear_in_the_root_of_beta():
+    betas = make_beta_schedule("linear", 1000, 0.00085, 0.012)
+    assert np.allclose(np.diff(np.sqrt(betas)), np.diff(np.sqrt(betas))[0])
+    assert betas[0] == pytest.approx(0.00085) and betas[-1] == pytest.approx(0.012)
+
+
+def test_an_unknown_schedule_names_the_known_ones():
+    with pytest.raises(UserError, match="sqrt_linear"):
+        make_beta_schedule("linaer", 10)
+
+
+def test_the_posterior_agrees_with_bayes_rule():
+    tables = diffusion_coefficients(make_beta_schedule("linear", 50))
+    t = 20
+    prior, likelihood = 1 - tables["alphas_cumprod"][t - 1], tables["betas"][t]
+    precision = 1 / prior + (1 - tables["betas"][t]) / likelihood
+    assert tables["posterior_variance"][t] == pytest.approx(1 / precision)
+
+
+def test_the_reference_s_fifty_steps():
+    assert make_timesteps("uniform", 50, 1000).tolist() == list(range(1, 1000, 20))
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "trailing"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 30, 999, 1000])
+def test_exact_spacings_take_exactly_the_steps_asked_up_to_the_last(spacing, steps):
+    timesteps = make_timesteps(spacing, steps, 1000)
+    assert len(set(timesteps.tolist())) == steps
+    assert (np.diff(timesteps) > 0).all() and timesteps[0] >= 0 and timesteps[-1] == 999
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "quad"])
+def test_every_count_gives_increasing_steps_inside_the_table(spacing):
+    for steps in range(1, 1001):
+        timesteps = make_timesteps(spacing, steps, 1000)
+        assert (np.diff(timesteps) > 0).all() and timesteps.min() >= 1 and timesteps.max() <= 999
+
+
+@pytest.mark.parametrize("steps", [0, -3, 1001])
+def test_impossible_counts_name_the_range(steps):
+    with pytest.raises(UserError, match="1 to 1000"):
+        make_timesteps("uniform", steps, 1000)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_convert_to_eps_and_x0_exactly(kind):
+    generator = torch.Generator().manual_seed(0)
+    x0, eps = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
+    a = torch.tensor(0.6, dtype=torch.float64)
+    s = (1 - a**2).sqrt()
+    x = a * x0 + s * eps
+    out = prediction.target(x0, eps, a, s, kind)
+    assert torch.allclose(prediction.to_eps(out, x, a, s, kind), eps)
+    assert torch.allclose(prediction.to_x0(out, x, a, s, kind), x0)
+
+
+def test_min_snr_weights_mean_the_same_loss_on_x0_for_every_kind():
+    cumprod = diffusion_coefficients(make_beta_schedule("linear", 1000))["alphas_cumprod"]
+    snr = cumprod / (1 - cumprod)
+    # ||v error||^2 = (snr + 1) ||x0 error||^2 and ||eps error||^2 = snr ||x0 error||^2.
+    for kind, factor in (("x0", 1), ("eps", snr), ("v", snr + 1)):
+        weights = weighting.min_snr_weights(cumprod, 5.0, kind)
+        assert np.allclose(weights * factor, np.minimum(snr, 5.0))
+    assert (weighting.min_snr_weights(cumprod, None, "v") == 1).all()
+
+
+def test_the_variational_weight_of_eps_is_equation_12():
+    tables = diffusion_coefficients(make_beta_schedule("linear", 100))
+    weights = weighting.variational_weights(tables, "eps")
+    t = 40
+    beta, variance = tables["betas"][t], tables["posterior_variance"][t]
+    expected = beta**2 / (2 * variance * (1 - beta) * (1 - tables["alphas_cumprod"][t]))
+    assert weights[t] == pytest.approx(expected)
+    assert np.isfinite(weights).all() and weights[0] == weights[1]
+
+
+def test_kl_to_the_standard_normal_is_the_general_formula():
+    mean, logvar = torch.tensor([[0.3, -1.0]]), torch.tensor([[0.2, -0.7]])
+    general = gaussian.kl_between_normals(mean, logvar, torch.zeros(1, 2), torch.zeros(1, 2))
+    assert torch.allclose(gaussian.kl_standard_normal(mean, logvar), general.sum(1))
+
+
+def test_guidance_puts_uncond_first_and_extrapolates():
+    guider = make_guider(3.0, torch.zeros(2, 1))
+    x, t = torch.randn(2, 3), torch.tensor([5, 5])
+    x_in, t_in, c_in = guider.prepare(x, t, torch.ones(2, 1), torch.zeros(2, 1))
+    assert torch.equal(x_in, torch.cat([x, x])) and t_in.tolist() == [5] * 4
+    assert c_in.flatten().tolist() == [0, 0, 1, 1]
+    assert torch.equal(guider.combine(c_in, t_in), torch.full((2, 1), 3.0))
+
+
+def test_guidance_notices_another_conditioning():
+    guider, x, t = ClassifierFreeGuidance(2.0), torch.zeros(1, 1), torch.zeros(1)
+    first = guider.prepare(x, t, torch.ones(1, 1), torch.zeros(1, 1))[2]
+    second = guider.prepare(x, t, torch.full((1, 1), 4.0), torch.zeros(1, 1))[2]
+    assert first.flatten().tolist() == [0, 1] and second.flatten().tolist() == [0, 4]
+
+
+def test_scale_one_or_no_uncond_means_no_guidance():
+    assert isinstance(make_guider(1.0, torch.zeros(1)), NoGuidance)
+    assert isinstance(make_guider(7.5, None), NoGuidance)
+
+
+def test_dicts_of_lists_are_joined_entry_by_entry():
+    cond = {"c_concat": [torch.ones(1, 2)], "c_crossattn": [torch.ones(1, 3)]}
+    uncond = {"c_concat": [torch.zeros(1, 2)], "c_crossattn": [torch.zeros(1, 3)]}
+    joined = join_conditioning(uncond, cond)
+    assert joined["c_concat"][0][:, 0].tolist() == [0, 1]
+    assert joined["c_crossattn"][0].shape == (2, 3)
+
+
+@pytest.mark.parametrize("uncond", [torch.zeros(1, 2), {"c_concat": []}, {"other": []}])
+def test_conditionings_of_another_structure_are_refused(uncond):
+    with pytest.raises(ValueError, match="same"):
+        join_conditioning(uncond, {"c_concat": [torch.ones(1, 2)]})
+
+
+def test_continuous_time_meets_the_table_and_variances_sum_to_one():
+    cumprod = diffusion_coefficients(make_beta_schedule("linear", 1000))["alphas_cumprod"]
+    process = ContinuousSchedule(cumprod)
+    assert np.allclose(process.alpha(process.times), np.sqrt(cumprod))
+    times = np.linspace(0.001, 1, 77)
+    assert np.allclose(process.alpha(times) ** 2 + process.sigma(times) ** 2, 1)
+    assert (np.diff(process.lam(times)) < 0).all()
+    assert process.model_time(1.0) == pytest.approx(999)

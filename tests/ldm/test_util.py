@@ -1,0 +1,101 @@
+"""Building objects from configurations, and the small helpers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ldm.errors import UserError
+from ldm.util import (
+    count_params,
+    default,
+    get_obj_from_str,
+    instantiate_from_config,
+    isimage,
+    ismap,
+    log_txt_as_img,
+    mean_flat,
+    parallel_data_prefetch,
+)
+
+
+def linear(**params):
+    return {"target": "torch.nn.Linear", "params": params}
+
+
+def test_a_target_is_built_with_its_params():
+    layer = instantiate_from_config(linear(in_features=3, out_features=5))
+    assert layer.weight.shape == (5, 3)
+
+
+def test_an_unknown_param_names_class_key_place_and_nearest_match():
+    with pytest.raises(UserError) as caught:
+        instantiate_from_config(linear(in_feature=3, out_features=5), where="model.params.x")
+    message = str(caught.value)
+    for part in ("Linear", "'in_feature'", "model.params.x.params.in_feature", "'in_features'"):
+        assert part in message
+
+
+def test_an_unknown_param_is_found_through_kwargs_of_a_subclass():
+    config = {
+        "target": "ldm.models.diffusion.ddpm.LatentDiffusion",
+        "params": {"linear_strat": 1e-4, "first_stage_config": {}, "cond_stage_config": {}},
+    }
+    with pytest.raises(UserError, match="did you mean 'linear_start'"):
+        instantiate_from_config(config)
+
+
+@pytest.mark.parametrize("target", ["torch.nn.Linaer", "no_such_package.Thing", "Linear"])
+def test_a_target_that_cannot_be_imported_says_where(target):
+    with pytest.raises(UserError, match=r"unet_config\.target.*" + target):
+        instantiate_from_config({"target": target}, where="unet_config")
+
+
+@pytest.mark.parametrize("config", [{"params": {}}, "torch.nn.Linear", 3])
+def test_a_config_without_target_is_refused(config):
+    with pytest.raises(UserError, match="target"):
+        instantiate_from_config(config)
+
+
+def test_placeholders_build_nothing():
+    assert instantiate_from_config("__is_first_stage__") is None
+    assert instantiate_from_config("__is_unconditional__") is None
+
+
+def test_get_obj_from_str_imports_what_the_path_names():
+    assert get_obj_from_str("torch.nn.Linear") is torch.nn.Linear
+
+
+def test_default_calls_functions_only_when_needed():
+    assert default(0, lambda: 1) == 0
+    assert default(None, lambda: 1) == 1
+    assert default(None, 2) == 2
+
+
+def test_pictures_and_label_maps_are_told_by_channels():
+    assert isimage(torch.zeros(1, 3, 2, 2)) and isimage(torch.zeros(1, 1, 2, 2))
+    assert ismap(torch.zeros(1, 5, 2, 2)) and not ismap(torch.zeros(1, 3, 2, 2))
+    assert not isimage("x") and not ismap(torch.zeros(3, 3))
+
+
+def test_mean_flat_keeps_the_batch():
+    assert torch.equal(
+        mean_flat(torch.tensor([[[1.0, 3.0]], [[5.0, 5.0]]])), torch.tensor([2.0, 5])
+    )
+
+
+def test_count_params_counts_weights_and_biases():
+    assert count_params(torch.nn.Linear(3, 5)) == 20
+
+
+def test_captions_are_drawn_black_on_white():
+    drawn = log_txt_as_img((64, 32), ["a cat", ""])
+    assert drawn.shape == (2, 3, 32, 64)
+    assert drawn[0].min() < 0 < drawn[0].max() == 1
+    assert drawn[1].min() == 1
+
+
+def test_prefetching_in_threads_keeps_the_order():
+    assert parallel_data_prefetch(lambda x, k: x * k, range(20), n_proc=3, k=2) == list(
+        range(0, 40, 2)
+    )
