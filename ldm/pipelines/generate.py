@@ -6,11 +6,13 @@
 Nothing here prints or writes files: pictures are yielded, everything else goes to an observer.
 
 Example:
-    >>> from ldm.pipelines.generate import Pipeline                      # doctest: +SKIP
-    >>> from ldm.pipelines.settings import Txt2ImgSettings
-    >>> pipeline = Pipeline.load()
-    >>> for picture in pipeline.generate(Txt2ImgSettings(prompt="a red apple", n_iter=1)):
-    ...     save_picture(picture.pixels, f"{picture.seed}.png", metadata=picture.parameters)
+    pipeline = Pipeline.load()  # the model that the scripts use
+    for picture in pipeline.generate(Txt2ImgSettings(prompt="a red apple", n_iter=1)):
+        save_picture(picture.pixels, f"{picture.place.index}.png", metadata=picture.parameters)
+
+    sketch = Image.open("sketch.png")
+    settings = Img2ImgSettings(prompt="a red apple", strength=0.6, seed_mode="per-image")
+    first = next(pipeline.generate(settings, image=sketch))
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from torch import Tensor
 from ldm.checkpoint.load import load_model
 from ldm.errors import UserError
 from ldm.images.io import check_finite, to_tensor
+from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.events import Notice, Observer, Picture, Progress, log_events
@@ -40,6 +43,7 @@ from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings, Txt2ImgS
 from ldm.pipelines.starts import ImageStart, NoiseStart
 from ldm.rng import NoiseSource, seed_everything
 from ldm.safety.checker import SafetyChecker
+from ldm.types import Conditioning, EpsModel
 
 
 def resolve_device(name: str) -> torch.device:
@@ -69,12 +73,14 @@ def resolve_device(name: str) -> torch.device:
 class Pipeline:
     """A loaded model that draws: load once, generate as often as needed.
 
+    One run at a time: the reference's seed mode uses torch's global generators.
+
     Args:
         model: A latent diffusion model in evaluation mode, on the device to use.
         choice: Which model it is.
     """
 
-    def __init__(self, model, choice: ModelChoice) -> None:
+    def __init__(self, model: LatentDiffusion, choice: ModelChoice) -> None:
         self.model = model
         self.choice = choice
         self._checkers: dict[str, SafetyChecker] = {}
@@ -150,13 +156,13 @@ class Pipeline:
 class _Silenced:
     """Stands in for the model where only the sampler's random draws are wanted."""
 
-    def __init__(self, model) -> None:
+    def __init__(self, model: EpsModel) -> None:
         self.num_timesteps = model.num_timesteps
         self.alphas_cumprod = model.alphas_cumprod
         self.parameterization = model.parameterization
         self.device = model.device
 
-    def apply_model(self, x: Tensor, t: Tensor, cond) -> Tensor:  # noqa: ARG002
+    def apply_model(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:  # noqa: ARG002
         """Predict nothing at once: (B, C, h, w) -> zeros (B, C, h, w)."""
         return torch.zeros_like(x)
 
@@ -199,7 +205,7 @@ class _Run:
             self.observer(Notice(image.remark))
         return ImageStart(settings, to_tensor(image.pixels), self.model)
 
-    def _make_sampler(self, model) -> Sampler:
+    def _make_sampler(self, model: EpsModel) -> Sampler:
         settings = self.settings
         sampler = make_sampler(settings.sampler, model, spacing=settings.spacing)
         eta = settings.ddim_eta if settings.sampler == "ddim" else 0.0
@@ -259,8 +265,9 @@ class _Run:
 
     def _precision(self) -> contextlib.AbstractContextManager:
         """float16 autocast on CUDA, where the reference has it; the CPU and MPS run float32."""
-        if self.settings.precision == "autocast" and self.model.device.type == "cuda":
-            return torch.autocast("cuda", dtype=torch.float16)
+        kind = self.model.device.type
+        if self.settings.precision == "autocast" and kind == "cuda":
+            return torch.autocast(kind, dtype=torch.float16)
         return contextlib.nullcontext()
 
     @cached_property

@@ -37,6 +37,7 @@ _PLACE = {
     "Picture": "position",
     "Pictures per iteration": "per_iteration",
 }
+LONGEST_RUN = 10**6  # pictures; a damaged file must not make the program count for hours
 _COUNTED_FROM_1 = ("iteration", "position")
 
 
@@ -186,12 +187,16 @@ def _check_program(path: str, schema: type[GenerationSettings], entries: Mapping
             f"--from-image {path} holds text but no seed; expected AUTOMATIC1111's parameters as "
             "these scripts write them; give another picture"
         )
-    if "Denoising strength" in entries and not issubclass(schema, Img2ImgSettings):
+    # The web UI's "hires fix" has a denoising strength too, in pictures made from text alone.
+    from_picture = "Denoising strength" in entries and not any(
+        k.startswith("Hires") for k in entries
+    )
+    if from_picture and not issubclass(schema, Img2ImgSettings):
         raise UserError(
             f"--from-image {path} was made from another picture; expected one made from text "
             "alone; use scripts/img2img.py"
         )
-    if "Denoising strength" not in entries and issubclass(schema, Img2ImgSettings):
+    if issubclass(schema, Img2ImgSettings) and not from_picture:
         raise UserError(
             f"--from-image {path} was made from text alone; expected one made from a picture; "
             "use scripts/txt2img.py"
@@ -241,7 +246,8 @@ def _read_place(entries: Mapping[str, str]) -> Place | None:
         if number < (name not in _COUNTED_FROM_1):
             return None
         numbers[name] = number
-    return Place(**numbers) if numbers["position"] < numbers["per_iteration"] else None
+    place = Place(**numbers)
+    return place if place.position < place.per_iteration and place.index < LONGEST_RUN else None
 
 
 def _init_image(path: str, entries: Mapping[str, str]) -> str:

@@ -35,6 +35,7 @@ class Job:
         image: What image-to-image starts from.
         place: The one picture of a recorded run to draw again.
         recorded: What the picture of ``--from-image`` says about its making.
+        device_is_recorded: The device is the recorded picture's, not one that the user named.
         remarks: Warnings for the user.
     """
 
@@ -44,6 +45,7 @@ class Job:
     image: InitImage | None = None
     place: Place | None = None
     recorded: Recorded | None = None
+    device_is_recorded: bool = False
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -55,8 +57,10 @@ class Job:
     def model_remark(self) -> str | None:
         """Say so if the picture to draw again was made by another model."""
         recorded = self.recorded
+        if recorded is None or recorded.model_hash is None:
+            return None
         own = self.choice.fingerprint.short
-        if recorded is None or recorded.model_hash in (None, own):
+        if recorded.model_hash == own:
             return None
         return (
             f"the picture was made by model {recorded.model} ({recorded.model_hash}), this is "
@@ -91,7 +95,8 @@ def prepare(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Job:
     image = InitImage.read(settings.init_img) if from_image else None
     choice = choose_model(settings)
     settings = resolve(settings, choice)
-    job = Job(settings, choice, prompts, image, place, recorded, remarks)
+    own_device = recorded is not None and "device" not in given
+    job = Job(settings, choice, prompts, image, place, recorded, own_device, remarks)
     count = len(prompts) * settings.n_iter
     if not settings.skip_grid and place is None and count > LARGEST_GRID:
         remarks.append(f"no grid is made of {count} pictures; {LARGEST_GRID} are the most")

@@ -72,8 +72,8 @@ class _Program:
         pipeline = self._load(job)
         self._draw(job, pipeline)
         self.console.close()
-        if written := self.output.summary():
-            self.console.say(f"Written: {written}")
+        written = self.output.summary()
+        self.console.say(f"Written: {written}" if written else "Nothing was written, as asked.")
 
     def _load(self, job: Job) -> Pipeline:
         from ldm.pipelines.generate import Pipeline, resolve_device  # imports torch: a second
@@ -82,7 +82,7 @@ class _Program:
         try:
             device = resolve_device(name)
         except UserError as error:
-            if job.recorded is None or name != job.recorded.device:
+            if not job.device_is_recorded:
                 raise
             self.console.warn(f"the picture was made on {name} and will differ a little: {error}")
             device = resolve_device("auto")

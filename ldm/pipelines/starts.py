@@ -11,14 +11,18 @@ Shape legend: B pictures, C h w latent, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.models.diffusion.sampler import Sampler
 from ldm.pipelines.plan import Place
 from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings
 from ldm.rng import GlobalNoise, NoiseSource, PerImageNoise
+from ldm.types import Conditioning, SamplerState
 
 
 class NoiseStart:
@@ -71,16 +75,24 @@ class NoiseStart:
             return self._fixed.expand(rows, -1, -1, -1)
         return self._fixed[:rows]
 
-    def steps(self, sampler) -> int:
+    def steps(self, sampler: Sampler) -> int:
         """Return how many steps the sampler will take."""
         return sampler.steps
 
-    def walk(self, sampler, noise: NoiseSource, rows: int, cond, **guidance):
-        """Start the sampler on a batch of ``rows`` pictures.
+    def walk(
+        self, sampler: Sampler, noise: NoiseSource, rows: int, cond: Conditioning, **guidance: Any
+    ) -> tuple[Tensor, Iterator[SamplerState]]:
+        """Start the sampler on a batch.
+
+        Args:
+            sampler: With its schedule made.
+            noise: Where the batch's random numbers come from.
+            rows: B, its number of pictures.
+            cond: Conditioning of B rows.
+            **guidance: Further keywords of ``Sampler.walk``.
 
         Returns:
-            The latent that the steps start from (B, C, h, w), and the steps: an iterator of
-            ``SamplerState``.
+            The latent that the steps start from (B, C, h, w), and the steps.
         """
         x = self.start_noise(noise, rows)
         return x, sampler.walk(x, cond, noise=noise, **guidance)
@@ -95,7 +107,7 @@ class ImageStart(NoiseStart):
         model: A latent diffusion model.
     """
 
-    def __init__(self, settings: Img2ImgSettings, image: Tensor, model) -> None:
+    def __init__(self, settings: Img2ImgSettings, image: Tensor, model: LatentDiffusion) -> None:
         super().__init__(settings, tuple(image.shape[2:]), model.device)
         self._model = model
         self._image = image
@@ -126,13 +138,15 @@ class ImageStart(NoiseStart):
             repeated = type(posterior)(posterior.parameters.repeat(rows, 1, 1, 1))
         return self._model.get_first_stage_encoding(repeated, noise=noise)
 
-    def steps(self, sampler) -> int:
+    def steps(self, sampler: Sampler) -> int:
         """Return how many of the sampler's steps ``strength`` leaves."""
         # int() and the float product are the reference's: strength 0.29 of 100 steps is 28.
         return min(int(self.settings.strength * self.settings.ddim_steps), sampler.steps)
 
     @torch.no_grad()
-    def walk(self, sampler, noise: NoiseSource, rows: int, cond, **guidance):
+    def walk(
+        self, sampler: Sampler, noise: NoiseSource, rows: int, cond: Conditioning, **guidance: Any
+    ) -> tuple[Tensor, Iterator[SamplerState]]:
         """Noise the picture to where ``strength`` says, and start the sampler from there."""
         shared = self._latents
         latents = self._draw_latents(noise, rows) if shared is None else shared[:rows]

@@ -13,6 +13,8 @@ from PIL import Image
 from running import ROOT, load_program, run_program, start_program
 from safetensors.torch import load_file, save_file
 
+from ldm.images.io import save_picture
+
 SCRIPT = "scripts/txt2img.py"
 PROMPT = "富士山, ein Bär"
 
@@ -139,6 +141,22 @@ def test_flags_beside_from_image_replace_single_settings(txt2img, tmp_path):
     assert not np.array_equal(pixels(dog), pixels(picture))
     assert txt2img("--from-image", picture, "--n_iter", 2, "--outdir", "more")[0] == 0
     assert len(files(tmp_path / "more" / "samples")) == 6
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_a_picture_from_a_gpu_is_drawn_again_without_one_and_the_difference_told(
+    txt2img, tiny_ckpt, tmp_path
+):
+    assert txt2img("--outdir", "run", "--n_iter", 1)[0] == 0
+    text = Image.open(tmp_path / "run/samples/00000.png").info["parameters"]
+    blank, moved = np.zeros((16, 16, 3), np.uint8), text.replace("Device: cpu", "Device: cuda")
+    save_picture(blank, tmp_path / "gpu.png", metadata=moved)
+    base = ["--ckpt", str(tiny_ckpt)]
+    code, _, err = txt2img("--from-image", "gpu.png", "--outdir", "again", base=base)
+    assert code == 0
+    assert "made on cuda and will differ" in err
+    code, _, err = txt2img("--from-image", "gpu.png", "--outdir", "asked", "--device", "cuda")
+    assert code == 2
 
 
 def test_another_model_than_the_pictures_is_told(txt2img, tiny_ckpt, tmp_path):

@@ -112,6 +112,11 @@ def test_samplers_of_the_old_style_are_understood(save):
     assert read_picture(save(text), Txt2ImgSettings).values["sampler"] == "dpm_solver"
 
 
+def test_the_web_uis_hires_fix_is_not_image_to_image(save):
+    text = "a\nSteps: 20, Sampler: DDIM, Seed: 1, Denoising strength: 0.7, Hires upscale: 2"
+    assert read_picture(save(text), Txt2ImgSettings).values["seed"] == 1
+
+
 @pytest.mark.parametrize(
     ("text", "hint"),
     [(None, "no generation parameters"), ("just words", "no seed")],
@@ -167,8 +172,19 @@ def test_a_picture_is_drawn_again_by_the_program_that_drew_it(save, init_img):
 
 
 @pytest.mark.parametrize(
-    "place", ["Batch size: 0, Iteration: 1, Picture: 1", "Iteration: x", "Picture: 9", ""]
+    "place",
+    [
+        "Batch size: 0, Iteration: 1, Picture: 1",
+        "Iteration: x",
+        "Picture: 9",
+        f"Iteration: {10**9}",
+        "",
+    ],
 )
 def test_a_damaged_place_makes_an_ordinary_picture(save, place):
-    text = f"a\nSteps: 5, Sampler: DDIM, Seed: 1, Size: 8x8, Pictures per iteration: 2, {place}"
+    whole = {"Batch size": 2, "Iteration": 1, "Picture": 1, "Pictures per iteration": 2}
+    start = "a\nSteps: 5, Sampler: DDIM, Seed: 1, Size: 8x8"
+    entries = "".join(f", {key}: {value}" for key, value in whole.items())
+    assert read_picture(save(start + entries, "whole.png"), Txt2ImgSettings).place is not None
+    text = f"{start}{entries}, {place}" if place else start
     assert read_picture(save(text), Txt2ImgSettings).place is None

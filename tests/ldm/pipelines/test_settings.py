@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from ldm.errors import UserError
-from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings, options_of
+from ldm.pipelines.infotext import SAMPLER_NAMES
+from ldm.pipelines.settings import SAMPLERS, Img2ImgSettings, Txt2ImgSettings, options_of
 
 # The reference's defaults: scripts/txt2img.py and scripts/img2img.py of CompVis/stable-diffusion.
 SHARED = {
@@ -44,6 +45,13 @@ def test_every_field_has_an_option_with_help_and_a_valid_default(schema):
     for option in options_of(schema):
         assert option.help and option.flag.startswith("--")
         option.check(getattr(settings, option.name))
+
+
+def test_the_samplers_are_those_that_there_are():
+    from ldm.models.diffusion.sampler_registry import SAMPLERS as registered
+
+    assert set(SAMPLERS) == set(registered)
+    assert set(SAMPLER_NAMES) == set(SAMPLERS)
 
 
 def test_settings_cannot_be_changed():
