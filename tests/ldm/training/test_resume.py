@@ -44,6 +44,60 @@ TINY_AUTOENCODER = {
     },
 }
 
+UNET = {
+    "image_size": 8,
+    "in_channels": 2,
+    "out_channels": 2,
+    "model_channels": 32,
+    "attention_resolutions": [1],
+    "num_res_blocks": 1,
+    "channel_mult": [1],
+    "num_head_channels": 16,
+    "use_spatial_transformer": True,
+    "context_dim": 16,
+    "legacy": False,
+}
+TEXT = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+TINY_DIFFUSION = {
+    "base_learning_rate": 1.0e-4,
+    "target": "ldm.models.diffusion.ddpm.LatentDiffusion",
+    "params": {
+        "monitor": "val/loss_simple_ema",
+        "first_stage_key": "jpg",
+        "cond_stage_key": "txt",
+        "image_size": 8,
+        "channels": 2,
+        "cond_stage_trainable": True,
+        "conditioning_key": "crossattn",
+        "parameterization": "v",
+        "snr_gamma": 5.0,
+        "scale_by_std": True,
+        "cond_dropout": 0.5,
+        "use_ema": True,
+        "unet_config": {
+            "target": "ldm.modules.diffusionmodules.openaimodel.UNetModel",
+            "params": UNET,
+        },
+        "first_stage_config": {
+            "target": TINY_AUTOENCODER["target"],
+            "params": {
+                "embed_dim": 2,
+                "lossconfig": {"target": "torch.nn.Identity"},
+                "ddconfig": TINY_AUTOENCODER["params"]["ddconfig"],
+            },
+        },
+        "cond_stage_config": {
+            "target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder",
+            "params": {"trainable": True, "text_config": TEXT},
+        },
+    },
+}
+
 
 def assert_same_run(work, one: str, other: str, figure: str) -> None:
     a, b = work.checkpoint(one), work.checkpoint(other)
@@ -97,6 +151,20 @@ def test_an_autoencoder_with_dropout_and_a_schedule_resumes_the_same(work):
     assert work.start("halves", "--max_steps", "4") == 0
     assert work.go_on("halves", "--max_steps", "7") == 0
     assert_same_run(work, "whole", "halves", "train/rec_loss")
+
+
+def test_a_diffusion_model_with_its_average_and_text_encoder_resumes_the_same(work):
+    """Noise, timesteps, dropped captions, EMA and the measured scale of the latents included."""
+    work.write({**_denoiser_config(work), "model": TINY_DIFFUSION})
+    assert work.start("whole", "--max_steps", "6") == 0
+    assert work.start("halves", "--max_steps", "2") == 0
+    assert work.go_on("halves", "--max_steps", "6") == 0
+    assert_same_run(work, "whole", "halves", "train/loss_simple")
+    state = work.checkpoint("whole")["state_dict"]
+    parts = {"model", "model_ema", "first_stage_model", "cond_stage_model", "betas", "scale_factor"}
+    assert parts <= {key.split(".")[0] for key in state}
+    assert float(state["scale_factor"]) != 1.0
+    assert int(state["model_ema.num_updates"]) == 6
 
 
 def test_the_data_goes_on_with_new_pictures_not_from_the_beginning(work):

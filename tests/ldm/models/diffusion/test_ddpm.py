@@ -1,0 +1,249 @@
+"""The hub: conditioning, losses, organs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ldm.errors import UserError
+from ldm.models.diffusion.ddpm import DDPM, LatentDiffusion
+
+UNET = {
+    "target": "ldm.modules.diffusionmodules.openaimodel.UNetModel",
+    "params": {
+        "image_size": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": 32,
+        "attention_resolutions": [2],
+        "num_res_blocks": 1,
+        "channel_mult": [1, 2],
+        "num_heads": 2,
+        "use_spatial_transformer": True,
+        "context_dim": 32,
+        "legacy": False,
+    },
+}
+FIRST_STAGE = {
+    "target": "ldm.models.autoencoder.AutoencoderKL",
+    "params": {
+        "embed_dim": 4,
+        "lossconfig": {"target": "torch.nn.Identity"},
+        "ddconfig": {
+            "z_channels": 4,
+            "resolution": 16,
+            "in_channels": 3,
+            "out_ch": 3,
+            "ch": 32,
+            "ch_mult": [1, 2],
+            "num_res_blocks": 1,
+            "attn_resolutions": [],
+        },
+    },
+}
+TEXT = {
+    "target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder",
+    "params": {
+        "trainable": True,
+        "text_config": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+        },
+    },
+}
+PARAMS = {
+    "unet_config": UNET,
+    "first_stage_config": FIRST_STAGE,
+    "cond_stage_config": TEXT,
+    "conditioning_key": "crossattn",
+    "first_stage_key": "jpg",
+    "cond_stage_key": "txt",
+    "image_size": 8,
+    "channels": 4,
+}
+
+
+def make(**changes) -> LatentDiffusion:
+    torch.manual_seed(0)
+    return LatentDiffusion(**{**PARAMS, **changes})
+
+
+def batch(n: int = 4) -> dict:
+    generator = torch.Generator().manual_seed(1)
+    pictures = torch.rand(n, 16, 16, 3, generator=generator) * 2 - 1
+    return {"jpg": pictures, "txt": [f"picture {i}" for i in range(n)]}
+
+
+@pytest.mark.parametrize("parameterization", ["eps", "x0", "v"])
+@pytest.mark.parametrize("snr_gamma", [None, 5.0])
+def test_a_few_steps_lower_the_loss_on_a_fixed_batch(parameterization, snr_gamma):
+    model = make(
+        parameterization=parameterization, snr_gamma=snr_gamma, cond_stage_trainable=True
+    ).train()
+    model.learning_rate = 2e-3
+    optimizer = model.configure_optimizers()
+    z, c = model.get_training_pair(batch())
+    t, noise = torch.tensor([50, 300, 600, 900]), torch.randn_like(z)
+    losses = []
+    for _ in range(12):
+        loss, _ = model.p_losses(z, c.detach(), t, noise)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_simple_loss_of_eps_is_equation_14():
+    model = make()
+    z, t, noise = torch.randn(4, 4, 8, 8), torch.tensor([0, 10, 500, 999]), torch.randn(4, 4, 8, 8)
+    c = model.get_learned_conditioning(["a"] * 4)
+    loss, logs = model.p_losses(z, c, t, noise)
+    a = model.alphas_cumprod[t].reshape(-1, 1, 1, 1)
+    out = model.apply_model(a.sqrt() * z + (1 - a).sqrt() * noise, t, c)
+    assert torch.allclose(loss, (out - noise).square().mean(), rtol=1e-5)
+    assert torch.allclose(logs["loss_simple"], loss)
+
+
+def test_the_bound_and_the_learned_variance_enter_the_loss():
+    z, t, noise = torch.randn(2, 4, 8, 8), torch.tensor([10, 500]), torch.randn(2, 4, 8, 8)
+    plain = make()
+    c = plain.get_learned_conditioning(["a"] * 2)
+    base, logs = plain.p_losses(z, c, t, noise)
+    weighted = make(original_elbo_weight=0.5).p_losses(z, c, t, noise)[0]
+    assert torch.allclose(weighted, base + 0.5 * logs["loss_vlb"])
+    learned = make(learn_logvar=True, logvar_init=1.0)
+    assert "logvar" in learned.state_dict() and "logvar" not in plain.state_dict()
+    expected = base / torch.tensor(1.0).exp() + 1.0
+    assert torch.allclose(learned.p_losses(z, c, t, noise)[0], expected)
+
+
+def test_only_what_is_trainable_is_optimised():
+    frozen, trainable = make(), make(cond_stage_trainable=True)
+    unet = len(list(frozen.model.parameters()))
+    assert len(frozen.trainable_parameters()) == unet
+    assert len(trainable.trainable_parameters()) > unet
+    assert not any(p.requires_grad for p in frozen.cond_stage_model.parameters())
+    frozen.train()
+    assert not frozen.first_stage_model.training and not frozen.cond_stage_model.training
+    assert trainable.train().cond_stage_model.training
+
+
+def test_the_text_encoder_gets_its_gradient_only_when_trained():
+    model = make(cond_stage_trainable=True).train()
+    torch.nn.init.normal_(model.model.diffusion_model.out[2].weight)
+    for block in model.modules():
+        if hasattr(block, "proj_out"):
+            torch.nn.init.normal_(block.proj_out.weight, std=0.1)
+    model.training_step(batch(), 0)[0].backward()
+    weight = model.cond_stage_model.transformer.text_model.embeddings.token_embedding.weight
+    assert weight.grad.abs().sum() > 0
+
+
+def test_dropped_captions_become_the_empty_one_in_training_only():
+    model = make(cond_dropout=1.0)
+    seen = []
+    model.get_learned_conditioning = lambda c: seen.append(list(c)) or torch.zeros(len(c), 77, 32)
+    model.train().get_training_pair(batch())
+    model.eval().get_training_pair(batch())
+    assert seen == [[""] * 4, batch()["txt"]]
+
+
+def test_scale_by_std_gives_unit_variance_once_and_is_stored():
+    model = make(scale_by_std=True)
+    model.on_train_batch_start(batch(), 0, 0)
+    z, _ = model.get_training_pair(batch())
+    assert z.std().item() == pytest.approx(1, abs=0.1)
+    factor = model.scale_factor.clone()
+    model.on_train_batch_start({"jpg": batch()["jpg"] * 0.1}, 1, 1)
+    assert torch.equal(model.state_dict()["scale_factor"], factor)
+
+
+def test_latents_are_scaled_back_before_decoding():
+    model = make(scale_factor=0.5).eval()
+    z = torch.randn(1, 4, 4, 4)
+    expected = model.first_stage_model.decode(z / 0.5)
+    assert torch.allclose(model.decode_first_stage(z), expected)
+
+
+def test_the_ema_scope_swaps_and_restores():
+    model = make(use_ema=True)
+    with torch.no_grad():
+        model.model_ema.diffusion_modelout2bias.fill_(3.0)
+    bias = model.model.diffusion_model.out[2].bias
+    before = bias.clone()
+    with pytest.raises(KeyError), model.ema_scope():
+        assert (bias == 3).all()
+        raise KeyError
+    assert torch.equal(bias, before)
+
+
+@pytest.mark.parametrize(("key", "channels"), [("concat", 4), ("hybrid", 4), ("adm", 0)])
+@torch.no_grad()
+def test_every_conditioning_key_reaches_the_network(key, channels):
+    unet = {**UNET["params"], "in_channels": 4 + channels}
+    if key != "hybrid":
+        unet.update(use_spatial_transformer=False, context_dim=None)
+    if key == "adm":
+        unet["num_classes"] = 5
+    model = make(conditioning_key=key, unet_config={**UNET, "params": unet}).eval()
+    for parameter in model.model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    x, t = torch.randn(2, 4, 8, 8), torch.tensor([5, 5])
+    conds = {
+        "concat": [torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)],
+        "hybrid": [
+            {"c_concat": [torch.randn(2, 4, 8, 8)], "c_crossattn": [torch.randn(2, 7, 32)]}
+            for _ in range(2)
+        ],
+        "adm": [torch.tensor([0, 1]), torch.tensor([2, 3])],
+    }[key]
+    first, second = (model.apply_model(x, t, c) for c in conds)
+    assert first.shape == x.shape and not torch.allclose(first, second)
+
+
+def test_unconditional_models_take_no_conditioning():
+    unet = {**UNET["params"], "use_spatial_transformer": False, "context_dim": None}
+    model = make(cond_stage_config="__is_unconditional__", unet_config={**UNET, "params": unet})
+    assert model.cond_stage_model is None and model.model.conditioning_key is None
+    loss, logs = model.training_step(batch(), 0)
+    assert loss.isfinite() and "train/loss_simple" in logs
+
+
+def test_pixels_can_be_diffused_directly():
+    unet = {**UNET["params"], "in_channels": 3, "out_channels": 3}
+    unet.update(use_spatial_transformer=False, context_dim=None)
+    model = DDPM(unet_config={**UNET, "params": unet}, first_stage_key="jpg", channels=3)
+    assert model.training_step(batch(), 0)[0].isfinite()
+    logs = model.validation_step(batch(), 0)
+    assert {"val/loss_simple", "val/loss_simple_ema"} <= logs.keys()
+
+
+def test_previews_show_inputs_reconstructions_captions_and_samples():
+    pictures = make().eval().log_images(batch(), N=2, ddim_steps=2)
+    assert set(pictures) == {"inputs", "reconstruction", "conditioning", "samples"}
+    assert all(p.shape == (2, 3, 16, 16) for p in pictures.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"parameterization": "w"}, "eps, x0 or v"),
+        ({"conditioning_key": "cross"}, "crossattn"),
+        ({"loss_type": "l3"}, "l1 or l2"),
+        ({"num_timesteps_cond": 10}, "num_timesteps_cond"),
+        ({"beta_schedule": "x"}, "cosine"),
+    ],
+)
+def test_wrong_settings_say_what_is_expected(changes, part):
+    with pytest.raises(UserError, match=part):
+        make(**changes)
+
+
+def test_a_model_built_on_meta_still_has_its_schedule():
+    with torch.device("meta"):
+        model = LatentDiffusion(**PARAMS)
+    assert model.alphas_cumprod.device.type == "cpu"
+    assert model.model.diffusion_model.out[2].weight.is_meta
