@@ -84,7 +84,7 @@ class _Program:
         except UserError as error:
             if not job.device_is_recorded:
                 raise
-            self.console.warn(f"the picture was made on {name} and will differ a little: {error}")
+            self.console.warn(f"the picture was made on {name} and will not be the same: {error}")
             device = resolve_device("auto")
         pipeline = Pipeline.load(
             job.choice,
@@ -119,5 +119,5 @@ class _Program:
         """Say what an interrupted run leaves behind."""
         self.console.close()
         written = self.output.summary() if self.output is not None else ""
-        left = f"the finished pictures are kept: {written}" if written else "nothing was written"
-        self.console.fail(f"interrupted: {left}", kind="stopped")
+        left = f"finished pictures are kept: {written}" if written else "nothing was written"
+        self.console.fail(left, kind="stopped")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -344,7 +345,8 @@ def console_log() -> Iterator[None]:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
     ours.addHandler(handler)
-    ours.setLevel(logging.INFO)
+    # Lightning starts the other processes with LOCAL_RANK set; one of them speaks for all.
+    ours.setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.WARNING)
     theirs.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for text in QUIET:

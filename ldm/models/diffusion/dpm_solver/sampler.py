@@ -96,7 +96,9 @@ class DPMSolverSampler(Sampler):
         use_original_steps: bool = False,
         noise: Tensor | NoiseSource | None = None,
     ) -> Tensor:
-        """Noise x0 (B,C,h,w) to where ``decode`` with ``t_start=t`` begins; 0 leaves it clean.
+        """Noise x0 (B,C,h,w) to where ``decode`` with ``t_start=t`` begins.
+
+        0 is the clean end of the schedule, where alphas_cumprod is that of the first training step.
 
         Raises:
             UserError: ``use_original_steps``.
