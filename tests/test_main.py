@@ -129,6 +129,7 @@ def test_the_time_limit_is_read_as_days_hours_minutes_seconds(text, seconds):
         ([], ["no configuration", "--base"]),
         (["-t", "-b", "nowhere.yaml"], ["nowhere.yaml", "no file"]),
         (["-t", "-r", "nowhere"], ["nowhere", "no file or folder"]),
+        (["-t", "-r", str(CONFIG)], ["not in a run's folder", "model.params.ckpt_path"]),
         (["-t", "-r", str(ROOT)], ["without checkpoints/last.ckpt"]),
         (["-b", str(CONFIG)], ["neither --train nor a test set"]),
     ],

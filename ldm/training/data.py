@@ -193,4 +193,7 @@ class DataModuleFromConfig(pl.LightningDataModule):
 
 
 def _default_workers(batch_size: int) -> int:
-    return min(2 * batch_size, max(0, (os.cpu_count() or 1) - 1))
+    # A container or taskset may allow fewer cores than the machine has.
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    return min(2 * batch_size, cores - 1)

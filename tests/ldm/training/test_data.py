@@ -80,6 +80,7 @@ class Stream(Txt2ImgIterableBaseDataset):
         yield from self.sample_ids
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_share_the_records_of_a_stream():
     stream = Stream(num_records=7, valid_ids=range(7))
     loader = DataLoader(stream, batch_size=None, num_workers=2, worker_init_fn=worker_init_fn)

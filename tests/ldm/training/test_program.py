@@ -79,12 +79,16 @@ def test_callbacks_of_the_configuration_are_added_and_changed_by_name(work):
     config = yaml.safe_load((work.folder / "config.yaml").read_text(encoding="utf-8"))
     config["lightning"]["callbacks"] |= {
         "image_logger": {"target": "main.ImageLogger", "params": {"batch_frequency": 3}},
+        "cuda_callback": None,
         "timer": {"target": "pytorch_lightning.callbacks.Timer", "params": {}},
     }
     config["lightning"]["modelcheckpoint"] = {"params": {"save_top_k": 1}}
     work.write(config)
     assert work.start("run", "--val_check_interval", "2") == 0
     assert "Timer" in work.checkpoint("run")["callbacks"]
+    assert (
+        "cuda_callback: null" in next(work.run("run").glob("configs/*-lightning.yaml")).read_text()
+    )
     assert len(list(work.run("run").glob("checkpoints/epoch*.ckpt"))) == 1
     steps = {path.name[:16] for path in work.run("run").glob("images/train/inputs*")}
     assert steps == {"inputs_gs-000001", "inputs_gs-000002", "inputs_gs-000003", "inputs_gs-000006"}

@@ -36,8 +36,10 @@ def test_the_old_signal_handlers_are_back_after_a_run(work):
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_the_time_limit_saves_and_ends_well_and_a_resumed_run_has_its_own(work):
-    assert work.start("run", "--max_time", "00:00:00:00") == 0
+def test_the_time_limit_saves_and_ends_well_and_a_resumed_run_has_its_own(work, capsys):
+    test_set = "data.params.test.target=training_parts.Pictures"
+    assert work.start("run", "--max_time", "00:00:00:00", test_set) == 0
+    assert "Test metric" not in capsys.readouterr().out
     assert work.checkpoint("run")["global_step"] == 1
     assert work.go_on("run", "--max_time", "00:01:00:00") == 0
     assert work.checkpoint("run")["global_step"] == 7

@@ -1,0 +1,125 @@
+"""The Trainer of a run with its loggers and callbacks, from the ``lightning`` section."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from ldm.errors import UserError
+from ldm.training.arguments import TrainingOptions
+from ldm.training.callbacks import SetupCallback
+from ldm.training.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from ldm.training.metrics import MetricsFile
+from ldm.training.settings import Run
+from ldm.util import instantiate_from_config
+
+
+def make_trainer(lightning: DictConfig, callbacks: list[pl.Callback], place: Run) -> pl.Trainer:
+    """Build the Trainer.
+
+    Raises:
+        UserError: A setting's value is refused.
+    """
+    settings = OmegaConf.to_container(lightning.trainer, resolve=True)
+    try:
+        return pl.Trainer(
+            **settings,
+            callbacks=callbacks,
+            logger=make_loggers(lightning, place),
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=place.logdir,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise UserError(
+            f"the Trainer refuses {settings}: {one_line(error)}; see lightning.trainer and flags"
+        ) from error
+
+
+def make_loggers(lightning: DictConfig, place: Run) -> list[Any]:
+    """Return the CSV logger, TensorBoard where it is installed, and the configured one."""
+    loggers: list[Any] = [MetricsFile(place.logdir)]
+    if lightning.get("logger"):
+        return [*loggers, instantiate_from_config(lightning.logger, where="lightning.logger")]
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        return loggers
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    return [*loggers, TensorBoardLogger(place.logdir, name="tensorboard", version="")]
+
+
+def make_callbacks(
+    lightning: DictConfig, place: Run, saved: DictConfig, *, monitor: str | None, every: int | None
+) -> list[pl.Callback]:
+    """Build the default callbacks, changed, extended or left out (null) by the configuration.
+
+    Args:
+        lightning: The ``lightning`` section.
+        place: The run's folder.
+        saved: Model and data as they are to be saved there.
+        monitor: Figure that chooses the best checkpoints; None if none is measured.
+        every: Steps between two lines on the console; None takes the configuration's.
+    """
+    defaults = {
+        "progress_line": {"target": "ldm.training.callbacks.ProgressLine", "params": {}},
+        "image_logger": {"target": "ldm.training.images.ImageLogger", "params": {}},
+        "learning_rate_logger": {
+            "target": "pytorch_lightning.callbacks.LearningRateMonitor",
+            "params": {"logging_interval": "step"},
+        },
+        "cuda_callback": {"target": "ldm.training.callbacks.CUDACallback", "params": {}},
+    }
+    given = dict(lightning.get("callbacks") or {})
+    given.pop("last_checkpoint", None)
+    configs = OmegaConf.merge(OmegaConf.create(defaults), OmegaConf.create(given))
+    if every is not None:
+        configs.progress_line.params.every_n_train_steps = every
+    made = [
+        instantiate_from_config(cfg, where=f"lightning.callbacks.{name}")
+        for name, cfg in configs.items()
+        if cfg is not None
+    ]
+    setup = SetupCallback(place.now, place.logdir, place.ckptdir, place.cfgdir, saved, lightning)
+    return [setup, *made, *_best_checkpoint(lightning, place, monitor)]
+
+
+def _best_checkpoint(lightning: DictConfig, place: Run, monitor: str | None) -> list[pl.Callback]:
+    """Keep the best three by ``monitor``."""
+    default: dict[str, Any] = {
+        "target": "pytorch_lightning.callbacks.ModelCheckpoint",
+        "params": {"dirpath": str(place.ckptdir), "filename": "{epoch:06}-{step:08}"},
+    }
+    if monitor is not None:
+        default["params"] |= {"monitor": monitor, "save_top_k": 3}
+    elif not lightning.get("modelcheckpoint"):
+        return []
+    given = lightning.get("modelcheckpoint") or {}
+    merged = OmegaConf.merge(OmegaConf.create(default), given)
+    return [instantiate_from_config(merged, where="lightning.modelcheckpoint")]
+
+
+def make_last_checkpoint(
+    options: TrainingOptions, lightning: DictConfig, place: Run
+) -> LastCheckpoint:
+    """Build what keeps ``last.ckpt``; flags win over ``lightning.callbacks.last_checkpoint``."""
+    given = (lightning.get("callbacks") or {}).get("last_checkpoint") or {}
+    params = dict(given.get("params") or {})
+    if options.checkpoint_every is not None:
+        params["every_n_train_steps"] = options.checkpoint_every
+    config = {"target": "ldm.training.checkpoints.LastCheckpoint", "params": params}
+    return instantiate_from_config(
+        config,
+        where="lightning.callbacks.last_checkpoint",
+        dirpath=place.ckptdir,
+        max_time=options.max_time,
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message without its line breaks."""
+    return " ".join(str(error).split())

@@ -1,0 +1,135 @@
+"""Where a run lives and how it is configured: found and checked before anything is made."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ldm.config import load_config
+from ldm.errors import UserError
+from ldm.training.arguments import TrainingOptions
+from ldm.training.checkpoints import LAST
+
+SECTIONS = ("model", "data", "lightning")
+LIGHTNING_KEYS = ("trainer", "callbacks", "modelcheckpoint", "logger")
+# Settings that differ from Lightning's own: a YAML or a flag wins over them.
+TRAINER_DEFAULTS = {
+    "devices": 1,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    # Tables that models make on first use, made in inference mode, could not be trained on.
+    "inference_mode": False,
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run keeps its things, and the checkpoint it continues from."""
+
+    logdir: Path
+    now: str
+    ckpt_path: Path | None = None
+
+    @property
+    def ckptdir(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.logdir / "checkpoints"
+
+    @property
+    def cfgdir(self) -> Path:
+        """Folder of the merged configurations."""
+        return self.logdir / "configs"
+
+
+def find_run(options: TrainingOptions) -> Run:
+    """Name the run's folder; nothing is made yet.
+
+    Raises:
+        UserError: No configuration, or nothing to resume at that path.
+    """
+    now = datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    if options.resume is None:
+        if not options.base:
+            raise UserError("no configuration given; add --base CONFIG.yaml or --resume RUN")
+        name = options.name or options.base[0].stem
+        return Run(options.logdir / f"{now}_{name}{options.postfix}", now)
+    path = options.resume
+    if path.is_file() and path.resolve().parent.name == "checkpoints":
+        return Run(path.resolve().parent.parent, now, path)
+    if path.is_file():
+        raise UserError(
+            f"--resume {str(path)!r} is not in a run's folder; expected RUN/checkpoints/NAME.ckpt; "
+            "to begin a new run with its weights give model.params.ckpt_path"
+        )
+    checkpoint = path / "checkpoints" / LAST
+    if not checkpoint.is_file():
+        found = "a folder without checkpoints/last.ckpt" if path.is_dir() else "no file or folder"
+        raise UserError(
+            f"--resume {str(path)!r} is {found}; expected a run's folder or a checkpoint in it"
+        )
+    return Run(path, now, checkpoint)
+
+
+def load_run_config(
+    options: TrainingOptions, place: Run
+) -> tuple[DictConfig, DictConfig, DictConfig]:
+    """Merge a resumed run's configurations, then ``--base``, then overrides and flags.
+
+    Returns:
+        What to save (model and data, references such as ``${lightning.trainer.max_steps}`` kept, so
+        that a longer continuation moves them too); the same with references resolved; and the
+        ``lightning`` section, resolved.
+
+    Raises:
+        UserError: A file cannot be read, or a section, setting or reference is unknown.
+    """
+    earlier = sorted(place.cfgdir.glob("*.yaml")) if place.ckpt_path else []
+    if place.ckpt_path and not earlier and not options.base:
+        raise UserError(f"{str(place.cfgdir)!r} holds no YAML to resume; add --base CONFIG.yaml")
+    config = load_config(*earlier, *options.base, overrides=options.overrides)
+    _check_keys(config, SECTIONS, "the configuration")
+    defaults = OmegaConf.create({"lightning": {"trainer": TRAINER_DEFAULTS}})
+    flags = OmegaConf.create({"lightning": {"trainer": options.trainer}})
+    config = OmegaConf.merge(defaults, config, flags)
+    _check_keys(config.lightning, LIGHTNING_KEYS, "lightning")
+    config.lightning.trainer = _modern_trainer(config.lightning.trainer)
+    resolved = config.copy()
+    try:
+        OmegaConf.resolve(resolved)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the configuration refers to nothing: {reason}; correct it") from error
+    config.pop("lightning")
+    return config, resolved, resolved.pop("lightning")
+
+
+def _check_keys(config: DictConfig, known: tuple[str, ...], where: str) -> None:
+    for key in config:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes: {', '.join(known)}"
+            raise UserError(f"{where} has an unknown key {key!r}; {hint}")
+
+
+def _modern_trainer(trainer: DictConfig) -> DictConfig:
+    """Translate ``gpus`` of older Lightning and check every name."""
+    if "gpus" in trainer:
+        gpus = trainer.pop("gpus")
+        wanted = gpus.strip(",") if isinstance(gpus, str) else gpus
+        trainer.accelerator = "gpu" if gpus not in (0, "0", None) else "cpu"
+        trainer.devices = wanted if trainer.accelerator == "gpu" else 1
+        if isinstance(gpus, str) and trainer.accelerator == "gpu":
+            trainer.devices = [int(part) for part in wanted.split(",")]
+    accepted = tuple(inspect.signature(pl.Trainer).parameters)
+    _check_keys(trainer, accepted, "lightning.trainer")
+    if isinstance(trainer.get("val_check_interval"), int):
+        # Batches are then counted over the ends of epochs, so that a small set needs no care.
+        trainer.setdefault("check_val_every_n_epoch", None)
+    return trainer
