@@ -30,10 +30,15 @@ REFRESHER = load_refresher()
 
 
 def shell_blocks(text: str) -> list[str]:
-    """Return the commands of ```bash blocks, one per line, continued lines joined."""
-    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    """Return the lines of ```bash and plain ``` blocks, continued lines joined."""
+    language, lines = None, []
+    for line in text.replace("\\\n", " ").splitlines():
+        fence = re.fullmatch(r" *```(\w*)", line)
+        if fence:
+            language = (fence[1] or "bash") if language is None else None
+        elif language == "bash" and not line.lstrip().startswith("#"):
+            lines.append(line.strip())
+    return lines
 
 
 def program_calls() -> list[tuple[str, str, list[str]]]:
@@ -41,9 +46,9 @@ def program_calls() -> list[tuple[str, str, list[str]]]:
     calls = []
     for page in PAGES:
         for line in shell_blocks(page.read_text(encoding="utf-8")):
-            for command in re.split(r"&&|\|", line):
+            for command in re.findall(r"\bpython [^&|]+", line):
                 words = shlex.split(command, comments=True)
-                if len(words) > 1 and words[0] == "python" and words[1].endswith(".py"):
+                if words[1].endswith(".py"):
                     flags = [word.split("=")[0] for word in words[2:] if re.match("--?[a-z]", word)]
                     calls.append((page.name, words[1], flags))
     return calls
@@ -104,7 +109,8 @@ def test_every_flag_on_a_page_is_a_flag_of_its_program(program):
 
 def squeezed(text: str) -> str:
     """Drop what argparse lays out differently from one Python to the next."""
-    text = re.sub(r"(-\w) [A-Z_]+, (--)", r"\1, \2", text)
+    # "-n NAME, --name NAME" up to 3.12 is "-n, --name NAME" from 3.13 on.
+    text = re.sub(r"(-\w) [^\s,][^,\n]*, (--)", r"\1, \2", text)
     return " ".join(text.split())
 
 
