@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import shutil
 import statistics
@@ -223,7 +224,8 @@ def describe(argv: list[str] | None, args: argparse.Namespace, run: dict) -> lis
     command = f"python benchmarks/startup.py {' '.join(sys.argv[1:] if argv is None else argv)}"
     return [
         f"- command: `{command.strip()}`",
-        f"- hardware: {cpu_name()}, {run['threads']} threads",
+        f"- hardware: {cpu_name()}, {os.cpu_count()} cores, {run['threads']} threads used; "
+        f"load average {os.getloadavg()[0]:.1f} (above the cores, compare CPU seconds)",
         f"- versions: Python {platform.python_version()}, torch {version('torch')}, "
         f"safetensors {version('safetensors')}",
         f"- medians of {args.repeats} runs, each in its own process, files in the page cache; "

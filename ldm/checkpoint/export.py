@@ -19,6 +19,7 @@ from ldm.checkpoint.names import (
     UNET,
     VAE,
     by_component,
+    by_modern_name,
     component_of,
     ema_name,
     is_ballast,
@@ -112,7 +113,8 @@ def export_inference(
 
 def _for_inference(checkpoint: Checkpoint, use_ema: bool) -> tuple[dict[str, Tensor], int]:
     """Choose the tensors, and count those replaced by their averages."""
-    tensors = {modern(name): value for name, value in checkpoint.tensors.items()}
+    names = by_modern_name(checkpoint.tensors)
+    tensors = {name: checkpoint.tensors[own] for name, own in names.items()}
     kept = {n: v for n, v in tensors.items() if component_of(n) != EMA and not is_ballast(n)}
     if not use_ema:
         return kept, 0

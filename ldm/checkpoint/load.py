@@ -27,9 +27,9 @@ from ldm.checkpoint.names import (
     TEXT,
     UNET,
     VAE,
+    by_modern_name,
     component_of,
     ema_name,
-    modern,
 )
 from ldm.checkpoint.pages import release_pages
 from ldm.checkpoint.report import LoadReport, compare
@@ -164,7 +164,8 @@ def _load(model: nn.Module, checkpoint: Checkpoint, options: _Options) -> LoadRe
     report.ema_kept = report.loaded.get(EMA, 0) > len(EMA_STATE)
     _pass_over(report, options.ignore)
     report.raise_if_incomplete()
-    report.notes += _notes(wanted, offered, checkpoint)
+    report.notes += _notes(wanted, offered)
+    report.stubbed = checkpoint.stubbed
     _drop_rounded_schedule(wanted, offered)
     _start_averages(wanted, offered)
     on_meta = any(value.is_meta for value in wanted.values())
@@ -178,18 +179,18 @@ def _match(
     wanted: Mapping[str, Tensor], checkpoint: Checkpoint, options: _Options
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Find the file's tensor for each key of the model, and what is left over."""
-    named = {modern(name): (name, value) for name, value in checkpoint.tensors.items()}
+    named = by_modern_name(checkpoint.tensors)
     averages = _averages(wanted, named, checkpoint.path) if options.use_ema else {}
     offered, used = {}, set()
     for key in wanted:
         name = averages.get(key, key)
         if name not in named or key.startswith(options.ignore):
             continue
-        value = named[name][1]
+        value = checkpoint.tensors[named[name]]
         # A weight and its average must not share memory, also when both start from one tensor.
-        offered[key] = value.clone() if named[name][0] in used else value
-        used.add(named[name][0])
-    replaced = {named[key][0] for key in averages if key in named}
+        offered[key] = value.clone() if named[name] in used else value
+        used.add(named[name])
+    replaced = {named[key] for key in averages if key in named}
     return offered, [n for n in checkpoint.tensors if n not in used | replaced]
 
 
@@ -221,13 +222,9 @@ def _is_rounded(wanted: Tensor, value: Tensor) -> bool:
     return value.is_floating_point() and value.dtype.itemsize < wanted.dtype.itemsize
 
 
-def _notes(
-    wanted: Mapping[str, Tensor], offered: Mapping[str, Tensor], checkpoint: Checkpoint
-) -> list[str]:
+def _notes(wanted: Mapping[str, Tensor], offered: Mapping[str, Tensor]) -> list[str]:
+    """Compare the file's noise schedule with the configuration's."""
     notes = []
-    if checkpoint.stubbed:
-        few = ", ".join(checkpoint.stubbed[:3])
-        notes.append(f"{len(checkpoint.stubbed)} pickled classes were not imported ({few})")
     betas, own = offered.get("betas"), wanted.get("betas")
     if betas is None or own is None or own.is_meta:
         return notes

@@ -95,6 +95,13 @@ def modern(name: str) -> str:
     return name
 
 
+def by_modern_name(names: Iterable[str]) -> dict[str, str]:
+    """Map today's name of each key to its own; where a file has both spellings, today's wins."""
+    present = list(names)
+    older = {modern(name): name for name in present}
+    return older | {name: name for name in present if modern(name) == name}
+
+
 def by_component(names: Iterable[str]) -> dict[str, list[str]]:
     """Group names by component, in the order of ``COMPONENTS``; empty components are left out."""
     groups: dict[str, list[str]] = {part: [] for part in COMPONENTS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ldm.checkpoint.names import (
@@ -39,6 +39,7 @@ class LoadReport:
         ema_used: Whether they were taken in place of the weights.
         ema_kept: Whether the model itself holds averages and took them over.
         family: What else the file looks like ("Stable Diffusion 2"), or None.
+        stubbed: Classes that the file names and that were not imported.
         notes: Further sentences for the user.
     """
 
@@ -53,6 +54,7 @@ class LoadReport:
     ema_used: bool = False
     ema_kept: bool = False
     family: str | None = None
+    stubbed: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
     def raise_if_incomplete(self) -> None:
@@ -102,6 +104,8 @@ class LoadReport:
         ]
         if self.ballast:
             lines.append(f"  left aside: {len(self.ballast)} keys ({_first(self.ballast)})")
+        if self.stubbed:
+            lines.append(f"  pickled classes that were not imported: {_first(self.stubbed)}")
         return "\n".join(lines + [f"  {line}" for line in self.warnings()])
 
 
@@ -142,7 +146,7 @@ def _counts(names: Iterable[str]) -> dict[str, int]:
     return {part: len(group) for part, group in by_component(names).items()}
 
 
-def _first(names: list[str], count: int = 3) -> str:
+def _first(names: Sequence[str], count: int = 3) -> str:
     more = ", ..." if len(names) > count else ""
     return ", ".join(names[:count]) + more
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
 import pickle
 import tarfile
 import zipfile
@@ -187,14 +186,14 @@ def test_folders_are_told_apart(tmp_path):
         read_checkpoint(tmp_path)
 
 
-def test_an_unreadable_file_is_one_line(tmp_path):
-    path = tmp_path / "a.ckpt"
-    torch.save(TENSORS, path)
-    path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("this user reads everything")
-    with pytest.raises(UserError, match="cannot be read"):
-        read_checkpoint(path)
+def test_an_unreadable_file_is_one_line(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    torch.save(TENSORS, tmp_path / "a.ckpt")
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)"):
+        read_checkpoint(tmp_path / "a.ckpt")
 
 
 def test_a_tar_of_the_oldest_torch_is_refused(tmp_path):

@@ -279,6 +279,22 @@ def test_text_encoder_names_without_text_model_are_understood(config, state, tmp
     assert report.warnings() == []
 
 
+def test_todays_spelling_wins_over_an_older_one_beside_it(config, state, tmp_path):
+    old = "cond_stage_model.transformer.final_layer_norm.bias"
+    state_of_both = {**state, old: torch.full((32,), 9.0)}
+    model, report = load_model(config, write(tmp_path, state_of_both))
+    assert_equal_states(model, state)
+    assert report.unexpected == {"text encoder": [old]}
+
+
+def test_a_lightning_file_loads_without_a_warning(config, state, model_checkpoint, tmp_path):
+    path = write(tmp_path, state, callbacks={model_checkpoint: {}}, global_step=1)
+    model, report = load_model(config, path)
+    assert_equal_states(model, state)
+    assert report.warnings() == []
+    assert "ModelCheckpoint" in report.summary()
+
+
 def test_training_leftovers_of_a_config_are_passed_over(state, tmp_path):
     config = copy.deepcopy(CONFIG)
     params = config["model"]["params"]
