@@ -262,9 +262,7 @@ class DDPM(nn.Module):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, and the learning-rate schedule if one is configured."""
-        optimizer = torch.optim.AdamW(
-            self.trainable_parameters(), lr=self.learning_rate, fused=True
-        )
+        optimizer = torch.optim.AdamW(self.trainable_parameters(), lr=self.learning_rate)
         return with_scheduler(optimizer, self.scheduler_config)
 
 
