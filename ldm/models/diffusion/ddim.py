@@ -18,7 +18,7 @@ from ldm.errors import UserError
 from ldm.models.diffusion.sampler import Denoiser, Sampler, Step, StepRule
 from ldm.modules.diffusionmodules.util import make_ddim_sampling_parameters
 from ldm.process.spacing import make_timesteps
-from ldm.rng import GlobalNoise, NoiseSource
+from ldm.rng import NoiseSource
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,23 @@ class DiscreteSchedule:
     @classmethod
     def make(cls, alphas_cumprod: Tensor, timesteps: np.ndarray, eta: float) -> DiscreteSchedule:
         """Compute the table from a model's alphas_cumprod (T,)."""
-        cumprod = alphas_cumprod.detach().float().cpu().numpy()
-        sigmas, alphas, prev = make_ddim_sampling_parameters(cumprod, timesteps, eta)
+        return cls._of(alphas_cumprod.detach().float().cpu().numpy(), timesteps, eta, timesteps)
+
+    @classmethod
+    def original(cls, alphas_cumprod: Tensor, eta: float) -> DiscreteSchedule:
+        """Compute the table of every training step (T,); the last one ends at the clean sample.
+
+        The other tables end, as the reference's do, at the first training step's noise.
+        """
+        cumprod = np.append(1.0, alphas_cumprod.detach().float().cpu().numpy())
+        steps = np.arange(len(cumprod) - 1)
+        return cls._of(cumprod, steps + 1, eta, steps)
+
+    @classmethod
+    def _of(
+        cls, cumprod: np.ndarray, indices: np.ndarray, eta: float, timesteps: np.ndarray
+    ) -> DiscreteSchedule:
+        sigmas, alphas, prev = make_ddim_sampling_parameters(cumprod, indices, eta)
         tables = (torch.tensor(v, dtype=torch.float32) for v in (alphas, prev, sigmas))
         return cls(timesteps, *tables)
 
@@ -66,29 +81,30 @@ class DDIMSampler(Sampler):
         timesteps = make_timesteps(spacing, ddim_num_steps, self.model.num_timesteps)
         if len(timesteps) != ddim_num_steps:
             logger.warning(
-                "%d steps asked, %d taken: the reference's uniform spacing strides by whole "
-                "training steps; --spacing linspace or trailing takes exactly %d",
+                "%d steps asked, %d taken: the reference's %s spacing keeps to whole training "
+                "steps; --spacing linspace or trailing takes exactly %d",
                 ddim_num_steps,
                 len(timesteps),
+                spacing,
                 ddim_num_steps,
             )
         self.eta = ddim_eta
-        self._set(timesteps)
+        self._set(DiscreteSchedule.make(self.model.alphas_cumprod, timesteps, ddim_eta))
 
-    def _set(self, timesteps: np.ndarray) -> None:
-        self.schedule = DiscreteSchedule.make(self.model.alphas_cumprod, timesteps, self.eta)
-        self.ddim_timesteps, self.steps = timesteps, len(timesteps)
+    def _set(self, schedule: DiscreteSchedule) -> None:
+        self.schedule = schedule
+        self.ddim_timesteps, self.steps = schedule.timesteps, len(schedule.timesteps)
 
     @contextmanager
     def original_steps(self, use: bool) -> Iterator[None]:
-        kept = self.ddim_timesteps
+        self.require_schedule()
+        kept = self.schedule
         if use:
-            self._set(np.arange(self.model.num_timesteps))
+            self._set(DiscreteSchedule.original(self.model.alphas_cumprod, self.eta))
         try:
             yield
         finally:
-            if use:
-                self._set(kept)
+            self._set(kept)
 
     def time(self, index: int) -> int:
         return int(self.schedule.timesteps[index])
@@ -136,5 +152,5 @@ class DDIMSampler(Sampler):
         index = torch.as_tensor(t).cpu().clamp(0, len(alphas) - 1).reshape(-1, 1, 1, 1)
         a_t = alphas[index].to(x0.device)
         if not isinstance(noise, Tensor):
-            noise = (noise or self.noise or GlobalNoise()).randn(x0.shape, x0.device, x0.dtype)
+            noise = (noise or self.noise).randn(x0.shape, x0.device, x0.dtype)
         return a_t.sqrt() * x0 + (1.0 - a_t).sqrt() * noise

@@ -345,7 +345,7 @@ class LatentDiffusion(DDPM):
 
     def encode_first_stage(self, x: Tensor) -> DiagonalGaussianDistribution | Tensor:
         """Encode pictures (B, 3, H, W) in [-1, 1]."""
-        return self.first_stage_model.encode(x)
+        return self.first_stage_model.encode(x.to(self._first_stage_dtype(x)))
 
     def get_first_stage_encoding(
         self,
@@ -359,8 +359,11 @@ class LatentDiffusion(DDPM):
 
     def decode_first_stage(self, z: Tensor) -> Tensor:
         """Decode latents (B, C, h, w) to pictures (B, 3, H, W), about [-1, 1], unclamped."""
-        dtype = next(self.first_stage_model.parameters(), z).dtype
-        return self.first_stage_model.decode((1.0 / self.scale_factor * z).to(dtype))
+        z = 1.0 / self.scale_factor * z
+        return self.first_stage_model.decode(z.to(self._first_stage_dtype(z)))
+
+    def _first_stage_dtype(self, x: Tensor) -> torch.dtype:
+        return next(self.first_stage_model.parameters(), x).dtype
 
     @torch.no_grad()
     def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int, step: int) -> None:

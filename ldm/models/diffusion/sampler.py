@@ -11,7 +11,7 @@ import inspect
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -52,7 +52,7 @@ class Denoiser:
     noise_dropout: float = 0.0
     quantize_x0: bool = False
     score_corrector: Any = None
-    corrector_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    corrector_kwargs: Mapping[str, Any] | None = None
 
     def eps(self, x: Tensor, t: float, a: Tensor, s: Tensor) -> Tensor:
         """Return the guided noise estimate (B,C,h,w) at x, in the model's output dtype."""
@@ -62,9 +62,8 @@ class Denoiser:
         if self.score_corrector is None:
             return out
         times = _times(x, t)
-        return self.score_corrector.modify_score(
-            self.model, out, x, times, self.cond, **self.corrector_kwargs
-        )
+        keywords = self.corrector_kwargs or {}
+        return self.score_corrector.modify_score(self.model, out, x, times, self.cond, **keywords)
 
     def x0(self, x: Tensor, t: float, a: Tensor, s: Tensor) -> Tensor:
         """Return the guided estimate of the clean sample (B,C,h,w) at x."""
@@ -145,6 +144,15 @@ class Sampler(ABC):
             UserError: A step count or spacing that the model does not allow.
         """
 
+    def require_schedule(self) -> None:
+        """Hold that there are steps to take.
+
+        Raises:
+            RuntimeError: ``make_schedule`` was not called.
+        """
+        if self.steps == 0:
+            raise RuntimeError("the sampler has no steps yet; call make_schedule(steps) first")
+
     @abstractmethod
     def time(self, index: int) -> float:
         """Return the model time of a step."""
@@ -197,11 +205,22 @@ class Sampler(ABC):
             x0: Clean samples (B,C,h,w) behind the mask.
             noise: Source of random numbers.
             **options: Fields of ``Denoiser`` from ``temperature`` on.
+
+        Raises:
+            RuntimeError: No schedule was made.
+            ValueError: A mask without ``x0``.
         """
+        self.require_schedule()
+        if mask is not None and x0 is None:
+            raise ValueError("mask given without x0; give the clean samples behind it as well")
         uncond = unconditional_conditioning
         guider = guider or make_guider(unconditional_guidance_scale, uncond)
         source = noise or self.noise
         denoiser = Denoiser(self.model, cond, uncond, guider, source, **options)
+        # Half-precision starts: as in the reference the walk itself is in float32.
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        if mask is not None:
+            mask, x0 = mask.to(x), x0.to(x)
         total = self.steps if t_start is None else min(t_start, self.steps)
         rule = self.new_rule(denoiser, total)
         for i, index in enumerate(reversed(range(total))):
@@ -238,7 +257,7 @@ class Sampler(ABC):
             callback: Called with the number of each step.
             img_callback: Called with each estimate of x0 and the step's number.
             eta: Noise added per step, 0 to 1 (DDIM only).
-            x_T: Start noise (B,C,h,w); drawn when None.
+            x_T: Start noise (B,C,h,w), on any device; drawn when None.
             verbose: Show a progress bar.
             log_every_t: Keep states whose index is a multiple of this.
             noise: Source of random numbers.
@@ -254,9 +273,11 @@ class Sampler(ABC):
         _reject_unknown(options, self.sample, self.walk, Denoiser)
         self.make_schedule(S, ddim_eta=eta, verbose=verbose)
         _warn_on_batch(conditioning, batch_size)
-        x = x_T
-        if x is None:
-            x = (noise or self.noise).randn((batch_size, *shape), self.model.device)
+        device = self.model.device
+        if x_T is None:
+            x = (noise or self.noise).randn((batch_size, *shape), device)
+        else:
+            x = x_T.to(device)
         kept: dict[str, list[Tensor]] = {"x_inter": [x], "pred_x0": [x]}
         states = self.walk(x, conditioning, noise=noise, **options)
         for state in _with_bar(states, self.steps, verbose, type(self).__name__):

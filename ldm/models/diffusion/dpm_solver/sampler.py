@@ -37,7 +37,8 @@ class DPMSolverSampler(Sampler):
         if ddim_eta != 0:
             logger.warning("ddim_eta %s is ignored: DPM-Solver adds no noise", ddim_eta)
         count = self.model.num_timesteps
-        self.process = ContinuousSchedule(self.model.alphas_cumprod.detach().cpu().numpy())
+        alphas_cumprod = self.model.alphas_cumprod.detach().float().cpu().numpy()
+        self.process = ContinuousSchedule(alphas_cumprod)
         if (ddim_discretize or self.spacing) == "uniform":
             # The reference's times; they do not depend on the training steps' striding.
             make_timesteps("trailing", ddim_num_steps, count)

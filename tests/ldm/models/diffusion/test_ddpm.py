@@ -7,6 +7,7 @@ import torch
 
 from ldm.errors import UserError
 from ldm.models.diffusion.ddpm import DDPM, LatentDiffusion
+from ldm.models.diffusion.sampler_registry import make_sampler
 
 UNET = {
     "target": "ldm.modules.diffusionmodules.openaimodel.UNetModel",
@@ -247,3 +248,24 @@ def test_a_model_built_on_meta_still_has_its_schedule():
         model = LatentDiffusion(**PARAMS)
     assert model.alphas_cumprod.device.type == "cpu"
     assert model.model.diffusion_model.out[2].weight.is_meta
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "plms", "dpm_solver"])
+@torch.no_grad()
+def test_half_weights_encode_sample_and_decode_float_inputs(sampler):
+    model = make().eval()
+    torch.nn.init.normal_(model.model.diffusion_model.out[2].weight, std=0.1)
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        for organ in (model.model, model.first_stage_model, model.cond_stage_model):
+            organ.to(dtype)  # the schedule stays float32, as load_model leaves it
+        torch.manual_seed(3)
+        x = torch.rand(2, 3, 16, 16) * 2 - 1
+        posterior = model.encode_first_stage(x)
+        samples, _ = make_sampler(sampler, model).sample(
+            4, 2, (4, 8, 8), model.get_learned_conditioning(["a", "b"]), verbose=False
+        )
+        results.append((posterior.mean.float(), samples, model.decode_first_stage(samples).float()))
+        assert posterior.mean.dtype == dtype and samples.dtype == torch.float32
+    for full, half in zip(*results, strict=True):
+        assert (full - half).norm() < 0.05 * full.norm()
