@@ -26,15 +26,18 @@ def min_snr_weights(
 def variational_weights(coefficients: dict[str, np.ndarray], kind: Parameterization) -> np.ndarray:
     """Return the weights (T,) that turn the simple loss into the variational bound.
 
-    For eps they are those of DDPM, arXiv:2006.11239, Eq. 12; for x0 the reference's; for v, where
-    it defines none, 1. The first step's weight is infinite and takes the second's value.
+    For eps they are those of DDPM, arXiv:2006.11239, Eq. 12; for x0 the reference's, whose
+    denominator is 2 - alphas_cumprod, not twice 1 - alphas_cumprod; for v, where it defines none,
+    1. The first step's weight, infinite for eps, takes the second's value.
     """
     betas, cumprod = coefficients["betas"], coefficients["alphas_cumprod"]
     if kind == "v":
         return np.ones_like(betas)
     if kind == "x0":
-        return 0.5 * np.sqrt(cumprod) / (2.0 * (1 - cumprod))
-    with np.errstate(divide="ignore"):
-        weights = betas**2 / (2 * coefficients["posterior_variance"] * (1 - betas) * (1 - cumprod))
+        weights = 0.5 * np.sqrt(cumprod) / (2.0 - cumprod)
+    else:
+        variance = coefficients["posterior_variance"]
+        with np.errstate(divide="ignore"):
+            weights = betas**2 / (2 * variance * (1 - betas) * (1 - cumprod))
     weights[0] = weights[1]
     return weights

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ldm.errors import UserError
+from ldm.models.diffusion.forward_process import ForwardProcess
 from ldm.models.diffusion.wrapper import DiffusionWrapper
 from ldm.models.training_parts import pictures_from, with_scheduler
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.modules.ema import LitEma
-from ldm.process import prediction, weighting
-from ldm.process.gaussian import extract_into_tensor
-from ldm.process.schedules import diffusion_coefficients, make_beta_schedule
+from ldm.process import prediction
+from ldm.process.schedules import make_beta_schedule
 from ldm.rng import NoiseSource
 from ldm.types import Conditioning
 from ldm.util import instantiate_from_config
@@ -27,7 +27,7 @@ from ldm.util import instantiate_from_config
 __all__ = ["DDPM", "DiffusionWrapper", "LatentDiffusion"]
 
 
-class DDPM(nn.Module):
+class DDPM(ForwardProcess):
     """Diffusion in the space of its inputs: arXiv:2006.11239.
 
     Args:
@@ -43,7 +43,7 @@ class DDPM(nn.Module):
         first_stage_key: Entry of a batch that holds the pictures (B, H, W, 3) in [-1, 1].
         image_size: Side of what is diffused.
         channels: Its channels C.
-        log_every_t: Spacing of the states kept in logs, in steps.
+        log_every_t: Kept for CompVis.
         clip_denoised: Kept for CompVis.
         linear_start: First beta.
         linear_end: Last beta.
@@ -100,14 +100,14 @@ class DDPM(nn.Module):
         self.parameterization = prediction.check_parameterization(parameterization)
         self.loss_type, self.monitor, self.scheduler_config = loss_type, monitor, scheduler_config
         self.first_stage_key, self.image_size, self.channels = first_stage_key, image_size, channels
-        self.log_every_t, self.snr_gamma = log_every_t, snr_gamma
         self.original_elbo_weight, self.l_simple_weight = original_elbo_weight, l_simple_weight
+        self.log_every_t = log_every_t
         self.learning_rate = 1e-4
         if given_betas is None:
             given_betas = make_beta_schedule(
                 beta_schedule, timesteps, linear_start, linear_end, cosine_s
             )
-        self._register_schedule(given_betas, v_posterior)
+        self._register_schedule(given_betas, v_posterior, self.parameterization, snr_gamma)
         self.model = DiffusionWrapper(unet_config, conditioning_key)
         self.use_ema = use_ema
         if use_ema:
@@ -122,18 +122,6 @@ class DDPM(nn.Module):
         if type(self) is DDPM:
             self.init_from_ckpt(*self._start_from)
 
-    def _register_schedule(self, betas: Sequence[float], v_posterior: float) -> None:
-        tables = diffusion_coefficients(betas, v_posterior)
-        self.num_timesteps = len(tables["betas"])
-        tables["lvlb_weights"] = weighting.variational_weights(tables, self.parameterization)
-        tables["snr_weights"] = weighting.min_snr_weights(
-            tables["alphas_cumprod"], self.snr_gamma, self.parameterization
-        )
-        for name, table in tables.items():
-            # Explicit device: a model built on meta still has its schedule.
-            values = torch.tensor(table, dtype=torch.float32, device="cpu")
-            self.register_buffer(name, values, persistent=not name.endswith("_weights"))
-
     def init_from_ckpt(
         self, path: str | None, ignore_keys: Sequence[str] = (), only_model: bool = False
     ) -> None:
@@ -144,11 +132,8 @@ class DDPM(nn.Module):
 
         module, prefix = (self.model, "model.") if only_model else (self, "")
         load_component(module, path, prefix=prefix, ignore=tuple(ignore_keys))
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the schedule."""
-        return self.betas.device
+        if only_model and self.use_ema:
+            self.model_ema.restart(self.model)
 
     @contextmanager
     def ema_scope(self, context: str | None = None) -> Iterator[None]:  # noqa: ARG002
@@ -162,17 +147,6 @@ class DDPM(nn.Module):
             yield
         finally:
             self.model_ema.restore(self.model.parameters())
-
-    def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Noise clean samples (B, ...) to steps t (B,): DDPM Eq. 4."""
-        noise = torch.randn_like(x_start) if noise is None else noise
-        a, s = self._mix(t, x_start.shape)
-        return a * x_start + s * noise
-
-    def _mix(self, t: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
-        tables = (self.sqrt_alphas_cumprod, self.sqrt_one_minus_alphas_cumprod)
-        a, s = (extract_into_tensor(table, t, shape) for table in tables)
-        return a, s
 
     def apply_model(self, x: Tensor, t: Tensor, cond: Conditioning = None) -> Tensor:
         """Predict eps, x0 or v (B,C,h,w) at x (B,C,h,w), t (B,).
@@ -216,9 +190,12 @@ class DDPM(nn.Module):
         return loss, {**logs, "loss": loss}
 
     def forward(self, x_start: Tensor, cond: Conditioning = None) -> tuple[Tensor, dict]:
-        """Return the loss at uniformly drawn steps."""
-        t = torch.randint(0, self.num_timesteps, (x_start.shape[0],), device=self.device)
-        return self.p_losses(x_start, cond, t)
+        """Return the loss at uniformly drawn steps, and its parts."""
+        return self.p_losses(x_start, cond, self.draw_steps(x_start.shape[0]))
+
+    def draw_steps(self, count: int) -> Tensor:
+        """Draw training steps (count,), uniformly."""
+        return torch.randint(0, self.num_timesteps, (count,), device=self.device)
 
     def shared_step(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a batch and its parts."""
@@ -239,11 +216,14 @@ class DDPM(nn.Module):
         batch: Mapping[str, Any],
         batch_idx: int,  # noqa: ARG002 - the training interface
     ) -> dict[str, Tensor]:
-        """Return what to log of a validation batch, with the averaged weights too."""
-        logs = {f"val/{name}": value for name, value in self.shared_step(batch)[1].items()}
+        """Return what to log of a validation batch; the averaged weights meet the same noise."""
+        x_start, cond = self.get_training_pair(batch)
+        drawn = self.draw_steps(x_start.shape[0]), torch.randn_like(x_start)
+        parts = self.p_losses(x_start, cond, *drawn)[1]
+        logs = {f"val/{name}": value for name, value in parts.items()}
         if self.use_ema:
             with self.ema_scope():
-                averaged = self.shared_step(batch)[1]
+                averaged = self.p_losses(x_start, cond, *drawn)[1]
             logs.update({f"val/{name}_ema": value for name, value in averaged.items()})
         return logs
 
@@ -367,8 +347,13 @@ class LatentDiffusion(DDPM):
 
     @torch.no_grad()
     def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int, step: int) -> None:
-        """Set ``scale_factor`` from the first batch of a fresh run, with ``scale_by_std``."""
-        if self.scale_by_std and step == 0 and batch_idx == 0:
+        """Set ``scale_factor`` from the first batch of a fresh run, with ``scale_by_std``.
+
+        A run that begins with a whole checkpoint keeps the factor it was trained with.
+        """
+        path, _, only_unet = self._start_from
+        fresh = step == 0 and batch_idx == 0 and (path is None or only_unet)
+        if self.scale_by_std and fresh:
             x = self.get_input(batch, self.first_stage_key)
             self.scale_factor.fill_(1.0)
             z = self.get_first_stage_encoding(self.encode_first_stage(x))

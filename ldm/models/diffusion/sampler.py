@@ -195,7 +195,7 @@ class Sampler(ABC):
         Callers own progress and cancellation: closing the generator ends the walk.
 
         Args:
-            x: Start (B,C,h,w); left as it is.
+            x: Start (B,C,h,w), on any device; left as it is.
             cond: Conditioning.
             unconditional_guidance_scale: 1 means no guidance.
             unconditional_conditioning: None means no guidance.
@@ -218,7 +218,7 @@ class Sampler(ABC):
         source = noise or self.noise
         denoiser = Denoiser(self.model, cond, uncond, guider, source, **options)
         # Half-precision starts: as in the reference the walk itself is in float32.
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        x = x.to(self.model.device, torch.promote_types(x.dtype, torch.float32))
         if mask is not None:
             mask, x0 = mask.to(x), x0.to(x)
         total = self.steps if t_start is None else min(t_start, self.steps)
@@ -257,7 +257,7 @@ class Sampler(ABC):
             callback: Called with the number of each step.
             img_callback: Called with each estimate of x0 and the step's number.
             eta: Noise added per step, 0 to 1 (DDIM only).
-            x_T: Start noise (B,C,h,w), on any device; drawn when None.
+            x_T: Start noise (B,C,h,w); drawn when None.
             verbose: Show a progress bar.
             log_every_t: Keep states whose index is a multiple of this.
             noise: Source of random numbers.
@@ -273,11 +273,9 @@ class Sampler(ABC):
         _reject_unknown(options, self.sample, self.walk, Denoiser)
         self.make_schedule(S, ddim_eta=eta, verbose=verbose)
         _warn_on_batch(conditioning, batch_size)
-        device = self.model.device
-        if x_T is None:
-            x = (noise or self.noise).randn((batch_size, *shape), device)
-        else:
-            x = x_T.to(device)
+        x = x_T
+        if x is None:
+            x = (noise or self.noise).randn((batch_size, *shape), self.model.device)
         kept: dict[str, list[Tensor]] = {"x_inter": [x], "pred_x0": [x]}
         states = self.walk(x, conditioning, noise=noise, **options)
         for state in _with_bar(states, self.steps, verbose, type(self).__name__):

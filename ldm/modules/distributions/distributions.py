@@ -46,10 +46,14 @@ class DiagonalGaussianDistribution:
         return self.mean
 
     def kl(self, other: DiagonalGaussianDistribution | None = None) -> Tensor:
-        """Return the divergence (B,) from ``other``, or from the standard normal, in nats."""
+        """Return the divergence (B,) from ``other``, or from the standard normal, in nats.
+
+        Summed in float32 whatever the network's precision: half numbers overflow at exp(11).
+        """
         if self.deterministic:
             return torch.zeros(self.mean.shape[0], device=self.mean.device)
+        mean, logvar = self.mean.float(), self.logvar.float()
         if other is None:
-            return kl_standard_normal(self.mean, self.logvar)
-        kl = kl_between_normals(self.mean, self.logvar, other.mean, other.logvar)
+            return kl_standard_normal(mean, logvar)
+        kl = kl_between_normals(mean, logvar, other.mean.float(), other.logvar.float())
         return kl.flatten(1).sum(1)

@@ -92,6 +92,12 @@ def test_kl_agrees_with_torch():
     assert torch.allclose(posterior.kl(other), expected, rtol=1e-4)
 
 
+def test_kl_of_a_half_precision_posterior_stays_finite():
+    parameters = torch.cat([torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 15.0)], 1)
+    kl = DiagonalGaussianDistribution(parameters.half()).kl()
+    assert torch.allclose(kl, DiagonalGaussianDistribution(parameters).kl())
+
+
 def test_the_identity_stage_changes_nothing():
     x = torch.randn(1, 3, 2, 2)
     stage = IdentityFirstStage(vq_interface=True)

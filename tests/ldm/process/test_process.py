@@ -100,6 +100,14 @@ def test_the_variational_weight_of_eps_is_equation_12():
     assert np.isfinite(weights).all() and weights[0] == weights[1]
 
 
+def test_the_variational_weight_of_x0_is_the_reference_s():
+    tables = diffusion_coefficients(make_beta_schedule("linear", 1000))
+    weights = weighting.variational_weights(tables, "x0")
+    cumprod = tables["alphas_cumprod"]
+    assert weights[500] == pytest.approx(0.5 * cumprod[500] ** 0.5 / (2 - cumprod[500]))
+    assert weights[0] == weights[1]
+
+
 def test_kl_to_the_standard_normal_is_the_general_formula():
     mean, logvar = torch.tensor([[0.3, -1.0]]), torch.tensor([[0.2, -0.7]])
     general = gaussian.kl_between_normals(mean, logvar, torch.zeros(1, 2), torch.zeros(1, 2))

@@ -51,6 +51,7 @@ class DPMSolverSampler(Sampler):
 
     @contextmanager
     def original_steps(self, use: bool):
+        self.require_schedule()
         if use:
             raise UserError(
                 "use_original_steps given; DPM-Solver has no such mode: use ddim, or "

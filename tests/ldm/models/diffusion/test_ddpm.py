@@ -162,6 +162,24 @@ def test_scale_by_std_gives_unit_variance_once_and_is_stored():
     assert torch.equal(model.state_dict()["scale_factor"], factor)
 
 
+def test_a_run_that_begins_with_a_checkpoint_keeps_its_scale(tmp_path):
+    trained = make(scale_by_std=True)
+    trained.scale_factor.fill_(0.25)
+    torch.save(trained.state_dict(), tmp_path / "whole.ckpt")
+    model = make(scale_by_std=True, ckpt_path=str(tmp_path / "whole.ckpt"))
+    model.on_train_batch_start(batch(), 0, 0)
+    assert model.scale_factor == 0.25
+
+
+def test_averages_begin_at_the_weights_that_a_run_starts_from(tmp_path):
+    trained = make(use_ema=True)
+    with torch.no_grad():
+        trained.model.diffusion_model.out[2].bias.fill_(3.0)
+    torch.save(trained.state_dict(), tmp_path / "whole.ckpt")
+    model = make(use_ema=True, ckpt_path=str(tmp_path / "whole.ckpt"), load_only_unet=True)
+    assert (model.model_ema.diffusion_modelout2bias == 3).all()
+
+
 def test_latents_are_scaled_back_before_decoding():
     model = make(scale_factor=0.5).eval()
     z = torch.randn(1, 4, 4, 4)
@@ -220,6 +238,17 @@ def test_pixels_can_be_diffused_directly():
     assert model.training_step(batch(), 0)[0].isfinite()
     logs = model.validation_step(batch(), 0)
     assert {"val/loss_simple", "val/loss_simple_ema"} <= logs.keys()
+
+
+def test_validation_shows_the_averaged_weights_the_same_noise():
+    model = make(use_ema=True).eval()
+    logs = model.validation_step(batch(), 0)
+    # Before any training the averages are the weights.
+    assert torch.equal(logs["val/loss_simple"], logs["val/loss_simple_ema"])
+    with torch.no_grad():
+        model.model_ema.diffusion_modelout2bias.add_(1.0)
+    logs = model.validation_step(batch(), 0)
+    assert not torch.equal(logs["val/loss_simple"], logs["val/loss_simple_ema"])
 
 
 def test_previews_show_inputs_reconstructions_captions_and_samples():
