@@ -6,7 +6,7 @@ The seam between the halves serves staging on small devices and side networks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -40,9 +40,6 @@ __all__ = [
     "Upsample",
 ]
 
-Attention = Callable[[int, bool], nn.Module]
-Residual = Callable[..., ResBlock]
-
 
 @dataclass
 class _Trunk:
@@ -51,6 +48,76 @@ class _Trunk:
     width: int
     skips: list[int] = field(default_factory=list)
     rate: int = 1
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """Makes a UNet's layers; its fields are what they have in common, as ``UNetModel`` names it."""
+
+    embed_dim: int
+    dropout: float
+    dims: int
+    use_checkpoint: bool
+    use_scale_shift_norm: bool
+    num_heads: int
+    num_head_channels: int
+    num_heads_upsample: int
+    use_new_attention_order: bool
+    context_dim: int | None
+    depth: int
+    use_linear: bool
+    legacy: bool
+
+    def __post_init__(self) -> None:
+        if self.num_heads == -1 and self.num_head_channels == -1:
+            raise UserError("give num_heads or num_head_channels of the UNet")
+
+    def residual(self, width: int, out: int, **resample: bool) -> ResBlock:
+        """Make a ResBlock from ``width`` to ``out`` channels; ``up`` or ``down`` resamples."""
+        return ResBlock(
+            width,
+            self.embed_dim,
+            self.dropout,
+            out_channels=out,
+            dims=self.dims,
+            use_checkpoint=self.use_checkpoint,
+            use_scale_shift_norm=self.use_scale_shift_norm,
+            **resample,
+        )
+
+    def attention(self, width: int, decoder: bool = False) -> nn.Module:
+        """Make the attention of a site: to the context where there is one, else to itself."""
+        if self.context_dim is not None:
+            heads, head_width = self._heads(width, legacy=False)
+            return SpatialTransformer(
+                width,
+                heads,
+                head_width,
+                depth=self.depth,
+                context_dim=self.context_dim,
+                use_linear=self.use_linear,
+                use_checkpoint=self.use_checkpoint,
+            )
+        heads, head_width = self._heads(width, self.legacy)
+        if decoder and self.num_heads_upsample != -1:
+            heads = self.num_heads_upsample
+        return AttentionBlock(
+            width,
+            num_heads=heads,
+            num_head_channels=head_width,
+            use_checkpoint=self.use_checkpoint,
+            use_new_attention_order=self.use_new_attention_order,
+        )
+
+    def _heads(self, width: int, legacy: bool) -> tuple[int, int]:
+        """Return heads and channels a head at a width.
+
+        Older configs (``legacy``) let the plain form's ``num_heads`` speak for itself; there the
+        channels a head stay -1 unless given.
+        """
+        if self.num_head_channels != -1:
+            return width // self.num_head_channels, self.num_head_channels
+        return self.num_heads, -1 if legacy else width // self.num_heads
 
 
 class UNetModel(nn.Module):
@@ -86,7 +153,7 @@ class UNetModel(nn.Module):
         transformer_depth: Transformer blocks a site.
         context_dim: D of the context.
         n_embed: Predict codebook ids in place of latents.
-        legacy: The head rule of older configs, see ``_heads``.
+        legacy: The head rule of older configs, see ``_Layers._heads``.
         use_linear_in_transformer: Linear token projections (SD 2).
 
     Raises:
@@ -124,8 +191,6 @@ class UNetModel(nn.Module):
         super().__init__()
         if use_spatial_transformer != (context_dim is not None):
             raise UserError("use_spatial_transformer and context_dim go together; give both")
-        if num_heads == -1 and num_head_channels == -1:
-            raise UserError("give num_heads or num_head_channels of the UNet")
         self.image_size, self.in_channels, self.out_channels = image_size, in_channels, out_channels
         self.model_channels, self.channel_mult = model_channels, tuple(channel_mult)
         self.num_res_blocks, self.num_classes = num_res_blocks, num_classes
@@ -135,54 +200,34 @@ class UNetModel(nn.Module):
         self.predict_codebook_ids = n_embed is not None
         embed_dim = model_channels * 4
 
-        def residual(width: int, out: int, **resample: bool) -> ResBlock:
-            return ResBlock(
-                width,
-                embed_dim,
-                dropout,
-                out_channels=out,
-                dims=dims,
-                use_checkpoint=use_checkpoint,
-                use_scale_shift_norm=use_scale_shift_norm,
-                **resample,
-            )
-
-        def attention(width: int, decoder: bool = False) -> nn.Module:
-            if use_spatial_transformer:
-                heads, head_width = self._heads(width, legacy=False)
-                return SpatialTransformer(
-                    width,
-                    heads,
-                    head_width,
-                    depth=transformer_depth,
-                    context_dim=context_dim,
-                    use_linear=use_linear_in_transformer,
-                    use_checkpoint=use_checkpoint,
-                )
-            heads, head_width = self._heads(width, legacy)
-            if decoder and num_heads_upsample != -1:
-                heads = num_heads_upsample
-            return AttentionBlock(
-                width,
-                num_heads=heads,
-                num_head_channels=head_width,
-                use_checkpoint=use_checkpoint,
-                use_new_attention_order=use_new_attention_order,
-            )
-
+        layers = _Layers(
+            embed_dim=embed_dim,
+            dropout=dropout,
+            dims=dims,
+            use_checkpoint=use_checkpoint,
+            use_scale_shift_norm=use_scale_shift_norm,
+            num_heads=num_heads,
+            num_head_channels=num_head_channels,
+            num_heads_upsample=num_heads_upsample,
+            use_new_attention_order=use_new_attention_order,
+            context_dim=context_dim,
+            depth=transformer_depth,
+            use_linear=use_linear_in_transformer,
+            legacy=legacy,
+        )
         self.time_embed = nn.Sequential(
             linear(model_channels, embed_dim), nn.SiLU(), linear(embed_dim, embed_dim)
         )
         if num_classes is not None:
             self.label_emb = nn.Embedding(num_classes, embed_dim)
         trunk = _Trunk(model_channels)
-        self.input_blocks = self._build_encoder(trunk, residual, attention)
+        self.input_blocks = self._build_encoder(trunk, layers)
         self.middle_block = TimestepEmbedSequential(
-            residual(trunk.width, trunk.width),
-            attention(trunk.width),
-            residual(trunk.width, trunk.width),
+            layers.residual(trunk.width, trunk.width),
+            layers.attention(trunk.width),
+            layers.residual(trunk.width, trunk.width),
         )
-        self.output_blocks = self._build_decoder(trunk, residual, attention)
+        self.output_blocks = self._build_decoder(trunk, layers)
         self.out = nn.Sequential(
             normalization(trunk.width),
             nn.SiLU(),
@@ -200,34 +245,22 @@ class UNetModel(nn.Module):
         """The weights' dtype."""
         return self.time_embed[0].weight.dtype
 
-    def _heads(self, width: int, legacy: bool) -> tuple[int, int]:
-        """Return heads and channels a head at a width.
-
-        Older configs (``legacy``) let the plain form's ``num_heads`` speak for itself; there the
-        channels a head stay -1 unless given.
-        """
-        if self.num_head_channels != -1:
-            return width // self.num_head_channels, self.num_head_channels
-        return self.num_heads, -1 if legacy else width // self.num_heads
-
-    def _build_encoder(
-        self, trunk: _Trunk, residual: Residual, attention: Attention
-    ) -> nn.ModuleList:
+    def _build_encoder(self, trunk: _Trunk, make: _Layers) -> nn.ModuleList:
         first = conv_nd(self.dims, self.in_channels, trunk.width, 3, padding=1)
         blocks = nn.ModuleList([TimestepEmbedSequential(first)])
         trunk.skips.append(trunk.width)
         for level, mult in enumerate(self.channel_mult):
             width = mult * self.model_channels
             for _ in range(self.num_res_blocks):
-                layers = [residual(trunk.width, width)]
+                layers = [make.residual(trunk.width, width)]
                 if trunk.rate in self.attention_resolutions:
-                    layers.append(attention(width))
+                    layers.append(make.attention(width))
                 blocks.append(TimestepEmbedSequential(*layers))
                 trunk.width = width
                 trunk.skips.append(width)
             if level < len(self.channel_mult) - 1:
                 down = (
-                    residual(width, width, down=True)
+                    make.residual(width, width, down=True)
                     if self.resblock_updown
                     else Downsample(width, self.conv_resample, self.dims)
                 )
@@ -236,20 +269,18 @@ class UNetModel(nn.Module):
                 trunk.rate *= 2
         return blocks
 
-    def _build_decoder(
-        self, trunk: _Trunk, residual: Residual, attention: Attention
-    ) -> nn.ModuleList:
+    def _build_decoder(self, trunk: _Trunk, make: _Layers) -> nn.ModuleList:
         blocks = nn.ModuleList()
         for level, mult in reversed(list(enumerate(self.channel_mult))):
             width = mult * self.model_channels
             for i in range(self.num_res_blocks + 1):
-                layers: list[nn.Module] = [residual(trunk.width + trunk.skips.pop(), width)]
+                layers: list[nn.Module] = [make.residual(trunk.width + trunk.skips.pop(), width)]
                 if trunk.rate in self.attention_resolutions:
-                    layers.append(attention(width, True))
+                    layers.append(make.attention(width, decoder=True))
                 trunk.width = width
                 if level > 0 and i == self.num_res_blocks:
                     layers.append(
-                        residual(width, width, up=True)
+                        make.residual(width, width, up=True)
                         if self.resblock_updown
                         else Upsample(width, self.conv_resample, self.dims)
                     )
