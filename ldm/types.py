@@ -16,7 +16,7 @@ Conditioning = Any
 
 
 class EpsModel(Protocol):
-    """All that a sampler assumes of a model."""
+    """All that a sampler assumes of a model; for a mask also ``q_sample(x0, t, noise)``."""
 
     num_timesteps: int
     alphas_cumprod: Tensor

@@ -374,11 +374,18 @@ class LatentDiffusion(DDPM):
             return z, self.get_learned_conditioning(c)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters to optimise."""
-        parameters = super().trainable_parameters()
-        if self.cond_stage_trainable:
-            parameters += list(self.cond_stage_model.parameters())
-        return parameters
+        """Return the parameters to optimise.
+
+        Raises:
+            UserError: The conditioner is to be trained, and all its weights are frozen.
+        """
+        conditioner = list(self.cond_stage_model.parameters()) if self.cond_stage_trainable else []
+        if conditioner and not any(p.requires_grad for p in conditioner):
+            raise UserError(
+                "cond_stage_trainable is true, but every weight of the conditioner is frozen; "
+                "set cond_stage_config.params.trainable to true, or leave cond_stage_trainable out"
+            )
+        return [*super().trainable_parameters(), *conditioner]
 
     def log_images(
         self,

@@ -54,8 +54,8 @@ class FrozenCLIPEmbedder(AbstractEncoder):
 
     Args:
         version: a known text tower; only its sizes are used.
-        device: where to build the weights; None leaves that to the caller. Tokens always go to
-            wherever the weights are at the time.
+        device: where to put the weights; None leaves that to the caller, and so does building
+            on the meta device. Tokens always go to wherever the weights are at the time.
         max_length: tokens per prompt L, start and end included.
         text_config: sizes that differ from the version's, by the names of ``CLIPTextConfig``.
         trainable: leave the weights trainable instead of freezing them.
@@ -82,7 +82,8 @@ class FrozenCLIPEmbedder(AbstractEncoder):
         self.max_length = max_length
         self.tokenizer = CLIPTokenizer(max_length)
         self.transformer = CLIPTextModel(config)
-        if device is not None:
+        on_meta = next(self.transformer.parameters()).is_meta
+        if device is not None and not on_meta:
             self.transformer.to(device)
         if not trainable:
             self.freeze()

@@ -314,6 +314,16 @@ def test_scale_factor_of_a_model_scaled_by_its_data_is_loaded(state, tmp_path):
     assert model.scale_factor == torch.tensor(0.31)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_device_in_the_config_of_the_text_encoder_does_not_hinder_loading(
+    device, state, tmp_path
+):
+    config = OmegaConf.create(copy.deepcopy(CONFIG))
+    config.model.params.cond_stage_config.params.device = device
+    model, _ = load_model(config, write(tmp_path, state))
+    assert model.get_learned_conditioning(["a"]).device.type == "cpu"
+
+
 def test_a_config_without_a_model_is_an_error(state, tmp_path):
     with pytest.raises(UserError, match="no 'model'"):
         load_model(OmegaConf.create({"data": {}}), write(tmp_path, state))

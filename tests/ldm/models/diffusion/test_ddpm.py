@@ -132,6 +132,13 @@ def test_only_what_is_trainable_is_optimised():
     assert trainable.train().cond_stage_model.training
 
 
+def test_training_a_frozen_text_encoder_is_refused():
+    text = {**TEXT, "params": {**TEXT["params"], "trainable": False}}
+    model = make(cond_stage_trainable=True, cond_stage_config=text)
+    with pytest.raises(UserError, match="trainable"):
+        model.configure_optimizers()
+
+
 def test_the_text_encoder_gets_its_gradient_only_when_trained():
     model = make(cond_stage_trainable=True).train()
     torch.nn.init.normal_(model.model.diffusion_model.out[2].weight)
