@@ -145,7 +145,7 @@ class DataModuleFromConfig(pl.LightningDataModule):
         """Tell whether a ``train``, ``validation``, ``test`` or ``predict`` set is configured."""
         return name in self.dataset_configs
 
-    # An absent set is an empty list: Lightning then skips that loop without a warning.
+    # An absent set is an empty list: Lightning then skips that loop.
 
     def train_dataloader(self) -> Any:
         """Load the training set in shuffled passes, from where the run stands."""

@@ -129,7 +129,13 @@ def _modern_trainer(trainer: DictConfig) -> DictConfig:
             trainer.devices = [int(part) for part in wanted.split(",")]
     accepted = tuple(inspect.signature(pl.Trainer).parameters)
     _check_keys(trainer, accepted, "lightning.trainer")
-    if isinstance(trainer.get("val_check_interval"), int):
+    interval = trainer.get("val_check_interval")
+    if interval is not None and interval <= 0:
+        raise UserError(
+            f"lightning.trainer.val_check_interval is {interval}; expected batches (1 or more) or "
+            "a part of an epoch (up to 1.0); to turn validation off give limit_val_batches=0"
+        )
+    if isinstance(interval, int):
         # Batches are then counted over the ends of epochs, so that a small set needs no care.
         trainer.setdefault("check_val_every_n_epoch", None)
     return trainer

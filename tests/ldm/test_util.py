@@ -95,6 +95,11 @@ def test_captions_are_drawn_black_on_white():
     assert drawn[1].min() == 1
 
 
+def test_captions_need_no_file_of_the_folder_one_stands_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert log_txt_as_img((64, 32), ["a cat"]).min() < 0
+
+
 def test_prefetching_in_threads_keeps_the_order():
     assert parallel_data_prefetch(lambda x, k: x * k, range(20), n_proc=3, k=2) == list(
         range(0, 40, 2)

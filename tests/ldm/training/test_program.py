@@ -41,6 +41,19 @@ def test_a_test_runs_after_training_only_where_there_is_a_test_set(work, capsys)
     assert "Test metric" in capsys.readouterr().out
 
 
+def test_a_run_without_a_validation_set_trains_without_a_remark(work, recwarn):
+    config = yaml.safe_load((work.folder / "config.yaml").read_text(encoding="utf-8"))
+    del config["data"]["params"]["validation"]
+    work.write(config)
+    assert work.start("run") == 0
+    assert not [w for w in recwarn if "length" in str(w.message)]
+
+
+def test_validating_every_zero_batches_is_refused(work, capsys):
+    assert work.start("run", "--val_check_interval", "0") == 2
+    assert "limit_val_batches" in capsys.readouterr().err
+
+
 def test_a_resumed_run_is_tested_with_its_own_weights_without_training(work, capsys):
     assert work.start("run") == 0
     test_set = [

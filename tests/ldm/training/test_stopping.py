@@ -11,14 +11,15 @@ import pytest
 import torch
 
 import main
-from ldm.training.checkpoints import AtomicCheckpointIO
+from ldm.training.checkpoints import AtomicCheckpointIO, LastCheckpoint
 
 
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(work, capsys):
-    assert work.start("run", "model.params.raise_signal=SIGINT", "model.params.at=3") == 130
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(work, capsys, name, code):
+    assert work.start("run", f"model.params.raise_signal={name}", "model.params.at=3") == code
     assert work.checkpoint("run")["global_step"] == 4
     out = capsys.readouterr().out
-    assert "stopped by SIGINT" in out
+    assert f"stopped by {name}" in out
     assert f"--resume {work.run('run')} --train" in out
 
 
@@ -28,6 +29,13 @@ def test_sigusr1_saves_and_training_goes_on(work, capsys):
     saved = [line for line in capsys.readouterr().out.splitlines() if "saved" in line]
     assert ["step 2:" in saved[0], "step 7:" in saved[1]] == [True, True]
     assert work.checkpoint("run")["global_step"] == 7
+
+
+def test_a_system_without_sigusr1_listens_to_the_other_signals(tmp_path, monkeypatch):
+    monkeypatch.delattr(signal, "SIGUSR1", raising=False)
+    before = signal.getsignal(signal.SIGINT)
+    with LastCheckpoint(tmp_path).listening():
+        assert signal.getsignal(signal.SIGINT) != before
 
 
 def test_the_old_signal_handlers_are_back_after_a_run(work):

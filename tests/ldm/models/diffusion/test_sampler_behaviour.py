@@ -182,6 +182,12 @@ def test_an_unknown_keyword_is_refused_with_the_nearest_one(name):
         sample(name, unconditional_guidance_scal=3.0)
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_references_swallowed_spelling_of_quantization_is_refused(name):
+    with pytest.raises(TypeError, match="quantize_x0"):
+        sample(name, quantize_denoised=True)
+
+
 def test_plms_refuses_noise():
     with pytest.raises(UserError, match="ddim_eta must be 0 for PLMS"):
         sample("plms", eta=0.5)
