@@ -7,9 +7,10 @@ import inspect
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ldm.config import load_config
@@ -118,15 +119,25 @@ def _check_keys(config: DictConfig, known: tuple[str, ...], where: str) -> None:
             raise UserError(f"{where} has an unknown key {key!r}; {hint}")
 
 
+def _devices(gpus: Any) -> int | list[int]:
+    """Read ``gpus`` as older Lightning did: 2 is a number of GPUs, "0,1" and "2," name them."""
+    text = str(0 if gpus is None else gpus).strip("[] ")
+    try:
+        if "," in text or isinstance(gpus, ListConfig):
+            return [int(part) for part in text.split(",") if part.strip()]
+        return int(text)
+    except ValueError as error:
+        raise UserError(
+            f"gpus {gpus!r} given; expected a number of GPUs, or their indices as 0,1"
+        ) from error
+
+
 def _modern_trainer(trainer: DictConfig) -> DictConfig:
     """Translate ``gpus`` of older Lightning and check every name."""
     if "gpus" in trainer:
-        gpus = trainer.pop("gpus")
-        wanted = gpus.strip(",") if isinstance(gpus, str) else gpus
-        trainer.accelerator = "gpu" if gpus not in (0, "0", None) else "cpu"
-        trainer.devices = wanted if trainer.accelerator == "gpu" else 1
-        if isinstance(gpus, str) and trainer.accelerator == "gpu":
-            trainer.devices = [int(part) for part in wanted.split(",")]
+        devices = _devices(trainer.pop("gpus"))
+        trainer.accelerator = "gpu" if devices else "cpu"
+        trainer.devices = devices or 1
     accepted = tuple(inspect.signature(pl.Trainer).parameters)
     _check_keys(trainer, accepted, "lightning.trainer")
     interval = trainer.get("val_check_interval")

@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 import main
+from ldm.training.arguments import parse
+from ldm.training.settings import find_run, load_run_config
 
 
 def rate_of(out: str) -> float:
@@ -67,6 +69,38 @@ def test_a_resumed_run_is_tested_with_its_own_weights_without_training(work, cap
     # Another draw of noise than validation's, and two more steps; untrained it is above 0.4.
     assert float(tested) == pytest.approx(float(work.figures("run", "val/loss")[4]), abs=0.08)
     assert float(tested) < 0.35
+
+
+@pytest.mark.parametrize(
+    ("gpus", "accelerator", "devices"),
+    [
+        ("1", "gpu", 1),
+        ("2", "gpu", 2),
+        ("0,", "gpu", [0]),
+        ("2,", "gpu", [2]),
+        ("0,1", "gpu", [0, 1]),
+        ("-1", "gpu", -1),
+        ("0", "cpu", 1),
+    ],
+)
+def test_gpus_is_a_number_and_with_a_comma_a_list(work, gpus, accelerator, devices):
+    options = parse(["-b", str(work.folder / "config.yaml"), "--gpus", gpus])
+    _, _, lightning = load_run_config(options, find_run(options))
+    assert lightning.trainer.accelerator == accelerator
+    assert lightning.trainer.devices == devices
+
+
+def test_gpus_of_a_configuration_may_be_a_list(work):
+    config = yaml.safe_load((work.folder / "config.yaml").read_text(encoding="utf-8"))
+    config["lightning"]["trainer"]["gpus"] = [3]
+    work.write(config)
+    options = parse(["-b", str(work.folder / "config.yaml")])
+    assert load_run_config(options, find_run(options))[2].trainer.devices == [3]
+
+
+def test_gpus_that_are_no_numbers_are_one_line(work, capsys):
+    assert work.start("run", "--gpus", "all") == 2
+    assert "'all'" in capsys.readouterr().err
 
 
 def test_older_configurations_with_gpus_zero_train_on_the_cpu(work, capsys):
