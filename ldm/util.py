@@ -135,17 +135,43 @@ def accepted_parameters(cls: Callable) -> set[str] | None:
     return None
 
 
-def check_parameters(cls: Callable, params: Mapping[str, Any], where: str) -> None:
-    """Refuse a parameter that ``cls`` does not have, with the nearest name it has."""
+def required_parameters(cls: Callable) -> list[str]:
+    """Return the names that ``cls`` itself must be given; its bases are not asked."""
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in parameters if p.kind in by_name and p.default is p.empty]
+
+
+def check_parameters(
+    cls: Callable, params: Mapping[str, Any], where: str, extra: Iterable[str] = ()
+) -> None:
+    """Refuse parameters that ``cls`` does not have, or the lack of one that it needs.
+
+    Args:
+        cls: What is to be built.
+        params: Its parameters in the YAML.
+        where: Place of the mapping in the YAML, for error messages.
+        extra: Names that are given beside the YAML.
+
+    Raises:
+        UserError: The message has the nearest name, or the names that are missing.
+    """
     accepted = accepted_parameters(cls)
-    if accepted is None:
-        return
     for key in params:
-        if key in accepted:
+        if accepted is None or key in accepted:
             continue
         near = difflib.get_close_matches(str(key), accepted, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"it takes: {', '.join(sorted(accepted))}"
         raise UserError(f"{where}.params.{key}: {cls.__name__} has no parameter {key!r}; {hint}")
+    given = {*params, *extra}
+    missing = [name for name in required_parameters(cls) if name not in given]
+    if missing:
+        raise UserError(
+            f"{where}.params: {cls.__name__} needs {', '.join(missing)}; add what is missing"
+        )
 
 
 def instantiate_from_config(config: Any, *, where: str = "config", **extra: Any) -> Any:
@@ -158,7 +184,7 @@ def instantiate_from_config(config: Any, *, where: str = "config", **extra: Any)
         **extra: Further keyword arguments for the constructor; they win over ``params``.
 
     Raises:
-        UserError: No target, a target that cannot be imported, or an unknown parameter.
+        UserError: No target, a target that cannot be imported, or an unknown or missing parameter.
     """
     if isinstance(config, str) and config in PLACEHOLDERS:
         return None
@@ -168,5 +194,5 @@ def instantiate_from_config(config: Any, *, where: str = "config", **extra: Any)
         raise UserError(f"{where}: has no 'target'; add the dotted path of the class to build")
     cls = get_obj_from_str(config["target"], where=f"{where}.target")
     params = dict(config.get("params") or {})
-    check_parameters(cls, params, where)
+    check_parameters(cls, params, where, extra)
     return cls(**{**params, **extra})

@@ -36,6 +36,15 @@ def test_an_unknown_param_names_class_key_place_and_nearest_match():
         assert part in message
 
 
+def test_a_missing_param_is_named_with_class_and_place():
+    with pytest.raises(UserError, match=r"model\.params\.x\.params: Linear needs out_features"):
+        instantiate_from_config(linear(in_features=3), where="model.params.x")
+
+
+def test_a_param_given_beside_the_config_is_not_missing():
+    assert instantiate_from_config(linear(in_features=3), out_features=5).weight.shape == (5, 3)
+
+
 def test_an_unknown_param_is_found_through_kwargs_of_a_subclass():
     config = {
         "target": "ldm.models.diffusion.ddpm.LatentDiffusion",
