@@ -18,7 +18,6 @@ from ldm.errors import UserError
 from ldm.models.diffusion.sampler import Denoiser, Sampler, Step, StepRule
 from ldm.modules.diffusionmodules.util import make_ddim_sampling_parameters
 from ldm.process.spacing import make_timesteps
-from ldm.rng import NoiseSource
 
 logger = logging.getLogger(__name__)
 
@@ -135,22 +134,11 @@ class DDIMSampler(Sampler):
         t = torch.full((x0.shape[0],), self.time(index), device=x0.device, dtype=torch.long)
         return self.model.q_sample(x0, t, noise)
 
-    def stochastic_encode(
-        self,
-        x0: Tensor,
-        t: int | Tensor,
-        use_original_steps: bool = False,
-        noise: Tensor | NoiseSource | None = None,
-    ) -> Tensor:
-        """Noise x0 (B,C,h,w) to the table's entry ``t``.
+    def encoding(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scales of the table's entry ``t``.
 
         As in the reference that is one step noisier than where ``decode(t_start=t)`` begins;
         the table's end stands for every later entry, so full strength works.
         """
-        with self.original_steps(use_original_steps):
-            alphas = self.schedule.alphas
-        index = torch.as_tensor(t).cpu().clamp(0, len(alphas) - 1).reshape(-1, 1, 1, 1)
-        a_t = alphas[index].to(x0.device)
-        if not isinstance(noise, Tensor):
-            noise = (noise or self.noise).randn(x0.shape, x0.device, x0.dtype)
-        return a_t.sqrt() * x0 + (1.0 - a_t).sqrt() * noise
+        a_t = self.schedule.alphas[t.clamp(0, self.steps - 1)]
+        return a_t.sqrt(), (1.0 - a_t).sqrt()

@@ -166,6 +166,14 @@ class Sampler(ABC):
         """Noise clean samples (B,C,h,w) to where a step begins."""
 
     @abstractmethod
+    def encoding(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how much of x0 and of noise stands where ``decode`` of ``t`` steps begins.
+
+        Args:
+            t: Steps, on the CPU; beyond the schedule's they count as all.
+        """
+
+    @torch.no_grad()
     def stochastic_encode(
         self,
         x0: Tensor,
@@ -173,7 +181,24 @@ class Sampler(ABC):
         use_original_steps: bool = False,
         noise: Tensor | NoiseSource | None = None,
     ) -> Tensor:
-        """Noise clean samples (B,C,h,w) so that ``decode`` with the same ``t`` continues."""
+        """Noise clean samples so that ``decode`` of ``t`` steps continues; see ``encoding``.
+
+        Args:
+            x0: Clean samples (B,C,h,w).
+            t: Steps, one number or one for each sample (B,).
+            use_original_steps: Count training steps.
+            noise: The noise (B,C,h,w), or where to draw it.
+
+        Raises:
+            RuntimeError: No schedule was made.
+            UserError: ``use_original_steps`` of a sampler that has none.
+        """
+        with self.original_steps(use_original_steps):
+            scales = self.encoding(torch.as_tensor(t).cpu())
+        a, s = (v.reshape(-1, 1, 1, 1).to(x0.device) for v in scales)
+        if not isinstance(noise, Tensor):
+            noise = (noise or self.noise).randn(x0.shape, x0.device, x0.dtype)
+        return a * x0 + s * noise
 
     @torch.no_grad()
     def walk(

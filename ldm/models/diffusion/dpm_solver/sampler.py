@@ -16,7 +16,6 @@ from ldm.errors import UserError
 from ldm.models.diffusion.sampler import Denoiser, Sampler, Step, StepRule
 from ldm.process.log_snr import ContinuousSchedule
 from ldm.process.spacing import make_timesteps
-from ldm.rng import NoiseSource
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ class DPMSolverSampler(Sampler):
 
         return rule
 
-    def _scales(self, t: float) -> tuple[Tensor, Tensor]:
+    def _scales(self, t: np.ndarray | float) -> tuple[Tensor, Tensor]:
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         return torch.tensor(alpha, dtype=torch.float32), torch.tensor(sigma, dtype=torch.float32)
 
@@ -91,25 +90,9 @@ class DPMSolverSampler(Sampler):
         alpha, sigma = self._scales(float(self.grid[index + 1]))
         return alpha * x0 + sigma * noise
 
-    def stochastic_encode(
-        self,
-        x0: Tensor,
-        t: int | Tensor,
-        use_original_steps: bool = False,
-        noise: Tensor | NoiseSource | None = None,
-    ) -> Tensor:
-        """Noise x0 (B,C,h,w) to where ``decode`` with ``t_start=t`` begins.
+    def encoding(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scales of exactly where ``decode`` with ``t_start=t`` begins.
 
         0 is the clean end of the schedule, where alphas_cumprod is that of the first training step.
-
-        Raises:
-            UserError: ``use_original_steps``.
         """
-        with self.original_steps(use_original_steps):
-            index = torch.as_tensor(t).cpu().clamp(0, self.steps).numpy()
-        alpha = torch.tensor(self.process.alpha(self.grid[index]), dtype=torch.float32)
-        sigma = torch.tensor(self.process.sigma(self.grid[index]), dtype=torch.float32)
-        alpha, sigma = (v.reshape(-1, 1, 1, 1).to(x0.device) for v in (alpha, sigma))
-        if not isinstance(noise, Tensor):
-            noise = (noise or self.noise).randn(x0.shape, x0.device, x0.dtype)
-        return alpha * x0 + sigma * noise
+        return self._scales(self.grid[t.clamp(0, self.steps).numpy()])
