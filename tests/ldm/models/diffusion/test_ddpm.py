@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from tiny_model import CONFIG
 
 from ldm.errors import UserError
 from ldm.models.diffusion.ddpm import DDPM, LatentDiffusion
 from ldm.models.diffusion.sampler_registry import make_sampler
 
-UNET = {
-    "target": "ldm.modules.diffusionmodules.openaimodel.UNetModel",
-    "params": {
-        "image_size": 8,
-        "in_channels": 4,
-        "out_channels": 4,
-        "model_channels": 32,
-        "attention_resolutions": [2],
-        "num_res_blocks": 1,
-        "channel_mult": [1, 2],
-        "num_heads": 2,
-        "use_spatial_transformer": True,
-        "context_dim": 32,
-        "legacy": False,
-    },
-}
-FIRST_STAGE = {
-    "target": "ldm.models.autoencoder.AutoencoderKL",
-    "params": {
-        "embed_dim": 4,
-        "lossconfig": {"target": "torch.nn.Identity"},
-        "ddconfig": {
-            "z_channels": 4,
-            "resolution": 16,
-            "in_channels": 3,
-            "out_ch": 3,
-            "ch": 32,
-            "ch_mult": [1, 2],
-            "num_res_blocks": 1,
-            "attn_resolutions": [],
-        },
-    },
-}
-TEXT = {
-    "target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder",
-    "params": {
-        "trainable": True,
-        "text_config": {
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-        },
-    },
-}
+TINY = CONFIG["model"]["params"]
+UNET, FIRST_STAGE = TINY["unet_config"], TINY["first_stage_config"]
+TEXT = copy.deepcopy(TINY["cond_stage_config"])
+TEXT["params"]["trainable"] = True
 PARAMS = {
     "unet_config": UNET,
     "first_stage_config": FIRST_STAGE,
