@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 import yaml
+from omegaconf import OmegaConf
+from pytorch_lightning.plugins.precision import MixedPrecision
+from tiny_model import CONFIG
 
 import main
+from ldm.config import build
 from ldm.training.arguments import parse
 from ldm.training.settings import find_run, load_run_config
 
@@ -112,6 +117,16 @@ def test_bfloat16_training_works_on_the_cpu_and_keeps_float32_weights(work):
     assert work.start("run", "--precision", "bf16-mixed", "--accelerator", "cpu") == 0
     weights = work.checkpoint("run")["state_dict"]
     assert {str(tensor.dtype) for tensor in weights.values()} == {"torch.float32"}
+
+
+def test_gradients_of_a_diffusion_model_are_clipped_under_mixed_precision():
+    model = build(OmegaConf.create(CONFIG))
+    optimizer = model.configure_optimizers()
+    for parameter in model.trainable_parameters():
+        parameter.grad = torch.ones_like(parameter)
+    MixedPrecision("bf16-mixed", "cpu").clip_gradients(optimizer, 1.0)
+    norm = torch.stack([p.grad.norm() for p in model.trainable_parameters()]).norm()
+    assert norm.item() == pytest.approx(1.0, rel=1e-3)
 
 
 def test_a_monitor_that_validation_does_not_log_is_found_before_training(work, capsys):
