@@ -179,7 +179,9 @@ def test_licence_and_notices_come_with_the_project():
     for name in PROJECT["license-files"]:
         assert (ROOT / name).read_text(encoding="utf-8").strip()
     notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
-    assert all(word in notice for word in ("Noto Color Emoji", "Google Inc.", "OFL 1.1", "Apache-2.0"))
+    assert all(
+        word in notice for word in ("Noto Color Emoji", "Google Inc.", "OFL 1.1", "Apache-2.0")
+    )
 
 
 def test_the_fresh_machine_check_is_sound_shell():

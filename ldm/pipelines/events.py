@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ldm.pipelines.plan import Place
+
+if TYPE_CHECKING:  # a program tells its --help without NumPy
+    import numpy as np
 
 logger = logging.getLogger(__name__)
 

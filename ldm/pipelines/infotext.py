@@ -22,8 +22,9 @@ from ldm.images.metadata import (
 )
 from ldm.pipelines.inputs import InitImage, file_hash
 from ldm.pipelines.models import Fingerprint, find
+from ldm.pipelines.option import Option, options_of
 from ldm.pipelines.plan import Place
-from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings, Option, options_of
+from ldm.pipelines.settings import LONGEST_RUN, GenerationSettings, Img2ImgSettings
 
 SAMPLER_NAMES = {"ddim": "DDIM", "plms": "PLMS", "dpm_solver": "DPM++ 2M"}
 # The order of AUTOMATIC1111's text; further keys follow.
@@ -37,7 +38,6 @@ _PLACE = {
     "Picture": "position",
     "Pictures per iteration": "per_iteration",
 }
-LONGEST_RUN = 10**6  # pictures; a damaged file must not make the program count for hours
 _COUNTED_FROM_1 = ("iteration", "position")
 
 
@@ -162,7 +162,7 @@ def read_picture(
     remarks: list[str] = []
     for each in options_of(schema):
         if each.infotext in entries:
-            _take(each, entries, values, remarks)
+            _take(each, entries, values, remarks if each.name not in given else [])
     _take_size(schema, entries, values)
     place = _read_place(entries)
     if place is None:
@@ -210,7 +210,6 @@ def _take(
     text = entries[each.infotext]
     try:
         value = _read(each, entries)
-        each.check(value)
     except (ValueError, KeyError):  # UserError is a ValueError
         remarks.append(f"{each.infotext} {text!r} is not known here: left at its default")
     else:
@@ -224,9 +223,7 @@ def _read(each: Option, entries: Mapping[str, str]) -> Any:
         return names[split_sampler(entries)[0].lower()]
     if each.kind is bool:
         return {"True": True, "False": False}[text]
-    if each.choices:
-        return text.lower()
-    return each.kind(text)
+    return each.read(text.lower() if each.choices else text)
 
 
 def _take_size(
@@ -247,7 +244,9 @@ def _read_place(entries: Mapping[str, str]) -> Place | None:
             return None
         numbers[name] = number
     place = Place(**numbers)
-    return place if place.position < place.per_iteration and place.index < LONGEST_RUN else None
+    # A damaged file must not make the program count for hours.
+    planned = max((place.iteration + 1) * place.per_iteration, place.n_samples)
+    return place if place.position < place.per_iteration and planned <= LONGEST_RUN else None
 
 
 def _init_image(path: str, entries: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ from ldm.pipelines.models import (
     find,
     resolve,
 )
-from ldm.pipelines.plan import Place, read_prompts
+from ldm.pipelines.plan import Place, check_length, read_prompts
 from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings
 
 # A grid holds every picture of the run in memory, and viewers give up on larger ones.
@@ -91,6 +91,8 @@ def prepare(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Job:
     settings = schema(**values)
     settings.validate()
     prompts = read_prompts(settings)
+    if place is None:
+        check_length(settings, len(prompts))
     from_image = isinstance(settings, Img2ImgSettings)
     image = InitImage.read(settings.init_img) if from_image else None
     choice = choose_model(settings)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ldm.errors import UserError
-from ldm.pipelines.settings import GenerationSettings, Option, options_of
+from ldm.pipelines.option import Option, options_of
+from ldm.pipelines.settings import GenerationSettings
 
 GROUPS = {
     "prompt": "what to draw",
@@ -30,7 +31,9 @@ class _Parser(argparse.ArgumentParser):
             return "; a text of several words needs quotes around it"
         flag = unknown.split("=")[0]
         close = difflib.get_close_matches(flag, self._option_string_actions, n=1)
-        return f"; did you mean {close[0]}?" if close else "; see --help for the flags there are"
+        if close:
+            return f"; did you mean {close[0]}?"
+        return '; see --help for the flags there are; a text with a dash first is --prompt="-text"'
 
 
 def build_parser(settings: type[GenerationSettings], description: str) -> argparse.ArgumentParser:
@@ -70,10 +73,12 @@ def parse(
         raise UserError(f"unknown argument {unknown[0]!r}" + parser.nearest(unknown[0]))
     given = vars(namespace)
     for each in options_of(settings):
-        if each.aliases and each.name in given:
-            given[each.name] = _single(each, given[each.name])
-    if "prompt" in given and given["prompt"] is None:
-        raise UserError('--prompt was given without text; expected words; write --prompt "a cat"')
+        if each.name not in given or each.kind is bool:
+            continue
+        value = given[each.name]
+        if value is None:
+            raise UserError('--prompt was given without text; expected it; write --prompt "a cat"')
+        given[each.name] = each.read(_single(each, value) if each.aliases else value)
     return given
 
 
@@ -94,13 +99,13 @@ def _add(group: argparse._ArgumentGroup, each: Option, default: Any) -> None:
     if each.kind is bool:
         group.add_argument(each.flag, action="store_true", help=text, **common)
         return
-    common |= {"type": each.kind, "choices": each.choices or None}
+    # Values stay text here: the option reads them, with better words for what is wrong.
+    common |= {"help": text, "metavar": _metavar(each)}
     if each.aliases:
-        group.add_argument(each.flag, action="append", help=text, **common)
+        group.add_argument(each.flag, action="append", **common)
     else:
         # CompVis's --prompt takes its text as an optional value; kept, and checked in `parse`.
-        nargs = "?" if each.name == "prompt" else None
-        group.add_argument(each.flag, help=text, nargs=nargs, metavar=_metavar(each), **common)
+        group.add_argument(each.flag, nargs="?" if each.name == "prompt" else None, **common)
     for flag, value in each.aliases:
         group.add_argument(
             flag,
@@ -112,11 +117,7 @@ def _add(group: argparse._ArgumentGroup, each: Option, default: Any) -> None:
         )
 
 
-def _metavar(each: Option) -> str | None:
+def _metavar(each: Option) -> str:
     if each.choices:
-        return None
-    if each.name in ("from_file", "from_image", "config", "ckpt", "init_img"):
-        return "FILE"
-    return {"outdir": "FOLDER", "device": "DEVICE"}.get(
-        each.name, {int: "N", float: "X"}.get(each.kind, "TEXT")
-    )
+        return f"{{{','.join(each.choices)}}}"
+    return each.metavar or {int: "N", float: "X"}.get(each.kind, "TEXT")

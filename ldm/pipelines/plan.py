@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldm.errors import UserError
-from ldm.pipelines.settings import GenerationSettings
+from ldm.pipelines.settings import LONGEST_RUN, MAX_SEED, GenerationSettings
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,16 @@ def plan(settings: GenerationSettings, prompts: Sequence[str]) -> list[Batch]:
         settings: ``n_iter`` and ``n_samples`` count.
         prompts: One prompt per picture of an iteration.
 
+    Raises:
+        UserError: more pictures, or higher seeds, than there can be.
+
     Example:
         >>> from ldm.pipelines.settings import Txt2ImgSettings
         >>> batches = plan(Txt2ImgSettings(n_samples=2, n_iter=1), ["a", "b", "c"])
         >>> [batch.prompts for batch in batches]
         [('a', 'b'), ('c',)]
     """
+    check_length(settings, len(prompts))
     n, total = settings.n_samples, len(prompts)
     batches = []
     for iteration in range(settings.n_iter):
@@ -79,6 +83,25 @@ def plan(settings: GenerationSettings, prompts: Sequence[str]) -> list[Batch]:
             places = tuple(Place(iteration, start + row, total, n) for row in rows)
             batches.append(Batch(places, chunk, tuple(rows)))
     return batches
+
+
+def check_length(settings: GenerationSettings, per_iteration: int) -> None:
+    """Make sure that a run can be planned, and that each of its pictures has a seed.
+
+    Raises:
+        UserError: more pictures, or higher seeds, than there can be.
+    """
+    total = settings.n_iter * per_iteration
+    if total > LONGEST_RUN:
+        raise UserError(
+            f"--n_iter {settings.n_iter} of {per_iteration} pictures was given, {total} in all; "
+            f"expected {LONGEST_RUN} at most; make several runs"
+        )
+    if settings.seed_mode == "per-image" and settings.seed + total - 1 > MAX_SEED:
+        raise UserError(
+            f"--seed {settings.seed} was given for {total} pictures with a seed each; expected "
+            f"{MAX_SEED - total + 1} at most, as seeds end at {MAX_SEED}; give a smaller one"
+        )
 
 
 def replay(place: Place, prompt: str) -> list[Batch]:

@@ -1,6 +1,7 @@
 """What a user can choose: one schema for command lines, web pages and bots.
 
-Each field of a settings class carries an ``Option``: its flag, help text, choices and range.
+Each field of a settings class carries an ``Option``: its flag, help text, choices and range
+(``ldm.pipelines.option``).
 ``ldm.pipelines.parser`` makes a command line of them, ``validate`` checks them, and
 ``ldm.pipelines.infotext`` writes those with an ``infotext`` key into the picture.
 Nothing here imports torch.
@@ -8,99 +9,21 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from ldm.errors import UserError
+from ldm.pipelines.option import option, options_of
 
 SAMPLERS = ("ddim", "plms", "dpm_solver")
 SPACINGS = ("uniform", "linspace", "trailing")
 SEED_MODES = ("compvis", "per-image")
 # The largest seed that NumPy's generator takes; torch takes more.
 MAX_SEED = 2**32 - 1
-
-
-@dataclass(frozen=True)
-class Option:
-    """How one setting looks to a user.
-
-    Attributes:
-        help: One sentence for ``--help`` and for a web page's label.
-        kind: int, float, str or bool.
-        name: The field's name, which is also the flag's unless ``flag`` says otherwise.
-        flag: The flag with its dashes.
-        choices: The only values allowed.
-        minimum: The smallest value allowed; numbers are always finite.
-        maximum: The largest value allowed.
-        aliases: Other flags, each standing for one value of this option.
-        shown: The default in words where the value would not tell.
-        infotext: The key under which pictures keep the setting.
-        group: The heading in ``--help``.
-        optional: None is a value too: "decide for me".
-    """
-
-    help: str
-    kind: type
-    name: str = ""
-    flag: str = ""
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    aliases: tuple[tuple[str, str], ...] = ()
-    shown: str | None = None
-    infotext: str | None = None
-    group: str = "picture"
-    optional: bool = False
-
-    def check(self, value: Any) -> None:
-        """Raise UserError unless ``value`` is of the right kind and in range."""
-        if value is None and self.optional:
-            return
-        # A bool is an int to Python, and an int is as good as a float.
-        kinds = {float: (int, float)}.get(self.kind, (self.kind,))
-        if type(value) not in kinds:
-            raise UserError(f"{self.flag} {value!r} was given; {self.expected}")
-        if self.choices and value not in self.choices:
-            raise UserError(f"{self.flag} {value} was given; {self.expected}; choose one of them")
-        if self.kind in (int, float) and not self._in_range(value):
-            raise UserError(f"{self.flag} {value} was given; {self.expected}; change it")
-
-    def _in_range(self, value: float) -> bool:
-        low = -math.inf if self.minimum is None else self.minimum
-        high = math.inf if self.maximum is None else self.maximum
-        return math.isfinite(value) and low <= value <= high
-
-    @property
-    def expected(self) -> str:
-        """Say in words what values are allowed."""
-        if self.choices:
-            return f"expected {', '.join(self.choices[:-1])} or {self.choices[-1]}"
-        kind = {int: "a whole number", float: "a number", bool: "on or off"}.get(self.kind, "text")
-        if self.minimum is not None and self.maximum is not None:
-            return f"expected {kind} from {self.minimum} to {self.maximum}"
-        if self.minimum is not None:
-            return f"expected {kind}, {self.minimum} or more"
-        return f"expected {kind}"
-
-
-def option(default: Any, help: str, kind: type | None = None, **rest: Any) -> Any:
-    """Make a dataclass field that carries an ``Option``; ``kind`` is needed when None is default.
-
-    A default of None means that the program works the value out, so None is allowed then.
-    """
-    made = Option(help=help, kind=kind or type(default), optional=default is None, **rest)
-    return field(default=default, metadata={"option": made})
-
-
-def options_of(settings: GenerationSettings | type[GenerationSettings]) -> Iterator[Option]:
-    """Yield the options of a settings class, named, in the order of its fields."""
-    for each in fields(settings):
-        made: Option = each.metadata["option"]
-        named = {"name": each.name, "flag": made.flag or f"--{each.name}"}
-        yield Option(**{**vars(made), **named})
+# A run is planned in memory, and a slip of the finger must not fill it.
+LONGEST_RUN = 10**6  # pictures
+LARGEST_SIDE = 2**16  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +51,7 @@ class GenerationSettings:
         str,
         flag="--from-file",
         group="prompt",
+        metavar="FILE",
     )
     from_image: str | None = option(
         None,
@@ -136,8 +60,11 @@ class GenerationSettings:
         str,
         flag="--from-image",
         group="prompt",
+        metavar="FILE",
     )
-    outdir: str = option("outputs", "the folder that the pictures go to", group="output")
+    outdir: str = option(
+        "outputs", "the folder that the pictures go to", group="output", metavar="FOLDER"
+    )
     skip_grid: bool = option(
         False, "write single pictures only, no grid of all of them", group="output"
     )
@@ -177,9 +104,14 @@ class GenerationSettings:
         "guidance scale: eps = eps(empty) + scale * (eps(prompt) - eps(empty)); 1 turns it off",
         infotext="CFG scale",
     )
-    n_iter: int = option(2, "how many times to go through the prompts", minimum=1)
+    n_iter: int = option(
+        2, "how many times to go through the prompts", minimum=1, maximum=LONGEST_RUN
+    )
     n_samples: int = option(
-        3, "pictures per prompt and batch size (with --from-file the batch size)", minimum=1
+        3,
+        "pictures per prompt and batch size (with --from-file the batch size)",
+        minimum=1,
+        maximum=LONGEST_RUN,
     )
     n_rows: int = option(
         0, "pictures side by side in the grid", minimum=0, shown="as many as n_samples"
@@ -213,6 +145,7 @@ class GenerationSettings:
         str,
         shown="beside the checkpoint, else configs/stable-diffusion/v1-inference.yaml",
         group="model",
+        metavar="FILE",
     )
     ckpt: str | None = option(
         None,
@@ -220,6 +153,7 @@ class GenerationSettings:
         str,
         shown="models/ldm/stable-diffusion-v1/model.ckpt, else the bundled demo model",
         group="model",
+        metavar="FILE",
     )
     use_ema: bool = option(
         False,
@@ -231,6 +165,7 @@ class GenerationSettings:
         "auto",
         "auto, cpu, cuda, cuda:1 or mps; auto is cuda where there is one, else cpu",
         group="model",
+        metavar="DEVICE",
     )
     precision: str = option(
         "autocast",
@@ -287,13 +222,26 @@ class Txt2ImgSettings(GenerationSettings):
     program: ClassVar[str] = "txt2img"
 
     outdir: str = option(
-        "outputs/txt2img-samples", "the folder that the pictures go to", group="output"
+        "outputs/txt2img-samples",
+        "the folder that the pictures go to",
+        group="output",
+        metavar="FOLDER",
     )
     H: int | None = option(
-        None, "height in pixels", int, minimum=1, shown="the model's own size; SD v1: 512"
+        None,
+        "height in pixels",
+        int,
+        minimum=1,
+        maximum=LARGEST_SIDE,
+        shown="the model's own size; SD v1: 512",
     )
     W: int | None = option(
-        None, "width in pixels", int, minimum=1, shown="the model's own size; SD v1: 512"
+        None,
+        "width in pixels",
+        int,
+        minimum=1,
+        maximum=LARGEST_SIDE,
+        shown="the model's own size; SD v1: 512",
     )
     laion400m: bool = option(
         False,
@@ -324,15 +272,19 @@ class Img2ImgSettings(GenerationSettings):
     program: ClassVar[str] = "img2img"
 
     outdir: str = option(
-        "outputs/img2img-samples", "the folder that the pictures go to", group="output"
+        "outputs/img2img-samples",
+        "the folder that the pictures go to",
+        group="output",
+        metavar="FOLDER",
     )
     init_img: str | None = option(
         None,
-        "the picture to start from; cut down to multiples of 64 pixels",
+        "the picture to start from; resized to the next smaller multiples of 64 pixels",
         str,
         flag="--init-img",
         shown="none, it has to be given",
         group="prompt",
+        metavar="FILE",
     )
     strength: float = option(
         0.75,
@@ -347,7 +299,12 @@ class Img2ImgSettings(GenerationSettings):
         "guidance scale: eps = eps(empty) + scale * (eps(prompt) - eps(empty)); 1 turns it off",
         infotext="CFG scale",
     )
-    n_iter: int = option(1, "how many times to go through the prompts", minimum=1)
+    n_iter: int = option(
+        1, "how many times to go through the prompts", minimum=1, maximum=LONGEST_RUN
+    )
     n_samples: int = option(
-        2, "pictures per prompt and batch size (with --from-file the batch size)", minimum=1
+        2,
+        "pictures per prompt and batch size (with --from-file the batch size)",
+        minimum=1,
+        maximum=LONGEST_RUN,
     )

@@ -107,6 +107,11 @@ def test_a_picture_of_another_program_gives_what_is_known_here(save):
     assert "'Euler a'" in remarks and "'Karras'" in remarks and "another program" in remarks
 
 
+def test_what_the_user_gives_anew_is_not_remarked_on(save):
+    text = "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 64x64"
+    assert "Euler" not in " ".join(read_picture(save(text), Txt2ImgSettings, {"sampler"}).remarks)
+
+
 def test_samplers_of_the_old_style_are_understood(save):
     text = "a\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 1, Size: 64x64"
     assert read_picture(save(text), Txt2ImgSettings).values["sampler"] == "dpm_solver"
@@ -178,6 +183,8 @@ def test_a_picture_is_drawn_again_by_the_program_that_drew_it(save, init_img):
         "Iteration: x",
         "Picture: 9",
         f"Iteration: {10**9}",
+        f"Pictures per iteration: {10**9}",
+        f"Batch size: {10**9}",
         "",
     ],
 )

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from ldm.errors import UserError
+from ldm.pipelines.option import options_of
 from ldm.pipelines.parser import build_parser, parse
-from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings, options_of
+from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings
 
 REFERENCE_FLAGS = {
     *("--prompt", "--outdir", "--skip_grid", "--skip_save", "--ddim_steps", "--plms"),
@@ -78,9 +79,17 @@ def test_two_samplers_contradict_each_other(flags, named):
         (["--promt", "x"], "did you mean --prompt"),
         (["--prompt", "a", "cat"], "quotes"),
         (["--prompt"], "without text"),
-        (["--seed", "x"], "--seed: invalid int value: 'x'"),
-        (["--H", "3.5"], "--H"),
-        (["--sampler", "euler"], "ddim"),
+        (["--seed", "x"], "--seed x was given; expected a whole number from 0 to 4294967295"),
+        (["--seed", "9" * 400], "expected a whole number from 0 to 4294967295"),
+        (["--seed", "9" * 5000], "expected a whole number from 0 to 4294967295"),
+        (["--H", "3.5"], "--H 3.5 was given; expected a whole number from 1 to"),
+        (["--scale", "1,5"], "--scale 1,5 was given; expected a number"),
+        (["--sampler", "euler"], "--sampler euler was given; expected ddim, plms or dpm_solver"),
+        (["--format", "gif"], "--format gif was given; expected png or jpg"),
+        (["--ckpt", ""], "--ckpt '' was given; expected the name of a file"),
+        (["--outdir", ""], "--outdir '' was given; expected the name of a folder"),
+        (["--device", ""], "--device '' was given; expected the name of a device"),
+        (["--prompt", "-rainy"], '--prompt="-text"'),
         (["--outdir"], "--outdir: expected one argument"),
     ],
 )

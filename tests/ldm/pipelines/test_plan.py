@@ -4,7 +4,7 @@ import pytest
 
 from ldm.errors import UserError
 from ldm.pipelines.plan import Place, plan, read_prompts, replay
-from ldm.pipelines.settings import Txt2ImgSettings
+from ldm.pipelines.settings import MAX_SEED, Txt2ImgSettings
 
 
 def test_iterations_come_before_prompts_and_the_last_batch_may_be_short():
@@ -17,6 +17,18 @@ def test_iterations_come_before_prompts_and_the_last_batch_may_be_short():
 def test_one_prompt_fills_a_batch():
     settings = Txt2ImgSettings(prompt="a", n_samples=3)
     assert read_prompts(settings) == ["a", "a", "a"]
+
+
+def test_a_run_is_as_long_as_can_be_planned():
+    with pytest.raises(UserError, match=r"--n_iter 400000 .* 1200000 in all; expected 1000000"):
+        plan(Txt2ImgSettings(n_iter=400_000), ["a", "b", "c"])
+
+
+def test_every_picture_of_a_per_image_run_has_a_seed():
+    settings = Txt2ImgSettings(seed_mode="per-image", seed=MAX_SEED - 5, n_iter=2)
+    assert len(plan(settings, ["a"] * 3)) == 2
+    with pytest.raises(UserError, match=f"--seed {MAX_SEED - 5} .* {MAX_SEED - 7} at most"):
+        plan(settings, ["a"] * 4)
 
 
 @pytest.mark.parametrize("index", range(10))

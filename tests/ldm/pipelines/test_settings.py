@@ -6,7 +6,8 @@ import pytest
 
 from ldm.errors import UserError
 from ldm.pipelines.infotext import SAMPLER_NAMES
-from ldm.pipelines.settings import SAMPLERS, Img2ImgSettings, Txt2ImgSettings, options_of
+from ldm.pipelines.option import options_of
+from ldm.pipelines.settings import SAMPLERS, Img2ImgSettings, Txt2ImgSettings
 
 # The reference's defaults: scripts/txt2img.py and scripts/img2img.py of CompVis/stable-diffusion.
 SHARED = {
@@ -74,6 +75,9 @@ def test_settings_cannot_be_changed():
         ({"seed": 2**32}, ["--seed 4294967296"]),
         ({"sampler": "euler"}, ["--sampler euler", "plms"]),
         ({"prompt": None}, ["--prompt None", "text"]),
+        ({"n_iter": 10**7}, ["--n_iter 10000000", "to 1000000"]),
+        ({"H": 10**9}, ["--H 1000000000", "to 65536"]),
+        ({"ckpt": ""}, ["--ckpt ''", "name of a file"]),
         ({"device": "gpu"}, ["--device gpu", "cuda:N"]),
         ({"device": "cuda:"}, ["--device cuda:"]),
         ({"sampler": "plms", "ddim_eta": 0.5}, ["--ddim_eta 0.5", "PLMS", "ddim"]),
