@@ -6,7 +6,7 @@
 Nothing here prints or writes files: pictures are yielded, everything else goes to an observer.
 
 Example:
-    pipeline = Pipeline.load()  # the model that the scripts use
+    pipeline = Pipeline.load()  # the model that the scripts use; or Pipeline.load("own.ckpt")
     for picture in pipeline.generate(Txt2ImgSettings(prompt="a red apple", n_iter=1)):
         save_picture(picture.pixels, f"{picture.place.index}.png", metadata=picture.parameters)
 
@@ -21,6 +21,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ from ldm.pipelines.events import Notice, Observer, Picture, Progress, log_events
 from ldm.pipelines.finish import Finisher, Marker
 from ldm.pipelines.infotext import Source
 from ldm.pipelines.inputs import InitImage
+from ldm.pipelines.memory import memory_for
 from ldm.pipelines.models import ModelChoice, choose_model, resolve
 from ldm.pipelines.plan import Batch, Place, plan, read_prompts, replay
 from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
@@ -44,6 +46,9 @@ from ldm.pipelines.starts import ImageStart, NoiseStart
 from ldm.rng import NoiseSource, seed_everything
 from ldm.safety.checker import SafetyChecker
 from ldm.types import Conditioning, EpsModel
+
+FAR_ABOVE = 4  # times the model's own number of pixels
+LONGEST_CUT = 500  # letters of a prompt's unused end that are shown
 
 
 def resolve_device(name: str) -> torch.device:
@@ -78,33 +83,47 @@ class Pipeline:
     Args:
         model: A latent diffusion model in evaluation mode, on the device to use.
         choice: Which model it is.
+        use_ema: Its weights are the checkpoint's averages: pictures remember it.
     """
 
-    def __init__(self, model: LatentDiffusion, choice: ModelChoice) -> None:
+    def __init__(
+        self, model: LatentDiffusion, choice: ModelChoice, *, use_ema: bool = False
+    ) -> None:
         self.model = model
         self.choice = choice
+        self.use_ema = use_ema
         self._checkers: dict[str, SafetyChecker] = {}
 
     @classmethod
     def load(
         cls,
-        choice: ModelChoice | None = None,
+        model: ModelChoice | str | Path | None = None,
         *,
         device: str = "auto",
         use_ema: bool = False,
         observer: Observer = log_events,
     ) -> Pipeline:
-        """Load the chosen model, or the one that is there.
+        """Load a model.
+
+        Args:
+            model: A checkpoint, whose YAML is looked for as by ``choose_model``; what that
+                returned; or None for the model that is there.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            use_ema: Take the checkpoint's averaged weights.
+            observer: Told of what is odd about the checkpoint.
 
         Raises:
-            UserError: no such device, or the checkpoint is not a complete model of this config.
+            UserError: no such device, or the checkpoint is not a complete model of its config.
         """
         where = resolve_device(device)
-        choice = choice or choose_model(Txt2ImgSettings())
-        model, report = load_model(choice.config, choice.ckpt_path, use_ema=use_ema, device=where)
+        if not isinstance(model, ModelChoice):
+            model = choose_model(Txt2ImgSettings(ckpt=None if model is None else str(model)))
+        weights = f"the weights of {model.ckpt_path}"
+        with memory_for(weights, where, "take a smaller model or another --device"):
+            made, report = load_model(model.config, model.ckpt_path, use_ema=use_ema, device=where)
         for text in report.warnings():
             observer(Notice(text, warning=True))
-        return cls(model, choice)
+        return cls(made, model, use_ema=use_ema)
 
     @property
     def device(self) -> torch.device:
@@ -129,7 +148,9 @@ class Pipeline:
         """Draw the pictures of a run, yielding each batch as it is done.
 
         Args:
-            settings: What to draw. ``Img2ImgSettings`` start from a picture.
+            settings: What to draw. ``Img2ImgSettings`` start from a picture. What concerns the
+                model and files (``ckpt``, ``device``, ``outdir``, ``from_image``, ...) is there
+                for programs and not looked at.
             prompts: One per picture of an iteration; by default the settings' file or prompt.
             image: The picture to start from; by default the file ``settings.init_img``.
             place: Draw only the picture at this place of a run, as that run drew it.
@@ -138,7 +159,7 @@ class Pipeline:
         Raises:
             UserError: settings that cannot be, or pictures that came out as NaN.
         """
-        settings = resolve(settings, self.choice)
+        settings = replace(resolve(settings, self.choice), use_ema=self.use_ema)
         settings.validate()
         image = InitImage(image) if isinstance(image, Image.Image) else image
         if isinstance(settings, Img2ImgSettings):
@@ -178,7 +199,7 @@ class _Run:
         image: InitImage | None,
         observer: Observer,
     ) -> None:
-        self.model, self.settings = pipeline.model, settings
+        self.model, self.settings, self.own_size = pipeline.model, settings, pipeline.choice.size
         self.batches, self.observer = batches, observer
         self.start = self._make_start(image)
         self.sampler = self._make_sampler(self.model)
@@ -219,16 +240,15 @@ class _Run:
         seed_everything(self.settings.seed)
         # A model that trains draws with its averages, as the reference does.
         with self.model.ema_scope():
-            self.start.open()
+            with self._enough_memory(1):
+                self.start.open()
             for batch in self.batches:
                 noise = self.start.noise_for(batch.places)
                 if not batch.kept:
                     self._draw_only(batch, noise)
                     continue
-                try:
+                with self._enough_memory(len(batch.prompts)):
                     decoded = self._draw(batch, noise)
-                except torch.OutOfMemoryError as error:
-                    raise UserError(self._out_of_memory(len(batch.prompts))) from error
                 # What a caller draws between two pictures must not move the next batch.
                 with torch.random.fork_rng(self._cuda_devices):
                     yield from self.finisher.pictures(batch, decoded)
@@ -244,6 +264,13 @@ class _Run:
         prompts = [text for batch in self.batches if batch.kept for text in batch.prompts]
         for text in dict.fromkeys([self.settings.negative_prompt, *prompts]):
             self._remark_on_length(text)
+        height, width = self.start.size
+        if height * width > FAR_ABOVE * self.own_size**2:
+            text = (
+                f"{width}x{height} is far above the {self.own_size}x{self.own_size} pixels that "
+                "the model was made for: it takes long, and things may appear more than once"
+            )
+            self.observer(Notice(text, warning=True))
         if self.steps == 0:
             strength = f"--strength {self.settings.strength} of {self.settings.ddim_steps}"
             self.observer(Notice(f"{strength} steps leaves none to take: nothing is drawn anew."))
@@ -253,15 +280,17 @@ class _Run:
         cut = tokenizer.truncated(text) if hasattr(tokenizer, "truncated") else None
         if cut:
             limit = f"{tokenizer.max_length} tokens (with start and end)"
-            text = f"a prompt is longer than {limit}; this end of it is not used: {cut!r}"
-            self.observer(Notice(text, warning=True))
+            rest = f" and {len(cut) - LONGEST_CUT} letters more" if len(cut) > LONGEST_CUT else ""
+            text = f"a prompt is longer than {limit}; this end of it is not used: "
+            self.observer(Notice(f"{text}{cut[:LONGEST_CUT]!r}{rest}", warning=True))
 
-    def _out_of_memory(self, rows: int) -> str:
+    def _enough_memory(self, rows: int) -> contextlib.AbstractContextManager:
         height, width = self.start.size
-        return (
-            f"{rows} pictures of {width}x{height} at a time do not fit into the memory of "
-            f"{self.model.device}; expected less; give a smaller --n_samples, or smaller pictures"
+        what = f"pictures of {width}x{height}, {rows} at a time,"
+        fewer = (
+            "give a smaller --n_samples, or smaller pictures" if rows > 1 else "draw smaller ones"
         )
+        return memory_for(what, self.model.device, fewer)
 
     def _precision(self) -> contextlib.AbstractContextManager:
         """float16 autocast on CUDA, where the reference has it; the CPU and MPS run float32."""

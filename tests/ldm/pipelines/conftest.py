@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from PIL import Image
 from tiny_model import write_tiny_model
 
 from ldm.pipelines.generate import Pipeline
-from ldm.pipelines.models import choose_model
-from ldm.pipelines.settings import Txt2ImgSettings
 
 
 @pytest.fixture(scope="session")
@@ -17,5 +17,13 @@ def tiny_ckpt(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pipeline(tiny_ckpt):
     """The tiny model, loaded on the CPU. Not to be modified."""
-    choice = choose_model(Txt2ImgSettings(ckpt=str(tiny_ckpt)))
-    return Pipeline.load(choice, device="cpu")
+    return Pipeline.load(tiny_ckpt, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def init_img(tmp_path_factory):
+    """A picture of 16x12 pixels."""
+    path = tmp_path_factory.mktemp("init") / "sketch.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path

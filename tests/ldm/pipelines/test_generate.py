@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from drawing import PROMPTS, STEPS, draw, image_settings, pixels_of, text_settings
 from PIL import Image
 
 from ldm.errors import UserError
@@ -16,43 +17,10 @@ from ldm.models.diffusion.ddim import DDIMSampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.events import Notice, Progress
 from ldm.pipelines.generate import Pipeline, resolve_device
-from ldm.pipelines.models import choose_model
 from ldm.pipelines.plan import Place
-from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings
 from ldm.rng import PerImageNoise
 
-STEPS = 4  # divides 1000: uniform spacing takes exactly as many
-PROMPTS = ["a cat", "a dog", "a tree", "a house", "a boat"]
 SAMPLERS = ["ddim", "plms", "dpm_solver"]
-
-
-def text_settings(**changes):
-    return replace(Txt2ImgSettings(prompt="a cat", ddim_steps=STEPS, n_samples=2), **changes)
-
-
-def image_settings(init_img, **changes):
-    base = Img2ImgSettings(prompt="a cat", ddim_steps=STEPS, n_samples=3, init_img=str(init_img))
-    return replace(base, **changes)
-
-
-@pytest.fixture(scope="module")
-def init_img(tmp_path_factory):
-    """A picture of 16x12 pixels."""
-    path = tmp_path_factory.mktemp("init") / "sketch.png"
-    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def draw(pipeline, settings, **rest):
-    """Return a run's pictures, and everything else that it told."""
-    events = []
-    pictures = list(pipeline.generate(settings, observer=events.append, **rest))
-    return pictures, events
-
-
-def pixels_of(pictures):
-    return np.stack([picture.pixels for picture in pictures])
 
 
 @torch.no_grad()
@@ -323,101 +291,12 @@ def test_a_picture_from_memory_serves_as_well_as_a_file(pipeline, init_img):
         draw(pipeline, text_settings(), image=Image.new("RGB", (16, 16)))
 
 
-# --- what is told ---
-
-
-def test_progress_counts_steps_times_pictures(pipeline):
-    _, events = draw(pipeline, text_settings(n_iter=1), prompts=PROMPTS[:3])
-    progress = [event for event in events if isinstance(event, Progress)]
-    assert progress[0] == Progress(0, 12, 0, 3)
-    assert progress[-1] == Progress(12, 12, 3, 3)
-    done = [event.done for event in progress]
-    assert done == sorted(done) and {2, 4, 6, 8, 9, 10, 11, 12} <= set(done)
-
-
-def test_a_prompt_over_77_tokens_is_named_with_its_lost_end(pipeline):
-    prompt = "cat " * 75 + "dog zebra"
-    _, events = draw(pipeline, text_settings(prompt=prompt, n_iter=1))
-    (notice,) = [e for e in events if isinstance(e, Notice) and "77" in e.text]
-    assert notice.warning and "'dog zebra'" in notice.text
-    _, events = draw(pipeline, text_settings(prompt="cat " * 75, n_iter=1))
-    assert not [e for e in events if isinstance(e, Notice) and "77" in e.text]
-
-
-def test_missing_checker_and_watermark_are_told_once(pipeline):
-    _, events = draw(pipeline, text_settings(safety_checker="off"))
-    texts = [event.text for event in events if isinstance(event, Notice)]
-    assert sum("--safety_checker off" in text for text in texts) == 1
-    assert sum("16x16 are too small" in text for text in texts) == 1
-
-
-class _Flagging:
-    """A checker that finds the second picture of a batch offensive."""
-
-    status = None
-
-    def load(self):
-        pass
-
-    def check(self, pictures, *, seen):
-        assert np.abs(seen.astype(int) - pictures).max() <= 1
-        flags = [row == 1 for row in range(len(pictures))]
-        shown = pictures.copy()
-        shown[flags] = 0
-        return shown, flags, ["concept 3 (score 0.1)"] * len(pictures)
-
-
-def test_a_flagged_picture_is_black_and_named(pipeline, monkeypatch):
-    monkeypatch.setitem(pipeline._checkers, "on", _Flagging())
-    pictures, events = draw(pipeline, text_settings(n_iter=1))
-    assert [picture.flagged for picture in pictures] == [False, True]
-    assert pictures[0].pixels.any() and not pictures[1].pixels.any()
-    (notice,) = [e for e in events if isinstance(e, Notice) and "picture 2" in e.text]
-    assert notice.warning and "concept 3 (score 0.1)" in notice.text
-
-
-# --- what goes wrong ---
-
-
-def broken(pipeline, name):
-    """A copy of the tiny model with NaN in one of its weights."""
-    model = copy.deepcopy(pipeline.model)
-    with torch.no_grad():
-        model.get_parameter(name).fill_(float("nan"))
-    return Pipeline(model, pipeline.choice)
-
-
-@pytest.mark.parametrize(
-    "name", ["model.diffusion_model.out.2.weight", "first_stage_model.decoder.conv_out.weight"]
-)
-def test_nan_is_an_error_and_no_picture(pipeline, name):
-    with pytest.raises(UserError, match="NaN"):
-        draw(broken(pipeline, name), text_settings(n_iter=1))
-
-
-def test_running_out_of_memory_says_what_to_do(pipeline, monkeypatch):
-    def explode(*args):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(pipeline.model, "decode_first_stage", explode)
-    with pytest.raises(UserError, match=r"2 pictures of 16x16 .* smaller --n_samples"):
-        draw(pipeline, text_settings())
-
-
-def test_settings_are_checked_before_anything_is_drawn(pipeline):
-    with pytest.raises(UserError, match="multiple of 4"):
-        draw(pipeline, text_settings(H=18))
-    with pytest.raises(UserError, match="PLMS"):
-        draw(pipeline, text_settings(sampler="plms", ddim_eta=0.5))
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("precision", ["autocast", "full"])
 def test_on_cuda_pictures_are_drawn_again_to_the_bit_and_autocast_does_not_leak(
     tiny_ckpt, init_img, precision
 ):
-    choice = choose_model(Txt2ImgSettings(ckpt=str(tiny_ckpt)))
-    on_cuda = Pipeline.load(choice, device="cuda")
+    on_cuda = Pipeline.load(tiny_ckpt, device="cuda")
     for settings in (text_settings(ddim_eta=0.5), image_settings(init_img, n_iter=2)):
         run = on_cuda.generate(replace(settings, precision=precision))
         pictures = [(picture, torch.is_autocast_enabled("cuda")) for picture in run]

@@ -1,0 +1,32 @@
+"""Draw with the tiny model's pipeline, and keep what it told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings
+
+STEPS = 4  # divides 1000: uniform spacing takes exactly as many
+PROMPTS = ["a cat", "a dog", "a tree", "a house", "a boat"]
+
+
+def text_settings(**changes):
+    return replace(Txt2ImgSettings(prompt="a cat", ddim_steps=STEPS, n_samples=2), **changes)
+
+
+def image_settings(init_img, **changes):
+    base = Img2ImgSettings(prompt="a cat", ddim_steps=STEPS, n_samples=3, init_img=str(init_img))
+    return replace(base, **changes)
+
+
+def draw(pipeline, settings, **rest):
+    """Return a run's pictures, and everything else that it told."""
+    events = []
+    pictures = list(pipeline.generate(settings, observer=events.append, **rest))
+    return pictures, events
+
+
+def pixels_of(pictures):
+    return np.stack([picture.pixels for picture in pictures])
