@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import secrets
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,16 @@ def open_image(path: str | Path) -> Image.Image:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise UserError(f"image {path} {what}; give the path of a picture file (PNG, JPEG, WebP)")
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of size and of broken EXIF: neither is in the way
+            with Image.open(path) as image:
+                image.load()
+                return image
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f"image {path} is too large ({' '.join(str(error).split())}); "
+            f"at most {2 * Image.MAX_IMAGE_PIXELS} pixels are expected; make it smaller"
+        ) from error
     except Exception as error:  # a damaged file makes a decoder raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
-from typing import TextIO
+import os
+from collections.abc import Callable
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -15,34 +18,29 @@ class Console:
 
     Args:
         program: The name before errors.
-        out: Where information goes.
-        err: Where warnings, errors and the progress bar go.
+        out: Where information goes; None, as ``sys.stdout`` of a closed descriptor, is nowhere.
+        err: Where warnings, errors and the progress bar go, or None.
     """
 
-    def __init__(self, program: str, out: TextIO, err: TextIO) -> None:
-        self.program, self.out, self.err = program, out, err
+    def __init__(self, program: str, out: TextIO | None, err: TextIO | None) -> None:
+        self.program, self.out, self.err = program, _Outlet(out), _Outlet(err)
         self._bar: tqdm | None = None
         self._seen: set[str] = set()
-        for stream in (out, err):
-            # A terminal that cannot show a prompt's script must not stop the run.
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")
 
     def say(self, text: str) -> None:
         """Show a line of information."""
-        tqdm.write(text, file=self.out)
-        self.out.flush()
+        self._write(text, self.out)
 
     def warn(self, text: str) -> None:
         """Show a warning, once."""
         if text not in self._seen:
             self._seen.add(text)
-            tqdm.write(f"warning: {text}", file=self.err)
+            self._write(f"warning: {text}", self.err)
 
     def fail(self, text: str, kind: str = "error") -> None:
         """Show the reason for the program's end as one line."""
         self.close()
-        tqdm.write(f"{self.program}: {kind}: {' '.join(text.split())}", file=self.err)
+        self._write(f"{self.program}: {kind}: {' '.join(text.split())}", self.err)
 
     def observe(self, event: Notice | Progress) -> None:
         """Show one event of a run."""
@@ -53,7 +51,18 @@ class Console:
         else:
             self.say(event.text)
 
+    def _write(self, text: str, stream: _Outlet) -> None:
+        """Show a line, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.clear()
+        stream.write(f"{text}\n")
+        stream.flush()
+        if self._bar is not None:
+            self._bar.refresh()
+
     def _advance(self, progress: Progress) -> None:
+        if progress.total == 0:  # strength 0: there is nothing to wait for
+            return
         if self._bar is None:
             # A log file is better off with a line now and then.
             interval = 0.1 if self.err.isatty() else 10.0
@@ -74,6 +83,42 @@ class Console:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class _Outlet:
+    """A stream that falls silent once nobody is behind it.
+
+    A reader that goes away (``| head -1``) or a log's full disk must not end the run, whose
+    product is files.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = io.StringIO() if stream is None else stream
+        self._silent = stream is None
+        # A terminal that cannot show a prompt's script must not stop the run either.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> None:
+        self._attempt(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, act: Callable[[], Any]) -> None:
+        if self._silent:
+            return
+        try:
+            act()
+        except OSError:
+            self._silent = True
+            # The descriptor too, as the interpreter flushes the stream once more when it ends.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)  # what tqdm asks: isatty, encoding, fileno
 
 
 class ConsoleLog(logging.Handler):

@@ -13,6 +13,8 @@ from ldm.images.grid import make_grid
 from ldm.images.io import save_numbered
 from ldm.pipelines.events import Picture
 
+SAMPLES = "samples"
+
 
 class OutputFolder:
     """Where a run's pictures go: ``samples/00000.png``, ... and ``grid-0000.png``.
@@ -39,17 +41,18 @@ class OutputFolder:
         Raises:
             UserError: the folder is a file, or may not be written to.
         """
-        existing = self.folder.absolute()
-        while not existing.exists() and existing != existing.parent:
-            existing = existing.parent
-        try:
-            with tempfile.TemporaryFile(dir=existing):
-                pass
-        except OSError as error:
-            raise UserError(
-                f"--outdir {self.folder} cannot be written to ({error.strerror or error}); "
-                "expected a folder; give another one"
-            ) from error
+        for folder in (self.folder, self.folder / SAMPLES):
+            existing = folder.absolute()
+            while not existing.exists() and existing != existing.parent:
+                existing = existing.parent
+            try:
+                with tempfile.TemporaryFile(dir=existing):
+                    pass
+            except OSError as error:
+                raise UserError(
+                    f"--outdir {self.folder}: {existing} cannot be written to "
+                    f"({error.strerror or error}); expected a folder; give another one"
+                ) from error
 
     def take(self, picture: Picture, *, save: bool = True, keep: bool = False) -> None:
         """Write one picture with its parameters, and keep it for the grid.
@@ -68,7 +71,7 @@ class OutputFolder:
             return
         path, number = save_numbered(
             picture.pixels,
-            self.folder / "samples",
+            self.folder / SAMPLES,
             "{:05d}.png",
             number=self._next,
             metadata=picture.parameters,

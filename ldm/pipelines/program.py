@@ -8,6 +8,7 @@ Everything that can be told without torch is told before torch is imported.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,9 @@ def run_program(
     """
     program = _Program(schema)
     try:
-        with ConsoleLog(program.console):
+        with ConsoleLog(program.console), warnings.catch_warnings():
+            if not sys.warnoptions:  # libraries' advice to programmers; python -W shows it
+                warnings.simplefilter("ignore")
             program.run(parse(schema, description, argv))
     except UserError as error:
         program.console.fail(str(error))

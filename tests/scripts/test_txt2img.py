@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -175,6 +177,22 @@ def test_another_model_than_the_pictures_is_told(txt2img, tiny_ckpt, tmp_path):
 # --- what it says ---
 
 
+def test_what_libraries_tell_programmers_is_not_shown_to_users(txt2img, monkeypatch, recwarn):
+    from ldm.pipelines import generate
+
+    load_model = generate.load_model
+
+    def noisy(*args, **kwargs):
+        warnings.warn("use the new name", FutureWarning, stacklevel=1)
+        return load_model(*args, **kwargs)
+
+    monkeypatch.setattr(generate, "load_model", noisy)
+    monkeypatch.setattr(sys, "warnoptions", [])
+    code, _, err = txt2img("--n_iter", 1)
+    assert code == 0
+    assert not recwarn.list and "new name" not in err
+
+
 def test_warnings_name_other_step_counts_and_lost_words(txt2img):
     code, _, err = txt2img("--ddim_steps", 7, "--n_iter", 1, "--prompt", "cat " * 75 + "zebra")
     assert code == 0
@@ -226,6 +244,8 @@ def test_the_model_in_use_and_how_to_get_sd_v1_are_told(txt2img, tiny_ckpt, tmp_
         (["--laion400m"], "--laion400m"),
         (["--use_ema"], "EMA"),
         (["--scale", "nan"], "--scale nan"),
+        (["--n_iter", "1000000"], "3000000 in all"),
+        (["--seed", "4294967295", "--seed_mode", "per-image"], "--seed 4294967295"),
         (["--nonsense"], "--nonsense"),
     ],
 )
@@ -305,6 +325,17 @@ def test_a_process_from_any_folder_draws_and_imports_only_what_it_needs(tmp_path
     status, _, err = run_program(str(checked), *arguments, cwd=tmp_path)
     assert status == 0, err
     assert len(files(tmp_path / "outputs")) == 4
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_drawing(tmp_path, tiny_ckpt):
+    """As with `| head -1`, and with both streams in one pipe."""
+    arguments = ["--ckpt", tiny_ckpt, "--device", "cpu", "--n_iter", "2", "--ddim_steps", "2"]
+    process = start_program(SCRIPT, *arguments, cwd=tmp_path)
+    assert process.stdout.readline().startswith("Seed 42")
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(timeout=100) == 0
+    assert len(files(tmp_path / "outputs")) == 7
 
 
 def test_ctrl_c_keeps_finished_pictures_and_ends_with_130(tmp_path, tiny_ckpt):

@@ -172,8 +172,15 @@ def test_what_is_no_readable_picture_is_one_line_with_its_path(tmp_path, kind):
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     Image.new("1", (300, 300)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UserError, match=r"bomb\.png"):
+    with pytest.raises(UserError, match=r"bomb\.png is too large .* make it smaller"):
         io.load_image(tmp_path / "bomb.png")
+
+
+def test_a_large_picture_is_read_without_a_warning_of_pillows(tmp_path, monkeypatch, recwarn):
+    Image.new("1", (300, 300)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60_000)
+    assert io.load_image(tmp_path / "large.png").size == (300, 300)
+    assert not recwarn.list
 
 
 def test_png_keeps_every_pixel(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 
 from ldm.pipelines.console import Console, ConsoleLog
 from ldm.pipelines.events import Notice, Progress
@@ -48,6 +49,50 @@ def test_the_librarys_warnings_are_shown_while_a_run_lasts():
     logger.debug("after")
     assert err.getvalue() == "warning: 7 steps\n"
     assert out.getvalue() == ""
+
+
+def test_where_no_step_is_taken_there_is_no_bar():
+    console, _, err = make()
+    console.observe(Progress(0, 0, 0, 2))
+    console.observe(Progress(0, 0, 2, 2))
+    console.close()
+    assert err.getvalue() == ""
+
+
+def dead_pipe():
+    """Return a text stream into a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return os.fdopen(writing, "w")
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run():
+    gone, err = dead_pipe(), io.StringIO()
+    console = Console("draw", gone, err)
+    for _ in range(2):
+        console.say("hello")
+    console.warn("mind the gap")
+    assert err.getvalue() == "warning: mind the gap\n"
+    gone.close()  # flushes: a stream that is still dead would raise
+
+
+def test_a_dead_error_stream_takes_nothing_from_what_is_said():
+    out, gone = io.StringIO(), dead_pipe()
+    console = Console("draw", out, gone)
+    for done in range(3):
+        console.observe(Progress(done, 2, 0, 1))
+    console.warn("lost")
+    console.say("hello")
+    console.close()
+    assert out.getvalue() == "hello\n"
+    gone.close()
+
+
+def test_closed_streams_are_no_hindrance():
+    console = Console("draw", None, None)
+    console.say("hello")
+    console.observe(Progress(1, 2, 0, 1))
+    console.fail("why")
 
 
 def test_a_terminal_without_the_prompts_letters_shows_them_escaped():

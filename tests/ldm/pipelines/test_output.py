@@ -74,6 +74,10 @@ def test_checking_leaves_no_trace(tmp_path):
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "samples").write_text("")
+    with pytest.raises(UserError, match="--outdir .*half/samples cannot be written to"):
+        OutputFolder(tmp_path / "half").check()
     for folder in (tmp_path / "file", tmp_path / "file" / "under"):
-        with pytest.raises(UserError, match="--outdir .* cannot be written to"):
+        with pytest.raises(UserError, match="--outdir .* cannot be written to .*expected a folder"):
             OutputFolder(folder).check()
