@@ -4,7 +4,7 @@ Moving averages, training losses and optimizer state are left out; --use_ema tak
 place of the weights. The file can be given to --ckpt of every script here and to other programs.
 
 Example:
-    python scripts/export_checkpoint.py --ckpt logs/run/checkpoints/last.ckpt --use_ema --half \
+    python scripts/export_checkpoint.py --ckpt logs/run/checkpoints/last.ckpt --use_ema --half \\
         --out models/mine.safetensors
 """
 
