@@ -140,6 +140,13 @@ def test_links_and_pictures_lead_somewhere(page):
     assert not missing, f"{page.name}: {missing}"
 
 
+def test_the_plan_of_the_house_names_every_module():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = set(re.findall(r"\w+", page.split("## Rooms")[1].split("\n## ")[0]))
+    modules = {path.stem for path in (ROOT / "ldm").rglob("*.py")} - {"__init__"}
+    assert not modules - rooms
+
+
 @pytest.fixture(scope="module")
 def small_model(tmp_path_factory) -> tuple[Path, Path]:
     return write_small_demo(tmp_path_factory.mktemp("demo"))

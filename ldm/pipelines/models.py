@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 import ldm
 from ldm.config import load_config
@@ -163,35 +164,65 @@ def _beside(ckpt: Path) -> Path:
     return find(V1_CONFIG)
 
 
-def _describe(ckpt: Path, config_path: Path) -> ModelChoice:
-    config = load_config(config_path)
+class _Entries:
+    """Entries of a configuration, or a UserError that names the one that is wrong."""
 
-    def ask(key: str, fallback: Any = None) -> Any:
-        value = OmegaConf.select(config, f"model.params.{key}", default=fallback)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = load_config(path)
+
+    def get(self, key: str, fallback: Any = None) -> Any:
+        try:
+            value = OmegaConf.select(self.config, f"model.params.{key}", default=fallback)
+        except OmegaConfBaseException as error:
+            raise UserError(
+                f"config {self.path}: model.params.{key} leads nowhere "
+                f"({str(error).splitlines()[0]}); expected a value; mend it"
+            ) from error
         if value is None:
             raise UserError(
-                f"config {config_path} has no model.params.{key}; expected a latent diffusion "
+                f"config {self.path} has no model.params.{key}; expected a latent diffusion "
                 "model with text conditioning; give another --config"
             )
         return value
 
-    if not isinstance(ask("cond_stage_config"), DictConfig):
+    def number(self, key: str, fallback: int | None = None) -> int:
+        value = self.get(key, fallback)
+        if type(value) is not int or value < 1:
+            raise self._wrong(key, value, "a whole number, 1 or more")
+        return value
+
+    def length(self, key: str, fallback: list[int] | None = None) -> int:
+        value = self.get(key, fallback and ListConfig(fallback))
+        if not isinstance(value, ListConfig) or not value:
+            raise self._wrong(key, value, "a list")
+        return len(value)
+
+    def _wrong(self, key: str, value: Any, expected: str) -> UserError:
+        where = f"config {self.path}: model.params.{key} is {value!r}"
+        return UserError(f"{where}; expected {expected}; mend it")
+
+
+def _describe(ckpt: Path, config_path: Path) -> ModelChoice:
+    entries = _Entries(config_path)
+    text_encoder = entries.get("cond_stage_config")
+    if not isinstance(text_encoder, DictConfig):
         raise UserError(
             f"config {config_path} describes a model without a text encoder "
-            f"({ask('cond_stage_config')}); expected text conditioning; give another --config"
+            f"({text_encoder}); expected text conditioning; give another --config"
         )
     # Each level but the last halves the sides, in the autoencoder and in the UNet alike.
-    factor = 2 ** (len(ask("first_stage_config.params.ddconfig.ch_mult")) - 1)
-    levels = len(ask("unet_config.params.channel_mult", ListConfig([1, 2, 4, 8])))
+    factor = 2 ** (entries.length("first_stage_config.params.ddconfig.ch_mult") - 1)
+    levels = entries.length("unet_config.params.channel_mult", [1, 2, 4, 8])
     return ModelChoice(
-        config=config,
+        config=entries.config,
         config_path=config_path,
         ckpt_path=ckpt,
-        size=int(ask("image_size")) * factor,
-        channels=int(ask("channels", 3)),
+        size=entries.number("image_size") * factor,
+        channels=entries.number("channels", 3),
         factor=factor,
         multiple=factor * 2 ** (levels - 1),
-        timesteps=int(ask("timesteps", 1000)),
+        timesteps=entries.number("timesteps", 1000),
     )
 
 

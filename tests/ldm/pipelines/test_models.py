@@ -112,6 +112,28 @@ def test_a_model_without_text_is_refused(root, tmp_path):
         choose_model(Txt2ImgSettings(ckpt=str(ckpt)))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("image_size", "big", "image_size is 'big'; expected a whole number"),
+        ("timesteps", 0, "timesteps is 0; expected a whole number"),
+        ("channels", 4.5, "channels is 4.5; expected a whole number"),
+        ("image_size", "${nothing}", "image_size leads nowhere"),
+        ("first_stage_config.params.ddconfig.ch_mult", 4, "ch_mult is 4; expected a list"),
+        ("unet_config.params.channel_mult", [], r"channel_mult is \[\]; expected a list"),
+    ],
+)
+def test_a_configuration_with_nonsense_in_it_is_refused_naming_the_entry(
+    tmp_path, key, value, hint
+):
+    config = OmegaConf.create(CONFIG)
+    OmegaConf.update(config, f"model.params.{key}", value)
+    OmegaConf.save(config, tmp_path / "own.yaml")
+    ckpt = put(tmp_path / "own.ckpt")
+    with pytest.raises(UserError, match=rf"own\.yaml.*{hint}"):
+        choose_model(Txt2ImgSettings(ckpt=str(ckpt)))
+
+
 @pytest.fixture
 def choice(tiny_ckpt):
     return choose_model(Txt2ImgSettings(ckpt=str(tiny_ckpt)))
