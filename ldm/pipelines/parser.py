@@ -29,11 +29,18 @@ class _Parser(argparse.ArgumentParser):
         """Return a remark that says what ``unknown`` may have been meant to be."""
         if not unknown.startswith("-"):
             return "; a text of several words needs quotes around it"
+        if not unknown.startswith("--"):
+            return (
+                '; a text with a dash first is written --prompt="-text"; see --help for the flags'
+            )
         flag = unknown.split("=")[0]
-        close = difflib.get_close_matches(flag, self._option_string_actions, n=1)
-        if close:
-            return f"; did you mean {close[0]}?"
-        return '; see --help for the flags there are; a text with a dash first is --prompt="-text"'
+        for other in GenerationSettings.__subclasses__():
+            if flag in {each.flag for each in options_of(other)}:
+                return f"; it is a flag of scripts/{other.program}.py"
+        # All flags of one letter are alike.
+        known = [] if len(flag) < 4 else self._option_string_actions
+        close = difflib.get_close_matches(flag, known, n=1)
+        return f"; did you mean {close[0]}?" if close else "; see --help for the flags there are"
 
 
 def build_parser(settings: type[GenerationSettings], description: str) -> argparse.ArgumentParser:

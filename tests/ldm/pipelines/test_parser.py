@@ -91,6 +91,8 @@ def test_two_samplers_contradict_each_other(flags, named):
         (["--device", ""], "--device '' was given; expected the name of a device"),
         (["--prompt", "-rainy"], '--prompt="-text"'),
         (["--outdir"], "--outdir: expected one argument"),
+        (["--init-img", "a.png"], "it is a flag of scripts/img2img.py"),
+        (["--K", "3"], "unknown argument '--K'; see --help"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_with_a_hint(argv, hint):
