@@ -29,18 +29,21 @@ class _Parser(argparse.ArgumentParser):
         """Return a remark that says what ``unknown`` may have been meant to be."""
         if not unknown.startswith("-"):
             return "; a text of several words needs quotes around it"
-        if not unknown.startswith("--"):
-            return (
-                '; a text with a dash first is written --prompt="-text"; see --help for the flags'
-            )
-        flag = unknown.split("=")[0]
+        flag = "--" + unknown.split("=")[0].lstrip("-")
         for other in GenerationSettings.__subclasses__():
-            if flag in {each.flag for each in options_of(other)}:
+            if (
+                flag
+                in {each.flag for each in options_of(other)} - self._option_string_actions.keys()
+            ):
                 return f"; it is a flag of scripts/{other.program}.py"
         # All flags of one letter are alike.
         known = [] if len(flag) < 4 else self._option_string_actions
-        close = difflib.get_close_matches(flag, known, n=1)
-        return f"; did you mean {close[0]}?" if close else "; see --help for the flags there are"
+        likeness = 0.6 if unknown.startswith("--") else 0.9  # else it may be a text
+        if close := difflib.get_close_matches(flag, known, n=1, cutoff=likeness):
+            return f"; did you mean {close[0]}?"
+        if not unknown.startswith("--"):
+            return '; a text with a dash first is written as in --prompt="-text"'
+        return "; see --help for the flags there are"
 
 
 def build_parser(settings: type[GenerationSettings], description: str) -> argparse.ArgumentParser:

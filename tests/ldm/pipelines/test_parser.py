@@ -93,6 +93,7 @@ def test_two_samplers_contradict_each_other(flags, named):
         (["--outdir"], "--outdir: expected one argument"),
         (["--init-img", "a.png"], "it is a flag of scripts/img2img.py"),
         (["--K", "3"], "unknown argument '--K'; see --help"),
+        (["-seed", "3"], "did you mean --seed?"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_with_a_hint(argv, hint):
