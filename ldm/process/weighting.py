@@ -1,8 +1,10 @@
-"""Weights of the training loss over timesteps, in float64."""
+"""Weights of the training loss over timesteps, in float64, and how often each is drawn."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ldm.process.prediction import Parameterization
 
@@ -41,3 +43,17 @@ def variational_weights(coefficients: dict[str, np.ndarray], kind: Parameterizat
             weights = betas**2 / (2 * variance * (1 - betas) * (1 - cumprod))
     weights[0] = weights[1]
     return weights
+
+
+def draw_steps(
+    count: int, num_timesteps: int, power: float = 1.0, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Draw training steps (count,) in 0 ... T-1 as T u**power, u uniform in [0, 1).
+
+    Power 1 is uniform. Below 1 noisy steps come more often, where a conditioner that starts from
+    nothing has most to learn.
+    """
+    if power == 1.0:
+        return torch.randint(0, num_timesteps, (count,), device=device)
+    drawn = (torch.rand(count, device=device) ** power * num_timesteps).long()
+    return drawn.clamp_max(num_timesteps - 1)

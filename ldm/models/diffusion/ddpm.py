@@ -20,11 +20,10 @@ from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.modules.ema import LitEma
 from ldm.process import prediction
 from ldm.process.schedules import make_beta_schedule
+from ldm.process.weighting import draw_steps
 from ldm.rng import NoiseSource
 from ldm.types import Conditioning
 from ldm.util import instantiate_from_config
-
-__all__ = ["DDPM", "DiffusionWrapper", "LatentDiffusion"]
 
 
 class DDPM(ForwardProcess):
@@ -59,7 +58,8 @@ class DDPM(ForwardProcess):
         learn_logvar: Learn one log-variance a step.
         logvar_init: Its first value.
         snr_gamma: Cut-off of min-SNR weighting, none by default.
-        ema_decay: Decay of the average.
+        ema_decay: Of the average.
+        timestep_power: Below 1 favours noisy steps, see ``draw_steps``.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class DDPM(ForwardProcess):
         logvar_init: float = 0.0,
         snr_gamma: float | None = None,
         ema_decay: float = 0.9999,
+        timestep_power: float = 1.0,
     ):
         super().__init__()
         if loss_type not in ("l1", "l2"):
@@ -101,7 +102,7 @@ class DDPM(ForwardProcess):
         self.loss_type, self.monitor, self.scheduler_config = loss_type, monitor, scheduler_config
         self.first_stage_key, self.image_size, self.channels = first_stage_key, image_size, channels
         self.original_elbo_weight, self.l_simple_weight = original_elbo_weight, l_simple_weight
-        self.log_every_t = log_every_t
+        self.log_every_t, self.timestep_power = log_every_t, timestep_power
         self.learning_rate = 1e-4
         if given_betas is None:
             given_betas = make_beta_schedule(
@@ -194,8 +195,8 @@ class DDPM(ForwardProcess):
         return self.p_losses(x_start, cond, self.draw_steps(x_start.shape[0]))
 
     def draw_steps(self, count: int) -> Tensor:
-        """Draw training steps (count,), uniformly."""
-        return torch.randint(0, self.num_timesteps, (count,), device=self.device)
+        """Draw training steps (count,) in 0 ... T-1."""
+        return draw_steps(count, self.num_timesteps, self.timestep_power, self.device)
 
     def shared_step(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a batch and its parts."""

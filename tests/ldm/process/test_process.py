@@ -157,3 +157,12 @@ def test_continuous_time_meets_the_table_and_variances_sum_to_one():
     assert np.allclose(process.alpha(times) ** 2 + process.sigma(times) ** 2, 1)
     assert (np.diff(process.lam(times)) < 0).all()
     assert process.model_time(1.0) == pytest.approx(999)
+
+
+@pytest.mark.parametrize("power", [0.25, 0.5, 1.0])
+def test_steps_are_drawn_with_the_density_of_the_power(power):
+    torch.manual_seed(0)
+    steps = weighting.draw_steps(20_000, 1000, power)
+    assert steps.min() >= 0 and steps.max() <= 999 and steps.dtype == torch.long
+    # P(T u**p < T/2) = 2**(-1/p)
+    assert (steps < 500).float().mean().item() == pytest.approx(0.5 ** (1 / power), abs=0.02)
