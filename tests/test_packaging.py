@@ -123,7 +123,8 @@ def third_party_imports(folder: str) -> dict[str, set[str]]:
     # Programs and tests import their helpers by bare name: a module, or the folder that it lies in.
     siblings = {path.stem for near in ("tests", "benchmarks") for path in (ROOT / near).rglob("*")}
     siblings -= set(DISTRIBUTIONS)
-    known = OWN | siblings | set(sys.stdlib_module_names)
+    # The standard library's own reader of TOML came with Python 3.11.
+    known = OWN | siblings | set(sys.stdlib_module_names) | {"tomllib"}
     return {name: files for name, files in found.items() if name not in known}
 
 
