@@ -52,6 +52,22 @@ def test_saved_pictures_carry_the_watermark_in_either_format(decoded, tmp_path, 
         assert read_watermark(np.asarray(Image.open(path))) == "StableDiffusionV1"
 
 
+@pytest.mark.parametrize("format", ["png", "jpg"])
+def test_the_watermark_has_to_outlive_the_file_format(decoded, format):
+    asked = []
+
+    class Noting(watermark.Watermarker):
+        def apply(self, picture, *, after_saving=None):
+            asked.append(picture if after_saving is None else after_saving(picture))
+            return picture, None
+
+    (plain, _) = to_uint8(decoded)
+    Marker(format, Noting())(plain)
+    lossless = np.array_equal(asked[0], plain)
+    assert lossless is (format == "png")
+    assert np.abs(asked[0].astype(int) - plain).max() < 16
+
+
 def test_small_pictures_carry_none_but_their_grid_may(decoded):
     small = decoded[:, :, :64, :64]
     pictures, told = finish(small, Txt2ImgSettings(n_iter=1, n_samples=2))

@@ -193,6 +193,9 @@ def test_per_image_fixed_code_gives_every_picture_the_first_ones_start(pipeline)
         assert nearly_equal(picture.pixels, fixed[0].pixels)
     noisy, _ = draw(pipeline, text_settings(fixed_code=True, ddim_eta=1.0, **mode))
     assert not nearly_equal(noisy[1].pixels, noisy[0].pixels)
+    # The steps' noise is the same with and without: the start noise is drawn though not used.
+    free, _ = draw(pipeline, text_settings(ddim_eta=1.0, **mode))
+    assert np.array_equal(free[0].pixels, noisy[0].pixels)
 
 
 def test_a_single_picture_on_the_cpu_is_the_same_in_both_seed_modes(pipeline, init_img):
