@@ -49,10 +49,15 @@ class Job:
     remarks: list[str] = field(default_factory=list)
 
     @property
+    def pictures(self) -> int:
+        """How many pictures the run draws."""
+        return len(self.prompts) * self.settings.n_iter if self.place is None else 1
+
+    @property
     def wants_grid(self) -> bool:
         """Whether the run ends with a grid."""
-        count = len(self.prompts) * self.settings.n_iter
-        return not self.settings.skip_grid and self.place is None and count <= LARGEST_GRID
+        grid = not self.settings.skip_grid and self.place is None
+        return grid and self.pictures <= LARGEST_GRID
 
     def model_remark(self) -> str | None:
         """Say so if the picture to draw again was made by another model."""
@@ -99,9 +104,8 @@ def prepare(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Job:
     settings = resolve(settings, choice)
     own_device = recorded is not None and "device" not in given
     job = Job(settings, choice, prompts, image, place, recorded, own_device, remarks)
-    count = len(prompts) * settings.n_iter
-    if not settings.skip_grid and place is None and count > LARGEST_GRID:
-        remarks.append(f"no grid is made of {count} pictures; {LARGEST_GRID} are the most")
+    if job.pictures > LARGEST_GRID and not settings.skip_grid:
+        remarks.append(f"no grid is made of {job.pictures} pictures; {LARGEST_GRID} are the most")
     return job
 
 
