@@ -44,11 +44,6 @@ class Watermarker:
         self.text = text
         self._payload = text.encode("utf-8")
 
-    @property
-    def available(self) -> bool:
-        """Whether the package is installed and can be imported."""
-        return why_unavailable() is None
-
     def fits(self, height: int, width: int) -> bool:
         """Tell whether a picture of this size in pixels can carry the text."""
         blocks = (height // 8) * (width // 8)
