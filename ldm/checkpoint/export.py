@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import shutil
@@ -177,4 +178,6 @@ def _write(tensors: Mapping[str, Tensor], out: Path, header: dict[str, str]) -> 
     except (OSError, SafetensorError) as error:
         raise UserError(f"output {str(out)!r} cannot be written ({error})") from error
     finally:
-        part.unlink(missing_ok=True)
+        # Under a plain file there is nothing to remove, and asking raises too.
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

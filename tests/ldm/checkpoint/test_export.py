@@ -188,3 +188,9 @@ def test_the_file_gets_the_ordinary_access_rights(training_file, tmp_path):
     export_inference(training_file, tmp_path / "a.safetensors")
     rights = [(tmp_path / n).stat().st_mode & 0o777 for n in ("plain", "a.safetensors")]
     assert rights[0] == rights[1]
+
+
+def test_an_output_under_a_plain_file_is_one_clear_error(training_file, tmp_path):
+    (tmp_path / "plain").write_text("x")
+    with pytest.raises(UserError, match="cannot be written"):
+        export_inference(training_file, tmp_path / "plain" / "out.safetensors")
