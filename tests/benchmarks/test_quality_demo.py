@@ -11,31 +11,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from emoji_font import needs_font
 from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
 
 from benchmarks import demo_measures as measures
 from benchmarks import quality_demo
-from ldm.data import glyphs
-from ldm.errors import UserError
 from ldm.util import instantiate_from_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
-
-def _font_is_missing() -> bool:
-    try:
-        glyphs.find_font()
-    except UserError:
-        return True
-    return False
-
-
-needs_font = pytest.mark.skipif(
-    _font_is_missing(),
-    reason="Noto Color Emoji is not installed (apt-get install fonts-noto-color-emoji)",
-)
 
 FIRST_STAGE = {
     "target": "ldm.models.autoencoder.AutoencoderKL",

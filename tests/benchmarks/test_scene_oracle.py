@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from emoji_font import needs_font
 from torch.nn.functional import avg_pool2d
 
 from benchmarks import demo_measures as measures
@@ -19,23 +20,7 @@ from benchmarks.scene_oracle import (
     shows_layout,
     shows_objects,
 )
-from ldm.data import glyphs
 from ldm.data.scene_vocabulary import COLOURS
-from ldm.errors import UserError
-
-
-def _font_is_missing() -> bool:
-    try:
-        glyphs.find_font()
-    except UserError:
-        return True
-    return False
-
-
-needs_font = pytest.mark.skipif(
-    _font_is_missing(),
-    reason="Noto Color Emoji is not installed (apt-get install fonts-noto-color-emoji)",
-)
 
 
 @pytest.fixture(scope="module")

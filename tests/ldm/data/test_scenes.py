@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from emoji_font import needs_font
 from torch.utils.data import DataLoader
 
 from ldm.data import glyphs
@@ -17,20 +18,6 @@ from ldm.data.scene_captions import english_caption, japanese_caption, with_arti
 from ldm.data.scene_vocabulary import COLOURS, NOUNS, RELATIONS, SIZES
 from ldm.data.scenes import SceneDataset, is_held_out, render
 from ldm.errors import UserError
-
-
-def _font_is_missing() -> bool:
-    try:
-        glyphs.find_font()
-    except UserError:
-        return True
-    return False
-
-
-needs_font = pytest.mark.skipif(
-    _font_is_missing(),
-    reason="Noto Color Emoji is not installed (apt-get install fonts-noto-color-emoji)",
-)
 
 
 def _first(options):

@@ -101,12 +101,16 @@ def test_strength_outside_0_to_1_is_refused(strength):
 
 @pytest.mark.parametrize("strength", [0, 0.0, 1, 1.0])
 def test_strength_may_be_0_and_1(strength):
-    Img2ImgSettings(strength=strength).validate()
+    settings = Img2ImgSettings(strength=strength)
+    settings.validate()
+    assert settings.strength == strength
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
 def test_devices_are_accepted_by_name_without_asking_torch(device):
-    Txt2ImgSettings(device=device).validate()
+    settings = Txt2ImgSettings(device=device)
+    settings.validate()
+    assert settings.device == device
 
 
 def test_settings_without_effect_are_remarked_on():
