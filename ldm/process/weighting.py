@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,14 +48,22 @@ def variational_weights(coefficients: dict[str, np.ndarray], kind: Parameterizat
 
 
 def draw_steps(
-    count: int, num_timesteps: int, power: float = 1.0, device: torch.device | str = "cpu"
+    count: int,
+    num_timesteps: int,
+    logit_normal: Sequence[float] | None = None,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Draw training steps (count,) in 0 ... T-1 as T u**power, u uniform in [0, 1).
+    """Draw training steps (count,) in 0 ... T-1: all alike, or T sigmoid(z), z normal.
 
-    Power 1 is uniform. Below 1 noisy steps come more often, where a conditioner that starts from
-    nothing has most to learn.
+    Args:
+        count: How many.
+        num_timesteps: T.
+        logit_normal: Mean and standard deviation of z (arXiv:2403.03206, section 3.1). A mean above
+            0 favours noisy steps; either end, where a loss is large but teaches little, is rare.
+        device: Of the result.
     """
-    if power == 1.0:
+    if logit_normal is None:
         return torch.randint(0, num_timesteps, (count,), device=device)
-    drawn = (torch.rand(count, device=device) ** power * num_timesteps).long()
-    return drawn.clamp_max(num_timesteps - 1)
+    mean, std = logit_normal
+    drawn = torch.sigmoid(mean + std * torch.randn(count, device=device)) * num_timesteps
+    return drawn.long().clamp_max(num_timesteps - 1)

@@ -59,7 +59,7 @@ class DDPM(ForwardProcess):
         logvar_init: Its first value.
         snr_gamma: Cut-off of min-SNR weighting, none by default.
         ema_decay: Of the average.
-        timestep_power: Below 1 favours noisy steps, see ``draw_steps``.
+        timestep_density: Mean and width of a logit-normal density, see ``draw_steps``.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class DDPM(ForwardProcess):
         logvar_init: float = 0.0,
         snr_gamma: float | None = None,
         ema_decay: float = 0.9999,
-        timestep_power: float = 1.0,
+        timestep_density: Sequence[float] | None = None,
     ):
         super().__init__()
         if loss_type not in ("l1", "l2"):
@@ -102,7 +102,7 @@ class DDPM(ForwardProcess):
         self.loss_type, self.monitor, self.scheduler_config = loss_type, monitor, scheduler_config
         self.first_stage_key, self.image_size, self.channels = first_stage_key, image_size, channels
         self.original_elbo_weight, self.l_simple_weight = original_elbo_weight, l_simple_weight
-        self.log_every_t, self.timestep_power = log_every_t, timestep_power
+        self.log_every_t, self.timestep_density = log_every_t, timestep_density
         self.learning_rate = 1e-4
         if given_betas is None:
             given_betas = make_beta_schedule(
@@ -196,7 +196,7 @@ class DDPM(ForwardProcess):
 
     def draw_steps(self, count: int) -> Tensor:
         """Draw training steps (count,) in 0 ... T-1."""
-        return draw_steps(count, self.num_timesteps, self.timestep_power, self.device)
+        return draw_steps(count, self.num_timesteps, self.timestep_density, self.device)
 
     def shared_step(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a batch and its parts."""

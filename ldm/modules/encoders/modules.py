@@ -59,6 +59,7 @@ class FrozenCLIPEmbedder(AbstractEncoder):
         max_length: tokens per prompt L, start and end included.
         text_config: sizes that differ from the version's, by the names of ``CLIPTextConfig``.
         trainable: leave the weights trainable instead of freezing them.
+        ckpt_path: checkpoint of a whole model, or of contrastive training, to start from.
 
     Raises:
         UserError: for a version that is not known, or sizes that do not go together.
@@ -71,6 +72,7 @@ class FrozenCLIPEmbedder(AbstractEncoder):
         max_length: int = 77,
         text_config: Mapping[str, Any] | None = None,
         trainable: bool = False,
+        ckpt_path: str | None = None,
     ) -> None:
         super().__init__()
         config = _text_config(version, text_config)
@@ -82,11 +84,19 @@ class FrozenCLIPEmbedder(AbstractEncoder):
         self.max_length = max_length
         self.tokenizer = CLIPTokenizer(max_length)
         self.transformer = CLIPTextModel(config)
+        if ckpt_path is not None:
+            self.init_from_ckpt(ckpt_path)
         on_meta = next(self.transformer.parameters()).is_meta
         if device is not None and not on_meta:
             self.transformer.to(device)
         if not trainable:
             self.freeze()
+
+    def init_from_ckpt(self, path: str) -> None:
+        """Take weights from a checkpoint that holds this encoder."""
+        from ldm.checkpoint.load import load_component
+
+        load_component(self, path, prefix="cond_stage_model.")
 
     def freeze(self) -> None:
         """Put the text model in eval mode and stop its gradients."""
@@ -104,6 +114,10 @@ class FrozenCLIPEmbedder(AbstractEncoder):
         Returns:
             States after the final layer norm, (B, L, D), in the weights' dtype and device.
         """
+        return self.transformer(input_ids=self.tokens(text)).last_hidden_state
+
+    def tokens(self, text: str | Sequence[str]) -> Tensor:
+        """Return the token ids (B, L) of prompts, on the weights' device."""
         batch = self.tokenizer(
             text,
             truncation=True,
@@ -114,7 +128,7 @@ class FrozenCLIPEmbedder(AbstractEncoder):
             return_tensors="pt",
         )
         weight = self.transformer.text_model.embeddings.token_embedding.weight
-        return self.transformer(input_ids=batch["input_ids"].to(weight.device)).last_hidden_state
+        return batch["input_ids"].to(weight.device)
 
     def encode(self, text: str | Sequence[str]) -> Tensor:
         """Encode prompts; see ``forward``."""

@@ -159,10 +159,19 @@ def test_continuous_time_meets_the_table_and_variances_sum_to_one():
     assert process.model_time(1.0) == pytest.approx(999)
 
 
-@pytest.mark.parametrize("power", [0.25, 0.5, 1.0])
-def test_steps_are_drawn_with_the_density_of_the_power(power):
+def test_steps_are_drawn_evenly_by_default():
     torch.manual_seed(0)
-    steps = weighting.draw_steps(20_000, 1000, power)
+    steps = weighting.draw_steps(20_000, 1000)
     assert steps.min() >= 0 and steps.max() <= 999 and steps.dtype == torch.long
-    # P(T u**p < T/2) = 2**(-1/p)
-    assert (steps < 500).float().mean().item() == pytest.approx(0.5 ** (1 / power), abs=0.02)
+    assert (steps < 500).float().mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("mean, std", [(0.0, 1.0), (0.35, 1.0), (-1.0, 0.5)])
+def test_steps_are_drawn_with_the_logit_normal_density(mean, std):
+    torch.manual_seed(0)
+    steps = weighting.draw_steps(20_000, 1000, (mean, std))
+    assert steps.min() >= 0 and steps.max() <= 999 and steps.dtype == torch.long
+    # The normal's quantiles are the steps': half lie below sigmoid(mean), a sixth below -1 std.
+    for z, share in ((0.0, 0.5), (-1.0, 0.1587), (1.0, 0.8413)):
+        bound = 1000 / (1 + np.exp(-(mean + z * std)))
+        assert (steps < bound).float().mean().item() == pytest.approx(share, abs=0.015)
