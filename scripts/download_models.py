@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ldm.arguments import ArgumentParser
 from ldm.checkpoint.fetch import Source, fetch
 from ldm.checkpoint.sources import HUB, MODELS, V1_FOLDER, V1_LICENCE, Model, describe
 from ldm.errors import UserError
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(MODELS)}")
@@ -97,11 +98,11 @@ def remark(dest: Path | None) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    options = parser().parse_args(argv)
-    if options.list:
-        print(describe())
-        return 0
     try:
+        options = parser().parse_args(argv)
+        if options.list:
+            print(describe())
+            return 0
         for model in choose(options.names):
             download(model, options.dest)
             if model.folder == V1_FOLDER:

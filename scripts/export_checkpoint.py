@@ -16,12 +16,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ldm.arguments import ArgumentParser
 from ldm.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--ckpt", required=True, help="checkpoint to read: .ckpt or .safetensors")
@@ -67,8 +68,8 @@ def metadata(entries: list[str]) -> dict[str, str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    options = parser().parse_args(argv)
     try:
+        options = parser().parse_args(argv)
         entries = metadata(options.meta)
 
         import torch

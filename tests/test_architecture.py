@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STOREYS = {
     "ldm": 0,
     "ldm.errors": 0,
+    "ldm.arguments": 0,
     "ldm.util": 0,
     "ldm.config": 0,
     "ldm.types": 0,

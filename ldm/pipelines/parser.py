@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
+from ldm.arguments import ArgumentParser
 from ldm.errors import UserError
 from ldm.pipelines.option import Option, options_of
 from ldm.pipelines.settings import GenerationSettings
@@ -19,11 +20,8 @@ GROUPS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises UserError where argparse would print its usage and leave."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help for what is expected")
+class _Parser(ArgumentParser):
+    """Knows its flags well enough to guess what an unknown one was meant to be."""
 
     def nearest(self, unknown: str) -> str:
         """Return a remark that says what ``unknown`` may have been meant to be."""

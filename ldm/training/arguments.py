@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ldm.arguments import ArgumentParser
 from ldm.errors import UserError
 
 OVERRIDE = re.compile(r"[A-Za-z_][\w\[\]-]*(\.[\w\[\]-]+)+=")
@@ -76,11 +77,6 @@ class TrainingOptions:
     overrides: tuple[str, ...] = ()
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        raise UserError(f"{message}; see --help")
-
-
 def parse(argv: list[str] | None = None) -> TrainingOptions:
     """Read the command line.
 
@@ -107,7 +103,7 @@ def parse(argv: list[str] | None = None) -> TrainingOptions:
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the flags."""
-    parser = _Parser(
+    parser = ArgumentParser(
         prog="main.py",
         description="Train a model from YAML configurations.",
         epilog="Any setting of the configuration can be given as a.b=c, "

@@ -5,27 +5,25 @@ Exit code: 0 when a watermark was found, 1 when not, 2 when the file cannot be r
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a checkout, uninstalled
 
+from ldm.arguments import ArgumentParser
+from ldm.errors import UserError
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; see the module's description for its exit codes."""
-    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser = ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument("file", help="a PNG or JPEG picture")
-    options = parser.parse_args(argv)
-
-    # Imported only now, so that --help answers at once.
-    from ldm.errors import UserError
-
     try:
+        options = parser.parse_args(argv)
         text = _read(options.file)
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(f"test_watermark: {error}", file=sys.stderr)
         return 2
     print("null" if text is None else text)
     return 1 if text is None else 0

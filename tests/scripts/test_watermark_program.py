@@ -75,4 +75,4 @@ def test_it_runs_from_any_folder_without_being_installed_and_help_imports_no_tor
         check=False,
     )
     assert missing.returncode == 2
-    assert missing.stderr.startswith("image nothing.png does not exist")
+    assert missing.stderr.startswith("test_watermark: image nothing.png does not exist")
