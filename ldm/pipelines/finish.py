@@ -11,6 +11,7 @@ import numpy as np
 from ldm.images.io import after_saving, to_uint8
 from ldm.pipelines.events import Notice, Observer, Picture
 from ldm.pipelines.infotext import Source, write_parameters
+from ldm.pipelines.masks import Mask
 from ldm.pipelines.plan import Batch
 from ldm.pipelines.settings import GenerationSettings
 from ldm.safety.checker import SafetyChecker
@@ -39,13 +40,24 @@ class Marker:
             return Notice(f"pictures are saved without watermark: {reason}", warning=True)
         return None
 
-    def __call__(self, plain: np.ndarray) -> np.ndarray:
-        """Return a marked copy of a picture, uint8 (H, W, 3), RGB, or the picture itself."""
+    def __call__(self, plain: np.ndarray, part: Mask | None = None) -> np.ndarray:
+        """Return a marked copy of a picture, uint8 (H, W, 3), RGB, or the picture itself.
+
+        Args:
+            plain: The picture.
+            part: Where it may be changed; None is everywhere.
+        """
         if self.obstacle(*plain.shape[:2]):
             return plain
-        # PNG gives back what was put in: no need to try.
-        saved = None if self.format == "png" else lambda p: after_saving(p, self.format)
-        return self.watermarker.apply(plain, after_saving=saved)[0]
+
+        def within(marked: np.ndarray) -> np.ndarray:
+            return marked if part is None else part.restore(marked, plain)
+
+        # What lossless formats do to the picture is nothing.
+        embedded, _ = self.watermarker.apply(
+            plain, after_saving=lambda marked: after_saving(within(marked), self.format)
+        )
+        return within(embedded)
 
 
 @dataclass
@@ -78,6 +90,17 @@ class Finisher:
         if obstacle := self.marker.obstacle(*self.source.size):
             self.observer(obstacle)
 
+    @property
+    def _repainted(self) -> Mask | None:
+        """The part of the first picture that was drawn anew; None is all of it."""
+        return self.source.init_image and self.source.init_image.mask
+
+    def _kept(self, drawn: np.ndarray) -> np.ndarray:
+        """Return pictures (B, H, W, 3) with the first picture's pixels where it was to stay."""
+        if self._repainted is None:
+            return drawn
+        return self._repainted.restore(drawn, np.asarray(self.source.init_image.pixels))
+
     def pictures(self, batch: Batch, decoded: Tensor) -> Iterator[Picture]:
         """Yield the pictures that are wanted of a decoded batch (B, 3, H, W) in [-1, 1].
 
@@ -85,7 +108,7 @@ class Finisher:
             UserError: the model computed NaN.
         """
         kept = list(batch.kept)
-        pixels, seen = to_uint8(decoded)[kept], to_uint8(decoded, rounded=True)[kept]
+        pixels, seen = (self._kept(to_uint8(decoded, rounded=r)[kept]) for r in (False, True))
         checked = self.checker.check(pixels, seen=seen)
         for row, plain, flagged, finding in zip(kept, *checked, strict=True):
             place, prompt = batch.places[row], batch.prompts[row]
@@ -96,7 +119,7 @@ class Finisher:
             seed = self.settings.seed + (place.index if own else 0)
             settings = replace(self.settings, prompt=prompt, seed=seed)
             yield Picture(
-                pixels=self.marker(plain),
+                pixels=self.marker(plain, None if flagged else self._repainted),
                 plain=plain,
                 prompt=prompt,
                 seed=seed,

@@ -37,11 +37,13 @@ from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.events import Notice, Observer, Picture, Progress, log_events
 from ldm.pipelines.finish import Finisher, Marker
 from ldm.pipelines.infotext import Source
-from ldm.pipelines.inputs import InitImage
+from ldm.pipelines.inputs import InitImage, first_picture
+from ldm.pipelines.masked_start import MaskedStart
+from ldm.pipelines.masks import Mask
 from ldm.pipelines.memory import memory_for
 from ldm.pipelines.models import ModelChoice, choose_model, resolve
 from ldm.pipelines.plan import Batch, Place, plan, read_prompts, replay
-from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
+from ldm.pipelines.settings import GenerationSettings, Txt2ImgSettings
 from ldm.pipelines.starts import ImageStart, NoiseStart
 from ldm.rng import NoiseSource, seed_everything
 from ldm.safety.checker import SafetyChecker
@@ -142,6 +144,7 @@ class Pipeline:
         *,
         prompts: Sequence[str] | None = None,
         image: Image.Image | InitImage | None = None,
+        mask: Image.Image | Mask | None = None,
         place: Place | None = None,
         observer: Observer = log_events,
     ) -> Iterator[Picture]:
@@ -153,6 +156,8 @@ class Pipeline:
                 for programs and not looked at.
             prompts: One per picture of an iteration; by default the settings' file or prompt.
             image: The picture to start from; by default the file ``settings.init_img``.
+            mask: What of it ``InpaintSettings`` draw anew: white is; by default the file
+                ``settings.mask``. Elsewhere the pictures are equal to ``image``.
             place: Draw only the picture at this place of a run, as that run drew it.
             observer: Called with each ``Notice`` and ``Progress``.
 
@@ -161,11 +166,9 @@ class Pipeline:
         """
         settings = replace(resolve(settings, self.choice), use_ema=self.use_ema)
         settings.validate()
-        image = InitImage(image) if isinstance(image, Image.Image) else image
-        if isinstance(settings, Img2ImgSettings):
-            image = (image or InitImage.read(settings.init_img)).fit(self.choice.multiple)
-        elif image is not None:
-            raise TypeError(f"{type(settings).__name__} start from no image; use Img2ImgSettings")
+        image = first_picture(settings, image, mask)
+        if image is not None:
+            image = image.fit(self.choice.multiple)
         if place is None:
             batches = plan(settings, read_prompts(settings) if prompts is None else prompts)
         else:
@@ -182,6 +185,7 @@ class _Silenced:
         self.alphas_cumprod = model.alphas_cumprod
         self.parameterization = model.parameterization
         self.device = model.device
+        self.q_sample = model.q_sample  # noises what a mask keeps
 
     def apply_model(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:  # noqa: ARG002
         """Predict nothing at once: (B, C, h, w) -> zeros (B, C, h, w)."""
@@ -222,8 +226,11 @@ class _Run:
         settings = self.settings
         if image is None:
             return NoiseStart(settings, (settings.H, settings.W), self.model.device)
-        if image.remark:
-            self.observer(Notice(image.remark))
+        for remark in (image.remark, image.mask and image.mask.remark):
+            if remark:
+                self.observer(Notice(remark))
+        if image.mask is not None:
+            return MaskedStart(settings, image, self.model)
         return ImageStart(settings, to_tensor(image.pixels), self.model)
 
     def _make_sampler(self, model: EpsModel) -> Sampler:

@@ -148,11 +148,19 @@ class ImageStart(NoiseStart):
         self, sampler: Sampler, noise: NoiseSource, rows: int, cond: Conditioning, **guidance: Any
     ) -> tuple[Tensor, Iterator[SamplerState]]:
         """Noise the picture to where ``strength`` says, and start the sampler from there."""
+        latents = self.latents(noise, rows)
+        x = self.noised(sampler, latents, self.start_noise(noise, rows))
+        return x, sampler.walk(x, cond, t_start=self.steps(sampler), noise=noise, **guidance)
+
+    def latents(self, noise: NoiseSource, rows: int) -> Tensor:
+        """Return the picture's latents (B, C, h, w) for a batch of ``rows`` pictures."""
         shared = self._latents
-        latents = self._draw_latents(noise, rows) if shared is None else shared[:rows]
-        t_start = self.steps(sampler)
-        x = sampler.stochastic_encode(latents, t_start, noise=self.start_noise(noise, rows))
-        if t_start == 0:
+        return self._draw_latents(noise, rows) if shared is None else shared[:rows]
+
+    def noised(self, sampler: Sampler, latents: Tensor, start_noise: Tensor) -> Tensor:
+        """Return ``latents`` (B, C, h, w) with as much noise as ``strength`` says."""
+        steps = self.steps(sampler)
+        if steps == 0:
             # The table's entry 0 has a little noise, which no step would take away again.
-            x = latents
-        return x, sampler.walk(x, cond, t_start=t_start, noise=noise, **guidance)
+            return latents
+        return sampler.stochastic_encode(latents, steps, noise=start_noise)

@@ -1,0 +1,53 @@
+"""What a user of inpainting can choose. Imports no torch.
+
+The mask itself is read and fitted in ``ldm.pipelines.masks``; what sampling does with it is in
+``ldm.pipelines.masked_start``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ldm.pipelines.option import option
+from ldm.pipelines.settings import Img2ImgSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class InpaintSettings(Img2ImgSettings):
+    """Settings of inpainting: of ``init_img`` only what ``mask`` marks is drawn anew.
+
+    Outside the mask ``Picture.plain`` and ``Picture.pixels`` are equal to the (fitted) first
+    picture, byte for byte: the invisible watermark is put into the repainted part alone, and a
+    warning tells where that part is too small to carry it. Two things do reach the kept part:
+    a flagged picture is blacked out whole, and a JPEG file changes every pixel a little.
+
+    Example:
+        >>> InpaintSettings(init_img="room.png", mask="window.png").strength
+        0.75
+    """
+
+    program: ClassVar[str] = "inpaint"
+
+    outdir: str = option(
+        "outputs/inpaint-samples",
+        "the folder that the pictures go to",
+        group="output",
+        metavar="FOLDER",
+    )
+    mask: str | None = option(
+        None,
+        "a picture of the first one's size: white where to draw anew, black where to keep",
+        str,
+        shown="none, it has to be given",
+        group="prompt",
+        metavar="FILE",
+    )
+    strength: float = option(
+        0.75,
+        "how much of what the mask marks to draw anew: 0 keeps it, 1 starts from pure noise",
+        minimum=0.0,
+        maximum=1.0,
+        infotext="Denoising strength",
+        group="prompt",
+    )

@@ -1,0 +1,124 @@
+"""Where a picture is repainted: read, fitted to the picture, brought to latent size.
+
+    mask picture -> bool (H0, W0) -> bool (H, W) of the fitted picture -> bool (h, w) latent cells
+
+A mask is hard: from half grey on a pixel is repainted, below it is kept. At every reduction a
+place is repainted if any part of it is marked, so that nothing that was painted over stays.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ldm.errors import UserError
+from ldm.images.io import open_image
+
+HALF_GREY = 128  # of 255
+# A mask of other proportions than the picture's was made for another picture.
+PROPORTION_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Where a picture is repainted.
+
+    Attributes:
+        marked: bool (H, W): True where to repaint.
+        path: Where it was read, as the user gave it; empty for a mask from memory.
+        sha256: Hash of the file, empty for a mask from memory.
+        remark: Says that the mask was resized, if it was not made for the picture.
+    """
+
+    marked: np.ndarray
+    path: str = ""
+    sha256: str = ""
+    remark: str | None = None
+
+    @classmethod
+    def of(cls, image: Image.Image) -> Mask:
+        """Take a picture as a mask: white is repainted, black and transparent is kept."""
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+        return cls(np.asarray(image.convert("L")) >= HALF_GREY)
+
+    @classmethod
+    def read(cls, path: str | None) -> Mask:
+        """Read a mask's file.
+
+        Raises:
+            UserError: no file was named, there is none, or it is not a picture.
+        """
+        if path is None:
+            raise UserError(
+                "no --mask was given; expected a picture that is white where to draw anew; add one"
+            )
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else ""
+        return replace(cls.of(open_image(path)), path=path, sha256=digest)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        height, width = self.marked.shape
+        return width, height
+
+    def fit(self, given: tuple[int, int], fitted: tuple[int, int]) -> Mask:
+        """Return the mask at the size of the picture that is repainted.
+
+        Args:
+            given: Width and height of the picture as it was given, in pixels.
+            fitted: Width and height that it was resized to.
+
+        Raises:
+            UserError: the mask has other proportions than the picture, or marks nothing.
+        """
+        if not self.marked.any():
+            raise UserError(
+                f"the mask {self.path or 'of the picture'} marks nothing; expected some white, "
+                "where to draw anew; paint over what is to change"
+            )
+        remark = None if self.size in (given, fitted) else self._stretched(given)
+        if self.size == fitted:
+            return self
+        (width, height), (new_width, new_height) = self.size, fitted
+        rows, columns = _overlap(height, new_height), _overlap(width, new_width)
+        return replace(self, marked=rows @ self.marked @ columns.T, remark=remark)
+
+    def _stretched(self, given: tuple[int, int]) -> str:
+        (w, h), (w0, h0) = self.size, given
+        name = f"the mask {self.path or 'of the picture'} is {w}x{h}, the picture {w0}x{h0}"
+        if abs(w * h0 - h * w0) > PROPORTION_TOLERANCE * w * h0:
+            raise UserError(
+                f"{name}; expected the same size, or at least the same proportions; "
+                "make the mask from this picture"
+            )
+        return f"{name}: resized to fit."
+
+    def cells(self, factor: int) -> np.ndarray:
+        """Return the latent cells that marked pixels touch.
+
+        Args:
+            factor: How many times smaller than the picture the latent is.
+
+        Returns:
+            bool (h, w).
+        """
+        height, width = self.marked.shape
+        blocks = self.marked.reshape(height // factor, factor, width // factor, factor)
+        return blocks.any(axis=(1, 3))
+
+    def restore(self, drawn: np.ndarray, original: np.ndarray) -> np.ndarray:
+        """Return ``drawn`` (..., H, W, 3) with every unmarked pixel of ``original`` (H, W, 3)."""
+        return np.where(self.marked[..., None], drawn, original)
+
+
+def _overlap(old: int, new: int) -> np.ndarray:
+    """Return bool (new, old): which of ``old`` pixels in a line reach into each of ``new``."""
+    before, after = np.arange(old), np.arange(new)[:, None]
+    return (before * new < (after + 1) * old) & ((before + 1) * new > after * old)
