@@ -6,7 +6,7 @@ Key names and layer order are the checkpoints'; all norms have eps 1e-6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -78,8 +78,12 @@ class ResnetBlock(nn.Module):
         if temb is not None:
             h = h + self.temb_proj(F.silu(temb))[:, :, None, None]
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        shortcut = self.conv_shortcut or self.nin_shortcut
-        return (x if shortcut is None else shortcut(x)) + h
+        return self.shortcut(x) + h
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """Return the input, brought to the output's width."""
+        layer = self.conv_shortcut or self.nin_shortcut
+        return x if layer is None else layer(x)
 
 
 class AttnBlock(nn.Module):
@@ -95,14 +99,20 @@ class AttnBlock(nn.Module):
         self.processor = sdpa
 
     def forward(self, x: Tensor) -> Tensor:
-        height, channels = x.shape[2], x.shape[1]
         normed = self.norm(x)
-        q, k, v = (
-            rearrange(project(normed), "b c h w -> b 1 (h w) c")
-            for project in (self.q, self.k, self.v)
-        )
-        out = self.processor(q, k, v, mask=None, scale=channels**-0.5)
-        return x + self.proj_out(rearrange(out, "b 1 (h w) c -> b c h w", h=height))
+        return x + self.attend(self.q(normed), self.k(normed), self.v(normed))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return what is added to the pixels (B, C, h', w) whose queries are ``q``.
+
+        Args:
+            q: Queries (B, C, h', w): of the whole map, or of some of its rows.
+            k: Keys (B, C, h, w) of the whole map.
+            v: Its values (B, C, h, w).
+        """
+        tokens = (rearrange(a, "b c h w -> b 1 (h w) c") for a in (q, k, v))
+        out = self.processor(*tokens, mask=None, scale=q.shape[1] ** -0.5)
+        return self.proj_out(rearrange(out, "b 1 (h w) c -> b c h w", h=q.shape[2]))
 
 
 class LinAttnBlock(nn.Module):
@@ -165,12 +175,15 @@ def _level(
     return level
 
 
-def _run_level(level: nn.Module, h: Tensor) -> Tensor:
+def _level_layers(level: nn.Module) -> Iterator[nn.Module]:
     for j, block in enumerate(level.block):
-        h = block(h)
+        yield block
         if len(level.attn):
-            h = level.attn[j](h)
-    return h
+            yield level.attn[j]
+
+
+def _middle_layers(middle: nn.Module) -> tuple[nn.Module, ...]:
+    return middle.block_1, middle.attn_1, middle.block_2
 
 
 class Encoder(nn.Module):
@@ -215,14 +228,19 @@ class Encoder(nn.Module):
         self.norm_out = Normalize(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], z_channels * (2 if double_z else 1), 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv_in(x)
+    def layers(self) -> Iterator[nn.Module]:
+        """Yield the layers in order, each one map in and one out, up to the last norm."""
+        yield self.conv_in
         for level in self.down:
-            h = _run_level(level, h)
+            yield from _level_layers(level)
             if hasattr(level, "downsample"):
-                h = level.downsample(h)
-        h = self.mid.block_2(self.mid.attn_1(self.mid.block_1(h)))
-        return self.conv_out(F.silu(self.norm_out(h)))
+                yield level.downsample
+        yield from _middle_layers(self.mid)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers():
+            x = layer(x)
+        return self.conv_out(F.silu(self.norm_out(x)))
 
 
 class Decoder(nn.Module):
@@ -273,13 +291,19 @@ class Decoder(nn.Module):
         self.norm_out = Normalize(widths[0])
         self.conv_out = nn.Conv2d(widths[0], out_ch, 3, padding=1)
 
-    def forward(self, z: Tensor) -> Tensor:
-        h = self.conv_in(z)
-        h = self.mid.block_2(self.mid.attn_1(self.mid.block_1(h)))
+    def layers(self) -> Iterator[nn.Module]:
+        """Yield the layers in order, each one map in and one out, up to the last norm."""
+        yield self.conv_in
+        yield from _middle_layers(self.mid)
         for level in reversed(self.up):
-            h = _run_level(level, h)
+            yield from _level_layers(level)
             if hasattr(level, "upsample"):
-                h = level.upsample(h)
+                yield level.upsample
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = z
+        for layer in self.layers():
+            h = layer(h)
         if self.give_pre_end:
             return h
         h = self.conv_out(F.silu(self.norm_out(h)))
