@@ -35,6 +35,7 @@ STOREYS = {
     "ldm.data": 2,
     "ldm.models": 3,
     "ldm.safety": 4,
+    "ldm.offload": 4,
     "ldm.pipelines": 5,
     "ldm.training": 5,
     "main": 6,

@@ -1,0 +1,180 @@
+"""Weights that travel together: where they live on the host, and how modules come to see a copy.
+
+Nothing is ever copied back: a module's entry is pointed at the copy on the device, and later at
+the tensor on the host again, which stayed where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.offload.stages import STAGES, layers_of
+
+ALIGNMENT = 256
+"""Bytes between whose multiples tensors begin, as in memory that CUDA hands out."""
+
+
+@dataclass
+class _Weight:
+    """A tensor on the host and every entry of a module that is that tensor.
+
+    Attributes:
+        tensor: Parameter or buffer.
+        entries: A module's ``_parameters`` or ``_buffers``, and the name there.
+        owners: The pieces that it belongs to.
+    """
+
+    tensor: Tensor
+    entries: list[tuple[dict, str]] = field(default_factory=list)
+    owners: set[str] = field(default_factory=set)
+
+    def show(self, tensor: Tensor) -> None:
+        """Let the modules compute with ``tensor``."""
+        if isinstance(self.tensor, nn.Parameter) and tensor is not self.tensor:
+            # Without a gradient also because autocast would keep its half-precision copy.
+            tensor = nn.Parameter(tensor, requires_grad=False)
+        for entries, name in self.entries:
+            entries[name] = tensor
+
+
+class Piece:
+    """Weights that go to the device and leave it together.
+
+    Args:
+        name: A stage or a layer of the UNet.
+        weights: What it consists of.
+
+    Attributes:
+        nbytes: Bytes that they take one after another, each aligned.
+    """
+
+    def __init__(self, name: str, weights: Sequence[_Weight]):
+        self.name = name
+        self._weights = list(weights)
+        self._offsets, self.nbytes = [], 0
+        for weight in self._weights:
+            self._offsets.append(self.nbytes)
+            self.nbytes += -(-weight.tensor.nbytes // ALIGNMENT) * ALIGNMENT
+        self._flat: Tensor | None = None
+
+    def find_flat(self) -> Tensor | None:
+        """Return the host's tensors as one buffer if an earlier ``settle`` left them so."""
+        first = self._weights[0].tensor if self._weights else torch.empty(0)
+        start = first.data_ptr()
+        for weight, offset in zip(self._weights, self._offsets, strict=True):
+            if weight.tensor.data_ptr() != start + offset:
+                return None
+        storage = first.untyped_storage()
+        begin = start - storage.data_ptr()
+        if begin + self.nbytes > storage.nbytes():
+            return None
+        return torch.empty(0, dtype=torch.uint8).set_(storage, begin, (self.nbytes,))
+
+    @torch.no_grad()
+    def settle(self, flat: Tensor) -> None:
+        """Move the host's tensors into ``flat``, bytes (nbytes,), where one copy fetches all."""
+        for weight, view in zip(self._weights, self.views(flat), strict=True):
+            weight.tensor.data = view.copy_(weight.tensor)
+        self._flat = flat
+
+    def views(self, flat: Tensor) -> list[Tensor]:
+        """Return the piece's tensors as they would lie in ``flat``, bytes (nbytes,)."""
+        return [
+            flat[start : start + weight.tensor.nbytes]
+            .view(weight.tensor.dtype)
+            .as_strided(weight.tensor.shape, _dense_strides(weight.tensor))
+            for weight, start in zip(self._weights, self._offsets, strict=True)
+        ]
+
+    @torch.no_grad()
+    def copy_to(self, flat: Tensor) -> None:
+        """Copy the host's values into ``flat``, bytes (nbytes,) of any device."""
+        if self._flat is not None:
+            flat.copy_(self._flat, non_blocking=True)
+            return
+        for weight, view in zip(self._weights, self.views(flat), strict=True):
+            view.copy_(weight.tensor, non_blocking=True)
+
+    def show(self, views: Iterable[Tensor]) -> None:
+        """Let the modules compute with copies, as ``views`` returned them."""
+        for weight, view in zip(self._weights, views, strict=True):
+            weight.show(view)
+
+    def go_home(self) -> None:
+        """Let the modules see the host's tensors."""
+        for weight in self._weights:
+            weight.show(weight.tensor)
+
+
+def _dense_strides(tensor: Tensor) -> tuple[int, ...]:
+    """Return strides for a copy of ``tensor`` without gaps, channels last where it is so."""
+    last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    if last or tensor.is_contiguous():
+        return tensor.stride()
+    return torch.empty(tensor.shape, device="meta").stride()
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A model's weights, cut up.
+
+    Attributes:
+        stages: The pieces of each stage, in the order in which they compute.
+        common: What belongs to no stage or to two of them: the noise schedule, shared weights.
+            It is small, and stays on the device.
+    """
+
+    stages: dict[str, list[Piece]]
+    common: Piece
+
+    def __iter__(self) -> Iterator[Piece]:
+        for stage in STAGES:
+            yield from self.stages[stage]
+
+
+def cut(model: LatentDiffusion) -> Pieces:
+    """Cut a model into pieces. Averaged weights (``model_ema``) are in none: they stay at home.
+
+    Raises:
+        UserError: As ``layers_of``.
+    """
+    weights = _weights_of(model)
+    stages = layers_of(model)
+    for layers in stages.values():
+        for name, layer in layers.items():
+            for _, _, tensor in _entries(layer):
+                weights[id(tensor)].owners.add(name)
+    owned: dict[str, list[_Weight]] = {name: [] for names in stages.values() for name in names}
+    common = []
+    for weight in weights.values():
+        alone = len(weight.owners) == 1
+        (owned[next(iter(weight.owners))] if alone else common).append(weight)
+    pieces = {
+        stage: [Piece(name, owned[name]) for name in layers] for stage, layers in stages.items()
+    }
+    return Pieces(pieces, Piece("common", common))
+
+
+def _weights_of(model: LatentDiffusion) -> dict[int, _Weight]:
+    weights: dict[int, _Weight] = {}
+    for name, child in model.named_modules():
+        if name.split(".")[0] == "model_ema":
+            continue
+        for entries, key, tensor in _own_entries(child):
+            weights.setdefault(id(tensor), _Weight(tensor)).entries.append((entries, key))
+    return weights
+
+
+def _entries(module: nn.Module) -> Iterator[tuple[dict, str, Tensor]]:
+    for child in module.modules():
+        yield from _own_entries(child)
+
+
+def _own_entries(module: nn.Module) -> Iterator[tuple[dict, str, Tensor]]:
+    for entries in (module._parameters, module._buffers):
+        yield from ((entries, key, tensor) for key, tensor in entries.items() if tensor is not None)

@@ -1,0 +1,369 @@
+"""A plan of devices for one model: which of its parts are on the device, and when.
+
+    policy      on the device while sampling      while text is encoded or pictures decoded
+    resident    everything used so far            everything used so far
+    turbo       both halves of the UNet           that part
+    four-part   the half that computes            that part
+    stream      two layers, and those that stay   that part
+
+The modules, their names and their checkpoint keys are the model's own; a plan exchanges what
+their entries point to, and puts itself in front of a few methods. Weights stay on the host in one
+copy, so that leaving the device costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ldm.errors import UserError
+from ldm.models.autoencoder import AutoencoderKL
+from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
+from ldm.offload.movers import Mover, mover_for
+from ldm.offload.pieces import Pieces, cut
+from ldm.offload.rows import in_rows
+from ldm.offload.stages import STAGES, UNET, Ledger, layers_of
+
+POLICIES = ("resident", "turbo", "four-part", "stream")
+"""From most to least memory."""
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """How to run a model.
+
+    Attributes:
+        policy: One of ``POLICIES``.
+        unet_rows: Rows of the UNet's batch (guidance doubles them) computed at a time; None: all.
+        tiled_decode: Decode in strips; the picture is the same but for rounding.
+        resident_blocks: With ``stream``: layers of the UNet that stay on the device while
+            sampling, such as ``input_blocks.1.0``.
+
+    Raises:
+        UserError: A policy that is none, no rows, or resident blocks without ``stream``.
+    """
+
+    policy: str = "four-part"
+    unet_rows: int | None = None
+    tiled_decode: bool = False
+    resident_blocks: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            known = ", ".join(POLICIES)
+            raise UserError(f"policy {self.policy!r} given; expected one of {known}; choose one")
+        if self.unet_rows is not None and self.unet_rows < 1:
+            raise UserError(f"unet_rows {self.unet_rows} given; expected 1 or more; leave it out")
+        if self.resident_blocks and self.policy != "stream":
+            raise UserError(
+                f"resident_blocks given with policy {self.policy!r}; expected 'stream'; "
+                "leave them out"
+            )
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """Stages that stay on the device when they have computed."""
+        return {"resident": STAGES, "turbo": UNET}.get(self.policy, ())
+
+
+class StagePlan:
+    """Runs a model's stages on a device by turns.
+
+    Between ``attach`` and ``detach`` the model is used as ever, without gradients, and one stage
+    at a time. On a device with memory of its own the autoencoder works picture by picture; on the
+    CPU a whole batch is no burden, and gives the same bits as without a plan.
+
+    What stays: ``resident`` keeps every stage from its first use until ``detach``. The UNet of
+    ``turbo`` and the resident blocks of ``stream`` leave when the text encoder or the autoencoder
+    comes. With these three policies, too, an exception (``KeyboardInterrupt`` included) inside a
+    stage sends everything home, except that ``resident`` keeps the stages that are complete.
+    ``release`` sends home what is there at any time.
+
+    Args:
+        model: In evaluation mode, on the CPU, in the precision of the run.
+        settings: How to run it.
+        device: Where its parts compute.
+        ledger: Notes what comes and goes.
+        mover: Moves the weights; by default as fits ``device``.
+    """
+
+    def __init__(
+        self,
+        model: LatentDiffusion,
+        settings: PlanSettings,
+        device: torch.device,
+        *,
+        ledger: Ledger | None = None,
+        mover: Mover | None = None,
+    ):
+        self.model, self.settings, self.device = model, settings, torch.device(device)
+        self.ledger = ledger or Ledger()
+        self._mover = mover
+        self._pieces: Pieces | None = None
+        self._wrapped: list[tuple[Any, str]] = []
+        self._rooms: dict[str, Tensor] = {}
+        self._current: str | None = None
+
+    def attach(self) -> StagePlan:
+        """Take charge of the model. Its schedule and other small things go to the device.
+
+        Raises:
+            UserError: A model that is training or not on the CPU, has a plan already, or does not
+                fit the settings.
+        """
+        _check_model(self.model)
+        _check_settings(self.model, self.settings)
+        self._mover = self._mover or mover_for(self.device)
+        pieces = cut(self.model)
+        self._mover.settle([*pieces, pieces.common])
+        self._pieces = pieces
+        try:
+            if self._mover.moves:
+                self._show(pieces.common, self._mover.room(pieces.common.nbytes))
+            self._wrap()
+        except BaseException:
+            self.detach()
+            raise
+        return self
+
+    def detach(self) -> None:
+        """Give the model back as it was: on the CPU, its methods its own."""
+        if self._pieces is None:
+            return
+        for owner, name in self._wrapped:
+            delattr(owner, name)
+        self._wrapped.clear()
+        self.release()
+        self._pieces.common.go_home()
+        self._pieces = None
+        self._mover.trim()
+
+    def change(self, settings: PlanSettings) -> None:
+        """Go on in another way, between batches; everything leaves the device first.
+
+        Raises:
+            UserError: The model does not fit the settings.
+        """
+        _check_settings(self.model, settings)
+        self.release()
+        self._mover.trim()
+        self.settings = settings
+
+    def release(self) -> None:
+        """Send home whatever is on the device, but for the schedule."""
+        for stage in STAGES:
+            self._unload(stage)
+        self._rooms.clear()
+
+    @contextmanager
+    def on(self, stage: str) -> Iterator[None]:
+        """Have a stage on the device inside the ``with`` block; again inside itself is fine.
+
+        With ``stream`` the layers of the UNet come one by one as they compute.
+
+        Raises:
+            UserError: An unknown stage, gradients, or training mode.
+            RuntimeError: Not attached, or another stage is in use.
+        """
+        self._check_use(stage)
+        if self._current == stage:
+            yield
+            return
+        self._current = stage
+        try:
+            self._enter(stage)
+            yield
+            self._leave(stage)
+        except BaseException:
+            self._give_up(stage)
+            raise
+        finally:
+            self._current = None
+
+    def _check_use(self, stage: str) -> None:
+        if stage not in STAGES:
+            raise UserError(f"stage {stage!r} given; expected one of {', '.join(STAGES)}")
+        if self._pieces is None:
+            raise RuntimeError("the plan has no charge of the model; call attach() first")
+        if self._current not in (None, stage):
+            raise RuntimeError(
+                f"stage {stage} is asked for while {self._current} is in use; stages take turns: "
+                f"leave the block of {self._current} first"
+            )
+        if self.model.training or torch.is_grad_enabled():
+            found = "in training mode" if self.model.training else "with gradients"
+            raise UserError(
+                f"the model is used {found} under a plan of devices, which is for inference; "
+                "call model.eval() and work inside torch.no_grad(), or detach the plan"
+            )
+
+    def _enter(self, stage: str) -> None:
+        beside = self.settings.keeps if stage in self.settings.keeps else ()
+        for other in self.ledger.resident - {stage, *beside}:
+            self._unload(other)
+        if stage not in UNET:
+            self._rooms.pop("halves", None)
+        self._load(stage)
+
+    def _leave(self, stage: str) -> None:
+        if stage not in self.settings.keeps:
+            self._unload(stage)
+
+    def _give_up(self, stage: str) -> None:
+        if self.settings.policy != "resident":
+            self.release()
+        elif stage not in self.ledger.resident:
+            self._unload(stage)
+
+    def _load(self, stage: str) -> None:
+        if stage in self.ledger.resident:
+            return
+        pieces = self._pieces.stages[stage]
+        if self._mover.moves:
+            room, start = self._room(stage), 0
+            for piece in pieces:
+                self._show(piece, room[start : start + piece.nbytes])
+                start += piece.nbytes
+        self.ledger.load(stage, sum(piece.nbytes for piece in pieces))
+
+    def _room(self, stage: str) -> Tensor:
+        """Return memory for a stage: the halves that take turns share theirs.
+
+        Two blocks of different size, freed and asked for at every step, would make the allocator
+        hold both.
+        """
+        together = UNET if stage in UNET and stage not in self.settings.keeps else (stage,)
+        name = stage if together == (stage,) else "halves"
+        if name not in self._rooms:
+            sizes = (sum(p.nbytes for p in self._pieces.stages[part]) for part in together)
+            self._rooms[name] = self._mover.room(max(sizes))
+        return self._rooms[name]
+
+    def _show(self, piece: Any, room: Tensor) -> None:
+        self._mover.fetch(piece, room)
+        piece.show(piece.views(room))
+
+    def _unload(self, stage: str) -> None:
+        for piece in self._pieces.stages[stage]:
+            piece.go_home()
+        self._rooms.pop(stage, None)
+        self.ledger.unload(stage)
+
+    def _wrap(self) -> None:
+        """Stand in front of the methods that the stages are called by."""
+        model, unet = self.model, self.model.model.diffusion_model
+        self._put(unet, "encode", self._encode_unet)
+        self._put(unet, "decode", self._decode_unet)
+        first_stage, conditioner = model.first_stage_model, model.cond_stage_model
+        pictures = isinstance(first_stage, AutoencoderKL)
+        self._put(first_stage, "encode", self._encode_pictures if pictures else self._first_stage)
+        self._put(first_stage, "decode", self._decode_pictures if pictures else self._first_stage)
+        if hasattr(first_stage, "quantize"):
+            self._put(first_stage, "quantize", self._first_stage)
+        shared = conditioner is first_stage
+        for name in {"forward", "encode", model.cond_stage_forward or "encode"}:
+            if hasattr(conditioner, name) and name not in vars(conditioner):
+                self._put(conditioner, name, self._first_stage if shared else self._text)
+        if model.use_ema:
+            self._put(model, "ema_scope", self._ema_scope)
+
+    def _put(self, owner: Any, name: str, function: Callable) -> None:
+        """Let ``owner.name(...)`` call ``function(own method, ...)``."""
+        own = getattr(owner, name)
+
+        def stand_in(*args: Any, **kwargs: Any) -> Any:
+            return function(own, *args, **kwargs)
+
+        setattr(owner, name, stand_in)
+        self._wrapped.append((owner, name))
+
+    def _encode_unet(
+        self,
+        own: Callable,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor | None = None,
+        y: Tensor | None = None,
+    ) -> Any:
+        with self.on("unet_encode"):
+            return in_rows(own, self.settings.unet_rows, x, timesteps, context, y)
+
+    def _decode_unet(
+        self, own: Callable, h: Tensor, emb: Tensor, skips: Any, context: Tensor | None = None
+    ) -> Tensor:
+        with self.on("unet_decode"):
+            return in_rows(own, self.settings.unet_rows, h, emb, skips, context)
+
+    def _text(self, own: Callable, *args: Any, **kwargs: Any) -> Any:
+        with self.on("text"):
+            return own(*args, **kwargs)
+
+    def _first_stage(self, own: Callable, *args: Any, **kwargs: Any) -> Any:
+        with self.on("autoencoder"):
+            return own(*args, **kwargs)
+
+    def _encode_pictures(self, own: Callable, x: Tensor) -> DiagonalGaussianDistribution:
+        with self.on("autoencoder"):
+            moments = in_rows(lambda part: own(part).parameters, self._pictures_at_once, x)
+            return DiagonalGaussianDistribution(moments)
+
+    def _decode_pictures(self, own: Callable, z: Tensor) -> Tensor:
+        with self.on("autoencoder"):
+            decode = self._tiled if self.settings.tiled_decode else own
+            return in_rows(decode, self._pictures_at_once, z)
+
+    @property
+    def _pictures_at_once(self) -> int | None:
+        return 1 if self._mover.moves else None
+
+    def _tiled(self, z: Tensor) -> Tensor:
+        from ldm.models.tiled import decode_in_tiles
+
+        return decode_in_tiles(self.model.first_stage_model, z)
+
+    @contextmanager
+    def _ema_scope(self, own: Callable, context: str | None = None) -> Iterator[None]:
+        """Exchange weights and averages on the host, with nothing on the device."""
+        self.release()
+        with own(context):
+            try:
+                yield
+            finally:
+                self.release()
+
+
+def _check_model(model: nn.Module) -> None:
+    if model.training:
+        raise UserError("the model is in training mode; a plan needs inference; call model.eval()")
+    if "encode" in vars(model.model.diffusion_model):
+        raise UserError("the model is under a plan of devices already; detach that one first")
+    elsewhere = {t.device for t in model.parameters()} - {torch.device("cpu")}
+    if elsewhere:
+        raise UserError(
+            f"the model is on {', '.join(map(str, elsewhere))}; expected the CPU, where a plan "
+            "keeps the weights; call model.cpu() first"
+        )
+
+
+def _check_settings(model: LatentDiffusion, settings: PlanSettings) -> None:
+    layers = layers_of(model)
+    names = {name for stage in UNET for name in layers[stage]}
+    unknown = sorted(settings.resident_blocks - names)
+    if unknown:
+        raise UserError(
+            f"resident_blocks names {unknown[0]!r}; expected layers of the UNet such as "
+            f"{next(iter(names))!r}; correct it"
+        )
+    first_stage = model.first_stage_model
+    has_weights = next(first_stage.parameters(), None) is not None
+    if settings.tiled_decode and has_weights and not isinstance(first_stage, AutoencoderKL):
+        raise UserError(
+            f"tiled_decode given for a {type(first_stage).__name__}; expected an AutoencoderKL; "
+            "leave it out"
+        )

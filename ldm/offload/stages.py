@@ -1,0 +1,135 @@
+"""The four parts of a latent diffusion model, and the ledger of which of them are on the device.
+
+    text -> (unet_encode -> unet_decode) for every step -> autoencoder
+
+A part of the UNet is a row of layers, in the order in which they compute; the text encoder and
+the autoencoder are one layer each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from ldm.errors import UserError
+from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.modules.diffusionmodules.openaimodel import TimestepEmbedSequential
+
+STAGES = ("text", "unet_encode", "unet_decode", "autoencoder")
+UNET = ("unet_encode", "unet_decode")
+
+REMEMBERED = 2**15
+"""Events that a ledger keeps at least; older ones are forgotten, so that a server may run on."""
+
+_UNET_PARTS = (
+    "time_embed",
+    "input_blocks",
+    "middle_block",
+    "output_blocks",
+    "out",
+    "encode",
+    "decode",
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One arrival or departure.
+
+    Attributes:
+        action: What happened.
+        stage: The stage, or the UNet layer (``input_blocks.1.0``) where layers move singly.
+        bytes: Its weights.
+    """
+
+    action: Literal["load", "unload"]
+    stage: str
+    bytes: int
+
+
+class Ledger:
+    """What is on the compute device, in order: the proof that a plan is kept.
+
+    On a CPU nothing moves; the ledger tells what would.
+
+    Attributes:
+        events: Arrivals and departures, oldest first; the latest ``REMEMBERED`` at least.
+        peak_bytes: Most bytes of weights that were there at once.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.peak_bytes = 0
+        self._held: dict[str, int] = {}
+
+    @property
+    def resident(self) -> set[str]:
+        """The stages and layers that are there now."""
+        return set(self._held)
+
+    def load(self, stage: str, size: int) -> None:
+        """Note that ``size`` bytes of weights have come."""
+        assert stage not in self._held, f"{stage} is there already"
+        self._held[stage] = size
+        self.peak_bytes = max(self.peak_bytes, sum(self._held.values()))
+        self._note(Event("load", stage, size))
+
+    def unload(self, stage: str) -> None:
+        """Note that a stage or layer has gone; nothing if it is not there."""
+        if stage in self._held:
+            self._note(Event("unload", stage, self._held.pop(stage)))
+
+    def _note(self, event: Event) -> None:
+        self.events.append(event)
+        if len(self.events) >= 2 * REMEMBERED:
+            del self.events[:REMEMBERED]
+
+
+def layers_of(model: LatentDiffusion) -> dict[str, dict[str, nn.Module]]:
+    """Return the layers of every stage by name, in the order in which they compute.
+
+    A model without a text encoder, or with the first stage in its place, has an empty ``text``.
+
+    Raises:
+        UserError: The UNet has no halves to run apart.
+    """
+    unet = model.model.diffusion_model
+    missing = [name for name in _UNET_PARTS if not hasattr(unet, name)]
+    if missing:
+        raise UserError(
+            f"the UNet is a {type(unet).__name__} without {', '.join(missing)}; expected the parts "
+            "of ldm's UNetModel; run this model without a plan of devices"
+        )
+    conditioner = model.cond_stage_model
+    has_text = conditioner is not None and conditioner is not model.first_stage_model
+    return {
+        "text": {"text": conditioner} if has_text else {},
+        "unet_encode": {
+            **_named(unet, "time_embed", "label_emb"),
+            **_unfolded("input_blocks", unet.input_blocks),
+            **_unfolded("middle_block", [unet.middle_block], numbered=False),
+        },
+        "unet_decode": {
+            **_unfolded("output_blocks", unet.output_blocks),
+            **_named(unet, "out", "id_predictor"),
+        },
+        "autoencoder": {"autoencoder": model.first_stage_model},
+    }
+
+
+def _named(unet: nn.Module, *names: str) -> dict[str, nn.Module]:
+    return {name: getattr(unet, name) for name in names if hasattr(unet, name)}
+
+
+def _unfolded(name: str, blocks: object, numbered: bool = True) -> dict[str, nn.Module]:
+    """Return the layers inside blocks by the names that the UNet's keys begin with."""
+    layers: dict[str, nn.Module] = {}
+    for number, block in enumerate(blocks):
+        place = f"{name}.{number}" if numbered else name
+        if isinstance(block, TimestepEmbedSequential):
+            layers.update({f"{place}.{n}": layer for n, layer in enumerate(block)})
+        else:
+            layers[place] = block
+    return layers
