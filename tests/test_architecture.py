@@ -40,9 +40,10 @@ STOREYS = {
     "ldm.training": 5,
     "main": 6,
     "scripts": 6,
+    "optimizedSD": 6,
     "benchmarks": 6,
 }
-PROGRAM_FOLDERS = ("scripts", "benchmarks")
+PROGRAM_FOLDERS = ("scripts", "optimizedSD", "benchmarks")
 
 
 def module_name(path: Path) -> str:

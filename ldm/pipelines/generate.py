@@ -17,40 +17,27 @@ Example:
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from ldm.checkpoint.load import load_model
 from ldm.errors import UserError
-from ldm.images.io import check_finite, to_tensor
 from ldm.models.diffusion.ddpm import LatentDiffusion
-from ldm.models.diffusion.sampler import Sampler
-from ldm.models.diffusion.sampler_registry import make_sampler
-from ldm.pipelines.events import Notice, Observer, Picture, Progress, log_events
-from ldm.pipelines.finish import Finisher, Marker
-from ldm.pipelines.infotext import Source
-from ldm.pipelines.inputs import InitImage, first_picture
-from ldm.pipelines.masked_start import MaskedStart
+from ldm.pipelines.events import Notice, Observer, Picture, log_events
+from ldm.pipelines.execution import Execution, half_of
+from ldm.pipelines.inputs import InitImage, first_picture, fit_first_picture
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.memory import memory_for
 from ldm.pipelines.models import ModelChoice, choose_model, resolve
-from ldm.pipelines.plan import Batch, Place, plan, read_prompts, replay
+from ldm.pipelines.plan import Place, plan, read_prompts, replay
+from ldm.pipelines.run import Order, Run
 from ldm.pipelines.settings import GenerationSettings, Txt2ImgSettings
-from ldm.pipelines.starts import ImageStart, NoiseStart
-from ldm.rng import NoiseSource, seed_everything
 from ldm.safety.checker import SafetyChecker
-from ldm.types import Conditioning, EpsModel
-
-FAR_ABOVE = 4  # times the model's own number of pixels
-LONGEST_CUT = 500  # letters of a prompt's unused end that are shown
 
 
 def resolve_device(name: str) -> torch.device:
@@ -164,192 +151,24 @@ class Pipeline:
         Raises:
             UserError: settings that cannot be, or pictures that came out as NaN.
         """
-        settings = replace(resolve(settings, self.choice), use_ema=self.use_ema)
+        settings = replace(resolve(settings, self.choice), use_ema=self.use_ema).with_seed()
         settings.validate()
         image = first_picture(settings, image, mask)
         if image is not None:
-            image = image.fit(self.choice.multiple)
+            image = fit_first_picture(image, settings, self.choice)
         if place is None:
             batches = plan(settings, read_prompts(settings) if prompts is None else prompts)
         else:
             settings = replace(settings, n_samples=place.n_samples)
             batches = replay(place, settings.prompt)
-        yield from _Run(self, settings, batches, image, observer).pictures()
-
-
-class _Silenced:
-    """Stands in for the model where only the sampler's random draws are wanted."""
-
-    def __init__(self, model: EpsModel) -> None:
-        self.num_timesteps = model.num_timesteps
-        self.alphas_cumprod = model.alphas_cumprod
-        self.parameterization = model.parameterization
-        self.device = model.device
-        self.q_sample = model.q_sample  # noises what a mask keeps
-
-    def apply_model(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:  # noqa: ARG002
-        """Predict nothing at once: (B, C, h, w) -> zeros (B, C, h, w)."""
-        return torch.zeros_like(x)
-
-
-class _Run:
-    """One call of ``Pipeline.generate``."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        settings: GenerationSettings,
-        batches: list[Batch],
-        image: InitImage | None,
-        observer: Observer,
-    ) -> None:
-        self.model, self.settings, self.own_size = pipeline.model, settings, pipeline.choice.size
-        self.batches, self.observer = batches, observer
-        self.start = self._make_start(image)
-        self.sampler = self._make_sampler(self.model)
-        self.steps = self.start.steps(self.sampler)
-        drawn = [batch for batch in batches if batch.kept]
-        self.steps_total = self.steps * sum(len(batch.prompts) for batch in drawn)
-        self.pictures_total = sum(len(batch.kept) for batch in drawn)
-        self.steps_done = self.pictures_done = 0
-        source = Source(
-            model=pipeline.choice.name,
-            fingerprint=pipeline.choice.fingerprint,
-            device=self.model.device.type,
-            size=self.start.size,
-            init_image=image,
-        )
-        checker, marker = pipeline.checker(settings.safety_checker), Marker(settings.format)
-        self.finisher = Finisher(settings, source, checker, marker, observer)
-
-    def _make_start(self, image: InitImage | None) -> NoiseStart:
-        settings = self.settings
-        if image is None:
-            return NoiseStart(settings, (settings.H, settings.W), self.model.device)
-        for remark in (image.remark, image.mask and image.mask.remark):
-            if remark:
-                self.observer(Notice(remark))
-        if image.mask is not None:
-            return MaskedStart(settings, image, self.model)
-        return ImageStart(settings, to_tensor(image.pixels), self.model)
-
-    def _make_sampler(self, model: EpsModel) -> Sampler:
-        settings = self.settings
-        sampler = make_sampler(settings.sampler, model, spacing=settings.spacing)
-        eta = settings.ddim_eta if settings.sampler == "ddim" else 0.0
-        sampler.make_schedule(settings.ddim_steps, ddim_eta=eta, verbose=False)
-        return sampler
-
-    def pictures(self) -> Iterator[Picture]:
-        self._remark()
-        self.finisher.prepare()
-        self._progress(0)
-        seed_everything(self.settings.seed)
+        order = Order(settings, batches, image, observer)
+        checker = self.checker(settings.safety_checker)
         # A model that trains draws with its averages, as the reference does.
-        with self.model.ema_scope():
-            with self._enough_memory(1):
-                self.start.open()
-            for batch in self.batches:
-                noise = self.start.noise_for(batch.places)
-                if not batch.kept:
-                    self._draw_only(batch, noise)
-                    continue
-                with self._enough_memory(len(batch.prompts)):
-                    decoded = self._draw(batch, noise)
-                # What a caller draws between two pictures must not move the next batch.
-                with torch.random.fork_rng(self._cuda_devices):
-                    yield from self.finisher.pictures(batch, decoded)
+        with self.model.ema_scope(), self._execution(order) as execution:
+            yield from Run(self.model, self.choice, order, execution, checker).pictures()
 
-    @property
-    def _cuda_devices(self) -> list[torch.device]:
-        return [self.model.device] if self.model.device.type == "cuda" else []
-
-    def _remark(self) -> None:
-        """Say what the user should know before it begins."""
-        for text in self.settings.remarks():
-            self.observer(Notice(text, warning=True))
-        prompts = [text for batch in self.batches if batch.kept for text in batch.prompts]
-        for text in dict.fromkeys([self.settings.negative_prompt, *prompts]):
-            self._remark_on_length(text)
-        height, width = self.start.size
-        if height * width > FAR_ABOVE * self.own_size**2:
-            text = (
-                f"{width}x{height} is far above the {self.own_size}x{self.own_size} pixels that "
-                "the model was made for: it takes long, and things may appear more than once"
-            )
-            self.observer(Notice(text, warning=True))
-        if self.steps == 0:
-            strength = f"--strength {self.settings.strength} of {self.settings.ddim_steps}"
-            self.observer(Notice(f"{strength} steps leaves none to take: nothing is drawn anew."))
-
-    def _remark_on_length(self, text: str) -> None:
-        tokenizer = getattr(self.model.cond_stage_model, "tokenizer", None)
-        cut = tokenizer.truncated(text) if hasattr(tokenizer, "truncated") else None
-        if cut:
-            limit = f"{tokenizer.max_length} tokens (with start and end)"
-            rest = f" and {len(cut) - LONGEST_CUT} letters more" if len(cut) > LONGEST_CUT else ""
-            text = f"a prompt is longer than {limit}; this end of it is not used: "
-            self.observer(Notice(f"{text}{cut[:LONGEST_CUT]!r}{rest}", warning=True))
-
-    def _enough_memory(self, rows: int) -> contextlib.AbstractContextManager:
-        height, width = self.start.size
-        what = f"pictures of {width}x{height}, {rows} at a time,"
-        fewer = (
-            "give a smaller --n_samples, or smaller pictures" if rows > 1 else "draw smaller ones"
-        )
-        return memory_for(what, self.model.device, fewer)
-
-    def _precision(self) -> contextlib.AbstractContextManager:
-        """float16 autocast on CUDA, where the reference has it; the CPU and MPS run float32."""
-        kind = self.model.device.type
-        if self.settings.precision == "autocast" and kind == "cuda":
-            return torch.autocast(kind, dtype=torch.float16)
-        return contextlib.nullcontext()
-
-    @cached_property
-    def _silent_sampler(self) -> Sampler:
-        return self._make_sampler(_Silenced(self.model))
-
-    def _draw_only(self, batch: Batch, noise: NoiseSource) -> None:
-        """Take from the stream of random numbers what drawing ``batch`` takes."""
-        if self.start.per_image:
-            return
-        for _ in self.start.walk(self._silent_sampler, noise, len(batch.prompts), None)[1]:
-            pass
-
-    @torch.no_grad()
-    def _draw(self, batch: Batch, noise: NoiseSource) -> Tensor:
-        """Draw one batch: (B, 3, H, W), about [-1, 1].
-
-        The steps are taken in one go rather than yielded: a suspended generator would leave
-        autocast switched on for its caller.
-        """
-        rows = len(batch.prompts)
-        with self._precision():
-            x, states = self.start.walk(self.sampler, noise, rows, **self._guidance(batch))
-            for taken, state in enumerate(states, start=1):
-                x = state.x
-                self._progress(rows * taken)
-            check_finite(x, "the latent of picture")
-            decoded = self.model.decode_first_stage(x)
-        self.steps_done += rows * self.steps
-        self.pictures_done += len(batch.kept)
-        self._progress(0)
-        return decoded
-
-    def _guidance(self, batch: Batch) -> dict[str, Any]:
-        """Encode the prompts, and what guidance steers away from."""
-        rows, scale = len(batch.prompts), self.settings.scale
-        uncond = None
-        if scale != 1.0:
-            uncond = self.model.get_learned_conditioning(rows * [self.settings.negative_prompt])
-        return {
-            "cond": self.model.get_learned_conditioning(list(batch.prompts)),
-            "unconditional_guidance_scale": scale,
-            "unconditional_conditioning": uncond,
-        }
-
-    def _progress(self, steps: int) -> None:
-        """Tell how far the run is: ``steps`` into the batch that is being drawn."""
-        done = self.steps_done + steps
-        self.observer(Progress(done, self.steps_total, self.pictures_done, self.pictures_total))
+    @contextmanager
+    def _execution(self, order: Order) -> Iterator[Execution]:
+        """Make the device ready for a run."""
+        half = half_of(self.device) if order.settings.precision == "autocast" else None
+        yield Execution(self.device, half)

@@ -12,6 +12,7 @@ from ldm.errors import UserError
 from ldm.images.io import fit_to_multiple, load_image
 from ldm.pipelines.inpaint import InpaintSettings
 from ldm.pipelines.masks import Mask
+from ldm.pipelines.models import ModelChoice
 from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings
 
 
@@ -47,15 +48,25 @@ class InitImage:
             )
         return cls(load_image(path), path, file_hash(path))
 
-    def fit(self, multiple: int) -> InitImage:
-        """Return the picture with sides that are multiples of ``multiple`` pixels, so its mask."""
-        pixels, changed = fit_to_multiple(self.pixels.convert("RGB"), multiple)
+    def fit(self, multiple: int, target: tuple[int, int] | None = None) -> InitImage:
+        """Return the picture, and so its mask, at a size that the model can draw.
+
+        Args:
+            multiple: What its sides must be multiples of, in pixels.
+            target: Height and width to resize it to; None is the next smaller multiples.
+        """
+        pixels, changed = self.pixels.convert("RGB"), True
+        if target is None:
+            pixels, changed = fit_to_multiple(pixels, multiple)
+        elif changed := pixels.size != target[::-1]:
+            pixels = pixels.resize(target[::-1], resample=Image.Resampling.LANCZOS)
         mask = None if self.mask is None else self.mask.fit(self.pixels.size, pixels.size)
         if not changed:
             return replace(self, pixels=pixels, mask=mask)
         (w0, h0), (w, h) = self.pixels.size, pixels.size
         name = self.path or "the picture"
-        text = f"{name} is {w0}x{h0}: resized to {w}x{h}, as sides must be multiples of {multiple}."
+        why = f"as sides must be multiples of {multiple}" if target is None else "as asked"
+        text = f"{name} is {w0}x{h0}: resized to {w}x{h}, {why}."
         return replace(self, pixels=pixels, remark=text, mask=mask)
 
 
@@ -88,6 +99,19 @@ def first_picture(
         return image
     mask = Mask.of(mask) if isinstance(mask, Image.Image) else mask
     return replace(image, mask=mask or Mask.read(settings.mask))
+
+
+def fit_first_picture(
+    image: InitImage, settings: Img2ImgSettings, choice: ModelChoice
+) -> InitImage:
+    """Return the picture at the size that the settings ask for and the model can draw.
+
+    Raises:
+        UserError: its size, or the one asked for, cannot be meant.
+    """
+    width, height = image.pixels.size
+    target = settings.target_size((height, width), choice.size, choice.multiple)
+    return image.fit(choice.multiple, target)
 
 
 def file_hash(path: str | Path) -> str:

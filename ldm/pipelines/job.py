@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm.pipelines.infotext import Recorded, read_picture
-from ldm.pipelines.inputs import InitImage
+from ldm.pipelines.inputs import InitImage, fit_first_picture
 from ldm.pipelines.models import (
     DEMO_CHECKPOINT,
     LAION_OUTDIR,
@@ -93,7 +93,7 @@ def prepare(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Job:
         values.setdefault("outdir", LAION_OUTDIR)
     if {"prompt", "from_file"} <= given.keys():
         remarks.append(f"--prompt is not used: the prompts come from {given['from_file']}")
-    settings = schema(**values)
+    settings = schema(**values).with_seed()
     settings.validate()
     prompts = read_prompts(settings)
     if place is None:
@@ -102,6 +102,8 @@ def prepare(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Job:
     image = InitImage.read(settings.init_img) if from_image else None
     choice = choose_model(settings)
     settings = resolve(settings, choice)
+    if image is not None:
+        image = fit_first_picture(image, settings, choice)
     own_device = recorded is not None and "device" not in given
     job = Job(settings, choice, prompts, image, place, recorded, own_device, remarks)
     if job.pictures > LARGEST_GRID and not settings.skip_grid:

@@ -245,9 +245,9 @@ def resolve(settings: Settings, choice: ModelChoice) -> Settings:
             f"steps; give {choice.timesteps} or fewer"
         )
     settings = replace(settings, C=choice.channels, f=choice.factor)
-    if not isinstance(settings, Txt2ImgSettings):
-        return settings
-    sides = {side: getattr(settings, side) or choice.size for side in ("H", "W")}
+    own = choice.size if isinstance(settings, Txt2ImgSettings) else None
+    sides = {side: getattr(settings, side, None) or own for side in ("H", "W")}
+    sides = {side: pixels for side, pixels in sides.items() if pixels is not None}
     for side, pixels in sides.items():
         _check_side(f"--{side}", pixels, choice.multiple)
     return replace(settings, **sides)

@@ -103,6 +103,20 @@ def option(default: Any, help: str, kind: type | None = None, **rest: Any) -> An
     return field(default=default, metadata={"option": made})
 
 
+def changed(settings: Any, name: str, **changes: Any) -> Any:
+    """Make a field like another settings class's, but for its ``default`` or what is said of it.
+
+    Args:
+        settings: That class.
+        name: The field there.
+        **changes: ``default``, and attributes of ``Option``.
+    """
+    theirs = settings.__dataclass_fields__[name]
+    default, made = changes.pop("default", theirs.default), theirs.metadata["option"]
+    made = replace(made, **changes, optional=made.optional or default is None)
+    return field(default=default, metadata={"option": made})
+
+
 def options_of(settings: Any) -> Iterator[Option]:
     """Yield the options of a settings class or object, named, in the order of its fields."""
     for each in fields(settings):

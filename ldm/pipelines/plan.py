@@ -123,7 +123,7 @@ def read_prompts(settings: GenerationSettings) -> list[str]:
     A blank line is an empty prompt, as in the reference.
 
     Raises:
-        UserError: the file is missing, not UTF-8, or holds no prompt.
+        UserError: the file is missing, not UTF-8, or holds no prompt or too many.
     """
     if settings.from_file is None:
         return [settings.prompt] * settings.n_samples
@@ -145,4 +145,8 @@ def read_prompts(settings: GenerationSettings) -> list[str]:
         raise UserError(
             f"--from-file {path} holds no prompt; expected one prompt a line; write some into it"
         )
-    return text.splitlines()
+    lines, repeats = text.splitlines(), settings.per_line
+    check_length(settings, len(lines) * repeats)
+    for line in dict.fromkeys(lines):
+        settings.mixture(line)  # finds weights that cannot be
+    return [line for line in lines for _ in range(repeats)]

@@ -116,7 +116,7 @@ class _Program:
         ):
             self.output.take(picture, save=not settings.skip_save, keep=job.wants_grid)
         if job.wants_grid:
-            self.output.save_grid(settings.n_rows or settings.n_samples, Marker(settings.format))
+            self.output.save_grids(settings.n_rows or settings.n_samples, Marker(settings.format))
 
     def report_interruption(self) -> None:
         """Say what an interrupted run leaves behind."""

@@ -10,14 +10,19 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ldm.errors import UserError
 from ldm.pipelines.option import option, options_of
 
-SAMPLERS = ("ddim", "plms", "dpm_solver")
-SPACINGS = ("uniform", "linspace", "trailing")
+if TYPE_CHECKING:
+    from typing import Self  # in typing from Python 3.11 on
+
+K_SAMPLERS = ("heun", "euler", "euler_a", "dpm2", "dpm2_a", "lms")
+SAMPLERS = ("ddim", "plms", "dpm_solver", *K_SAMPLERS)
+SPACINGS = ("uniform", "linspace", "trailing", "karras")
 SEED_MODES = ("compvis", "per-image")
 # The largest seed that NumPy's generator takes; torch takes more.
 MAX_SEED = 2**32 - 1
@@ -77,7 +82,7 @@ class GenerationSettings:
     )
     sampler: str = option(
         "ddim",
-        "the sampler that takes the steps",
+        "the sampler that takes the steps; heun, dpm2 and dpm2_a run the model twice a step",
         choices=SAMPLERS,
         aliases=(("--plms", "plms"), ("--dpm_solver", "dpm_solver")),
         infotext="Sampler",
@@ -88,7 +93,9 @@ class GenerationSettings:
     spacing: str = option(
         "uniform",
         "how the steps are spread over the model's times; uniform is the reference's and may take "
-        "a few steps more than asked, linspace and trailing take exactly as many",
+        "a few steps more than asked (for the k-samplers heun to lms it is k-diffusion's and the "
+        "same as linspace), linspace and trailing take exactly as many; karras spreads noise "
+        "levels instead, for the k-samplers only",
         choices=SPACINGS,
         infotext="Schedule type",
     )
@@ -194,20 +201,46 @@ class GenerationSettings:
                 f"--ddim_eta {self.ddim_eta} with --sampler plms was given; ddim_eta must be 0 "
                 "for PLMS, which adds no noise; leave it out or take --sampler ddim"
             )
+        if self.spacing == "karras" and self.sampler not in K_SAMPLERS:
+            raise UserError(
+                f"--spacing karras with --sampler {self.sampler} was given; karras is for "
+                f"{', '.join(K_SAMPLERS)}; take one of them or another --spacing"
+            )
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise UserError(
                 f"--device {self.device} is unknown; expected auto, cpu, cuda, cuda:N or mps; "
                 "choose one of them"
             )
 
-    def remarks(self) -> list[str]:
-        """List settings that have no effect beside the others, a sentence each."""
+    def remarks(self, prompts: Sequence[str] = ()) -> list[str]:  # noqa: ARG002 - for subclasses
+        """List settings that have no effect beside the others, a sentence each.
+
+        Args:
+            prompts: Those that the run draws.
+        """
         found = []
         if self.sampler == "dpm_solver" and self.ddim_eta != 0:
             found.append(f"--ddim_eta {self.ddim_eta} has no effect: DPM-Solver adds no noise")
+        if self.sampler in K_SAMPLERS and self.ddim_eta != 0:
+            found.append(f"--ddim_eta {self.ddim_eta} has no effect on --sampler {self.sampler}")
         if self.negative_prompt and self.scale == 1.0:
             found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")
         return found
+
+    # What programs with other habits override.
+
+    def with_seed(self) -> Self:
+        """Return these settings with a seed, where that is left to chance."""
+        return self
+
+    @property
+    def per_line(self) -> int:
+        """How many pictures each line of a prompt file becomes, every iteration."""
+        return 1
+
+    def mixture(self, prompt: str) -> list[tuple[str, float]]:
+        """Return the texts that a prompt is encoded as, and their shares, which sum to 1."""
+        return [(prompt, 1.0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,3 +341,20 @@ class Img2ImgSettings(GenerationSettings):
         minimum=1,
         maximum=LONGEST_RUN,
     )
+
+    def target_size(
+        self,
+        own: tuple[int, int],  # noqa: ARG002 - for subclasses
+        model_size: int,  # noqa: ARG002
+        multiple: int,  # noqa: ARG002
+    ) -> tuple[int, int] | None:
+        """Return the height and width to resize the first picture to, in pixels.
+
+        None is its own size, brought down to multiples.
+
+        Args:
+            own: Its height and width.
+            model_size: The side that the model was made for.
+            multiple: What sides must be multiples of.
+        """
+        return None

@@ -59,6 +59,10 @@ class NoiseStart:
         if self.settings.fixed_code:
             self._fixed = self._fixed_noise()
 
+    def is_sound(self) -> bool:
+        """Tell whether what ``open`` computed can be used."""
+        return True
+
     def _fixed_noise(self) -> Tensor:
         """Draw the start noise (rows, C, h, w) of all batches; per-image one row serves all."""
         if self.per_image:
@@ -121,6 +125,12 @@ class ImageStart(NoiseStart):
             # One latent per row of a batch, the same in every batch.
             self._latents = self._draw_latents(GlobalNoise(), self.settings.n_samples)
         super().open()
+
+    def is_sound(self) -> bool:
+        """Tell whether the encoded picture is all finite numbers."""
+        posterior = self._posterior
+        values = posterior if isinstance(posterior, Tensor) else posterior.parameters
+        return bool(values.isfinite().all())
 
     def _fixed_noise(self) -> Tensor:
         if not self.per_image:

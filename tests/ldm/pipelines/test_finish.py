@@ -47,8 +47,8 @@ def test_saved_pictures_carry_the_watermark_in_either_format(decoded, tmp_path, 
     output = OutputFolder(tmp_path, format)
     for picture in pictures:
         output.take(picture, keep=True)
-    output.save_grid(2, Marker(format))
-    for path in [*output.saved, output.grid]:
+    output.save_grids(2, Marker(format))
+    for path in [*output.saved, *output.grids]:
         assert read_watermark(np.asarray(Image.open(path))) == "StableDiffusionV1"
 
 

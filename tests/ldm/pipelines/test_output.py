@@ -25,7 +25,7 @@ def test_names_are_the_references(tmp_path):
     output = OutputFolder(tmp_path / "out")
     for value in (1, 2):
         output.take(picture(value), keep=True)
-    output.save_grid(2, lambda grid: grid)
+    output.save_grids(2, lambda grid: grid)
     assert names(tmp_path / "out") == ["grid-0000.png", "samples/00000.png", "samples/00001.png"]
     summary = output.summary()
     assert "00000.png ... 00001.png" in summary and "grid-0000.png" in summary
@@ -36,14 +36,14 @@ def test_numbers_go_on_after_the_highest_also_when_files_were_deleted(tmp_path):
         output = OutputFolder(tmp_path)
         for value in (1, 2):
             output.take(picture(value), keep=True)
-        output.save_grid(2, lambda grid: grid)
+        output.save_grids(2, lambda grid: grid)
     (tmp_path / "samples" / "00001.png").unlink()
     (tmp_path / "notes.txt").write_text("counts for nothing")
     output = OutputFolder(tmp_path)
     output.take(picture(9), keep=True)
-    output.save_grid(2, lambda grid: grid)
+    output.save_grids(2, lambda grid: grid)
     assert [path.name for path in output.saved] == ["00004.png"]
-    assert output.grid.name == "grid-0002.png"
+    assert output.grids[0].name == "grid-0002.png"
 
 
 def test_two_runs_at_once_share_a_folder_without_loss(tmp_path):
@@ -60,8 +60,8 @@ def test_the_grid_is_made_of_unmarked_pictures_and_then_marked(tmp_path):
     output = OutputFolder(tmp_path)
     for value in (1, 2):
         output.take(picture(value), save=False, keep=True)
-    output.save_grid(2, lambda grid: grid + 100)
-    grid = np.asarray(Image.open(output.grid))
+    output.save_grids(2, lambda grid: grid + 100)
+    grid = np.asarray(Image.open(output.grids[0]))
     assert grid.shape == (12, 22, 3)
     assert (grid[5, 5, 0], grid[5, 15, 0], grid[0, 0, 0]) == (102, 103, 100)
     assert output.saved == []

@@ -1,0 +1,85 @@
+"""How the parts of a run are computed: in which precision, and what is done when that fails.
+
+``Execution`` is the plain way: the whole model is on the device, and a failure is the caller's.
+``ldm.pipelines.staging`` has the way of small devices, which tries again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+Result = TypeVar("Result")
+Part = Literal["encode", "walk", "decode"]
+"""The first picture to latents; prompts and sampler steps; latents to pictures."""
+
+# A decoded value of -1 is byte 0; below this one every byte of a picture is.
+DARKEST_SHOWN = -1.0 + 2.0 / 255.0
+
+
+def half_of(device: torch.device) -> torch.dtype | None:
+    """Return the half precision that a device computes in; None where it has float32 alone.
+
+    The reference's autocast is float16 on CUDA; CPUs and MPS run float32.
+    """
+    return torch.float16 if device.type == "cuda" else None
+
+
+def is_finite(x: Tensor) -> bool:
+    """Tell whether every value is a number."""
+    return bool(x.isfinite().all())
+
+
+def shows_something(decoded: Tensor) -> bool:
+    """Tell whether decoded pictures (B, 3, H, W) are all finite and none is black all over."""
+    return is_finite(decoded) and bool((decoded.flatten(1).amax(1) >= DARKEST_SHOWN).all())
+
+
+class Execution:
+    """Computes a run's parts on the device where the whole model is.
+
+    Args:
+        device: That device.
+        half: The element type that autocast computes in; None computes in float32.
+    """
+
+    def __init__(self, device: torch.device, half: torch.dtype | None) -> None:
+        self.device = device
+        self.half = half
+
+    def attempt(self, work: Callable[[], Result]) -> Result:
+        """Do a piece of work that draws its random numbers itself and may be done again.
+
+        Args:
+            work: A batch, or what the whole run shares.
+        """
+        return work()
+
+    def compute(
+        self,
+        part: Part,
+        work: Callable[[], Result],
+        sound: Callable[[Result], bool],  # noqa: ARG002 - asked where there is a second way
+    ) -> Result:
+        """Compute one part of the work in the precision that it has.
+
+        Args:
+            part: Which one.
+            work: Computes it.
+            sound: Whether what came out can be used.
+        """
+        with self.precision(part):
+            return work()
+
+    def precision(self, part: Part) -> contextlib.AbstractContextManager:
+        """Return the context that a part is computed in.
+
+        As in the reference a first picture is encoded in float32, whatever the precision.
+        """
+        if self.half is None or part == "encode":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.half)
