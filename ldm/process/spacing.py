@@ -26,11 +26,7 @@ def make_timesteps(spacing: str, steps: int, num_timesteps: int) -> np.ndarray:
     Raises:
         UserError: Unknown spacing, or a step count outside the range.
     """
-    if not 1 <= steps <= num_timesteps:
-        raise UserError(
-            f"{steps} sampling steps given; expected 1 to {num_timesteps}, "
-            "the number of steps that the model was trained with"
-        )
+    check_steps(steps, num_timesteps)
     if spacing == "uniform":
         return _uniform(steps, num_timesteps)
     if spacing == "linspace":
@@ -42,6 +38,19 @@ def make_timesteps(spacing: str, steps: int, num_timesteps: int) -> np.ndarray:
         root = np.linspace(0, np.sqrt(num_timesteps * 0.8), steps)
         return np.unique(np.minimum((root**2).astype(np.int64) + 1, num_timesteps - 1))
     raise UserError(f"spacing {spacing!r} given; expected one of {', '.join(SPACINGS)}")
+
+
+def check_steps(steps: int, num_timesteps: int) -> None:
+    """Hold that a count of sampling steps is 1 ... ``num_timesteps``.
+
+    Raises:
+        UserError: It is not.
+    """
+    if not 1 <= steps <= num_timesteps:
+        raise UserError(
+            f"{steps} sampling steps given; expected 1 to {num_timesteps}, "
+            "the number of steps that the model was trained with"
+        )
 
 
 def _uniform(steps: int, num_timesteps: int) -> np.ndarray:

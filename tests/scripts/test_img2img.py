@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from running import load_program
 
+from ldm.pipelines.settings import SAMPLERS
+
 SCRIPT = "scripts/img2img.py"
 
 
@@ -54,7 +56,7 @@ def test_default_run_writes_two_pictures_of_the_inputs_size(img2img, sketch, tmp
     assert "CFG scale: 5, " in text and "Denoising strength: 0.75" in text
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "plms", "dpm_solver"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("strength", ["0", "0.3", "1"])
 def test_every_sampler_takes_every_strength(img2img, sketch, tmp_path, sampler, strength):
     code, _, err = img2img(
@@ -81,7 +83,7 @@ def test_another_size_is_resized_and_the_user_told(img2img, tmp_path):
 
 
 @pytest.mark.parametrize("seed_mode", ["compvis", "per-image"])
-@pytest.mark.parametrize("sampler", ["ddim", "plms", "dpm_solver"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_any_picture_is_drawn_again_to_the_bit(img2img, sketch, tmp_path, sampler, seed_mode):
     run = ("--sampler", sampler, "--seed_mode", seed_mode, "--n_samples", 3, "--n_iter", 2)
     assert img2img("--init-img", "sketch.png", *run, "--strength", 0.8, "--outdir", "run")[0] == 0

@@ -16,6 +16,7 @@ from running import ROOT, load_program, run_program, start_program
 from safetensors.torch import load_file, save_file
 
 from ldm.images.io import save_picture
+from ldm.pipelines.settings import SAMPLERS
 
 SCRIPT = "scripts/txt2img.py"
 PROMPT = "富士山, ein Bär"
@@ -109,7 +110,7 @@ def test_a_prompt_file_draws_each_line_once_per_iteration(txt2img, tmp_path):
 # --- drawn again from a picture ---
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "plms", "dpm_solver"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_any_picture_is_drawn_again_to_the_bit(txt2img, tmp_path, sampler):
     run = ("--sampler", sampler, "--n_samples", 3, "--n_iter", 2, "--negative_prompt", "霧, fog:")
     assert txt2img("--prompt", PROMPT, *run, "--outdir", "run", "--seed", 9)[0] == 0

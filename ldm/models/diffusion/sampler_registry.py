@@ -14,6 +14,12 @@ SAMPLERS = {
     "ddim": "ldm.models.diffusion.ddim.DDIMSampler",
     "plms": "ldm.models.diffusion.plms.PLMSSampler",
     "dpm_solver": "ldm.models.diffusion.dpm_solver.DPMSolverSampler",
+    "heun": "ldm.models.diffusion.k_samplers.HeunSampler",
+    "euler": "ldm.models.diffusion.k_samplers.EulerSampler",
+    "euler_a": "ldm.models.diffusion.k_samplers.EulerAncestralSampler",
+    "dpm2": "ldm.models.diffusion.k_samplers.DPM2Sampler",
+    "dpm2_a": "ldm.models.diffusion.k_samplers.DPM2AncestralSampler",
+    "lms": "ldm.models.diffusion.k_samplers.LMSSampler",
 }
 
 

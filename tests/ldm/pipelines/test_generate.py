@@ -18,9 +18,8 @@ from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.events import Notice, Progress
 from ldm.pipelines.generate import Pipeline, resolve_device
 from ldm.pipelines.plan import Place
+from ldm.pipelines.settings import SAMPLERS
 from ldm.rng import PerImageNoise
-
-SAMPLERS = ["ddim", "plms", "dpm_solver"]
 
 
 @torch.no_grad()
@@ -86,6 +85,8 @@ def reference_img2img(model, settings):
         {"sampler": "ddim"},
         {"sampler": "plms"},
         {"sampler": "dpm_solver"},
+        {"sampler": "euler_a"},
+        {"sampler": "lms"},
         {"sampler": "ddim", "ddim_eta": 1.0},
         {"sampler": "plms", "fixed_code": True},
     ],

@@ -8,10 +8,10 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.images.io import save_picture
-from ldm.pipelines.infotext import Source, read_picture, write_parameters
+from ldm.pipelines.infotext import SAMPLER_NAMES, Source, read_picture, write_parameters
 from ldm.pipelines.inputs import InitImage
 from ldm.pipelines.plan import Place
-from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings
+from ldm.pipelines.settings import K_SAMPLERS, Img2ImgSettings, Txt2ImgSettings
 
 PLACE = Place(iteration=1, position=4, per_iteration=7, n_samples=3)
 
@@ -93,7 +93,7 @@ def test_flags_given_beside_it_replace_the_pictures(save):
 
 def test_a_picture_of_another_program_gives_what_is_known_here(save):
     text = (
-        "a cat\nNegative prompt: fog\nSteps: 20, Sampler: Euler a, Schedule type: Karras, "
+        "a cat\nNegative prompt: fog\nSteps: 20, Sampler: DPM++ SDE, Schedule type: Beta, "
         "CFG scale: 7, Seed: 1, Size: 512x768, Model hash: 6ce0161689, Model: v1-5, Clip skip: 2"
     )
     recorded = read_picture(save(text), Txt2ImgSettings)
@@ -104,17 +104,36 @@ def test_a_picture_of_another_program_gives_what_is_known_here(save):
     assert (settings.H, settings.W, settings.sampler) == (768, 512, "ddim")
     assert (settings.n_samples, settings.n_iter, place) == (1, 1, None)
     remarks = " ".join(recorded.remarks)
-    assert "'Euler a'" in remarks and "'Karras'" in remarks and "another program" in remarks
+    assert "'DPM++ SDE'" in remarks and "'Beta'" in remarks and "another program" in remarks
 
 
 def test_what_the_user_gives_anew_is_not_remarked_on(save):
-    text = "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 64x64"
-    assert "Euler" not in " ".join(read_picture(save(text), Txt2ImgSettings, {"sampler"}).remarks)
+    text = "a cat\nSteps: 20, Sampler: DPM++ SDE, CFG scale: 7, Seed: 1, Size: 64x64"
+    assert "SDE" not in " ".join(read_picture(save(text), Txt2ImgSettings, {"sampler"}).remarks)
 
 
-def test_samplers_of_the_old_style_are_understood(save):
-    text = "a\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 1, Size: 64x64"
-    assert read_picture(save(text), Txt2ImgSettings).values["sampler"] == "dpm_solver"
+@pytest.mark.parametrize("style", ["{}, Schedule type: Karras", "{} Karras"])
+@pytest.mark.parametrize(("name", "shown"), SAMPLER_NAMES.items())
+def test_the_web_uis_samplers_are_understood_in_both_its_styles(save, name, shown, style):
+    text = f"a\nSteps: 20, Sampler: {style.format(shown)}, CFG scale: 7, Seed: 1, Size: 64x64"
+    recorded = read_picture(save(text), Txt2ImgSettings)
+    settings = Txt2ImgSettings(**recorded.rerun({})[0])
+    settings.validate()
+    assert settings.sampler == name
+    # The others have no Karras spacing here: their picture is drawn all the same, and that is said.
+    known = name in K_SAMPLERS
+    assert settings.spacing == ("karras" if known else "uniform")
+    assert ("'Karras'" in " ".join(recorded.remarks)) != known
+
+
+@pytest.mark.parametrize("name", K_SAMPLERS)
+def test_karras_spacing_is_written_in_the_web_uis_words_and_read_back(save, name):
+    settings = Txt2ImgSettings(sampler=name, spacing="karras", H=8, W=8)
+    text = write_parameters(settings, source(size=(8, 8)), PLACE)
+    assert f"Sampler: {SAMPLER_NAMES[name]}, Schedule type: Karras, " in text
+    recorded = read_picture(save(text), Txt2ImgSettings)
+    assert (recorded.values["sampler"], recorded.values["spacing"]) == (name, "karras")
+    assert recorded.remarks == []
 
 
 def test_the_web_uis_hires_fix_is_not_image_to_image(save):

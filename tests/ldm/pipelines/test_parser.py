@@ -84,7 +84,7 @@ def test_two_samplers_contradict_each_other(flags, named):
         (["--seed", "9" * 5000], "expected a whole number from 0 to 4294967295"),
         (["--H", "3.5"], "--H 3.5 was given; expected a whole number from 1 to"),
         (["--scale", "1,5"], "--scale 1,5 was given; expected a number"),
-        (["--sampler", "euler"], "--sampler euler was given; expected ddim, plms or dpm_solver"),
+        (["--sampler", "eular"], "--sampler eular was given; expected ddim, plms, dpm_solver, "),
         (["--format", "gif"], "--format gif was given; expected png or jpg"),
         (["--ckpt", ""], "--ckpt '' was given; expected the name of a file"),
         (["--outdir", ""], "--outdir '' was given; expected the name of a folder"),

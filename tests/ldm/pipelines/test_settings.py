@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from ldm.errors import UserError
 from ldm.pipelines.infotext import SAMPLER_NAMES
 from ldm.pipelines.option import options_of
-from ldm.pipelines.settings import SAMPLERS, Img2ImgSettings, Txt2ImgSettings
+from ldm.pipelines.settings import K_SAMPLERS, SAMPLERS, Img2ImgSettings, Txt2ImgSettings
 
 # The reference's defaults: scripts/txt2img.py and scripts/img2img.py of CompVis/stable-diffusion.
 SHARED = {
@@ -55,6 +56,18 @@ def test_the_samplers_are_those_that_there_are():
     assert set(SAMPLER_NAMES) == set(SAMPLERS)
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_k_samplers_are_those_that_take_karras_spacing(sampler):
+    from ldm.models.diffusion.k_samplers import KSampler
+    from ldm.models.diffusion.sampler_registry import SAMPLERS as registered
+    from ldm.util import get_obj_from_str
+
+    assert issubclass(get_obj_from_str(registered[sampler]), KSampler) == (sampler in K_SAMPLERS)
+    settings = Txt2ImgSettings(sampler=sampler, spacing="karras")
+    with contextlib.nullcontext() if sampler in K_SAMPLERS else pytest.raises(UserError):
+        settings.validate()
+
+
 def test_settings_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Txt2ImgSettings().seed = 1
@@ -73,7 +86,7 @@ def test_settings_cannot_be_changed():
         ({"ddim_eta": -0.1}, ["--ddim_eta -0.1", "from 0.0 to 1.0"]),
         ({"seed": -1}, ["--seed -1", "4294967295"]),
         ({"seed": 2**32}, ["--seed 4294967296"]),
-        ({"sampler": "euler"}, ["--sampler euler", "plms"]),
+        ({"sampler": "eular"}, ["--sampler eular", "plms", "euler_a"]),
         ({"prompt": None}, ["--prompt None", "text"]),
         ({"n_iter": 10**7}, ["--n_iter 10000000", "to 1000000"]),
         ({"H": 10**9}, ["--H 1000000000", "to 65536"]),
@@ -81,6 +94,8 @@ def test_settings_cannot_be_changed():
         ({"device": "gpu"}, ["--device gpu", "cuda:N"]),
         ({"device": "cuda:"}, ["--device cuda:"]),
         ({"sampler": "plms", "ddim_eta": 0.5}, ["--ddim_eta 0.5", "PLMS", "ddim"]),
+        ({"spacing": "karras"}, ["--spacing karras", "--sampler ddim", "heun", "lms"]),
+        ({"spacing": "karras", "sampler": "dpm_solver"}, ["--sampler dpm_solver"]),
         ({"laion400m": True, "ckpt": "x.ckpt"}, ["--laion400m", "--ckpt"]),
     ],
 )
@@ -117,5 +132,6 @@ def test_settings_without_effect_are_remarked_on():
     assert Txt2ImgSettings(negative_prompt="fog").remarks() == []
     (remark,) = Txt2ImgSettings(negative_prompt="fog", scale=1.0).remarks()
     assert "--negative_prompt" in remark and "--scale 1" in remark
-    (remark,) = Txt2ImgSettings(sampler="dpm_solver", ddim_eta=0.5).remarks()
-    assert "--ddim_eta 0.5" in remark
+    for sampler in ("dpm_solver", *K_SAMPLERS):
+        (remark,) = Txt2ImgSettings(sampler=sampler, ddim_eta=0.5).remarks()
+        assert "--ddim_eta 0.5" in remark

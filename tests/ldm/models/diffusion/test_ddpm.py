@@ -10,7 +10,7 @@ from tiny_model import CONFIG
 
 from ldm.errors import UserError
 from ldm.models.diffusion.ddpm import DDPM, LatentDiffusion
-from ldm.models.diffusion.sampler_registry import make_sampler
+from ldm.models.diffusion.sampler_registry import SAMPLERS, make_sampler
 
 TINY = CONFIG["model"]["params"]
 UNET, FIRST_STAGE = TINY["unet_config"], TINY["first_stage_config"]
@@ -248,7 +248,7 @@ def test_a_model_built_on_meta_still_has_its_schedule():
     assert model.model.diffusion_model.out[2].weight.is_meta
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "plms", "dpm_solver"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @torch.no_grad()
 def test_half_weights_encode_sample_and_decode_float_inputs(sampler):
     model = make().eval()

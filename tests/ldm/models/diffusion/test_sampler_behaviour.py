@@ -10,11 +10,13 @@ import torch
 from oracle import GaussianModel
 
 from ldm.errors import UserError
-from ldm.models.diffusion.sampler_registry import make_sampler
+from ldm.models.diffusion.sampler_registry import SAMPLERS, make_sampler
 from ldm.rng import PerImageNoise
 
-SAMPLERS = ("ddim", "plms", "dpm_solver")
 STRIDED = ("ddim", "plms")  # DPM-Solver's times are uniform in its own continuous clock
+TWICE = ("heun", "dpm2", "dpm2_a")  # ask the model twice a step, but for the last one
+ANCESTRAL = ("euler_a", "dpm2_a")  # draw noise in every step but the last
+WITHOUT_ORIGINAL_STEPS = [name for name in SAMPLERS if name not in STRIDED]
 SHAPE = (2, 4, 4)
 # Where the reference's striding reaches step 1000 and its tables end at 999.
 CRASHING = [3, 9, 27, 36, 37, *range(101, 112), *range(251, 334), *range(501, 1001)]
@@ -24,11 +26,21 @@ def start_noise(batch: int = 2, seed: int = 0) -> torch.Tensor:
     return torch.randn(batch, *SHAPE, generator=torch.Generator().manual_seed(seed))
 
 
+def two_seeds() -> PerImageNoise:
+    """Return a new source, so that a sampler that adds noise can be run twice alike."""
+    return PerImageNoise([0, 1])
+
+
 def sample(name: str, steps: int = 10, batch: int = 2, cond=None, *, model=None, **options):
     sampler = make_sampler(
         name, model or GaussianModel(0.3), spacing=options.pop("spacing", "uniform")
     )
     return sampler.sample(steps, batch, SHAPE, cond, verbose=False, **options)
+
+
+def calls_of(name: str, steps: int) -> int:
+    """Return how often a walk of so many steps asks the model."""
+    return {"plms": steps + 1, **dict.fromkeys(TWICE, 2 * steps - 1)}.get(name, steps)
 
 
 def means(*values: float) -> torch.Tensor:
@@ -54,8 +66,7 @@ def test_the_model_is_called_as_often_as_the_schedule_says(name, spacing):
     model = GaussianModel()
     sampler = make_sampler(name, model, spacing=spacing)
     sampler.sample(30, 1, SHAPE, verbose=False)
-    extra = {"ddim": 0, "plms": 1, "dpm_solver": 0}[name]  # PLMS looks ahead once, at its start
-    assert len(model.calls) == sampler.steps + extra
+    assert len(model.calls) == calls_of(name, sampler.steps)
 
 
 @pytest.mark.parametrize("name", STRIDED)
@@ -137,10 +148,11 @@ def test_no_input_is_modified(name):
 def test_scale_one_is_no_guidance_and_costs_nothing(name):
     plain, guided = GaussianModel(), GaussianModel()
     options = {"cond": means(0.3, 0.4), "x_T": start_noise()}
-    expected, _ = sample(name, model=plain, **options)
+    expected, _ = sample(name, model=plain, noise=two_seeds(), **options)
     out, _ = sample(
         name,
         model=guided,
+        noise=two_seeds(),
         unconditional_guidance_scale=1.0,
         unconditional_conditioning=means(0.0, 0.0),
         **options,
@@ -166,10 +178,13 @@ def test_guidance_asks_the_model_once_per_step_for_both_halves(name):
 def test_a_dict_of_conditions_means_the_same_as_the_tensor_in_it(name):
     cond, uncond = means(0.3, 0.4), means(0.0, 0.1)
     options = {"x_T": start_noise(), "unconditional_guidance_scale": 3.0}
-    expected, _ = sample(name, cond=cond, unconditional_conditioning=uncond, **options)
+    expected, _ = sample(
+        name, cond=cond, unconditional_conditioning=uncond, noise=two_seeds(), **options
+    )
     out, _ = sample(
         name,
         cond={"c_crossattn": [cond]},
+        noise=two_seeds(),
         unconditional_conditioning={"c_crossattn": [uncond]},
         **options,
     )
@@ -208,8 +223,9 @@ def test_a_batch_of_two_is_two_singles_with_a_generator_per_image(name):
         torch.testing.assert_close(both[row : row + 1], alone, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "draws"), [("ddim", 10), ("plms", 11), ("dpm_solver", 0)])
-def test_the_global_stream_moves_by_the_references_number_of_draws(name, draws):
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_global_stream_moves_by_the_references_number_of_draws(name):
+    draws = {"ddim": 10, "plms": 11, **dict.fromkeys(ANCESTRAL, 9)}.get(name, 0)
     torch.manual_seed(7)
     for _ in range(draws):
         torch.randn(2, *SHAPE)
@@ -238,8 +254,9 @@ def test_temperature_zero_takes_the_noise_out_of_ddim():
 
 
 # DPM-Solver extrapolates estimates, and the oracle's estimates of such a picture are poor.
-@pytest.mark.parametrize(("name", "near"), [("ddim", 0.2), ("plms", 0.2), ("dpm_solver", 1.0)])
-def test_a_mask_keeps_what_it_covers_and_leaves_the_rest_to_the_model(name, near):
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ANCESTRAL])
+def test_a_mask_keeps_what_it_covers_and_leaves_the_rest_to_the_model(name):
+    near = 1.0 if name == "dpm_solver" else 0.2
     known = torch.full((1, *SHAPE), 5.0)  # ten standard deviations from the model's data
     mask = torch.zeros(1, 1, 4, 4)
     mask[..., :2] = 1
@@ -273,8 +290,8 @@ def test_a_mask_without_a_picture_is_refused(name):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_start_in_half_precision_is_walked_from_in_full(name):
     half = start_noise().half()
-    expected, _ = sample(name, x_T=half.float())
-    out, _ = sample(name, x_T=half)
+    expected, _ = sample(name, x_T=half.float(), noise=two_seeds())
+    out, _ = sample(name, x_T=half, noise=two_seeds())
     assert out.dtype == torch.float32 and torch.equal(out, expected)
 
 
@@ -309,8 +326,9 @@ def test_original_steps_visit_every_training_step_and_end_at_the_clean_sample(na
     assert sampler.steps == 20  # the made schedule is back
 
 
-def test_dpm_solver_says_that_it_has_no_original_steps():
-    sampler = make_sampler("dpm_solver", GaussianModel())
+@pytest.mark.parametrize("name", WITHOUT_ORIGINAL_STEPS)
+def test_samplers_between_training_steps_say_that_they_have_no_original_steps(name):
+    sampler = make_sampler(name, GaussianModel())
     sampler.make_schedule(20, verbose=False)
     with pytest.raises(UserError, match="use_original_steps"):
         sampler.decode(start_noise(), None, 5, use_original_steps=True)
@@ -345,8 +363,9 @@ class Corrector:
 @pytest.mark.parametrize("kind", ["eps", "v"])
 def test_a_score_corrector_changes_the_guided_eps(name, kind):
     options = {"x_T": start_noise(), "model": GaussianModel(0.3, parameterization=kind)}
-    plain, _ = sample(name, **options)
-    neutral, _ = sample(name, score_corrector=Corrector(0.0), corrector_kwargs=None, **options)
+    plain, _ = sample(name, noise=two_seeds(), **options)
+    unmoved = {"score_corrector": Corrector(0.0), "corrector_kwargs": None}
+    neutral, _ = sample(name, noise=two_seeds(), **unmoved, **options)
     torch.testing.assert_close(neutral, plain, rtol=0, atol=1e-5)
     corrector = Corrector(0.1)
     cond = means(0.3, 0.4)
@@ -355,6 +374,7 @@ def test_a_score_corrector_changes_the_guided_eps(name, kind):
         cond=cond,
         score_corrector=corrector,
         corrector_kwargs={"strength": 2},
+        noise=two_seeds(),
         unconditional_guidance_scale=2.0,
         unconditional_conditioning=means(0.0, 0.0),
         **options,
@@ -398,9 +418,10 @@ def test_decoding_from_step_zero_returns_what_it_was_given(name):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_decoding_all_steps_is_sampling(name):
     sampler = make_sampler(name, GaussianModel(0.3))
-    expected, _ = sampler.sample(20, 2, SHAPE, x_T=start_noise(), verbose=False)
+    options = {"x_T": start_noise(), "verbose": False}
+    expected, _ = sampler.sample(20, 2, SHAPE, noise=two_seeds(), **options)
     sampler.make_schedule(20, ddim_eta=0.0, verbose=False)
-    out = sampler.decode(start_noise(), None, sampler.steps)
+    out = sampler.decode(start_noise(), None, sampler.steps, noise=two_seeds())
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-6)
 
 
@@ -411,7 +432,7 @@ def test_decoding_some_steps_takes_that_many(name, t_start):
     sampler = make_sampler(name, model)
     sampler.make_schedule(20, ddim_eta=0.0, verbose=False)
     assert sampler.decode(start_noise(), None, t_start).isfinite().all()
-    assert len(model.calls) == t_start + (name == "plms")
+    assert len(model.calls) == calls_of(name, t_start)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -423,9 +444,11 @@ def test_encoding_then_decoding_stays_near_a_typical_picture(name):
 
     def distance(t: int) -> float:
         noisy = sampler.stochastic_encode(picture, t, noise=start_noise())
-        return (sampler.decode(noisy, None, t) - picture).abs().mean().item()
+        out = sampler.decode(noisy, None, t, noise=two_seeds())
+        return (out - picture).abs().mean().item()
 
-    far = [distance(t) for t in (1, 2, 10, 25, 50)]
+    # Samplers that add noise have forgotten the picture well before their first step.
+    far = [distance(t) for t in ((1, 2, 10, 25) if name in ANCESTRAL else (1, 2, 10, 25, 50))]
     assert far[0] < 0.15  # the data's own spread is 0.5
     assert far == sorted(far)
 
@@ -496,7 +519,7 @@ def test_a_walk_can_be_left_at_any_step(name):
         assert state.total == 20
         if state.i == 4:
             break
-    assert len(model.calls) == 5 + (name == "plms")
+    assert len(model.calls) == calls_of(name, 5) + (name in TWICE)  # the last step is not reached
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -1,0 +1,206 @@
+"""The k-samplers: Euler, Heun and DPM2, Euler and DPM2 with noise, and LMS.
+
+They integrate dy / dsigma, y = x / a (arXiv:2206.00364, Eq. 4; symbols: ``ldm.process.sigmas``).
+The walk itself holds x as all samplers do, so masks, img2img and previews are the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ldm.errors import UserError
+from ldm.models.diffusion.k_denoiser import KDenoiser
+from ldm.models.diffusion.sampler import Denoiser, Sampler, Step, StepRule
+from ldm.process.sigmas import (
+    SigmaSchedule,
+    adams_bashforth,
+    ancestral_split,
+    make_sigmas,
+    vp_scales,
+)
+from ldm.rng import NoiseSource
+from ldm.types import EpsModel
+
+logger = logging.getLogger(__name__)
+
+Advance = Callable[[Tensor, float, float], Step]
+"""From y (B,C,h,w) at one sigma to a smaller one; the step holds y, x0 and the slope at its start.
+
+Where the step ends at sigma 0 nothing is left to ask the model there.
+"""
+
+
+class KSampler(Sampler):
+    """Base of the k-samplers: a grid of sigmas, and a subclass's way to advance along it."""
+
+    def make_schedule(
+        self,
+        ddim_num_steps: int,
+        ddim_discretize: str | None = None,
+        ddim_eta: float = 0.0,
+        verbose: bool = True,  # noqa: ARG002 - kept for CompVis
+    ) -> None:
+        if ddim_eta != 0:
+            logger.warning("ddim_eta %s is ignored: the k-samplers have no use for it", ddim_eta)
+        schedule = SigmaSchedule(self.model.alphas_cumprod.detach().float().cpu().numpy())
+        # Step i begins at sigmas[i + 1] and ends at sigmas[i].
+        self.sigmas = make_sigmas(ddim_discretize or self.spacing, ddim_num_steps, schedule)
+        self.schedule, self.steps = schedule, ddim_num_steps
+
+    @contextmanager
+    def original_steps(self, use: bool):
+        self.require_schedule()
+        if use:
+            raise UserError(
+                "use_original_steps given; the k-samplers have no such mode: use ddim, or "
+                "make_schedule with the number of training steps"
+            )
+        yield
+
+    def time(self, index: int) -> float:
+        return float(self.schedule.time(self.sigmas[index + 1]))
+
+    @abstractmethod
+    def new_advance(self, denoise: KDenoiser) -> Advance:
+        """Return the way to take a step, with a history of its own for one walk."""
+
+    def new_rule(self, denoiser: Denoiser, total: int) -> StepRule:  # noqa: ARG002
+        advance = self.new_advance(KDenoiser(denoiser, self.schedule))
+
+        def rule(x: Tensor, index: int) -> Step:
+            sigma, sigma_next = float(self.sigmas[index + 1]), float(self.sigmas[index])
+            y, x0, slope = advance(x / float(vp_scales(sigma)[0]), sigma, sigma_next)
+            return Step(y * float(vp_scales(sigma_next)[0]), x0, slope)
+
+        return rule
+
+    def renoise(self, x0: Tensor, index: int, noise: Tensor) -> Tensor:
+        a, s = vp_scales(float(self.sigmas[index + 1]))
+        return float(a) * x0 + float(s) * noise
+
+    def encoding(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scales of exactly where ``decode`` with ``t_start=t`` begins; 0 is clean."""
+        scales = vp_scales(self.sigmas[t.clamp(0, self.steps).numpy()])
+        a, s = (torch.as_tensor(v, dtype=torch.float32) for v in scales)
+        return a, s
+
+
+class EulerSampler(KSampler):
+    """Euler's method: first order, S calls of the model."""
+
+    def new_advance(self, denoise: KDenoiser) -> Advance:
+        def advance(y: Tensor, sigma: float, sigma_next: float) -> Step:
+            x0, slope = denoise(y, sigma)
+            return Step(y + (sigma_next - sigma) * slope, x0, slope)
+
+        return advance
+
+
+class HeunSampler(KSampler):
+    """Heun's method (arXiv:2206.00364, algorithm 1): second order, 2 S - 1 calls of the model."""
+
+    def new_advance(self, denoise: KDenoiser) -> Advance:
+        def advance(y: Tensor, sigma: float, sigma_next: float) -> Step:
+            x0, slope = denoise(y, sigma)
+            trial = y + (sigma_next - sigma) * slope
+            if sigma_next == 0:
+                return Step(trial, x0, slope)
+            mean = (slope + denoise(trial, sigma_next)[1]) / 2
+            return Step(y + (sigma_next - sigma) * mean, x0, slope)
+
+        return advance
+
+
+class DPM2Sampler(KSampler):
+    """DPM-Solver-2 (arXiv:2206.00927, algorithm 1): second order, 2 S - 1 calls of the model.
+
+    As in k-diffusion the paper's midpoint in log sigma is kept, and the slope met there is
+    followed in sigma: the midpoint rule.
+    """
+
+    def new_advance(self, denoise: KDenoiser) -> Advance:
+        def advance(y: Tensor, sigma: float, sigma_next: float) -> Step:
+            x0, slope = denoise(y, sigma)
+            if sigma_next == 0:
+                return Step(y + (sigma_next - sigma) * slope, x0, slope)
+            middle = (sigma * sigma_next) ** 0.5
+            _, slope_there = denoise(y + (middle - sigma) * slope, middle)
+            return Step(y + (sigma_next - sigma) * slope_there, x0, slope)
+
+        return advance
+
+
+class Ancestral(KSampler):
+    """Makes a sampler's steps longer and adds noise after each: mixed in before that sampler.
+
+    Args:
+        model: As for ``Sampler``.
+        schedule: Kept for CompVis.
+        spacing: As for ``Sampler``.
+        noise: As for ``Sampler``.
+        eta: Share of the noise of DDPM's posterior that is added; 0 leaves the plain sampler.
+    """
+
+    def __init__(
+        self,
+        model: EpsModel,
+        schedule: str = "linear",
+        *,
+        spacing: str = "uniform",
+        noise: NoiseSource | None = None,
+        eta: float = 1.0,
+    ):
+        super().__init__(model, schedule, spacing=spacing, noise=noise)
+        if not 0.0 <= eta <= 1.0:
+            raise UserError(f"eta {eta} given; expected a number from 0 to 1")
+        self.eta = eta
+
+    def new_advance(self, denoise: KDenoiser) -> Advance:
+        plain = super().new_advance(denoise)
+
+        def advance(y: Tensor, sigma: float, sigma_next: float) -> Step:
+            down, added = ancestral_split(sigma, sigma_next, self.eta)
+            step = plain(y, sigma, down)
+            if sigma_next == 0:
+                return step
+            # Drawn at eta 0 too: the stream then moves as far whatever eta is.
+            return step._replace(x=step.x + added * denoise.noise(y))
+
+        return advance
+
+
+class EulerAncestralSampler(Ancestral, EulerSampler):
+    """Euler's method with noise: at eta 1 DDPM's steps between the chosen sigmas."""
+
+
+class DPM2AncestralSampler(Ancestral, DPM2Sampler):
+    """DPM2 with noise: 2 S - 1 calls of the model."""
+
+
+class LMSSampler(KSampler):
+    """Linear multistep: Adams-Bashforth on uneven sigmas, of order 4 once it has 4 slopes.
+
+    S calls of the model. The first three steps have fewer slopes to go by and a lower order.
+    """
+
+    ORDER = 4
+
+    def new_advance(self, denoise: KDenoiser) -> Advance:
+        sigmas: list[float] = []  # of the last steps' beginnings, newest first
+        slopes: list[Tensor] = []
+
+        def advance(y: Tensor, sigma: float, sigma_next: float) -> Step:
+            x0, slope = denoise(y, sigma)
+            sigmas[:] = [sigma, *sigmas][: self.ORDER]
+            slopes[:] = [slope, *slopes][: self.ORDER]
+            weights = adams_bashforth(sigmas, sigma_next)
+            moved = sum(float(w) * d for w, d in zip(weights, slopes, strict=True))
+            return Step(y + moved, x0, slope)
+
+        return advance

@@ -1,0 +1,115 @@
+"""Noise levels in place of times, as Karras et al. read a diffusion process: arXiv:2206.00364.
+
+Symbols: with a = sqrt(alphas_cumprod) and s = sqrt(1 - alphas_cumprod), a sample x = a x0 + s eps
+divided by a is x0 + sigma eps, so sigma = s / a. A grid of sigmas lies clean end first, as the
+steps of a sampler do: step i begins at entry i + 1 and ends at entry i; entry 0 is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ldm.errors import UserError
+from ldm.process.spacing import check_steps, make_timesteps
+
+SPACINGS = ("uniform", "linspace", "trailing", "karras")
+RHO = 7.0
+"""How strongly ``karras`` crowds the small sigmas; the paper's choice for images."""
+
+
+class SigmaSchedule:
+    """A model's noise levels, log sigma linear in time between training steps.
+
+    Args:
+        alphas_cumprod: Schedule (T,).
+
+    Raises:
+        UserError: The schedule does not fall strictly, or reaches 0 or 1, where sigma ends.
+    """
+
+    def __init__(self, alphas_cumprod: np.ndarray):
+        cumprod = np.asarray(alphas_cumprod, dtype=np.float64)
+        if not (np.diff(cumprod, prepend=1.0, append=0.0) < 0).all():
+            raise UserError(
+                "the model's alphas_cumprod was given to a k-sampler; expected numbers that fall "
+                "strictly from below 1 to above 0; take the ddim sampler"
+            )
+        self.log_sigmas = 0.5 * (np.log1p(-cumprod) - np.log(cumprod))
+        self.times = np.arange(len(cumprod))
+
+    def sigma(self, t: np.ndarray | float) -> np.ndarray:
+        """Return sigma at model times 0 ... T-1, which need not be whole."""
+        return np.exp(np.interp(t, self.times, self.log_sigmas))
+
+    def time(self, sigma: np.ndarray | float) -> np.ndarray:
+        """Return the model time of sigmas, not rounded; outside the schedule its nearest end."""
+        return np.interp(np.log(sigma), self.log_sigmas, self.times)
+
+
+def vp_scales(sigma: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """Return a and s, a^2 + s^2 = 1, of sigmas from 0 on."""
+    a = 1.0 / np.sqrt(1.0 + np.square(sigma))
+    return a, sigma * a
+
+
+def make_sigmas(spacing: str, steps: int, schedule: SigmaSchedule) -> np.ndarray:
+    """Choose noise levels (steps + 1,), growing from 0.
+
+    Args:
+        spacing: ``uniform`` and ``linspace`` are k-diffusion's: model times evenly from T-1 to 0,
+            not rounded, then a last step to sigma 0. ``trailing`` leaves the first training step
+            out (arXiv:2305.08891, table 2). ``karras`` is evenly spaced in sigma ** (1 / 7)
+            between the model's smallest and largest sigma (arXiv:2206.00364, Eq. 5).
+        steps: Number of steps, 1 ... T.
+        schedule: The model's.
+
+    Raises:
+        UserError: Unknown spacing, or a step count outside the range.
+    """
+    count = len(schedule.times)
+    check_steps(steps, count)
+    # From noise to clean, so that a single step is one from the noisy end.
+    if spacing in ("uniform", "linspace"):
+        falling = schedule.sigma(np.linspace(count - 1, 0, steps))
+    elif spacing == "trailing":
+        falling = schedule.sigma(make_timesteps(spacing, steps, count)[::-1])
+    elif spacing == "karras":
+        low, high = np.exp(schedule.log_sigmas[[0, -1]] / RHO)
+        falling = np.linspace(high, low, steps) ** RHO
+    else:
+        raise UserError(f"spacing {spacing!r} given; expected one of {', '.join(SPACINGS)}")
+    return np.append(falling, 0.0)[::-1]
+
+
+def ancestral_split(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
+    """Split a step to ``sigma_next`` into a longer one and the noise that makes up for it.
+
+    Returns:
+        The sigma to step to and that of the noise to add after; their squares add up to that of
+        ``sigma_next``. The noise is DDIM's (arXiv:2010.02502, Eq. 16) over a: none at eta 0,
+        DDPM's posterior at eta 1.
+    """
+    added = eta * sigma_next * (1.0 - (sigma_next / sigma) ** 2) ** 0.5
+    return max(sigma_next**2 - added**2, 0.0) ** 0.5, added
+
+
+def adams_bashforth(nodes: Sequence[float], end: float) -> np.ndarray:
+    """Return weights w: sum(w * f(nodes)) is the integral of f's interpolation to ``end``.
+
+    Args:
+        nodes: Where f is known, the newest first; the integral begins there. All different.
+        end: Where it ends.
+
+    The Lagrange polynomials, of degree ``len(nodes) - 1``, are integrated by Gauss's rule, which
+    is exact for them and, unlike their coefficients, loses no digits where nodes lie close.
+    """
+    points, weights = np.polynomial.legendre.leggauss((len(nodes) + 1) // 2)
+    half = 0.5 * (end - nodes[0])
+    at = nodes[0] + half * (points + 1.0)
+    integrals = []
+    for j, own in enumerate(nodes):
+        ratios = [(at - other) / (own - other) for i, other in enumerate(nodes) if i != j]
+        integrals.append(half * np.sum(weights * np.prod([np.ones_like(at), *ratios], axis=0)))
+    return np.array(integrals)
