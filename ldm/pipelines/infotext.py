@@ -24,9 +24,20 @@ from ldm.pipelines.inputs import InitImage, file_hash
 from ldm.pipelines.models import Fingerprint, find
 from ldm.pipelines.option import Option, options_of
 from ldm.pipelines.plan import Place
-from ldm.pipelines.settings import LONGEST_RUN, GenerationSettings, Img2ImgSettings
+from ldm.pipelines.settings import K_SAMPLERS, LONGEST_RUN, GenerationSettings, Img2ImgSettings
 
-SAMPLER_NAMES = {"ddim": "DDIM", "plms": "PLMS", "dpm_solver": "DPM++ 2M"}
+SAMPLER_NAMES = {
+    "ddim": "DDIM",
+    "plms": "PLMS",
+    "dpm_solver": "DPM++ 2M",
+    "heun": "Heun",
+    "euler": "Euler",
+    "euler_a": "Euler a",
+    "dpm2": "DPM2",
+    "dpm2_a": "DPM2 a",
+    "lms": "LMS",
+}
+SPACING_NAMES = {"karras": "Karras"}  # the others have no counterpart: written as they are
 # The order of AUTOMATIC1111's text; further keys follow.
 ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model")
 INIT_IMAGE, INIT_HASH = "Init image", "Init image hash"
@@ -91,6 +102,8 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
 def _written(each: Option, value: Any) -> str:
     if each.name == "sampler":
         return SAMPLER_NAMES[value]
+    if each.name == "spacing":
+        return SPACING_NAMES.get(value, value)
     if each.kind is float:
         return repr(float(value)).removesuffix(".0")
     return str(value)
@@ -157,12 +170,17 @@ def read_picture(
             "saved by these scripts (grids have none); give another one"
         )
     prompt, negative, entries = parse_parameters(text)
+    sampler, schedule = split_sampler(entries)
+    if schedule is not None:
+        entries |= {"Sampler": sampler, "Schedule type": schedule}
     _check_program(path, schema, entries)
     values: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
     remarks: list[str] = []
     for each in options_of(schema):
         if each.infotext in entries:
             _take(each, entries, values, remarks if each.name not in given else [])
+    if not {"sampler", "spacing"} & set(given):
+        _drop_lone_karras(values, remarks)
     _take_size(schema, entries, values)
     place = _read_place(entries)
     if place is None:
@@ -220,10 +238,18 @@ def _read(each: Option, entries: Mapping[str, str]) -> Any:
     text = entries[each.infotext]
     if each.name == "sampler":
         names = {shown.lower(): name for name, shown in SAMPLER_NAMES.items()}
-        return names[split_sampler(entries)[0].lower()]
+        return names[text.lower()]
     if each.kind is bool:
         return {"True": True, "False": False}[text]
     return each.read(text.lower() if each.choices else text)
+
+
+def _drop_lone_karras(values: dict[str, Any], remarks: list[str]) -> None:
+    """Leave out Karras's spacing where the sampler has none here: other programs mix freely."""
+    sampler = values.get("sampler", GenerationSettings().sampler)
+    if values.get("spacing") == "karras" and sampler not in K_SAMPLERS:
+        del values["spacing"]
+        remarks.append(f"Schedule type 'Karras' is not known of {sampler}: left at its default")
 
 
 def _take_size(
