@@ -35,9 +35,6 @@ class _Weight:
 
     def show(self, tensor: Tensor) -> None:
         """Let the modules compute with ``tensor``."""
-        if isinstance(self.tensor, nn.Parameter) and tensor is not self.tensor:
-            # Without a gradient also because autocast would keep its half-precision copy.
-            tensor = nn.Parameter(tensor, requires_grad=False)
         for entries, name in self.entries:
             entries[name] = tensor
 
@@ -64,16 +61,18 @@ class Piece:
 
     def find_flat(self) -> Tensor | None:
         """Return the host's tensors as one buffer if an earlier ``settle`` left them so."""
-        first = self._weights[0].tensor if self._weights else torch.empty(0)
-        start = first.data_ptr()
-        for weight, offset in zip(self._weights, self._offsets, strict=True):
-            if weight.tensor.data_ptr() != start + offset:
-                return None
-        storage = first.untyped_storage()
-        begin = start - storage.data_ptr()
-        if begin + self.nbytes > storage.nbytes():
+        tensors = [weight.tensor for weight in self._weights]
+        if not tensors:
             return None
-        return torch.empty(0, dtype=torch.uint8).set_(storage, begin, (self.nbytes,))
+        storage = tensors[0].untyped_storage()
+        start = tensors[0].storage_offset() * tensors[0].itemsize
+        for tensor, offset in zip(tensors, self._offsets, strict=True):
+            together = tensor.untyped_storage()._cdata == storage._cdata
+            if not together or tensor.storage_offset() * tensor.itemsize != start + offset:
+                return None
+        if start + self.nbytes > storage.nbytes():
+            return None
+        return torch.empty(0, dtype=torch.uint8).set_(storage, start, (self.nbytes,))
 
     @torch.no_grad()
     def settle(self, flat: Tensor) -> None:
@@ -100,10 +99,20 @@ class Piece:
         for weight, view in zip(self._weights, self.views(flat), strict=True):
             view.copy_(weight.tensor, non_blocking=True)
 
-    def show(self, views: Iterable[Tensor]) -> None:
-        """Let the modules compute with copies, as ``views`` returned them."""
-        for weight, view in zip(self._weights, views, strict=True):
-            weight.show(view)
+    def copies(self, flat: Tensor) -> list[Tensor]:
+        """Return ``views(flat)`` as modules hold them: parameters as parameters."""
+        return [
+            # Without a gradient also because autocast would keep its half-precision copy.
+            nn.Parameter(view, requires_grad=False)
+            if isinstance(weight.tensor, nn.Parameter)
+            else view
+            for weight, view in zip(self._weights, self.views(flat), strict=True)
+        ]
+
+    def show(self, copies: Iterable[Tensor]) -> None:
+        """Let the modules compute with copies, as ``copies`` returned them."""
+        for weight, copy in zip(self._weights, copies, strict=True):
+            weight.show(copy)
 
     def go_home(self) -> None:
         """Let the modules see the host's tensors."""

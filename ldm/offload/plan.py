@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,50 +26,14 @@ from ldm.models.autoencoder import AutoencoderKL
 from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.offload.movers import Mover, mover_for
-from ldm.offload.pieces import Pieces, cut
+from ldm.offload.pieces import Piece, Pieces, cut
 from ldm.offload.rows import in_rows
+from ldm.offload.settings import POLICIES, PlanSettings
 from ldm.offload.stages import STAGES, UNET, Ledger, layers_of
+from ldm.offload.streaming import Streamer
+from ldm.offload.wrapping import Wrapping
 
-POLICIES = ("resident", "turbo", "four-part", "stream")
-"""From most to least memory."""
-
-
-@dataclass(frozen=True)
-class PlanSettings:
-    """How to run a model.
-
-    Attributes:
-        policy: One of ``POLICIES``.
-        unet_rows: Rows of the UNet's batch (guidance doubles them) computed at a time; None: all.
-        tiled_decode: Decode in strips; the picture is the same but for rounding.
-        resident_blocks: With ``stream``: layers of the UNet that stay on the device while
-            sampling, such as ``input_blocks.1.0``.
-
-    Raises:
-        UserError: A policy that is none, no rows, or resident blocks without ``stream``.
-    """
-
-    policy: str = "four-part"
-    unet_rows: int | None = None
-    tiled_decode: bool = False
-    resident_blocks: frozenset[str] = frozenset()
-
-    def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            known = ", ".join(POLICIES)
-            raise UserError(f"policy {self.policy!r} given; expected one of {known}; choose one")
-        if self.unet_rows is not None and self.unet_rows < 1:
-            raise UserError(f"unet_rows {self.unet_rows} given; expected 1 or more; leave it out")
-        if self.resident_blocks and self.policy != "stream":
-            raise UserError(
-                f"resident_blocks given with policy {self.policy!r}; expected 'stream'; "
-                "leave them out"
-            )
-
-    @property
-    def keeps(self) -> tuple[str, ...]:
-        """Stages that stay on the device when they have computed."""
-        return {"resident": STAGES, "turbo": UNET}.get(self.policy, ())
+__all__ = ["POLICIES", "PlanSettings", "StagePlan"]
 
 
 class StagePlan:
@@ -106,7 +70,8 @@ class StagePlan:
         self.ledger = ledger or Ledger()
         self._mover = mover
         self._pieces: Pieces | None = None
-        self._wrapped: list[tuple[Any, str]] = []
+        self._wrapping = Wrapping()
+        self._streamer: Streamer | None = None
         self._rooms: dict[str, Tensor] = {}
         self._current: str | None = None
 
@@ -125,8 +90,9 @@ class StagePlan:
         self._pieces = pieces
         try:
             if self._mover.moves:
-                self._show(pieces.common, self._mover.room(pieces.common.nbytes))
+                self._bring(pieces.common, self._mover.room(pieces.common.nbytes))
             self._wrap()
+            self._start_streaming()
         except BaseException:
             self.detach()
             raise
@@ -136,9 +102,8 @@ class StagePlan:
         """Give the model back as it was: on the CPU, its methods its own."""
         if self._pieces is None:
             return
-        for owner, name in self._wrapped:
-            delattr(owner, name)
-        self._wrapped.clear()
+        self._stop_streaming()
+        self._wrapping.undo()
         self.release()
         self._pieces.common.go_home()
         self._pieces = None
@@ -149,17 +114,45 @@ class StagePlan:
 
         Raises:
             UserError: The model does not fit the settings.
+            RuntimeError: A stage is in use.
         """
         _check_settings(self.model, settings)
-        self.release()
-        self._mover.trim()
+        if self._current is not None:
+            raise RuntimeError(f"the plan cannot change while {self._current} is in use")
+        if self._pieces is not None:
+            self._stop_streaming()
+            self.release()
+            self._mover.trim()
         self.settings = settings
+        if self._pieces is not None:
+            self._start_streaming()
 
     def release(self) -> None:
         """Send home whatever is on the device, but for the schedule."""
+        if self._streamer is not None:
+            self._streamer.close()
         for stage in STAGES:
             self._unload(stage)
         self._rooms.clear()
+
+    def _start_streaming(self) -> None:
+        if self.settings.policy != "stream":
+            return
+        layers = layers_of(self.model)
+        self._streamer = Streamer(
+            [piece for half in UNET for piece in self._pieces.stages[half]],
+            {name: layer for half in UNET for name, layer in layers[half].items()},
+            resident=self.settings.resident_blocks,
+            rows=self.settings.unet_rows,
+            mover=self._mover,
+            ledger=self.ledger,
+        )
+        self._streamer.attach()
+
+    def _stop_streaming(self) -> None:
+        if self._streamer is not None:
+            self._streamer.detach()
+            self._streamer = None
 
     @contextmanager
     def on(self, stage: str) -> Iterator[None]:
@@ -205,15 +198,24 @@ class StagePlan:
 
     def _enter(self, stage: str) -> None:
         beside = self.settings.keeps if stage in self.settings.keeps else ()
-        for other in self.ledger.resident - {stage, *beside}:
-            self._unload(other)
+        for other in STAGES:
+            if other in self.ledger.resident and other not in (stage, *beside):
+                self._unload(other)
         if stage not in UNET:
             self._rooms.pop("halves", None)
-        self._load(stage)
+        if self._streamer is None:
+            self._load(stage)
+        elif stage in UNET:
+            self._streamer.open()
+        else:
+            self._streamer.close()
+            self._load(stage)
 
     def _leave(self, stage: str) -> None:
         if stage not in self.settings.keeps:
             self._unload(stage)
+        if self._streamer is not None and stage == "unet_decode":
+            self._streamer.rest()
 
     def _give_up(self, stage: str) -> None:
         if self.settings.policy != "resident":
@@ -228,7 +230,7 @@ class StagePlan:
         if self._mover.moves:
             room, start = self._room(stage), 0
             for piece in pieces:
-                self._show(piece, room[start : start + piece.nbytes])
+                self._bring(piece, room[start : start + piece.nbytes])
                 start += piece.nbytes
         self.ledger.load(stage, sum(piece.nbytes for piece in pieces))
 
@@ -245,9 +247,9 @@ class StagePlan:
             self._rooms[name] = self._mover.room(max(sizes))
         return self._rooms[name]
 
-    def _show(self, piece: Any, room: Tensor) -> None:
+    def _bring(self, piece: Piece, room: Tensor) -> None:
         self._mover.fetch(piece, room)
-        piece.show(piece.views(room))
+        piece.show(piece.copies(room))
 
     def _unload(self, stage: str) -> None:
         for piece in self._pieces.stages[stage]:
@@ -257,31 +259,26 @@ class StagePlan:
 
     def _wrap(self) -> None:
         """Stand in front of the methods that the stages are called by."""
-        model, unet = self.model, self.model.model.diffusion_model
-        self._put(unet, "encode", self._encode_unet)
-        self._put(unet, "decode", self._decode_unet)
+        model, unet, put = self.model, self.model.model.diffusion_model, self._wrapping.put
+        put(unet, "encode", self._encode_unet)
+        put(unet, "decode", self._decode_unet)
         first_stage, conditioner = model.first_stage_model, model.cond_stage_model
         pictures = isinstance(first_stage, AutoencoderKL)
-        self._put(first_stage, "encode", self._encode_pictures if pictures else self._first_stage)
-        self._put(first_stage, "decode", self._decode_pictures if pictures else self._first_stage)
+        put(first_stage, "encode", self._encode_pictures if pictures else self._first_stage)
+        put(first_stage, "decode", self._decode_pictures if pictures else self._first_stage)
         if hasattr(first_stage, "quantize"):
-            self._put(first_stage, "quantize", self._first_stage)
+            put(first_stage, "quantize", self._first_stage)
         shared = conditioner is first_stage
         for name in {"forward", "encode", model.cond_stage_forward or "encode"}:
             if hasattr(conditioner, name) and name not in vars(conditioner):
-                self._put(conditioner, name, self._first_stage if shared else self._text)
+                put(conditioner, name, self._first_stage if shared else self._text)
         if model.use_ema:
-            self._put(model, "ema_scope", self._ema_scope)
+            put(model, "ema_scope", self._ema_scope)
 
-    def _put(self, owner: Any, name: str, function: Callable) -> None:
-        """Let ``owner.name(...)`` call ``function(own method, ...)``."""
-        own = getattr(owner, name)
-
-        def stand_in(*args: Any, **kwargs: Any) -> Any:
-            return function(own, *args, **kwargs)
-
-        setattr(owner, name, stand_in)
-        self._wrapped.append((owner, name))
+    @property
+    def _unet_rows(self) -> int | None:
+        """Rows that a half takes at a time; where layers pass singly each sees to it itself."""
+        return None if self._streamer is not None else self.settings.unet_rows
 
     def _encode_unet(
         self,
@@ -292,13 +289,13 @@ class StagePlan:
         y: Tensor | None = None,
     ) -> Any:
         with self.on("unet_encode"):
-            return in_rows(own, self.settings.unet_rows, x, timesteps, context, y)
+            return in_rows(own, self._unet_rows, x, timesteps, context, y)
 
     def _decode_unet(
         self, own: Callable, h: Tensor, emb: Tensor, skips: Any, context: Tensor | None = None
     ) -> Tensor:
         with self.on("unet_decode"):
-            return in_rows(own, self.settings.unet_rows, h, emb, skips, context)
+            return in_rows(own, self._unet_rows, h, emb, skips, context)
 
     def _text(self, own: Callable, *args: Any, **kwargs: Any) -> Any:
         with self.on("text"):
@@ -309,23 +306,27 @@ class StagePlan:
             return own(*args, **kwargs)
 
     def _encode_pictures(self, own: Callable, x: Tensor) -> DiagonalGaussianDistribution:
+        def moments(pictures: Tensor) -> Tensor:
+            return (self._tiled("encode", pictures) if tiled else own(pictures)).parameters
+
+        tiled = self.settings.tiled_decode
         with self.on("autoencoder"):
-            moments = in_rows(lambda part: own(part).parameters, self._pictures_at_once, x)
-            return DiagonalGaussianDistribution(moments)
+            return DiagonalGaussianDistribution(in_rows(moments, self._pictures_at_once, x))
 
     def _decode_pictures(self, own: Callable, z: Tensor) -> Tensor:
+        decode = partial(self._tiled, "decode") if self.settings.tiled_decode else own
         with self.on("autoencoder"):
-            decode = self._tiled if self.settings.tiled_decode else own
             return in_rows(decode, self._pictures_at_once, z)
 
     @property
     def _pictures_at_once(self) -> int | None:
         return 1 if self._mover.moves else None
 
-    def _tiled(self, z: Tensor) -> Tensor:
-        from ldm.models.tiled import decode_in_tiles
+    def _tiled(self, direction: str, x: Tensor) -> Any:
+        from ldm.models.tiled import decode_in_tiles, encode_in_tiles
 
-        return decode_in_tiles(self.model.first_stage_model, z)
+        work = encode_in_tiles if direction == "encode" else decode_in_tiles
+        return work(self.model.first_stage_model, x)
 
     @contextmanager
     def _ema_scope(self, own: Callable, context: str | None = None) -> Iterator[None]:

@@ -1,0 +1,183 @@
+"""The UNet layer by layer through two slots of device memory.
+
+While a layer computes from one slot, the next is copied into the other:
+
+    slot A   | time_embed |         | input_blocks.1.0 |                  | input_blocks.2.0 | ...
+    slot B                | input_blocks.0.0 |         | input_blocks.1.1 |
+
+The slots are as large as the largest layer that travels and are taken once, so the allocator has
+nothing to do between two steps. A layer passes once in each call of the UNet, however many rows
+the batch is worked on in: the rows take turns inside the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from ldm.offload.movers import Mover
+from ldm.offload.pieces import Piece
+from ldm.offload.rows import in_rows
+from ldm.offload.stages import Ledger
+from ldm.offload.wrapping import Wrapping
+
+SLOTS = 2
+
+
+class _Slot:
+    """Memory for one layer at a time.
+
+    Attributes:
+        layer: Number of the layer whose weights are in it or on their way, None if it is free.
+        ready: What to wait for before computing with them.
+        free: The point in the computation after which the memory may be overwritten.
+    """
+
+    def __init__(self, room: Tensor, free: Any):
+        self.layer: int | None = None
+        self.ready: Any = None
+        self.free = free
+        self._room = room
+        self._copies: dict[int, list[Tensor]] = {}
+
+    def room_for(self, piece: Piece) -> Tensor:
+        """Return the memory for a piece, bytes (nbytes,)."""
+        return self._room[: piece.nbytes]
+
+    def copies(self, number: int, piece: Piece) -> list[Tensor]:
+        """Return the tensors of layer ``number`` as they lie here."""
+        if number not in self._copies:
+            self._copies[number] = piece.copies(self.room_for(piece))
+        return self._copies[number]
+
+
+class Streamer:
+    """Lets the UNet's layers come to the device when they compute.
+
+    Args:
+        pieces: The layers' weights, in the order in which they compute.
+        layers: The layers by the same names.
+        resident: Names of those that stay while the streamer is open.
+        rows: Rows of a batch computed at a time; None for all.
+        mover: Moves the weights.
+        ledger: Notes which layers are there.
+    """
+
+    def __init__(
+        self,
+        pieces: Iterable[Piece],
+        layers: Mapping[str, nn.Module],
+        *,
+        resident: frozenset[str],
+        rows: int | None,
+        mover: Mover,
+        ledger: Ledger,
+    ):
+        weighty = [piece for piece in pieces if piece.nbytes]
+        self._residents = [piece for piece in weighty if piece.name in resident]
+        self._travellers = [piece for piece in weighty if piece.name not in resident]
+        self._layers, self._rows = layers, rows
+        self._mover, self._ledger = mover, ledger
+        self._slots: list[_Slot] = []
+        self._rooms: list[Tensor] = []
+        self._wrapping = Wrapping()
+
+    def attach(self) -> None:
+        """Stand in front of the layers."""
+        for piece in self._residents:
+            self._wrapping.put(self._layers[piece.name], "forward", self._stay)
+        for number, piece in enumerate(self._travellers):
+            self._wrapping.put(self._layers[piece.name], "forward", partial(self._pass, number))
+
+    def detach(self) -> None:
+        """Give the layers back."""
+        self.close()
+        self._wrapping.undo()
+
+    def open(self) -> None:
+        """Take the slots, and bring the layers that stay; nothing if that is done already."""
+        if self._slots:
+            return
+        for piece in self._residents:
+            if self._mover.moves:
+                room = self._mover.room(piece.nbytes)
+                self._rooms.append(room)
+                self._mover.fetch(piece, room)
+                piece.show(piece.copies(room))
+            self._ledger.load(piece.name, piece.nbytes)
+        largest = max((piece.nbytes for piece in self._travellers), default=0)
+        rooms = [self._mover.room(largest) for _ in range(SLOTS)]
+        # The memory may have had another use, which the computation is not done with.
+        free = self._mover.mark()
+        self._slots = [_Slot(room, free) for room in rooms]
+
+    def rest(self) -> None:
+        """Forget what was brought in advance; the slots stay."""
+        for slot in self._slots:
+            self._vacate(slot)
+
+    def close(self) -> None:
+        """Send everything home and give the slots back."""
+        for piece in [*self._residents, *self._travellers]:
+            piece.go_home()
+            self._ledger.unload(piece.name)
+        # Copies still on their way write into memory that is free from here on.
+        self._mover.join()
+        self._slots.clear()
+        self._rooms.clear()
+
+    def _stay(self, own: Callable, x: Tensor, *args: Any) -> Tensor:
+        """Compute a layer that is there."""
+        return in_rows(own, self._rows, x, *args)
+
+    def _pass(self, number: int, own: Callable, x: Tensor, *args: Any) -> Tensor:
+        """Compute a layer while it passes."""
+        if not self._slots:
+            return own(x, *args)
+        with self._present(number):
+            return in_rows(own, self._rows, x, *args)
+
+    @contextmanager
+    def _present(self, number: int) -> Iterator[None]:
+        """Have a layer on the device inside, and the next one on its way."""
+        piece = self._travellers[number]
+        slot = self._slot_of(number) or self._send(number, self._free_slot() or self._slots[0])
+        self._mover.wait(slot.ready)
+        piece.show(slot.copies(number, piece))
+        self._send_ahead(number + 1)
+        yield
+        piece.go_home()
+        slot.free = self._mover.mark()
+        self._vacate(slot)
+        # At once, not when the next layer comes: layers that stay may compute before it.
+        self._send_ahead(number + 1)
+
+    def _send_ahead(self, number: int) -> None:
+        """Send layers from ``number`` on into the slots that are free."""
+        waiting = (n for n in range(number, len(self._travellers)) if self._slot_of(n) is None)
+        while (slot := self._free_slot()) is not None and (following := next(waiting, None)):
+            self._send(following, slot)
+
+    def _free_slot(self) -> _Slot | None:
+        return next((slot for slot in self._slots if slot.layer is None), None)
+
+    def _slot_of(self, number: int) -> _Slot | None:
+        return next((slot for slot in self._slots if slot.layer == number), None)
+
+    def _send(self, number: int, slot: _Slot) -> _Slot:
+        """Send a layer into a slot, in place of what may be there."""
+        self._vacate(slot)
+        piece = self._travellers[number]
+        slot.ready = self._mover.prefetch(piece, slot.room_for(piece), slot.free)
+        slot.layer = number
+        self._ledger.load(piece.name, piece.nbytes)
+        return slot
+
+    def _vacate(self, slot: _Slot) -> None:
+        if slot.layer is not None:
+            self._ledger.unload(self._travellers[slot.layer].name)
+            slot.layer = None
