@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=[3.0],
         help="guidance scales to try beside none, which is 1 (default: 3)",
     )
-    add("--sampler", default="ddim", help="ddim, plms, dpm_solver (default: %(default)s)")
+    add("--sampler", default="ddim", help="as of scripts/txt2img.py (default: %(default)s)")
     add("--steps", type=int, default=25, help="sampling steps (default: %(default)s)")
     add("--spacing", default="linspace", help="of the steps (default: %(default)s)")
     add("--batch_size", type=int, default=20, help="pictures at a time (default: %(default)s)")
