@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +19,25 @@ def seed_everything(seed: int) -> int:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     return seed
+
+
+def keep_random_state(device: torch.device | str) -> Callable[[], None]:
+    """Remember where torch's global generators are, the CPU's and that of ``device``.
+
+    Returns:
+        A function that puts them back there, as often as it is called.
+    """
+    device = torch.device(device)
+    own = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
+    place = (device,) if device.type == "cuda" else ()
+    shared, state = torch.get_rng_state(), own and own.get_rng_state(*place)
+
+    def restore() -> None:
+        torch.set_rng_state(shared)
+        if own is not None:
+            own.set_rng_state(state, *place)
+
+    return restore
 
 
 class GlobalNoise:

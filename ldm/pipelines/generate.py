@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -38,6 +39,9 @@ from ldm.pipelines.plan import Place, plan, read_prompts, replay
 from ldm.pipelines.run import Order, Run
 from ldm.pipelines.settings import GenerationSettings, Txt2ImgSettings
 from ldm.safety.checker import SafetyChecker
+
+if TYPE_CHECKING:  # runs with the whole model on the device can do without plans
+    from ldm.pipelines.staging import StagedModel, Staging
 
 
 def resolve_device(name: str) -> torch.device:
@@ -73,14 +77,21 @@ class Pipeline:
         model: A latent diffusion model in evaluation mode, on the device to use.
         choice: Which model it is.
         use_ema: Its weights are the checkpoint's averages: pictures remember it.
+        staged: The model on the host, where its parts are to take turns on the device.
     """
 
     def __init__(
-        self, model: LatentDiffusion, choice: ModelChoice, *, use_ema: bool = False
+        self,
+        model: LatentDiffusion,
+        choice: ModelChoice,
+        *,
+        use_ema: bool = False,
+        staged: StagedModel | None = None,
     ) -> None:
         self.model = model
         self.choice = choice
         self.use_ema = use_ema
+        self.staged = staged
         self._checkers: dict[str, SafetyChecker] = {}
 
     @classmethod
@@ -90,6 +101,7 @@ class Pipeline:
         *,
         device: str = "auto",
         use_ema: bool = False,
+        staging: Staging | None = None,
         observer: Observer = log_events,
     ) -> Pipeline:
         """Load a model.
@@ -99,6 +111,8 @@ class Pipeline:
                 returned; or None for the model that is there.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             use_ema: Take the checkpoint's averaged weights.
+            staging: Keep the model on the host and its parts on the device only while they
+                compute; None has the whole model there.
             observer: Told of what is odd about the checkpoint.
 
         Raises:
@@ -108,16 +122,18 @@ class Pipeline:
         if not isinstance(model, ModelChoice):
             model = choose_model(Txt2ImgSettings(ckpt=None if model is None else str(model)))
         weights = f"the weights of {model.ckpt_path}"
-        with memory_for(weights, where, "take a smaller model or another --device"):
-            made, report = load_model(model.config, model.ckpt_path, use_ema=use_ema, device=where)
+        home = where if staging is None else torch.device("cpu")
+        with memory_for(weights, home, "take a smaller model or another --device"):
+            made, report = load_model(model.config, model.ckpt_path, use_ema=use_ema, device=home)
+            staged = None if staging is None else _stage(made, staging, where)
         for text in report.warnings():
             observer(Notice(text, warning=True))
-        return cls(made, model, use_ema=use_ema)
+        return cls(made, model, use_ema=use_ema, staged=staged)
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.device
+        """Where pictures are computed."""
+        return self.model.device if self.staged is None else self.staged.device
 
     def checker(self, policy: str) -> SafetyChecker:
         """Return the safety checker, ``on`` or ``off``; its weights stay loaded between runs."""
@@ -170,5 +186,15 @@ class Pipeline:
     @contextmanager
     def _execution(self, order: Order) -> Iterator[Execution]:
         """Make the device ready for a run."""
+        if self.staged is not None:
+            with self.staged.run(order) as run:
+                yield run
+            return
         half = half_of(self.device) if order.settings.precision == "autocast" else None
         yield Execution(self.device, half)
+
+
+def _stage(model: LatentDiffusion, staging: Staging, device: torch.device) -> StagedModel:
+    from ldm.pipelines.staging import StagedModel
+
+    return StagedModel(model, staging, device)

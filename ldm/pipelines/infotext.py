@@ -22,6 +22,7 @@ from ldm.images.metadata import (
 )
 from ldm.pipelines.inputs import InitImage, file_hash
 from ldm.pipelines.models import Fingerprint, find
+from ldm.pipelines.optimized import LowMemory
 from ldm.pipelines.option import Option, options_of
 from ldm.pipelines.plan import Place
 from ldm.pipelines.settings import K_SAMPLERS, LONGEST_RUN, GenerationSettings, Img2ImgSettings
@@ -41,6 +42,10 @@ SPACING_NAMES = {"karras": "Karras"}  # the others have no counterpart: written 
 # The order of AUTOMATIC1111's text; further keys follow.
 ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model")
 INIT_IMAGE, INIT_HASH = "Init image", "Init image hash"
+MASK, MASK_HASH = "Mask", "Mask hash"
+# AUTOMATIC1111's sign of an inpainting: here the whole picture is always denoised, not a cut-out.
+INPAINTING = ("Inpaint area", "Whole picture")
+WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.pipelines.weighted_prompt
 # Settings that take effect only when they differ from the default are left out while they do not.
 _QUIET = ("ddim_eta", "fixed_code", "use_ema")
 _PLACE = {
@@ -95,8 +100,19 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
     if source.init_image is not None and source.init_image.path:
         entries[INIT_IMAGE] = source.init_image.path
         entries[INIT_HASH] = source.init_image.sha256
+    entries |= _mask_entries(source.init_image)
+    if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
+        entries[WEIGHTS] = "on"
     ordered = {key: entries.pop(key) for key in ORDER} | entries
     return format_parameters(settings.prompt, settings.negative_prompt, ordered)
+
+
+def _mask_entries(image: InitImage | None) -> dict[str, str]:
+    if image is None or image.mask is None:
+        return {}
+    mask = image.mask
+    named = {MASK: mask.path, MASK_HASH: mask.sha256} if mask.path else {}
+    return {INPAINTING[0]: INPAINTING[1], **named}
 
 
 def _written(each: Option, value: Any) -> str:
@@ -182,6 +198,13 @@ def read_picture(
     if not {"sampler", "spacing"} & set(given):
         _drop_lone_karras(values, remarks)
     _take_size(schema, entries, values)
+    if issubclass(schema, LowMemory) and "prompt" not in given:
+        values["plain_prompt"] = WEIGHTS not in entries
+    if WEIGHTS in entries and not issubclass(schema, LowMemory):
+        remarks.append(
+            f"{path} shows a mixture of weighted prompts: its text is drawn as it stands, which "
+            f"gives another picture; optimizedSD/optimized_{schema.program}.py draws the mixture"
+        )
     place = _read_place(entries)
     if place is None:
         remarks.append(
@@ -204,6 +227,11 @@ def _check_program(path: str, schema: type[GenerationSettings], entries: Mapping
         raise UserError(
             f"--from-image {path} holds text but no seed; expected AUTOMATIC1111's parameters as "
             "these scripts write them; give another picture"
+        )
+    if INPAINTING[0] in entries:
+        raise UserError(
+            f"--from-image {path} is an inpainting; expected a picture made without a mask; "
+            "give another one (masks are drawn on the page of optimizedSD/inpaint_gradio.py)"
         )
     # The web UI's "hires fix" has a denoising strength too, in pictures made from text alone.
     from_picture = "Denoising strength" in entries and not any(

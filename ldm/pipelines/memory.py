@@ -28,13 +28,14 @@ def memory_for(what: str, device: torch.device, advice: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_refusal(error):
+        if not is_refusal(error):
             raise
         raise UserError(
             f"{what} do not fit into the memory of {device}; expected less; {advice}"
         ) from error
 
 
-def _is_refusal(error: Exception) -> bool:
+def is_refusal(error: Exception) -> bool:
+    """Tell whether an error is an allocator's refusal."""
     named = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     return named or any(text in str(error) for text in _REFUSALS)

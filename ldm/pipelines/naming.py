@@ -1,6 +1,6 @@
 """What the files of a run are called: as the reference names them, or by prompt and seed.
 
-Imports no torch.
+Imports nothing heavy, for programs name their way of naming before they answer ``--help``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ldm.images.io import next_index
-from ldm.pipelines.events import Picture
+if TYPE_CHECKING:
+    from ldm.pipelines.events import Picture
 
 LONGEST_SLUG = 120  # bytes; Linux allows 255 a name, Windows 260 characters for the whole path
 GRID = "grid-{:04d}.png"
@@ -54,6 +54,8 @@ class ReferenceNaming:
         return ["", "samples"]
 
     def next_number(self, folder: Path) -> int:
+        from ldm.images.io import next_index  # NumPy and Pillow, which --help can do without
+
         return next_index(folder, "{:05d}.png")
 
 

@@ -78,12 +78,11 @@ class LowMemory:
         "keep the whole UNet on the device while sampling: faster, more memory",
         group="model",
     )
-    unet_bs: int | None = option(
-        None,
-        "rows that the UNet computes at a time; guidance makes two of each picture",
-        int,
+    unet_bs: int = option(
+        1,
+        "rows that the UNet computes at a time on a GPU (a CPU takes all at once); guidance makes "
+        "two rows of each picture",
         minimum=1,
-        shown="1; on a CPU all",
         group="model",
     )
 

@@ -20,13 +20,20 @@ from ldm.pipelines.settings import GenerationSettings
 if TYPE_CHECKING:  # these import NumPy, Pillow and OmegaConf, which --help can do without
     from ldm.pipelines.generate import Pipeline
     from ldm.pipelines.job import Job
+    from ldm.pipelines.naming import Naming
     from ldm.pipelines.output import OutputFolder
+    from ldm.pipelines.run_log import RunLog
 
 OK, USER_ERROR, INTERRUPTED = 0, 2, 130
 
 
 def run_program(
-    schema: type[GenerationSettings], description: str, argv: Sequence[str] | None = None
+    schema: type[GenerationSettings],
+    description: str,
+    argv: Sequence[str] | None = None,
+    *,
+    naming: Naming | None = None,
+    log: RunLog | None = None,
 ) -> int:
     """Run a program and return its exit code: 0, 2 for a user's error, 130 for Ctrl-C.
 
@@ -34,8 +41,10 @@ def run_program(
         schema: The settings class whose options are the program's flags.
         description: First lines of ``--help``.
         argv: Arguments without the program's name; None takes ``sys.argv``.
+        naming: What files are called; None is as in ``OutputFolder``.
+        log: A table that gets a row of settings.
     """
-    program = _Program(schema)
+    program = _Program(schema, naming, log)
     try:
         with ConsoleLog(program.console), warnings.catch_warnings():
             if not sys.warnoptions:  # libraries' advice to programmers; python -W shows it
@@ -55,8 +64,10 @@ def run_program(
 class _Program:
     """One run of a program: what it shows and what it has written so far."""
 
-    def __init__(self, schema: type[GenerationSettings]) -> None:
-        self.schema = schema
+    def __init__(
+        self, schema: type[GenerationSettings], naming: Naming | None, log: RunLog | None
+    ) -> None:
+        self.schema, self.naming, self.log = schema, naming, log
         self.console = Console(schema.program, sys.stdout, sys.stderr)
         self.output: OutputFolder | None = None
 
@@ -66,13 +77,14 @@ class _Program:
         from ldm.pipelines.output import OutputFolder
 
         job = prepare(self.schema, given)
-        self.output = OutputFolder(job.settings.outdir, job.settings.format)
-        self.output.check()
+        self.output = OutputFolder(job.settings.outdir, job.settings.format, self.naming)
+        self.output.check(job.prompts)
         for text in job.remarks:
             self.console.warn(text)
         if job.choice.notice:
             self.console.say(job.choice.notice)
         pipeline = self._load(job)
+        self._note(job, pipeline)
         self._draw(job, pipeline)
         self.console.close()
         written = self.output.summary()
@@ -80,6 +92,7 @@ class _Program:
 
     def _load(self, job: Job) -> Pipeline:
         from ldm.pipelines.generate import Pipeline, resolve_device  # imports torch: a second
+        from ldm.pipelines.staging import Staging
 
         name = job.settings.device
         try:
@@ -93,11 +106,24 @@ class _Program:
             job.choice,
             device=str(device),
             use_ema=job.settings.use_ema,
+            staging=Staging.of(job.settings),
             observer=self.console.observe,
         )
         if remark := job.model_remark():
             self.console.warn(remark)
         return pipeline
+
+    def _note(self, job: Job, pipeline: Pipeline) -> None:
+        """Add the run to the table; without one it goes on, for its pictures are what counts."""
+        from ldm.pipelines.run_log import row_of
+
+        if self.log is None:
+            return
+        used = {"config": job.choice.config_path, "ckpt": job.choice.ckpt_path}
+        try:
+            self.log.add(row_of(job.settings, device=pipeline.device, **used))
+        except UserError as error:
+            self.console.warn(str(error))
 
     def _draw(self, job: Job, pipeline: Pipeline) -> None:
         from ldm.pipelines.finish import Marker

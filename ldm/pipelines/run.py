@@ -64,7 +64,7 @@ class Order:
     @property
     def rows(self) -> int:
         """The largest number of pictures drawn at a time."""
-        return max((len(batch.prompts) for batch in self.batches if batch.kept), default=0)
+        return max((len(batch.prompts) for batch in self.batches if batch.kept), default=1)
 
 
 class Run:

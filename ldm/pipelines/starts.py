@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.models.diffusion.sampler import Sampler
+from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.pipelines.plan import Place
 from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings
 from ldm.rng import GlobalNoise, NoiseSource, PerImageNoise
@@ -119,8 +120,8 @@ class ImageStart(NoiseStart):
 
     @torch.no_grad()
     def open(self) -> None:
-        """Encode the picture, in float32 whatever the precision, and draw what the run shares."""
-        self._posterior = self._model.encode_first_stage(self._image.to(self.device))
+        """Encode the picture and draw what the run shares, in float32 from the posterior on."""
+        self._posterior = _float32(self._model.encode_first_stage(self._image.to(self.device)))
         if not self.per_image:
             # One latent per row of a batch, the same in every batch.
             self._latents = self._draw_latents(GlobalNoise(), self.settings.n_samples)
@@ -174,3 +175,11 @@ class ImageStart(NoiseStart):
             # The table's entry 0 has a little noise, which no step would take away again.
             return latents
         return sampler.stochastic_encode(latents, steps, noise=start_noise)
+
+
+def _float32(
+    encoded: DiagonalGaussianDistribution | Tensor,
+) -> DiagonalGaussianDistribution | Tensor:
+    if isinstance(encoded, Tensor):
+        return encoded.float()
+    return type(encoded)(encoded.parameters.float(), encoded.deterministic)

@@ -1,0 +1,239 @@
+"""Runs on small devices: the model stays on the host, and its parts visit the device by a plan.
+
+    what the user asked (Staging) + size and rows of the run + free memory
+        -> plan (ldm.offload) -> run -> out of memory?          a tighter plan, the batch again
+                                     -> NaN, black in float16?  that part again in float32
+
+The plan is chosen anew for every run. Between runs, and after an error or Ctrl-C, nothing of the
+model is on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from ldm.errors import UserError
+from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.offload.budget import choose, describe, estimate, free_memory, measure, tighter
+from ldm.offload.plan import StagePlan
+from ldm.offload.stages import Ledger
+from ldm.pipelines.events import Notice
+from ldm.pipelines.execution import Execution, Part, Result, half_of
+from ldm.pipelines.memory import is_refusal
+from ldm.pipelines.optimized import LowMemory
+from ldm.pipelines.run import Order
+from ldm.pipelines.settings import GenerationSettings
+from ldm.rng import keep_random_state
+
+GIB = 2**30  # bytes
+
+_UNSOUND = {
+    "encode": "the first picture's latent came out as NaN",
+    "walk": "latents came out as NaN",
+    "decode": "a picture came out black or as NaN",
+}
+
+
+@dataclass(frozen=True)
+class Staging:
+    """What a user asks of a run on a small device.
+
+    Attributes:
+        vram_budget: GiB of the device's memory to stay within; None is what is free.
+        turbo: Keep the whole UNet on the device while sampling.
+        unet_bs: Rows that the UNet computes at a time, at most; None is as many as fit. On a CPU
+            all are: nothing would be saved, and the pictures' last bits would be others.
+        precision: ``autocast`` holds weights in half precision where the device computes in it.
+    """
+
+    vram_budget: float | None = None
+    turbo: bool = False
+    unet_bs: int | None = 1
+    precision: str = "autocast"
+
+    @classmethod
+    def of(cls, settings: GenerationSettings) -> Staging | None:
+        """Return what settings ask; None where the whole model is to be on the device."""
+        if not isinstance(settings, LowMemory):
+            return None
+        return cls(settings.vram_budget, settings.turbo, settings.unet_bs, settings.precision)
+
+
+class StagedModel:
+    """A model that waits on the host for its runs.
+
+    Args:
+        model: In evaluation mode, on the CPU, in float32; its matrices and kernels become half
+            where that is the precision. Norms and embeddings stay, as autocast needs them so.
+        staging: What the user asked.
+        device: Where it computes.
+
+    Attributes:
+        ledger: What came to the device and left it, over all runs.
+        dtype: Element type of the weights.
+    """
+
+    def __init__(self, model: LatentDiffusion, staging: Staging, device: torch.device) -> None:
+        self.model, self.staging, self.device = model, staging, device
+        half = half_of(device) if staging.precision == "autocast" else None
+        self.dtype = half or torch.float32
+        self.ledger = Ledger()
+        self._widened: set[str] = set()
+        for organ in ("denoiser", "autoencoder"):
+            self._convert(organ, self.dtype)
+
+    @contextmanager
+    def run(self, order: Order) -> Iterator[StagedRun]:
+        """Take the model to the device for one run, by turns.
+
+        Raises:
+            UserError: no plan fits the memory, or the weights were loaded for another precision.
+        """
+        asked, held = order.settings.precision, self.staging.precision
+        if asked != held and half_of(self.device) is not None:
+            raise UserError(
+                f"--precision {asked} was given; the weights were loaded for {held}; load them "
+                f'again with Staging(precision="{asked}")'
+            )
+        run = StagedRun(self, order)
+        run.plan.attach()
+        try:
+            yield run
+        finally:
+            run.plan.detach()
+
+    def is_half(self, part: Part) -> bool:
+        """Tell whether a part's weights are in half precision."""
+        return self.dtype != torch.float32 and _organ(part) not in self._widened
+
+    def widen(self, part: Part) -> None:
+        """Hold a part's weights in float32 from now on."""
+        self._widened.add(_organ(part))
+        self._convert(_organ(part), torch.float32)
+
+    def narrow(self, part: Part) -> None:
+        """Undo ``widen``: every value came from half precision, so none changes."""
+        self._widened.discard(_organ(part))
+        self._convert(_organ(part), self.dtype)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number while computing, the largest over the parts."""
+        return torch.float32.itemsize if self._widened else self.dtype.itemsize
+
+    def _convert(self, organ: str, dtype: torch.dtype) -> None:
+        model = self.model
+        organs = {
+            "denoiser": (model.model, model.cond_stage_model),
+            "autoencoder": (model.first_stage_model,),
+        }
+        for whole in organs[organ]:
+            for module in whole.modules() if whole is not None else ():
+                if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+                    module.to(dtype)
+
+
+class StagedRun(Execution):
+    """One run of a model whose parts take turns; plan and precision give way where they must.
+
+    Args:
+        staged: The model.
+        order: What is drawn.
+    """
+
+    def __init__(self, staged: StagedModel, order: Order) -> None:
+        super().__init__(staged.device, None if staged.dtype == torch.float32 else staged.dtype)
+        self._staged, self._order = staged, order
+        self.plan = self._make_plan()
+
+    def attempt(self, work: Callable[[], Result]) -> Result:
+        """Do a piece of work; where memory runs out again under a tighter plan, to the last one."""
+        restore = keep_random_state(self.device)
+        tighter_settings = None
+        while True:
+            try:
+                if tighter_settings is not None:
+                    self.plan.change(tighter_settings)
+                    restore()
+                return work()
+            except (MemoryError, RuntimeError) as error:
+                refused = is_refusal(error)
+                step = tighter(self.plan.settings, rows=self._rows) if refused else None
+                if step is None:
+                    raise
+            # Tried again only here: in the handler the error still holds the batch's memory.
+            tighter_settings, words = step
+            self._warn(f"out of memory: {words}; what was being drawn is begun again")
+
+    def compute(
+        self, part: Part, work: Callable[[], Result], sound: Callable[[Result], bool]
+    ) -> Result:
+        """Compute a part; once more in float32 where half precision gave what cannot be used."""
+        restore = keep_random_state(self.device)
+        result = super().compute(part, work, sound)
+        if not self._staged.is_half(part) or sound(result):
+            return result
+        del result
+        self._warn(f"{_UNSOUND[part]} in half precision: computed again in float32")
+        restore()
+        self._replan(partial(self._staged.widen, part))
+        result = super().compute(part, work, sound)
+        if not sound(result):  # half precision was not to blame
+            self._replan(partial(self._staged.narrow, part))
+        return result
+
+    def precision(self, part: Part) -> AbstractContextManager:
+        """Return the context that a part is computed in: half-precision weights need autocast."""
+        if not self._staged.is_half(part):
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.half)
+
+    @property
+    def _rows(self) -> int:
+        """Rows of the UNet's largest batch: guidance makes two of each picture."""
+        return self._order.rows * (1 if self._order.settings.scale == 1.0 else 2)
+
+    def _replan(self, convert: Callable[[], None]) -> None:
+        """Change the weights at home, and choose a plan that fits them."""
+        self.plan.detach()
+        convert()
+        self.plan = self._make_plan()
+        self.plan.attach()
+
+    def _make_plan(self) -> StagePlan:
+        """Choose a plan for the run, and tell it."""
+        staged, order, staging = self._staged, self._order, self._staged.staging
+        budget, on_cpu = staging.vram_budget, self.device.type == "cpu"
+        available = free_memory(self.device) if budget is None else int(budget * GIB)
+        sizes, (height, width) = measure(staged.model), order.size
+        demand = {
+            "height": height,
+            "width": width,
+            "rows": self._rows,
+            "itemsize": staged.itemsize,
+        }
+        settings = choose(
+            sizes,
+            **demand,
+            budget=available,
+            turbo=staging.turbo,
+            unet_bs=None if on_cpu else staging.unet_bs,
+        )
+        expected = estimate(sizes, settings, **demand)
+        dtype = staged.dtype if staged.is_half("walk") else torch.float32
+        words = describe(settings, sizes, estimate=expected, available=available, dtype=dtype)
+        order.observer(Notice(words))
+        return StagePlan(staged.model, settings, self.device, ledger=staged.ledger)
+
+    def _warn(self, text: str) -> None:
+        self._order.observer(Notice(text, warning=True))
+
+
+def _organ(part: Part) -> str:
+    return "denoiser" if part == "walk" else "autoencoder"

@@ -1,0 +1,30 @@
+"""Draw pictures of a text, starting from a picture, on a device with little memory.
+
+Example:
+    python optimizedSD/optimized_img2img.py --prompt "a fantasy landscape" --init-img a.jpg
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ldm.pipelines.naming import PromptNaming
+from ldm.pipelines.optimized import OptimizedImg2ImgSettings
+from ldm.pipelines.program import run_program
+from ldm.pipelines.run_log import RunLog
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    return run_program(
+        OptimizedImg2ImgSettings,
+        "Draw pictures of a text, starting from a picture, on a device with little memory.",
+        argv,
+        naming=PromptNaming(),
+        log=RunLog("img2img_logs.csv"),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""Draw pictures of a text on a device with little memory.
+
+The model's four parts (text encoder, the UNet's two halves, autoencoder) visit the device by turns.
+
+Example:
+    python optimizedSD/optimized_txt2img.py --prompt "tabby cat:0.25 white duck:0.75" --seed 27
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ldm.pipelines.naming import PromptNaming
+from ldm.pipelines.optimized import OptimizedTxt2ImgSettings
+from ldm.pipelines.program import run_program
+from ldm.pipelines.run_log import RunLog
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    return run_program(
+        OptimizedTxt2ImgSettings,
+        "Draw pictures of a text on a device with little memory.",
+        argv,
+        naming=PromptNaming(),
+        log=RunLog("txt2img_logs.csv"),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
