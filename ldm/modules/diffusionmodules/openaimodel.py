@@ -198,10 +198,8 @@ class UNetModel(nn.Module):
         self.conv_resample, self.dims, self.resblock_updown = conv_resample, dims, resblock_updown
         self.num_heads, self.num_head_channels = num_heads, num_head_channels
         self.predict_codebook_ids = n_embed is not None
-        embed_dim = model_channels * 4
-
         layers = _Layers(
-            embed_dim=embed_dim,
+            embed_dim=model_channels * 4,
             dropout=dropout,
             dims=dims,
             use_checkpoint=use_checkpoint,
@@ -215,28 +213,9 @@ class UNetModel(nn.Module):
             use_linear=use_linear_in_transformer,
             legacy=legacy,
         )
-        self.time_embed = nn.Sequential(
-            linear(model_channels, embed_dim), nn.SiLU(), linear(embed_dim, embed_dim)
-        )
-        if num_classes is not None:
-            self.label_emb = nn.Embedding(num_classes, embed_dim)
         trunk = _Trunk(model_channels)
-        self.input_blocks = self._build_encoder(trunk, layers)
-        self.middle_block = TimestepEmbedSequential(
-            layers.residual(trunk.width, trunk.width),
-            layers.attention(trunk.width),
-            layers.residual(trunk.width, trunk.width),
-        )
-        self.output_blocks = self._build_decoder(trunk, layers)
-        self.out = nn.Sequential(
-            normalization(trunk.width),
-            nn.SiLU(),
-            zero_module(conv_nd(dims, model_channels, out_channels, 3, padding=1)),
-        )
-        if self.predict_codebook_ids:
-            self.id_predictor = nn.Sequential(
-                normalization(trunk.width), conv_nd(dims, model_channels, n_embed, 1)
-            )
+        self._add_first_half(trunk, layers)
+        self._add_second_half(trunk, layers, n_embed)
         if use_fp16:
             self.half()
 
@@ -244,6 +223,31 @@ class UNetModel(nn.Module):
     def dtype(self) -> torch.dtype:
         """The weights' dtype."""
         return self.time_embed[0].weight.dtype
+
+    def _add_first_half(self, trunk: _Trunk, make: _Layers) -> None:
+        """Add what ``encode`` runs."""
+        width = make.embed_dim
+        self.time_embed = nn.Sequential(
+            linear(self.model_channels, width), nn.SiLU(), linear(width, width)
+        )
+        if self.num_classes is not None:
+            self.label_emb = nn.Embedding(self.num_classes, width)
+        self.input_blocks = self._build_encoder(trunk, make)
+        self.middle_block = TimestepEmbedSequential(
+            make.residual(trunk.width, trunk.width),
+            make.attention(trunk.width),
+            make.residual(trunk.width, trunk.width),
+        )
+
+    def _add_second_half(self, trunk: _Trunk, make: _Layers, n_embed: int | None) -> None:
+        """Add what ``decode`` runs, by the skips that the first half leaves."""
+        self.output_blocks = self._build_decoder(trunk, make)
+        last = conv_nd(self.dims, self.model_channels, self.out_channels, 3, padding=1)
+        self.out = nn.Sequential(normalization(trunk.width), nn.SiLU(), zero_module(last))
+        if n_embed is not None:
+            self.id_predictor = nn.Sequential(
+                normalization(trunk.width), conv_nd(self.dims, self.model_channels, n_embed, 1)
+            )
 
     def _build_encoder(self, trunk: _Trunk, make: _Layers) -> nn.ModuleList:
         first = conv_nd(self.dims, self.in_channels, trunk.width, 3, padding=1)
