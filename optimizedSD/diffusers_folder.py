@@ -1,0 +1,154 @@
+"""A diffusers pipeline's folder, as far as its JSON files tell: read without torch or diffusers.
+
+model_index.json   unet/config.json   vae/config.json   scheduler/scheduler_config.json
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ldm.errors import UserError
+from ldm.pipelines.models import Fingerprint
+
+PIPELINE = "StableDiffusionPipeline"
+WEIGHTS = (".safetensors", ".bin")
+CHECKPOINTS = (".ckpt", ".safetensors")
+
+
+@dataclass(frozen=True)
+class DiffusersFolder:
+    """Stable Diffusion in diffusers' layout.
+
+    Attributes:
+        path: The folder.
+        size: The side in pixels that the model was made for.
+        factor: How many times smaller than the picture the latent is; sides are multiples of it.
+        timesteps: Length of the noise schedule, in steps.
+        variant: ``fp16`` where the weights lie there in that form alone.
+    """
+
+    path: Path
+    size: int
+    factor: int
+    timesteps: int
+    variant: str | None
+
+    @classmethod
+    def read(cls, name: str) -> DiffusersFolder:
+        """Read the folder that ``--model`` names.
+
+        Raises:
+            UserError: it is not there, or no text-to-image pipeline of Stable Diffusion.
+        """
+        path = Path(name)
+        if not path.is_dir():
+            raise _absent(name)
+        kind = _json(path, "model_index.json").get("_class_name")
+        if kind != PIPELINE:
+            raise UserError(
+                f"--model {path} holds a {kind}; expected a {PIPELINE}; give another folder"
+            )
+        factor = 2 ** (len(_entry(path, "vae", "block_out_channels", list)) - 1)
+        weights = [file.name for file in _weights(path)]
+        return cls(
+            path=path,
+            size=_entry(path, "unet", "sample_size", int) * factor,
+            factor=factor,
+            timesteps=_entry(path, "scheduler", "num_train_timesteps", int),
+            variant="fp16" if all(".fp16." in file for file in weights) else None,
+        )
+
+    @property
+    def name(self) -> str:
+        """What pictures call the model: the folder's name."""
+        return self.path.resolve().name
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """The hash of the UNet's weights, its first file where they are in several."""
+        return Fingerprint(_weights(self.path)[0])
+
+    def check_steps(self, steps: int) -> None:
+        """Raise UserError if the model has fewer steps than are asked for."""
+        if steps > self.timesteps:
+            raise UserError(
+                f"--ddim_steps {steps} was given; the model has {self.timesteps} steps; "
+                f"give {self.timesteps} or fewer"
+            )
+
+    def side(self, flag: str, pixels: int | None) -> int:
+        """Return a side of the pictures in pixels, by default the model's own.
+
+        Raises:
+            UserError: no multiple of ``factor``.
+        """
+        pixels = pixels or self.size
+        if pixels % self.factor:
+            below = max(pixels // self.factor, 1) * self.factor
+            raise UserError(
+                f"{flag} {pixels} was given; expected a multiple of {self.factor}; the nearest "
+                f"are {below} and {below + self.factor}"
+            )
+        return pixels
+
+
+def _absent(name: str) -> UserError:
+    """Say what is wrong with a name that is no folder: a file, a hub's name, or a slip."""
+    if Path(name).is_file():
+        ours = Path(name).suffix in CHECKPOINTS
+        advice = f"run optimized_txt2img.py --ckpt {name}" if ours else "give the folder"
+        return UserError(f"--model {name} is a file; expected a diffusers folder; {advice}")
+    return UserError(
+        f"--model {name} is no folder here; expected one with model_index.json, as nothing is "
+        f"downloaded; fetch a model first: hf download {_hub_name(name)} --local-dir FOLDER"
+    )
+
+
+def _hub_name(name: str) -> str:
+    parts = name.split("/")
+    return name if len(parts) == 2 and all(parts) and parts[0].strip(".") else "OWNER/MODEL"
+
+
+def _weights(path: Path) -> list[Path]:
+    """List the UNet's files of weights.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = sorted(file for file in path.glob("unet/*") if file.suffix in WEIGHTS)
+    if not found:
+        raise UserError(
+            f"--model {path} has no weights in its folder unet; expected .safetensors files; "
+            "fetch the model again"
+        )
+    return found
+
+
+def _entry(path: Path, part: str, key: str, kind: type) -> Any:
+    file = "scheduler/scheduler_config.json" if part == "scheduler" else f"{part}/config.json"
+    value = _json(path, file).get(key)
+    if type(value) is not kind or not value:
+        raise UserError(
+            f"--model {path}: {file} has {value!r} for {key}; expected the value of a "
+            f"{PIPELINE}; fetch the model again"
+        )
+    return value
+
+
+def _json(path: Path, file: str) -> dict[str, Any]:
+    try:
+        read = json.loads((path / file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--model {path}: {file} cannot be read ({_reason(error)}); expected a whole diffusers "
+            "folder; check the path or fetch the model again"
+        ) from error
+    return read if isinstance(read, dict) else {}
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,237 @@
+"""The diffusers program as a user meets it: the same files, seeds and recipes as our own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from running import load_program, run_program
+from safetensors.torch import load_file, save_file
+
+from ldm.pipelines.infotext import read_picture
+from ldm.pipelines.settings import SAMPLERS, Txt2ImgSettings
+
+SCRIPT = "optimizedSD/diffusers_txt2img.py"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A folder with a pipeline of random weights."""
+    pytest.importorskip("diffusers")
+    from tiny_diffusers import write_tiny_diffusers
+
+    return write_tiny_diffusers(tmp_path_factory.mktemp("diffusers"))
+
+
+@pytest.fixture
+def draw(tiny, tmp_path, monkeypatch, capsys):
+    """Run the program in this process; return exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # the program sets it too; this takes it back
+    program = load_program(SCRIPT)
+    base = ["--model", str(tiny), "--device", "cpu", "--ddim_steps", "2", "--prompt", "a cat"]
+
+    def run(*arguments, base=base):
+        code = program.main([*base, "--outdir", "o", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def files(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def pixels(path):
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def assert_one_error(result, *hints):
+    code, _, err = result
+    lines = err.splitlines()
+    assert code == 2, err
+    assert len(lines) == 1 and lines[0].startswith("diffusers_txt2img: error: "), err
+    for hint in hints:
+        assert hint in lines[0]
+
+
+# --- what it writes ---
+
+
+def test_pictures_are_named_as_the_optimized_programs_name_them(draw, tmp_path):
+    code, out, err = draw("--n_samples", 2, "--seed", 7)
+    assert code == 0
+    assert files(tmp_path / "o" / "a_cat") == [
+        "grid-0000.png",
+        "seed_7_00000.png",
+        "seed_8_00001.png",
+    ]
+    assert "Seed 7" in out and "4/4" in err and "pictures 2/2" in err
+
+
+def test_a_prompt_file_is_drawn_line_by_line(draw, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a dog\na fox\n", encoding="utf-8")
+    code, _, err = draw("--from-file", "prompts.txt", "--n_samples", 1, "--skip_grid", "--seed", 1)
+    assert code == 0
+    assert files(tmp_path / "o") == ["a_dog/seed_1_00000.png", "a_fox/seed_2_00000.png"]
+    assert "--prompt is not used" in err
+
+
+def test_only_the_grid_is_written_if_asked(draw, tmp_path):
+    assert draw("--n_samples", 2, "--skip_save", "--format", "jpg")[0] == 0
+    assert files(tmp_path / "o") == ["a_cat/grid-0000.jpg"]
+
+
+def test_a_picture_says_how_it_was_made_so_that_our_own_programs_can_read_it(draw, tiny, tmp_path):
+    draw("--n_samples", 2, "--seed", 7, "--sampler", "euler", "--negative_prompt", "a dog")
+    read = read_picture(str(tmp_path / "o/a_cat/seed_8_00001.png"), Txt2ImgSettings)
+    made = {"prompt": "a cat", "negative_prompt": "a dog", "sampler": "euler", "seed": 8}
+    assert made.items() <= read.values.items()
+    assert {"seed_mode": "per-image", "ddim_steps": 2, "H": 32}.items() <= read.values.items()
+    assert read.model == tiny.name
+    assert read.place.index == 1
+
+
+# --- what it draws ---
+
+
+def test_the_same_seed_gives_the_same_picture(draw, tmp_path):
+    for _ in range(2):
+        assert draw("--n_samples", 1, "--seed", 7)[0] == 0
+    first, second = (tmp_path / f"o/a_cat/seed_7_{n:05d}.png" for n in range(2))
+    assert np.array_equal(pixels(first), pixels(second))
+
+
+@pytest.mark.parametrize("sampler", ["plms", "euler_a"])  # without and with noise in the steps
+def test_a_picture_does_not_depend_on_those_drawn_beside_it(sampler, draw, tmp_path):
+    draw("--n_samples", 3, "--seed", 5, "--sampler", sampler)
+    draw("--n_samples", 1, "--seed", 7, "--sampler", sampler)
+    together, alone = (tmp_path / f"o/a_cat/seed_7_{n:05d}.png" for n in (2, 3))
+    # A batch orders its sums otherwise, which can turn the rounding of a pixel.
+    assert np.abs(pixels(together) - pixels(alone)).max() <= 1
+
+
+def test_another_seed_a_prompt_and_guidance_each_change_the_picture(draw, tmp_path):
+    for words in (["--seed", 7], ["--seed", 8], ["--seed", 7, "--scale", 1]):
+        assert draw("--n_samples", 1, *words)[0] == 0
+    draw("--n_samples", 1, "--seed", 7, "--prompt", "zz")
+    drawn = [pixels(path) for path in sorted((tmp_path / "o").rglob("seed_*"))]
+    assert len(drawn) == 4
+    assert all((a != b).any() for n, a in enumerate(drawn) for b in drawn[:n])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_has_its_counterpart(sampler, draw, tmp_path):
+    if sampler == "lms":
+        pytest.importorskip("scipy")
+    code, _, err = draw("--n_samples", 1, "--sampler", sampler, "--ddim_steps", 3)
+    assert code == 0 and "3/3" in err
+    assert len(files(tmp_path / "o" / "a_cat")) == 2
+
+
+def test_a_long_prompt_is_cut_and_the_user_told(draw):
+    code, _, err = draw("--n_samples", 1, "--prompt", "cat " * 90 + "dog")
+    assert code == 0 and "longer than 77 tokens" in err and "dog'" in err
+
+
+# --- what is refused, in one line ---
+
+
+def test_a_name_on_the_hub_is_not_looked_up(draw):
+    result = draw("--model", "runwayml/stable-diffusion-v1-5")
+    assert_one_error(result, "hf download runwayml/stable-diffusion-v1-5", "nothing is downloaded")
+
+
+def test_a_checkpoint_file_is_sent_to_the_program_for_it(draw, tmp_path):
+    (tmp_path / "model.ckpt").write_bytes(b"")
+    assert_one_error(draw("--model", "model.ckpt"), "optimized_txt2img.py --ckpt model.ckpt")
+
+
+def test_a_folder_without_a_pipeline_is_named(draw, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert_one_error(draw("--model", "empty"), "model_index.json cannot be read")
+
+
+def test_another_kind_of_pipeline_is_named(draw, tmp_path):
+    (tmp_path / "xl").mkdir()
+    index = {"_class_name": "StableDiffusionXLPipeline"}
+    (tmp_path / "xl" / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    assert_one_error(draw("--model", "xl"), "StableDiffusionXLPipeline")
+
+
+@pytest.mark.parametrize(
+    "missing", ["unet/diffusion_pytorch_model.safetensors", "vae/config.json", "text_encoder"]
+)
+def test_an_incomplete_folder_is_named(missing, draw, tiny, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny, broken)
+    path = broken / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert_one_error(draw("--model", "broken"), "--model broken", "fetch the model again")
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_network_without_some_of_its_weights_is_not_drawn_with(part, draw, tiny, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny, broken)
+    (file,) = (broken / part).glob("*.safetensors")
+    weights = load_file(file)
+    left_out = sorted(weights)[0]
+    save_file({k: v for k, v in weights.items() if k != left_out}, file, {"format": "pt"})
+    assert_one_error(draw("--model", "broken"), f"{part} lacks 1 weights")
+
+
+def test_pretrained_text_encoders_of_older_libraries_are_understood(draw, tiny, tmp_path):
+    older = tmp_path / "older"
+    shutil.copytree(tiny, older)
+    file = older / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    named = {f"text_model.{key.removeprefix('text_model.')}": v for key, v in weights.items()}
+    save_file(named, file, {"format": "pt"})
+    for folder in (older, tiny):
+        assert draw("--model", folder, "--n_samples", 1, "--seed", 7)[0] == 0
+    first, second = (tmp_path / f"o/a_cat/seed_7_{n:05d}.png" for n in range(2))
+    assert np.array_equal(pixels(first), pixels(second))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--H", 33], "the nearest are 32 and 34"),
+        (["--ddim_steps", 1001], "1000 or fewer"),
+        (["--scale", 0.5], "1.0 or more"),
+        (["--sampler", "dpm3"], "dpm2"),
+        (["--offload", "model"], "leave --offload out"),
+        (["--n_samples", 0], "from 1"),
+        (["--seed", -1], "from 0"),
+        (["--modle", "x"], "did you mean --model?"),
+        (["--device", "gpu"], "auto, cpu, cuda"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_drawn(arguments, hint, draw, tmp_path):
+    assert_one_error(draw(*arguments), hint)
+    assert not (tmp_path / "o").exists()
+
+
+def test_without_a_model_there_is_nothing_to_draw_with(draw):
+    assert_one_error(draw(base=[]), "--model FOLDER")
+
+
+def test_a_folder_cannot_be_taken_from_the_cpu_on_a_machine_without_gpu(draw, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert_one_error(draw("--device", "auto", "--offload", "group"), "this run is on the CPU")
+
+
+def test_help_names_the_flags_and_imports_neither_torch_nor_diffusers(tmp_path):
+    code, out, imports = run_program(SCRIPT, "--help", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
+    assert code == 0 and "--offload {none,model,sequential,group}" in out
+    loaded = {line.split("|")[-1].strip() for line in imports.splitlines()}
+    assert "ldm.pipelines.parser" in loaded
+    assert loaded.isdisjoint({"torch", "numpy", "diffusers", "transformers"})
