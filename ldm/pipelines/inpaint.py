@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ldm.pipelines.option import option
+from ldm.pipelines.optimized import OptimizedImg2ImgSettings
+from ldm.pipelines.option import changed, option
 from ldm.pipelines.settings import Img2ImgSettings
 
 
@@ -51,3 +52,20 @@ class InpaintSettings(Img2ImgSettings):
         infotext="Denoising strength",
         group="prompt",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizedInpaintSettings(OptimizedImg2ImgSettings, InpaintSettings):
+    """Settings of inpainting on small devices; the picture may be resized, and its mask with it.
+
+    Example:
+        >>> settings = OptimizedInpaintSettings(init_img="room.png", mask="window.png", W=512)
+        >>> settings.seed_mode, settings.outdir
+        ('per-image', 'outputs/inpaint-samples')
+    """
+
+    program: ClassVar[str] = "optimized_inpaint"
+
+    # Both bases have these; the first one's would win.
+    outdir: str = changed(InpaintSettings, "outdir")
+    strength: float = changed(InpaintSettings, "strength")

@@ -17,6 +17,7 @@ GROUPS = {
     "picture": "how to draw it",
     "model": "the model",
     "output": "what is written",
+    "page": "the page",
 }
 
 

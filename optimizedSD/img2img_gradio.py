@@ -1,0 +1,24 @@
+"""Serve a page that draws pictures of a text, starting from a picture.
+
+Example:
+    python optimizedSD/img2img_gradio.py --port 7860
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from optimizedSD.pages.kinds import IMG2IMG
+from optimizedSD.pages.server import run_page
+
+DESCRIPTION = "Serve a page that draws pictures of a text, starting from a picture."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    return run_page(IMG2IMG, DESCRIPTION, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""Serve a page that draws a part of a picture anew, and keeps the rest.
+
+Example:
+    python optimizedSD/inpaint_gradio.py --port 7860
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from optimizedSD.pages.kinds import INPAINT
+from optimizedSD.pages.server import run_page
+
+DESCRIPTION = (
+    "Serve a page that draws a part of a picture anew, and keeps the rest. "
+    "--config_path and --ckpt_path are other names of --config and --ckpt."
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    return run_page(INPAINT, DESCRIPTION, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
