@@ -1,4 +1,6 @@
-"""Names of weights here (CompVis's) and in diffusers and transformers: tables, both directions.
+"""Names of weights here (CompVis's) and elsewhere: tables, both directions.
+
+Elsewhere is diffusers, transformers and the optimizedSD fork, which halves the UNet.
 
 A table maps the name of a module in one layout to its name in the other; a weight's name is
 translated by its longest module name in the table. All functions take and return plain dicts of
@@ -66,6 +68,17 @@ UNET_ENDS = {
     "out.2": "conv_out",
 }
 VAE_ENDS = ("conv_in", "conv_norm_out", "conv_out")
+
+# A whole checkpoint's UNet and its halves in the optimizedSD fork. The fork's rule leaves class
+# labels to the second half, which has no use for them; here they go with the time embedding.
+UNET_HALVES = {
+    f"model.diffusion_model.{part}": f"{half}.diffusion_model.{part}"
+    for half, parts in {
+        "model1": ("time_embed", "label_emb", "input_blocks", "middle_block"),
+        "model2": ("output_blocks", "out", "id_predictor"),
+    }.items()
+    for part in parts
+}
 
 
 def unet_table(config: Mapping[str, Any]) -> Table:
@@ -251,6 +264,29 @@ def split_parts(state: Mapping[str, Tensor]) -> dict[str, State]:
 def join_parts(parts: Mapping[str, Mapping[str, Tensor]]) -> State:
     """Put components together under the names of a whole checkpoint."""
     return {f"{PARTS[part]}{n}": v for part, state in parts.items() for n, v in state.items()}
+
+
+def split_unet(state: Mapping[str, Tensor]) -> State:
+    """Name a whole checkpoint's UNet as the optimizedSD fork does, in two halves.
+
+    Args:
+        state: ``model.diffusion_model.*`` become ``model1.*`` and ``model2.*``; the rest stays.
+
+    Raises:
+        UserError: A weight of the UNet that belongs to neither half.
+    """
+    return _translate_below(("model.",), state, UNET_HALVES)
+
+
+def join_unet(state: Mapping[str, Tensor]) -> State:
+    """Name the fork's two halves as one UNet: the inverse of ``split_unet``."""
+    return _translate_below(("model1.", "model2."), state, _inverse(UNET_HALVES))
+
+
+def _translate_below(prefixes: tuple[str, ...], state: Mapping[str, Tensor], table: Table) -> State:
+    below = {name: value for name, value in state.items() if name.startswith(prefixes)}
+    renamed = dict(zip(below, _translate(below, table), strict=True))
+    return {renamed.get(name, name): value for name, value in state.items()}
 
 
 def _inverse(table: Table) -> Table:

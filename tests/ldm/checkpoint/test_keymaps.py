@@ -197,3 +197,40 @@ def test_a_weight_without_a_place_is_an_error_that_names_it():
 def test_a_unet_without_counterpart_is_an_error(odd):
     with pytest.raises(UserError, match="no counterpart"):
         keymaps.unet_table({**V1_UNET, "use_spatial_transformer": True, **odd})
+
+
+def official_v1() -> dict[str, torch.Tensor]:
+    official = json.loads((ROOT / "tests/golden/v1_keys.json").read_text())
+    return {name: torch.empty(shape, device="meta") for name, shape in official.items()}
+
+
+def test_a_v1_checkpoint_splits_into_the_forks_halves_and_joins_again():
+    state = official_v1()
+    halves = keymaps.split_unet(state)
+    count = {p: sum(n.startswith(f"{p}.") for n in halves) for p in ("model", "model1", "model2")}
+    assert count["model"] == 0 and count["model1"] + count["model2"] == 686
+    assert halves.keys() - state.keys() == {n for n in halves if n.startswith("model")}
+    joined = keymaps.join_unet(halves)
+    assert list(joined) == list(state)
+    assert all(joined[name] is state[name] for name in state)
+
+
+@pytest.mark.parametrize(
+    ("part", "half"),
+    [
+        ("time_embed.0.weight", "model1"),
+        ("label_emb.weight", "model1"),
+        ("input_blocks.11.0.in_layers.0.weight", "model1"),
+        ("middle_block.1.proj_in.weight", "model1"),
+        ("output_blocks.0.0.in_layers.0.weight", "model2"),
+        ("out.2.bias", "model2"),
+    ],
+)
+def test_each_part_of_the_unet_has_its_half(part, half):
+    split = keymaps.split_unet({f"model.diffusion_model.{part}": 1, "betas": 2})
+    assert split == {f"{half}.diffusion_model.{part}": 1, "betas": 2}
+
+
+def test_a_weight_of_neither_half_is_an_error_that_names_it():
+    with pytest.raises(UserError, match=r"model\.diffusion_model\.outward\.weight"):
+        keymaps.split_unet({"model.diffusion_model.outward.weight": 1})
