@@ -72,7 +72,7 @@ class PromptNaming:
         return slug(picture.prompt), GRID
 
     def folders(self, prompts: Sequence[str]) -> list[str]:
-        return ["", *dict.fromkeys(map(slug, prompts))]
+        return ["", *dict.fromkeys(map(slug, dict.fromkeys(prompts)))]
 
     def next_number(self, folder: Path) -> int:
         names = os.listdir(folder) if folder.is_dir() else []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
@@ -133,14 +134,16 @@ class _Program:
             f"Seed {settings.seed} ({settings.seed_mode}), {settings.sampler} in "
             f"{settings.ddim_steps} steps, {pipeline.choice.ckpt_path} on {pipeline.device}."
         )
-        for picture in pipeline.generate(
+        pictures = pipeline.generate(
             settings,
             prompts=job.prompts,
             image=job.image,
             place=job.place,
             observer=self.console.observe,
-        ):
-            self.output.take(picture, save=not settings.skip_save, keep=job.wants_grid)
+        )
+        with closing(pictures):  # also where a picture cannot be written: free the device at once
+            for picture in pictures:
+                self.output.take(picture, save=not settings.skip_save, keep=job.wants_grid)
         if job.wants_grid:
             self.output.save_grids(settings.n_rows or settings.n_samples, Marker(settings.format))
 

@@ -1,0 +1,45 @@
+"""In which precision parts are computed, and what of it can be used."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ldm.pipelines.execution import Execution, half_of, is_finite, shows_something
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "half"), [("cuda:1", torch.float16), ("cpu", None), ("mps", None)]
+)
+def test_half_precision_is_cudas_alone(name, half):
+    assert half_of(torch.device(name)) == half
+
+
+def test_a_first_picture_is_encoded_in_float32_and_the_rest_under_autocast():
+    execution = Execution(CPU, torch.bfloat16)
+    seen = {}
+    for part in ("encode", "walk", "decode"):
+        work = lambda: torch.is_autocast_enabled("cpu")  # noqa: E731
+        seen[part] = execution.compute(part, work, lambda _: True)
+    assert seen == {"encode": False, "walk": True, "decode": True}
+    assert not torch.is_autocast_enabled("cpu")
+    assert not Execution(CPU, None).compute("walk", work, lambda _: True)
+
+
+def test_nan_and_infinity_are_not_finite():
+    x = torch.zeros(2, 3, 4, 4)
+    assert is_finite(x)
+    for value in (float("nan"), float("inf"), float("-inf")):
+        spoilt = x.clone()
+        spoilt[1, 2, 3, 3] = value
+        assert not is_finite(spoilt) and not shows_something(spoilt)
+
+
+def test_a_batch_shows_something_when_none_of_its_pictures_is_black():
+    decoded = torch.full((2, 3, 4, 4), -1.5)
+    decoded[0, 1, 2, 2] = -0.9
+    assert not shows_something(decoded)
+    decoded[1, 0, 0, 0] = 0.5
+    assert shows_something(decoded)
