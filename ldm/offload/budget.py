@@ -1,0 +1,316 @@
+"""Which plan fits into how much memory, before anything is there.
+
+    measure(model) -> sizes;  choose(sizes, budget) -> settings;  out of memory: tighter(settings)
+
+An estimate is the most of three phases: text, UNet, autoencoder; each with the weights that the
+policy has on the device then, and the activations. All sizes are in bytes; a device's own needs
+(CUDA's context) are no part of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from ldm.errors import UserError
+from ldm.models.strips import STRIP
+from ldm.offload.settings import POLICIES, PlanSettings
+from ldm.offload.sizes import Activations, PartSizes, measure
+from ldm.offload.stages import STAGES, UNET
+from ldm.offload.streaming import SLOTS
+
+__all__ = [
+    "PartSizes",
+    "choose",
+    "describe",
+    "estimate",
+    "free_memory",
+    "measure",
+    "tighter",
+]
+
+WORKSPACE = 2**25
+"""What libraries of a device take for their own tables, and the sampler for its states."""
+STRIPS = Activations(plain=4.0, norms=2.0)
+"""Strips that the autoencoder holds at once when it works in strips, as elements of ``STRIP``."""
+GIB = 2**30
+
+_POLICY_WORDS = {
+    "resident": "everything resident",
+    "turbo": "both halves resident",
+    "four-part": "halves swapped",
+    "stream": "layers streamed",
+}
+_TIGHTER_WORDS = {
+    "turbo": "the text encoder and the autoencoder now leave the device after use",
+    "four-part": "the halves of the UNet now take turns on the device",
+    "stream": "the layers of the UNet now come one by one",
+}
+_DTYPE_WORDS = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
+
+
+@dataclass(frozen=True)
+class _Demand:
+    """What is to be drawn.
+
+    Attributes:
+        height: Of the pictures, in pixels.
+        width: The same.
+        rows: Of the UNet's batch.
+        itemsize: Bytes of a number while computing.
+        autocast: Norms are in float32 also where the rest is in half precision.
+    """
+
+    height: int
+    width: int
+    rows: int
+    itemsize: int
+    autocast: bool
+
+    def bytes(self, activations: Activations) -> float:
+        return activations.bytes(self.itemsize, self.autocast)
+
+
+def estimate(
+    sizes: PartSizes,
+    settings: PlanSettings,
+    *,
+    height: int,
+    width: int,
+    rows: int,
+    itemsize: int,
+    autocast: bool = True,
+) -> int:
+    """Return the most bytes that a run has on the device at once.
+
+    Args:
+        sizes: Of the model, in the precision of the run.
+        settings: How it is run.
+        height: Of the pictures, in pixels.
+        width: The same.
+        rows: Pictures in a batch, times 2 with guidance.
+        itemsize: Bytes of a number while computing: 2 in half precision, else 4.
+        autocast: Half precision comes from autocast, which keeps norms in float32.
+    """
+    return _estimate(sizes, settings, _Demand(height, width, rows, itemsize, autocast))
+
+
+def _estimate(sizes: PartSizes, settings: PlanSettings, demand: _Demand) -> int:
+    weights = _weights(sizes, settings)
+    phases = (
+        weights["text"] + demand.rows * sizes.text * demand.itemsize,
+        weights["unet"] + _unet_activations(sizes, settings, demand),
+        weights["autoencoder"] + _autoencoder_activations(sizes, settings, demand),
+    )
+    return int(max(phases)) + sizes.common + WORKSPACE
+
+
+def _weights(sizes: PartSizes, settings: PlanSettings) -> dict[str, int]:
+    """Return the bytes of weights on the device in each phase."""
+    halves = [sizes.stages[half] for half in UNET]
+    if settings.policy == "resident":
+        return dict.fromkeys(("text", "unet", "autoencoder"), sum(sizes.stages.values()))
+    if settings.policy == "turbo":
+        unet = sum(halves)
+    elif settings.policy == "four-part":
+        unet = max(halves)
+    else:
+        stay, travel = [], [0]
+        for layer in sizes.layers:
+            (stay if layer.name in settings.resident_blocks else travel).append(layer.nbytes)
+        unet = sum(stay) + SLOTS * max(travel)
+    return {**{stage: sizes.stages[stage] for stage in STAGES}, "unet": unet}
+
+
+def _unet_activations(sizes: PartSizes, settings: PlanSettings, demand: _Demand) -> float:
+    positions = demand.height * demand.width / sizes.factor**2
+    at_once = min(demand.rows, settings.unet_rows or demand.rows)
+    held = sizes.held
+    if settings.policy == "stream" and at_once < demand.rows:
+        # Rows take turns inside a layer, so that the map between two layers is every row's.
+        held += sizes.between
+    return positions * (demand.rows * held * demand.itemsize + at_once * demand.bytes(sizes.work))
+
+
+def _autoencoder_activations(sizes: PartSizes, settings: PlanSettings, demand: _Demand) -> float:
+    """Return what the autoencoder takes for one picture, and the pictures that are done."""
+    pixels = demand.height * demand.width
+    half = max(demand.bytes(sizes.decoder), demand.bytes(sizes.encoder)) * pixels
+    done = demand.rows * 3 * pixels * demand.itemsize
+    if settings.tiled_decode and sizes.middle:
+        strips = STRIP * demand.bytes(STRIPS)
+        # Attention in the middle: keys and values of the whole map, beside fewer strips.
+        keys = 2 * sizes.middle * pixels / sizes.factor**2 - 2 * STRIP
+        half = min(half, strips + max(0.0, keys * demand.itemsize))
+    return half + done
+
+
+def choose(
+    sizes: PartSizes,
+    *,
+    height: int,
+    width: int,
+    rows: int,
+    itemsize: int,
+    budget: int | None,
+    turbo: bool = False,
+    unet_bs: int | None = None,
+    autocast: bool = True,
+) -> PlanSettings:
+    """Choose the fastest settings that fit.
+
+    Fast is what moves little and computes much at a time, in this order: the policies as
+    ``POLICIES`` has them, then many rows, then decoding in one piece. What a streaming plan leaves
+    free is given to the layers with the most work per byte.
+
+    Args:
+        sizes: Of the model, in the precision of the run.
+        height: See ``estimate``.
+        width: See ``estimate``.
+        rows: See ``estimate``.
+        itemsize: See ``estimate``.
+        budget: Bytes to stay within; None where memory is no concern: the halves swapped, or both
+            kept with ``turbo``.
+        turbo: Only policies that keep the UNet on the device while sampling.
+        unet_bs: Rows of the UNet at a time, at most; None for no such wish.
+        autocast: See ``estimate``.
+
+    Raises:
+        UserError: Nothing fits, or ``unet_bs`` is below 1.
+    """
+    demand = _Demand(height, width, rows, itemsize, autocast)
+    if unet_bs is not None and unet_bs < 1:
+        raise UserError(f"unet_bs {unet_bs} given; expected 1 row or more; leave it out")
+    if budget is None:
+        return PlanSettings("turbo" if turbo else "four-part", next(_row_counts(rows, unet_bs)))
+    plans = list(_plans(rows, turbo, unet_bs))
+
+    def fits(settings: PlanSettings) -> bool:
+        return _estimate(sizes, settings, demand) <= budget
+
+    found = next(filter(fits, plans), None)
+    if found is None:
+        raise _nothing_fits(sizes, plans, demand, budget, turbo)
+    return _with_residents(sizes, found, demand, fits) if found.policy == "stream" else found
+
+
+def _plans(rows: int, turbo: bool, unet_bs: int | None) -> Iterator[PlanSettings]:
+    """Yield what can be chosen, the fastest first."""
+    for policy in POLICIES[: 2 if turbo else None]:
+        for count in _row_counts(rows, unet_bs):
+            for tiled in (False, True):
+                yield PlanSettings(policy, count, tiled)
+
+
+def _row_counts(rows: int, most: int | None) -> Iterator[int | None]:
+    """Yield rows to compute at a time: as many as allowed, then half of that, down to 1."""
+    count = min(rows, most or rows)
+    while count >= 1:
+        yield None if count == rows else count
+        count //= 2
+
+
+def _with_residents(
+    sizes: PartSizes,
+    settings: PlanSettings,
+    demand: _Demand,
+    fits: Callable[[PlanSettings], bool],
+) -> PlanSettings:
+    """Let layers stay while they fit, those with the most work per byte first."""
+    positions = demand.height * demand.width // sizes.factor**2
+    weighty = [layer for layer in sizes.layers if layer.nbytes]
+    for layer in sorted(weighty, key=lambda layer: -layer.flops(positions) / layer.nbytes):
+        more = replace(settings, resident_blocks=settings.resident_blocks | {layer.name})
+        settings = more if fits(more) else settings
+    return settings
+
+
+def _nothing_fits(
+    sizes: PartSizes, plans: list[PlanSettings], demand: _Demand, budget: int, turbo: bool
+) -> UserError:
+    need, least = min(((_estimate(sizes, p, demand), p) for p in plans), key=lambda pair: pair[0])
+    what = f"pictures of {demand.width}x{demand.height}, {demand.rows} rows of the UNet in a batch,"
+    way = f"the smallest plan ({', '.join(_plan_words(least, sizes))}) takes {_gib(need)} GiB"
+    advice = "leave turbo out, or draw fewer or smaller ones" if turbo else "draw fewer or smaller"
+    return UserError(
+        f"{what} do not fit into {_gib(budget)} GiB of memory; {way}; give as much, {advice}"
+    )
+
+
+def tighter(settings: PlanSettings, *, rows: int | None = None) -> tuple[PlanSettings, str] | None:
+    """Return the next settings to try after running out of memory.
+
+    Fewer rows of the UNet at a time, then decoding in strips, then the next policy, then no
+    resident blocks.
+
+    Args:
+        settings: What was too much.
+        rows: Rows of the UNet's batch, if they are known; else one follows on all.
+
+    Returns:
+        The settings and what is different about them, for the user; None if nothing is left.
+    """
+    count = settings.unet_rows or rows or 2
+    if count > 1 and rows != 1:
+        fewer = count // 2
+        counted = "1 row" if fewer == 1 else f"{fewer} rows"
+        return replace(settings, unet_rows=fewer), f"the UNet now takes {counted} at a time"
+    if not settings.tiled_decode:
+        return replace(settings, tiled_decode=True), "the autoencoder now works in strips"
+    if settings.policy != POLICIES[-1]:
+        policy = POLICIES[POLICIES.index(settings.policy) + 1]
+        return replace(settings, policy=policy), _TIGHTER_WORDS[policy]
+    if settings.resident_blocks:
+        return replace(settings, resident_blocks=frozenset()), "no layer of the UNet stays now"
+    return None
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes of a CUDA device that torch could still hand out; None of other devices."""
+    if device.type != "cuda":
+        return None
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
+def describe(
+    settings: PlanSettings,
+    sizes: PartSizes,
+    *,
+    estimate: int,
+    available: int | None,
+    dtype: torch.dtype,
+) -> str:
+    """Say in one line how a model is run.
+
+    Args:
+        settings: How.
+        sizes: Of the model.
+        estimate: Bytes that the run is expected to take.
+        available: Bytes that there are, None if nobody counts them.
+        dtype: Of the weights.
+
+    Returns:
+        Such as ``UNet fp16, halves swapped, VAE tiled, estimated 1.1 of 5.6 GiB``.
+    """
+    words = [f"UNet {_DTYPE_WORDS.get(dtype, str(dtype))}", *_plan_words(settings, sizes)]
+    limit = "" if available is None else f" of {_gib(available)}"
+    return ", ".join([*words, f"estimated {_gib(estimate)}{limit} GiB"])
+
+
+def _plan_words(settings: PlanSettings, sizes: PartSizes) -> list[str]:
+    words = [_POLICY_WORDS[settings.policy]]
+    if settings.resident_blocks:
+        kept = [layer for layer in sizes.layers if layer.name in settings.resident_blocks]
+        amount = _gib(sum(layer.nbytes for layer in kept))
+        words.append(f"{len(kept)} of {len(sizes.layers)} kept ({amount} GiB)")
+    if settings.unet_rows is not None:
+        counted = "1 row" if settings.unet_rows == 1 else f"{settings.unet_rows} rows"
+        words.append(f"{counted} at a time")
+    return [*words, "VAE tiled"] if settings.tiled_decode else words
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f}"
