@@ -1,0 +1,1 @@
+"""Programs for small devices, and the optimizedSD fork's public names as views of ``ldm``."""

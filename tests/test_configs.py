@@ -13,11 +13,18 @@ from ldm.errors import UserError
 from ldm.util import get_obj_from_str, instantiate_from_config
 
 ROOT = Path(__file__).resolve().parents[1]
-YAMLS = sorted(path for folder in ("configs", "models") for path in (ROOT / folder).rglob("*.yaml"))
+FOLDERS = ("configs", "models", "optimizedSD")
+YAMLS = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.yaml"))
 
 
 def titled(paths: list[Path]) -> list:
     return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in paths]
+
+
+def models() -> list:
+    """Return every model that a YAML describes: the file and the section."""
+    sections = [(path, name) for path in YAMLS for name in load_config(path) if "model" in name]
+    return [pytest.param(*pair, id=f"{pair[0].relative_to(ROOT)}:{pair[1]}") for pair in sections]
 
 
 def targets(node, where: str = "") -> list[tuple[str, str]]:
@@ -37,9 +44,14 @@ def test_there_are_configs_to_test():
 
 
 @pytest.mark.parametrize("path", titled(YAMLS))
-def test_the_model_of_a_shipped_config_builds(path):
+def test_a_shipped_config_describes_a_model(path):
+    assert any(path == found.values[0] for found in models())
+
+
+@pytest.mark.parametrize(("path", "section"), models())
+def test_the_model_of_a_shipped_config_builds(path, section):
     with torch.device("meta"):
-        model = instantiate_from_config(load_config(path).model)
+        model = instantiate_from_config(load_config(path)[section])
     state = model.state_dict()
     assert state
     assert all(tensor.is_meta for tensor in state.values() if tensor.ndim > 1), "weights were made"
@@ -55,9 +67,9 @@ def test_every_target_of_a_shipped_config_exists(path, monkeypatch):
             pytest.fail(f"{where} names {name}: {error}")
 
 
-@pytest.mark.parametrize("path", titled(YAMLS))
-def test_a_misspelt_parameter_of_a_shipped_config_is_refused(path):
-    config = load_config(path)
-    config.model.params.monitr = "val/loss"
+@pytest.mark.parametrize(("path", "section"), models())
+def test_a_misspelt_parameter_of_a_shipped_config_is_refused(path, section):
+    config = load_config(path)[section]
+    config.params.monitr = "val/loss"
     with torch.device("meta"), pytest.raises(UserError, match="monitr"):
-        instantiate_from_config(config.model)
+        instantiate_from_config(config)

@@ -35,6 +35,8 @@ PUBLIC = {
     "ldm.modules.ema": "LitEma",
     "ldm.lr_scheduler": "LambdaLinearScheduler LambdaWarmUpCosineScheduler",
     "main": "DataModuleFromConfig ImageLogger",
+    "optimizedSD.ddpm": "UNet FirstStage CondStage",
+    "optimizedSD.openaimodelSplit": "UNetModelEncode UNetModelDecode",
 }
 HUB_ATTRIBUTES = """apply_model get_learned_conditioning encode_first_stage
     get_first_stage_encoding decode_first_stage alphas_cumprod num_timesteps device ema_scope

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
-
 import pytest
 import torch
+from peak_bytes import PeakBytes
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ldm.errors import UserError
 from ldm.models import strips, tiled
@@ -155,28 +152,6 @@ def test_attention_never_asks_for_a_table_of_all_pairs_of_pixels(monkeypatch):
     monkeypatch.setattr(tiled, "TABLE", 2**13)
     torch.testing.assert_close(decode_in_tiles(model, z), whole, rtol=0, atol=1e-11)
     assert max(tables) <= 2**13 < (16 * 8) ** 2
-
-
-class PeakBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors made inside that live at once, device by device."""
-
-    def __init__(self):
-        super().__init__()
-        self.live, self.peak, self.known = {}, {}, weakref.WeakSet()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage() not in self.known:
-                storage, device = tensor.untyped_storage(), tensor.device.type
-                self.known.add(storage)
-                self._add(device, storage.nbytes())
-                weakref.finalize(storage, self._add, device, -storage.nbytes())
-        return out
-
-    def _add(self, device: str, count: int) -> None:
-        self.live[device] = self.live.get(device, 0) + count
-        self.peak[device] = max(self.peak.get(device, 0), self.live[device])
 
 
 def peak_of_a_pretended_accelerator(decode, height: int) -> dict[str, int]:
