@@ -12,12 +12,16 @@ Shapes: C channels, H W the sides of a map; maps and strips have a batch of one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
 
 STRIP = 2**23
 """Elements that a strip holds of a layer's larger map, in or out: 16 MiB of half floats."""
@@ -148,10 +152,16 @@ class Strips:
         elements = torch.Size(shape).numel()
         away = self.device.type not in ("cpu", "meta") and not stay and elements > STRIP
         pin = away and torch.cuda.is_available() and elements * dtype.itemsize <= PINNED
-        return torch.empty(
+        space = partial(
+            torch.empty,
             shape,
             dtype=dtype,
             device="cpu" if away else self.device,
-            pin_memory=pin,
             memory_format=torch.channels_last,
         )
+        if pin:
+            try:
+                return space(pin_memory=True)
+            except RuntimeError as error:  # systems have limits of their own for such memory
+                logger.warning("no page-locked memory (%s): strips move more slowly", error)
+        return space()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ldm.models import strips
 from ldm.models.strips import FeatureMap, Strips
 
 
@@ -60,3 +62,25 @@ def test_a_layer_with_a_bound_of_its_own_gets_no_more_rows_than_that():
     source = FeatureMap(torch.randn(1, 2, 9, 4))
     out = Strips(torch.device("cpu")).run(layer, source, channels=2, most=2)
     assert heights == [3, 4, 4, 4, 2] and torch.equal(out.values, source.values)
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_map_waits_in_page_locked_memory_where_the_system_gives_it(monkeypatch, caplog, locks):
+    asked, plain = [], torch.empty
+
+    def empty(*args, pin_memory=False, **options):
+        asked.append(pin_memory)
+        if pin_memory and not locks:
+            raise RuntimeError("out of memory")
+        return plain(*args, **options)
+
+    monkeypatch.setattr(strips, "STRIP", 8)
+    accelerator = "cuda:0"
+    with FakeTensorMode():
+        source = FeatureMap(torch.randn(1, 2, 8, 4, device=accelerator))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch, "empty", empty)
+        out = Strips(torch.device(accelerator)).run(lambda strip: strip, source, channels=2)
+    assert out.values.device.type == "cpu"
+    assert asked == ([True] if locks else [True, False])
+    assert ("no page-locked memory" in caplog.text) is not locks
