@@ -63,7 +63,9 @@ class Desk:
         shown: int | None = None
         try:
             for view in self.studio.draw(request.session_hash, lambda: self._request(values)):
-                yield self._show(view, pictures=len(view.pictures) != shown)
+                # Pictures that are sent again are loaded again; who asks without a browser has
+                # only the last view, which therefore tells everything.
+                yield self._show(view, pictures=view.over or len(view.pictures) != shown)
                 shown = len(view.pictures)
         except UserError as error:
             text = html.escape(in_words(str(error), self.labels))

@@ -14,6 +14,7 @@ from optimizedSD.pages.desk import SHOWN, Desk
 from optimizedSD.pages.fields import MAIN, Field, fields_of
 from optimizedSD.pages.kinds import Page
 
+THEME = gr.themes.Default(primary_hue="indigo")  # its fonts are served from here
 CSS = """
 .gradio-container { max-width: 1320px !important; }
 #status .bar { height: 0.7em; background: var(--border-color-primary); border-radius: 0.35em; }

@@ -14,7 +14,6 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
@@ -22,14 +21,12 @@ from ldm.pipelines.console import Console, ConsoleLog
 from ldm.pipelines.option import options_of
 from ldm.pipelines.parser import parse
 from ldm.pipelines.program import OK, USER_ERROR
-from ldm.pipelines.run_log import RunLog
-from ldm.pipelines.settings import GenerationSettings
+from ldm.pipelines.run_log import RunLog, row_of
 from optimizedSD.pages.kinds import Page, ServerSettings
 
 if TYPE_CHECKING:
     from gradio import Blocks
 
-    from ldm.pipelines.generate import Pipeline
     from optimizedSD.pages.studio import Studio
 
 LONGEST_QUEUE = 20  # visitors who wait
@@ -70,7 +67,7 @@ def _serve(page: Page, server: ServerSettings, console: Console) -> None:
     with ConsoleLog(console):
         studio, about = _open_studio(page, _shared(page, server), log, console)
     with tempfile.TemporaryDirectory(prefix="pages-") as cache:
-        blocks = _launch(page, server, studio, about, cache)
+        blocks = launch(page, server, studio, about, cache)
         console.say(f"{page.title}: {blocks.share_url or blocks.local_url} (Ctrl-C ends it)")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's Ctrl-C
         try:
@@ -135,27 +132,27 @@ def _open_studio(
         observer=console.observe,
     )
     about = f"Model: {choice.name} on {pipeline.device}. {choice.notice or ''}"
-    return Studio(pipeline, lambda asked: log.add(_row(asked, pipeline))), about
+    used = {"device": pipeline.device, "config": choice.config_path, "ckpt": choice.ckpt_path}
+    return Studio(pipeline, lambda asked: log.add(row_of(asked, **used))), about
 
 
-def _row(settings: GenerationSettings, pipeline: Pipeline) -> dict[str, Any]:
-    return {
-        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
-        **{each.name: getattr(settings, each.name) for each in options_of(settings)},
-        "config": pipeline.choice.config_path,
-        "ckpt": pipeline.choice.ckpt_path,
-        "device": pipeline.device,
-    }
+def launch(page: Page, server: ServerSettings, studio: Studio, about: str, cache: str) -> Blocks:
+    """Build a page and begin to serve it; ``close`` of what is returned ends that.
 
+    Args:
+        page: The page.
+        server: Where to serve it, and what its runs have from the command line.
+        studio: What draws.
+        about: A line on the model.
+        cache: A folder for what visitors upload.
 
-def _launch(page: Page, server: ServerSettings, studio: Studio, about: str, cache: str) -> Blocks:
-    """Build the page and begin to serve it."""
+    Raises:
+        UserError: the port is taken.
+    """
     # Before gradio is imported: it must not tell anyone that it is running, or look for news.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": cache}
-    import gradio as gr
-
     from optimizedSD.pages.desk import Desk
-    from optimizedSD.pages.layout import CSS, build, controls_of
+    from optimizedSD.pages.layout import CSS, THEME, build, controls_of
 
     controls = controls_of(page, studio.pipeline.choice)
     blocks = build(page, Desk(page, studio, controls, _shared(page, server)), about)
@@ -172,7 +169,7 @@ def _launch(page: Page, server: ServerSettings, studio: Studio, about: str, cach
             allowed_paths=[os.path.abspath(server.outdir)],
             ssr_mode=False,
             css=CSS,
-            theme=gr.themes.Default(primary_hue="indigo"),
+            theme=THEME,
         )
     except OSError as error:  # someone else took the port while the model was loaded
         raise _not_served(server.host, server.port, error) from error

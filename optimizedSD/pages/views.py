@@ -34,6 +34,7 @@ class View:
         share: How much of it is done, 0 to 1.
         pictures: What has been saved.
         notices: What the user should know, each once.
+        over: Whether this is the last view.
         began: When it began, in seconds of ``time.monotonic``.
     """
 
@@ -42,6 +43,7 @@ class View:
     share: float = 0.0
     pictures: tuple[Saved, ...] = ()
     notices: tuple[Notice, ...] = ()
+    over: bool = False
     began: float = field(default_factory=time.monotonic)
 
     def after(self, event: Notice | Progress) -> View:
@@ -62,9 +64,9 @@ class View:
         """Return the view of a run that is over."""
         seconds = f"{time.monotonic() - self.began:.0f} s"
         if not stopped:
-            return replace(self, share=1.0, status=f"{self._count()} in {seconds}.")
+            return replace(self, over=True, share=1.0, status=f"{self._count()} in {seconds}.")
         kept = f"{self._count()} kept" if self.pictures else "nothing was finished"
-        return replace(self, status=f"Stopped after {seconds}: {kept}.")
+        return replace(self, over=True, status=f"Stopped after {seconds}: {kept}.")
 
     def _count(self) -> str:
         return f"{len(self.pictures)} picture{'s' * (len(self.pictures) != 1)}"

@@ -1,0 +1,247 @@
+"""The pages in a real browser, against the bundled model: type, press, see the picture arrive.
+
+Needs gradio, the package playwright, and a Chromium on this machine (Debian: apt-get install
+chromium); skipped, saying what is missing, where one is absent.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from running import ROOT, start_program
+
+pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="needs a browser's driver: pip install playwright"
+)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+SKETCH = ROOT / "assets" / "sketch.png"
+PATIENCE = 60_000  # milliseconds: a busy machine without a GPU
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        # Root may not have Chromium's sandbox; the pages are our own.
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Return a function that starts a page's program, once, and gives its port and folder."""
+    begun = {}
+
+    def serve(program):
+        if program not in begun:
+            folder = tmp_path_factory.mktemp("page")
+            with socket.socket() as listener:
+                listener.bind(("127.0.0.1", 0))
+                port = listener.getsockname()[1]
+            flags = ("--device", "cpu", "--port", port, "--outdir", "out")
+            process = start_program(f"optimizedSD/{program}", *flags, cwd=folder)
+            begun[program] = process, port, folder
+            lines = iter(process.stdout.readline, "")
+            assert any(f"http://127.0.0.1:{port}/" in line for line in lines)
+        _, port, folder = begun[program]
+        return port, folder
+
+    yield serve
+    for process, _, _ in begun.values():
+        process.terminate()  # as a container does; the pages end as with Ctrl-C
+        assert process.wait(timeout=60) == 0
+
+
+@pytest.fixture
+def visit(browser, served):
+    """Return a function that opens a page; nothing on it may come from other machines."""
+    pages, outside = [], []
+
+    def visit(program):
+        port, _ = served(program)
+        page = browser.new_page(viewport={"width": 1360, "height": 1000})
+        pages.append(page)
+        page.on("request", lambda r: outside.append(r.url) if is_outside(r.url) else None)
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.wait_for_selector("#draw")
+        return page
+
+    yield visit
+    for page in pages:
+        page.close()
+    assert not outside
+
+
+def is_outside(url):
+    return not url.startswith(("http://127.0.0.1:", "data:", "blob:", "about:"))
+
+
+def set_steps(page, steps=4, pictures=1):
+    page.fill("#ddim_steps input", str(steps))
+    page.fill("#n_samples input", str(pictures))
+
+
+def press_and_wait(page):
+    """Press Draw; return the address of the picture that arrives."""
+    page.click("#draw")
+    page.wait_for_selector("#gallery img")
+    page.wait_for_selector("#draw", state="visible")
+    return page.get_attribute("#gallery img", "src")
+
+
+def fetch(page, address):
+    """Return the picture that the browser was given, with its file's parameters."""
+    import io
+
+    image = Image.open(io.BytesIO(page.request.get(address).body()))
+    return np.asarray(image.convert("RGB")), image.info.get("parameters")
+
+
+def test_a_text_is_typed_and_its_picture_arrives(visit, served):
+    page = visit("txt2img_gradio.py")
+    assert page.input_value("#prompt textarea") == "a photo of a panda on a red background"
+    page.fill("#prompt textarea", "a photo of a cat on a blue background")
+    set_steps(page)
+    pixels, parameters = fetch(page, press_and_wait(page))
+    assert pixels.shape == (64, 64, 3)
+    assert pixels.std() > 10
+    assert parameters == page.input_value("#parameters textarea")
+    assert parameters.startswith("a photo of a cat on a blue background\n")
+    seed = page.input_value("#used textarea")
+    assert f"Seed: {seed}," in parameters
+    assert "1 picture in" in page.inner_text("#status")
+    assert "too small for the watermark" in page.inner_text("#notices")
+    _, folder = served("txt2img_gradio.py")
+    assert list((folder / "out").rglob(f"seed_{seed}_*.png"))
+    assert seed in (folder / "logs" / "txt2img_gradio_logs.csv").read_text(encoding="utf-8")
+
+
+def test_the_seed_shown_draws_the_same_picture_again(visit):
+    page = visit("txt2img_gradio.py")
+    set_steps(page)
+    first, _ = fetch(page, press_and_wait(page))
+    page.fill("#seed textarea", page.input_value("#used textarea"))
+    page.click("#draw")
+    page.wait_for_selector("#cancel", state="visible")
+    page.wait_for_selector("#draw", state="visible")
+    second, _ = fetch(page, page.get_attribute("#gallery img", "src"))
+    assert np.array_equal(first, second)
+
+
+def test_a_mistake_is_an_error_on_the_page_and_can_be_mended(visit):
+    page = visit("txt2img_gradio.py")
+    set_steps(page, steps=0)
+    page.click("#draw")
+    toast = page.wait_for_selector(".toast-body").inner_text()
+    assert "“Number of sampling steps, for every sampler” 0 was given" in toast
+    assert "Not drawn" in page.inner_text("#status")
+    page.click(".toast-close")
+    set_steps(page)
+    assert press_and_wait(page)
+
+
+def test_a_run_is_cancelled_and_one_that_nobody_watches_stops(visit):
+    page = visit("txt2img_gradio.py")
+    set_steps(page, steps=500)
+    page.click("#draw")
+    page.wait_for_selector("#status .bar")
+    page.click("#cancel")
+    page.wait_for_selector("#draw", state="visible")
+    assert "Stopped after" in page.inner_text("#status")
+    page.click("#draw")
+    page.wait_for_selector("text=of 500 steps")
+    page.goto("about:blank")
+    other = visit("txt2img_gradio.py")
+    set_steps(other)
+    assert press_and_wait(other), "the run that was left still has the model"
+
+
+def test_a_sketch_is_uploaded_and_its_picture_arrives(visit):
+    page = visit("img2img_gradio.py")
+    upload(page, SKETCH)
+    set_steps(page, steps=5)
+    pixels, parameters = fetch(page, press_and_wait(page))
+    assert pixels.shape == (64, 64, 3)
+    assert "Denoising strength: 0.75" in parameters
+    assert np.abs(pixels.astype(int) - np.asarray(Image.open(SKETCH).convert("RGB"))).mean() > 1
+
+
+def test_a_picture_is_cropped_before_it_is_drawn_from(visit, tmp_path):
+    wide = tmp_path / "wide.png"
+    Image.open(SKETCH).convert("RGB").resize((256, 128)).save(wide)
+    page = visit("img2img_gradio.py")
+    upload(page, wide)
+    page.click("#picture button[aria-label=Image]")
+    page.click("#picture button[aria-label=Crop]")
+    box = page.locator("#picture canvas").nth(1).bounding_box()
+    # The right edge of the picture, which is as wide as the canvas leaves it, to its middle.
+    scale = min(box["width"] / 256, box["height"] / 128)
+    middle_x, middle_y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    drag(page, (middle_x + 128 * scale, middle_y), (middle_x, middle_y))
+    set_steps(page, steps=5)
+    pixels, _ = fetch(page, press_and_wait(page))
+    assert pixels.shape[0] == 64
+    assert pixels.shape[1] < 128
+
+
+def test_what_is_painted_over_is_drawn_anew_and_the_rest_is_kept_to_the_bit(visit):
+    page = visit("inpaint_gradio.py")
+    upload(page, SKETCH)
+    box = page.locator("#picture canvas").nth(1).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    drag(page, (x - 20, y), (x + 20, y))
+    set_steps(page, steps=5)
+    pixels, parameters = fetch(page, press_and_wait(page))
+    original = np.asarray(Image.open(SKETCH).convert("RGB"))
+    changed = (pixels != original).any(-1)
+    assert "Inpaint area" in parameters
+    assert changed[32, 32]
+    rows, columns = np.nonzero(changed)
+    assert rows.min() > 16
+    assert rows.max() < 48
+    assert columns.min() > 8
+    assert columns.max() < 56
+    assert not changed[:16].any()
+
+
+def test_a_mask_is_uploaded_in_place_of_painting(visit, tmp_path):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 32:] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    page = visit("inpaint_gradio.py")
+    upload(page, SKETCH)
+    page.click("text=Upload a mask")
+    page.set_input_files("#mask input[type=file]", tmp_path / "mask.png")
+    page.wait_for_selector("#mask img")
+    set_steps(page, steps=5)
+    pixels, _ = fetch(page, press_and_wait(page))
+    original = np.asarray(Image.open(SKETCH).convert("RGB"))
+    assert np.array_equal(pixels[:, :32], original[:, :32])
+    assert not np.array_equal(pixels[:, 32:], original[:, 32:])
+
+
+def upload(page, path: Path):
+    """Give the editor a picture, and wait until it shows it."""
+    page.wait_for_selector("#picture canvas")
+    page.set_input_files("#picture input[type=file]", os.fspath(path))
+    page.wait_for_selector("#picture button[aria-label=Brush], #picture button[aria-label=Crop]")
+    page.wait_for_selector("#picture >> text=/select the draw tool/", state="hidden")
+    page.wait_for_timeout(2000)  # the editor has no sign of having sent the picture
+
+
+def drag(page, start, end):
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(500)
