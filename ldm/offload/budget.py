@@ -33,8 +33,10 @@ __all__ = [
 
 WORKSPACE = 2**25
 """What libraries of a device take for their own tables, and the sampler for its states."""
-STRIPS = Activations(plain=4.0, norms=2.0)
-"""Strips that the autoencoder holds at once when it works in strips, as elements of ``STRIP``."""
+STRIPS = 8.0
+"""What the autoencoder holds when it works in strips, as a number of them."""
+STRIPS_BESIDE_KEYS = 6.5
+"""The same in its attention, without the keys and values of the whole map."""
 GIB = 2**30
 
 _POLICY_WORDS = {
@@ -125,11 +127,11 @@ def _weights(sizes: PartSizes, settings: PlanSettings) -> dict[str, int]:
 
 
 def _unet_activations(sizes: PartSizes, settings: PlanSettings, demand: _Demand) -> float:
-    positions = demand.height * demand.width / sizes.factor**2
+    positions = demand.height * demand.width // sizes.factor**2
     at_once = min(demand.rows, settings.unet_rows or demand.rows)
     held = sizes.held
-    if settings.policy == "stream" and at_once < demand.rows:
-        # Rows take turns inside a layer, so that the map between two layers is every row's.
+    in_turn = settings.policy == "stream" and at_once < demand.rows
+    if in_turn and sizes.rows_meet_in_layers(demand.rows, positions, demand.itemsize):
         held += sizes.between
     return positions * (demand.rows * held * demand.itemsize + at_once * demand.bytes(sizes.work))
 
@@ -140,10 +142,10 @@ def _autoencoder_activations(sizes: PartSizes, settings: PlanSettings, demand: _
     half = max(demand.bytes(sizes.decoder), demand.bytes(sizes.encoder)) * pixels
     done = demand.rows * 3 * pixels * demand.itemsize
     if settings.tiled_decode and sizes.middle:
-        strips = STRIP * demand.bytes(STRIPS)
-        # Attention in the middle: keys and values of the whole map, beside fewer strips.
-        keys = 2 * sizes.middle * pixels / sizes.factor**2 - 2 * STRIP
-        half = min(half, strips + max(0.0, keys * demand.itemsize))
+        keys = 2 * sizes.middle * pixels / sizes.factor**2
+        strips = max(STRIPS * STRIP, STRIPS_BESIDE_KEYS * STRIP + keys) * demand.itemsize
+        # Maps as small as a strip stay where they are, beside their strips.
+        half = min(1.5 * half, strips)
     return half + done
 
 
@@ -232,10 +234,11 @@ def _nothing_fits(
 ) -> UserError:
     need, least = min(((_estimate(sizes, p, demand), p) for p in plans), key=lambda pair: pair[0])
     what = f"pictures of {demand.width}x{demand.height}, {demand.rows} rows of the UNet in a batch,"
-    way = f"the smallest plan ({', '.join(_plan_words(least, sizes))}) takes {_gib(need)} GiB"
-    advice = "leave turbo out, or draw fewer or smaller ones" if turbo else "draw fewer or smaller"
+    way = f"the smallest plan ({', '.join(_plan_words(least, sizes))}) takes {_amount(need)}"
+    advice = "leave turbo out, or " if turbo else ""
     return UserError(
-        f"{what} do not fit into {_gib(budget)} GiB of memory; {way}; give as much, {advice}"
+        f"{what} do not fit into {_amount(budget)} of memory; {way}; give that much, {advice}"
+        "draw fewer pictures at a time or smaller ones"
     )
 
 
@@ -304,8 +307,8 @@ def _plan_words(settings: PlanSettings, sizes: PartSizes) -> list[str]:
     words = [_POLICY_WORDS[settings.policy]]
     if settings.resident_blocks:
         kept = [layer for layer in sizes.layers if layer.name in settings.resident_blocks]
-        amount = _gib(sum(layer.nbytes for layer in kept))
-        words.append(f"{len(kept)} of {len(sizes.layers)} kept ({amount} GiB)")
+        amount = _amount(sum(layer.nbytes for layer in kept))
+        words.append(f"{len(kept)} of {len(sizes.layers)} kept ({amount})")
     if settings.unet_rows is not None:
         counted = "1 row" if settings.unet_rows == 1 else f"{settings.unet_rows} rows"
         words.append(f"{counted} at a time")
@@ -314,3 +317,7 @@ def _plan_words(settings: PlanSettings, sizes: PartSizes) -> list[str]:
 
 def _gib(size: int) -> str:
     return f"{size / GIB:.1f}"
+
+
+def _amount(size: int) -> str:
+    return f"{_gib(size)} GiB" if size >= GIB else f"{-(-size // 2**20)} MiB"

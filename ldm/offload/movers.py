@@ -10,7 +10,7 @@ layer that was in its slot has computed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from ldm.offload.pieces import Piece
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 2**27
+CHUNK = 2**28
 """Bytes of pinned memory asked for at a time: torch rounds a request up to a power of two."""
 
 
@@ -84,26 +84,17 @@ class CudaMover(Mover):
 
     def settle(self, pieces: Iterable[Piece]) -> None:
         """Move the host's tensors into pinned memory, unless they are there."""
-        loose = [piece for piece in pieces if not self._is_settled(piece)]
-        chunk, used = torch.empty(0, dtype=torch.uint8), 0
-        for piece in sorted(loose, key=lambda piece: -piece.nbytes):
-            if used + piece.nbytes > chunk.nbytes:
-                chunk, used = _pinned(max(CHUNK, piece.nbytes)), 0
-            piece.settle(chunk[used : used + piece.nbytes])
-            used += piece.nbytes
+        gather(pieces, _pinned, Tensor.is_pinned)
 
-    def _is_settled(self, piece: Piece) -> bool:
-        flat = piece.find_flat()
-        if flat is None or not flat.is_pinned():
-            return False
-        piece.settle(flat)
-        return True
+    def fetch(self, piece: Piece, room: Tensor) -> None:
+        """Copy on the stream that computes, without waiting."""
+        piece.copy_to(room, non_blocking=True)
 
     def prefetch(self, piece: Piece, room: Tensor, after: Any) -> torch.cuda.Event:
         """Copy on the stream for copies, see ``Mover.prefetch``."""
         with torch.cuda.stream(self._copies):
             self._copies.wait_event(after)
-            piece.copy_to(room)
+            piece.copy_to(room, non_blocking=True)
             return self._copies.record_event()
 
     def mark(self) -> torch.cuda.Event:
@@ -121,6 +112,55 @@ class CudaMover(Mover):
     def trim(self) -> None:
         """Give the memory that torch keeps for later back to the device."""
         torch.cuda.empty_cache()
+
+
+def gather(
+    pieces: Iterable[Piece], make: Callable[[int], Tensor], suits: Callable[[Tensor], bool]
+) -> None:
+    """Move the host's tensors of each piece into one buffer, from which one copy fetches all.
+
+    Args:
+        pieces: What to move; what an earlier call left in buffers that suit stays there.
+        make: Returns new memory of the host, bytes (nbytes,), for several pieces.
+        suits: Tells whether memory is of the right kind.
+    """
+    loose = []
+    for piece in pieces:
+        flat = piece.find_flat()
+        if flat is not None and suits(flat):
+            piece.settle(flat)
+        else:
+            loose.append(piece)
+    places, sizes = pack([piece.nbytes for piece in loose])
+    # Chunk by chunk: what is moved leaves its old memory before more is asked for.
+    for number, size in enumerate(sizes):
+        chunk = make(size)
+        for piece, (where, start) in zip(loose, places, strict=True):
+            if where == number:
+                piece.settle(chunk[start : start + piece.nbytes])
+
+
+def pack(sizes: Sequence[int], chunk: int = CHUNK) -> tuple[list[tuple[int, int]], list[int]]:
+    """Lay blocks into chunks: the largest first, each where it fits first.
+
+    Args:
+        sizes: Of the blocks.
+        chunk: Size of a chunk; a larger block gets one of its own, a power of two.
+
+    Returns:
+        The chunk and the place in it of each block, and the size of each chunk.
+    """
+    places, chunks, used = [(0, 0)] * len(sizes), [], []
+    for block in sorted(range(len(sizes)), key=lambda block: -sizes[block]):
+        size = sizes[block]
+        room = (n for n, taken in enumerate(used) if taken + size <= chunks[n])
+        found = next(room, len(chunks))
+        if found == len(chunks):
+            chunks.append(max(chunk, 1 << (size - 1).bit_length()))
+            used.append(0)
+        places[block] = (found, used[found])
+        used[found] += size
+    return places, chunks
 
 
 def _pinned(nbytes: int) -> Tensor:

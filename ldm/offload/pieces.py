@@ -78,7 +78,8 @@ class Piece:
     def settle(self, flat: Tensor) -> None:
         """Move the host's tensors into ``flat``, bytes (nbytes,), where one copy fetches all."""
         for weight, view in zip(self._weights, self.views(flat), strict=True):
-            weight.tensor.data = view.copy_(weight.tensor)
+            if weight.tensor.data_ptr() != view.data_ptr():
+                weight.tensor.data = view.copy_(weight.tensor)
         self._flat = flat
 
     def views(self, flat: Tensor) -> list[Tensor]:
@@ -91,13 +92,13 @@ class Piece:
         ]
 
     @torch.no_grad()
-    def copy_to(self, flat: Tensor) -> None:
+    def copy_to(self, flat: Tensor, *, non_blocking: bool = False) -> None:
         """Copy the host's values into ``flat``, bytes (nbytes,) of any device."""
         if self._flat is not None:
-            flat.copy_(self._flat, non_blocking=True)
+            flat.copy_(self._flat, non_blocking=non_blocking)
             return
         for weight, view in zip(self._weights, self.views(flat), strict=True):
-            view.copy_(weight.tensor, non_blocking=True)
+            view.copy_(weight.tensor, non_blocking=non_blocking)
 
     def copies(self, flat: Tensor) -> list[Tensor]:
         """Return ``views(flat)`` as modules hold them: parameters as parameters."""

@@ -29,6 +29,7 @@ from ldm.offload.movers import Mover, mover_for
 from ldm.offload.pieces import Piece, Pieces, cut
 from ldm.offload.rows import in_rows
 from ldm.offload.settings import POLICIES, PlanSettings
+from ldm.offload.sizes import PartSizes, measure
 from ldm.offload.stages import STAGES, UNET, Ledger, layers_of
 from ldm.offload.streaming import Streamer
 from ldm.offload.wrapping import Wrapping
@@ -72,6 +73,7 @@ class StagePlan:
         self._pieces: Pieces | None = None
         self._wrapping = Wrapping()
         self._streamer: Streamer | None = None
+        self._sizes: PartSizes | None = None
         self._rooms: dict[str, Tensor] = {}
         self._current: str | None = None
 
@@ -139,11 +141,11 @@ class StagePlan:
         if self.settings.policy != "stream":
             return
         layers = layers_of(self.model)
+        self._sizes = measure(self.model)
         self._streamer = Streamer(
-            [piece for half in UNET for piece in self._pieces.stages[half]],
+            [self._pieces.stages[half] for half in UNET],
             {name: layer for half in UNET for name, layer in layers[half].items()},
             resident=self.settings.resident_blocks,
-            rows=self.settings.unet_rows,
             mover=self._mover,
             ledger=self.ledger,
         )
@@ -275,10 +277,18 @@ class StagePlan:
         if model.use_ema:
             put(model, "ema_scope", self._ema_scope)
 
-    @property
-    def _unet_rows(self) -> int | None:
-        """Rows that a half takes at a time; where layers pass singly each sees to it itself."""
-        return None if self._streamer is not None else self.settings.unet_rows
+    def _rows_of_half(self, first: Tensor) -> int | None:
+        """Return the rows that a half takes at a time, given a map (B, C, h, w) of the latent.
+
+        Where streamed layers take rows in turn by themselves a half takes them all.
+        """
+        rows = self.settings.unet_rows
+        if self._streamer is None:
+            return rows
+        positions, itemsize = first[0, 0].numel(), self.model.model.diffusion_model.dtype.itemsize
+        inside = self._sizes.rows_meet_in_layers(len(first), positions, itemsize)
+        self._streamer.take_turns(rows, inside=inside)
+        return None if inside else rows
 
     def _encode_unet(
         self,
@@ -289,13 +299,13 @@ class StagePlan:
         y: Tensor | None = None,
     ) -> Any:
         with self.on("unet_encode"):
-            return in_rows(own, self._unet_rows, x, timesteps, context, y)
+            return in_rows(own, self._rows_of_half(x), x, timesteps, context, y)
 
     def _decode_unet(
         self, own: Callable, h: Tensor, emb: Tensor, skips: Any, context: Tensor | None = None
     ) -> Tensor:
         with self.on("unet_decode"):
-            return in_rows(own, self._unet_rows, h, emb, skips, context)
+            return in_rows(own, self._rows_of_half(skips[0]), h, emb, skips, context)
 
     def _text(self, own: Callable, *args: Any, **kwargs: Any) -> Any:
         with self.on("text"):

@@ -26,6 +26,7 @@ from ldm.modules.diffusionmodules.openaimodel import (
 )
 from ldm.offload.pieces import cut
 from ldm.offload.stages import UNET, layers_of
+from ldm.offload.streaming import SLOTS
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class PartSizes:
         factor: Pixels along a side of a position of the latent.
         held: Elements that the UNet keeps of each row between its halves.
         work: Most that it holds beside them of a row that it computes.
-        between: Most that it holds beside them of every row where layers take rows in turn.
+        between: Most that it holds of each row while one layer follows another.
         decoder: Most that the autoencoder's decoder holds.
         encoder: The same of its encoder.
         middle: Its width where the latent is smallest, 0 without weights.
@@ -108,6 +109,22 @@ class PartSizes:
     def unet(self) -> int:
         """Bytes of the UNet's weights."""
         return sum(self.stages[half] for half in UNET)
+
+    def rows_meet_in_layers(self, rows: int, positions: int, itemsize: int) -> bool:
+        """Tell how the rows of a streamed UNet take turns: inside each layer, or each half.
+
+        Inside a layer, each layer comes once a call; but the maps between two layers are then
+        those of all rows. Where they outgrow what streaming saves over swapping the halves, the
+        layers come once for each turn instead, which maps so large take long enough to hide.
+
+        Args:
+            rows: Of the batch.
+            positions: Of a row's latent.
+            itemsize: Bytes of a number while computing.
+        """
+        slots = SLOTS * max(layer.nbytes for layer in self.layers)
+        saved = max(self.stages[half] for half in UNET) - slots
+        return rows * positions * self.between * itemsize <= saved
 
 
 def measure(model: LatentDiffusion) -> PartSizes:

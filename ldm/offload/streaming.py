@@ -6,13 +6,13 @@ While a layer computes from one slot, the next is copied into the other:
     slot B                | input_blocks.0.0 |         | input_blocks.1.1 |
 
 The slots are as large as the largest layer that travels and are taken once, so the allocator has
-nothing to do between two steps. A layer passes once in each call of the UNet, however many rows
-the batch is worked on in: the rows take turns inside the layer.
+nothing to do between two steps. Rows of a batch may take turns inside a layer, so that it passes
+once for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -59,28 +59,30 @@ class Streamer:
     """Lets the UNet's layers come to the device when they compute.
 
     Args:
-        pieces: The layers' weights, in the order in which they compute.
+        halves: The weights of the layers of each half, in the order in which they compute.
         layers: The layers by the same names.
         resident: Names of those that stay while the streamer is open.
-        rows: Rows of a batch computed at a time; None for all.
         mover: Moves the weights.
         ledger: Notes which layers are there.
     """
 
     def __init__(
         self,
-        pieces: Iterable[Piece],
+        halves: Sequence[Iterable[Piece]],
         layers: Mapping[str, nn.Module],
         *,
         resident: frozenset[str],
-        rows: int | None,
         mover: Mover,
         ledger: Ledger,
     ):
-        weighty = [piece for piece in pieces if piece.nbytes]
-        self._residents = [piece for piece in weighty if piece.name in resident]
-        self._travellers = [piece for piece in weighty if piece.name not in resident]
-        self._layers, self._rows = layers, rows
+        weighty = [[piece for piece in half if piece.nbytes] for half in halves]
+        travellers = [[p for p in half if p.name not in resident] for half in weighty]
+        self._residents = [p for half in weighty for p in half if p.name in resident]
+        self._travellers = [piece for half in travellers for piece in half]
+        self._seam = len(travellers[0])
+        self._crosses = True
+        self._layers = layers
+        self._rows: int | None = None
         self._mover, self._ledger = mover, ledger
         self._slots: list[_Slot] = []
         self._rooms: list[Tensor] = []
@@ -97,6 +99,17 @@ class Streamer:
         """Give the layers back."""
         self.close()
         self._wrapping.undo()
+
+    def take_turns(self, rows: int | None, *, inside: bool) -> None:
+        """Settle how the rows of a batch take turns from here on.
+
+        Args:
+            rows: Rows at a time; None for all.
+            inside: Turns are taken inside every layer; else each half is run for every turn, and
+                brings no layer of the other half in advance.
+        """
+        self._rows = rows if inside else None
+        self._crosses = inside or rows is None
 
     def open(self) -> None:
         """Take the slots, and bring the layers that stay; nothing if that is done already."""
@@ -158,9 +171,11 @@ class Streamer:
 
     def _send_ahead(self, number: int) -> None:
         """Send layers from ``number`` on into the slots that are free."""
-        waiting = (n for n in range(number, len(self._travellers)) if self._slot_of(n) is None)
-        while (slot := self._free_slot()) is not None and (following := next(waiting, None)):
-            self._send(following, slot)
+        stop = len(self._travellers) if self._crosses or number > self._seam else self._seam
+        waiting = (n for n in range(number, stop) if self._slot_of(n) is None)
+        for slot in self._slots:
+            if slot.layer is None and (following := next(waiting, None)) is not None:
+                self._send(following, slot)
 
     def _free_slot(self) -> _Slot | None:
         return next((slot for slot in self._slots if slot.layer is None), None)

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import torch
 from offload_parts import CPU, make_tiny, use
 from torch import Tensor
 
+from ldm.checkpoint.load import _NoInitialisation
+from ldm.config import build, load_config
 from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.offload.movers import Mover
 from ldm.offload.plan import PlanSettings, StagePlan
+
+V1 = Path(__file__).resolve().parents[3] / "configs" / "stable-diffusion" / "v1-inference.yaml"
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +40,10 @@ def attach() -> Iterator[Callable[..., StagePlan]]:
     yield attach_plan
     for plan in plans:
         plan.detach()
+
+
+@pytest.fixture(scope="session")
+def v1() -> LatentDiffusion:
+    """Stable Diffusion v1 in half precision, without memory for its weights."""
+    with torch.device("meta"), _NoInitialisation():
+        return build(load_config(V1)).half().eval()

@@ -76,7 +76,8 @@ def test_a_model_without_text_has_an_empty_stage():
     assert layers_of(model)["text"] == {}
 
 
-def test_a_network_without_halves_is_refused(tiny, monkeypatch):
-    monkeypatch.setattr(tiny.model, "diffusion_model", nn.Linear(1, 1))
+def test_a_network_without_halves_is_refused():
+    model = make_tiny()
+    model.model.diffusion_model = nn.Linear(1, 1)
     with pytest.raises(UserError, match=r"UNet is a Linear without time_embed.*expected"):
-        layers_of(tiny)
+        layers_of(model)
