@@ -32,7 +32,7 @@ from ldm.offload.settings import POLICIES, PlanSettings
 from ldm.offload.sizes import PartSizes, measure
 from ldm.offload.stages import STAGES, UNET, Ledger, layers_of
 from ldm.offload.streaming import Streamer
-from ldm.offload.wrapping import Wrapping
+from ldm.offload.wrapping import Wrapping, is_stood_in
 
 __all__ = ["POLICIES", "PlanSettings", "StagePlan"]
 
@@ -272,7 +272,7 @@ class StagePlan:
             put(first_stage, "quantize", self._first_stage)
         shared = conditioner is first_stage
         for name in {"forward", "encode", model.cond_stage_forward or "encode"}:
-            if hasattr(conditioner, name) and name not in vars(conditioner):
+            if hasattr(conditioner, name) and not is_stood_in(conditioner, name):
                 put(conditioner, name, self._first_stage if shared else self._text)
         if model.use_ema:
             put(model, "ema_scope", self._ema_scope)
@@ -352,7 +352,7 @@ class StagePlan:
 def _check_model(model: nn.Module) -> None:
     if model.training:
         raise UserError("the model is in training mode; a plan needs inference; call model.eval()")
-    if "encode" in vars(model.model.diffusion_model):
+    if is_stood_in(model.model.diffusion_model, "encode"):
         raise UserError("the model is under a plan of devices already; detach that one first")
     elsewhere = {t.device for t in model.parameters()} - {torch.device("cpu")}
     if elsewhere:

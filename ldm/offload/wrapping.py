@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+
+class StandIn(partial):
+    """What is called in place of a method; its first argument is that method."""
+
+
+def is_stood_in(owner: Any, name: str) -> bool:
+    """Tell whether something stands in for a method."""
+    return isinstance(vars(owner).get(name), StandIn)
 
 
 class Wrapping:
@@ -14,20 +24,18 @@ class Wrapping:
     """
 
     def __init__(self) -> None:
-        self._put: list[tuple[Any, str]] = []
+        self._put: list[tuple[Any, str, dict[str, Any]]] = []
 
     def put(self, owner: Any, name: str, function: Callable) -> None:
         """Let ``owner.name(...)`` call ``function(own method, ...)``."""
         own = getattr(owner, name)
-        assert name not in vars(owner), f"{name} of {type(owner).__name__} has a stand-in already"
-
-        def stand_in(*args: Any, **kwargs: Any) -> Any:
-            return function(own, *args, **kwargs)
-
-        setattr(owner, name, stand_in)
-        self._put.append((owner, name))
+        before = {name: own} if name in vars(owner) else {}
+        setattr(owner, name, StandIn(function, own))
+        self._put.append((owner, name, before))
 
     def undo(self) -> None:
-        """Let every object have its own methods back."""
+        """Let every object have its methods back as they were, the latest first."""
         while self._put:
-            delattr(*self._put.pop())
+            owner, name, before = self._put.pop()
+            delattr(owner, name)
+            vars(owner).update(before)

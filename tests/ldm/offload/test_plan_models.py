@@ -130,3 +130,19 @@ def test_a_first_stage_without_weights_is_left_as_it_is(attach):
     with torch.no_grad():
         assert torch.equal(model.first_stage_model.decode(x), x)
         assert model.first_stage_model.quantize(x)[0] is x
+
+
+def test_methods_that_others_exchanged_are_called_and_stay(tiny, attach, monkeypatch):
+    encoder, seen = tiny.cond_stage_model, []
+
+    def encode(texts):
+        seen.append(texts)
+        return encoder(texts)
+
+    monkeypatch.setattr(encoder, "encode", encode)
+    plan = attach(tiny, Elsewhere(), policy="four-part")
+    with torch.no_grad():
+        tiny.get_learned_conditioning(["a"])
+    assert seen == [["a"]] and loads(plan.ledger) == ["text"]
+    plan.detach()
+    assert vars(encoder)["encode"] is encode

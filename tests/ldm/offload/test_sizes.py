@@ -92,9 +92,9 @@ def test_what_the_autoencoder_holds_at_once_is_foreseen(tiny):
         assert 0.9 * own < expected.bytes(4, autocast=True) * 16**2 < 1.2 * own
 
 
-def test_the_work_of_layers_adds_up_to_that_of_the_unet(tiny):
-    unet = make_tiny(unet={"attention_resolutions": [1, 2]}).model.diffusion_model
+def test_the_work_of_layers_adds_up_to_that_of_the_unet():
     model = make_tiny(unet={"attention_resolutions": [1, 2]})
+    unet = model.model.diffusion_model
     x, t, context = torch.zeros(1, 4, SIDE, SIDE), torch.zeros(1), torch.zeros(1, 4, 32)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         unet(x, t, context)
