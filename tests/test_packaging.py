@@ -34,6 +34,8 @@ DISTRIBUTIONS = {
     "cv2": "invisible-watermark",
     # omegaconf reads YAML with it; huggingface-hub, its own cache; pytest, requirement strings.
     "yaml": "omegaconf",
+    # The part of gradio that asks a page over HTTP.
+    "gradio_client": "gradio",
     "huggingface_hub": "transformers",
     "packaging": "pytest",
     "tomli": "pytest",

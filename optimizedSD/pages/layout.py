@@ -79,7 +79,13 @@ def _outputs() -> dict[str, gr.components.Component]:
     return {
         "status": gr.HTML(elem_id="status"),
         "gallery": gr.Gallery(
-            label="Pictures", columns=2, object_fit="contain", interactive=False, elem_id="gallery"
+            label="Pictures",
+            columns=2,
+            height=640,  # two rows of square ones
+            object_fit="contain",
+            interactive=False,
+            buttons=["download", "fullscreen"],  # not "share", which sends them to another machine
+            elem_id="gallery",
         ),
         "notices": gr.HTML(elem_id="notices"),
         "seed": gr.Textbox(label="Seed used", interactive=False, buttons=["copy"], elem_id="used"),

@@ -80,7 +80,7 @@ def _check_gradio() -> None:
     if importlib.util.find_spec("gradio") is None:
         raise UserError(
             "the package gradio is not installed; the pages are made with it; "
-            "run: pip install gradio"
+            'run: pip install "gradio>=6,<7"'
         )
 
 

@@ -80,7 +80,7 @@ def test_without_gradio_one_line_says_how_to_get_it(monkeypatch, capsys):
         importlib.util, "find_spec", lambda name: None if name == "gradio" else find(name)
     )
     assert server.run_page(TXT2IMG, "", []) == 2
-    assert "run: pip install gradio" in capsys.readouterr().err
+    assert 'run: pip install "gradio' in capsys.readouterr().err
 
 
 def served_settings(page, monkeypatch, *argv):
