@@ -22,6 +22,7 @@ from ldm.pipelines.finish import Marker
 from ldm.pipelines.infotext import Source, write_parameters
 from ldm.pipelines.memory import memory_for
 from ldm.pipelines.plan import Batch
+from ldm.pipelines.settings import K_SAMPLERS
 from optimizedSD.diffusers_folder import DiffusersFolder
 from optimizedSD.diffusers_settings import SCHEDULERS, SPACINGS, DiffusersSettings
 
@@ -219,8 +220,7 @@ class Drawing:
         if flagged:
             text = f"picture {place.index + 1} was blacked out by the model's own safety checker"
             self.observer(Notice(text, warning=True))
-        spacing = self.pipe.scheduler.config.get("timestep_spacing", "leading")
-        described = self.settings.described(prompt, seed, SPACINGS[spacing])
+        described = self.settings.described(prompt, seed, self._spacing)
         return Picture(
             pixels=self.marker(plain),
             plain=plain,
@@ -230,6 +230,14 @@ class Drawing:
             parameters=write_parameters(described, self.source, place),
             flagged=flagged,
         )
+
+    @property
+    def _spacing(self) -> str:
+        """Our name for how the folder's scheduler spreads the steps."""
+        config = self.pipe.scheduler.config
+        if config.get("use_karras_sigmas") and self.settings.sampler in K_SAMPLERS:
+            return "karras"
+        return SPACINGS[config.get("timestep_spacing", "leading")]
 
     def _remark(self) -> None:
         """Say what the user should know before it begins."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,6 +97,21 @@ def test_a_picture_says_how_it_was_made_so_that_our_own_programs_can_read_it(dra
     assert read.place.index == 1
 
 
+def test_a_folders_own_spacing_of_the_steps_is_kept_and_told(draw, tiny, tmp_path):
+    karras = tmp_path / "karras"
+    shutil.copytree(tiny, karras)
+    file = karras / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) | {"use_karras_sigmas": True}
+    file.write_text(json.dumps(config), encoding="utf-8")
+    for folder in (tiny, karras):
+        sampler = ["--sampler", "euler", "--ddim_steps", 4]  # the first and the last are the same
+        draw("--model", folder, "--n_samples", 1, "--seed", 7, *sampler)
+    pictures = [str(tmp_path / f"o/a_cat/seed_7_{n:05d}.png") for n in range(2)]
+    told = [read_picture(path, Txt2ImgSettings).values["spacing"] for path in pictures]
+    assert told == ["uniform", "karras"]
+    assert not np.array_equal(*map(pixels, pictures))
+
+
 # --- what it draws ---
 
 
@@ -136,6 +152,41 @@ def test_every_sampler_has_its_counterpart(sampler, draw, tmp_path):
 def test_a_long_prompt_is_cut_and_the_user_told(draw):
     code, _, err = draw("--n_samples", 1, "--prompt", "cat " * 90 + "dog")
     assert code == 0 and "longer than 77 tokens" in err and "dog'" in err
+
+
+def answer(monkeypatch, images, flags=None):
+    """Let diffusers' pipeline answer with these pictures (B, H, W, 3) in [0, 1]."""
+    import diffusers
+
+    out = SimpleNamespace(images=images, nsfw_content_detected=flags)
+    monkeypatch.setattr(diffusers.StableDiffusionPipeline, "__call__", lambda *_, **__: out)
+
+
+def test_what_the_folders_own_safety_checker_blacked_out_is_told(draw, monkeypatch):
+    answer(monkeypatch, np.zeros((2, 32, 32, 3), np.float32), [False, True])
+    code, _, err = draw("--n_samples", 2)
+    assert code == 0
+    assert "picture 2 was blacked out" in err and "picture 1 was" not in err
+
+
+def test_pictures_of_nan_are_an_error(draw, monkeypatch):
+    answer(monkeypatch, np.full((1, 32, 32, 3), np.nan, np.float32))
+    assert_one_error(draw("--n_samples", 1), "came out as NaN", "--precision full")
+
+
+def test_an_interrupted_run_says_what_it_leaves(draw, monkeypatch, tmp_path):
+    from optimizedSD.diffusers_drawing import Drawing
+
+    pictures = Drawing.pictures
+
+    def interrupted(self):
+        yield next(pictures(self))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Drawing, "pictures", interrupted)
+    code, _, err = draw("--n_samples", 1, "--n_iter", 2, "--seed", 7)
+    assert code == 130 and "finished pictures are kept" in err.splitlines()[-1]
+    assert files(tmp_path / "o") == ["a_cat/seed_7_00000.png"]
 
 
 # --- what is refused, in one line ---
