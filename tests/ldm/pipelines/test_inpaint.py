@@ -20,7 +20,7 @@ from ldm.pipelines.inpaint import InpaintSettings
 from ldm.pipelines.inputs import InitImage
 from ldm.pipelines.masked_start import MaskedStart
 from ldm.pipelines.masks import Mask
-from ldm.pipelines.settings import Img2ImgSettings
+from ldm.pipelines.settings import SAMPLERS, Img2ImgSettings
 from ldm.rng import PerImageNoise
 from ldm.safety.watermark import read_watermark
 
@@ -49,7 +49,7 @@ def paint(pipeline, image=None, where=None, **changes):
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("sampler", ["ddim", "plms", "dpm_solver"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_pixels_outside_the_mask_are_the_pictures_own_to_the_bit(pipeline, sampler, strength):
     pictures, _ = draw(
         pipeline, settings(sampler=sampler, strength=strength), image=picture(), mask=mask()
@@ -105,12 +105,13 @@ def test_the_prompt_and_the_seed_move_what_is_painted(pipeline):
     assert not np.array_equal(first, paint(pipeline, seed=43))
 
 
-def test_the_kept_part_enters_every_step_at_that_steps_noise(pipeline):
+@pytest.mark.parametrize("name", ["ddim", "euler", "euler_a", "lms"])
+def test_the_kept_part_enters_every_step_at_that_steps_noise(pipeline, name):
     """Pasted without noise, as some do, it would differ from the marked part: seams."""
     image = InitImage(picture(), mask=mask())
     start = MaskedStart(settings(C=4, f=2, strength=1.0), image, pipeline.model)
     start.open()
-    sampler = make_sampler("ddim", pipeline.model)
+    sampler = make_sampler(name, pipeline.model)
     sampler.make_schedule(STEPS, verbose=False)
     seen = []
 
