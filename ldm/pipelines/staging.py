@@ -135,7 +135,7 @@ class StagedModel:
         }
         for whole in organs[organ]:
             for module in whole.modules() if whole is not None else ():
-                if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+                if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                     module.to(dtype)
 
 

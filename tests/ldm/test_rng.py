@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ldm.rng import GlobalNoise, PerImageNoise, seed_everything
+from ldm.rng import GlobalNoise, PerImageNoise, keep_random_state, seed_everything
 
 
 def test_seeding_repeats_python_numpy_and_torch():
@@ -42,3 +42,13 @@ def test_per_image_draws_leave_the_global_stream_alone():
 def test_asking_for_another_number_of_images_is_refused():
     with pytest.raises(ValueError, match="3 rows asked of 2"):
         PerImageNoise([1, 2]).randn((3, 4))
+
+
+def test_the_random_state_that_is_kept_is_restored_as_often_as_asked():
+    torch.manual_seed(3)
+    restore = keep_random_state("cpu")
+    wanted = GlobalNoise().randn((2, 3))
+    for _ in range(2):
+        GlobalNoise().randn((5,))
+        restore()
+        assert torch.equal(GlobalNoise().randn((2, 3)), wanted)

@@ -123,7 +123,7 @@ def test_weights_mix_prompts_here_too(img2img):
         (["--init-img", "sketch.png", "--H", "0"], "--H 0"),
         (["--init-img", "sketch.png", "--H", "65536", "--W", "65536"], "give smaller ones"),
         (["--init-img", "sketch.png", "--plms", "--ddim_eta", "1"], "PLMS"),
-        (["--init-img", "sketch.png", "--vram_budget", "0.001"], "do not fit into 0.0 GiB"),
+        (["--init-img", "sketch.png", "--vram_budget", "0.001"], "do not fit into"),
         (["--init-img", "sketch.png", "--laion400m"], "scripts/txt2img.py"),
     ],
 )

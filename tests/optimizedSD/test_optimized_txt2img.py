@@ -136,7 +136,7 @@ def test_turbo_and_a_budget_change_the_plan_and_not_the_picture(txt2img, scripts
     plans = {"t": ["--turbo"], "b": ["--vram_budget", 2]}
     told = {folder: txt2img(*run, *flags, "--outdir", folder)[1] for folder, flags in plans.items()}
     assert "both halves resident" in told["t"]
-    assert "of 2.0 GiB" in told["b"]
+    assert "everything resident, estimated" in told["b"]
     wanted = scripts_pictures(*run)
     assert all(np.array_equal(txt2img.pixels(folder), wanted) for folder in plans)
 
@@ -235,7 +235,7 @@ def test_any_prompt_has_a_folder_inside_the_given_one(txt2img, prompt):
         (["--device", "cuda:99"], "--device cuda:99"),
         (["--outdir", "empty.txt/o"], "--outdir"),
         (["--unet_bs", "0"], "--unet_bs 0"),
-        (["--vram_budget", "0.001"], "do not fit into 0.0 GiB"),
+        (["--vram_budget", "0.001"], "do not fit into"),
         (["--prompt", "a cat:-1"], "-1 of 'a cat'"),
         (["--prompt", "a cat:0"], "sum to 0"),
         (["--n_iter", "1000000"], "2000000 in all"),
