@@ -110,8 +110,7 @@ class AttnBlock(nn.Module):
             k: Keys (B, C, h, w) of the whole map.
             v: Its values (B, C, h, w).
         """
-        # Fused kernels want a token's channels side by side; without one there is a table of N x N.
-        tokens = (rearrange(a, "b c h w -> b 1 (h w) c").contiguous() for a in (q, k, v))
+        tokens = (rearrange(a, "b c h w -> b 1 (h w) c") for a in (q, k, v))
         out = self.processor(*tokens, mask=None, scale=q.shape[1] ** -0.5)
         return self.proj_out(rearrange(out, "b 1 (h w) c -> b c h w", h=q.shape[2]))
 
