@@ -25,6 +25,8 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, scale: float) 
     """
     if q.requires_grad and q.device.type == "cpu" and q.shape[2] * k.shape[2] <= SMALL_TABLE:
         return eager(q, k, v, mask=mask, scale=scale)
+    # The fused kernels refuse channels that lie apart, and the fallback holds the whole table.
+    q, k, v = (a if a.stride(-1) == 1 else a.contiguous() for a in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ldm.modules import attention_processors
 from ldm.modules.attention import (
@@ -32,6 +33,28 @@ def test_all_processors_agree(masked, rows):
     expected = attention_processors.eager(q, k, v, mask=mask, scale=0.3)
     for processor in (attention_processors.sdpa, attention_processors.Sliced(rows)):
         assert torch.allclose(processor(q, k, v, mask=mask, scale=0.3), expected, atol=1e-6)
+
+
+class KernelsUsed(TorchDispatchMode):
+    """Collects the names of the kernels that run inside the ``with`` block."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_channels_that_lie_apart_do_not_fall_back_to_a_table_of_all_pairs():
+    q, k, v = random_qkv()
+    apart = [a.mT.contiguous().mT for a in (q, k, v)]
+    assert all(a.stride(-1) != 1 for a in apart)
+    with KernelsUsed() as kernels:
+        out = attention_processors.sdpa(*apart, mask=None, scale=0.3)
+    assert not any("softmax" in name for name in kernels.names)
+    assert torch.allclose(out, attention_processors.eager(q, k, v, mask=None, scale=0.3), atol=1e-6)
 
 
 def test_training_on_a_cpu_gives_the_fused_kernel_s_result_and_gradient():
