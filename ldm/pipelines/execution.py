@@ -51,25 +51,17 @@ class Execution:
         self.device = device
         self.half = half
 
-    def attempt(self, work: Callable[[], Result]) -> Result:
-        """Do a piece of work that draws its random numbers itself and may be done again.
-
-        Args:
-            work: A batch, or what the whole run shares.
-        """
-        return work()
-
     def compute(
         self,
         part: Part,
         work: Callable[[], Result],
         sound: Callable[[Result], bool],  # noqa: ARG002 - asked where there is a second way
     ) -> Result:
-        """Compute one part of the work in the precision that it has.
+        """Compute one part of a run in the precision that it has.
 
         Args:
             part: Which one.
-            work: Computes it.
+            work: Computes it, drawing its random numbers itself, so that it may be done again.
             sound: Whether what came out can be used.
         """
         with self.precision(part):

@@ -135,13 +135,13 @@ class Run:
         self._progress(0)
         seed_everything(self.settings.seed)
         with self._enough_memory(1):
-            self.execution.attempt(self._open)
+            self.execution.compute("encode", self.start.open, lambda _: self.start.is_sound())
         for batch in self.order.batches:
             if not batch.kept:
                 self._draw_only(batch)
                 continue
             with self._enough_memory(len(batch.prompts)):
-                decoded = self.execution.attempt(partial(self._draw, batch))
+                decoded = self._draw(batch)
             # What a caller draws between two pictures must not move the next batch.
             with torch.random.fork_rng(self._cuda_devices):
                 yield from self.finisher.pictures(batch, decoded)
@@ -171,10 +171,6 @@ class Run:
             "give a smaller --n_samples, or smaller pictures" if rows > 1 else "draw smaller ones"
         )
         return memory_for(what, self.execution.device, fewer)
-
-    def _open(self) -> None:
-        """Compute and draw what the whole run shares."""
-        self.execution.compute("encode", self.start.open, lambda _: self.start.is_sound())
 
     @cached_property
     def _silent_sampler(self) -> Sampler:

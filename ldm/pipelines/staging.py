@@ -1,7 +1,7 @@
 """Runs on small devices: the model stays on the host, and its parts visit the device by a plan.
 
     what the user asked (Staging) + size and rows of the run + free memory
-        -> plan (ldm.offload) -> run -> out of memory?          a tighter plan, the batch again
+        -> plan (ldm.offload) -> run -> out of memory?          a tighter plan, that part again
                                      -> NaN, black in float16?  that part again in float32
 
 The plan is chosen anew for every run. Between runs, and after an error or Ctrl-C, nothing of the
@@ -33,6 +33,11 @@ from ldm.rng import keep_random_state
 
 GIB = 2**30  # bytes
 
+_DOING = {
+    "encode": "encoding the first picture",
+    "walk": "sampling a batch",
+    "decode": "decoding a batch",
+}
 _UNSOUND = {
     "encode": "the first picture's latent came out as NaN",
     "walk": "latents came out as NaN",
@@ -152,41 +157,43 @@ class StagedRun(Execution):
         self._staged, self._order = staged, order
         self.plan = self._make_plan()
 
-    def attempt(self, work: Callable[[], Result]) -> Result:
-        """Do a piece of work; where memory runs out again under a tighter plan, to the last one."""
+    def compute(
+        self, part: Part, work: Callable[[], Result], sound: Callable[[Result], bool]
+    ) -> Result:
+        """Compute a part; once more in float32 where half precision gave what cannot be used."""
         restore = keep_random_state(self.device)
+        result = self._within_memory(part, work, restore)
+        if not self._staged.is_half(part) or sound(result):
+            return result
+        del result
+        self._warn(f"{_UNSOUND[part]} in half precision: computed again in float32")
+        self._replan(partial(self._staged.widen, part))
+        restore()
+        result = self._within_memory(part, work, restore)
+        if not sound(result):  # half precision was not to blame
+            self._replan(partial(self._staged.narrow, part))
+        return result
+
+    def _within_memory(
+        self, part: Part, work: Callable[[], Result], restore: Callable[[], None]
+    ) -> Result:
+        """Compute a part; where memory runs out again under a tighter plan, down to the last."""
         tighter_settings = None
         while True:
             try:
                 if tighter_settings is not None:
                     self.plan.change(tighter_settings)
                     restore()
-                return work()
+                with self.precision(part):
+                    return work()
             except (MemoryError, RuntimeError) as error:
                 refused = is_refusal(error)
                 step = tighter(self.plan.settings, rows=self._rows) if refused else None
                 if step is None:
                     raise
-            # Tried again only here: in the handler the error still holds the batch's memory.
+            # Tried again only here: in the handler the error still holds the part's memory.
             tighter_settings, words = step
-            self._warn(f"out of memory: {words}; what was being drawn is begun again")
-
-    def compute(
-        self, part: Part, work: Callable[[], Result], sound: Callable[[Result], bool]
-    ) -> Result:
-        """Compute a part; once more in float32 where half precision gave what cannot be used."""
-        restore = keep_random_state(self.device)
-        result = super().compute(part, work, sound)
-        if not self._staged.is_half(part) or sound(result):
-            return result
-        del result
-        self._warn(f"{_UNSOUND[part]} in half precision: computed again in float32")
-        restore()
-        self._replan(partial(self._staged.widen, part))
-        result = super().compute(part, work, sound)
-        if not sound(result):  # half precision was not to blame
-            self._replan(partial(self._staged.narrow, part))
-        return result
+            self._warn(f"out of memory while {_DOING[part]}: {words}; that is begun again")
 
     def precision(self, part: Part) -> AbstractContextManager:
         """Return the context that a part is computed in: half-precision weights need autocast."""
