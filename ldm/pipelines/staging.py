@@ -155,6 +155,9 @@ class StagedRun(Execution):
     def __init__(self, staged: StagedModel, order: Order) -> None:
         super().__init__(staged.device, None if staged.dtype == torch.float32 else staged.dtype)
         self._staged, self._order = staged, order
+        rows = staged.staging.unet_bs
+        if self.device.type == "cpu" and rows not in (None, 1):
+            self._warn(f"--unet_bs {rows} has no effect: a CPU takes all rows at once")
         self.plan = self._make_plan()
 
     def compute(

@@ -208,6 +208,18 @@ def test_a_budget_that_nothing_fits_is_an_error_before_anything_is_drawn(pipelin
     assert_at_home(tight, pipeline.model)
 
 
+@pytest.mark.parametrize(("rows", "warned"), [(1, 0), (None, 0), (3, 1)])
+def test_rows_at_a_time_are_for_gpus_and_a_cpu_says_so(pipeline, rows, warned):
+    model = copy.deepcopy(pipeline.model)
+    asked = StagedModel(model, Staging(unet_bs=rows), CPU)
+    wanted, _ = draw(pipeline, text_settings(seed_mode="per-image"))
+    pictures, events = draw(
+        Pipeline(model, pipeline.choice, staged=asked), optimized(text_settings())
+    )
+    assert len([text for text in texts(events, warning=True) if "--unet_bs" in text]) == warned
+    assert np.array_equal(pixels_of(pictures), pixels_of(wanted))
+
+
 def test_plain_settings_ask_for_no_plan():
     assert Staging.of(Txt2ImgSettings()) is None
     asked = OptimizedTxt2ImgSettings(vram_budget=1.5, turbo=True, unet_bs=3, precision="full")
