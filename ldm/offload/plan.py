@@ -214,10 +214,11 @@ class StagePlan:
             self._load(stage)
 
     def _leave(self, stage: str) -> None:
-        if stage not in self.settings.keeps:
+        if self._streamer is not None and stage in UNET:
+            if stage == "unet_decode":  # what stays, stays on for the next step
+                self._streamer.rest()
+        elif stage not in self.settings.keeps:
             self._unload(stage)
-        if self._streamer is not None and stage == "unet_decode":
-            self._streamer.rest()
 
     def _give_up(self, stage: str) -> None:
         if self.settings.policy != "resident":

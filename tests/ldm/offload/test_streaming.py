@@ -95,6 +95,22 @@ def test_layers_that_stay_come_once_and_leave_before_the_autoencoder(tiny, attac
     assert plan.ledger.resident == set()
 
 
+def test_layers_that_stay_are_there_in_the_next_step_too(tiny, attach):
+    stay = frozenset({"input_blocks.1.0", "output_blocks.2.0", "out"})
+    plan = attach(tiny, Elsewhere(), policy="stream", resident_blocks=stay)
+
+    def places():
+        layers = unet_layers(tiny)
+        return [next(layers[name].parameters()).data_ptr() for name in sorted(stay)]
+
+    call(tiny)
+    there = places()
+    call(tiny)
+    assert places() == there
+    plan.release()
+    assert not set(places()) & set(there)
+
+
 def test_while_a_layer_that_stays_computes_two_others_come(tiny, attach, seen):
     names = list(unet_layers(tiny))
     plan = attach(tiny, policy="stream", resident_blocks=frozenset(names[4:6]))
