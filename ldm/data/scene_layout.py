@@ -1,6 +1,8 @@
 """Where the objects of a demo scene stand.
 
 Boxes are (left, top, right, bottom) as fractions of the picture's side, tight around the glyph.
+Their left upper corners lie on a grid of 16: at 64 pixels these are the cells of the latent, so that
+a glyph of one size always has the same latent, and a small network one picture of it to learn.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ from ldm.data.scene_vocabulary import NOUNS, SIZES
 
 Box = tuple[float, float, float, float]
 
-PAIR_EXTENT = 0.42
-RIDING_EXTENT = 0.46
-# Both objects of a pair stand this far from the middle: two extents of 0.42 then leave a gap of
-# 0.08, which the jitter of 0.03 each way never closes.
+_GRID = 16
+PAIR_EXTENT = SIZES["small"].extent
+# Both objects of a pair stand this far from the middle: two extents of 0.43, moved by at most the
+# jitter and half a line of the grid, never meet.
 _PAIR_OFFSET = 0.25
-_PAIR_JITTER = 0.03
+_PAIR_JITTER = 0.02
 # How much of the lower object's height the rider covers: it sits on the back, not on the ears.
 _RIDING_OVERLAP = 0.22
 _EDGE = 0.01
@@ -30,7 +32,14 @@ def _shape(noun: str, extent: float) -> tuple[float, float]:
 
 def _box_around(x: float, y: float, noun: str, extent: float) -> Box:
     height, width = _shape(noun, extent)
-    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    left, top = _on_grid(x - width / 2, width), _on_grid(y - height / 2, height)
+    return left, top, left + width, top + height
+
+
+def _on_grid(edge: float, length: float) -> float:
+    """Move an edge to the nearest line of the grid from which ``length`` stays in the picture."""
+    last = int((1 - length) * _GRID)
+    return min(max(round(edge * _GRID), 0), last) / _GRID
 
 
 def _jitter(rng: np.random.Generator, reach: float) -> float:
@@ -68,18 +77,16 @@ def stacked_boxes(upper: str, lower: str, rng: np.random.Generator) -> tuple[Box
 
 def riding_boxes(rider: str, mount: str, rng: np.random.Generator) -> tuple[Box, Box]:
     """Seat the first object on the second, overlapping its upper part a little."""
-    rider_height, _ = _shape(rider, RIDING_EXTENT)
-    mount_height, _ = _shape(mount, RIDING_EXTENT)
+    rider_height, _ = _shape(rider, PAIR_EXTENT)
+    mount_height, _ = _shape(mount, PAIR_EXTENT)
     overlap = _RIDING_OVERLAP * mount_height
     height = rider_height + mount_height - overlap
     top = (1 - height) / 2 + _jitter(rng, min(0.05, (1 - height) / 2 - _EDGE))
     x = 0.5 + _jitter(rng, 0.08)
-    rider_y = top + rider_height / 2
-    mount_y = top + height - mount_height / 2
-    return (
-        _box_around(x + _jitter(rng, 0.03), rider_y, rider, RIDING_EXTENT),
-        _box_around(x, mount_y, mount, RIDING_EXTENT),
-    )
+    lower = _box_around(x, top + height - mount_height / 2, mount, PAIR_EXTENT)
+    # From where the grid put the mount, or both edges' rounding would add up.
+    rider_y = lower[1] + overlap - rider_height / 2
+    return _box_around(x + _jitter(rng, 0.03), rider_y, rider, PAIR_EXTENT), lower
 
 
 LAYOUTS = {"beside": beside_boxes, "stacked": stacked_boxes, "riding": riding_boxes}

@@ -31,6 +31,8 @@ class AutoencoderKL(nn.Module):
         colorize_nlabels: Kept for CompVis: label maps come with a later data set.
         monitor: Logged value that chooses the best checkpoint.
         scheduler_config: ``target`` / ``params`` of a learning-rate multiplier, per step.
+        decoder_only: Train the decoder alone, as the published ft-MSE autoencoders of SD were: the
+            latents stay what they were, and a diffusion model trained in them stays valid.
 
     Raises:
         UserError: ``ddconfig`` is not for a KL autoencoder or has an unknown parameter.
@@ -47,6 +49,7 @@ class AutoencoderKL(nn.Module):
         colorize_nlabels: int | None = None,  # noqa: ARG002 - kept for CompVis
         monitor: str | None = None,
         scheduler_config: Mapping[str, Any] | None = None,
+        decoder_only: bool = False,
     ):
         super().__init__()
         if not ddconfig.get("double_z", True):
@@ -62,6 +65,9 @@ class AutoencoderKL(nn.Module):
         z_channels = ddconfig["z_channels"]
         self.quant_conv = nn.Conv2d(2 * z_channels, 2 * embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(embed_dim, z_channels, 1)
+        if decoder_only:
+            for part in (self.encoder, self.quant_conv):
+                part.requires_grad_(False)
         if ckpt_path is not None:
             self.init_from_ckpt(ckpt_path, ignore_keys)
 
@@ -130,7 +136,8 @@ class AutoencoderKL(nn.Module):
 
     def configure_optimizers(self) -> Any:
         """Return Adam with the reference's betas, and the schedule if one is configured."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=(0.5, 0.9))
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=self.learning_rate, betas=(0.5, 0.9))
         return with_scheduler(optimizer, self.scheduler_config)
 
     @torch.no_grad()

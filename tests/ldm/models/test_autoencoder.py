@@ -98,6 +98,20 @@ def test_kl_of_a_half_precision_posterior_stays_finite():
     assert torch.allclose(kl, DiagonalGaussianDistribution(parameters).kl())
 
 
+def test_tuning_the_decoder_alone_leaves_the_latents_as_they_were():
+    loss = {"target": "ldm.modules.losses.ReconstructionLoss", "params": {"kind": "l2"}}
+    model = AutoencoderKL(DDCONFIG, loss, embed_dim=3, decoder_only=True)
+    batch = {"image": torch.rand(2, 16, 16, 3) * 2 - 1}
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    optimizer = model.configure_optimizers()
+    model.training_step(batch, 0)[0].backward()
+    optimizer.step()
+    changed = {
+        name.split(".")[0] for name, p in model.named_parameters() if (p != before[name]).any()
+    }
+    assert changed == {"decoder", "post_quant_conv"}
+
+
 def test_the_identity_stage_changes_nothing():
     x = torch.randn(1, 3, 2, 2)
     stage = IdentityFirstStage(vq_interface=True)
