@@ -1,8 +1,8 @@
 """Where the objects of a demo scene stand.
 
 Boxes are (left, top, right, bottom) as fractions of the picture's side, tight around the glyph.
-Their left upper corners lie on a grid of 16: at 64 pixels these are the cells of the latent, so that
-a glyph of one size always has the same latent, and a small network one picture of it to learn.
+Their left upper corners lie on a grid of 16: at 64 pixels these are the cells of the latent, so
+that a glyph of one size always has the same latent, and a small network one picture to learn.
 """
 
 from __future__ import annotations
