@@ -5,28 +5,27 @@ Shapes: B batch, C latent channels, h w latent sides, H W pixels, L D text token
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ldm.errors import UserError
-from ldm.models.diffusion.forward_process import ForwardProcess
+from ldm.models.diffusion.batch_conditioning import conditioner_input, drop_some, precomputed
+from ldm.models.diffusion.objective import DiffusionObjective
 from ldm.models.diffusion.wrapper import DiffusionWrapper
-from ldm.models.training_parts import pictures_from, with_scheduler
+from ldm.models.training_parts import pictures_from
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.modules.ema import LitEma
 from ldm.process import prediction
 from ldm.process.schedules import make_beta_schedule
-from ldm.process.weighting import draw_steps
 from ldm.rng import NoiseSource
 from ldm.types import Conditioning
 from ldm.util import instantiate_from_config
 
 
-class DDPM(ForwardProcess):
+class DDPM(DiffusionObjective):
     """Diffusion in the space of its inputs: arXiv:2006.11239.
 
     Args:
@@ -136,19 +135,6 @@ class DDPM(ForwardProcess):
         if only_model and self.use_ema:
             self.model_ema.restart(self.model)
 
-    @contextmanager
-    def ema_scope(self, context: str | None = None) -> Iterator[None]:  # noqa: ARG002
-        """Work with the averaged weights inside, where the model has them."""
-        if not self.use_ema:
-            yield
-            return
-        self.model_ema.store(self.model.parameters())
-        self.model_ema.copy_to(self.model)
-        try:
-            yield
-        finally:
-            self.model_ema.restore(self.model.parameters())
-
     def apply_model(self, x: Tensor, t: Tensor, cond: Conditioning = None) -> Tensor:
         """Predict eps, x0 or v (B,C,h,w) at x (B,C,h,w), t (B,).
 
@@ -169,82 +155,6 @@ class DDPM(ForwardProcess):
     def get_training_pair(self, batch: Mapping[str, Any]) -> tuple[Tensor, Conditioning]:
         """Return what is diffused (B,C,h,w) and its conditioning."""
         return self.get_input(batch, self.first_stage_key), None
-
-    def p_losses(
-        self, x_start: Tensor, cond: Conditioning, t: Tensor, noise: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss at steps t (B,) and its parts: DDPM Eq. 14 and 12, weighted."""
-        noise = torch.randn_like(x_start) if noise is None else noise
-        out = self.apply_model(self.q_sample(x_start, t, noise), t, cond)
-        a, s = self._mix(t, x_start.shape)
-        error = out.float() - prediction.target(x_start, noise, a, s, self.parameterization)
-        error = error.abs() if self.loss_type == "l1" else error.square()
-        per_sample = error.flatten(1).mean(1)
-        weighted = per_sample * self.snr_weights[t]
-        logvar = self.logvar[t]
-        loss = self.l_simple_weight * (weighted / logvar.exp() + logvar).mean()
-        bound = (self.lvlb_weights[t] * per_sample).mean()
-        logs = {"loss_simple": per_sample.mean(), "loss_vlb": bound}
-        if self.learn_logvar:
-            logs["logvar"] = self.logvar.mean()
-        loss = loss + self.original_elbo_weight * bound
-        return loss, {**logs, "loss": loss}
-
-    def forward(self, x_start: Tensor, cond: Conditioning = None) -> tuple[Tensor, dict]:
-        """Return the loss at uniformly drawn steps, and its parts."""
-        return self.p_losses(x_start, cond, self.draw_steps(x_start.shape[0]))
-
-    def draw_steps(self, count: int) -> Tensor:
-        """Draw training steps (count,) in 0 ... T-1."""
-        return draw_steps(count, self.num_timesteps, self.timestep_density, self.device)
-
-    def shared_step(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of a batch and its parts."""
-        return self(*self.get_training_pair(batch))
-
-    def training_step(
-        self,
-        batch: Mapping[str, Any],
-        batch_idx: int,  # noqa: ARG002 - the training interface
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss to minimise and what to log."""
-        loss, logs = self.shared_step(batch)
-        return loss, {f"train/{name}": value.detach() for name, value in logs.items()}
-
-    @torch.no_grad()
-    def validation_step(
-        self,
-        batch: Mapping[str, Any],
-        batch_idx: int,  # noqa: ARG002 - the training interface
-    ) -> dict[str, Tensor]:
-        """Return what to log of a validation batch; the averaged weights meet the same noise."""
-        x_start, cond = self.get_training_pair(batch)
-        drawn = self.draw_steps(x_start.shape[0]), torch.randn_like(x_start)
-        parts = self.p_losses(x_start, cond, *drawn)[1]
-        logs = {f"val/{name}": value for name, value in parts.items()}
-        if self.use_ema:
-            with self.ema_scope():
-                averaged = self.p_losses(x_start, cond, *drawn)[1]
-            logs.update({f"val/{name}_ema": value for name, value in averaged.items()})
-        return logs
-
-    def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int, step: int) -> None:
-        """Do nothing: nothing is prepared from the first batch."""
-
-    def on_train_batch_end(self) -> None:
-        """Move the averaged weights."""
-        if self.use_ema:
-            self.model_ema(self.model)
-
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters to optimise."""
-        parameters = list(self.model.parameters())
-        return [*parameters, self.logvar] if self.learn_logvar else parameters
-
-    def configure_optimizers(self) -> Any:
-        """Return AdamW, and the learning-rate schedule if one is configured."""
-        optimizer = torch.optim.AdamW(self.trainable_parameters(), lr=self.learning_rate)
-        return with_scheduler(optimizer, self.scheduler_config)
 
 
 class LatentDiffusion(DDPM):
@@ -338,10 +248,23 @@ class LatentDiffusion(DDPM):
             return self.scale_factor * encoder_posterior.sample(noise)
         return self.scale_factor * encoder_posterior
 
-    def decode_first_stage(self, z: Tensor) -> Tensor:
-        """Decode latents (B, C, h, w) to pictures (B, 3, H, W), about [-1, 1], unclamped."""
-        z = 1.0 / self.scale_factor * z
-        return self.first_stage_model.decode(z.to(self._first_stage_dtype(z)))
+    def decode_first_stage(
+        self, z: Tensor, predict_cids: bool = False, force_not_quantize: bool = False
+    ) -> Tensor:
+        """Decode latents (B, C, h, w) to pictures (B, 3, H, W), about [-1, 1], unclamped.
+
+        Args:
+            z: Latents; with ``predict_cids`` scores of the codebook's entries (B, n_embed, h, w).
+            predict_cids: Decode the best entry at each place.
+            force_not_quantize: Leave latents of a codebook's first stage as they are.
+        """
+        if predict_cids:
+            best = z.argmax(dim=1)
+            z = self.first_stage_model.quantize.get_codebook_entry(best, (*best.shape, -1))
+        z = (1.0 / self.scale_factor * z).to(self._first_stage_dtype(z))
+        if force_not_quantize:
+            return self.first_stage_model.decode(z, force_not_quantize=True)
+        return self.first_stage_model.decode(z)
 
     def _first_stage_dtype(self, x: Tensor) -> torch.dtype:
         return next(self.first_stage_model.parameters(), x).dtype
@@ -355,24 +278,35 @@ class LatentDiffusion(DDPM):
         path, _, only_unet = self._start_from
         fresh = step == 0 and batch_idx == 0 and (path is None or only_unet)
         if self.scale_by_std and fresh:
-            x = self.get_input(batch, self.first_stage_key)
             self.scale_factor.fill_(1.0)
-            z = self.get_first_stage_encoding(self.encode_first_stage(x))
-            self.scale_factor.copy_(1.0 / z.flatten().std())
+            self.scale_factor.copy_(1.0 / self.latents_of(batch).flatten().std())
 
     def get_training_pair(self, batch: Mapping[str, Any]) -> tuple[Tensor, Conditioning]:
         """Return latents (B,C,h,w) and the encoded conditioning, some of it dropped."""
-        x = self.get_input(batch, self.first_stage_key)
-        with torch.no_grad():
-            z = self.get_first_stage_encoding(self.encode_first_stage(x)).float()
+        z = self.latents_of(batch)
         if self.model.conditioning_key is None:
             return z, None
-        c = batch[self.cond_stage_key]
-        if self.training and self.cond_dropout > 0:
-            kept = torch.rand(len(c)) >= self.cond_dropout
-            c = [text if keep else "" for text, keep in zip(c, kept, strict=True)]
+        return z, self.conditioning_of(batch, self.cond_dropout if self.training else 0.0)
+
+    @torch.no_grad()
+    def latents_of(self, batch: Mapping[str, Any]) -> Tensor:
+        """Encode a batch's pictures, or draw from its ``<first_stage_key>_moments``: (B,C,h,w)."""
+        moments = batch.get(f"{self.first_stage_key}_moments")
+        if moments is not None:
+            posterior = DiagonalGaussianDistribution(moments.float())
+        else:
+            posterior = self.encode_first_stage(self.get_input(batch, self.first_stage_key))
+        return self.get_first_stage_encoding(posterior).float()
+
+    def conditioning_of(self, batch: Mapping[str, Any], dropout: float = 0.0) -> Conditioning:
+        """Encode a batch's conditioning, or take its ``<cond_stage_key>_embedding``."""
+        key = self.cond_stage_key
+        encoded = precomputed(batch, key, dropout)
+        if encoded is not None:
+            return encoded
+        c = drop_some(conditioner_input(batch, key), key, dropout, self.cond_stage_model)
         with torch.set_grad_enabled(self.cond_stage_trainable and torch.is_grad_enabled()):
-            return z, self.get_learned_conditioning(c)
+            return self.get_learned_conditioning(c)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return the parameters to optimise.

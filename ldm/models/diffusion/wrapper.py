@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ldm.errors import UserError
 from ldm.util import instantiate_from_config
 
-CONDITIONING_KEYS = (None, "concat", "crossattn", "hybrid", "adm")
+CONDITIONING_KEYS = (None, "concat", "crossattn", "hybrid", "adm", "crossattn-adm", "hybrid-adm")
 
 
 class DiffusionWrapper(nn.Module):
@@ -34,6 +34,7 @@ class DiffusionWrapper(nn.Module):
         t: Tensor,
         c_concat: Sequence[Tensor] | None = None,
         c_crossattn: Sequence[Tensor] | None = None,
+        c_adm: Tensor | None = None,
     ) -> Tensor:
         """Predict from x (B,C,h,w) and t (B,).
 
@@ -42,11 +43,14 @@ class DiffusionWrapper(nn.Module):
             t: Steps.
             c_concat: Maps (B, C', h, w), stacked on the channels of ``x``.
             c_crossattn: Tokens (B, L, D), joined along L; for ``adm`` one tensor of labels (B,).
+            c_adm: Labels (B,) or vectors (B, D) for the UNet's label embedding.
         """
-        if self.conditioning_key in ("concat", "hybrid"):
+        key = self.conditioning_key or ""
+        given: dict[str, Tensor] = {}
+        if key.startswith(("concat", "hybrid")):
             x = torch.cat([x, *c_concat], dim=1)
-        if self.conditioning_key in ("crossattn", "hybrid"):
-            return self.diffusion_model(x, t, context=torch.cat(list(c_crossattn), dim=1))
-        if self.conditioning_key == "adm":
-            return self.diffusion_model(x, t, y=c_crossattn[0])
-        return self.diffusion_model(x, t)
+        if key.startswith(("crossattn", "hybrid")):
+            given["context"] = torch.cat(list(c_crossattn), dim=1)
+        if key.endswith("adm"):
+            given["y"] = c_crossattn[0] if c_adm is None else c_adm
+        return self.diffusion_model(x, t, **given)
