@@ -5,6 +5,7 @@ Shape legend: B pictures, 3 channels (RGB), H W pixels. "uint8" is 0..255, "mode
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
@@ -58,6 +59,11 @@ def open_image(path: str | Path) -> Image.Image:
             f"image {path} cannot be read ({reason}); a whole PNG, JPEG or WebP file is expected; "
             "check the file or convert it"
         ) from error
+
+
+def file_hash(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def load_image(path: str | Path) -> Image.Image:

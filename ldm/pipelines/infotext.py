@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
+from ldm.images.io import file_hash
 from ldm.images.metadata import (
     format_parameters,
     parse_parameters,
     read_parameters,
     split_sampler,
 )
-from ldm.pipelines.inputs import InitImage, file_hash
+from ldm.pipelines.inputs import InitImage
 from ldm.pipelines.models import Fingerprint, find
 from ldm.pipelines.optimized import LowMemory
 from ldm.pipelines.option import Option, options_of

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.images.io import fit_to_multiple, load_image
+from ldm.images.io import file_hash, fit_to_multiple, load_image
 from ldm.pipelines.inpaint import InpaintSettings
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import ModelChoice
@@ -112,8 +110,3 @@ def fit_first_picture(
     width, height = image.pixels.size
     target = settings.target_size((height, width), choice.size, choice.multiple)
     return image.fit(choice.multiple, target)
-
-
-def file_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

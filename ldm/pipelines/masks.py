@@ -9,15 +9,13 @@ Imports no torch.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.images.io import open_image
+from ldm.images.io import file_hash, open_image
 
 HALF_GREY = 128  # of 255
 # A mask of other proportions than the picture's was made for another picture.
@@ -59,8 +57,7 @@ class Mask:
             raise UserError(
                 "no --mask was given; expected a picture that is white where to draw anew; add one"
             )
-        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else ""
-        return replace(cls.of(open_image(path)), path=path, sha256=digest)
+        return replace(cls.of(open_image(path)), path=path, sha256=file_hash(path))
 
     @property
     def size(self) -> tuple[int, int]:
