@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -52,16 +51,6 @@ class KSampler(Sampler):
         # Step i begins at sigmas[i + 1] and ends at sigmas[i].
         self.sigmas = make_sigmas(ddim_discretize or self.spacing, ddim_num_steps, schedule)
         self.schedule, self.steps = schedule, ddim_num_steps
-
-    @contextmanager
-    def original_steps(self, use: bool):
-        self.require_schedule()
-        if use:
-            raise UserError(
-                "use_original_steps given; the k-samplers have no such mode: use ddim, or "
-                "make_schedule with the number of training steps"
-            )
-        yield
 
     def time(self, index: int) -> float:
         return float(self.schedule.time(self.sigmas[index + 1]))

@@ -11,6 +11,7 @@ import inspect
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ldm.errors import UserError
 from ldm.process import prediction
 from ldm.process.guidance import make_guider
 from ldm.rng import GlobalNoise, NoiseSource
@@ -342,9 +344,20 @@ class Sampler(ABC):
                 x = state.x
         return x
 
-    @abstractmethod
-    def original_steps(self, use: bool) -> Any:
-        """Return a context in which the schedule is every training step, when ``use`` is set."""
+    @contextmanager
+    def original_steps(self, use: bool) -> Iterator[None]:
+        """Return a context in which the schedule is every training step, when ``use`` is set.
+
+        Raises:
+            UserError: The sampler steps between training steps, and ``use`` is set.
+        """
+        self.require_schedule()
+        if use:
+            raise UserError(
+                f"use_original_steps given; {type(self).__name__} has no such mode: use ddim, or "
+                "make_schedule with the number of training steps"
+            )
+        yield
 
 
 def _notify(state: SamplerState, callback: Callable | None, img_callback: Callable | None) -> None:

@@ -6,13 +6,11 @@ Symbols: alpha, sigma, lambda as in ``ldm.process.log_snr``; h = lambda_t - lamb
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ldm.errors import UserError
 from ldm.models.diffusion.sampler import Denoiser, Sampler, Step, StepRule
 from ldm.process.log_snr import ContinuousSchedule
 from ldm.process.spacing import make_timesteps
@@ -47,16 +45,6 @@ class DPMSolverSampler(Sampler):
             grid = np.concatenate([[1.0], steps + 1.0]) / count
         # grid[i + 1] is where step i begins and grid[i] where it ends.
         self.grid, self.steps = grid, len(grid) - 1
-
-    @contextmanager
-    def original_steps(self, use: bool):
-        self.require_schedule()
-        if use:
-            raise UserError(
-                "use_original_steps given; DPM-Solver has no such mode: use ddim, or "
-                "make_schedule with the number of training steps"
-            )
-        yield
 
     def time(self, index: int) -> float:
         return self.process.model_time(float(self.grid[index + 1]))
