@@ -25,15 +25,7 @@ class UNetModelEncode(UNetModel):
     def _add_second_half(self, *args: Any) -> None:
         """Leave the second half out."""
 
-    def forward(
-        self,
-        x: Tensor,
-        timesteps: Tensor,
-        context: Tensor | None = None,
-        y: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Return h (B,C',h',w'), the time embedding (B, D) and the skips; see ``encode``."""
-        return self.encode(x, timesteps, context, y)
+    forward = UNetModel.encode
 
 
 class UNetModelDecode(UNetModel):
