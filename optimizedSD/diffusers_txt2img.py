@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,37 +16,21 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.errors import UserError
-from ldm.pipelines.console import Console, ConsoleLog
-from ldm.pipelines.parser import parse
-from ldm.pipelines.program import INTERRUPTED, OK, USER_ERROR
+from ldm.pipelines.program import PictureProgram
 from optimizedSD.diffusers_settings import DiffusersSettings
 
 if TYPE_CHECKING:  # these import NumPy and Pillow, which --help can do without
-    from ldm.pipelines.output import OutputFolder
     from ldm.pipelines.plan import Batch
     from optimizedSD.diffusers_folder import DiffusersFolder
 
 DESCRIPTION = "Draw pictures of a text with the diffusers library."
 
 
-class Program:
-    """One run: what it shows and what it has written so far."""
-
-    def __init__(self) -> None:
-        self.console = Console(DiffusersSettings.program, sys.stdout, sys.stderr)
-        self.output: OutputFolder | None = None
+class Program(PictureProgram):
+    """Text-to-image by the diffusers library."""
 
     def run(self, given: dict[str, Any]) -> None:
-        """Draw what the command line asks for.
-
-        Raises:
-            UserError: what is wrong, told before torch is imported where that can be.
-        """
-        settings, folder, batches = self._prepare(given)
-        self._draw(settings, folder, batches)
-        self.console.close()
-        written = self.output.summary()
-        self.console.say(f"Written: {written}" if written else "Nothing was written, as asked.")
+        self._draw(*self._prepare(given))
 
     def _prepare(
         self, given: dict[str, Any]
@@ -97,30 +80,10 @@ class Program:
         if wants_grid:
             self.output.save_grids(settings.n_samples, Marker(settings.format))
 
-    def report_interruption(self) -> None:
-        """Say what an interrupted run leaves behind."""
-        written = self.output.summary() if self.output is not None else ""
-        left = f"finished pictures are kept: {written}" if written else "nothing was written"
-        self.console.fail(left, kind="stopped")
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code: 0, 2 for a user's error, 130 for Ctrl-C."""
-    program = Program()
-    try:
-        with ConsoleLog(program.console), warnings.catch_warnings():
-            if not sys.warnoptions:  # libraries' advice to programmers; python -W shows it
-                warnings.simplefilter("ignore")
-            program.run(parse(DiffusersSettings, DESCRIPTION, argv))
-    except UserError as error:
-        program.console.fail(str(error))
-        return USER_ERROR
-    except KeyboardInterrupt:
-        program.report_interruption()
-        return INTERRUPTED
-    finally:
-        program.console.close()
-    return OK
+    return Program(DiffusersSettings).main(DESCRIPTION, argv)
 
 
 if __name__ == "__main__":

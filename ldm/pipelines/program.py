@@ -8,13 +8,14 @@ Everything that can be told without torch is told before torch is imported.
 from __future__ import annotations
 
 import sys
-import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
-from ldm.pipelines.console import Console, ConsoleLog
+from ldm.pipelines.console import Console
+from ldm.pipelines.guard import run_guarded
 from ldm.pipelines.parser import parse
 from ldm.pipelines.settings import GenerationSettings
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:  # these import NumPy, Pillow and OmegaConf, which --help can 
     from ldm.pipelines.naming import Naming
     from ldm.pipelines.output import OutputFolder
     from ldm.pipelines.run_log import RunLog
-
-OK, USER_ERROR, INTERRUPTED = 0, 2, 130
 
 
 def run_program(
@@ -45,32 +44,57 @@ def run_program(
         naming: What files are called; None is as in ``OutputFolder``.
         log: A table that gets a row of settings.
     """
-    program = _Program(schema, naming, log)
-    try:
-        with ConsoleLog(program.console), warnings.catch_warnings():
-            if not sys.warnoptions:  # libraries' advice to programmers; python -W shows it
-                warnings.simplefilter("ignore")
-            program.run(parse(schema, description, argv))
-    except UserError as error:
-        program.console.fail(str(error))
-        return USER_ERROR
-    except KeyboardInterrupt:
-        program.report_interruption()
-        return INTERRUPTED
-    finally:
-        program.console.close()
-    return OK
+    return _Program(schema, naming, log).main(description, argv)
 
 
-class _Program:
-    """One run of a program: what it shows and what it has written so far."""
+class PictureProgram(ABC):
+    """One run of a program: what it shows and which pictures it has written so far.
+
+    Args:
+        schema: The settings class whose options are the program's flags.
+    """
+
+    def __init__(self, schema: type) -> None:
+        self.schema = schema
+        self.console = Console(schema.program, sys.stdout, sys.stderr)
+        self.output: OutputFolder | None = None
+
+    @abstractmethod
+    def run(self, given: dict[str, Any]) -> None:
+        """Draw what the command line asks for; sets ``output`` before anything is written.
+
+        Args:
+            given: Settings given explicitly, by field name.
+
+        Raises:
+            UserError: what is wrong, told before torch is imported where that can be.
+        """
+
+    def main(self, description: str, argv: Sequence[str] | None = None) -> int:
+        """Run the program and return its exit code; see ``run_program``."""
+
+        def act() -> None:
+            self.run(parse(self.schema, description, argv))
+            self.console.close()
+            written = self.output.summary()
+            self.console.say(f"Written: {written}" if written else "Nothing was written, as asked.")
+
+        return run_guarded(self.console, act, self.left_behind)
+
+    def left_behind(self) -> str:
+        """Say what an interrupted run leaves behind."""
+        written = self.output.summary() if self.output is not None else ""
+        return f"finished pictures are kept: {written}" if written else "nothing was written"
+
+
+class _Program(PictureProgram):
+    """Text-to-image, image-to-image and their like."""
 
     def __init__(
         self, schema: type[GenerationSettings], naming: Naming | None, log: RunLog | None
     ) -> None:
-        self.schema, self.naming, self.log = schema, naming, log
-        self.console = Console(schema.program, sys.stdout, sys.stderr)
-        self.output: OutputFolder | None = None
+        super().__init__(schema)
+        self.naming, self.log = naming, log
 
     def run(self, given: dict[str, Any]) -> None:
         """Draw what the command line asks for."""
@@ -87,9 +111,6 @@ class _Program:
         pipeline = self._load(job)
         self._note(job, pipeline)
         self._draw(job, pipeline)
-        self.console.close()
-        written = self.output.summary()
-        self.console.say(f"Written: {written}" if written else "Nothing was written, as asked.")
 
     def _load(self, job: Job) -> Pipeline:
         from ldm.pipelines.generate import Pipeline, resolve_device  # imports torch: a second
@@ -146,10 +167,3 @@ class _Program:
                 self.output.take(picture, save=not settings.skip_save, keep=job.wants_grid)
         if job.wants_grid:
             self.output.save_grids(settings.n_rows or settings.n_samples, Marker(settings.format))
-
-    def report_interruption(self) -> None:
-        """Say what an interrupted run leaves behind."""
-        self.console.close()
-        written = self.output.summary() if self.output is not None else ""
-        left = f"finished pictures are kept: {written}" if written else "nothing was written"
-        self.console.fail(left, kind="stopped")

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
 from ldm.pipelines.console import Console, ConsoleLog
+from ldm.pipelines.guard import OK, USER_ERROR
 from ldm.pipelines.option import options_of
 from ldm.pipelines.parser import parse
-from ldm.pipelines.program import OK, USER_ERROR
 from ldm.pipelines.run_log import RunLog, row_of
 from optimizedSD.pages.kinds import Page, ServerSettings
 
