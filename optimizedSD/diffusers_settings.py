@@ -5,12 +5,11 @@ The flags are those of ``optimized_txt2img.py`` that the diffusers library can f
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ldm.errors import UserError
-from ldm.pipelines.optimized import HIGHEST_RANDOM_SEED, OptimizedTxt2ImgSettings
+from ldm.pipelines.optimized import ForkHabits, OptimizedTxt2ImgSettings
 from ldm.pipelines.option import changed, option, options_of
 from ldm.pipelines.settings import Txt2ImgSettings
 
@@ -36,7 +35,7 @@ def _like(name: str, **changes: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusersSettings:
+class DiffusersSettings(ForkHabits):
     """Settings of text-to-image by diffusers.
 
     Example:
@@ -73,11 +72,7 @@ class DiffusersSettings:
         metavar="FOLDER",
     )
     device: str = _like("device")
-    precision: str = _like(
-        "precision",
-        help="autocast holds the weights and computes in float16 on cuda (elsewhere float32 all "
-        "the same); full is float32",
-    )
+    precision: str = _like("precision")
     offload: str = option(
         "none",
         "what waits in the computer's memory: none; model, each network until its turn; group, "
@@ -102,17 +97,6 @@ class DiffusersSettings:
                 "own to spare; expected a GPU; leave --offload out"
             )
         self.described("").validate()
-
-    def with_seed(self) -> DiffusersSettings:
-        """Return these settings with a seed of chance, unless they have one."""
-        if self.seed is not None:
-            return self
-        return replace(self, seed=secrets.randbelow(HIGHEST_RANDOM_SEED + 1))
-
-    @property
-    def per_line(self) -> int:
-        """How many pictures each line of a prompt file becomes, every iteration."""
-        return self.n_samples
 
     def mixture(self, prompt: str) -> list[tuple[str, float]]:
         """Return the prompt, whole: diffusers knows no weights in it."""

@@ -28,10 +28,32 @@ HIGHEST_RANDOM_SEED = 10**6
 HEIGHT, WIDTH = "height in pixels to resize the picture to", "width to resize the picture to"
 LARGEST_ASKED = 2**27  # pixels: what Pillow would read back without a warning of bombs
 LARGEST_UNASKED = 16  # times the model's own number of pixels: SD v1's 2048x2048
+PRECISION = (
+    "autocast holds the weights and computes in float16 on cuda (elsewhere float32 all the same); "
+    "full is float32"
+)
+
+
+class ForkHabits:
+    """How the fork's programs count: a seed of chance, and every line of a file as a batch.
+
+    For settings with the fields ``seed`` (None is a seed of chance) and ``n_samples``.
+    """
+
+    def with_seed(self) -> Self:
+        """Return these settings with a seed of chance, unless they have one."""
+        if self.seed is not None:
+            return self
+        return replace(self, seed=secrets.randbelow(HIGHEST_RANDOM_SEED + 1))
+
+    @property
+    def per_line(self) -> int:
+        """How many pictures each line of a prompt file becomes, every iteration."""
+        return self.n_samples
 
 
 @dataclass(frozen=True, kw_only=True)
-class LowMemory:
+class LowMemory(ForkHabits):
     """What both programs for small devices add to, or have otherwise than, their bases."""
 
     from_file: str | None = changed(
@@ -59,12 +81,7 @@ class LowMemory:
         shown=f"a random one up to {HIGHEST_RANDOM_SEED}, which is shown and stored",
     )
     seed_mode: str = changed(GenerationSettings, "seed_mode", default="per-image")
-    precision: str = changed(
-        GenerationSettings,
-        "precision",
-        help="autocast holds the weights and computes in float16 on cuda (elsewhere float32 all "
-        "the same); full is float32",
-    )
+    precision: str = changed(GenerationSettings, "precision", help=PRECISION)
     vram_budget: float | None = option(
         None,
         "GiB of the device's memory to stay within; the fastest plan that fits is taken",
@@ -103,17 +120,6 @@ class LowMemory:
             "and a colon, and after a digit has a point: cat:2, route 66:2.0"
             for text in dict.fromkeys(alike)
         ]
-
-    def with_seed(self) -> Self:
-        """Return these settings with a seed of chance, unless they have one."""
-        if self.seed is not None:
-            return self
-        return replace(self, seed=secrets.randbelow(HIGHEST_RANDOM_SEED + 1))
-
-    @property
-    def per_line(self) -> int:
-        """How many pictures each line of a prompt file becomes, every iteration."""
-        return self.n_samples
 
     def mixture(self, prompt: str) -> list[tuple[str, float]]:
         """Return the texts that a prompt is encoded as, and their shares, which sum to 1.
