@@ -58,8 +58,8 @@ class AutoencoderKL(nn.Module):
         self.image_key, self.monitor, self.embed_dim = image_key, monitor, embed_dim
         self.learning_rate = 1e-4
         self.scheduler_config = scheduler_config
-        decoder_only = ("give_pre_end", "tanh_out")
-        self.encoder = Encoder(**{k: v for k, v in ddconfig.items() if k not in decoder_only})
+        decoder_s = ("give_pre_end", "tanh_out")
+        self.encoder = Encoder(**{k: v for k, v in ddconfig.items() if k not in decoder_s})
         self.decoder = Decoder(**ddconfig)
         self.loss = instantiate_from_config(lossconfig, where="lossconfig")
         z_channels = ddconfig["z_channels"]

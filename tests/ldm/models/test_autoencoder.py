@@ -98,9 +98,16 @@ def test_kl_of_a_half_precision_posterior_stays_finite():
     assert torch.allclose(kl, DiagonalGaussianDistribution(parameters).kl())
 
 
-def test_tuning_the_decoder_alone_leaves_the_latents_as_they_were():
+@pytest.mark.parametrize(
+    ("decoder_only", "parts"),
+    [
+        (True, {"decoder", "post_quant_conv"}),
+        (False, {"encoder", "quant_conv", "decoder", "post_quant_conv"}),
+    ],
+)
+def test_tuning_the_decoder_alone_leaves_the_latents_as_they_were(decoder_only, parts):
     loss = {"target": "ldm.modules.losses.ReconstructionLoss", "params": {"kind": "l2"}}
-    model = AutoencoderKL(DDCONFIG, loss, embed_dim=3, decoder_only=True)
+    model = AutoencoderKL(DDCONFIG, loss, embed_dim=3, decoder_only=decoder_only)
     batch = {"image": torch.rand(2, 16, 16, 3) * 2 - 1}
     before = {name: p.clone() for name, p in model.named_parameters()}
     optimizer = model.configure_optimizers()
@@ -109,7 +116,7 @@ def test_tuning_the_decoder_alone_leaves_the_latents_as_they_were():
     changed = {
         name.split(".")[0] for name, p in model.named_parameters() if (p != before[name]).any()
     }
-    assert changed == {"decoder", "post_quant_conv"}
+    assert changed == parts
 
 
 def test_the_identity_stage_changes_nothing():
