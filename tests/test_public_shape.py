@@ -22,8 +22,8 @@ PUBLIC = {
     "ldm.models.diffusion.plms": "PLMSSampler",
     "ldm.models.diffusion.dpm_solver": "DPMSolverSampler",
     "ldm.models.autoencoder": "AutoencoderKL",
-    "ldm.modules.diffusionmodules.openaimodel": """UNetModel TimestepEmbedSequential TimestepBlock
-        ResBlock Downsample Upsample AttentionBlock""",
+    "ldm.modules.diffusionmodules.openaimodel": """UNetModel EncoderUNetModel
+        TimestepEmbedSequential TimestepBlock ResBlock Downsample Upsample AttentionBlock""",
     "ldm.modules.diffusionmodules.model": "Encoder Decoder ResnetBlock AttnBlock",
     "ldm.modules.diffusionmodules.util": """conv_nd linear avg_pool_nd zero_module normalization
         checkpoint timestep_embedding extract_into_tensor make_beta_schedule make_ddim_timesteps

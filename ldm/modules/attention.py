@@ -97,7 +97,10 @@ class CrossAttention(nn.Module):
 
 
 class BasicTransformerBlock(nn.Module):
-    """Self-attention, cross-attention and feed-forward, each normalised before and added."""
+    """Self-attention, cross-attention and feed-forward, each normalised before and added.
+
+    ``disable_self_attn`` lets the first attention look at the context too, not at its own tokens.
+    """
 
     def __init__(
         self,
@@ -108,9 +111,17 @@ class BasicTransformerBlock(nn.Module):
         context_dim: int | None = None,
         gated_ff: bool = True,
         checkpoint: bool = True,
+        disable_self_attn: bool = False,
     ):
         super().__init__()
-        self.attn1 = CrossAttention(dim, heads=n_heads, dim_head=d_head, dropout=dropout)
+        self.disable_self_attn = disable_self_attn
+        self.attn1 = CrossAttention(
+            dim,
+            context_dim=context_dim if disable_self_attn else None,
+            heads=n_heads,
+            dim_head=d_head,
+            dropout=dropout,
+        )
         self.ff = FeedForward(dim, dropout=dropout, glu=gated_ff)
         self.attn2 = CrossAttention(
             dim, context_dim=context_dim, heads=n_heads, dim_head=d_head, dropout=dropout
@@ -124,7 +135,7 @@ class BasicTransformerBlock(nn.Module):
         return checkpoint(self._forward, (x, context), flag=self.checkpoint)
 
     def _forward(self, x: Tensor, context: Tensor | None) -> Tensor:
-        x = self.attn1(self.norm1(x)) + x
+        x = self.attn1(self.norm1(x), context=context if self.disable_self_attn else None) + x
         x = self.attn2(self.norm2(x), context=context) + x
         return self.ff(self.norm3(x)) + x
 
@@ -143,6 +154,7 @@ class SpatialTransformer(nn.Module):
         depth: int = 1,
         dropout: float = 0.0,
         context_dim: int | None = None,
+        disable_self_attn: bool = False,
         use_linear: bool = False,
         use_checkpoint: bool = True,
     ):
@@ -161,6 +173,7 @@ class SpatialTransformer(nn.Module):
                 dropout=dropout,
                 context_dim=context_dim,
                 checkpoint=use_checkpoint,
+                disable_self_attn=disable_self_attn,
             )
             for _ in range(depth)
         )
