@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +24,7 @@ from ldm.checkpoint.names import (
     modern,
 )
 from ldm.checkpoint.pages import release_pages
+from ldm.checkpoint.write import save_safetensors, size_of, whole
 from ldm.errors import UserError
 
 V1_SHAPES = {
@@ -94,14 +92,15 @@ def export_inference(
     if out.exists() and not overwrite:
         raise UserError(f"output {str(out)!r} exists; give another name, or --overwrite")
     checkpoint = read_checkpoint(ckpt)
-    kept, averaged = _for_inference(checkpoint, use_ema)
-    header = _header(checkpoint, kept, out.stem) | dict(metadata or {})
+    kept, averaged = inference_tensors(checkpoint, use_ema)
+    header = describe(checkpoint, kept, out.stem) | dict(metadata or {})
     tensors = {}
     for name, value in kept.items():
-        tensors[name] = _converted(name, value, dtype)
+        tensors[name] = converted(name, value, dtype)
         if checkpoint.mapped and tensors[name].data_ptr() != value.data_ptr():
             release_pages(value)
-    _write(tensors, out, header)
+    with whole(out, size_of(tensors)) as part:
+        save_safetensors(tensors, part, header)
     dropped = by_component(n for n in map(modern, checkpoint.tensors) if n not in kept)
     return ExportReport(
         path=out,
@@ -112,8 +111,12 @@ def export_inference(
     )
 
 
-def _for_inference(checkpoint: Checkpoint, use_ema: bool) -> tuple[dict[str, Tensor], int]:
-    """Choose the tensors, and count those replaced by their averages."""
+def inference_tensors(checkpoint: Checkpoint, use_ema: bool) -> tuple[dict[str, Tensor], int]:
+    """Choose what inference needs, by today's names, and count the weights that are averages.
+
+    Raises:
+        UserError: No averages for ``use_ema``.
+    """
     names = by_modern_name(checkpoint.tensors)
     tensors = {name: checkpoint.tensors[own] for name, own in names.items()}
     kept = {n: v for n, v in tensors.items() if component_of(n) != EMA and not is_ballast(n)}
@@ -130,12 +133,13 @@ def _for_inference(checkpoint: Checkpoint, use_ema: bool) -> tuple[dict[str, Ten
     return kept | averages, len(averages)
 
 
-def _converted(name: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:
+def converted(name: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Bring a weight of UNet, VAE or text encoder to an element type; None keeps its own."""
     weight = component_of(name) in (UNET, VAE, TEXT) and value.is_floating_point()
     return value.to(dtype if weight and dtype is not None else value.dtype).contiguous()
 
 
-def _header(checkpoint: Checkpoint, kept: Mapping[str, Tensor], title: str) -> dict[str, str]:
+def describe(checkpoint: Checkpoint, kept: Mapping[str, Tensor], title: str) -> dict[str, str]:
     """Describe the file by Stability's ModelSpec 1.0.0; what the source says of itself stays.
 
     Except its hash, which was another file's.
@@ -153,31 +157,3 @@ def _header(checkpoint: Checkpoint, kept: Mapping[str, Tensor], title: str) -> d
     if checkpoint.global_step is not None:
         spec["global_step"] = str(checkpoint.global_step)
     return spec | {k: v for k, v in checkpoint.metadata.items() if "hash" not in k}
-
-
-def _write(tensors: Mapping[str, Tensor], out: Path, header: dict[str, str]) -> None:
-    """Write the file atomically: whole under its name, or not at all."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    needed = sum(value.nbytes for value in tensors.values())
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(out.parent).free
-        if free < needed:
-            raise UserError(
-                f"output {str(out)!r} needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are "
-                "free there; make room, or give another place"
-            )
-        part.touch()
-        mode = part.stat().st_mode
-        save_file(dict(tensors), part, metadata=header)
-        part.chmod(mode)  # the library makes files that only their owner may read
-        os.replace(part, out)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"output {str(out)!r} cannot be written ({error})") from error
-    finally:
-        # Under a plain file there is nothing to remove, and asking raises too.
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from safetensors import safe_open
 from tiny_model import CONFIG
 
-from ldm.checkpoint import export
+from ldm.checkpoint import export, write
 from ldm.checkpoint.export import export_inference
 from ldm.checkpoint.io import read_checkpoint
 from ldm.checkpoint.load import load_model
@@ -127,7 +127,7 @@ def test_the_header_follows_modelspec_and_takes_the_callers_entries(training_fil
 def test_the_architecture_is_named_where_it_is_stable_diffusion_v1():
     shapes = json.loads((ROOT / "tests/golden/v1_keys.json").read_text())
     kept = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    found = export._header(export.Checkpoint({}, Path("x")), kept, "x")
+    found = export.describe(export.Checkpoint({}, Path("x")), kept, "x")
     assert found["modelspec.architecture"] == "stable-diffusion-v1"
 
 
@@ -177,7 +177,7 @@ def test_a_failing_write_leaves_nothing_behind(error, training_file, tmp_path, m
 
 def test_a_full_disk_is_told_before_writing(training_file, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 10})
-    monkeypatch.setattr(export.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(write.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="GB are free"):
         export_inference(training_file, tmp_path / "a.safetensors")
     assert not (tmp_path / "a.safetensors").exists()

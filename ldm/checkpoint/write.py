@@ -1,0 +1,105 @@
+"""Put files and folders in place whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ldm.errors import UserError
+
+
+@contextlib.contextmanager
+def whole(out: Path, needed: int) -> Iterator[Path]:
+    """Give a path beside ``out`` to write to, and move it there once the block ends well.
+
+    Args:
+        out: A file, or a folder; its own folder is made. What lies there is replaced.
+        needed: Bytes that will be written.
+
+    Yields:
+        A path at which nothing lies yet.
+
+    Raises:
+        UserError: The disk is too small, or ``out`` cannot be written.
+    """
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(out.parent).free
+        if free < needed:
+            raise UserError(
+                f"output {str(out)!r} needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are "
+                "free there; make room, or give another place"
+            )
+        yield part
+        _move(part, out)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"output {str(out)!r} cannot be written ({error})") from error
+    finally:
+        _remove(part)
+
+
+def _move(part: Path, out: Path) -> None:
+    """Put a finished part in its place; a folder that lies there goes once it is replaced."""
+    if not out.is_dir():
+        os.replace(part, out)
+        return
+    old = part.with_suffix(".old")
+    os.replace(out, old)
+    try:
+        os.replace(part, out)
+    except OSError:
+        os.replace(old, out)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    # Under a plain file there is nothing to remove, and asking raises too.
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def save_safetensors(tensors: Mapping[str, Tensor], path: Path, header: Mapping[str, str]) -> None:
+    """Write contiguous CPU tensors to a new safetensors file.
+
+    Args:
+        tensors: Name to tensor.
+        path: The file.
+        header: Entries that describe it.
+
+    Raises:
+        OSError: It cannot be written.
+        SafetensorError: Likewise.
+    """
+    from safetensors.torch import save_file
+
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(dict(tensors), path, metadata=dict(header))
+    path.chmod(mode)  # the library makes files that only their owner may read
+
+
+def save_ckpt(tensors: Mapping[str, Tensor], path: Path, header: Mapping[str, str]) -> None:
+    """Write CPU tensors as training does; of the header only ``global_step`` has a place there."""
+    # A mapped tensor is a piece of a storage as large as its file, which torch would write whole.
+    content: dict[str, Any] = {"state_dict": {name: v.clone() for name, v in tensors.items()}}
+    if step := header.get("global_step"):
+        content["global_step"] = int(step)
+    torch.save(content, path)
+
+
+def size_of(tensors: Mapping[str, Tensor]) -> int:
+    """Return how many bytes tensors take."""
+    return sum(value.nbytes for value in tensors.values())
