@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
+import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.utils.data import Dataset
@@ -38,6 +40,7 @@ class Denoiser(nn.Module):
         at: Training step number, counted in this process from 0, at which it does or fails.
         failure: "nan" makes that loss NaN, "error" raises; None neither.
         in_validation: Send the signal in the first validation after that step instead.
+        noise: Standard deviation of the noise.
     """
 
     def __init__(
@@ -47,17 +50,18 @@ class Denoiser(nn.Module):
         at: int = -1,
         failure: str | None = None,
         in_validation: bool = False,
+        noise: float = 0.5,
     ):
         super().__init__()
         self.weight = nn.Linear(3, 3)
         self.register_buffer("average", torch.zeros(3))
         self.monitor, self.raise_signal, self.at = monitor, raise_signal, at
-        self.failure, self.in_validation = failure, in_validation
+        self.failure, self.in_validation, self.noise = failure, in_validation, noise
         self.steps = 0
 
     def training_step(self, batch, batch_idx):
         x = batch["jpg"]
-        loss = (self.weight(x + 0.5 * torch.randn_like(x)) - x).square().mean()
+        loss = (self.weight(x + self.noise * torch.randn_like(x)) - x).square().mean()
         if self.steps == self.at:
             loss = self._mishap(loss)
         self.steps += 1
@@ -93,3 +97,23 @@ class Denoiser(nn.Module):
         x = batch["jpg"][:N]
         noisy = x + 0.5 * torch.randn_like(x)
         return {name: y.movedim(-1, 1) for name, y in (("inputs", x), ("noisy", noisy))}
+
+
+class Recorder(pl.Callback):
+    """Write what each process is given and the gradients it steps with: ``<rank>.pt``."""
+
+    def __init__(self, folder: str):
+        self.folder, self.seen, self.gradients = Path(folder), [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen += batch["txt"]
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        named = pl_module.model.named_parameters()
+        self.gradients.append({k: p.grad.clone() for k, p in named if p.grad is not None})
+
+    def on_train_end(self, trainer, pl_module):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        buffers = {k: b.clone() for k, b in pl_module.model.named_buffers()}
+        record = {"seen": self.seen, "gradients": self.gradients, "buffers": buffers}
+        torch.save(record, self.folder / f"{trainer.global_rank}.pt")

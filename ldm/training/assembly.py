@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import nn
 
 from ldm.errors import UserError
 from ldm.training.arguments import TrainingOptions
@@ -14,19 +15,23 @@ from ldm.training.callbacks import SetupCallback
 from ldm.training.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from ldm.training.metrics import MetricsFile
 from ldm.training.settings import Run
+from ldm.training.strategies import choose_strategy
 from ldm.util import instantiate_from_config
 
 
-def make_trainer(lightning: DictConfig, callbacks: list[pl.Callback], place: Run) -> pl.Trainer:
-    """Build the Trainer.
+def make_trainer(
+    lightning: DictConfig, callbacks: list[pl.Callback], place: Run, model: nn.Module
+) -> pl.Trainer:
+    """Build the Trainer for ``model``.
 
     Raises:
         UserError: A setting's value is refused.
     """
     settings = OmegaConf.to_container(lightning.trainer, resolve=True)
+    strategy = choose_strategy(settings, model)
     try:
         return pl.Trainer(
-            **settings,
+            **{**settings, "strategy": strategy},
             callbacks=callbacks,
             logger=make_loggers(lightning, place),
             plugins=[AtomicCheckpointIO()],
@@ -76,6 +81,7 @@ def make_callbacks(
     }
     given = dict(lightning.get("callbacks") or {})
     given.pop("last_checkpoint", None)
+    regular = given.pop("metrics_over_trainsteps_checkpoint", None)
     configs = OmegaConf.merge(OmegaConf.create(defaults), OmegaConf.create(given))
     if every is not None:
         configs.progress_line.params.every_n_train_steps = every
@@ -85,7 +91,8 @@ def make_callbacks(
         if cfg is not None
     ]
     setup = SetupCallback(place.now, place.logdir, place.ckptdir, place.cfgdir, saved, lightning)
-    return [setup, *made, *_best_checkpoint(lightning, place, monitor)]
+    kept = [_step_checkpoint(regular, place)] if regular is not None else []
+    return [setup, *made, *_best_checkpoint(lightning, place, monitor), *kept]
 
 
 def _best_checkpoint(lightning: DictConfig, place: Run, monitor: str | None) -> list[pl.Callback]:
@@ -101,6 +108,24 @@ def _best_checkpoint(lightning: DictConfig, place: Run, monitor: str | None) -> 
     given = lightning.get("modelcheckpoint") or {}
     merged = OmegaConf.merge(OmegaConf.create(default), given)
     return [instantiate_from_config(merged, where="lightning.modelcheckpoint")]
+
+
+def _step_checkpoint(given: DictConfig, place: Run) -> pl.Callback:
+    """Keep the weights alone every so many steps, all of them: figures over training steps."""
+    default = {
+        "target": "pytorch_lightning.callbacks.ModelCheckpoint",
+        "params": {
+            "dirpath": str(place.ckptdir / "trainstep_checkpoints"),
+            "filename": "{epoch:06}-{step:09}",
+            "every_n_train_steps": 10000,
+            "save_top_k": -1,
+            "save_weights_only": True,
+        },
+    }
+    merged = OmegaConf.merge(OmegaConf.create(default), given)
+    return instantiate_from_config(
+        merged, where="lightning.callbacks.metrics_over_trainsteps_checkpoint"
+    )
 
 
 def make_last_checkpoint(

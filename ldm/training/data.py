@@ -6,6 +6,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -73,19 +74,27 @@ class ResumableSampler(Sampler[int]):
         return iter(order[offset + self.rank :: self.world].tolist())
 
 
-def worker_init_fn(_: int) -> None:
+def worker_init_fn(_: int, rank: int = 0, world: int = 1) -> None:
     """Leave signals to the main process, and take this worker's share of an iterable dataset.
 
     A worker inherits the handlers that save a checkpoint; Ctrl-C reaches the whole group.
+
+    Args:
+        rank: Number of the process that the worker loads for.
+        world: Number of processes.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     info = get_worker_info()
-    if isinstance(info.dataset, Txt2ImgIterableBaseDataset):
-        dataset = info.dataset
-        dataset.sample_ids = dataset.valid_ids[info.id :: info.num_workers]
+    take_share(info.dataset, rank * info.num_workers + info.id, world * info.num_workers)
+
+
+def take_share(dataset: Any, number: int, count: int) -> None:
+    """Leave an iterable dataset the ``number``-th of ``count`` shares of its records."""
+    if isinstance(dataset, Txt2ImgIterableBaseDataset):
+        dataset.sample_ids = dataset.valid_ids[number::count]
 
 
 class DataModuleFromConfig(pl.LightningDataModule):
@@ -166,18 +175,25 @@ class DataModuleFromConfig(pl.LightningDataModule):
     def _loader(self, name: str) -> DataLoader:
         dataset = self.datasets[name]
         iterable = isinstance(dataset, IterableDataset)
+        rank, world = self._place()
+        if self.num_workers == 0:
+            take_share(dataset, rank, world)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=None if iterable else self._sampler(name, len(dataset)),
             num_workers=self.num_workers,
-            worker_init_fn=worker_init_fn,
+            worker_init_fn=partial(worker_init_fn, rank=rank, world=world),
             persistent_workers=self.num_workers > 0,
         )
 
+    def _place(self) -> tuple[int, int]:
+        """Return this process's number and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
     def _sampler(self, name: str, length: int) -> ResumableSampler:
         trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        rank, world = self._place()
         task = trainer.lightning_module if trainer else None
         if name != "train" or task is None:
             shuffle = self.shuffle.get(name, name == "train")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -52,6 +53,8 @@ def _run(options: TrainingOptions) -> int:
     saved, config, lightning = load_run_config(options, place)
     seed_everything(options.seed)
     model = build(config, "model")
+    if lightning.get("channels_last"):
+        model.to(memory_format=torch.channels_last)
     data = build(config, "data")
     data.setup()
     task = TrainingTask(model, seed=options.seed)
@@ -60,7 +63,7 @@ def _run(options: TrainingOptions) -> int:
         lightning, place, saved, monitor=monitor, every=options.progress_every
     )
     last = make_last_checkpoint(options, lightning, place)
-    trainer = make_trainer(lightning, [*callbacks, last], place)
+    trainer = make_trainer(lightning, [*callbacks, last], place, model)
     set_learning_rate(model, config, data.batch_size, trainer, options.scale_lr)
     if not options.train and not data.has("test"):
         raise UserError("neither --train nor a test set given; add --train to train the model")

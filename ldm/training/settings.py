@@ -19,7 +19,7 @@ from ldm.training.arguments import TrainingOptions
 from ldm.training.checkpoints import LAST
 
 SECTIONS = ("model", "data", "lightning")
-LIGHTNING_KEYS = ("trainer", "callbacks", "modelcheckpoint", "logger")
+LIGHTNING_KEYS = ("trainer", "callbacks", "modelcheckpoint", "logger", "channels_last")
 # Settings that differ from Lightning's own: a YAML or a flag wins over them.
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -62,8 +62,9 @@ def find_run(options: TrainingOptions) -> Run:
         name = options.name or options.base[0].stem
         return Run(options.logdir / f"{now}_{name}{options.postfix}", now)
     path = options.resume
-    if path.is_file() and path.resolve().parent.name == "checkpoints":
-        return Run(path.resolve().parent.parent, now, path)
+    folders = [f.parent for f in path.resolve().parents if f.name == "checkpoints"]
+    if path.is_file() and folders:
+        return Run(folders[0], now, path)
     if path.is_file():
         raise UserError(
             f"--resume {str(path)!r} is not in a run's folder; expected RUN/checkpoints/NAME.ckpt; "
@@ -97,8 +98,10 @@ def load_run_config(
     config = load_config(*earlier, *options.base, overrides=options.overrides)
     _check_keys(config, SECTIONS, "the configuration")
     defaults = OmegaConf.create({"lightning": {"trainer": TRAINER_DEFAULTS}})
-    flags = OmegaConf.create({"lightning": {"trainer": options.trainer}})
-    config = OmegaConf.merge(defaults, config, flags)
+    flags: dict[str, Any] = {"trainer": options.trainer}
+    if options.channels_last is not None:
+        flags["channels_last"] = options.channels_last
+    config = OmegaConf.merge(defaults, config, {"lightning": flags})
     _check_keys(config.lightning, LIGHTNING_KEYS, "lightning")
     config.lightning.trainer = _modern_trainer(config.lightning.trainer)
     resolved = config.copy()
@@ -119,25 +122,32 @@ def _check_keys(config: DictConfig, known: tuple[str, ...], where: str) -> None:
             raise UserError(f"{where} has an unknown key {key!r}; {hint}")
 
 
-def _devices(gpus: Any) -> int | list[int]:
-    """Read ``gpus`` as older Lightning did: 2 is a number of GPUs, "0,1" and "2," name them."""
-    text = str(0 if gpus is None else gpus).strip("[] ")
+def _devices(given: Any, name: str) -> int | str | list[int]:
+    """Read devices as older Lightning did: 2 is a number of them, "0,1", "2," and [2] name them."""
+    text = str(0 if given is None else given).strip("[] ")
+    if text == "auto":
+        return text
     try:
-        if "," in text or isinstance(gpus, ListConfig):
+        if "," in text or isinstance(given, ListConfig) or str(given).startswith("["):
             return [int(part) for part in text.split(",") if part.strip()]
         return int(text)
     except ValueError as error:
         raise UserError(
-            f"gpus {gpus!r} given; expected a number of GPUs, or their indices as 0,1"
+            f"{name} {given!r} given; expected a number of devices, or their indices as 0,1"
         ) from error
 
 
 def _modern_trainer(trainer: DictConfig) -> DictConfig:
-    """Translate ``gpus`` of older Lightning and check every name."""
+    """Translate what older Lightning called otherwise and check every name."""
+    if trainer.get("accelerator") == "ddp":  # once the name of a way, not of a kind of device
+        trainer.accelerator, trainer.strategy = "auto", "ddp"
     if "gpus" in trainer:
-        devices = _devices(trainer.pop("gpus"))
+        devices = _devices(trainer.pop("gpus"), "gpus")
         trainer.accelerator = "gpu" if devices else "cpu"
         trainer.devices = devices or 1
+    trainer.devices = _devices(trainer.devices, "devices")
+    if trainer.get("accelerator") == "cpu" and isinstance(trainer.devices, ListConfig):
+        trainer.devices = len(trainer.devices)  # a CPU's processes have no numbers
     accepted = tuple(inspect.signature(pl.Trainer).parameters)
     _check_keys(trainer, accepted, "lightning.trainer")
     interval = trainer.get("val_check_interval")

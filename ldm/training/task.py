@@ -81,7 +81,16 @@ class TrainingTask(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue the data where it was left, with the seed it was begun with."""
+        """Continue the data where it was left, with the seed it was begun with.
+
+        Raises:
+            UserError: Training is to go on from weights alone.
+        """
+        if "optimizer_states" not in checkpoint and self.trainer.training:
+            raise UserError(
+                "the checkpoint holds weights alone, without the optimizer's state; resume from "
+                "last.ckpt, or begin a new run with it as model.params.ckpt_path"
+            )
         progress = checkpoint.get(PROGRESS_KEY, {})
         self.loaded_step = checkpoint.get("global_step", 0)
         self.batches_done = progress.get("batches_done", self.batches_done)
@@ -99,6 +108,13 @@ class TrainingTask(pl.LightningModule):
         """Set this batch's random state and let the model look at the batch (scale_by_std)."""
         self._seed("train", self.batches_done)
         self.model.on_train_batch_start(batch, batch_idx, self.global_step)
+        if self.trainer.world_size > 1 and self.batches_done == 0:
+            self._share_buffers()
+
+    def _share_buffers(self) -> None:
+        """Give all processes what the first one measured on its first batch (scale_by_std)."""
+        for buffer in self.model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch and log the model's figures."""

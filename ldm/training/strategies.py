@@ -1,0 +1,46 @@
+"""How several devices share a run: the strategy of Lightning's Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+from torch import nn
+
+# Name -> how its processes are started.
+DDP = {"ddp": "popen", "ddp_spawn": "spawn", "ddp_fork": "fork"}
+UNUSED = "_find_unused_parameters_true"
+
+
+def choose_strategy(settings: Mapping[str, Any], model: nn.Module) -> Strategy | str:
+    """Return the strategy that ``settings.strategy`` names; auto is ddp on several devices.
+
+    Args:
+        settings: Arguments of the Trainer.
+        model: With a true ``two_optimizers`` a backward pass reaches only a part of its weights,
+            and DDP must look which.
+    """
+    name = settings.get("strategy", "auto")
+    if name == "auto" and _several(settings):
+        name = "ddp"
+    plain = str(name).removesuffix(UNUSED)
+    if plain not in DDP:
+        return name
+    return DDPStrategy(
+        start_method=DDP[plain],
+        find_unused_parameters=plain != name or getattr(model, "two_optimizers", False),
+        # The moving averages are buffers, alike on all devices and as large as the network: not
+        # to be sent at every step. What the first batch sets is sent once, by the task.
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+    )
+
+
+def _several(settings: Mapping[str, Any]) -> bool:
+    devices = settings.get("devices", 1)
+    if devices in (-1, "auto"):
+        devices = torch.cuda.device_count() if settings.get("accelerator") != "cpu" else 1
+    count = len(devices) if isinstance(devices, list) else devices
+    return settings.get("num_nodes", 1) > 1 or count > 1
