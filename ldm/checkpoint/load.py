@@ -9,7 +9,7 @@ copied, one at a time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,12 @@ def load_weights(
 
 
 def load_component(
-    model: nn.Module, path: str | Path, *, prefix: str, ignore: Sequence[str] = ()
+    model: nn.Module,
+    path: str | Path,
+    *,
+    prefix: str,
+    ignore: Sequence[str] = (),
+    adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
 ) -> LoadReport:
     """Fill a part, such as an autoencoder, from its own file or from that of a whole model.
 
@@ -120,11 +125,13 @@ def load_component(
         prefix: What the part's keys begin with in a whole model's file; others are left out if any
             key begins so.
         ignore: Prefixes of the part's keys to leave as they are.
+        adapt: Changes the file's tensors, by their names in the file, to what the model takes.
 
     Raises:
         UserError: As ``read_checkpoint`` and ``load_weights``.
     """
     tensors = read_checkpoint(path).tensors
+    tensors = tensors if adapt is None else adapt(tensors)
     inner = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     return load_weights(model, inner or tensors, ignore=ignore, source=str(path))
 

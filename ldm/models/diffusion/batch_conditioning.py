@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ldm.errors import UserError
 from ldm.models.training_parts import pictures_from
@@ -51,15 +52,13 @@ def batch_size(c: Any, key: str) -> int:
 
 
 def drop_some(c: Any, key: str, share: float, conditioner: Any) -> Any:
-    """Replace a share of the conditioning by the empty one, for guidance (arXiv:2207.12598).
-
-    The empty text is ``""``; the empty class is the conditioner's last, as in CompVis's cin256-v2.
+    """Replace a share of the conditioning by ``empty_of``, for guidance (arXiv:2207.12598).
 
     Args:
         c: Of ``conditioner_input``; left as it is.
         key: The hub's ``cond_stage_key``.
         share: 0 to 1; one uniform number is drawn for each row when above 0.
-        conditioner: Has ``n_classes`` where classes are left out.
+        conditioner: See ``empty_of``.
 
     Raises:
         UserError: A share above 0 for conditioning that has no empty form.
@@ -67,17 +66,29 @@ def drop_some(c: Any, key: str, share: float, conditioner: Any) -> Any:
     if share <= 0:
         return c
     kept = torch.rand(batch_size(c, key)) >= share
+    empty = empty_of(c, key, conditioner)
+    if empty is None:
+        raise UserError(
+            f"cond_dropout {share} given, but {key!r} has no empty form; texts and classes have"
+            " one; leave model.params.cond_dropout out"
+        )
     if isinstance(c, list):
         return [text if keep else "" for text, keep in zip(c, kept, strict=True)]
+    labels = torch.as_tensor(c[key])
+    return {**c, key: torch.where(kept.to(labels.device), labels, empty[key])}
+
+
+def empty_of(c: Any, key: str, conditioner: Any) -> Any:
+    """Return the empty conditioning of the same rows, as ``conditioner_input`` gives it, or None.
+
+    The empty text is ``""``; the empty class is the conditioner's last, as in CompVis's cin256-v2.
+    """
+    if isinstance(c, list):
+        return [""] * len(c)
     classes = getattr(conditioner, "n_classes", None)
     if isinstance(c, Mapping) and classes is not None:
-        labels = torch.as_tensor(c[key])
-        empty = torch.full_like(labels, classes - 1)
-        return {**c, key: torch.where(kept.to(labels.device), labels, empty)}
-    raise UserError(
-        f"cond_dropout {share} given, but {key!r} has no empty form; texts and classes have one; "
-        "leave model.params.cond_dropout out"
-    )
+        return {key: torch.full_like(torch.as_tensor(c[key]), classes - 1)}
+    return None
 
 
 def precomputed(batch: Mapping[str, Any], key: str, share: float) -> Tensor | None:
@@ -99,3 +110,24 @@ def precomputed(batch: Mapping[str, Any], key: str, share: float) -> Tensor | No
         )
     kept = torch.rand(len(encoded)) >= share
     return torch.where(kept[:, None, None].to(encoded.device), encoded, empty.to(encoded))
+
+
+def latent_mask(mask: Tensor, latent: Tensor, signed: bool) -> Tensor:
+    """Resize masks (B, 1, H, W) in [0, 1], 1 = to be drawn, to the sides of ``latent``, nearest.
+
+    ``signed`` maps them to [-1, 1].
+    """
+    small = interpolate(mask.to(latent), size=latent.shape[-2:])
+    return small * 2 - 1 if signed else small
+
+
+def widen_inputs(offered: Tensor, wanted: Tensor) -> Tensor:
+    """Give a convolution's weight (O, I, k, k) further input channels of zeros, as ``wanted`` has.
+
+    Weights of any other difference, and of none, are returned as they are.
+    """
+    new = wanted.shape[1] - offered.shape[1]
+    if new <= 0 or offered.shape[0] != wanted.shape[0]:
+        return offered
+    zeros = offered.new_zeros((offered.shape[0], new, *offered.shape[2:]))
+    return torch.cat([offered, zeros], dim=1)

@@ -12,8 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from ldm.errors import UserError
-from ldm.models.diffusion.batch_conditioning import conditioner_input, drop_some, precomputed
-from ldm.models.diffusion.objective import DiffusionObjective
+from ldm.models.diffusion.batch_conditioning import (
+    conditioner_input,
+    drop_some,
+    latent_mask,
+    precomputed,
+    widen_inputs,
+)
+from ldm.models.diffusion.objective import DiffusionObjective, choose_trainable
 from ldm.models.diffusion.wrapper import DiffusionWrapper
 from ldm.models.training_parts import pictures_from
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
@@ -23,6 +29,11 @@ from ldm.process.schedules import make_beta_schedule
 from ldm.rng import NoiseSource
 from ldm.types import Conditioning
 from ldm.util import instantiate_from_config
+
+FIRST_CONVOLUTION = (
+    "model.diffusion_model.input_blocks.0.0.weight",
+    "model_ema.diffusion_modelinput_blocks00weight",
+)
 
 
 class DDPM(DiffusionObjective):
@@ -131,9 +142,14 @@ class DDPM(DiffusionObjective):
         from ldm.checkpoint.load import load_component
 
         module, prefix = (self.model, "model.") if only_model else (self, "")
-        load_component(module, path, prefix=prefix, ignore=tuple(ignore_keys))
+        adapt = self.adapt_weights
+        load_component(module, path, prefix=prefix, ignore=tuple(ignore_keys), adapt=adapt)
         if only_model and self.use_ema:
             self.model_ema.restart(self.model)
+
+    def adapt_weights(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what a checkpoint offers, changed to fit: here as it is."""
+        return tensors
 
     def apply_model(self, x: Tensor, t: Tensor, cond: Conditioning = None) -> Tensor:
         """Predict eps, x0 or v (B,C,h,w) at x (B,C,h,w), t (B,).
@@ -173,6 +189,7 @@ class LatentDiffusion(DDPM):
         scale_factor: Multiplies latents after encoding.
         scale_by_std: Set it from the first batch, to unit variance, and store it.
         cond_dropout: Share of training captions replaced by the empty one, for guidance.
+        unet_trainable: What of the UNet learns, see ``choose_trainable``.
         **kwargs: Parameters of ``DDPM``.
     """
 
@@ -189,6 +206,7 @@ class LatentDiffusion(DDPM):
         scale_factor: float = 1.0,
         scale_by_std: bool = False,
         cond_dropout: float = 0.0,
+        unet_trainable: bool | str = True,
         **kwargs: Any,
     ):
         if num_timesteps_cond not in (None, 1):
@@ -208,6 +226,7 @@ class LatentDiffusion(DDPM):
         first_stage = instantiate_from_config(first_stage_config, where="first_stage_config")
         self.first_stage_model = first_stage.eval().requires_grad_(False)
         self.cond_stage_model = self._make_conditioner(cond_stage_config)
+        choose_trainable(self.model.diffusion_model, unet_trainable)
         self.init_from_ckpt(*self._start_from)
 
     def _make_conditioner(self, config: Mapping[str, Any] | str) -> nn.Module | None:
@@ -332,3 +351,52 @@ class LatentDiffusion(DDPM):
         from ldm.models.diffusion.preview import preview_images
 
         return preview_images(self, batch, N, **options)
+
+
+class LatentInpaintDiffusion(LatentDiffusion):
+    """Latent diffusion that sees a mask and the rest of the picture, as SD's 9-channel files do.
+
+    Args:
+        concat_keys: Entries of a batch that join the latent on its channels, in this order: maps,
+            nearest-resized to the latent, and ``masked_image_key``.
+        masked_image_key: The entry that is a picture (B, H, W, 3) and is encoded.
+        finetune_keys: Weights that are widened when a checkpoint of fewer input channels is given:
+            its channels are kept, the new ones start at zero.
+        signed_mask: Masks are -1 and 1 to the UNet, as in CompVis's inpainting_big; else 0 and 1.
+        **kwargs: Parameters of ``LatentDiffusion``.
+    """
+
+    def __init__(
+        self,
+        concat_keys: Sequence[str] = ("mask", "masked_image"),
+        masked_image_key: str = "masked_image",
+        finetune_keys: Sequence[str] | None = FIRST_CONVOLUTION,
+        signed_mask: bool = False,
+        **kwargs: Any,
+    ):
+        self.concat_keys, self.masked_image_key = tuple(concat_keys), masked_image_key
+        self.finetune_keys, self.signed_mask = tuple(finetune_keys or ()), signed_mask
+        super().__init__(**kwargs)
+
+    def conditioning_of(self, batch: Mapping[str, Any], dropout: float = 0.0) -> Conditioning:
+        """Return the maps of ``concat_keys`` and, when hybrid, the encoded conditioning."""
+        with torch.no_grad():
+            picture = self.get_input(batch, self.masked_image_key)
+            latent = self.get_first_stage_encoding(self.encode_first_stage(picture)).float()
+            maps = [
+                latent
+                if key == self.masked_image_key
+                else latent_mask(self.get_input(batch, key), latent, self.signed_mask)
+                for key in self.concat_keys
+            ]
+        if self.model.conditioning_key == "concat":
+            return {"c_concat": maps}
+        return {"c_concat": maps, "c_crossattn": [super().conditioning_of(batch, dropout)]}
+
+    def adapt_weights(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Widen the weights of ``finetune_keys`` to this model's input channels."""
+        wanted = self.state_dict()
+        return {
+            key: widen_inputs(value, wanted[key]) if key in self.finetune_keys else value
+            for key, value in tensors.items()
+        }

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ldm.errors import UserError
 from ldm.models.diffusion.forward_process import ForwardProcess
 from ldm.models.training_parts import with_scheduler
 from ldm.process import prediction
@@ -114,3 +115,31 @@ class DiffusionObjective(ForwardProcess):
         """Return AdamW, and the learning-rate schedule if one is configured."""
         optimizer = torch.optim.AdamW(self.trainable_parameters(), lr=self.learning_rate)
         return with_scheduler(optimizer, self.scheduler_config)
+
+
+_TRAINABLE = {
+    "all": lambda name: True,  # noqa: ARG005 - every parameter
+    "attn": lambda name: ".attn2." in name,
+    "conv_in": lambda name: name.startswith("input_blocks.0."),
+    "none": lambda name: False,  # noqa: ARG005 - no parameter
+}
+
+
+def choose_trainable(unet: nn.Module, what: bool | str) -> None:
+    """Freeze the parameters of a UNet that are not to learn.
+
+    Args:
+        unet: Has the reference's parameter names.
+        what: ``all`` or True; ``attn``, the cross-attentions, which hold what words mean;
+            ``conv_in``, the first convolution; ``none`` or False, when only the conditioner learns.
+
+    Raises:
+        UserError: Any other name.
+    """
+    what = {True: "all", False: "none"}.get(what, what)
+    if what not in _TRAINABLE:
+        raise UserError(
+            f"unet_trainable {what!r} given; expected one of {', '.join(_TRAINABLE)}, true or false"
+        )
+    for name, parameter in unet.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and _TRAINABLE[what](name))
