@@ -18,6 +18,12 @@ from ldm.models.training_parts import pictures_from
 CLASS_KEYS = ("class_label", "cls")
 """Entries for which the conditioner is given the whole batch, as CompVis's ``ClassEmbedder`` is."""
 
+FIRST_CONVOLUTION = (
+    "model.diffusion_model.input_blocks.0.0.weight",
+    "model_ema.diffusion_modelinput_blocks00weight",
+)
+"""The UNet's first weight and its average: the only ones that know how many channels come in."""
+
 
 def conditioner_input(batch: Mapping[str, Any], key: str) -> Any:
     """Take from a batch what the conditioner encodes.
@@ -110,6 +116,27 @@ def precomputed(batch: Mapping[str, Any], key: str, share: float) -> Tensor | No
         )
     kept = torch.rand(len(encoded)) >= share
     return torch.where(kept[:, None, None].to(encoded.device), encoded, empty.to(encoded))
+
+
+@torch.no_grad()
+def inpainting_maps(model: Any, batch: Mapping[str, Any]) -> list[Tensor]:
+    """Make what an inpainting UNet sees beside the latent, in the order of ``concat_keys``.
+
+    Args:
+        model: A ``LatentInpaintDiffusion``.
+        batch: Pictures and masks (B, H, W, C).
+
+    Returns:
+        Maps (B, C', h, w).
+    """
+    picture = model.get_input(batch, model.masked_image_key)
+    latent = model.get_first_stage_encoding(model.encode_first_stage(picture)).float()
+    return [
+        latent
+        if key == model.masked_image_key
+        else latent_mask(model.get_input(batch, key), latent, model.signed_mask)
+        for key in model.concat_keys
+    ]
 
 
 def latent_mask(mask: Tensor, latent: Tensor, signed: bool) -> Tensor:

@@ -6,6 +6,7 @@ Shapes: B batch, C latent channels, h w latent sides, H W pixels, L D text token
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,14 +14,16 @@ from torch import Tensor, nn
 
 from ldm.errors import UserError
 from ldm.models.diffusion.batch_conditioning import (
+    FIRST_CONVOLUTION,
     conditioner_input,
     drop_some,
-    latent_mask,
+    inpainting_maps,
     precomputed,
     widen_inputs,
 )
 from ldm.models.diffusion.objective import DiffusionObjective, choose_trainable
 from ldm.models.diffusion.wrapper import DiffusionWrapper
+from ldm.models.patches import SplitInput, code_in_patches, denoise_in_patches
 from ldm.models.training_parts import pictures_from
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.modules.ema import LitEma
@@ -29,11 +32,6 @@ from ldm.process.schedules import make_beta_schedule
 from ldm.rng import NoiseSource
 from ldm.types import Conditioning
 from ldm.util import instantiate_from_config
-
-FIRST_CONVOLUTION = (
-    "model.diffusion_model.input_blocks.0.0.weight",
-    "model_ema.diffusion_modelinput_blocks00weight",
-)
 
 
 class DDPM(DiffusionObjective):
@@ -53,7 +51,7 @@ class DDPM(DiffusionObjective):
         image_size: Side of what is diffused.
         channels: Its channels C.
         log_every_t: Kept for CompVis.
-        clip_denoised: Kept for CompVis.
+        clip_denoised: Ancestral sampling cuts estimates of x0 to [-1, 1]; latents it never cuts.
         linear_start: First beta.
         linear_end: Last beta.
         cosine_s: Offset of the cosine schedule.
@@ -70,7 +68,11 @@ class DDPM(DiffusionObjective):
         snr_gamma: Cut-off of min-SNR weighting, none by default.
         ema_decay: Of the average.
         timestep_density: Mean and width of a logit-normal density, see ``draw_steps``.
+
+    Set ``split_input_params`` to a mapping as ``SplitInput`` has it to work in patches.
     """
+
+    split_input_params: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -87,7 +89,7 @@ class DDPM(DiffusionObjective):
         image_size: int = 256,
         channels: int = 3,
         log_every_t: int = 100,
-        clip_denoised: bool = True,  # noqa: ARG002 - kept for CompVis
+        clip_denoised: bool = True,
         linear_start: float = 1e-4,
         linear_end: float = 2e-2,
         cosine_s: float = 8e-3,
@@ -118,6 +120,7 @@ class DDPM(DiffusionObjective):
             given_betas = make_beta_schedule(
                 beta_schedule, timesteps, linear_start, linear_end, cosine_s
             )
+        self.clip_denoised, self.v_posterior = clip_denoised, v_posterior
         self._register_schedule(given_betas, v_posterior, self.parameterization, snr_gamma)
         self.model = DiffusionWrapper(unet_config, conditioning_key)
         self.use_ema = use_ema
@@ -157,12 +160,16 @@ class DDPM(DiffusionObjective):
         ``cond`` is a tensor, a list of tensors, or a dict with lists ``c_concat`` and
         ``c_crossattn``; what is no dict goes where the model's conditioning key says.
         """
-        if cond is None:
-            return self.model(x, t)
-        if not isinstance(cond, dict):
+        if cond is not None and not isinstance(cond, dict):
             key = "c_concat" if self.model.conditioning_key == "concat" else "c_crossattn"
             cond = {key: list(cond) if isinstance(cond, (list, tuple)) else [cond]}
-        return self.model(x, t, **cond)
+        if self.split_input_params is not None:
+            split = SplitInput.of(self.split_input_params)
+            return denoise_in_patches(self._predict, x, t, cond, split)
+        return self._predict(x, t, cond)
+
+    def _predict(self, x: Tensor, t: Tensor, cond: Mapping[str, Any] | None) -> Tensor:
+        return self.model(x, t, **(cond or {}))
 
     def get_input(self, batch: Mapping[str, Any], key: str) -> Tensor:
         """Take pictures (B, H, W, 3) from a batch as (B, 3, H, W) float32."""
@@ -255,7 +262,8 @@ class LatentDiffusion(DDPM):
 
     def encode_first_stage(self, x: Tensor) -> DiagonalGaussianDistribution | Tensor:
         """Encode pictures (B, 3, H, W) in [-1, 1]."""
-        return self.first_stage_model.encode(x.to(self._first_stage_dtype(x)))
+        x = x.to(self._first_stage_dtype(x))
+        return code_in_patches(self.first_stage_model.encode, x, self.split_input_params, up=False)
 
     def get_first_stage_encoding(
         self,
@@ -281,9 +289,9 @@ class LatentDiffusion(DDPM):
             best = z.argmax(dim=1)
             z = self.first_stage_model.quantize.get_codebook_entry(best, (*best.shape, -1))
         z = (1.0 / self.scale_factor * z).to(self._first_stage_dtype(z))
-        if force_not_quantize:
-            return self.first_stage_model.decode(z, force_not_quantize=True)
-        return self.first_stage_model.decode(z)
+        options = {"force_not_quantize": True} if force_not_quantize else {}
+        decode = partial(self.first_stage_model.decode, **options)
+        return code_in_patches(decode, z, self.split_input_params, up=True)
 
     def _first_stage_dtype(self, x: Tensor) -> torch.dtype:
         return next(self.first_stage_model.parameters(), x).dtype
@@ -380,15 +388,7 @@ class LatentInpaintDiffusion(LatentDiffusion):
 
     def conditioning_of(self, batch: Mapping[str, Any], dropout: float = 0.0) -> Conditioning:
         """Return the maps of ``concat_keys`` and, when hybrid, the encoded conditioning."""
-        with torch.no_grad():
-            picture = self.get_input(batch, self.masked_image_key)
-            latent = self.get_first_stage_encoding(self.encode_first_stage(picture)).float()
-            maps = [
-                latent
-                if key == self.masked_image_key
-                else latent_mask(self.get_input(batch, key), latent, self.signed_mask)
-                for key in self.concat_keys
-            ]
+        maps = inpainting_maps(self, batch)
         if self.model.conditioning_key == "concat":
             return {"c_concat": maps}
         return {"c_concat": maps, "c_crossattn": [super().conditioning_of(batch, dropout)]}
