@@ -28,7 +28,7 @@ class ForwardProcess(nn.Module):
     ) -> None:
         """Make the schedule's buffers, those of ``diffusion_coefficients`` and the loss weights."""
         tables = diffusion_coefficients(betas, v_posterior)
-        self.num_timesteps = len(tables["betas"])
+        self.num_timesteps, self.v_posterior = len(tables["betas"]), v_posterior
         tables["lvlb_weights"] = weighting.variational_weights(tables, kind)
         tables["snr_weights"] = weighting.min_snr_weights(tables["alphas_cumprod"], snr_gamma, kind)
         for name, table in tables.items():
