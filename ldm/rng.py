@@ -21,6 +21,15 @@ def seed_everything(seed: int) -> int:
     return seed
 
 
+def item_generator() -> np.random.Generator:
+    """Give a generator of its own to one item of a data set, for its crop, flip or noise.
+
+    It is seeded by one draw from torch's global generator: a loader's workers seed that apart from
+    each other, ``seed_everything`` in the main process, and how much an item draws moves no other.
+    """
+    return np.random.default_rng(int(torch.randint(2**63 - 1, ())))
+
+
 def keep_random_state(device: torch.device | str) -> Callable[[], None]:
     """Remember where torch's global generators are, the CPU's and that of ``device``.
 

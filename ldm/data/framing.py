@@ -1,0 +1,107 @@
+"""From a picture of any shape to an array of one size: crop, resize, flip.
+
+Shapes: pictures come out as (H, W, 3) float32 in [-1, 1], RGB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from ldm.data.pictures import to_model_range
+from ldm.errors import UserError
+
+INTERPOLATIONS = {
+    "linear": Image.Resampling.BILINEAR,  # CompVis's two names for one method
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+Size = int | Sequence[int]
+
+
+class Framing:
+    """Cut the largest part of the wanted shape out of a picture, resize it, perhaps mirror it.
+
+    Args:
+        size: Side of the square in pixels, or (height, width); None keeps the pixels and only cuts
+            a square.
+        random_crop: Cut at a random place; otherwise in the middle.
+        flip_p: Probability of mirroring left to right, 0 to 1.
+        interpolation: "linear", "bilinear", "bicubic" or "lanczos"; all look at every pixel when
+            they make a picture smaller.
+
+    Raises:
+        UserError: A value is out of range.
+    """
+
+    def __init__(
+        self,
+        size: Size | None,
+        *,
+        random_crop: bool = False,
+        flip_p: float = 0.0,
+        interpolation: str = "bicubic",
+    ):
+        self.size = None if size is None else height_and_width(size)
+        if not 0 <= flip_p <= 1:
+            raise UserError(f"flip_p is {flip_p}; expected a probability, 0 to 1")
+        self.random_crop, self.flip_p = random_crop, flip_p
+        self.resample = choice(INTERPOLATIONS, interpolation, "interpolation")
+
+    @property
+    def enough(self) -> int | None:
+        """Shorter side, in pixels, from which a decoder may begin without harm (None: any).
+
+        Twice the longer of the wanted sides, as Pillow's own thumbnails do.
+        """
+        return None if self.size is None else 2 * max(self.size)
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
+        """Frame a picture."""
+        return to_model_range(self.pixels(image, rng))
+
+    def pixels(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        """Frame a picture and leave it 8-bit."""
+        image = image.crop(self.box(image.size, rng))
+        if self.size is not None and image.size != self.size[::-1]:
+            image = image.resize(self.size[::-1], self.resample)
+        if self.flip_p and rng.random() < self.flip_p:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return image
+
+    def box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+        """Choose the part to keep of a picture of (width, height): left, top, right, bottom."""
+        width, height = size
+        h, w = self.size or (1, 1)
+        scale = min(width / w, height / h)
+        w, h = max(1, round(scale * w)), max(1, round(scale * h))
+        left, top = (width - w) // 2, (height - h) // 2
+        if self.random_crop:
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+        return left, top, left + w, top + h
+
+
+def height_and_width(size: Size) -> tuple[int, int]:
+    """Read a size as YAML gives it.
+
+    Raises:
+        UserError: It is neither one nor two positive integers.
+    """
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise UserError(f"size is {size}; expected pixels, one side or [height, width]")
+    return sides
+
+
+def choice(table: dict, name: str, what: str):
+    """Look up a name.
+
+    Raises:
+        UserError: It is not in the table; the message lists what is.
+    """
+    if name not in table:
+        raise UserError(f"{what} {name!r} is not known; expected one of {', '.join(table)}")
+    return table[name]

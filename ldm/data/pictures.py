@@ -1,0 +1,75 @@
+"""Read a picture of a data set from a file or from bytes, whatever it is stored as.
+
+One function serves all data sets, so that a phone's sideways photo, a palette PNG, a CMYK JPEG and
+a 16-bit scan look the same in each.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ldm.data.skipping import BadItem
+from ldm.images.io import upright_eight_bit
+
+_MODEL_RANGE = (np.arange(256) / 127.5 - 1.0).astype(np.float32)  # the reference's rounding
+
+
+def read_picture(
+    source: str | Path | bytes, name: str | Path = "", *, at_least: int | None = None
+) -> Image.Image:
+    """Read a picture as 8-bit RGB, upright, with white behind transparent parts.
+
+    Args:
+        source: A file's path, or what is in the file.
+        name: What messages call bytes.
+        at_least: Pixels that the shorter side must keep. A JPEG that is at least twice that large
+            is then decoded at 1/2, 1/4 or 1/8 of its size, which costs as much less.
+
+    Raises:
+        BadItem: It is missing, empty, truncated, no picture, or has more pixels than Pillow's guard
+            against decompression bombs admits (2 * PIL.Image.MAX_IMAGE_PIXELS).
+    """
+    data = isinstance(source, bytes)
+    name = name if data else source
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of size and of broken EXIF: neither is in the way
+            with Image.open(io.BytesIO(source) if data else source) as image:
+                if at_least is not None:
+                    _decode_smaller(image, at_least)
+                return _over_white(upright_eight_bit(image))
+    except Exception as error:  # a damaged file makes a decoder raise almost anything
+        raise BadItem(f"{name} cannot be read ({_reason(error)})") from error
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Convert to RGB; what lies under transparent pixels is often black or left from an edit."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    top = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", top.size, "white"), top).convert("RGB")
+
+
+def _decode_smaller(image: Image.Image, at_least: int) -> None:
+    shorter = min(image.size)
+    if shorter >= 2 * at_least:
+        image.draft(None, tuple(side * at_least // shorter for side in image.size))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split())
+    if "cannot identify image file" in text:
+        return "not a picture, or an empty file"
+    return text or type(error).__name__
+
+
+def to_model_range(image: Image.Image | np.ndarray) -> np.ndarray:
+    """Turn 8-bit values into float32 in [-1, 1], rounded as ``(x / 127.5 - 1)`` in float64."""
+    return _MODEL_RANGE[np.asarray(image)]

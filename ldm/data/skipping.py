@@ -1,0 +1,141 @@
+"""Data sets that outlive their bad files: an item that cannot be used gives way to another.
+
+A run of many hours meets truncated downloads, empty files and vanished disks. Here they cost a
+warning and a count; only a data set without any usable item is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ldm.errors import UserError
+from ldm.rng import item_generator
+
+logger = logging.getLogger(__name__)
+
+MOST_IN_A_ROW = 1000
+"""Items that may fail one after another before the whole data set is taken to be unreadable."""
+
+
+class BadItem(Exception):
+    """One item of a data set cannot be used; the message is its name and the reason."""
+
+
+class BadItems:
+    """Which items were found bad, by this process or by any of a loader's workers.
+
+    Args:
+        length: Items in the data set; a byte is shared between processes for each.
+        source: What the data set reads, as warnings name it.
+    """
+
+    def __init__(self, length: int, source: str):
+        self.source = source
+        self._flags = torch.zeros(length, dtype=torch.uint8)
+        with contextlib.suppress(RuntimeError):  # no shared memory: each process counts its own
+            self._flags.share_memory_()
+
+    def __contains__(self, index: int) -> bool:
+        return bool(self._flags[index])
+
+    @property
+    def count(self) -> int:
+        """Bad items found so far."""
+        return int(self._flags.sum(dtype=torch.int64))
+
+    def note(self, index: int, reason: str) -> None:
+        """Remember a bad item; warn of the first one, as a thousand lines would hide the rest."""
+        if self.count:
+            logger.debug("%s: left out: %s", self.source, reason)
+        else:
+            logger.warning(
+                "%s: %s; another item takes its place; further bad ones are only counted",
+                self.source,
+                reason,
+            )
+        self._flags[index] = 1
+
+    def summary(self) -> str | None:
+        """Say how many were left out, or return None when none was."""
+        if not self.count:
+            return None
+        return f"{self.source}: {self.count} of {len(self._flags)} items were bad and left out"
+
+
+class SkippingDataset(Dataset):
+    """A data set of numbered items, of which some may turn out bad.
+
+    A subclass sets up what ``item`` needs, then calls this constructor, which reads one item: a
+    data set that has none, or none that can be read, is refused before a run begins.
+
+    In place of a bad item comes another, the same each time. Which items were bad is shared with a
+    loader's workers: ``bad_items.count``, ``bad_items.summary()``.
+
+    Args:
+        length: Items, 1 or more.
+        source: What is read, as messages name it.
+
+    Raises:
+        UserError: There is no item, or none can be read.
+    """
+
+    def __init__(self, length: int, *, source: str):
+        if length < 1:
+            raise UserError(
+                f"{source} has no pictures to read; expected at least one; check the path"
+            )
+        self._length = length
+        self.bad_items = BadItems(length, source)
+        self._first_usable(0, np.random.default_rng(0))
+
+    def item(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Return an item; random choices are drawn from ``rng``.
+
+        Raises:
+            BadItem: It cannot be read or used.
+        """
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not -self._length <= index < self._length:
+            raise IndexError(f"item {index} of {self._length}")
+        return self._first_usable(index % self._length, item_generator())
+
+    def _first_usable(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        reason = ""
+        for number in substitutes(index, self._length):
+            if number in self.bad_items:
+                continue
+            try:
+                return self.item(number, rng)
+            except BadItem as error:
+                reason = str(error)
+                self.bad_items.note(number, reason)
+        last = f", the last as {reason}" if reason else ""
+        raise UserError(
+            f"{self.bad_items.source}: {min(self._length, MOST_IN_A_ROW)} items in a row cannot be "
+            f"read{last}; usable ones are expected; check that the disk is there"
+        )
+
+
+def substitutes(index: int, length: int) -> Iterator[int]:
+    """Yield an item's number, then those of the items that stand in for it, far from each other.
+
+    Neighbours in a folder are often bad together; steps of about 0.618 of the length leave it.
+    """
+    step = max(1, int(length * (math.sqrt(5) - 1) / 2))
+    while math.gcd(step, length) > 1:
+        step += 1
+    for k in range(min(length, MOST_IN_A_ROW)):
+        yield (index + k * step) % length

@@ -1,0 +1,9 @@
+"""CompVis's address of BSRGAN's degradation with milder steps."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ldm.modules.image_degradation import bsrgan
+
+degradation_bsrgan_variant = partial(bsrgan.degradation_bsrgan_variant, strength=bsrgan.LIGHT)
