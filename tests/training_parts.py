@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import nn
@@ -15,10 +17,15 @@ SIDE = 16
 
 
 class Pictures(Dataset):
-    """Coloured ramps (SIDE, SIDE, 3) in [-1, 1] with captions; item i is always the same."""
+    """Coloured ramps (SIDE, SIDE, 3) in [-1, 1] with captions; item i is always the same.
 
-    def __init__(self, length: int = 10):
-        self.length = length
+    Args:
+        length: Items.
+        augment: Change the brightness by random numbers: torch's, NumPy's and Python's.
+    """
+
+    def __init__(self, length: int = 10, augment: bool = False):
+        self.length, self.augment = length, augment
 
     def __len__(self) -> int:
         return self.length
@@ -28,6 +35,8 @@ class Pictures(Dataset):
         ends = torch.rand(2, 3, generator=generator) * 2 - 1
         ramp = torch.linspace(0, 1, SIDE)[:, None, None]
         picture = ends[0] * ramp + ends[1] * (1 - ramp)
+        if self.augment:
+            picture = picture * float(torch.rand(())) * np.random.rand() * random.random()
         return {"jpg": picture.expand(SIDE, SIDE, 3).contiguous(), "txt": f"ramp {index}"}
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_
 
 from ldm.data.base import Txt2ImgIterableBaseDataset
 from ldm.errors import UserError
+from ldm.training.seeding import NumberedSampler, SeededItems
 from ldm.util import instantiate_from_config
 
 
@@ -173,15 +174,16 @@ class DataModuleFromConfig(pl.LightningDataModule):
         return self._loader("predict") if self.has("predict") else []
 
     def _loader(self, name: str) -> DataLoader:
-        dataset = self.datasets[name]
-        iterable = isinstance(dataset, IterableDataset)
+        dataset, sampler = self.datasets[name], None
         rank, world = self._place()
-        if self.num_workers == 0:
+        if not isinstance(dataset, IterableDataset):
+            dataset, sampler = self._ordered(name, dataset)
+        elif self.num_workers == 0:
             take_share(dataset, rank, world)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=None if iterable else self._sampler(name, len(dataset)),
+            sampler=sampler,
             num_workers=self.num_workers,
             worker_init_fn=partial(worker_init_fn, rank=rank, world=world),
             persistent_workers=self.num_workers > 0,
@@ -191,21 +193,23 @@ class DataModuleFromConfig(pl.LightningDataModule):
         """Return this process's number and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _sampler(self, name: str, length: int) -> ResumableSampler:
-        trainer = self.trainer
+    def _ordered(self, name: str, dataset: Any) -> tuple[Dataset, Sampler]:
+        """Give items random numbers of their own, and an order that a resumed run continues."""
         rank, world = self._place()
-        task = trainer.lightning_module if trainer else None
-        if name != "train" or task is None:
-            shuffle = self.shuffle.get(name, name == "train")
-            return ResumableSampler(length, shuffle=shuffle, rank=rank, world=world)
-        return ResumableSampler(
-            length,
-            shuffle=True,
-            seed=task.seed,
-            position=lambda: task.samples_done,
+        task = self.trainer.lightning_module if self.trainer else None
+        training = name == "train"
+        seed = task.seed if task else 0
+        position = (lambda: task.samples_done) if task and training else (lambda: 0)
+        sampler = ResumableSampler(
+            len(dataset),
+            shuffle=self.shuffle.get(name, training),
+            seed=seed if training else 0,
+            position=position,
             rank=rank,
             world=world,
         )
+        numbered = NumberedSampler(sampler, position, rank, world)
+        return SeededItems(dataset, seed, name), numbered
 
 
 def _default_workers(batch_size: int) -> int:

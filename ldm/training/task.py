@@ -7,7 +7,6 @@ continuation needs beside the weights: how many batches and samples have been se
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from ldm.errors import UserError
 from ldm.rng import seed_everything
+from ldm.training.seeding import seed_of
 
 logger = logging.getLogger(__name__)
 
@@ -188,9 +188,7 @@ class TrainingTask(pl.LightningModule):
             )
 
     def _seed(self, purpose: str, number: int) -> None:
-        text = f"{self.seed}/{purpose}/{number}/{self.global_rank}"
-        digest = hashlib.blake2b(text.encode(), digest_size=7).digest()
-        seed_everything(int.from_bytes(digest, "big"))
+        seed_everything(seed_of(self.seed, purpose, number, self.global_rank))
 
 
 def batch_size_of(batch: Any) -> int:

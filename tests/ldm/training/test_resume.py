@@ -68,6 +68,18 @@ def test_a_diffusion_model_with_its_average_and_text_encoder_resumes_the_same(wo
     assert int(state["model_ema.num_updates"]) == 6
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_random_crops_and_flips_of_a_resumed_run_are_the_same(work, workers):
+    more = ("data.params.train.params.augment=true", f"data.params.num_workers={workers}")
+    assert work.start("whole", *more) == 0
+    assert work.start("halves", "--max_steps", "4", *more) == 0
+    assert work.go_on("halves", "--max_steps", "7") == 0
+    assert_same_run(work, "whole", "halves", "train/loss")
+    figures = work.figures("whole", "train/loss")
+    assert work.start("plain") == 0
+    assert figures != work.figures("plain", "train/loss")
+
+
 def test_the_data_goes_on_with_new_pictures_not_from_the_beginning(work):
     """Two runs of half the length see what one long run sees; none is a repetition."""
     assert work.start("halves", "--max_steps", "2") == 0
