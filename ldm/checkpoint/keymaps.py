@@ -1,14 +1,14 @@
 """Names of weights here (CompVis's) and elsewhere: tables, both directions.
 
-Elsewhere is diffusers, transformers and the optimizedSD fork, which halves the UNet.
+Elsewhere is diffusers and the optimizedSD fork, which halves the UNet; ``text_keymaps`` names the
+text encoder's weights as transformers does.
 
 A table maps the name of a module in one layout to its name in the other; a weight's name is
 translated by its longest module name in the table. All functions take and return plain dicts of
 tensors (meta tensors included) and leave their input alone; values are shared, not copied.
 
 Names of the components are relative: ``input_blocks.0.0.weight`` for the UNet (below
-``model.diffusion_model.``), ``encoder.conv_in.weight`` for the VAE (below ``first_stage_model.``),
-``transformer.text_model...`` for the text encoder (below ``cond_stage_model.``).
+``model.diffusion_model.``), ``encoder.conv_in.weight`` for the VAE (below ``first_stage_model.``).
 """
 
 from __future__ import annotations
@@ -95,6 +95,11 @@ def unet_table(config: Mapping[str, Any]) -> Table:
         raise UserError(
             "this UNet has no counterpart in diffusers: expected use_spatial_transformer: true "
             "and no resblock_updown; its weights cannot be translated"
+        )
+    if not isinstance(config["num_res_blocks"], int):
+        raise UserError(
+            f"num_res_blocks is {config['num_res_blocks']}; expected one number for all levels, "
+            "as diffusers' UNet2DConditionModel is translated; keep such a UNet as it is"
         )
     levels, depth = len(config["channel_mult"]), int(config["num_res_blocks"])
     attends = [2**level in config["attention_resolutions"] for level in range(levels)]
@@ -231,26 +236,6 @@ def _is_vae_projection(name: str, value: Tensor, ndim: int) -> bool:
         and owner[-1] in ("q", "k", "v", "proj_out")
         and ("attn_1" in owner or "attn" in owner)
     )
-
-
-def text_encoder_to_transformers(state: Mapping[str, Tensor], *, flat: bool = False) -> State:
-    """Name a CLIP text encoder's weights as transformers' CLIPTextModel does.
-
-    Args:
-        state: Weights by CompVis's names (``transformer.text_model.*``).
-        flat: Without the inner ``text_model.``, as releases from 5.6 name their own modules.
-    """
-    prefix = "transformer.text_model." if flat else "transformer."
-    return {name.removeprefix(prefix): value for name, value in state.items()}
-
-
-def text_encoder_from_transformers(state: Mapping[str, Tensor]) -> State:
-    """Name the weights of transformers' CLIPTextModel, of any release, as CompVis does."""
-    return {
-        f"transformer.text_model.{name.removeprefix('text_model.')}": value
-        for name, value in state.items()
-        if not name.endswith("position_ids")
-    }
 
 
 def split_parts(state: Mapping[str, Tensor]) -> dict[str, State]:

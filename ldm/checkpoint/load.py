@@ -71,16 +71,28 @@ def load_model(
     """
     if not isinstance(config, DictConfig):
         config = load_config(config)
-    if "model" not in config:
-        raise UserError("the configuration has no 'model'; expected 'target' and 'params' there")
     checkpoint = read_checkpoint(ckpt)
-    with torch.device("meta"), _NoInitialisation():
-        model = instantiate_from_config(_for_inference(config.model), where="model")
+    model = build_empty(config)
     report = _load(model, checkpoint, _Options(use_ema, dtype, torch.device(device)))
     _check_filled(model)
     model.to(device).eval()
     logger.info("%s", report.summary())
     return model, report
+
+
+def build_empty(config: DictConfig) -> nn.Module:
+    """Build the model of a configuration without memory for its weights; its schedule is there.
+
+    Args:
+        config: As of ``load_model``.
+
+    Raises:
+        UserError: It has no ``model``, or as ``instantiate_from_config``.
+    """
+    if "model" not in config:
+        raise UserError("the configuration has no 'model'; expected 'target' and 'params' there")
+    with torch.device("meta"), _NoInitialisation():
+        return instantiate_from_config(_for_inference(config.model), where="model")
 
 
 def load_weights(

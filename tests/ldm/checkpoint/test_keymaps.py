@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ldm.checkpoint import keymaps
+from ldm.checkpoint import keymaps, text_keymaps
 from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.util import instantiate_from_config
@@ -130,7 +130,7 @@ def test_the_full_v1_checkpoint_has_a_counterpart_for_every_key():
     parts = keymaps.split_parts(state)
     unet = keymaps.unet_to_diffusers(parts["unet"], config.unet_config.params)
     vae = keymaps.vae_to_diffusers(parts["vae"], config.first_stage_config.params.ddconfig)
-    text = keymaps.text_encoder_to_transformers(parts["text_encoder"])
+    text = text_keymaps.clip_to_transformers(parts["text_encoder"])
     assert (len(unet), len(vae), len(text)) == (686, 248, 196)
     assert unet["up_blocks.3.attentions.2.transformer_blocks.0.attn2.to_k.weight"].shape == (
         320,
@@ -181,10 +181,10 @@ def test_text_encoder_names_of_every_transformers_release_are_read(flat):
         "transformer.text_model.embeddings.token_embedding.weight": torch.zeros(4, 2),
         "transformer.text_model.final_layer_norm.bias": torch.zeros(2),
     }
-    theirs = keymaps.text_encoder_to_transformers(ours, flat=flat)
+    theirs = text_keymaps.clip_to_transformers(ours, flat=flat)
     assert all(name.startswith("text_model.") != flat for name in theirs)
     theirs["text_model.embeddings.position_ids"] = torch.arange(77)
-    assert shapes(keymaps.text_encoder_from_transformers(theirs)) == shapes(ours)
+    assert shapes(text_keymaps.clip_from_transformers(theirs)) == shapes(ours)
 
 
 def test_a_weight_without_a_place_is_an_error_that_names_it():

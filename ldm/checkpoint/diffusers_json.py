@@ -1,0 +1,125 @@
+"""The JSON files of a diffusers folder, and the one file that we add to it. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ldm.errors import UserError
+
+Json = Mapping[str, Any]
+
+INDEX = "model_index.json"
+# What a checkpoint holds and a folder's own files have no place for: a safetensors file.
+KEPT = "compvis.safetensors"
+
+
+def is_diffusers(path: str | Path) -> bool:
+    """Tell whether a path is a folder in diffusers' layout."""
+    return (Path(path) / INDEX).is_file()
+
+
+def kept_names(folder: Path) -> set[str]:
+    """Return the names of the tensors that a conversion kept beside the folder's own."""
+    from safetensors import SafetensorError, safe_open
+
+    if not (folder / KEPT).is_file():
+        return set()
+    try:
+        with safe_open(folder / KEPT, framework="numpy") as file:
+            return set(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{folder / KEPT} cannot be read ({error}); expected what was kept when the folder "
+            "was made; delete it to do without, or make the folder again"
+        ) from error
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Read one of a folder's JSON files.
+
+    Raises:
+        UserError: It is not there, or no JSON mapping.
+    """
+    try:
+        read = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"folder {str(folder)!r}: {name} cannot be read ({reason}); expected a whole diffusers "
+            "folder; check the path or fetch the model again"
+        ) from error
+    if not isinstance(read, dict):
+        raise UserError(
+            f"folder {str(folder)!r}: {name} holds no mapping; expected a diffusers folder's; "
+            "fetch the model again"
+        )
+    return read
+
+
+class Source:
+    """The JSON files of a folder, or a UserError that names the entry that is wrong."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = {
+            "unet": "unet/config.json",
+            "vae": "vae/config.json",
+            "text_encoder": "text_encoder/config.json",
+            "scheduler": "scheduler/scheduler_config.json",
+        }
+        self.parts = {part: read_json(folder, name) for part, name in self.files.items()}
+
+    def get(self, part: str, key: str, fallback: Any = None) -> Any:
+        """Return an entry, or ``fallback`` where it is absent or null."""
+        value = self.parts[part].get(key)
+        return fallback if value is None else value
+
+    def number(self, part: str, key: str, fallback: int | None = None) -> int:
+        """Return an entry that is a whole number, 1 or more."""
+        value = self.get(part, key, fallback)
+        if type(value) is not int or value < 1:
+            raise self.wrong(part, key, "a whole number, 1 or more")
+        return value
+
+    def widths(self, part: str) -> tuple[int, list[int]]:
+        """Return the width of the first level, and each level's as a multiple of it."""
+        widths = self.get(part, "block_out_channels")
+        whole = isinstance(widths, list) and widths and all(type(w) is int for w in widths)
+        if not whole or any(width % widths[0] for width in widths):
+            raise self.wrong(part, "block_out_channels", "multiples of the first")
+        return widths[0], [width // widths[0] for width in widths]
+
+    def blocks(self, part: str, plain: tuple[str, str], attending: tuple[str, str]) -> list[bool]:
+        """Tell which levels attend, finest first; both halves must agree.
+
+        Args:
+            part: ``unet`` or ``vae``.
+            plain: Names of the blocks without attention, down and up.
+            attending: Names of those with it.
+        """
+        found = []
+        for half, without, with_it in zip(("down", "up"), plain, attending, strict=True):
+            names = self.get(part, f"{half}_block_types")
+            if not isinstance(names, list) or any(n not in (without, with_it) for n in names):
+                raise self.wrong(part, f"{half}_block_types", f"{without} or {with_it} in a list")
+            found.append([name == with_it for name in names])
+        levels = len(self.widths(part)[1])
+        if found[0] != found[1][::-1] or len(found[0]) != levels:
+            raise self.wrong(part, "up_block_types", "down_block_types in reverse, one a level")
+        return found[0]
+
+    def check(self, part: str, fixed: Json) -> None:
+        """Refuse entries that have another value than the only one allowed."""
+        for key, allowed in fixed.items():
+            if self.get(part, key, allowed) != allowed:
+                raise self.wrong(part, key, str(allowed))
+
+    def wrong(self, part: str, key: str, expected: str) -> UserError:
+        """Say that an entry describes what this project does not have."""
+        return UserError(
+            f"folder {str(self.folder)!r}: {self.files[part]} has {self.parts[part].get(key)!r} "
+            f"for {key}; expected {expected}; this project's networks have no other"
+        )

@@ -1,0 +1,74 @@
+"""The tokenizer of a diffusers folder, as transformers' CLIPTokenizer of every release reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+MERGES_HEADER = "#version: 0.2"  # readers skip the first line
+
+
+class Tokenizer(Protocol):
+    """What is asked of a text encoder's tokenizer.
+
+    ``vocabulary`` has the rank of each merge ``"left right"`` and the id of each token.
+    """
+
+    vocabulary: Any
+    max_length: int
+    pad_token: str
+
+
+def tokenizer_files(tokenizer: Tokenizer) -> dict[str, str]:
+    """Return the files by name.
+
+    Prompts become the same tokens there but for the cleaning, which transformers does not do
+    alike, and but for exclamation marks where rows are padded with ``!`` (Stable Diffusion 2): it
+    takes those for padding, in the published folders too.
+
+    Args:
+        tokenizer: Of CLIP's byte-level BPE; its padding is the end token or ``!`` (id 0).
+    """
+    padding = END if tokenizer.pad_token != "!" else "!"
+    special = {
+        "bos_token": _added(START),
+        "eos_token": _added(END),
+        "pad_token": padding,
+        "unk_token": _added(END),
+    }
+    config = {
+        "add_prefix_space": False,
+        "bos_token": START,
+        "do_lower_case": True,
+        "eos_token": END,
+        "errors": "replace",
+        "model_max_length": tokenizer.max_length,
+        "pad_token": padding,
+        "tokenizer_class": "CLIPTokenizer",
+        "unk_token": END,
+    }
+    ranks = tokenizer.vocabulary.ranks
+    merges = sorted(ranks, key=ranks.__getitem__)
+    return {
+        "vocab.json": json.dumps(dict(tokenizer.vocabulary.ids), ensure_ascii=False),
+        "merges.txt": "\n".join([MERGES_HEADER, *merges, ""]),
+        "special_tokens_map.json": as_json(special),
+        "tokenizer_config.json": as_json(config),
+    }
+
+
+def _added(content: str) -> dict[str, Any]:
+    return {
+        "content": content,
+        "lstrip": False,
+        "normalized": True,
+        "rstrip": False,
+        "single_word": False,
+    }
+
+
+def as_json(content: Mapping[str, Any]) -> str:
+    """Lay out a mapping as diffusers does its own files."""
+    return json.dumps(content, indent=2, sort_keys=True) + "\n"
