@@ -76,7 +76,26 @@ def load_image(path: str | Path) -> Image.Image:
     Raises:
         UserError: There is no such file, or it is not a picture.
     """
-    return _eight_bit(_upright(open_image(path))).convert("RGB")
+    return upright_eight_bit(open_image(path)).convert("RGB")
+
+
+def lost_as_rgb(path: str | Path) -> str | None:
+    """Say what of a picture file ``load_image`` leaves out; None where that is nothing.
+
+    Args:
+        path: A picture that can be opened.
+    """
+    with Image.open(path) as image:
+        if image.has_transparency_data:
+            return "its transparency"
+        if image.mode.startswith(("I", "F")):
+            return "what it has beyond 8 bits"
+        return None if image.mode in ("1", "L", "P", "RGB") else f"its own colours ({image.mode})"
+
+
+def upright_eight_bit(image: Image.Image) -> Image.Image:
+    """Return a picture turned as its EXIF data say, 16-bit greyscale brought to 8 bits."""
+    return _eight_bit(_upright(image))
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -93,13 +93,12 @@ class Finisher:
     @property
     def _repainted(self) -> Mask | None:
         """The part of the first picture that was drawn anew; None is all of it."""
-        return self.source.init_image and self.source.init_image.mask
+        return self.source.init_image and self.source.init_image.repainted
 
     def _kept(self, drawn: np.ndarray) -> np.ndarray:
         """Return pictures (B, H, W, 3) with the first picture's pixels where it was to stay."""
-        if self._repainted is None:
-            return drawn
-        return self._repainted.restore(drawn, np.asarray(self.source.init_image.pixels))
+        image = self.source.init_image
+        return drawn if image is None else image.restore(drawn)
 
     def pictures(self, batch: Batch, decoded: Tensor) -> Iterator[Picture]:
         """Yield the pictures that are wanted of a decoded batch (B, 3, H, W) in [-1, 1].

@@ -34,7 +34,7 @@ from ldm.pipelines.execution import Execution, half_of
 from ldm.pipelines.inputs import InitImage, first_picture, fit_first_picture
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.memory import memory_for
-from ldm.pipelines.models import ModelChoice, choose_model, resolve
+from ldm.pipelines.models import ModelChoice, find_model, resolve
 from ldm.pipelines.plan import Place, plan, read_prompts, replay
 from ldm.pipelines.run import Order, Run
 from ldm.pipelines.settings import GenerationSettings, Txt2ImgSettings
@@ -108,7 +108,8 @@ class Pipeline:
 
         Args:
             model: A checkpoint, whose YAML is looked for as by ``choose_model``; what that
-                returned; or None for the model that is there.
+                returned; or None for the model that is there. One that is made for inpainting
+                draws ``InpaintSettings`` only.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             use_ema: Take the checkpoint's averaged weights.
             staging: Keep the model on the host and its parts on the device only while they
@@ -120,7 +121,7 @@ class Pipeline:
         """
         where = resolve_device(device)
         if not isinstance(model, ModelChoice):
-            model = choose_model(Txt2ImgSettings(ckpt=None if model is None else str(model)))
+            model = find_model(Txt2ImgSettings(ckpt=None if model is None else str(model)))
         weights = f"the weights of {model.ckpt_path}"
         home = where if staging is None else torch.device("cpu")
         with memory_for(weights, home, "take a smaller model or another --device"):

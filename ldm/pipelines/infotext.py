@@ -10,23 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
-from ldm.images.io import file_hash
 from ldm.images.metadata import (
     format_parameters,
     parse_parameters,
     read_parameters,
     split_sampler,
 )
+from ldm.pipelines.inpaint import InpaintSettings
 from ldm.pipelines.inputs import InitImage
-from ldm.pipelines.models import Fingerprint, find
+from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.optimized import LowMemory
 from ldm.pipelines.option import Option, options_of
 from ldm.pipelines.plan import Place
 from ldm.pipelines.settings import K_SAMPLERS, LONGEST_RUN, GenerationSettings, Img2ImgSettings
+from ldm.pipelines.source_files import FIRST_PICTURE, MASK, find_sources
 
 SAMPLER_NAMES = {
     "ddim": "DDIM",
@@ -42,8 +42,6 @@ SAMPLER_NAMES = {
 SPACING_NAMES = {"karras": "Karras"}  # the others have no counterpart: written as they are
 # The order of AUTOMATIC1111's text; further keys follow.
 ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model")
-INIT_IMAGE, INIT_HASH = "Init image", "Init image hash"
-MASK, MASK_HASH = "Mask", "Mask hash"
 # AUTOMATIC1111's sign of an inpainting: here the whole picture is always denoised, not a cut-out.
 INPAINTING = ("Inpaint area", "Whole picture")
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.pipelines.weighted_prompt
@@ -99,8 +97,8 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
     for key, name in _PLACE.items():
         entries[key] = getattr(place, name) + (name in _COUNTED_FROM_1)
     if source.init_image is not None and source.init_image.path:
-        entries[INIT_IMAGE] = source.init_image.path
-        entries[INIT_HASH] = source.init_image.sha256
+        entries[FIRST_PICTURE.path_key] = source.init_image.path
+        entries[FIRST_PICTURE.hash_key] = source.init_image.sha256
     entries |= _mask_entries(source.init_image)
     if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
         entries[WEIGHTS] = "on"
@@ -112,7 +110,7 @@ def _mask_entries(image: InitImage | None) -> dict[str, str]:
     if image is None or image.mask is None:
         return {}
     mask = image.mask
-    named = {MASK: mask.path, MASK_HASH: mask.sha256} if mask.path else {}
+    named = {MASK.path_key: mask.path, MASK.hash_key: mask.sha256} if mask.path else {}
     return {INPAINTING[0]: INPAINTING[1], **named}
 
 
@@ -211,8 +209,7 @@ def read_picture(
         remarks.append(
             f"{path} was made by another program: expect a similar picture, not the same"
         )
-    if issubclass(schema, Img2ImgSettings) and "init_img" not in given:
-        values["init_img"] = _init_image(path, entries)
+    values |= find_sources(path, schema, entries, given)
     return Recorded(
         values=values,
         place=place,
@@ -229,10 +226,16 @@ def _check_program(path: str, schema: type[GenerationSettings], entries: Mapping
             f"--from-image {path} holds text but no seed; expected AUTOMATIC1111's parameters as "
             "these scripts write them; give another picture"
         )
-    if INPAINTING[0] in entries:
+    repaints = issubclass(schema, InpaintSettings)
+    if INPAINTING[0] in entries and not repaints:
         raise UserError(
             f"--from-image {path} is an inpainting; expected a picture made without a mask; "
-            "give another one (masks are drawn on the page of optimizedSD/inpaint_gradio.py)"
+            "use scripts/inpaint.py"
+        )
+    if repaints and INPAINTING[0] not in entries:
+        raise UserError(
+            f"--from-image {path} was made without a mask; expected an inpainting; use "
+            "scripts/txt2img.py or scripts/img2img.py"
         )
     # The web UI's "hires fix" has a denoising strength too, in pictures made from text alone.
     from_picture = "Denoising strength" in entries and not any(
@@ -302,26 +305,3 @@ def _read_place(entries: Mapping[str, str]) -> Place | None:
     # A damaged file must not make the program count for hours.
     planned = max((place.iteration + 1) * place.per_iteration, place.n_samples)
     return place if place.position < place.per_iteration and planned <= LONGEST_RUN else None
-
-
-def _init_image(path: str, entries: Mapping[str, str]) -> str:
-    """Find the picture that another one started from, unchanged."""
-    recorded = entries.get(INIT_IMAGE)
-    if recorded is None:
-        raise UserError(
-            f"--from-image {path} does not say what picture it started from; expected its "
-            f"'{INIT_IMAGE}'; add --init-img FILE"
-        )
-    places = (find(recorded), Path(path).parent / Path(recorded).name)
-    there = [place for place in places if place.is_file()]
-    if not there:
-        raise UserError(
-            f"--from-image {path} started from {recorded}, which is not there; expected that file; "
-            "put it back or give it with --init-img FILE"
-        )
-    if file_hash(there[0]) != entries.get(INIT_HASH):
-        raise UserError(
-            f"--from-image {path} started from {recorded}, which has changed since; expected "
-            f"SHA-256 {entries.get(INIT_HASH)}; put the old file back or give one with --init-img"
-        )
-    return str(there[0])

@@ -1,7 +1,7 @@
 """What a user of inpainting can choose. Imports no torch.
 
 The mask itself is read and fitted in ``ldm.pipelines.masks``; what sampling does with it is in
-``ldm.pipelines.masked_start``.
+``ldm.pipelines.masked_start``, and in ``ldm.pipelines.sighted_starts`` for models that see it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ldm.pipelines.model_kind import ANY_KIND, ModelKind
 from ldm.pipelines.optimized import OptimizedImg2ImgSettings
 from ldm.pipelines.option import changed, option
 from ldm.pipelines.settings import Img2ImgSettings
@@ -23,12 +24,17 @@ class InpaintSettings(Img2ImgSettings):
     warning tells where that part is too small to carry it. Two things do reach the kept part:
     a flagged picture is blacked out whole, and a JPEG file changes every pixel a little.
 
+    The picture may be of any size: for the model it is continued by its reflection, and what is
+    drawn is cut back. With a model made for inpainting, ``strength`` is best left at 1, its own.
+
     Example:
         >>> InpaintSettings(init_img="room.png", mask="window.png").strength
         0.75
     """
 
     program: ClassVar[str] = "inpaint"
+    kinds: ClassVar[tuple[ModelKind, ...]] = ANY_KIND
+    keeps_size: ClassVar[bool] = True
 
     outdir: str = option(
         "outputs/inpaint-samples",
@@ -65,6 +71,8 @@ class OptimizedInpaintSettings(OptimizedImg2ImgSettings, InpaintSettings):
     """
 
     program: ClassVar[str] = "optimized_inpaint"
+    kinds: ClassVar[tuple[ModelKind, ...]] = (ModelKind.TEXT, ModelKind.INPAINT)
+    keeps_size: ClassVar[bool] = False
 
     # Both bases have these; the first one's would win.
     outdir: str = changed(InpaintSettings, "outdir")

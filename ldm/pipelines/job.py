@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ldm.pipelines.infotext import Recorded, read_picture
-from ldm.pipelines.inputs import InitImage, fit_first_picture
+from ldm.pipelines.inputs import InitImage, first_picture, fit_first_picture
 from ldm.pipelines.models import (
     DEMO_CHECKPOINT,
+    FILL_CHECKPOINT,
     LAION_OUTDIR,
     ModelChoice,
     choose_model,
@@ -18,7 +19,7 @@ from ldm.pipelines.models import (
     resolve,
 )
 from ldm.pipelines.plan import Place, check_length, read_prompts
-from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings
+from ldm.pipelines.settings import GenerationSettings
 
 # A grid holds every picture of the run in memory, and viewers give up on larger ones.
 LARGEST_GRID = 1000
@@ -32,7 +33,7 @@ class Job:
         settings: Complete and checked.
         choice: The model to load.
         prompts: One per picture of an iteration.
-        image: What image-to-image starts from.
+        image: What image-to-image starts from; None as well where there is a folder of them.
         place: The one picture of a recorded run to draw again.
         recorded: What the picture of ``--from-image`` says about its making.
         device_is_recorded: The device is the recorded picture's, not one that the user named.
@@ -95,12 +96,12 @@ def prepare(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Job:
         remarks.append(f"--prompt is not used: the prompts come from {given['from_file']}")
     settings = schema(**values).with_seed()
     settings.validate()
+    choice = choose_model(settings)
+    settings = settings.suited(choice.kind, values.keys())
     prompts = read_prompts(settings)
     if place is None:
         check_length(settings, len(prompts))
-    from_image = isinstance(settings, Img2ImgSettings)
-    image = InitImage.read(settings.init_img) if from_image else None
-    choice = choose_model(settings)
+    image = None if settings.takes_folder else first_picture(settings, None, None)
     settings = resolve(settings, choice)
     if image is not None:
         image = fit_first_picture(image, settings, choice)
@@ -114,13 +115,14 @@ def prepare(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Job:
 def _as_recorded(
     recorded: Recorded, values: Mapping[str, Any], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Add what the recorded picture implies: its file format, and its model if that is the demo."""
+    """Add what the recorded picture implies: its file format, and its model if it has a place."""
     added: dict[str, Any] = {}
     if Path(given["from_image"]).suffix.lower() in (".jpg", ".jpeg"):
         added["format"] = "jpg"
     if recorded.device in ("cpu", "cuda", "mps"):
         added["device"] = recorded.device
-    demo = find(DEMO_CHECKPOINT)
-    if recorded.model == demo.parent.name and demo.is_file() and "config" not in given:
-        added["ckpt"] = DEMO_CHECKPOINT
+    for usual in (DEMO_CHECKPOINT, FILL_CHECKPOINT):
+        there = find(usual)
+        if recorded.model == there.parent.name and there.is_file() and "config" not in given:
+            added["ckpt"] = usual
     return {**added, **values}

@@ -28,7 +28,20 @@ from ldm.rng import NoiseSource
 from ldm.types import Conditioning, SamplerState
 
 
-class MaskedStart(ImageStart):
+class RepaintStart(ImageStart):
+    """Image-to-image that at strength 1 starts from noise alone, as all inpainting does."""
+
+    @property
+    def from_noise(self) -> bool:
+        """Whether nothing of the picture is under the mask when sampling starts."""
+        return self.settings.strength == 1.0
+
+    def steps(self, sampler: Sampler) -> int:
+        """Return how many of the sampler's steps ``strength`` leaves: at 1 every one."""
+        return sampler.steps if self.from_noise else super().steps(sampler)
+
+
+class MaskedStart(RepaintStart):
     """Inpainting: sampling starts as image-to-image does, and keeps what the mask leaves out.
 
     Args:
@@ -42,10 +55,6 @@ class MaskedStart(ImageStart):
         kept = torch.from_numpy(~image.mask.cells(settings.f)).float()
         self._keep = kept[None, None].to(self.device)  # (1, 1, h, w), 1 where the picture stays
 
-    def steps(self, sampler: Sampler) -> int:
-        """Return how many of the sampler's steps ``strength`` leaves: at 1 every one."""
-        return sampler.steps if self.settings.strength == 1.0 else super().steps(sampler)
-
     @torch.no_grad()
     def walk(
         self, sampler: Sampler, noise: NoiseSource, rows: int, cond: Conditioning, **guidance: Any
@@ -54,8 +63,7 @@ class MaskedStart(ImageStart):
         latents = self.latents(noise, rows)
         start_noise, steps = self.start_noise(noise, rows), self.steps(sampler)
         # The last entry of the noise table still holds some per cent of the picture.
-        pure = self.settings.strength == 1.0
-        x = start_noise if pure else self.noised(sampler, latents, start_noise)
+        x = start_noise if self.from_noise else self.noised(sampler, latents, start_noise)
         masked = {"mask": self._keep, "x0": latents}
         states = sampler.walk(x, cond, t_start=steps, noise=noise, **masked, **guidance)
         return x, self._settled(states, latents)

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.images.io import file_hash, open_image
+from ldm.images.io import file_hash, open_image, upright_eight_bit
+from ldm.images.padding import reflected
 
 HALF_GREY = 128  # of 255
 # A mask of other proportions than the picture's was made for another picture.
@@ -41,6 +42,7 @@ class Mask:
     @classmethod
     def of(cls, image: Image.Image) -> Mask:
         """Take a picture as a mask: white is repainted, black and transparent is kept."""
+        image = upright_eight_bit(image)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
@@ -87,6 +89,24 @@ class Mask:
         rows, columns = _overlap(height, new_height), _overlap(width, new_width)
         return replace(self, marked=rows @ self.marked @ columns.T, remark=remark)
 
+    def pad(self, size: tuple[int, int]) -> Mask:
+        """Return the mask continued by its reflection, as ``InitImage.pad`` continues pictures.
+
+        Args:
+            size: Width and height to reach, in pixels.
+        """
+        width, height = size
+        return replace(self, marked=reflected(self.marked, height, width))
+
+    def crop(self, size: tuple[int, int]) -> Mask:
+        """Return the upper left part of the mask.
+
+        Args:
+            size: Its width and height, in pixels.
+        """
+        width, height = size
+        return replace(self, marked=self.marked[:height, :width])
+
     def _stretched(self, given: tuple[int, int]) -> str:
         (w, h), (w0, h0) = self.size, given
         name = f"the mask {self.path or 'of the picture'} is {w}x{h}, the picture {w0}x{h0}"
@@ -109,6 +129,20 @@ class Mask:
         height, width = self.marked.shape
         blocks = self.marked.reshape(height // factor, factor, width // factor, factor)
         return blocks.any(axis=(1, 3))
+
+    def samples(self, factor: int) -> np.ndarray:
+        """Return the mask at latent size as models are trained with it: one pixel of each block.
+
+        Torch's nearest interpolation, as in the reference and in diffusers. A mask finer than
+        ``factor`` pixels can fall between the pixels that are looked at.
+
+        Args:
+            factor: How many times smaller than the picture the latent is.
+
+        Returns:
+            bool (h, w).
+        """
+        return self.marked[::factor, ::factor]
 
     def restore(self, drawn: np.ndarray, original: np.ndarray) -> np.ndarray:
         """Return ``drawn`` (..., H, W, 3) with every unmarked pixel of ``original`` (H, W, 3)."""

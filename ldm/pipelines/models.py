@@ -18,19 +18,29 @@ from omegaconf.errors import OmegaConfBaseException
 import ldm
 from ldm.config import load_config
 from ldm.errors import UserError
+from ldm.pipelines.default_config import default_config
+from ldm.pipelines.model_kind import ModelKind
+from ldm.pipelines.option import flag_of
 from ldm.pipelines.settings import GenerationSettings, Txt2ImgSettings
 
 ROOT = Path(ldm.__file__).resolve().parents[1]
-V1_CONFIG = "configs/stable-diffusion/v1-inference.yaml"
 V1_CHECKPOINTS = (
     "models/ldm/stable-diffusion-v1/model.ckpt",
     "models/ldm/stable-diffusion-v1/model.safetensors",
+)
+V1_INPAINTING_CHECKPOINT = "models/ldm/stable-diffusion-v1/sd-v1-5-inpainting.ckpt"
+FILL_CONFIG, FILL_CHECKPOINT = (
+    "models/ldm/inpainting_big/config.yaml",
+    "models/ldm/inpainting_big/last.ckpt",
 )
 DEMO_CONFIG, DEMO_CHECKPOINT = "models/ldm/demo/config.yaml", "models/ldm/demo/model.safetensors"
 LAION_CONFIG = "configs/latent-diffusion/txt2img-1p4B-eval.yaml"
 LAION_CHECKPOINT = "models/ldm/text2img-large/model.ckpt"
 LAION_OUTDIR = "outputs/txt2img-samples-laion400m"
 HOW_TO_GET_V1 = "python scripts/download_models.py sd-v1-4"
+HOW_TO_GET_FILL = (
+    f"wget -O {FILL_CHECKPOINT} 'https://heibox.uni-heidelberg.de/f/4d9ac7ea40c64582b7c9/?dl=1'"
+)
 
 Settings = TypeVar("Settings", bound=GenerationSettings)
 
@@ -48,6 +58,8 @@ class ModelChoice:
         factor: How many times smaller than the picture the latent is.
         multiple: Sides of pictures must be multiples of it, in pixels.
         timesteps: Length of the noise schedule, in steps.
+        kind: What it takes beside its latents.
+        inputs: Input channels of its UNet.
         notice: A sentence for the user when the model is not the one expected.
     """
 
@@ -59,6 +71,8 @@ class ModelChoice:
     factor: int
     multiple: int
     timesteps: int
+    kind: ModelKind
+    inputs: int
     notice: str | None = None
 
     @property
@@ -107,26 +121,70 @@ def find(path: str | Path) -> Path:
 def choose_model(settings: GenerationSettings) -> ModelChoice:
     """Find the model that ``settings`` ask for, or the one that is there.
 
-    In this order: ``laion400m``; ``ckpt`` and ``config`` as given; SD v1 in its usual place; the
-    demo model that comes with the project.
+    In this order: ``laion400m``; ``ckpt`` and ``config`` as given; without text latent-diffusion's
+    inpainting model; to inpaint, SD v1's inpainting checkpoint in its usual place; SD v1 in its
+    usual place; the demo model that comes with the project.
 
     Raises:
-        UserError: a file is missing, or the configuration describes no text-to-image model.
+        UserError: a file is missing, or the model cannot draw such pictures.
+    """
+    choice = find_model(settings)
+    check_kind(choice, settings)
+    return choice
+
+
+def find_model(settings: GenerationSettings) -> ModelChoice:
+    """Find a model as ``choose_model`` does, whatever it can draw.
+
+    Raises:
+        UserError: a file is missing, or the configuration describes nothing that can draw.
     """
     if getattr(settings, "laion400m", False):
         return _describe(_present(LAION_CHECKPOINT, "--laion400m"), find(LAION_CONFIG))
     if settings.ckpt is not None:
         ckpt = _present(settings.ckpt, "--ckpt")
         return _describe(ckpt, find(settings.config) if settings.config else _beside(ckpt))
-    standard = [path for path in map(find, V1_CHECKPOINTS) if path.is_file()]
+    if not settings.wants_text:
+        return _fill_model(settings.config)
+    made_for_it = [V1_INPAINTING_CHECKPOINT] if ModelKind.INPAINT in settings.kinds else []
+    usual = [*(made_for_it if settings.config is None else []), *V1_CHECKPOINTS]
+    standard = [path for path in map(find, usual) if path.is_file()]
     if standard:
-        return _describe(standard[0], find(settings.config or V1_CONFIG))
+        return _describe(standard[0], find(settings.config or default_config(standard[0])))
     if settings.config is not None:
         raise UserError(
             f"--config {settings.config} was given without --ckpt, and {V1_CHECKPOINTS[0]} is not "
             f"there; expected weights for it; add --ckpt FILE or run `{HOW_TO_GET_V1}`"
         )
     return _demo()
+
+
+def _fill_model(config: str | None) -> ModelChoice:
+    ckpt = find(FILL_CHECKPOINT)
+    if not ckpt.is_file():
+        raise UserError(
+            f"no --prompt was given, and {FILL_CHECKPOINT}, which fills without one, is not there; "
+            f"expected one of the two; add --prompt TEXT, or run `{HOW_TO_GET_FILL}`"
+        )
+    return _describe(ckpt, find(config or FILL_CONFIG))
+
+
+def check_kind(choice: ModelChoice, settings: GenerationSettings) -> None:
+    """Hold that a model can draw what ``settings`` ask for.
+
+    Raises:
+        UserError: it is made for inpainting and they ask for something else.
+    """
+    if choice.kind in settings.kinds:
+        return
+    if choice.kind is ModelKind.FILL:
+        what = f"a model without a text encoder ({choice.inputs} input channels, for inpainting)"
+    else:
+        what = f"a model for inpainting alone ({choice.inputs} input channels)"
+    raise UserError(
+        f"config {choice.config_path} describes {what}; expected one that draws from text; take "
+        "scripts/inpaint.py, or give another --ckpt"
+    )
 
 
 def _demo() -> ModelChoice:
@@ -154,14 +212,14 @@ def _present(path: str, flag: str) -> Path:
 
 
 def _beside(ckpt: Path) -> Path:
-    """Return the YAML that lies beside a checkpoint, or SD v1's.
+    """Return the YAML that lies beside a checkpoint, or Stable Diffusion's own.
 
     ``X.yaml`` beside ``X.ckpt`` is the web UIs' habit, ``config.yaml`` the CompVis zoo's.
     """
     for near in (ckpt.with_suffix(".yaml"), ckpt.with_name("config.yaml")):
         if near.is_file():
             return near
-    return find(V1_CONFIG)
+    return find(default_config(ckpt))
 
 
 class _Entries:
@@ -205,12 +263,8 @@ class _Entries:
 
 def _describe(ckpt: Path, config_path: Path) -> ModelChoice:
     entries = _Entries(config_path)
-    text_encoder = entries.get("cond_stage_config")
-    if not isinstance(text_encoder, DictConfig):
-        raise UserError(
-            f"config {config_path} describes a model without a text encoder "
-            f"({text_encoder}); expected text conditioning; give another --config"
-        )
+    channels = entries.number("channels", 3)
+    inputs = entries.number("unet_config.params.in_channels", channels)
     # Each level but the last halves the sides, in the autoencoder and in the UNet alike.
     factor = 2 ** (entries.length("first_stage_config.params.ddconfig.ch_mult") - 1)
     levels = entries.length("unet_config.params.channel_mult", [1, 2, 4, 8])
@@ -219,10 +273,33 @@ def _describe(ckpt: Path, config_path: Path) -> ModelChoice:
         config_path=config_path,
         ckpt_path=ckpt,
         size=entries.number("image_size") * factor,
-        channels=entries.number("channels", 3),
+        channels=channels,
         factor=factor,
         multiple=factor * 2 ** (levels - 1),
         timesteps=entries.number("timesteps", 1000),
+        kind=_kind(entries, channels, inputs),
+        inputs=inputs,
+    )
+
+
+def _kind(entries: _Entries, channels: int, inputs: int) -> ModelKind:
+    """Tell the kind of model; ``channels`` are the latents', ``inputs`` the UNet's."""
+    encoder, seeing = entries.get("cond_stage_config"), inputs == 2 * channels + 1
+    if not isinstance(encoder, DictConfig):
+        if encoder == "__is_first_stage__" and seeing:
+            return ModelKind.FILL
+        raise UserError(
+            f"config {entries.path} describes a model without a text encoder "
+            f"({encoder}); expected text conditioning; give another --config"
+        )
+    if inputs == channels:
+        return ModelKind.TEXT
+    if seeing and entries.get("conditioning_key", "concat") == "hybrid":
+        return ModelKind.INPAINT
+    raise UserError(
+        f"config {entries.path} describes a UNet of {inputs} input channels for latents of "
+        f"{channels}; expected {channels}, or {2 * channels + 1} with conditioning_key hybrid for "
+        "inpainting; give another --config"
     )
 
 
@@ -244,6 +321,7 @@ def resolve(settings: Settings, choice: ModelChoice) -> Settings:
             f"--ddim_steps {settings.ddim_steps} was given; the model has {choice.timesteps} "
             f"steps; give {choice.timesteps} or fewer"
         )
+    _check_text(settings, choice)
     settings = replace(settings, C=choice.channels, f=choice.factor)
     own = choice.size if isinstance(settings, Txt2ImgSettings) else None
     sides = {side: getattr(settings, side, None) or own for side in ("H", "W")}
@@ -251,6 +329,23 @@ def resolve(settings: Settings, choice: ModelChoice) -> Settings:
     for side, pixels in sides.items():
         _check_side(f"--{side}", pixels, choice.multiple)
     return replace(settings, **sides)
+
+
+def _check_text(settings: GenerationSettings, choice: ModelChoice) -> None:
+    """Hold that a model without a text encoder is asked for nothing that needs one."""
+    check_kind(choice, settings)
+    if choice.kind is not ModelKind.FILL:
+        return
+    without = {"prompt": "", "negative_prompt": "", "scale": 1.0, "strength": 1.0}
+    for name, neutral in {**without, "from_file": None}.items():
+        given = getattr(settings, name)
+        if given != neutral:
+            shown = repr(given) if isinstance(given, str) else given
+            raise UserError(
+                f"{flag_of(settings, name)} {shown} was given; the model of {choice.config_path} "
+                "takes no text and starts from noise alone; leave it out, or give a --ckpt that "
+                "draws from text"
+            )
 
 
 def _check_side(flag: str, pixels: int, multiple: int) -> None:

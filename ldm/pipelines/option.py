@@ -28,6 +28,7 @@ class Option:
         group: The heading in ``--help``.
         optional: None is a value too: "decide for me".
         metavar: What the value is called if it names something: FILE, FOLDER or DEVICE.
+        synonyms: Other names of the flag.
     """
 
     help: str
@@ -43,6 +44,7 @@ class Option:
     group: str = "picture"
     optional: bool = False
     metavar: str = ""
+    synonyms: tuple[str, ...] = ()
 
     def read(self, text: str) -> Any:
         """Turn what a user typed into a value.
@@ -122,3 +124,8 @@ def options_of(settings: Any) -> Iterator[Option]:
     for each in fields(settings):
         made: Option = each.metadata["option"]
         yield replace(made, name=each.name, flag=made.flag or f"--{each.name}")
+
+
+def flag_of(settings: Any, name: str) -> str:
+    """Return the flag of one setting of a settings class or object."""
+    return next(each.flag for each in options_of(settings) if each.name == name)

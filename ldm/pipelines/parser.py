@@ -114,7 +114,8 @@ def _add(group: argparse._ArgumentGroup, each: Option, default: Any) -> None:
         group.add_argument(each.flag, action="append", **common)
     else:
         # CompVis's --prompt takes its text as an optional value; kept, and checked in `parse`.
-        group.add_argument(each.flag, nargs="?" if each.name == "prompt" else None, **common)
+        names, nargs = (each.flag, *each.synonyms), "?" if each.name == "prompt" else None
+        group.add_argument(*names, nargs=nargs, **common)
     for flag, value in each.aliases:
         group.add_argument(
             flag,

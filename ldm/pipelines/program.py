@@ -44,7 +44,7 @@ def run_program(
         naming: What files are called; None is as in ``OutputFolder``.
         log: A table that gets a row of settings.
     """
-    return _Program(schema, naming, log).main(description, argv)
+    return DrawingProgram(schema, naming, log).main(description, argv)
 
 
 class PictureProgram(ABC):
@@ -87,11 +87,20 @@ class PictureProgram(ABC):
         return f"finished pictures are kept: {written}" if written else "nothing was written"
 
 
-class _Program(PictureProgram):
-    """Text-to-image, image-to-image and their like."""
+class DrawingProgram(PictureProgram):
+    """Text-to-image, image-to-image and their like.
+
+    Args:
+        schema: The settings class whose options are the program's flags.
+        naming: What files are called; None is as in ``OutputFolder``.
+        log: A table that gets a row of settings.
+    """
 
     def __init__(
-        self, schema: type[GenerationSettings], naming: Naming | None, log: RunLog | None
+        self,
+        schema: type[GenerationSettings],
+        naming: Naming | None = None,
+        log: RunLog | None = None,
     ) -> None:
         super().__init__(schema)
         self.naming, self.log = naming, log
@@ -99,10 +108,9 @@ class _Program(PictureProgram):
     def run(self, given: dict[str, Any]) -> None:
         """Draw what the command line asks for."""
         from ldm.pipelines.job import prepare
-        from ldm.pipelines.output import OutputFolder
 
         job = prepare(self.schema, given)
-        self.output = OutputFolder(job.settings.outdir, job.settings.format, self.naming)
+        self.output = self.make_output(job)
         self.output.check(job.prompts)
         for text in job.remarks:
             self.console.warn(text)
@@ -110,7 +118,13 @@ class _Program(PictureProgram):
             self.console.say(job.choice.notice)
         pipeline = self._load(job)
         self._note(job, pipeline)
-        self._draw(job, pipeline)
+        self.draw(job, pipeline)
+
+    def make_output(self, job: Job) -> OutputFolder:
+        """Return where the pictures go."""
+        from ldm.pipelines.output import OutputFolder
+
+        return OutputFolder(job.settings.outdir, job.settings.format, self.naming)
 
     def _load(self, job: Job) -> Pipeline:
         from ldm.pipelines.generate import Pipeline, resolve_device  # imports torch: a second
@@ -147,14 +161,20 @@ class _Program(PictureProgram):
         except UserError as error:
             self.console.warn(str(error))
 
-    def _draw(self, job: Job, pipeline: Pipeline) -> None:
-        from ldm.pipelines.finish import Marker
-
+    def announce(self, job: Job, pipeline: Pipeline) -> None:
+        """Say what pictures will be drawn with."""
         settings = job.settings
         self.console.say(
             f"Seed {settings.seed} ({settings.seed_mode}), {settings.sampler} in "
             f"{settings.ddim_steps} steps, {pipeline.choice.ckpt_path} on {pipeline.device}."
         )
+
+    def draw(self, job: Job, pipeline: Pipeline) -> None:
+        """Draw the pictures and write each as it is done, then the grid."""
+        from ldm.pipelines.finish import Marker
+
+        settings = job.settings
+        self.announce(job, pipeline)
         pictures = pipeline.generate(
             settings,
             prompts=job.prompts,

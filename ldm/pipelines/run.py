@@ -27,15 +27,23 @@ from ldm.pipelines.infotext import Source
 from ldm.pipelines.inputs import InitImage
 from ldm.pipelines.masked_start import MaskedStart
 from ldm.pipelines.memory import memory_for
+from ldm.pipelines.model_kind import ModelKind
 from ldm.pipelines.models import ModelChoice
 from ldm.pipelines.plan import Batch
 from ldm.pipelines.remarks import remarks_on_length, remarks_on_run
 from ldm.pipelines.settings import GenerationSettings
+from ldm.pipelines.sighted_starts import FillStart, InpaintStart
 from ldm.pipelines.starts import ImageStart, NoiseStart
 from ldm.pipelines.weighted_prompt import encode_mixtures
 from ldm.rng import seed_everything
 from ldm.safety.checker import SafetyChecker
 from ldm.types import Conditioning, EpsModel
+
+MASKED_STARTS = {
+    ModelKind.TEXT: MaskedStart,
+    ModelKind.INPAINT: InpaintStart,
+    ModelKind.FILL: FillStart,
+}
 
 
 @dataclass(frozen=True)
@@ -56,10 +64,15 @@ class Order:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the pictures, in pixels."""
+        """Height and width that is drawn, in pixels."""
         if self.image is None:
             return self.settings.H, self.settings.W
         return self.image.pixels.height, self.image.pixels.width
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Height and width of the pictures that are handed out: without padding."""
+        return self.size if self.image is None else self.image.size[::-1]
 
     @property
     def rows(self) -> int:
@@ -88,7 +101,7 @@ class Run:
     ) -> None:
         self.model, self.order, self.execution = model, order, execution
         self.settings, self.observer = order.settings, order.observer
-        self.own_size = choice.size
+        self.own_size, self.kind = choice.size, choice.kind
         self.start = self._make_start(order.image)
         self.sampler = self._make_sampler(model)
         self.steps = self.start.steps(self.sampler)
@@ -100,7 +113,7 @@ class Run:
             model=choice.name,
             fingerprint=choice.fingerprint,
             device=execution.device.type,
-            size=self.start.size,
+            size=order.shown_size,
             init_image=order.image,
         )
         marker = Marker(self.settings.format)
@@ -114,7 +127,7 @@ class Run:
             if remark:
                 self.observer(Notice(remark))
         if image.mask is not None:
-            return MaskedStart(settings, image, self.model)
+            return MASKED_STARTS[self.kind](settings, image, self.model)
         return ImageStart(settings, to_tensor(image.pixels), self.model)
 
     def _make_sampler(self, model: EpsModel) -> Sampler:
@@ -212,6 +225,8 @@ class Run:
 
     def _guidance(self, batch: Batch) -> dict[str, Any]:
         """Encode the prompts, and what guidance steers away from."""
+        if self.kind is ModelKind.FILL:
+            return {"cond": None}
         rows, scale = len(batch.prompts), self.settings.scale
         uncond = None
         if scale != 1.0:

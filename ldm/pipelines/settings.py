@@ -10,11 +10,12 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ldm.errors import UserError
+from ldm.pipelines.model_kind import ModelKind
 from ldm.pipelines.option import option, options_of
 
 if TYPE_CHECKING:
@@ -37,9 +38,13 @@ class GenerationSettings:
 
     ``None`` in ``C`` and ``f`` stands for the model's own value, in ``ckpt`` and ``config`` for
     the model that ``ldm.pipelines.models`` finds.
+
+    Attributes:
+        kinds: Which models can draw them.
     """
 
     program: ClassVar[str] = "ldm"
+    kinds: ClassVar[tuple[ModelKind, ...]] = (ModelKind.TEXT,)
 
     prompt: str = option(
         "a painting of a virus monster playing guitar", "the text to draw", group="prompt"
@@ -229,6 +234,28 @@ class GenerationSettings:
 
     # What programs with other habits override.
 
+    @property
+    def wants_text(self) -> bool:
+        """Whether the pictures are drawn from a prompt."""
+        return True
+
+    @property
+    def takes_folder(self) -> bool:
+        """Whether first pictures come from a folder, one after another."""
+        return False
+
+    def suited(self, kind: ModelKind, named: Collection[str]) -> Self:  # noqa: ARG002
+        """Return these settings with what depends on the kind of model filled in.
+
+        Args:
+            kind: The model's.
+            named: Settings that the user gave.
+
+        Raises:
+            UserError: something given, or not given, that such a model cannot draw with.
+        """
+        return self
+
     def with_seed(self) -> Self:
         """Return these settings with a seed, where that is left to chance."""
         return self
@@ -297,12 +324,16 @@ class Txt2ImgSettings(GenerationSettings):
 class Img2ImgSettings(GenerationSettings):
     """Settings of image-to-image: ``init_img`` is needed, its size is the pictures' size.
 
+    Attributes:
+        keeps_size: The picture is padded for the model and cut back, not resized.
+
     Example:
         >>> Img2ImgSettings(init_img="sketch.png").strength
         0.75
     """
 
     program: ClassVar[str] = "img2img"
+    keeps_size: ClassVar[bool] = False
 
     outdir: str = option(
         "outputs/img2img-samples",

@@ -103,6 +103,49 @@ class NoiseStart:
         return x, sampler.walk(x, cond, noise=noise, **guidance)
 
 
+class EncodedPicture:
+    """A picture in the first stage: its posterior, and the draws from it that a run shares.
+
+    Args:
+        model: A latent diffusion model.
+        image: The picture (1, 3, H, W) in [-1, 1].
+    """
+
+    def __init__(self, model: LatentDiffusion, image: Tensor) -> None:
+        self._model = model
+        self._image = image
+        self._shared: Tensor | None = None
+
+    def encode(self) -> None:
+        """Encode the picture, in float32 from the posterior on."""
+        self._posterior = _float32(
+            self._model.encode_first_stage(self._image.to(self._model.device))
+        )
+
+    def is_sound(self) -> bool:
+        """Tell whether the encoded picture is all finite numbers."""
+        posterior = self._posterior
+        values = posterior if isinstance(posterior, Tensor) else posterior.parameters
+        return bool(values.isfinite().all())
+
+    def share(self, noise: NoiseSource, rows: int) -> None:
+        """Draw the latents that every batch of the run uses, one for each row."""
+        self._shared = self.draw(noise, rows)
+
+    def draw(self, noise: NoiseSource, rows: int) -> Tensor:
+        """Draw (B, C, h, w) from the posterior, a different draw for each row."""
+        posterior = self._posterior
+        if isinstance(posterior, Tensor):  # a VQ first stage: nothing to draw
+            repeated = posterior.repeat(rows, 1, 1, 1)
+        else:
+            repeated = type(posterior)(posterior.parameters.repeat(rows, 1, 1, 1))
+        return self._model.get_first_stage_encoding(repeated, noise=noise)
+
+    def latents(self, noise: NoiseSource, rows: int) -> Tensor:
+        """Return the latents (B, C, h, w) for a batch: the shared ones, or drawn anew."""
+        return self.draw(noise, rows) if self._shared is None else self._shared[:rows]
+
+
 class ImageStart(NoiseStart):
     """Image-to-image: sampling starts part of the way, from a picture with noise on it.
 
@@ -114,40 +157,34 @@ class ImageStart(NoiseStart):
 
     def __init__(self, settings: Img2ImgSettings, image: Tensor, model: LatentDiffusion) -> None:
         super().__init__(settings, tuple(image.shape[2:]), model.device)
-        self._model = model
-        self._image = image
-        self._latents: Tensor | None = None
+        self._picture = EncodedPicture(model, image)
+
+    @property
+    def encoded(self) -> tuple[EncodedPicture, ...]:
+        """What is encoded, in the order that random numbers are drawn for it."""
+        return (self._picture,)
 
     @torch.no_grad()
     def open(self) -> None:
-        """Encode the picture and draw what the run shares, in float32 from the posterior on."""
-        self._posterior = _float32(self._model.encode_first_stage(self._image.to(self.device)))
-        if not self.per_image:
-            # One latent per row of a batch, the same in every batch.
-            self._latents = self._draw_latents(GlobalNoise(), self.settings.n_samples)
+        """Encode the picture and draw what the run shares."""
+        for each in self.encoded:
+            each.encode()
+            if not self.per_image:
+                # One latent per row of a batch, the same in every batch.
+                each.share(GlobalNoise(), self.settings.n_samples)
         super().open()
 
     def is_sound(self) -> bool:
-        """Tell whether the encoded picture is all finite numbers."""
-        posterior = self._posterior
-        values = posterior if isinstance(posterior, Tensor) else posterior.parameters
-        return bool(values.isfinite().all())
+        """Tell whether what was encoded is all finite numbers."""
+        return all(each.is_sound() for each in self.encoded)
 
     def _fixed_noise(self) -> Tensor:
         if not self.per_image:
             return super()._fixed_noise()
         first = PerImageNoise([self.settings.seed])
-        self._draw_latents(first, 1)  # picture 0 draws its posterior before its start noise
+        for each in self.encoded:  # picture 0 draws its posteriors before its start noise
+            each.draw(first, 1)
         return first.randn((1, *self.latent), self.device)
-
-    def _draw_latents(self, noise: NoiseSource, rows: int) -> Tensor:
-        """Draw (B, C, h, w) from the posterior, a different draw for each row."""
-        posterior = self._posterior
-        if isinstance(posterior, Tensor):  # a VQ first stage: nothing to draw
-            repeated = posterior.repeat(rows, 1, 1, 1)
-        else:
-            repeated = type(posterior)(posterior.parameters.repeat(rows, 1, 1, 1))
-        return self._model.get_first_stage_encoding(repeated, noise=noise)
 
     def steps(self, sampler: Sampler) -> int:
         """Return how many of the sampler's steps ``strength`` leaves."""
@@ -165,8 +202,7 @@ class ImageStart(NoiseStart):
 
     def latents(self, noise: NoiseSource, rows: int) -> Tensor:
         """Return the picture's latents (B, C, h, w) for a batch of ``rows`` pictures."""
-        shared = self._latents
-        return self._draw_latents(noise, rows) if shared is None else shared[:rows]
+        return self._picture.latents(noise, rows)
 
     def noised(self, sampler: Sampler, latents: Tensor, start_noise: Tensor) -> Tensor:
         """Return ``latents`` (B, C, h, w) with as much noise as ``strength`` says."""

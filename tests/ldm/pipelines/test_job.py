@@ -9,6 +9,7 @@ from tiny_model import CONFIG
 
 from ldm.images.io import save_picture
 from ldm.pipelines import models
+from ldm.pipelines.default_config import V1_CONFIG
 from ldm.pipelines.job import LARGEST_GRID, prepare
 from ldm.pipelines.settings import Txt2ImgSettings
 
@@ -19,7 +20,7 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "ROOT", tmp_path / "repository")
     monkeypatch.chdir(tmp_path)
     for config, weights in (
-        (models.V1_CONFIG, models.V1_CHECKPOINTS[0]),
+        (V1_CONFIG, models.V1_CHECKPOINTS[0]),
         (models.DEMO_CONFIG, models.DEMO_CHECKPOINT),
         (models.LAION_CONFIG, models.LAION_CHECKPOINT),
     ):

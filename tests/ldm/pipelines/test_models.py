@@ -9,6 +9,7 @@ from tiny_model import CONFIG, MULTIPLE, SIZE
 
 from ldm.errors import UserError
 from ldm.pipelines import models
+from ldm.pipelines.default_config import V1_CONFIG
 from ldm.pipelines.models import choose_model, resolve
 from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings
 
@@ -38,7 +39,7 @@ def with_size(image_size):
 
 
 def test_sd_v1_is_used_when_it_is_there_and_without_a_word(root):
-    put(root / models.V1_CONFIG, with_size(64))
+    put(root / V1_CONFIG, with_size(64))
     put(root / models.DEMO_CHECKPOINT)
     put(root / models.DEMO_CONFIG, CONFIG)
     safetensors = put(root / models.V1_CHECKPOINTS[1])
@@ -69,7 +70,7 @@ def test_without_any_model_the_way_to_one_is_told(root):
 
 
 def test_the_configuration_beside_the_checkpoint_is_taken(root, tmp_path):
-    put(root / models.V1_CONFIG, with_size(64))
+    put(root / V1_CONFIG, with_size(64))
     ckpt = put(tmp_path / "zoo" / "cat.ckpt")
     assert choose_model(Txt2ImgSettings(ckpt=str(ckpt))).size == 128
     put(tmp_path / "zoo" / "config.yaml", with_size(32))
@@ -150,7 +151,7 @@ def test_a_size_between_two_that_fit_is_refused_naming_both(choice, asked, neare
 
 def test_sd_v1s_sizes_are_multiples_of_64(tmp_path):
     ckpt = put(tmp_path / "model.ckpt")
-    settings = Txt2ImgSettings(ckpt=str(ckpt), config=models.V1_CONFIG)
+    settings = Txt2ImgSettings(ckpt=str(ckpt), config=V1_CONFIG)
     choice = choose_model(settings)
     resolved = resolve(settings, choice)
     assert (resolved.H, resolved.W, resolved.C, resolved.f) == (512, 512, 4, 8)

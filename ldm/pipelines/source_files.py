@@ -1,0 +1,92 @@
+"""The files that a picture was made from: named in its parameters, found again unchanged.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ldm.errors import UserError
+from ldm.images.io import file_hash
+from ldm.pipelines.inpaint import InpaintSettings
+from ldm.pipelines.models import find
+from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that pictures are made from, and where they keep its name.
+
+    Attributes:
+        name: The setting that names it.
+        schema: The settings that have it.
+        flag: That setting's flag.
+        what: What it is called in messages.
+        path_key: The entry with its path.
+        hash_key: The entry with its SHA-256.
+    """
+
+    name: str
+    schema: type[GenerationSettings]
+    flag: str
+    what: str
+    path_key: str
+    hash_key: str
+
+
+FIRST_PICTURE = SourceFile(
+    "init_img", Img2ImgSettings, "--init-img", "picture", "Init image", "Init image hash"
+)
+MASK = SourceFile("mask", InpaintSettings, "--mask", "mask", "Mask", "Mask hash")
+
+
+def find_sources(
+    path: str,
+    schema: type[GenerationSettings],
+    entries: Mapping[str, str],
+    given: Collection[str] = (),
+) -> dict[str, str]:
+    """Find the files that a picture was made from, unchanged.
+
+    Args:
+        path: The picture.
+        schema: The settings to read into: they say which files there are.
+        entries: What the picture's parameters say.
+        given: Names of settings that the user gives anew: they need not be found.
+
+    Returns:
+        Paths by the settings' names.
+
+    Raises:
+        UserError: a file is missing or changed, or the picture does not name it.
+    """
+    return {
+        source.name: _find_source(source, path, entries)
+        for source in (FIRST_PICTURE, MASK)
+        if issubclass(schema, source.schema) and source.name not in given
+    }
+
+
+def _find_source(source: SourceFile, path: str, entries: Mapping[str, str]) -> str:
+    recorded, flag = entries.get(source.path_key), source.flag
+    if recorded is None:
+        raise UserError(
+            f"--from-image {path} does not say what {source.what} it started from; expected its "
+            f"'{source.path_key}'; add {flag} FILE"
+        )
+    places = (find(recorded), Path(path).parent / Path(recorded).name)
+    there = [place for place in places if place.is_file()]
+    if not there:
+        raise UserError(
+            f"--from-image {path} started from {recorded}, which is not there; expected that file; "
+            f"put it back or give it with {flag} FILE"
+        )
+    if file_hash(there[0]) != entries.get(source.hash_key):
+        raise UserError(
+            f"--from-image {path} started from {recorded}, which has changed since; expected "
+            f"SHA-256 {entries.get(source.hash_key)}; put the old file back or give one with {flag}"
+        )
+    return str(there[0])

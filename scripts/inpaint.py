@@ -1,0 +1,29 @@
+"""Repaint parts of pictures: what a mask marks is drawn anew, the rest stays to the bit.
+
+Without --prompt a hole is filled from what is around it, as CompVis's inpaint.py does.
+
+Example:
+    python scripts/inpaint.py --indir data/inpainting_examples --outdir outputs/inpainting_results
+    python scripts/inpaint.py --prompt "a cat" --init-img room.png --mask chair.png
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ldm.pipelines.inpaint_program import InpaintProgram
+
+DESCRIPTION = (
+    "Repaint parts of pictures: what a mask marks is drawn anew, the rest stays to the bit. "
+    "Without --prompt a hole is filled from what is around it."
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    return InpaintProgram().main(DESCRIPTION, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
