@@ -22,10 +22,11 @@ class Pictures(Dataset):
     Args:
         length: Items.
         augment: Change the brightness by random numbers: torch's, NumPy's and Python's.
+        labels: Number the items' classes too.
     """
 
-    def __init__(self, length: int = 10, augment: bool = False):
-        self.length, self.augment = length, augment
+    def __init__(self, length: int = 10, augment: bool = False, labels: bool = False):
+        self.length, self.augment, self.labels = length, augment, labels
 
     def __len__(self) -> int:
         return self.length
@@ -37,7 +38,8 @@ class Pictures(Dataset):
         picture = ends[0] * ramp + ends[1] * (1 - ramp)
         if self.augment:
             picture = picture * float(torch.rand(())) * np.random.rand() * random.random()
-        return {"jpg": picture.expand(SIDE, SIDE, 3).contiguous(), "txt": f"ramp {index}"}
+        item = {"jpg": picture.expand(SIDE, SIDE, 3).contiguous(), "txt": f"ramp {index}"}
+        return {**item, "class_label": index} if self.labels else item
 
 
 class Denoiser(nn.Module):

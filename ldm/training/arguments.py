@@ -83,6 +83,7 @@ class TrainingOptions:
     logdir: Path = Path("logs")
     scale_lr: bool = True
     channels_last: bool | None = None
+    latents: Path | None = None
     max_time: float | None = None
     checkpoint_every: int | None = None
     progress_every: int | None = None
@@ -149,6 +150,12 @@ def build_parser() -> argparse.ArgumentParser:
         const=True,
         default=None,
         help="lay pictures out by pixel, not by channel: faster convolutions on most GPUs and CPUs",
+    )
+    add(
+        "--latents",
+        type=Path,
+        metavar="FOLDER",
+        help="train on what scripts/precompute_latents.py wrote, in place of the training set",
     )
     add(
         "--max_time",

@@ -57,6 +57,7 @@ def _run(options: TrainingOptions) -> int:
         model.to(memory_format=torch.channels_last)
     data = build(config, "data")
     data.setup()
+    check_precomputed(model, data)
     task = TrainingTask(model, seed=options.seed)
     monitor = getattr(model, "monitor", None) if data.has("validation") else None
     callbacks = make_callbacks(
@@ -84,6 +85,13 @@ def _run(options: TrainingOptions) -> int:
 
             pdb.post_mortem(error.__traceback__)
         raise
+
+
+def check_precomputed(model: Any, data: Any) -> None:
+    """Let data sets that were computed with some model refuse another one."""
+    for dataset in data.datasets.values():
+        if hasattr(dataset, "check_model"):
+            dataset.check_model(model)
 
 
 def describe(task: TrainingTask, trainer: pl.Trainer, place: Run) -> None:

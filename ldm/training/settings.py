@@ -102,6 +102,8 @@ def load_run_config(
     if options.channels_last is not None:
         flags["channels_last"] = options.channels_last
     config = OmegaConf.merge(defaults, config, {"lightning": flags})
+    if options.latents is not None:
+        _train_on_latents(config, options.latents)
     _check_keys(config.lightning, LIGHTNING_KEYS, "lightning")
     config.lightning.trainer = _modern_trainer(config.lightning.trainer)
     resolved = config.copy()
@@ -112,6 +114,14 @@ def load_run_config(
         raise UserError(f"the configuration refers to nothing: {reason}; correct it") from error
     config.pop("lightning")
     return config, resolved, resolved.pop("lightning")
+
+
+def _train_on_latents(config: DictConfig, folder: Path) -> None:
+    """Put a folder of precomputed latents in the place of the training set."""
+    if OmegaConf.select(config, "data.params") is None:
+        raise UserError("--latents given, but the configuration has no data.params; add --base")
+    target = "ldm.data.precomputed.PrecomputedLatents"
+    config.data.params.train = {"target": target, "params": {"root": str(folder)}}
 
 
 def _check_keys(config: DictConfig, known: tuple[str, ...], where: str) -> None:

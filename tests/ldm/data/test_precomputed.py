@@ -1,0 +1,195 @@
+"""Latents computed beforehand are those that training would compute, for the same model only."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import yaml
+from running import load_program
+from tiny_model import CONFIG, write_tiny_model
+from torch.utils.data import default_collate
+
+import main
+from ldm.checkpoint.load import load_model
+from ldm.data.precomputed import PrecomputedLatents, fingerprint
+from ldm.errors import UserError
+
+PROGRAM = load_program("scripts/precompute_latents.py")
+PICTURES = {"target": "training_parts.Pictures", "params": {"length": 5}}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Return a folder with a tiny model's file and a configuration that trains it."""
+    folder = tmp_path_factory.mktemp("precomputed")
+    write_tiny_model(folder)
+    data = {"batch_size": 2, "num_workers": 0, "train": PICTURES}
+    model = {**CONFIG["model"], "base_learning_rate": 1e-4}
+    config = {"model": model, "data": {"target": "main.DataModuleFromConfig", "params": data}}
+    (folder / "train.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    return folder
+
+
+def encode(place, out: str, *more: str) -> int:
+    base = ["--base", str(place / "train.yaml"), "--ckpt", str(place / "tiny.safetensors")]
+    sizes = ["--out", str(place / out), "--shard_size", "2", "--batch_size", "2"]
+    return PROGRAM.main([*base, *sizes, "--device", "cpu", *more])
+
+
+@pytest.fixture(scope="module")
+def written(place):
+    assert encode(place, "latents") == 0
+    return place / "latents"
+
+
+@pytest.fixture(scope="module")
+def model(place):
+    return load_model(place / "config.yaml", place / "tiny.safetensors")[0]
+
+
+def batch_of(dataset) -> dict:
+    return default_collate([dataset[i] for i in range(len(dataset))])
+
+
+def test_the_hub_sees_the_same_latents_and_conditioning_as_from_the_pictures(written, model):
+    from training_parts import Pictures
+
+    stored, fresh = batch_of(PrecomputedLatents(str(written))), batch_of(Pictures(5))
+    with torch.no_grad():
+        torch.manual_seed(1)
+        expected = model.get_training_pair(fresh)
+        torch.manual_seed(1)
+        found = model.get_training_pair(stored)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert stored["txt"] == fresh["txt"]
+    assert "jpg" not in stored
+
+
+def test_dropped_captions_take_the_stored_empty_one(written, model):
+    stored = batch_of(PrecomputedLatents(str(written)))
+    with torch.no_grad():
+        empty = model.get_learned_conditioning([""] * 5)
+        torch.testing.assert_close(model.conditioning_of(stored, 1.0), empty, rtol=1e-5, atol=1e-6)
+
+
+def test_half_precision_takes_half_the_disk_and_three_digits(place, written, capsys):
+    assert encode(place, "half", "--half") == 0
+    capsys.readouterr()
+    whole, half = batch_of(PrecomputedLatents(str(written))), PrecomputedLatents(place / "half")
+    found = batch_of(half)["jpg_moments"]
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, whole["jpg_moments"], rtol=1e-3, atol=1e-3)
+    size = {f: sum(p.stat().st_size for p in f.glob("0*")) for f in (written, place / "half")}
+    assert size[place / "half"] < 0.6 * size[written]
+
+
+def test_labels_are_kept_and_pictures_alone_can_be_encoded(place, capsys):
+    labelled = "data.params.train.params.labels=true"
+    assert encode(place, "alone", "--no_text", labelled) == 0
+    item = PrecomputedLatents(place / "alone")[3]
+    assert sorted(item) == ["class_label", "jpg_moments", "txt"]
+    assert int(item["class_label"]) == 3
+
+
+def test_an_interrupted_writing_goes_on_where_it_was(place, written, tmp_path, capsys):
+    assert encode(tmp_path, "latents", *_same(place)) == 0
+    folder = tmp_path / "latents"
+    (folder / "000001.safetensors").unlink()
+    with pytest.raises(UserError, match="lacks 1 of 3 shards.*run scripts/precompute_latents"):
+        PrecomputedLatents(str(folder))
+    before = (folder / "000000.safetensors").stat().st_mtime_ns
+    capsys.readouterr()
+    assert encode(tmp_path, "latents", *_same(place)) == 0
+    assert capsys.readouterr().out.count("there already") == 2
+    assert (folder / "000000.safetensors").stat().st_mtime_ns == before
+    again, first = batch_of(PrecomputedLatents(folder)), batch_of(PrecomputedLatents(written))
+    torch.testing.assert_close(again["jpg_moments"], first["jpg_moments"], rtol=0, atol=0)
+
+
+def _same(place) -> list[str]:
+    """Point an encoding in another folder at the configuration of ``place``."""
+    return [
+        "--base",
+        str(place / "train.yaml"),
+        "--ckpt",
+        str(place / "tiny.safetensors"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["data.params.train.params.length=4"], ["another", "source"]),
+        (["--half"], ["another dtype"]),
+        (["--no_text"], ["another cond_stage"]),
+        (["--shard_size", "0"], ["1 or more"]),
+        (["model.params.cond_stage_trainable=true"], ["--no_text"]),
+        (["data.params.train.target=no.such.Set"], ["no.such.Set"]),
+        (["--split", "validation"], ["data.params.validation"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_the_folder_as_it_was(place, written, capsys, more, words):
+    before = {p.name: p.stat().st_mtime_ns for p in written.iterdir()}
+    assert encode(place, "latents", *more) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert all(word in line for word in words), line
+    assert {p.name: p.stat().st_mtime_ns for p in written.iterdir()} == before
+
+
+def test_a_folder_of_something_else_is_left_alone(place, tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
+    assert encode(place, str(tmp_path)) == 2
+    assert "holds something else" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_first_stage_without_weights_is_refused(place, capsys):
+    base = ["--base", str(place / "train.yaml"), "--out", str(place / "none")]
+    assert PROGRAM.main([*base, "model.params.first_stage_config.params.ckpt_path=null"]) == 2
+    assert "no weights" in capsys.readouterr().err
+
+
+def test_a_damaged_index_is_one_line(tmp_path):
+    (tmp_path / "index.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="no such index"):
+        PrecomputedLatents(str(tmp_path))
+
+
+def test_another_model_is_refused(written, model):
+    dataset = PrecomputedLatents(str(written))
+    dataset.check_model(model)
+    with torch.no_grad():
+        weight = model.first_stage_model.quant_conv.bias
+        weight[0] += 1e-4
+        with pytest.raises(UserError, match="another first_stage"):
+            dataset.check_model(model)
+        weight.copy_(weight.new_tensor(weight.tolist()))
+        weight[0] -= 1e-4
+    model.first_stage_key = "image"
+    try:
+        with pytest.raises(UserError, match="first_stage_key 'jpg', the model has 'image'"):
+            dataset.check_model(model)
+    finally:
+        model.first_stage_key = "jpg"
+
+
+def test_a_fingerprint_does_not_see_the_element_type_but_every_weight():
+    layer = torch.nn.Linear(3, 2).to(torch.bfloat16)
+    before = fingerprint(layer)
+    assert fingerprint(layer.float()) == before
+    with torch.no_grad():
+        layer.bias[1] += 1
+    assert fingerprint(layer) != before
+
+
+def test_main_trains_on_the_folder_and_refuses_it_for_another_model(
+    place, written, tmp_path, capsys
+):
+    base = ["-b", str(place / "train.yaml"), "-t", "-l", str(tmp_path), "--latents", str(written)]
+    checkpoint = f"model.params.ckpt_path={place / 'tiny.safetensors'}"
+    quiet = ["lightning.callbacks.image_logger=null", "--max_steps", "2"]
+    assert main.main([*base, *quiet, "-n", "run", checkpoint, "model.params.cond_dropout=0.5"]) == 0
+    capsys.readouterr()
+    assert main.main([*base, *quiet, "-n", "other"]) == 2
+    assert "another first_stage" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*_other"))
