@@ -15,6 +15,14 @@ from ldm.errors import UserError
 logger = logging.getLogger(__name__)
 
 PLACEHOLDERS = ("__is_first_stage__", "__is_unconditional__")
+# Classes of taming-transformers that configurations name, and those of ours that take the same
+# parameters. Theirs downloads VGG's weights when it is built.
+STANDS_FOR = {
+    "taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator": (
+        "ldm.modules.losses.vqperceptual.VQLPIPSWithDiscriminator"
+    ),
+    "taming.modules.losses.vqperceptual.DummyLoss": "ldm.modules.losses.contperceptual.DummyLoss",
+}
 
 
 def exists(value: Any) -> bool:
@@ -93,7 +101,7 @@ def parallel_data_prefetch(
 
 
 def get_obj_from_str(string: str, reload: bool = False, where: str = "target") -> Any:
-    """Import what a dotted path names.
+    """Import what a dotted path names, or what stands for it here (``STANDS_FOR``).
 
     Args:
         string: ``package.module.Name``.
@@ -103,7 +111,7 @@ def get_obj_from_str(string: str, reload: bool = False, where: str = "target") -
     Raises:
         UserError: No such module or name.
     """
-    module_name, _, name = string.rpartition(".")
+    module_name, _, name = STANDS_FOR.get(string, string).rpartition(".")
     try:
         module = importlib.import_module(module_name)
         if reload:
