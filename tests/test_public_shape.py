@@ -27,10 +27,13 @@ PUBLIC = {
     "ldm.modules.diffusionmodules.model": "Encoder Decoder ResnetBlock AttnBlock",
     "ldm.modules.diffusionmodules.util": """conv_nd linear avg_pool_nd zero_module normalization
         checkpoint timestep_embedding extract_into_tensor make_beta_schedule make_ddim_timesteps
-        make_ddim_sampling_parameters noise_like""",
+        make_ddim_sampling_parameters noise_like HybridConditioner""",
     "ldm.modules.attention": """SpatialTransformer BasicTransformerBlock CrossAttention FeedForward
         GEGLU""",
-    "ldm.modules.encoders.modules": "FrozenCLIPEmbedder",
+    "ldm.modules.encoders.modules": """FrozenCLIPEmbedder FrozenCLIPTextEmbedder
+        FrozenClipImageEmbedder FrozenOpenCLIPEmbedder BERTEmbedder BERTTokenizer
+        TransformerEmbedder ClassEmbedder SpatialRescaler""",
+    "ldm.modules.x_transformer": "TransformerWrapper Encoder",
     "ldm.modules.distributions.distributions": "DiagonalGaussianDistribution",
     "ldm.modules.ema": "LitEma",
     "ldm.lr_scheduler": "LambdaLinearScheduler LambdaWarmUpCosineScheduler",

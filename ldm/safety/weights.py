@@ -7,11 +7,11 @@ Stable Diffusion repositories hold the same files in a sub-folder, so those serv
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ldm.checkpoint.hub_cache import snapshots
 from ldm.errors import UserError
 
 LOCAL_FOLDER = Path(__file__).resolve().parents[2] / "models" / "safety-checker"
@@ -65,32 +65,11 @@ def find_weights(path: str | Path | None = None) -> CheckerFiles | None:
     return files
 
 
-def hub_cache() -> Path:
-    """Give the folder of the hub's local cache, as huggingface_hub finds it."""
-    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if os.environ.get(variable):
-            return Path(os.environ[variable]).expanduser()
-    user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = os.environ.get("HF_HOME") or os.path.join(user_cache, "huggingface")
-    return Path(home).expanduser() / "hub"
-
-
 def _usual_folders() -> Iterator[Path]:
     yield LOCAL_FOLDER
     for repository, sub_folder in HUB_SOURCES:
-        home = hub_cache() / f"models--{repository.replace('/', '--')}"
-        for snapshot in _snapshots(home):
+        for snapshot in snapshots(repository):
             yield snapshot / sub_folder
-
-
-def _snapshots(home: Path) -> list[Path]:
-    """List the cached revisions of a repository: the one that "main" names, then the newest."""
-    folder, main = home / "snapshots", home / "refs" / "main"
-    if not folder.is_dir():
-        return []
-    current = main.read_text(encoding="utf-8").strip() if main.is_file() else None
-    snapshots = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    return sorted(snapshots, key=lambda path: path.name != current)
 
 
 def _files_in(folder: Path) -> CheckerFiles | None:

@@ -43,7 +43,7 @@ def official_array(key: str, shape: tuple[int, ...]) -> np.ndarray:
         values = noise * 0.02
     else:
         values = noise / np.sqrt(int(np.prod(shape[1:])))
-    return values.astype(np.float32)
+    return np.asarray(values, dtype=np.float32)  # of a scalar too
 
 
 def official_state(model: nn.Module, prefix: str = "") -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from ldm.process.gaussian import extract_into_tensor
 from ldm.process.schedules import make_beta_schedule
 from ldm.process.spacing import make_timesteps
+from ldm.util import instantiate_from_config
 
 __all__ = [
     "GroupNorm32",
+    "HybridConditioner",
     "avg_pool_nd",
     "checkpoint",
     "conv_nd",
@@ -30,6 +32,29 @@ __all__ = [
     "timestep_embedding",
     "zero_module",
 ]
+
+
+class HybridConditioner(nn.Module):
+    """Two conditioners side by side: one for maps, one for tokens.
+
+    Args:
+        c_concat_config: ``target`` / ``params`` of the first.
+        c_crossattn_config: The same of the second.
+    """
+
+    def __init__(self, c_concat_config: Mapping[str, Any], c_crossattn_config: Mapping[str, Any]):
+        super().__init__()
+        self.concat_conditioner = instantiate_from_config(c_concat_config, where="c_concat_config")
+        self.crossattn_conditioner = instantiate_from_config(
+            c_crossattn_config, where="c_crossattn_config"
+        )
+
+    def forward(self, c_concat: Any, c_crossattn: Any) -> dict[str, list[Tensor]]:
+        """Return what ``apply_model`` takes for a hybrid model."""
+        return {
+            "c_concat": [self.concat_conditioner(c_concat)],
+            "c_crossattn": [self.crossattn_conditioner(c_crossattn)],
+        }
 
 
 def conv_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Module:

@@ -11,18 +11,30 @@ import torch
 from torch import Tensor, nn
 
 from ldm.errors import UserError
+from ldm.modules.diffusionmodules.util import HybridConditioner
+from ldm.modules.encoders.base import AbstractEncoder, freeze, place
+from ldm.modules.encoders.bert import BERTEmbedder, BERTTokenizer, TransformerEmbedder
+from ldm.modules.encoders.clip_projected import FrozenClipImageEmbedder, FrozenCLIPTextEmbedder
 from ldm.modules.encoders.clip_text import CLIPTextConfig, CLIPTextModel
+from ldm.modules.encoders.open_clip import FrozenOpenCLIPEmbedder
+from ldm.modules.encoders.spatial_rescaler import SpatialRescaler
 from ldm.modules.encoders.tokenizer import CLIPTokenizer
 
+__all__ = [
+    "AbstractEncoder",
+    "BERTEmbedder",
+    "BERTTokenizer",
+    "ClassEmbedder",
+    "FrozenCLIPEmbedder",
+    "FrozenCLIPTextEmbedder",
+    "FrozenClipImageEmbedder",
+    "FrozenOpenCLIPEmbedder",
+    "HybridConditioner",
+    "SpatialRescaler",
+    "TransformerEmbedder",
+]
+
 CLIP_VERSIONS: dict[str, CLIPTextConfig] = {"openai/clip-vit-large-patch14": CLIPTextConfig()}
-
-
-class AbstractEncoder(nn.Module):
-    """Base of the conditioners: ``encode`` gives what the model's ``apply_model`` takes."""
-
-    def encode(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Encode a batch of conditions."""
-        raise NotImplementedError(f"{type(self).__name__} must define encode")
 
 
 class ClassEmbedder(AbstractEncoder):
@@ -36,12 +48,13 @@ class ClassEmbedder(AbstractEncoder):
 
     def __init__(self, embed_dim: int, n_classes: int = 1000, key: str = "class") -> None:
         super().__init__()
-        self.key = key
+        self.key, self.n_classes = key, n_classes
         self.embedding = nn.Embedding(n_classes, embed_dim)
 
     def forward(self, batch: Mapping[str, Tensor], key: str | None = None) -> Tensor:
         """Return (B, 1, D) for ``batch[key]``, the (B,) class numbers."""
-        return self.embedding(batch[key or self.key][:, None])
+        labels = batch[key or self.key].to(self.embedding.weight.device)
+        return self.embedding(labels[:, None])
 
     encode = forward
 
@@ -86,9 +99,7 @@ class FrozenCLIPEmbedder(AbstractEncoder):
         self.transformer = CLIPTextModel(config)
         if ckpt_path is not None:
             self.init_from_ckpt(ckpt_path)
-        on_meta = next(self.transformer.parameters()).is_meta
-        if device is not None and not on_meta:
-            self.transformer.to(device)
+        place(self.transformer, device)
         if not trainable:
             self.freeze()
 
@@ -100,9 +111,7 @@ class FrozenCLIPEmbedder(AbstractEncoder):
 
     def freeze(self) -> None:
         """Put the text model in eval mode and stop its gradients."""
-        self.transformer.eval()
-        for parameter in self.parameters():
-            parameter.requires_grad_(False)
+        freeze(self.transformer)
 
     def forward(self, text: str | Sequence[str]) -> Tensor:
         """Encode prompts.

@@ -30,12 +30,10 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 
 _SPECIAL = regex.compile(r"(<\|startoftext\|>|<\|endoftext\|>)")
+WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 # The reference compiles its pattern case-insensitively; that still matters after lower-casing:
 # "'ſ" (long s) is a contraction to it.
-_WORD = regex.compile(
-    _SPECIAL.pattern[1:-1] + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
-    regex.IGNORECASE,
-)
+_WORD = regex.compile(f"{_SPECIAL.pattern[1:-1]}|{WORDS}", regex.IGNORECASE)
 
 
 def clean_text(text: str) -> str:

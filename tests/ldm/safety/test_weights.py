@@ -6,39 +6,14 @@ import os
 
 import pytest
 
+from ldm.checkpoint.hub_cache import hub_cache
 from ldm.errors import UserError
 from ldm.safety import weights
-from ldm.safety.weights import find_weights, hub_cache
+from ldm.safety.weights import find_weights
 
 
 def hub_folder(cache, repository="CompVis--stable-diffusion-safety-checker", revision="abc"):
     return cache / f"models--{repository}" / "snapshots" / revision
-
-
-def clear_environment(monkeypatch):
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.mark.parametrize(
-    ("variable", "expected"),
-    [
-        ("HF_HUB_CACHE", "there"),
-        ("HUGGINGFACE_HUB_CACHE", "there"),
-        ("HF_HOME", "there/hub"),
-        ("XDG_CACHE_HOME", "there/huggingface/hub"),
-    ],
-)
-def test_the_hubs_cache_is_where_its_variables_say(tmp_path, monkeypatch, variable, expected):
-    clear_environment(monkeypatch)
-    monkeypatch.setenv(variable, str(tmp_path / "there"))
-    assert hub_cache() == tmp_path / expected
-
-
-def test_the_hubs_cache_is_in_the_home_folder_by_default(tmp_path, monkeypatch):
-    clear_environment(monkeypatch)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert hub_cache() == tmp_path / ".cache" / "huggingface" / "hub"
 
 
 def test_a_machine_without_a_checker_has_none():
