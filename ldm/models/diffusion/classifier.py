@@ -221,7 +221,7 @@ class NoisyLatentImageClassifier(nn.Module):
         N: int = 8,  # noqa: N803 - the logging interface
         **_: Any,
     ) -> dict[str, Tensor]:
-        """Return pictures at ``log_steps`` steps and what they are told as: (n, 3, H, W), [-1, 1]."""
+        """Return pictures (n, 3, H, W) in [-1, 1] at some steps, and what they are told as."""
         x = self.latents_of(batch)[:N]
         targets = self.get_conditioning(batch, x.shape[-2:])[:N]
         decode = getattr(self.diffusion_model, "decode_first_stage", lambda z: z)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from narrow_models import narrow_config, write_narrow_model
+from family_models import family_config, write_family_model
 from omegaconf import OmegaConf
 
 from ldm.errors import UserError
@@ -15,7 +15,7 @@ from ldm.process.guidance import ClassifierFreeGuidance
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_narrow_model(tmp_path_factory.mktemp("models") / "plain", "unconditional")
+    return write_family_model(tmp_path_factory.mktemp("models") / "plain", "unconditional")
 
 
 def make(folder, **options) -> NoisyLatentImageClassifier:
@@ -68,19 +68,19 @@ def test_a_fixed_batch_is_learnt_to_the_last_row(folder, pool):
 
 
 def test_a_conditional_unet_gives_a_classifier_without_conditioning(tmp_path):
-    folder = write_narrow_model(tmp_path / "class", "class")
+    folder = write_family_model(tmp_path / "class", "class")
     classifier = make(folder, label_key=None)
     assert classifier.label_key == "class_label"
     assert classifier(torch.zeros(2, 4, 8, 8), torch.zeros(2).long()).shape == (2, 3)
 
 
 def test_the_network_sees_latents_alone_also_of_a_model_with_concatenated_maps(tmp_path):
-    classifier = make(write_narrow_model(tmp_path / "upscaling", "upscaling"))
+    classifier = make(write_family_model(tmp_path / "upscaling", "upscaling"))
     assert classifier(torch.zeros(2, 4, 8, 8), torch.zeros(2).long()).shape == (2, 3)
 
 
 def test_a_plain_ddpm_is_classified_in_pixels(tmp_path):
-    classifier = make(write_narrow_model(tmp_path / "pixels", "pixels"))
+    classifier = make(write_family_model(tmp_path / "pixels", "pixels"))
     loss, _ = classifier.training_step(
         {"image": torch.zeros(2, 8, 8, 3), "class_label": torch.tensor([0, 1])}, 0
     )
@@ -151,7 +151,7 @@ def test_main_trains_it_and_a_loaded_checkpoint_is_the_same_classifier(folder, t
     from ldm.checkpoint.folders import find_model_files
     from ldm.checkpoint.load import load_model
 
-    dataset = {"target": "narrow_models.Shades"}
+    dataset = {"target": "family_models.Shades"}
     config = {
         "model": {
             "base_learning_rate": 0.01,
@@ -204,7 +204,7 @@ def test_what_cannot_be_is_told_in_one_line(folder, options, words):
 def test_a_folder_without_a_model_is_told(tmp_path):
     with pytest.raises(UserError, match="no configuration is there"):
         make(tmp_path)
-    OmegaConf.save(OmegaConf.create(narrow_config("unconditional")), tmp_path / "config.yaml")
+    OmegaConf.save(OmegaConf.create(family_config("unconditional")), tmp_path / "config.yaml")
     with pytest.raises(UserError, match="holds no checkpoint"):
         make(tmp_path)
 
