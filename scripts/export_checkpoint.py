@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.arguments import ArgumentParser
+from ldm.checkpoint.header import HELP, header_entries
 from ldm.errors import UserError
 
 
@@ -39,38 +40,16 @@ def parser() -> argparse.ArgumentParser:
     types.add_argument(
         "--half", action="store_const", const="float16", dest="dtype", help="--dtype float16"
     )
-    parser.add_argument(
-        "--meta",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="entry for the file's header, repeatable; a KEY without a dot, such as author, "
-        "license or prediction_type, gets the prefix modelspec.",
-    )
+    parser.add_argument("--meta", action="append", default=[], metavar="KEY=VALUE", help=HELP)
     parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
     return parser
-
-
-def metadata(entries: list[str]) -> dict[str, str]:
-    """Read ``KEY=VALUE`` entries.
-
-    Raises:
-        UserError: An entry without ``=``.
-    """
-    found = {}
-    for entry in entries:
-        key, equals, value = entry.partition("=")
-        if not equals or not key:
-            raise UserError(f"--meta {entry!r} given; expected KEY=VALUE, as author=me")
-        found[key if "." in key else f"modelspec.{key}"] = value
-    return found
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
     try:
         options = parser().parse_args(argv)
-        entries = metadata(options.meta)
+        entries = header_entries(options.meta)
 
         import torch
 

@@ -1,96 +1,70 @@
-"""The family's kinds of model beside the text-conditional one, small enough for any test.
-
-Each is ``tiny_model``'s with another organ or two: random weights that depend on every input.
-"""
+"""Narrow models of each kind that has a place in a diffusers folder, with random weights."""
 
 from __future__ import annotations
 
-from copy import deepcopy
+import copy
 from pathlib import Path
 from typing import Any
 
-import tiny_model
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
-from torch.utils.data import Dataset
+from tiny_model import CONFIG
 
-CLASSES = 5
-VQ = {
-    "target": "ldm.models.autoencoder.VQModelInterface",
-    "params": {"embed_dim": 4, "n_embed": 16},
-}
+from ldm.config import build
+
+TOWER = {"width": 32, "heads": 2, "layers": 3, "mlp": 64, "embed_dim": 16}
 
 
 def narrow_config(kind: str) -> dict[str, Any]:
-    """Return the YAML's content: "unconditional", "class", "vq", "pixels" or "upscaling".
+    """Return the configuration of a kind: ``v1``, ``v2``, ``v2-v``, ``inpainting`` or ``other``.
 
-    "class" has 5 classes, the last the empty one; "vq" is unconditional over a codebook's first
-    stage, "pixels" a plain DDPM; "upscaling" is conditioned on pictures of half the sides.
+    ``other`` is none of the published ones: three levels, two blocks each, attention at every
+    level of the autoencoder, time embeddings that scale, another schedule.
     """
-    config = deepcopy(tiny_model.CONFIG)
-    model = config["model"]
-    params, unet = model["params"], model["params"]["unet_config"]["params"]
-    params.update(first_stage_key="image", timesteps=100)
-    if kind == "class":
-        params["cond_stage_key"] = "class_label"
+    config = copy.deepcopy(CONFIG)
+    params = config["model"]["params"]
+    unet = params["unet_config"]["params"]
+    if kind.startswith("v2"):
+        unet.update(use_linear_in_transformer=True, num_head_channels=16)
+        del unet["num_heads"]
+        params["parameterization"] = "v" if kind == "v2-v" else "eps"
         params["cond_stage_config"] = {
-            "target": "ldm.modules.encoders.modules.ClassEmbedder",
-            "params": {"embed_dim": 32, "n_classes": CLASSES, "key": "class_label"},
+            "target": "ldm.modules.encoders.modules.FrozenOpenCLIPEmbedder",
+            "params": {"layer": "penultimate", "text_config": dict(TOWER)},
         }
-        return config
-    for name in ("use_spatial_transformer", "context_dim"):
-        del unet[name]
-    if kind == "upscaling":
-        unet["in_channels"] = 7  # 4 of the latent, 3 of the picture
-        params.update(cond_stage_key="LR_image", conditioning_key="concat")
-        params["cond_stage_config"] = {"target": "torch.nn.Identity"}
-        return config
-    del params["conditioning_key"], params["cond_stage_key"]
-    if kind == "pixels":
-        unet.update(in_channels=3, out_channels=3)
-        params.update(channels=3, image_size=tiny_model.SIZE // 2)
-        for name in ("first_stage_config", "cond_stage_config", "scale_factor"):
-            del params[name]
-        model["target"] = "ldm.models.diffusion.ddpm.DDPM"
-        return config
-    params["cond_stage_config"] = "__is_unconditional__"
-    if kind == "vq":
-        own = params["first_stage_config"]["params"]
-        interface = deepcopy(VQ)
-        ddconfig = {**own["ddconfig"], "double_z": False}
-        interface["params"].update(lossconfig=own["lossconfig"], ddconfig=ddconfig)
-        params["first_stage_config"] = interface
+    if kind == "inpainting":
+        config["model"]["target"] = "ldm.models.diffusion.ddpm.LatentInpaintDiffusion"
+        params["conditioning_key"] = "hybrid"
+        unet["in_channels"] = 9
+    if kind == "other":
+        unet.update(channel_mult=[1, 1, 2], num_res_blocks=2, attention_resolutions=[4, 1])
+        unet.update(use_scale_shift_norm=True, transformer_depth=2, num_heads=4)
+        ddconfig = params["first_stage_config"]["params"]["ddconfig"]
+        ddconfig.update(ch_mult=[1, 2, 1], num_res_blocks=2, resolution=32)
+        ddconfig.update(attn_resolutions=[32, 16, 8])
+        params.update(beta_schedule="sqrt", parameterization="x0", image_size=8)
+        params.update(scale_by_std=True, linear_start=1e-6, linear_end=1e-4)
     return config
 
 
-def write_narrow_model(folder: Path, kind: str, seed: int = 0) -> Path:
-    """Write ``config.yaml`` and ``model.safetensors`` into ``folder``; return the folder."""
-    from ldm.config import build
+def write_narrow_model(folder: Path, kind: str, seed: int = 0) -> tuple[Path, Path]:
+    """Write ``<kind>.safetensors`` and ``<kind>.yaml`` into a folder; return their paths."""
+    config = narrow_config(kind)
+    OmegaConf.save(OmegaConf.create(config), folder / f"{kind}.yaml")
+    save_file(narrow_model(config, seed).state_dict(), folder / f"{kind}.safetensors")
+    return folder / f"{kind}.safetensors", folder / f"{kind}.yaml"
 
-    folder.mkdir(parents=True, exist_ok=True)
-    config = OmegaConf.create(narrow_config(kind))
-    OmegaConf.save(config, folder / "config.yaml")
+
+def narrow_model(config: DictConfig | dict[str, Any], seed: int = 0) -> torch.nn.Module:
+    """Build a model whose every weight is random: nothing ends in zeros."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build(config)
-        # A new UNet ends in zeros and ignores its inputs; this one has to use them.
-        for parameter in model.parameters():
-            if not parameter.any():
-                torch.nn.init.normal_(parameter, std=0.02)
-    save_file(model.state_dict(), folder / "model.safetensors")
-    return folder
-
-
-class Shades(Dataset):
-    """Grey pictures (16, 16, 3) in [-1, 1] that are as bright as their class, of 3."""
-
-    def __init__(self, length: int = 6):
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        label = index % 3
-        return {"image": torch.full((16, 16, 3), (label - 1) * 0.9), "class_label": label}
+        model = build(OmegaConf.create(config)).eval()
+        for name, value in model.named_parameters():
+            if not value.any() or (value.ndim == 1 and bool((value == 1).all())):
+                torch.nn.init.normal_(value, mean=float(value.any()), std=0.02)
+            assert value.any(), name
+        if isinstance(getattr(model, "scale_factor", None), torch.Tensor):
+            model.scale_factor.fill_(0.7654321)
+    return model

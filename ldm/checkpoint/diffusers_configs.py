@@ -202,7 +202,7 @@ def text_json(conditioner: nn.Module) -> dict[str, Any]:
         UserError: It is neither of the kinds that ``text_keymaps`` knows.
     """
     kind = text_kind(conditioner.state_dict())
-    if kind is None or (kind == "open_clip" and not hasattr(conditioner, "layer_idx")):
+    if kind is None or (kind == "open_clip" and not hasattr(conditioner, "layer")):
         raise _no_counterpart(
             f"the conditioner is {type(conditioner).__name__}", "a CLIP text encoder"
         )
@@ -212,7 +212,7 @@ def text_json(conditioner: nn.Module) -> dict[str, Any]:
         "architectures": ["CLIPTextModel"],
         "model_type": "clip_text_model",
         **sizes,
-        "projection_dim": sizes["hidden_size"],
+        "projection_dim": _projection(conditioner) or sizes["hidden_size"],
         "attention_dropout": 0.0,
         "dropout": 0.0,
         "initializer_factor": 1.0,
@@ -221,6 +221,12 @@ def text_json(conditioner: nn.Module) -> dict[str, Any]:
         "eos_token_id": end,
         "pad_token_id": end if kind == "clip" else 0,
     }
+
+
+def _projection(conditioner: nn.Module) -> int | None:
+    """Return the width of the rows that a tower compares with pictures, if it makes such."""
+    projection = getattr(getattr(conditioner, "model", None), "text_projection", None)
+    return None if projection is None else projection.shape[1]
 
 
 def _clip_sizes(conditioner: nn.Module) -> dict[str, Any]:
@@ -236,7 +242,7 @@ def _open_clip_sizes(conditioner: nn.Module) -> dict[str, Any]:
         "vocab_size": tower.token_embedding.weight.shape[0],
         "hidden_size": tower.token_embedding.weight.shape[1],
         "intermediate_size": blocks[0].mlp.c_fc.weight.shape[0],
-        "num_hidden_layers": len(blocks) - conditioner.layer_idx,
+        "num_hidden_layers": len(blocks) - (conditioner.layer == "penultimate"),
         "num_attention_heads": blocks[0].attn.heads,
         "max_position_embeddings": tower.positional_embedding.shape[0],
         "hidden_act": blocks[0].mlp.activation.__name__,

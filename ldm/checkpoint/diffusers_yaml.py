@@ -21,16 +21,23 @@ PIPELINES = (
 )
 PARAMETERIZATIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 BETA_SCHEDULES = {"scaled_linear": "linear", "linear": "sqrt_linear", "squaredcos_cap_v2": "cosine"}
-# Sizes of the open_clip towers that Stable Diffusion conditions on.
-OPEN_CLIP = {
-    "ViT-H-14": {
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_attention_heads": 16,
-        "hidden_act": "gelu",
-    }
+# The open_clip tower that Stable Diffusion 2 conditions on, which its class builds unasked.
+V2_TOWER = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_attention_heads": 16,
+    "max_position_embeddings": 77,
+    "hidden_act": "gelu",
 }
-OPEN_CLIP_LAYERS = {"ViT-H-14": 24}
+V2_LAYERS = 24
+TOWER_SIZES = {
+    "width": "hidden_size",
+    "heads": "num_attention_heads",
+    "mlp": "intermediate_size",
+    "context_length": "max_position_embeddings",
+    "vocab_size": "vocab_size",
+    "activation": "hidden_act",
+}
 TEXT_SIZES = {  # with transformers' defaults
     "vocab_size": 49408,
     "hidden_size": 512,
@@ -41,7 +48,7 @@ TEXT_SIZES = {  # with transformers' defaults
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
 }
-END = "<|endoftext|>"
+END, OPEN_CLIP_PADDING = "<|endoftext|>", "!"
 # Entries that change a network and have one value here; absent ones have it.
 UNET_FIXED = {
     "act_fn": "silu",
@@ -110,7 +117,7 @@ def folder_config(path: str | Path) -> DictConfig:
         "use_ema": False,
         "unet_config": _unet(source),
         "first_stage_config": autoencoder,
-        "cond_stage_config": _text_encoder(source),
+        "cond_stage_config": _text_encoder(source, kept),
     }
     target, key = _hub(source, params)
     params["conditioning_key"] = key
@@ -222,24 +229,39 @@ def _autoencoder(source: Source) -> tuple[dict[str, Any], float]:
     return {"target": "ldm.models.autoencoder.AutoencoderKL", "params": params}, scale
 
 
-def _text_encoder(source: Source) -> dict[str, Any]:
-    """Tell open_clip's towers by their sizes and padding; anything else is CLIP's own kind."""
+def _text_encoder(source: Source, kept: set[str]) -> dict[str, Any]:
+    """Describe the text encoder: open_clip's, told by its padding, or CLIP's own."""
     sizes = {key: source.get("text_encoder", key, usual) for key, usual in TEXT_SIZES.items()}
     padding = padding_token(source.folder)
     home = "ldm.modules.encoders.modules"
-    for arch, known in OPEN_CLIP.items():
-        above = OPEN_CLIP_LAYERS[arch] - sizes["num_hidden_layers"]
-        if known.items() <= sizes.items() and padding != END and above in (0, 1):
-            layer = "penultimate" if above else "last"
-            params = {"arch": arch, "layer": layer}
-            return {"target": f"{home}.FrozenOpenCLIPEmbedder", "params": params}
+    if padding == OPEN_CLIP_PADDING:
+        return {"target": f"{home}.FrozenOpenCLIPEmbedder", "params": _tower(source, sizes, kept)}
     if padding != END:
         raise UserError(
-            f"folder {str(source.folder)!r}: its tokenizer pads with {padding!r}, and its text "
-            f"encoder has {sizes['hidden_size']} x {sizes['num_hidden_layers']} sizes; expected "
-            f"{END} with those; give a configuration that describes it (--config)"
+            f"folder {str(source.folder)!r}: its tokenizer pads with {padding!r}; expected {END} "
+            f"(CLIP) or {OPEN_CLIP_PADDING} (open_clip); mend tokenizer/special_tokens_map.json"
         )
     return {"target": f"{home}.FrozenCLIPEmbedder", "params": {"text_config": sizes}}
+
+
+def _tower(source: Source, sizes: Json, kept: set[str]) -> dict[str, Any]:
+    """Describe an open_clip text tower, which may have a block that the folder leaves out.
+
+    It has if the folder keeps the block beside its own files, or if it is one block short of the
+    architecture that Stable Diffusion 2 has.
+    """
+    if sizes["layer_norm_eps"] != TEXT_SIZES["layer_norm_eps"]:
+        raise source.wrong("text_encoder", "layer_norm_eps", str(TEXT_SIZES["layer_norm_eps"]))
+    layers = sizes["num_hidden_layers"]
+    known = V2_TOWER.items() <= sizes.items()
+    above = known and layers == V2_LAYERS - 1
+    above = above or any(f".resblocks.{layers}." in name for name in kept)
+    layer = {"layer": "penultimate" if above else "last"}
+    if known and layers + above == V2_LAYERS:
+        return layer
+    own = {ours: sizes[theirs] for ours, theirs in TOWER_SIZES.items()}
+    embed_dim = source.number("text_encoder", "projection_dim", 512)
+    return {**layer, "text_config": {**own, "layers": layers + above, "embed_dim": embed_dim}}
 
 
 def padding_token(folder: Path) -> str:
