@@ -38,6 +38,8 @@ STOREYS = {
     "ldm.offload": 4,
     "ldm.pipelines": 5,
     "ldm.training": 5,
+    "ldm.evaluation": 5,
+    "ldm.retrieval": 5,
     "main": 6,
     "scripts": 6,
     "optimizedSD": 6,

@@ -26,9 +26,11 @@ EXTRAS = PROJECT["optional-dependencies"]
 # Import names that differ from the distribution's.
 DISTRIBUTIONS = {
     "PIL": "Pillow",
+    "faiss": "faiss-cpu",
     "imwatermark": "invisible-watermark",
     "open_clip": "open_clip_torch",
     "pytorch_lightning": "pytorch-lightning",
+    "sklearn": "scikit-learn",
     "taming": "taming-transformers-rom1504",
     # Comes with its owner by declaration of that owner: invisible-watermark needs OpenCV.
     "cv2": "invisible-watermark",
@@ -140,7 +142,8 @@ def undeclared(folder: str, requirements: list[str]) -> dict[str, set[str]]:
 
 
 def test_everything_that_the_package_imports_is_declared():
-    assert not undeclared("ldm", [*PROJECT["dependencies"], *EXTRAS["train"]])
+    extras = [*EXTRAS["train"], *EXTRAS["retrieval"]]
+    assert not undeclared("ldm", [*PROJECT["dependencies"], *extras])
 
 
 @pytest.mark.parametrize(
