@@ -51,7 +51,8 @@ OLDER_SPELLINGS = {
     f"{_TRANSFORMER}{part}": f"{_TEXT_MODEL}{part}"
     for part in ("embeddings.", "encoder.", "final_layer_norm.")
 }
-POSITION_IDS = "embeddings.position_ids"
+# Constants that older libraries wrote among the weights.
+CONSTANTS = ("embeddings.position_ids", "attn_mask")
 
 
 def component_of(name: str) -> str:
@@ -75,10 +76,10 @@ def ema_name(name: str) -> str:
 
 
 def is_ballast(name: str) -> bool:
-    """Tell whether inference never needs a key: losses, position ids, optimizer state."""
+    """Tell whether inference never needs a key: losses, constants, optimizer state."""
     return (
         component_of(name) == LOSS
-        or name.endswith(POSITION_IDS)
+        or name.endswith(CONSTANTS)
         or name.startswith(("optimizer", "lr_scheduler"))
     )
 

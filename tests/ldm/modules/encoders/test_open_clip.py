@@ -8,6 +8,7 @@ import pytest
 import torch
 from golden.fill import official_state
 
+from ldm.checkpoint.load import load_weights
 from ldm.errors import UserError
 from ldm.modules.encoders.clip_towers import QUICK, clip_sizes
 from ldm.modules.encoders.modules import FrozenOpenCLIPEmbedder
@@ -109,6 +110,10 @@ def test_a_mask_in_the_file_is_accepted_and_not_needed():
     assert not any("mask" in name for name in state)
     state["model.attn_mask"] = torch.zeros(77, 77)
     embedder.load_state_dict(state, strict=True)
+    hub = torch.nn.ModuleDict({"cond_stage_model": embedder})
+    mask = "cond_stage_model.model.attn_mask"
+    report = load_weights(hub, {**hub.state_dict(), mask: torch.zeros(77, 77)})
+    assert report.ballast == [mask] and not report.unexpected
 
 
 def test_frozen_by_default_and_trainable_where_asked():
