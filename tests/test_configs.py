@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ldm.config import load_config
 from ldm.errors import UserError
@@ -39,6 +39,15 @@ def targets(node, where: str = "") -> list[tuple[str, str]]:
     return found
 
 
+def without_files(node):
+    """Return a configuration with no ``ckpt_path``: published weights are not part of the code."""
+    if isinstance(node, ListConfig):
+        return [without_files(item) for item in node]
+    if not isinstance(node, DictConfig):
+        return node
+    return DictConfig({k: without_files(node[k]) for k in node if k != "ckpt_path"})
+
+
 def test_there_are_configs_to_test():
     assert ROOT / "configs/stable-diffusion/v1-inference.yaml" in YAMLS
 
@@ -51,7 +60,9 @@ def test_a_shipped_config_describes_a_model(path):
 @pytest.mark.parametrize(("path", "section"), models())
 def test_the_model_of_a_shipped_config_builds(path, section):
     with torch.device("meta"):
-        model = instantiate_from_config(load_config(path)[section])
+        config = load_config(path)
+        OmegaConf.resolve(config)
+        model = instantiate_from_config(without_files(config[section]))
     state = model.state_dict()
     assert state
     assert all(tensor.is_meta for tensor in state.values() if tensor.ndim > 1), "weights were made"
