@@ -11,6 +11,7 @@ V1_LICENCE = (
 )
 V1_4 = "CompVis/stable-diffusion-v-1-4-original"
 V1_5 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+V1_INPAINTING = "stable-diffusion-v1-5/stable-diffusion-inpainting"
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,19 @@ MODELS = {
                 "v1-5-pruned.safetensors",
                 "v1-5-pruned.safetensors",
                 "1a189f0be69d6106a48548e7626207dddd7042a418dbf372cefd05e0cdba61b6",
+            ),
+        ),
+    ),
+    "sd-v1-5-inpainting": Model(
+        about="Stable Diffusion 1.5 for inpainting, 9 channels: the default of inpaint --prompt",
+        gigabytes=4.27,
+        repository=V1_INPAINTING,
+        folder=V1_FOLDER,
+        files=(
+            RemoteFile(
+                "sd-v1-5-inpainting.ckpt",
+                "sd-v1-5-inpainting.ckpt",
+                "c6bbc15e3224e6973459ba78de4998b80b50112b0ae5b5c67113d56b4e366b19",
             ),
         ),
     ),

@@ -49,14 +49,15 @@ def relative_error(a: Tensor, b: Tensor) -> float:
     return ((a - b).norm() / b.norm()).item()
 
 
-def unet_twins() -> tuple[UNetModel, nn.Module]:
+def unet_twins(in_channels: int = 4) -> tuple[UNetModel, nn.Module]:
     """Return our UNet and diffusers' with weights that went through our key map, strictly."""
     diffusers = pytest.importorskip("diffusers")
-    ours = UNetModel(**UNET).eval()
+    config = {**UNET, "in_channels": in_channels}
+    ours = UNetModel(**config).eval()
     ours.load_state_dict(official_state(ours, prefix="model.diffusion_model."))
     theirs = diffusers.UNet2DConditionModel(
         sample_size=UNET["image_size"],
-        in_channels=4,
+        in_channels=in_channels,
         out_channels=4,
         block_out_channels=WIDTHS,
         down_block_types=(*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
@@ -65,7 +66,7 @@ def unet_twins() -> tuple[UNetModel, nn.Module]:
         cross_attention_dim=UNET["context_dim"],
         attention_head_dim=UNET["num_heads"],  # diffusers' name for the number of heads
     ).eval()
-    theirs.load_state_dict(unet_to_diffusers(ours.state_dict(), UNET), strict=True)
+    theirs.load_state_dict(unet_to_diffusers(ours.state_dict(), config), strict=True)
     return ours, theirs
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ldm.errors import UserError
@@ -114,3 +115,31 @@ def test_restoring_keeps_every_unmarked_pixel_and_no_other():
     for row, picture in zip(drawn, restored, strict=True):
         assert np.array_equal(picture[mask.marked], row[mask.marked])
         assert np.array_equal(picture[~mask.marked], original[~mask.marked])
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_sample_of_the_mask_is_torchs_nearest_interpolation(factor):
+    mask = dots(64, 32, 0.3)
+    whole = torch.from_numpy(mask.marked).float()[None, None]
+    nearest = torch.nn.functional.interpolate(whole, size=(32 // factor, 64 // factor))
+    assert np.array_equal(mask.samples(factor), nearest[0, 0].numpy() > 0.5)
+
+
+def test_a_padded_mask_is_cut_back_to_itself():
+    mask = dots(21, 13, 0.3)
+    padded = mask.pad((32, 16))
+    assert padded.size == (32, 16)
+    assert np.array_equal(padded.crop(mask.size).marked, mask.marked)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16", "CMYK"])
+def test_a_mask_of_any_mode_marks_the_same(tmp_path, mode):
+    white = np.zeros((4, 6), np.uint8)
+    white[1:3, 2:5] = 255
+    if mode == "I;16":
+        image = Image.fromarray(white.astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(white).convert(mode)
+    path = tmp_path / ("mask.tif" if mode == "CMYK" else "mask.png")
+    image.save(path)
+    assert np.array_equal(Mask.read(str(path)).marked, white > 0)

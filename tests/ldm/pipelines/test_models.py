@@ -4,12 +4,16 @@ import copy
 import hashlib
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+from tiny_inpainting import SIGHTED, TEXTLESS
 from tiny_model import CONFIG, MULTIPLE, SIZE
 
 from ldm.errors import UserError
 from ldm.pipelines import models
-from ldm.pipelines.default_config import V1_CONFIG
+from ldm.pipelines.default_config import V1_CONFIG, V1_INPAINTING_CONFIG
+from ldm.pipelines.inpaint_program import InpaintProgramSettings
+from ldm.pipelines.model_kind import ModelKind
 from ldm.pipelines.models import choose_model, resolve
 from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings
 
@@ -176,3 +180,77 @@ def test_more_steps_than_the_model_has_are_refused(choice):
 def test_the_models_hash_is_that_of_its_file(choice):
     expected = hashlib.sha256(choice.ckpt_path.read_bytes()).hexdigest()
     assert choice.fingerprint.short == expected[:10]
+
+
+# --- models that are made for inpainting ---
+
+
+def inpaint_settings(**changes):
+    return InpaintProgramSettings(init_img="a.png", mask="b.png", **changes)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "inputs"),
+    [
+        ("configs/stable-diffusion/v1-inference.yaml", ModelKind.TEXT, 4),
+        ("configs/stable-diffusion/v1-inpainting-inference.yaml", ModelKind.INPAINT, 9),
+        ("configs/stable-diffusion/v2-inpainting-inference.yaml", ModelKind.INPAINT, 9),
+        ("models/ldm/inpainting_big/config.yaml", ModelKind.FILL, 7),
+    ],
+)
+def test_a_configuration_tells_what_its_unet_takes(tmp_path, path, kind, inputs):
+    ckpt = put(tmp_path / "own.ckpt")
+    config = str(models.ROOT / path)
+    choice = choose_model(inpaint_settings(prompt="", ckpt=str(ckpt), config=config))
+    assert (choice.kind, choice.inputs) == (kind, inputs)
+    assert f"({inputs} input channels)" in choice.kind.sentence(choice.inputs)
+
+
+@pytest.mark.parametrize("config", [SIGHTED, TEXTLESS], ids=["with text", "without"])
+def test_a_model_for_inpainting_is_refused_where_something_else_is_drawn(tmp_path, config):
+    put(tmp_path / "zoo" / "config.yaml", config)
+    ckpt = put(tmp_path / "zoo" / "own.ckpt")
+    for settings in (Txt2ImgSettings(ckpt=str(ckpt)), Img2ImgSettings(ckpt=str(ckpt))):
+        with pytest.raises(UserError, match=r"scripts/inpaint\.py") as caught:
+            choose_model(settings)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("changes", [{"in_channels": 8}, {"in_channels": 9}])
+def test_channels_that_no_program_here_fills_are_named(tmp_path, changes):
+    config = copy.deepcopy(CONFIG)
+    config["model"]["params"]["unet_config"]["params"] |= changes
+    put(tmp_path / "own.yaml", config)
+    ckpt = put(tmp_path / "own.ckpt")
+    given = f"{changes['in_channels']} input channels for latents of 4; expected 4, or 9"
+    with pytest.raises(UserError, match=given):
+        choose_model(inpaint_settings(prompt="a cat", ckpt=str(ckpt)))
+
+
+def test_without_a_prompt_the_reference_s_model_is_taken_or_asked_for(root):
+    put(root / models.DEMO_CHECKPOINT)
+    put(root / models.DEMO_CONFIG, CONFIG)
+    with pytest.raises(UserError, match=r"no --prompt .*inpainting_big/last\.ckpt") as caught:
+        choose_model(inpaint_settings())
+    assert "\n" not in str(caught.value)
+    put(root / models.FILL_CONFIG, TEXTLESS)
+    ckpt = put(root / models.FILL_CHECKPOINT)
+    choice = choose_model(inpaint_settings())
+    assert (choice.ckpt_path, choice.kind, choice.name) == (ckpt, ModelKind.FILL, "inpainting_big")
+    assert choose_model(inpaint_settings(prompt="")).name == "demo"
+
+
+def test_to_inpaint_from_text_the_checkpoint_made_for_it_comes_first(root):
+    put(root / V1_CONFIG, with_size(64))
+    ordinary = put(root / models.V1_CHECKPOINTS[0])
+    assert choose_model(inpaint_settings(prompt="a cat")).ckpt_path == ordinary
+    made_for_it = root / models.V1_INPAINTING_CHECKPOINT
+    made_for_it.parent.mkdir(parents=True, exist_ok=True)
+    weights = {"input_blocks.0.0.weight": (9, 9)}
+    weights["input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"] = (9, 768)
+    state = {f"model.diffusion_model.{k}": torch.zeros(v) for k, v in weights.items()}
+    torch.save({"state_dict": state}, made_for_it)
+    put(root / V1_INPAINTING_CONFIG, SIGHTED)
+    choice = choose_model(inpaint_settings(prompt="a cat"))
+    assert (choice.ckpt_path, choice.kind) == (made_for_it, ModelKind.INPAINT)
+    assert choose_model(Txt2ImgSettings()).ckpt_path == ordinary
