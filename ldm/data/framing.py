@@ -6,6 +6,7 @@ Shapes: pictures come out as (H, W, 3) float32 in [-1, 1], RGB.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -20,6 +21,13 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 Size = int | Sequence[int]
+
+
+class Frame(NamedTuple):
+    """The part of a picture to keep, (left, top, right, bottom) in pixels; whether to mirror it."""
+
+    box: tuple[int, int, int, int]
+    mirrored: bool
 
 
 class Framing:
@@ -61,19 +69,10 @@ class Framing:
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
         """Frame a picture."""
-        return to_model_range(self.pixels(image, rng))
+        return to_model_range(self.apply(image, self.choose(image.size, rng)))
 
-    def pixels(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """Frame a picture and leave it 8-bit."""
-        image = image.crop(self.box(image.size, rng))
-        if self.size is not None and image.size != self.size[::-1]:
-            image = image.resize(self.size[::-1], self.resample)
-        if self.flip_p and rng.random() < self.flip_p:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return image
-
-    def box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """Choose the part to keep of a picture of (width, height): left, top, right, bottom."""
+    def choose(self, size: tuple[int, int], rng: np.random.Generator) -> Frame:
+        """Choose what to keep of a picture of (width, height) pixels."""
         width, height = size
         h, w = self.size or (1, 1)
         scale = min(width / w, height / h)
@@ -81,7 +80,17 @@ class Framing:
         left, top = (width - w) // 2, (height - h) // 2
         if self.random_crop:
             left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
-        return left, top, left + w, top + h
+        mirrored = self.flip_p > 0 and rng.random() < self.flip_p
+        return Frame((left, top, left + w, top + h), mirrored)
+
+    def apply(
+        self, image: Image.Image, frame: Frame, resample: Image.Resampling | None = None
+    ) -> Image.Image:
+        """Cut, resize and mirror, by default as pictures are resized; label maps need NEAREST."""
+        image = image.crop(frame.box)
+        if self.size is not None and image.size != self.size[::-1]:
+            image = image.resize(self.size[::-1], self.resample if resample is None else resample)
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if frame.mirrored else image
 
 
 def height_and_width(size: Size) -> tuple[int, int]:

@@ -38,7 +38,7 @@ class Strength:
         turned_sizes: Sides of the kernels of direction-dependent blur, in pixels.
         round_sizes: Sides of the kernels of round blur, in pixels.
         width: Factor on the widths of both.
-        resize_p: Probability of downsampling by resizing; otherwise by a blur and every sf-th pixel.
+        resize_p: Probability of downsampling by resizing, not by a blur and every sf-th pixel.
         noise: Least and greatest standard deviation of the noise, in 1/255.
         jpeg: Least and greatest JPEG quality.
     """
@@ -150,7 +150,7 @@ def _random_blur(
 def _downsample(
     picture: np.ndarray, sf: int, strength: Strength, rng: np.random.Generator
 ) -> np.ndarray:
-    """Make a picture one to 2 ``sf`` times smaller, or take every ``sf``-th pixel of a blurred one."""
+    """Resize to 1 to 1 / (2 ``sf``) of the size, or take every ``sf``-th pixel of a blurred one."""
     if rng.random() < strength.resize_p:
         factor = rng.uniform(1, 2 * sf)
         size = (int(picture.shape[0] / factor), int(picture.shape[1] / factor))

@@ -1,0 +1,136 @@
+"""Captioned data sets of the Hugging Face ``datasets`` library, from the disk alone.
+
+Items: "jpg" (H, W, 3) float32 in [-1, 1], RGB; "txt" str.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ldm.data.caption_texts import choose, joined
+from ldm.data.captions import Captioned
+from ldm.data.framing import Size
+from ldm.data.skipping import BadItem
+from ldm.errors import UserError
+
+
+class CaptionedDataset(Captioned):
+    """A data set saved by ``save_to_disk``, Parquet files, or a folder with ``metadata.jsonl``.
+
+    Nothing is fetched. Parquet files and image folders are converted once into the library's cache
+    ($HF_DATASETS_CACHE), which takes as much disk again.
+
+    Args:
+        path: Folder of ``save_to_disk``; a .parquet file or a folder of them; an image folder.
+        size: Side in pixels, or [height, width].
+        image_column: Column of pictures: the library's images, bytes, or paths of files.
+        text_column: Column of captions, or of lists of them to choose from anew each time.
+        split: Which part, if there are several.
+        **options: ``random_crop``, ``flip_p``, ``interpolation``: see ``ldm.data.captions``.
+
+    Raises:
+        UserError: The library is not installed, ``path`` is none of these, a column or the split is
+            not there, or nothing can be read.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        size: Size,
+        *,
+        image_column: str = "image",
+        text_column: str = "text",
+        split: str = "train",
+        **options: Any,
+    ):
+        self.image_column, self.text_column = image_column, text_column
+        self.root = Path(path).expanduser()
+        rows = _open(self.root, split)
+        for column in (image_column, text_column):
+            if column not in rows.column_names:
+                raise UserError(
+                    f"{path} has no column {column!r}; it has {', '.join(rows.column_names)}; "
+                    "set image_column and text_column"
+                )
+        # Apart, so that looking for a caption does not read a picture.
+        self.pictures = _undecoded(rows.select_columns([image_column]), image_column)
+        self.texts = rows.select_columns([text_column])
+        super().__init__(len(rows), size, source=str(path), **options)
+
+    def picture(self, index: int) -> tuple[Path | bytes, str]:
+        """Return a picture's bytes, or its path.
+
+        Raises:
+            BadItem: The row has none.
+        """
+        value, name = self.pictures[index][self.image_column], f"row {index}"
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, str) and value:
+            return self.root / value, name
+        if isinstance(value, bytes):
+            return value, name
+        raise BadItem(f"{name} has no picture in column {self.image_column!r}")
+
+    def caption(self, index: int, rng: np.random.Generator) -> str:
+        """Return a caption of an item.
+
+        Raises:
+            BadItem: The row has none.
+        """
+        texts = joined(self.texts[index][self.text_column])
+        if texts is None:
+            raise BadItem(f"row {index} has no caption in column {self.text_column!r}")
+        return choose(texts, rng)
+
+
+def _open(path: Path, split: str) -> Any:
+    """Open a data set by what lies at its path.
+
+    Raises:
+        UserError: It is none that is known, or has no such split.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(
+            f'{path} needs the datasets library, which is not installed; pip install -e ".[train]"'
+        ) from error
+    if not path.exists():
+        raise UserError(f"{path} does not exist; expected a data set on disk; check the path")
+    try:
+        opened = _load(datasets, path, split)
+    except Exception as error:  # the library raises many kinds for folders that it cannot read
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path} cannot be read as a data set ({reason}); expected a folder of save_to_disk, "
+            "Parquet files or an image folder; check the path"
+        ) from error
+    if not isinstance(opened, datasets.DatasetDict):
+        return opened
+    if split not in opened:
+        raise UserError(f"{path} has no split {split!r}; it has {', '.join(opened)}; set split")
+    return opened[split]
+
+
+def _load(datasets: Any, path: Path, split: str) -> Any:
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        return datasets.load_from_disk(str(path))
+    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    named = [file for file in files if file.name.startswith(f"{split}-")] or files
+    if files and all(file.suffix == ".parquet" for file in files):
+        parts = {split: [str(file) for file in named]}
+        return datasets.load_dataset("parquet", data_files=parts)
+    return datasets.load_dataset("imagefolder", data_dir=str(path))
+
+
+def _undecoded(rows: Any, column: str) -> Any:
+    """Let a column of images give what is in the files, so that a bad one is only one bad item."""
+    import datasets
+
+    if isinstance(rows.features[column], datasets.Image):
+        return rows.cast_column(column, datasets.Image(decode=False))
+    return rows

@@ -1,0 +1,91 @@
+"""Find ImageNet's pictures in the folders that people unpack it into. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ldm.data.files import picture_files
+from ldm.errors import UserError
+
+IGNORED = frozenset({"n06596364_9591.JPEG"})
+"""Left out, as by the reference."""
+TRAIN = ("ILSVRC2012_train/data", "ILSVRC2012_train", "ILSVRC/Data/CLS-LOC/train", "train")
+VALIDATION = (
+    *("ILSVRC2012_validation/data", "ILSVRC2012_validation", "ILSVRC/Data/CLS-LOC/val"),
+    *("val", "validation"),
+)
+SPLIT_FOLDERS = {name.split("/")[0] for name in (*TRAIN, *VALIDATION)}
+VALIDATION_LIST = "validation_synset.txt"
+
+
+def default_root() -> Path:
+    """Return the folder where CompVis keeps its data sets."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "autoencoders" / "data"
+
+
+def split_folder(data_root: str | None, names: Sequence[str]) -> Path:
+    """Find the folder of a split.
+
+    Args:
+        data_root: Where ImageNet is; None is CompVis's cache.
+        names: Folders below it that the split may be in, the likeliest first; the last possibility
+            is ``data_root`` itself.
+
+    Raises:
+        UserError: There is none.
+    """
+    root = Path(data_root).expanduser() if data_root else default_root()
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    if root.is_dir() and _holds_classes(root):
+        return root
+    raise UserError(
+        f"{root} has no ImageNet; expected pictures in folders of classes below it, in "
+        f"{', '.join(names)} or directly; unpack it there, or set data_root"
+    )
+
+
+def _holds_classes(root: Path) -> bool:
+    """Tell a folder of classes or pictures from one of other splits, which are no classes."""
+    with os.scandir(root) as entries:
+        names = [entry.name for entry in entries if not entry.name.startswith(".")]
+    return bool(names) and not SPLIT_FOLDERS.intersection(names)
+
+
+def all_pictures(folder: Path) -> list[str]:
+    """List the pictures of a split, whatever their classes, as sorted paths relative to it."""
+    return [name for name in picture_files(folder) if Path(name).name not in IGNORED]
+
+
+def classed_files(folder: Path) -> list[tuple[str, str]]:
+    """List the pictures of a split with their classes' identifiers, sorted.
+
+    Returns:
+        Pairs of path relative to ``folder`` and identifier: the first folder of the path, or, for
+        the pictures of a flat validation folder, what ``validation_synset.txt`` says, in the folder
+        or above it.
+
+    Raises:
+        UserError: A flat folder has no such list.
+    """
+    files = all_pictures(folder)
+    if files and not any("/" in name for name in files):
+        classes = _listed_classes(folder)
+        return [(name, classes[name]) for name in files if name in classes]
+    return [(name, name.split("/", 1)[0]) for name in files if "/" in name]
+
+
+def _listed_classes(folder: Path) -> dict[str, str]:
+    """Read lines ``ILSVRC2012_val_00000001.JPEG n01751748``."""
+    for path in (folder / VALIDATION_LIST, folder.parent / VALIDATION_LIST):
+        if path.is_file():
+            lines = path.read_text("utf-8").splitlines()
+            return dict(line.split()[:2] for line in lines if len(line.split()) >= 2)
+    raise UserError(
+        f"{folder} has pictures but no folders of classes; expected them sorted into such folders, "
+        f"or their classes in {VALIDATION_LIST} beside them; sort them or add the file"
+    )

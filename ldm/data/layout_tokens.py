@@ -1,0 +1,85 @@
+"""Write a layout as a row of tokens, as taming-transformers does for CompVis's layout models.
+
+An object is three tokens: its category, its upper left corner, its lower right corner. Corners are
+places on a square grid of as many points as there are tokens. Absent objects are three times the
+last token. Two corners at the end tell which part of the picture is seen.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ldm.errors import UserError
+
+
+class LayoutTokens:
+    """Encode layouts.
+
+    Args:
+        categories: Number of categories.
+        max_objects: Objects in a row of tokens.
+        no_tokens: Size of the vocabulary.
+
+    Raises:
+        UserError: There are too few tokens for the categories.
+    """
+
+    def __init__(self, categories: int, max_objects: int, no_tokens: int):
+        if not 0 < categories < no_tokens:
+            raise UserError(
+                f"{categories} categories and {no_tokens} tokens given; expected at least one "
+                "category and more tokens than categories; raise no_tokens"
+            )
+        self.max_objects, self.no_tokens = max_objects, no_tokens
+        self.sections = math.isqrt(no_tokens)
+
+    @property
+    def length(self) -> int:
+        """Tokens in a row: what the conditioner's ``max_seq_len`` must be."""
+        return 3 * self.max_objects + 2
+
+    def place(self, x: float, y: float) -> int:
+        """Return the token of a point; ``x`` and ``y`` are shares of the picture's sides."""
+        column, row = (round(value * (self.sections - 1)) for value in (x, y))
+        return row * self.sections + column
+
+    def encode(
+        self,
+        categories: np.ndarray,
+        boxes: np.ndarray,
+        frame: np.ndarray,
+        mirrored: bool,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Return a layout's tokens, int64 (length,), with its objects in random order.
+
+        Args:
+            categories: (n,), from 0.
+            boxes: (n, 4): left, top, right, bottom as shares of the whole picture's sides.
+            frame: (4,), likewise: the part of the picture that is seen. Objects outside it are left
+                out; the corners of the others remain where they are in the whole picture.
+            mirrored: The picture is turned left to right.
+            rng: Source of the order.
+        """
+        seen = _overlap(boxes, frame)
+        categories, boxes = categories[seen], boxes[seen]
+        if mirrored:
+            boxes, frame = _mirror(boxes), _mirror(frame[None])[0]
+        order = rng.permutation(len(boxes))[: self.max_objects]
+        tokens = [token for k in order for token in (int(categories[k]), *self._corners(boxes[k]))]
+        tokens += [self.no_tokens - 1] * (3 * self.max_objects - len(tokens))
+        return np.array([*tokens, *self._corners(frame)], np.int64)
+
+    def _corners(self, box: np.ndarray) -> tuple[int, int]:
+        return self.place(box[0], box[1]), self.place(box[2], box[3])
+
+
+def _overlap(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    low, high = np.maximum(boxes[:, :2], frame[:2]), np.minimum(boxes[:, 2:], frame[2:])
+    return (high > low).all(1)
+
+
+def _mirror(boxes: np.ndarray) -> np.ndarray:
+    return np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], axis=1)

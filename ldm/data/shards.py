@@ -1,0 +1,216 @@
+"""Captioned pictures in webdataset shards: tar files in which a sample's parts share a name.
+
+Items: "jpg" (H, W, 3) float32 in [-1, 1], RGB; "txt" str.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch.distributed as dist
+from torch.utils.data import IterableDataset, get_worker_info
+
+from ldm.data.caption_texts import choose, decode_caption, joined
+from ldm.data.files import PICTURE_ENDINGS
+from ldm.data.framing import Framing, Size
+from ldm.data.pictures import read_picture
+from ldm.data.records import CAPTION_KEYS
+from ldm.data.shard_names import shard_files
+from ldm.data.skipping import MOST_IN_A_ROW, BadItem
+from ldm.errors import UserError
+from ldm.rng import item_generator
+
+logger = logging.getLogger(__name__)
+Sample = dict[str, Any]
+T = TypeVar("T")
+
+
+class CaptionedShards(IterableDataset):
+    """A stream of the captioned pictures of tar files, of which the first is read at once.
+
+    A sample is a picture (any of ``ldm.data.files.PICTURE_ENDINGS``) and a caption: .txt, .caption,
+    or .json with "text", "caption" or "prompt". Bad samples and the rest of broken shards are left
+    out and counted (``bad_samples``, in the process that reads them).
+
+    What is exact: within a pass each sample is read once over all processes and workers. Consumers
+    (processes times workers) share whole shards; where there are fewer shards than consumers, each
+    reads all shards and decodes every n-th sample. The order follows from ``seed``, the pass and
+    the numbers of processes and workers.
+
+    What is not: a resumed run does not continue a pass, as a tar file has no places to go to.
+    ``begin_at`` gives it another order, so that no part of the data is favoured. Consumers of
+    unequal shards end a pass at different times: with several processes set ``repeat``, else the
+    process that ends first leaves the others waiting.
+
+    Args:
+        shards: Pattern or patterns of local paths: see ``ldm.data.shard_names.shard_files``.
+        size: Side in pixels, or [height, width].
+        shuffle: Samples held back to be drawn from in random order, by each worker (compressed
+            pictures in memory); 0 keeps the order of shards and samples.
+        repeat: Begin again after each pass, for ever: for training, whose end is a number of steps.
+        seed: First number of the orders.
+        random_crop: Cut the picture at a random place; otherwise in the middle.
+        flip_p: Probability of mirroring left to right.
+        interpolation: "linear", "bilinear", "bicubic" or "lanczos".
+
+    Raises:
+        UserError: webdataset is not installed, a pattern names no file, or no sample can be read.
+    """
+
+    def __init__(
+        self,
+        shards: str | Sequence[str],
+        size: Size,
+        *,
+        shuffle: int = 1000,
+        repeat: bool = False,
+        seed: int = 0,
+        random_crop: bool = False,
+        flip_p: float = 0.0,
+        interpolation: str = "bicubic",
+    ):
+        if shuffle < 0:
+            raise UserError(f"shuffle is {shuffle}; expected a number of samples, 0 or more")
+        _tar_samples()  # to say now, and not in a worker, that it is not installed
+        self.shards = shard_files(shards)
+        self.framing = Framing(
+            size, random_crop=random_crop, flip_p=flip_p, interpolation=interpolation
+        )
+        self.shuffle, self.repeat, self.seed = shuffle, repeat, seed
+        self.begun_at, self.passes = 0, 0
+        self._look()
+        self.bad_samples = 0
+
+    def _look(self) -> None:
+        self.bad_samples = 0
+        if next(self._items(self._samples(self.shards)), None) is None:
+            raise UserError(
+                f"none of {len(self.shards)} shards ({self.shards[0]}, ...) has a sample that can be "
+                "read; expected pictures with captions in .tar files; check the shards"
+            )
+
+    def begin_at(self, samples: int) -> None:
+        """Take another order than a stream that begins at 0: a run goes on after ``samples``."""
+        self.begun_at = samples
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        number, consumers = consumer()
+        empty = False
+        while not empty:
+            seed = (self.seed, self.begun_at, self.passes)
+            self.passes += 1  # kept between epochs, by workers that are
+            empty = True
+            for sample in self._one_pass(seed, number, consumers):
+                empty = False
+                yield sample
+            if not self.repeat:
+                return
+
+    def _one_pass(self, seed: tuple[int, ...], number: int, consumers: int) -> Iterator[Sample]:
+        shards = list(self.shards)
+        if self.shuffle:
+            np.random.default_rng(seed).shuffle(shards)
+        by_shard = len(shards) >= consumers
+        samples = self._samples(shards[number::consumers] if by_shard else shards)
+        if not by_shard:
+            samples = itertools.islice(samples, number, None, consumers)
+        if self.shuffle:
+            samples = shuffled(samples, self.shuffle, np.random.default_rng((*seed, number)))
+        return self._items(samples)
+
+    def _samples(self, shards: Iterable[str]) -> Iterator[Sample]:
+        # Not split by webdataset, which would not know of the sharing above.
+        urls = ({"url": shard} for shard in shards)
+        return _tar_samples()(urls, handler=self._skip)
+
+    def _items(self, samples: Iterable[Sample]) -> Iterator[dict[str, Any]]:
+        in_a_row = 0
+        for sample in samples:
+            try:
+                yield self._item(sample)
+                in_a_row = 0
+            except BadItem as error:
+                self._skip(error)
+                in_a_row += 1
+            if in_a_row == MOST_IN_A_ROW:
+                raise UserError(
+                    f"{in_a_row} samples in a row cannot be read, the last in {sample['__url__']}; "
+                    "expected pictures with captions; check the shards"
+                )
+
+    def _item(self, sample: Sample) -> dict[str, Any]:
+        rng = item_generator()
+        name = f"{sample['__url__']}: {sample['__key__']}"
+        data = next((value for key, value in sample.items() if _is_picture(key)), None)
+        if data is None:
+            raise BadItem(f"{name} has no picture")
+        caption = _caption(sample, name, rng)
+        picture = read_picture(data, name, at_least=self.framing.enough)
+        return {"jpg": self.framing(picture, rng), "txt": caption}
+
+    def _skip(self, error: Exception) -> bool:
+        """Count something bad; warn of the first. webdataset goes on where this is True."""
+        reason = " ".join(str(error).split())
+        if self.bad_samples == 0:
+            logger.warning("left out: %s; further bad samples are only counted", reason)
+        else:
+            logger.debug("left out: %s", reason)
+        self.bad_samples += 1
+        return True
+
+
+def consumer() -> tuple[int, int]:
+    """Return this worker's number among all workers of all processes, and how many there are."""
+    together = dist.is_available() and dist.is_initialized()
+    rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+    info = get_worker_info()
+    worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
+    return rank * workers + worker, world * workers
+
+
+def shuffled(samples: Iterable[T], held: int, rng: np.random.Generator) -> Iterator[T]:
+    """Yield what is given in a random order, holding ``held`` of it back to draw from."""
+    buffer: list[T] = []
+    for sample in samples:
+        if len(buffer) < held:
+            buffer.append(sample)
+            continue
+        place = int(rng.integers(held))
+        buffer[place], sample = sample, buffer[place]
+        yield sample
+    for place in rng.permutation(len(buffer)):
+        yield buffer[place]
+
+
+def _is_picture(key: str) -> bool:
+    return f".{key}" in PICTURE_ENDINGS
+
+
+def _caption(sample: Sample, name: str, rng: np.random.Generator) -> str:
+    try:
+        for key in ("txt", "caption"):
+            if text := decode_caption(sample.get(key, b"")):
+                return text
+        entry = json.loads(sample.get("json", b"{}"))
+    except ValueError as error:  # bad UTF-8 and bad JSON are ValueErrors too
+        raise BadItem(f"{name} has a caption that cannot be read ({error})") from error
+    values = (entry.get(key) for key in CAPTION_KEYS) if isinstance(entry, dict) else ()
+    texts = next((found for value in values if (found := joined(value))), None)
+    if texts is None:
+        raise BadItem(f"{name} has no caption")
+    return choose(texts, rng)
+
+
+def _tar_samples() -> Any:
+    try:
+        from webdataset.tariterators import tarfile_samples
+    except ImportError as error:
+        raise UserError(
+            'shards need webdataset, which is not installed; pip install -e ".[train]"'
+        ) from error
+    return tarfile_samples
