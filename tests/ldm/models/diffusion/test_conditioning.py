@@ -1,0 +1,243 @@
+"""How a batch becomes conditioning, for every kind of model of the family."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_model import CONFIG
+
+from ldm.errors import UserError
+from ldm.models.diffusion.batch_conditioning import conditioner_input, drop_some, widen_inputs
+from ldm.models.diffusion.ddpm import LatentDiffusion, LatentInpaintDiffusion
+
+PARAMS = {**CONFIG["model"]["params"], "image_size": 8}
+CLASSES = {
+    "target": "ldm.modules.encoders.modules.ClassEmbedder",
+    "params": {"embed_dim": 32, "n_classes": 5, "key": "class_label"},
+}
+RESCALER = {
+    "target": "ldm.modules.encoders.modules.SpatialRescaler",
+    "params": {"n_stages": 1, "in_channels": 7, "out_channels": 3},
+}
+IDENTITY = {"target": "torch.nn.Identity"}
+TOKENS = {
+    "target": "ldm.modules.encoders.modules.BERTEmbedder",
+    "params": {"n_embed": 32, "n_layer": 1, "vocab_size": 11, "max_seq_len": 6}
+    | {"use_tokenizer": False},
+}
+
+
+def unet(**changes) -> dict:
+    config = copy.deepcopy(PARAMS["unet_config"])
+    config["params"].update(changes)
+    return config
+
+
+def plain_unet(**changes) -> dict:
+    config = unet(use_spatial_transformer=False, **changes)
+    del config["params"]["context_dim"]
+    return config
+
+
+KINDS = {
+    "text": {"conditioning_key": "crossattn"},
+    "class": {"conditioning_key": "crossattn", "cond_stage_key": "class_label"}
+    | {"cond_stage_config": CLASSES},
+    "tokens": {"conditioning_key": "crossattn", "cond_stage_key": "coordinates_bbox"}
+    | {"cond_stage_config": TOKENS},
+    "labels": {"conditioning_key": "concat", "cond_stage_key": "segmentation"}
+    | {"cond_stage_config": RESCALER, "unet_config": plain_unet(in_channels=7)},
+    "small": {"conditioning_key": "concat", "cond_stage_key": "LR_image"}
+    | {"cond_stage_config": IDENTITY, "unet_config": plain_unet(in_channels=7)},
+    "first": {"conditioning_key": "concat", "cond_stage_key": "masked_image"}
+    | {"cond_stage_config": "__is_first_stage__", "unet_config": plain_unet(in_channels=8)},
+    "none": {"cond_stage_config": "__is_unconditional__", "unet_config": plain_unet()},
+}
+
+
+def make(kind: str, **changes) -> LatentDiffusion:
+    torch.manual_seed(0)
+    return LatentDiffusion(**{**PARAMS, "conditioning_key": None, **KINDS[kind], **changes})
+
+
+def batch(n: int = 3) -> dict:
+    generator = torch.Generator().manual_seed(1)
+
+    def pictures(side: int, channels: int = 3) -> torch.Tensor:
+        return torch.rand(n, side, side, channels, generator=generator) * 2 - 1
+
+    return {
+        "jpg": pictures(16),
+        "txt": [f"picture {i}" for i in range(n)],
+        "class_label": torch.arange(n),
+        "coordinates_bbox": torch.randint(0, 11, (n, 6), generator=generator),
+        "segmentation": pictures(16, 7),
+        "LR_image": pictures(8),
+        "masked_image": pictures(16),
+        "mask": (torch.rand(n, 16, 16, 1, generator=generator) > 0.5).float(),
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_on_a_fixed_batch_lowers_the_loss(kind):
+    # The first stage is its own conditioner's parent: it stays frozen.
+    trained = kind in ("class", "tokens", "labels")
+    model = make(kind, cond_stage_trainable=trained).train()
+    model.learning_rate = 1e-3
+    optimizer = model.configure_optimizers()
+    t, noise = torch.tensor([50, 400, 900]), torch.randn(3, 4, 8, 8)
+    losses = []
+    for _ in range(4):
+        torch.manual_seed(2)  # the posterior's draw
+        loss = model.p_losses(*model.get_training_pair(batch()), t, noise)[0]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[1] < losses[0] and losses[-1] < losses[1]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "none"])
+@torch.no_grad()
+def test_what_is_drawn_depends_on_the_conditioning(kind):
+    model = make(kind).eval()
+    for module in model.model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.normal_(module.weight, std=0.1)  # some begin at zero
+    data = batch()
+    cond = model.conditioning_of(data)
+    rows = torch.tensor([1, 2, 0])
+    other = {
+        k: v[rows] if torch.is_tensor(v) else [v[i] for i in rows.tolist()] for k, v in data.items()
+    }
+    x, t = torch.randn(3, 4, 8, 8), torch.tensor([10, 500, 900])
+    first = model.apply_model(x, t, cond)
+    assert not torch.allclose(first, model.apply_model(x, t, model.conditioning_of(other)))
+
+
+def test_a_missing_entry_is_named_with_those_that_are_there():
+    with pytest.raises(UserError, match="caption.*jpg"):
+        conditioner_input({"jpg": torch.zeros(1, 4, 4, 3)}, "caption")
+
+
+@pytest.mark.parametrize("kind", ["text", "class"])
+def test_everything_left_out_is_the_empty_conditioning(kind):
+    model = make(kind, cond_dropout=1.0).train()
+    empty = {"text": [""] * 3, "class": {"class_label": torch.tensor([4, 4, 4])}}[kind]
+    assert torch.equal(
+        model.get_training_pair(batch())[1].detach(), model.get_learned_conditioning(empty)
+    )
+    model.eval()
+    kept = model.get_training_pair(batch())[1]
+    assert not torch.allclose(kept, model.get_learned_conditioning(empty))
+
+
+def test_a_share_is_left_out_and_the_batch_is_left_as_it_is():
+    torch.manual_seed(0)
+    texts = ["a"] * 1000
+    dropped = drop_some(texts, "txt", 0.25, None)
+    assert 200 < dropped.count("") < 300 and texts == ["a"] * 1000
+
+
+def test_maps_cannot_be_left_out():
+    with pytest.raises(UserError, match="no empty form"):
+        make("labels", cond_dropout=0.1).train().get_training_pair(batch())
+
+
+def test_precomputed_batches_are_the_batches_that_they_were_made_of():
+    model = make("text", cond_stage_trainable=False).train()
+    data = batch()
+    made = {
+        "jpg_moments": model.encode_first_stage(model.get_input(data, "jpg")).parameters,
+        "txt_embedding": model.get_learned_conditioning(data["txt"]),
+    }
+    torch.manual_seed(3)
+    z, c = model.get_training_pair(data)
+    torch.manual_seed(3)
+    z_made, c_made = model.get_training_pair(made)
+    assert torch.equal(z, z_made) and torch.equal(c, c_made)
+
+
+def test_precomputed_captions_are_left_out_by_their_empty_one():
+    model = make("text", cond_dropout=1.0).train()
+    empty = model.get_learned_conditioning([""] * 3)
+    made = {"jpg_moments": torch.zeros(3, 8, 8, 8), "txt_embedding": torch.randn(3, 77, 32)}
+    with pytest.raises(UserError, match="txt_empty"):
+        model.get_training_pair(made)
+    assert torch.equal(model.get_training_pair({**made, "txt_empty": empty})[1], empty)
+
+
+def inpainter(**changes) -> LatentInpaintDiffusion:
+    torch.manual_seed(0)
+    params = {**PARAMS, "conditioning_key": "hybrid", "unet_config": unet(in_channels=9)}
+    return LatentInpaintDiffusion(**{**params, **changes})
+
+
+@torch.no_grad()
+def test_an_inpainter_sees_the_mask_and_then_the_latent_of_the_rest():
+    model, data = inpainter().eval(), batch()
+    cond = model.conditioning_of(data)
+    mask, latent = cond["c_concat"]
+    assert mask.shape == (3, 1, 8, 8) and set(mask.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(mask[:, 0], data["mask"][:, ::2, ::2, 0])
+    assert latent.shape == (3, 4, 8, 8) and cond["c_crossattn"][0].shape == (3, 77, 32)
+    signed = inpainter(signed_mask=True, concat_keys=("masked_image", "mask"))
+    latent, mask = signed.conditioning_of(data)["c_concat"]
+    assert latent.shape[1] == 4 and set(mask.unique().tolist()) == {-1.0, 1.0}
+
+
+@torch.no_grad()
+def test_an_inpainter_begun_from_plain_weights_computes_what_they_compute(tmp_path):
+    plain = make("text").eval()
+    for parameter in plain.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    save_file(plain.state_dict(), tmp_path / "plain.safetensors")
+    model = inpainter(ckpt_path=str(tmp_path / "plain.safetensors")).eval()
+    x, t, data = torch.randn(3, 4, 8, 8), torch.tensor([1, 500, 999]), batch()
+    expected = plain.apply_model(x, t, plain.conditioning_of(data))
+    assert torch.allclose(model.apply_model(x, t, model.conditioning_of(data)), expected, atol=1e-5)
+
+
+def test_only_input_channels_are_widened():
+    wanted = torch.zeros(6, 9, 3, 3)
+    assert widen_inputs(torch.ones(6, 4, 3, 3), wanted).shape == wanted.shape
+    other = torch.ones(5, 4, 3, 3)
+    assert widen_inputs(other, wanted) is other
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("attn", {"attn2"}),
+        ("conv_in", {"input_blocks.0.0"}),
+        (False, set()),
+    ],
+)
+def test_what_of_the_unet_learns_is_chosen_by_name(what, names):
+    model = make("text", unet_trainable=what)
+    learning = [n for n, p in model.model.diffusion_model.named_parameters() if p.requires_grad]
+    assert bool(learning) == bool(names)
+    assert all(any(name in parameter for name in names) for parameter in learning)
+    assert len(model.trainable_parameters()) == len(learning)
+
+
+def test_an_unknown_part_of_the_unet_is_refused():
+    with pytest.raises(UserError, match="attn, conv_in"):
+        make("text", unet_trainable="everything")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_can_be_looked_at_while_it_trains(kind):
+    model = make(kind).eval()
+    wanted = {"plot_diffusion_rows": True, "plot_denoise_rows": True, "inpaint": True}
+    shown = model.log_images(batch(), N=2, ddim_steps=2, **wanted)
+    assert {"reconstruction", "samples", "denoise_row", "samples_outpainting"} <= set(shown)
+    assert ("conditioning" in shown) == (kind not in ("none", "tokens"))
+    assert shown["diffusion_row"].shape == (2, 3, 5 * 16, 16)
+    assert all(v.shape[0] == 2 and v.shape[1] == 3 and v.isfinite().all() for v in shown.values())
+    inside, mask = shown["samples_inpainting"], shown["mask"] > 0
+    assert mask.any() and not mask.all() and inside.shape == mask.shape
