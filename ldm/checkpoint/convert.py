@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 import ldm
 from ldm.checkpoint.diffusers_configs import folder_configs
-from ldm.checkpoint.diffusers_folder import STEMS, read_diffusers
-from ldm.checkpoint.diffusers_json import INDEX, KEPT, is_diffusers
+from ldm.checkpoint.diffusers_folder import read_diffusers
+from ldm.checkpoint.diffusers_json import INDEX, KEPT, STEMS, is_diffusers
 from ldm.checkpoint.diffusers_tokenizer import as_json, tokenizer_files
 from ldm.checkpoint.export import converted, describe, inference_tensors
 from ldm.checkpoint.io import read_checkpoint
@@ -86,7 +86,7 @@ def to_diffusers(
     params = _plain(config)
     files = folder_configs(params, model, _number(chosen.get("scale_factor")))
     chosen = _as_type(chosen, how.dtype, checkpoint.mapped)
-    parts, kept = _name_for_folder(chosen, model, params, files)
+    parts, kept = name_for_folder(chosen, model, params, files)
     header = _spec(files) | describe(checkpoint, chosen, out.name) | dict(how.metadata or {})
     with whole(out, size_of(chosen)) as part:
         _write_folder(part, files, model.cond_stage_model.tokenizer, parts)
@@ -204,7 +204,7 @@ def _check(source: str, model: nn.Module, tensors: Mapping[str, Tensor]) -> list
     return report.warnings()
 
 
-def _name_for_folder(
+def name_for_folder(
     chosen: State, model: nn.Module, params: Mapping[str, Any], files: Mapping[str, Any]
 ) -> tuple[dict[str, State], State]:
     """Name the weights as a folder's parts do; return what has no place in them too."""

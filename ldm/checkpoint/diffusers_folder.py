@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ldm.checkpoint.diffusers_configs import betas_of
-from ldm.checkpoint.diffusers_json import KEPT, read_json
+from ldm.checkpoint.diffusers_json import KEPT, find_weights
 from ldm.checkpoint.diffusers_yaml import folder_config
 from ldm.checkpoint.io import Checkpoint, read_checkpoint
 from ldm.checkpoint.keymaps import PARTS, unet_from_diffusers, vae_from_diffusers
@@ -32,13 +32,7 @@ from ldm.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-STEMS = {
-    "unet": ("diffusion_pytorch_model",),
-    "vae": ("diffusion_pytorch_model",),
-    "text_encoder": ("model", "pytorch_model"),
-}
-KINDS = ("safetensors", "bin")
-VARIANTS = ("", ".fp16")
+SECTIONS = ("unet_config", "first_stage_config", "cond_stage_config")
 
 
 @dataclass(frozen=True)
@@ -112,52 +106,25 @@ def _kept(path: Path, config: DictConfig) -> Checkpoint:
 
 
 def _renamed(weights: Mapping[str, Mapping[str, Tensor]], config: DictConfig) -> dict[str, Tensor]:
-    params: dict[str, Any] = OmegaConf.to_container(config.model.params, resolve=True)
-    open_clip = str(params["cond_stage_config"]["target"]).endswith("FrozenOpenCLIPEmbedder")
+    unet, autoencoder, text = (_section(config, name) for name in SECTIONS)
+    open_clip = str(text.get("target")).endswith("FrozenOpenCLIPEmbedder")
     from_text = open_clip_from_transformers if open_clip else clip_from_transformers
-    ddconfig = params["first_stage_config"]["params"]["ddconfig"]
     parts = {
-        "unet": unet_from_diffusers(weights["unet"], params["unet_config"]["params"]),
-        "vae": vae_from_diffusers(weights["vae"], ddconfig),
+        "unet": unet_from_diffusers(weights["unet"], unet["params"]),
+        "vae": vae_from_diffusers(weights["vae"], autoencoder["params"]["ddconfig"]),
         "text_encoder": from_text(weights["text_encoder"]),
     }
     return {f"{PARTS[part]}{n}": v for part, state in parts.items() for n, v in state.items()}
 
 
-def find_weights(path: Path, part: str) -> list[Path]:
-    """List the files of a part's weights: one, or the shards of an index.
-
-    Raises:
-        UserError: There are none.
-    """
-    folder = path / part
-    for variant in VARIANTS:
-        for kind in KINDS:
-            for stem in STEMS[part]:
-                whole = folder / f"{stem}{variant}.{kind}"
-                if whole.is_file():
-                    return [whole]
-                index = folder / f"{stem}.{kind}.index{variant}.json"
-                if index.is_file():
-                    return _shards(index)
-    names = f"{STEMS[part][0]}.safetensors"
-    found = sorted(f.name for f in folder.glob("*") if f.suffix in (".safetensors", ".bin"))
-    instead = f" (there are {', '.join(found)})" if found else ""
-    raise UserError(
-        f"folder {str(path)!r} has no weights in {part}{instead}; expected {names}, its shards, "
-        "its fp16 variant or a .bin file; fetch the model again"
-    )
-
-
-def _shards(index: Path) -> list[Path]:
-    """List an index's files; they lie beside it, whatever it says."""
-    entries = read_json(index.parent, index.name).get("weight_map")
-    if not isinstance(entries, dict) or not entries:
+def _section(config: DictConfig, name: str) -> dict[str, Any]:
+    node = OmegaConf.select(config, f"model.params.{name}")
+    if not isinstance(node, DictConfig):
         raise UserError(
-            f"index {str(index)!r} names no weights; expected a weight_map; fetch the model again"
+            f"the configuration has {node!r} for model.params.{name}; expected a text-to-image "
+            "model's, to name a diffusers folder's weights by; leave --config out"
         )
-    names = sorted({Path(str(name)).name for name in entries.values()})
-    return [index.parent / name for name in names]
+    return OmegaConf.to_container(node, resolve=True)
 
 
 def _read(files: list[Path]) -> dict[str, Tensor]:

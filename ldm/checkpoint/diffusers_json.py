@@ -1,4 +1,4 @@
-"""The JSON files of a diffusers folder, and the one file that we add to it. Imports no torch."""
+"""Which files a diffusers folder has, what its JSON says, and the one that we add. No torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ Json = Mapping[str, Any]
 INDEX = "model_index.json"
 # What a checkpoint holds and a folder's own files have no place for: a safetensors file.
 KEPT = "compvis.safetensors"
+STEMS = {
+    "unet": ("diffusion_pytorch_model",),
+    "vae": ("diffusion_pytorch_model",),
+    "text_encoder": ("model", "pytorch_model"),
+}
+KINDS = ("safetensors", "bin")
+VARIANTS = ("", ".fp16")
 
 
 def is_diffusers(path: str | Path) -> bool:
@@ -57,6 +64,42 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
             "fetch the model again"
         )
     return read
+
+
+def find_weights(path: Path, part: str) -> list[Path]:
+    """List the files of a part's weights: one, or the shards of an index.
+
+    Raises:
+        UserError: There are none.
+    """
+    folder = path / part
+    for variant in VARIANTS:
+        for kind in KINDS:
+            for stem in STEMS[part]:
+                whole = folder / f"{stem}{variant}.{kind}"
+                if whole.is_file():
+                    return [whole]
+                index = folder / f"{stem}.{kind}.index{variant}.json"
+                if index.is_file():
+                    return _shards(index)
+    names = f"{STEMS[part][0]}.safetensors"
+    found = sorted(f.name for f in folder.glob("*") if f.suffix in (".safetensors", ".bin"))
+    instead = f" (there are {', '.join(found)})" if found else ""
+    raise UserError(
+        f"folder {str(path)!r} has no weights in {part}{instead}; expected {names}, its shards, "
+        "its fp16 variant or a .bin file; fetch the model again"
+    )
+
+
+def _shards(index: Path) -> list[Path]:
+    """List an index's files; they lie beside it, whatever it says."""
+    entries = read_json(index.parent, index.name).get("weight_map")
+    if not isinstance(entries, dict) or not entries:
+        raise UserError(
+            f"index {str(index)!r} names no weights; expected a weight_map; fetch the model again"
+        )
+    names = sorted({Path(str(name)).name for name in entries.values()})
+    return [index.parent / name for name in names]
 
 
 class Source:

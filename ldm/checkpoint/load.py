@@ -19,6 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ldm.checkpoint.diffusers_folder import read_diffusers
+from ldm.checkpoint.diffusers_json import is_diffusers
 from ldm.checkpoint.io import Checkpoint, read_checkpoint
 from ldm.checkpoint.names import (
     EMA,
@@ -56,7 +58,7 @@ def load_model(
         config: Configuration with ``model`` (``target`` / ``params``), or the path of a YAML file.
             ``ckpt_path`` entries in it are passed over (every weight comes from ``ckpt``), and an
             autoencoder gets no training loss.
-        ckpt: See ``read_checkpoint``.
+        ckpt: See ``read_checkpoint``; or a diffusers folder, see ``read_diffusers``.
         use_ema: Take the UNet's moving averages in place of its weights.
         dtype: Element type of UNet, VAE and text encoder; None keeps the model's own (float32),
             whatever the file has. The noise schedule stays float32 in any case.
@@ -71,8 +73,11 @@ def load_model(
     """
     if not isinstance(config, DictConfig):
         config = load_config(config)
-    checkpoint = read_checkpoint(ckpt)
+    source = read_diffusers(ckpt, config) if is_diffusers(ckpt) else None
+    checkpoint = read_checkpoint(ckpt) if source is None else source.checkpoint
     model = build_empty(config)
+    if source is not None:
+        checkpoint, _ = source.completed(model.state_dict())
     report = _load(model, checkpoint, _Options(use_ema, dtype, torch.device(device)))
     _check_filled(model)
     model.to(device).eval()
@@ -92,7 +97,7 @@ def build_empty(config: DictConfig) -> nn.Module:
     if "model" not in config:
         raise UserError("the configuration has no 'model'; expected 'target' and 'params' there")
     with torch.device("meta"), _NoInitialisation():
-        return instantiate_from_config(_for_inference(config.model), where="model")
+        return instantiate_from_config(for_inference(config.model), where="model")
 
 
 def load_weights(
@@ -293,7 +298,7 @@ def _converted(
     return converted
 
 
-def _for_inference(node: Any) -> Any:
+def for_inference(node: Any) -> Any:
     """Copy a configuration as plain containers, without what only training needs.
 
     That is ``ckpt_path`` (the weights come from elsewhere) and the autoencoder's loss (it may
@@ -302,10 +307,10 @@ def _for_inference(node: Any) -> Any:
     if isinstance(node, DictConfig):
         node = OmegaConf.to_container(node, resolve=True)
     if isinstance(node, list):
-        return [_for_inference(item) for item in node]
+        return [for_inference(item) for item in node]
     if not isinstance(node, dict):
         return node
-    kept = {key: _for_inference(value) for key, value in node.items() if key != "ckpt_path"}
+    kept = {key: for_inference(value) for key, value in node.items() if key != "ckpt_path"}
     return {**kept, "lossconfig": {"target": "torch.nn.Identity"}} if "lossconfig" in kept else kept
 
 

@@ -16,6 +16,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import ldm
+from ldm.checkpoint.diffusers_json import INDEX, find_weights, is_diffusers
+from ldm.checkpoint.diffusers_yaml import folder_config
 from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.pipelines.default_config import default_config
@@ -78,13 +80,19 @@ class ModelChoice:
     @property
     def name(self) -> str:
         """What pictures call the model: the file's name, or the folder's if that says more."""
+        if self.ckpt_path.is_dir():
+            return self.ckpt_path.resolve().name
         stem = self.ckpt_path.stem
         return self.ckpt_path.resolve().parent.name if stem in ("model", "last") else stem
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """The checkpoint's hash, being computed from the first time that this is asked."""
-        return Fingerprint(self.ckpt_path)
+        """The checkpoint's hash, being computed from the first time that this is asked.
+
+        Of a diffusers folder it is that of the UNet's weights, their first file.
+        """
+        folder = self.ckpt_path.is_dir()
+        return Fingerprint(find_weights(self.ckpt_path, "unet")[0] if folder else self.ckpt_path)
 
 
 class Fingerprint:
@@ -143,7 +151,7 @@ def find_model(settings: GenerationSettings) -> ModelChoice:
         return _describe(_present(LAION_CHECKPOINT, "--laion400m"), find(LAION_CONFIG))
     if settings.ckpt is not None:
         ckpt = _present(settings.ckpt, "--ckpt")
-        return _describe(ckpt, find(settings.config) if settings.config else _beside(ckpt))
+        return _describe(ckpt, find(settings.config) if settings.config else config_beside(ckpt))
     if not settings.wants_text:
         return _fill_model(settings.config)
     made_for_it = [V1_INPAINTING_CHECKPOINT] if ModelKind.INPAINT in settings.kinds else []
@@ -173,17 +181,17 @@ def check_kind(choice: ModelChoice, settings: GenerationSettings) -> None:
     """Hold that a model can draw what ``settings`` ask for.
 
     Raises:
-        UserError: it is made for inpainting and they ask for something else.
+        UserError: it is made for other pictures than they ask for.
     """
     if choice.kind in settings.kinds:
         return
-    if choice.kind is ModelKind.FILL:
-        what = f"a model without a text encoder ({choice.inputs} input channels, for inpainting)"
-    else:
-        what = f"a model for inpainting alone ({choice.inputs} input channels)"
+    own = "one that draws from text"
+    if ModelKind.RETRIEVAL in settings.kinds:
+        own = "a retrieval-augmented one, whose cond_stage_config is torch.nn.Identity"
+    what, program = choice.kind.made_for(choice.inputs)
     raise UserError(
-        f"config {choice.config_path} describes {what}; expected one that draws from text; take "
-        "scripts/inpaint.py, or give another --ckpt"
+        f"config {choice.config_path} describes {what}; expected {own}; take {program}, or give "
+        "another --ckpt"
     )
 
 
@@ -203,19 +211,22 @@ def _demo() -> ModelChoice:
 
 def _present(path: str, flag: str) -> Path:
     found = find(path)
-    if not found.is_file():
+    if not found.is_file() and not is_diffusers(found):
         raise UserError(
-            f"{flag}: there is no file {path}; expected a .ckpt or .safetensors checkpoint; "
-            "check the path"
+            f"{flag}: there is no file {path}; expected a .ckpt or .safetensors checkpoint, or a "
+            "diffusers folder; check the path"
         )
     return found
 
 
-def _beside(ckpt: Path) -> Path:
+def config_beside(ckpt: Path) -> Path:
     """Return the YAML that lies beside a checkpoint, or Stable Diffusion's own.
 
-    ``X.yaml`` beside ``X.ckpt`` is the web UIs' habit, ``config.yaml`` the CompVis zoo's.
+    ``X.yaml`` beside ``X.ckpt`` is the web UIs' habit, ``config.yaml`` the CompVis zoo's. A
+    diffusers folder has its own files for it, beginning with the one that is returned.
     """
+    if ckpt.is_dir():
+        return ckpt / INDEX
     for near in (ckpt.with_suffix(".yaml"), ckpt.with_name("config.yaml")):
         if near.is_file():
             return near
@@ -227,7 +238,8 @@ class _Entries:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = load_config(path)
+        folder = path.name == INDEX
+        self.config = folder_config(path.parent) if folder else load_config(path)
 
     def get(self, key: str, fallback: Any = None) -> Any:
         try:
@@ -293,7 +305,8 @@ def _kind(entries: _Entries, channels: int, inputs: int) -> ModelKind:
             f"({encoder}); expected text conditioning; give another --config"
         )
     if inputs == channels:
-        return ModelKind.TEXT
+        outside = encoder.get("target") == "torch.nn.Identity"
+        return ModelKind.RETRIEVAL if outside else ModelKind.TEXT
     if seeing and entries.get("conditioning_key", "concat") == "hybrid":
         return ModelKind.INPAINT
     raise UserError(
