@@ -70,7 +70,8 @@ class CaptionedDataset(Captioned):
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, str) and value:
-            return self.root / value, name
+            folder = self.root.parent if self.root.is_file() else self.root
+            return folder / value, name
         if isinstance(value, bytes):
             return value, name
         raise BadItem(f"{name} has no picture in column {self.image_column!r}")

@@ -90,8 +90,8 @@ class CaptionedShards(IterableDataset):
         self.bad_samples = 0
         if next(self._items(self._samples(self.shards)), None) is None:
             raise UserError(
-                f"none of {len(self.shards)} shards ({self.shards[0]}, ...) has a sample that can be "
-                "read; expected pictures with captions in .tar files; check the shards"
+                f"none of {len(self.shards)} shards ({self.shards[0]}, ...) has a readable sample; "
+                "expected pictures with captions in .tar files; check the shards"
             )
 
     def begin_at(self, samples: int) -> None:

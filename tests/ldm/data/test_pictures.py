@@ -1,4 +1,4 @@
-"""Whatever a picture is stored as, it is read as 8-bit RGB, upright; what cannot be read is said."""
+"""Whatever a picture is stored as, it is read as 8-bit RGB, upright; the unreadable is said."""
 
 from __future__ import annotations
 
