@@ -6,7 +6,8 @@ size. Further arguments a.b=c change the model's configuration.
 
 Examples:
     python scripts/sample_diffusion.py -r models/ldm/ffhq256 -n 16 --batch_size 4 -c 100 -e 0
-    python scripts/sample_diffusion.py -r models/ldm/cin256-v2 -n 8 --class_label 25 187 --scale 3
+    python scripts/sample_diffusion.py -r models/ldm/cin256-v2/model.ckpt \\
+        --config configs/latent-diffusion/cin256-v2.yaml -n 8 --class_label 25 187 --scale 3
     python scripts/sample_diffusion.py -r logs/my-run -n 8 -v
 """
 
@@ -38,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
 
     add("-r", "--resume", metavar="PATH", help="the model: a checkpoint, a folder with model.ckpt "
         "and config.yaml, or a run of main.py")  # fmt: skip
+    add("--config", metavar="FILE", help="the model's YAML (default: the one with the weights)")
     add("-n", "--n_samples", type=int, metavar="N", help="how many samples (default: 50000)")
     add("--batch_size", type=int, metavar="N", help="how many at a time (default: 10)")
     add("-l", "--logdir", metavar="FOLDER", help="where a folder of the model's name gets the "

@@ -46,12 +46,15 @@ class ModelFiles:
         return load_config(*self.configs, overrides=list(overrides))
 
 
-def find_model_files(path: str | Path, flag: str = "--resume") -> ModelFiles:
+def find_model_files(
+    path: str | Path, flag: str = "--resume", config: str | Path | None = None
+) -> ModelFiles:
     """Find what belongs to a checkpoint file, or lies in a folder.
 
     Args:
         path: The file, or the folder.
         flag: What the path was given to, for the message.
+        config: The YAML in place of the one that lies with the checkpoint.
 
     Raises:
         UserError: Nothing there, no checkpoint in the folder, or no configuration with it.
@@ -60,6 +63,8 @@ def find_model_files(path: str | Path, flag: str = "--resume") -> ModelFiles:
     ckpt = given if given.is_file() else _checkpoint_in(given, flag)
     run = ckpt.resolve().parent.parent
     in_run = ckpt.resolve().parent.name == "checkpoints"
+    if config is not None:
+        return ModelFiles(ckpt, (Path(config),), run if in_run else ckpt.parent)
     if in_run and (found := find_configs(run)):
         return ModelFiles(ckpt, found, run)
     for near in (ckpt.with_suffix(".yaml"), ckpt.with_name("config.yaml")):
@@ -67,7 +72,7 @@ def find_model_files(path: str | Path, flag: str = "--resume") -> ModelFiles:
             return ModelFiles(ckpt, (near,), ckpt.parent)
     raise UserError(
         f"{flag} {path}: no configuration belongs to {ckpt}; expected config.yaml beside it, or "
-        f"configs/*-project.yaml in its training's folder; put the YAML there as config.yaml"
+        f"configs/*-project.yaml in its training's folder; put it there, or add --config"
     )
 
 

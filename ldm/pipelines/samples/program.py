@@ -6,14 +6,14 @@ Everything that can be told without torch is told before torch is imported.
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
-from ldm.pipelines.console import Console, ConsoleLog
+from ldm.pipelines.console import Console
+from ldm.pipelines.guard import run_guarded
 from ldm.pipelines.samples.settings import SampleSettings, read_labels
 
 if TYPE_CHECKING:  # these import NumPy, OmegaConf and torch, which --help can do without
@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # these import NumPy, OmegaConf and torch, which --help can d
     from ldm.pipelines.samples.folder import SampleFolder
     from ldm.pipelines.samples.run import SampleRun
 
-OK, USER_ERROR, INTERRUPTED = 0, 2, 130
 # What a continued run may have otherwise: pictures do not depend on it.
 CHANGEABLE = ("continue", "n_samples", "batch_size", "device")
 
@@ -37,6 +36,7 @@ class Request:
     Attributes:
         settings: How to draw, checked.
         resume: The model: a checkpoint or a folder.
+        config: The model's YAML; None is the one that lies with it.
         logdir: Above the samples' folder; None is the model's own folder.
         overrides: ``a.b=c`` changes of its configuration.
         use_ema: Take the checkpoint's averaged weights.
@@ -47,6 +47,7 @@ class Request:
 
     settings: SampleSettings
     resume: str
+    config: str | None = None
     logdir: str | None = None
     overrides: tuple[str, ...] = ()
     use_ema: bool = False
@@ -58,6 +59,7 @@ class Request:
         """Return what a run writes down, under the flags' names."""
         return {
             "resume": str(Path(self.resume).resolve()),
+            "config": self.config and str(Path(self.config).resolve()),
             "logdir": self.logdir,
             "overrides": list(self.overrides),
             "use_ema": self.use_ema,
@@ -126,21 +128,11 @@ def run_sampling(given: Mapping[str, Any], overrides: Sequence[str], program: st
         program: The name before errors.
     """
     console = Console(program, sys.stdout, sys.stderr)
-    try:
-        with ConsoleLog(console), warnings.catch_warnings():
-            if not sys.warnoptions:  # libraries' advice to programmers; python -W shows it
-                warnings.simplefilter("ignore")
-            _Program(console, read_request(given, overrides)).run()
-    except UserError as error:
-        console.fail(str(error))
-        return USER_ERROR
-    except KeyboardInterrupt:
-        console.close()
-        console.fail("what is finished is kept", kind="stopped")
-        return INTERRUPTED
-    finally:
-        console.close()
-    return OK
+    return run_guarded(
+        console,
+        lambda: _Program(console, read_request(given, overrides)).run(),
+        lambda: "what is finished is kept",
+    )
 
 
 class _Program:
@@ -154,7 +146,7 @@ class _Program:
 
         for remark in self.settings.remarks():
             self.console.warn(remark)
-        files = find_model_files(self.request.resume)
+        files = find_model_files(self.request.resume, config=self.request.config)
         config = files.load_config(self.request.overrides)
         run = self._load(files, config)
         folder = self._open(files)

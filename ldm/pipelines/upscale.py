@@ -1,0 +1,165 @@
+"""Super-resolution by a model that sees the small picture beside its latents, as bsr_sr does.
+
+    small picture -> padded by its reflection -> (sampler, the picture on the latent's channels)
+                  -> decoded -> what belongs to the padding cut off
+
+Shapes: h w sides of the small picture and of the latent, which are the same; f h, f w those of the
+result, f the first stage's factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ldm.errors import UserError
+from ldm.images.io import to_tensor, to_uint8
+from ldm.images.padding import reflected, round_up
+from ldm.models.diffusion.sampler import Sampler
+from ldm.models.diffusion.sampler_registry import make_sampler
+from ldm.pipelines.events import Observer, Progress, log_events
+from ldm.pipelines.memory import memory_for
+from ldm.rng import PerImageNoise
+from ldm.types import Conditioning
+
+COLOURS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleSettings:
+    """How a picture is made larger; the defaults are those of the reference's notebook.
+
+    Attributes:
+        steps: Sampling steps.
+        eta: Noise that a DDIM step adds, 0 to 1.
+        seed: Of the first result; the next has the next seed.
+        n_samples: Results for each picture, which differ where the picture leaves it open.
+        tile: Sides of the patches, in pixels of the small picture, that a larger one is cut into;
+            0 never cuts. Patches overlap by half and are blended.
+    """
+
+    steps: int = 100
+    eta: float = 1.0
+    seed: int = 42
+    n_samples: int = 1
+    tile: int = 128
+
+    def validate(self, multiple: int = 1) -> None:
+        """Check every value.
+
+        Args:
+            multiple: What sides of patches have to be a multiple of.
+
+        Raises:
+            UserError: One is out of range.
+        """
+        for flag, value in (("--steps", self.steps), ("--n_samples", self.n_samples)):
+            if value < 1:
+                raise UserError(f"{flag} {value} was given; expected a whole number, 1 or more")
+        if not 0.0 <= self.eta <= 1.0:
+            raise UserError(f"--eta {self.eta} was given; expected a number from 0 to 1")
+        if self.seed < 0:
+            raise UserError(f"--seed {self.seed} was given; expected a whole number, 0 or more")
+        if self.tile < 0 or self.tile % (2 * multiple):
+            raise UserError(
+                f"--tile {self.tile} was given; expected 0 or a multiple of {2 * multiple}"
+            )
+
+
+class Upscaler:
+    """Makes pictures larger.
+
+    Args:
+        model: A hub that is conditioned on pictures by ``concat``, in evaluation mode.
+        settings: How.
+        observer: Told of progress.
+
+    Raises:
+        UserError: A model of another kind, or settings out of range.
+    """
+
+    def __init__(
+        self, model: nn.Module, settings: UpscaleSettings, observer: Observer = log_events
+    ) -> None:
+        unet = model.model.diffusion_model
+        concat = model.model.conditioning_key == "concat"
+        if not concat or unet.in_channels != model.channels + COLOURS:
+            raise UserError(
+                f"the model is conditioned by {model.model.conditioning_key!r} and its UNet takes "
+                f"{unet.in_channels} channels; expected 'concat' and {model.channels + COLOURS}, "
+                "for a small picture beside the latent; give a super-resolution model"
+            )
+        self.model, self.settings, self.observer = model, settings, observer
+        self.multiple = 2 ** (len(unet.channel_mult) - 1)
+        self.factor = 2 ** (len(model.first_stage_model.encoder.down) - 1)
+        settings.validate(self.multiple)
+
+    def pictures(self, image: Image.Image) -> Iterator[np.ndarray]:
+        """Yield the results for a picture, each uint8 (f h, f w, 3).
+
+        Args:
+            image: RGB, of any size (w, h).
+
+        Raises:
+            UserError: A lack of memory, or numbers that came out as NaN.
+        """
+        cond = self.condition(image)
+        sampler = make_sampler("ddim", self.model)
+        sampler.make_schedule(self.settings.steps, ddim_eta=self.settings.eta, verbose=False)
+        height, width = image.height * self.factor, image.width * self.factor
+        with self.model.ema_scope(), self._patches():
+            for number in range(self.settings.n_samples):
+                what = f"a picture of {width}x{height} pixels"
+                with memory_for(what, self.model.device, "give a smaller picture or --tile"):
+                    decoded = self._draw(sampler, cond, number)
+                yield to_uint8(decoded[..., :height, :width])[0]
+
+    def condition(self, image: Image.Image) -> Tensor:
+        """Return a picture as the model is given it: (1, 3, h, w) in [-1, 1], padded."""
+        sides = (round_up(side, self.multiple) for side in (image.height, image.width))
+        padded = reflected(np.asarray(image.convert("RGB")), *sides)
+        pixels = to_tensor(Image.fromarray(padded)).to(self.model.device)
+        with torch.no_grad():
+            return self.model.get_learned_conditioning(pixels)
+
+    @torch.no_grad()
+    def _draw(self, sampler: Sampler, cond: Conditioning, number: int) -> Tensor:
+        """Return a result (1, 3, H, W), the padding's part included."""
+        noise = PerImageNoise([self.settings.seed + number])
+        x = noise.randn((1, self.model.channels, *cond.shape[-2:]), self.model.device)
+        steps, total = sampler.steps, self.settings.n_samples
+        with closing(sampler.walk(x, cond, noise=noise)) as states:
+            for state in states:
+                x = state.x
+                finished = number + (state.i == steps - 1)
+                done = number * steps + state.i + 1
+                self.observer(Progress(done, total * steps, finished, total))
+        return self.model.decode_first_stage(x)
+
+    def _patches(self):
+        """Return a context in which the model works in patches, if it is to."""
+        tile = self.settings.tile
+        if tile == 0:
+            return _Attribute(self.model, "split_input_params", None)
+        cut = {"ks": (tile, tile), "stride": (tile // 2, tile // 2), "vqf": self.factor}
+        return _Attribute(self.model, "split_input_params", {**cut, "patch_distributed_vq": True})
+
+
+class _Attribute:
+    """Gives an object an attribute inside a ``with`` block."""
+
+    def __init__(self, owner: object, name: str, value: object) -> None:
+        self.owner, self.name, self.value = owner, name, value
+
+    def __enter__(self) -> None:
+        self.kept = getattr(self.owner, self.name)
+        setattr(self.owner, self.name, self.value)
+
+    def __exit__(self, *_: object) -> None:
+        setattr(self.owner, self.name, self.kept)
