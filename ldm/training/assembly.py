@@ -10,13 +10,21 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from ldm.errors import UserError
+from ldm.training.adversarial import AdversarialTask
 from ldm.training.arguments import TrainingOptions
 from ldm.training.callbacks import SetupCallback
 from ldm.training.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from ldm.training.metrics import MetricsFile
 from ldm.training.settings import Run
 from ldm.training.strategies import choose_strategy
+from ldm.training.task import TrainingTask
 from ldm.util import instantiate_from_config
+
+
+def make_task(model: nn.Module, *, seed: int) -> TrainingTask:
+    """Return the task of one optimizer, or of the two that ``model.two_optimizers`` asks for."""
+    kind = AdversarialTask if getattr(model, "two_optimizers", False) else TrainingTask
+    return kind(model, seed=seed)
 
 
 def make_trainer(

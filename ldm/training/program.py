@@ -19,7 +19,13 @@ from ldm.config import build
 from ldm.errors import UserError
 from ldm.rng import seed_everything
 from ldm.training.arguments import TrainingOptions
-from ldm.training.assembly import make_callbacks, make_last_checkpoint, make_trainer, one_line
+from ldm.training.assembly import (
+    make_callbacks,
+    make_last_checkpoint,
+    make_task,
+    make_trainer,
+    one_line,
+)
 from ldm.training.checkpoints import LAST, LastCheckpoint, Stopped
 from ldm.training.settings import Run, find_run, load_run_config
 from ldm.training.task import TrainingTask
@@ -58,7 +64,7 @@ def _run(options: TrainingOptions) -> int:
     data = build(config, "data")
     data.setup()
     check_precomputed(model, data)
-    task = TrainingTask(model, seed=options.seed)
+    task = make_task(model, seed=options.seed)
     monitor = getattr(model, "monitor", None) if data.has("validation") else None
     callbacks = make_callbacks(
         lightning, place, saved, monitor=monitor, every=options.progress_every
@@ -66,6 +72,7 @@ def _run(options: TrainingOptions) -> int:
     last = make_last_checkpoint(options, lightning, place)
     trainer = make_trainer(lightning, [*callbacks, last], place, model)
     set_learning_rate(model, config, data.batch_size, trainer, options.scale_lr)
+    task.adopt(trainer)
     if not options.train and not data.has("test"):
         raise UserError("neither --train nor a test set given; add --train to train the model")
     describe(task, trainer, place)

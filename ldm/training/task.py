@@ -100,6 +100,9 @@ class TrainingTask(pl.LightningModule):
             logger.info("seed %d of the resumed run is kept, %d is not used", seed, self.seed)
         self.seed = seed
 
+    def adopt(self, trainer: pl.Trainer) -> None:  # noqa: ARG002
+        """Do nothing: the Trainer does all; a task that steps by itself takes over from it."""
+
     def configure_optimizers(self) -> Any:
         """Return the model's optimizer and its schedule."""
         return self.model.configure_optimizers()
@@ -119,15 +122,27 @@ class TrainingTask(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch and log the model's figures."""
         loss, logs = self.model.training_step(batch, batch_idx)
+        self.record(batch, logs)
+        self.watch_loss(loss)
+        return loss
+
+    def record(self, batch: Any, logs: Mapping[str, Any]) -> None:
+        """Log a batch's figures and count it."""
         size = batch_size_of(batch)
         self.log_dict(_detached(logs), on_step=True, on_epoch=False, batch_size=size)
-        self.last_loss = loss.detach()
         self.batches_done += 1
         self.samples_done += size * self.trainer.world_size
+
+    def watch_loss(self, loss: Tensor) -> None:
+        """Keep a batch's loss, and stop before a step that it would spoil.
+
+        Raises:
+            NonFiniteLoss: See ``check_loss``.
+        """
+        self.last_loss = loss.detach()
         # Reading the loss waits for an accelerator, so there it is looked at now and then.
         if loss.device.type == "cpu" or self.batches_done % 50 == 0:
             self.check_loss()
-        return loss
 
     def check_loss(self) -> None:
         """Stop when the last loss is not a number.
