@@ -95,7 +95,7 @@ def test_the_scripts_find_their_own_package_beside_a_foreign_one_of_its_name(tmp
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.parametrize("name", ["txt2img.py", "img2img.py"])
+@pytest.mark.parametrize("name", ["txt2img.py", "img2img.py", "inpaint.py"])
 def test_help_needs_no_large_package(name, tmp_path):
     missing = {"torch", "torchvision", "transformers", "open_clip", "pytorch_lightning"}
     run = run_bare([ROOT / "scripts" / name, "--help"], missing, tmp_path)

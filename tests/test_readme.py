@@ -111,6 +111,7 @@ def squeezed(text: str) -> str:
     """Drop what argparse lays out differently from one Python to the next."""
     # "-n NAME, --name NAME" up to 3.12 is "-n, --name NAME" from 3.13 on.
     text = re.sub(r"(-\w) [^\s,][^,\n]*, (--)", r"\1, \2", text)
+    text = re.sub(r"(--\w+) [A-Z]+, (--)", r"\1, \2", text)
     return " ".join(text.split())
 
 
