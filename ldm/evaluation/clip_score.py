@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
+from ldm.data.picture_set import PictureSet, in_batches
 from ldm.errors import UserError
-from ldm.evaluation.picture_set import PictureSet, in_batches
 from ldm.images.metadata import parse_parameters, read_parameters
 from ldm.pipelines.clip import PictureEncoder, TextEncoder
 

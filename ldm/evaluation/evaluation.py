@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ldm.data.picture_set import PictureSet
 from ldm.errors import UserError
 from ldm.evaluation import paired_scores
 from ldm.evaluation.clip_score import captions_of, clip_scores, read_captions
@@ -26,7 +27,6 @@ from ldm.evaluation.inception import (
     read_statistics,
     save_statistics,
 )
-from ldm.evaluation.picture_set import PictureSet
 from ldm.evaluation.report import Report, Score
 from ldm.evaluation.settings import PAIRED, EvaluationSettings
 from ldm.pipelines.clip import ClipPictures, ClipTexts, PictureEncoder, TextEncoder

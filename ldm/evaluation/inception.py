@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from ldm.checkpoint.io import read_checkpoint
+from ldm.data.picture_set import PictureSet, in_batches
 from ldm.errors import UserError
-from ldm.evaluation.picture_set import PictureSet, in_batches
 from ldm.process.feature_distance import Gaussian
 
 SIDE = 299  # pixels

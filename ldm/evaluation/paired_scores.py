@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ldm.data.picture_set import PictureSet
 from ldm.errors import UserError
-from ldm.evaluation.picture_set import PictureSet
 
 SMALLEST_FOR_SSIM = 11  # pixels: its Gaussian window
 Score = Callable[[Tensor, Tensor], float]

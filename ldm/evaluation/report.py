@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ldm.data.picture_set import PictureSet
 from ldm.errors import UserError
-from ldm.evaluation.picture_set import PictureSet
 
 BETTER = {
     "fid": "lower",

@@ -27,6 +27,9 @@ CLIP_TYPE = "ViT-L/14"
 class TextEncoder(Protocol):
     """Turns texts into directions."""
 
+    def to(self, device: torch.device) -> None:
+        """Compute there from now on."""
+
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Return (B, E), each of unit length, float32 on the encoder's device."""
 
@@ -59,6 +62,11 @@ class ClipTexts:
     def __init__(self, clip_type: str, weights: str | Path | None, device: torch.device) -> None:
         _require(weights)
         self._embedder = FrozenCLIPTextEmbedder(clip_type, device, weights=weights)
+        self.tokenizer = self._embedder.tokenizer
+
+    def to(self, device: torch.device) -> None:
+        """Compute there from now on."""
+        self._embedder.to(device)
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:

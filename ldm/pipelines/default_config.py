@@ -1,7 +1,8 @@
 """Which configuration belongs to a checkpoint of Stable Diffusion that comes without one.
 
-Told by the shapes of two weights: how many channels enter the UNet, and how wide the text encoder's
-tokens are (768 in version 1, 1024 in version 2). Imports no torch.
+Told by the shapes of two weights: how many channels enter the UNet (16 in the retrieval-augmented
+model), and how wide the text encoder's tokens are (768 in version 1, 1024 in version 2). Imports no
+torch.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ FOLDER = "configs/stable-diffusion"
 V1_CONFIG = f"{FOLDER}/v1-inference.yaml"
 V1_INPAINTING_CONFIG = f"{FOLDER}/v1-inpainting-inference.yaml"
 V2_INPAINTING_CONFIG = f"{FOLDER}/v2-inpainting-inference.yaml"
+RETRIEVAL_CONFIG = "configs/retrieval-augmented-diffusion/768x768.yaml"
 _UNET = "model.diffusion_model."
 _INPUT = f"{_UNET}input_blocks.0.0.weight"
 _TOKENS = f"{_UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 _BY_SHAPE = {
     (9, 768): V1_INPAINTING_CONFIG,
     (9, 1024): V2_INPAINTING_CONFIG,
+    (16, 768): RETRIEVAL_CONFIG,
 }
 
 

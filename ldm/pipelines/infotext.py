@@ -46,7 +46,7 @@ ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Mode
 INPAINTING = ("Inpaint area", "Whole picture")
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.pipelines.weighted_prompt
 # Settings that take effect only when they differ from the default are left out while they do not.
-_QUIET = ("ddim_eta", "fixed_code", "use_ema")
+_QUIET = ("ddim_eta", "fixed_code", "use_ema", "use_neighbors")
 _PLACE = {
     "Batch size": "n_samples",
     "Iteration": "iteration",
@@ -92,7 +92,7 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
     }
     for each in options_of(settings):
         value = getattr(settings, each.name)
-        if each.infotext and not (each.name in _QUIET and not value):
+        if each.infotext and value is not None and not (each.name in _QUIET and not value):
             entries[each.infotext] = _written(each, value)
     for key, name in _PLACE.items():
         entries[key] = getattr(place, name) + (name in _COUNTED_FROM_1)

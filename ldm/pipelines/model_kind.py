@@ -16,11 +16,35 @@ class ModelKind(Enum):
         TEXT: Draws from text; repaints by having the kept part put back before every step.
         INPAINT: Repaints from text, and sees mask and surroundings (hybrid conditioning).
         FILL: Repaints without text, and sees mask and surroundings (concat conditioning).
+        RETRIEVAL: Draws from CLIP's rows for a text and its neighbours, encoded outside of it.
     """
 
     TEXT = "text"
     INPAINT = "inpaint"
     FILL = "fill"
+    RETRIEVAL = "retrieval"
+
+    def made_for(self, inputs: int) -> tuple[str, str]:
+        """Say what a model of this kind is, and which program draws with it.
+
+        Args:
+            inputs: Input channels of its UNet.
+        """
+        return {
+            ModelKind.TEXT: ("a model with a text encoder of its own", "scripts/txt2img.py"),
+            ModelKind.INPAINT: (
+                f"a model for inpainting alone ({inputs} input channels)",
+                "scripts/inpaint.py",
+            ),
+            ModelKind.FILL: (
+                f"a model without a text encoder ({inputs} input channels, for inpainting)",
+                "scripts/inpaint.py",
+            ),
+            ModelKind.RETRIEVAL: (
+                "a model without a text encoder (it takes the rows of CLIP)",
+                "scripts/knn2img.py",
+            ),
+        }[self]
 
     def sentence(self, inputs: int) -> str:
         """Say how a model of this kind repaints.
@@ -40,4 +64,4 @@ class ModelKind(Enum):
         )
 
 
-ANY_KIND = tuple(ModelKind)
+ANY_KIND = (ModelKind.TEXT, ModelKind.INPAINT, ModelKind.FILL)

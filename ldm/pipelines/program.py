@@ -116,7 +116,7 @@ class DrawingProgram(PictureProgram):
             self.console.warn(text)
         if job.choice.notice:
             self.console.say(job.choice.notice)
-        pipeline = self._load(job)
+        pipeline = self.load(job)
         self._note(job, pipeline)
         self.draw(job, pipeline)
 
@@ -126,7 +126,8 @@ class DrawingProgram(PictureProgram):
 
         return OutputFolder(job.settings.outdir, job.settings.format, self.naming)
 
-    def _load(self, job: Job) -> Pipeline:
+    def load(self, job: Job) -> Pipeline:
+        """Load the model onto the device."""
         from ldm.pipelines.generate import Pipeline, resolve_device  # imports torch: a second
         from ldm.pipelines.staging import Staging
 

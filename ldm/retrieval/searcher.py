@@ -34,7 +34,13 @@ POINTS_PER_CENTROID = 39  # below that faiss warns that clusters are not well tr
 
 
 class Index(Protocol):
-    """Finds candidates."""
+    """Finds candidates.
+
+    Attributes:
+        library: Name of the library that it is of.
+    """
+
+    library: str
 
     def search(self, queries: np.ndarray, k: int) -> np.ndarray:
         """Return the rows (B, k) that are nearest to queries (B, D); -1 where there are fewer."""
@@ -68,6 +74,11 @@ class Searcher:
 
     def __init__(self, database: RetrievalDatabase, index: Index, kind: str) -> None:
         self.database, self.index, self.kind = database, index, kind
+
+    @property
+    def library(self) -> str:
+        """Name of the library that searches."""
+        return self.index.library
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows (B, k) of the nearest embeddings, nearest first, and their similarities.
@@ -143,6 +154,8 @@ def train_searcher(database: RetrievalDatabase, kind: str | None = None) -> Sear
 
 
 class _FaissIndex:
+    library = "faiss"
+
     def __init__(self, index: Any) -> None:
         self.faiss_index = index
 
@@ -151,6 +164,8 @@ class _FaissIndex:
 
 
 class _ScikitIndex:
+    library = "scikit-learn, as faiss is not installed,"
+
     def __init__(self, embeddings: np.ndarray) -> None:
         try:
             from sklearn.neighbors import NearestNeighbors

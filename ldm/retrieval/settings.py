@@ -1,0 +1,150 @@
+"""What a user of retrieval-augmented drawing can choose, and where its files lie. Imports no torch.
+
+Retrieval-augmented diffusion: arXiv:2204.11824 and arXiv:2207.13038.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ldm.pipelines.default_config import RETRIEVAL_CONFIG
+from ldm.pipelines.model_kind import ModelKind
+from ldm.pipelines.option import changed, option
+from ldm.pipelines.settings import Txt2ImgSettings
+
+if TYPE_CHECKING:
+    from typing import Self  # in typing from Python 3.11 on
+
+DATABASES, SEARCHERS = "data/rdm/retrieval_databases", "data/rdm/searchers"
+DATABASE, KNN, CLIP_TYPE = "artbench-surrealism", 10, "ViT-L/14"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalSettings(Txt2ImgSettings):
+    """Settings of text-to-image with neighbours.
+
+    ``None`` in ``knn``, ``database`` and ``n_repeat`` is their default where it has an effect.
+
+    Example:
+        >>> RetrievalSettings(prompt="a red apple", use_neighbors=True).scale
+        5.0
+    """
+
+    program: ClassVar[str] = "knn2img"
+    kinds: ClassVar[tuple[ModelKind, ...]] = (ModelKind.RETRIEVAL,)
+    # Another model's flag: a class variable in the field's place takes it away.
+    laion400m: ClassVar[bool] = False
+
+    scale: float = changed(Txt2ImgSettings, "scale", default=5.0)
+    n_iter: int = changed(Txt2ImgSettings, "n_iter", default=1)
+    H: int | None = changed(Txt2ImgSettings, "H", shown="the model's own size; RDM: 768")
+    W: int | None = changed(Txt2ImgSettings, "W", shown="the model's own size; RDM: 768")
+    C: int | None = changed(Txt2ImgSettings, "C", shown="the model's; RDM: 16")
+    f: int | None = changed(Txt2ImgSettings, "f", shown="the model's; RDM: 16")
+    ckpt: str | None = changed(
+        Txt2ImgSettings, "ckpt", default="models/rdm/rdm768x768/model.ckpt", shown=None
+    )
+    config: str | None = changed(
+        Txt2ImgSettings, "config", shown=f"beside the checkpoint, else {RETRIEVAL_CONFIG}"
+    )
+    negative_prompt: str = changed(
+        Txt2ImgSettings,
+        "negative_prompt",
+        help="what the pictures should not show; takes the place of the zeros in guidance",
+    )
+    n_repeat: int | None = option(
+        None,
+        "how many times the text's token is repeated",
+        int,
+        minimum=1,
+        shown="1",
+        infotext="Text tokens",
+    )
+    use_neighbors: bool = option(
+        False,
+        "condition on the text's nearest neighbours in --database too",
+        infotext="Retrieval",
+    )
+    knn: int | None = option(
+        None,
+        "how many neighbours",
+        int,
+        minimum=1,
+        shown=f"{KNN}",
+        infotext="Neighbours",
+    )
+    database: str | None = option(
+        None,
+        f"a database of {DATABASES}, by name, or a folder of embeddings as "
+        "scripts/train_searcher.py makes it",
+        str,
+        shown=DATABASE,
+        infotext="Database",
+        metavar="DATABASE",
+    )
+    searcher: str | None = option(
+        None,
+        "the trained searcher of --database",
+        str,
+        shown=f"{SEARCHERS}/NAME, else the folder searcher in --database, else an exact search",
+        metavar="FOLDER",
+    )
+    clip_type: str = option(
+        CLIP_TYPE,
+        "the CLIP model that encodes texts and neighbours",
+        group="model",
+        infotext="CLIP",
+        metavar="MODEL",
+    )
+    clip_ckpt: str | None = option(
+        None,
+        "CLIP's weights, a file or a folder: nothing is downloaded",
+        str,
+        shown="in the hub's caches",
+        group="model",
+        metavar="FILE",
+    )
+
+    def suited(self, kind: ModelKind, named: Collection[str]) -> Self:  # noqa: ARG002
+        """Return these settings with the defaults of what has an effect filled in."""
+        if not self.use_neighbors:
+            return self
+        return replace(self, knn=self.knn or KNN, database=self.database or DATABASE)
+
+    def remarks(self, prompts: Sequence[str] = ()) -> list[str]:
+        """List settings without effect beside the others."""
+        found = super().remarks(prompts)
+        for name in ("knn", "database", "searcher"):
+            if getattr(self, name) is not None and not self.use_neighbors:
+                found.append(f"--{name} has no effect without --use_neighbors")
+        return found
+
+
+def database_path(name: str) -> Path:
+    """Return where a database lies: its folder if there is one of that name, else the usual place.
+
+    Example:
+        >>> database_path("artbench-baroque").parts[-2:]
+        ('retrieval_databases', 'artbench-baroque')
+    """
+    return Path(name) if Path(name).exists() or _is_path(name) else Path(DATABASES) / name
+
+
+def searcher_path(name: str) -> Path:
+    """Return where the searcher of a database lies.
+
+    Example:
+        >>> searcher_path("artbench-baroque").parts[-2:]
+        ('searchers', 'artbench-baroque')
+    """
+    path = database_path(name)
+    if path.parent == Path(DATABASES):
+        return Path(SEARCHERS) / path.name
+    return path / "searcher" if path.is_dir() else path.with_suffix(".searcher")
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or "\\" in name or name.endswith(".npz")

@@ -1,0 +1,23 @@
+"""Draw pictures of a text and of its nearest neighbours in a database of pictures.
+
+Example:
+    python scripts/knn2img.py --prompt "a city at night" --use_neighbors --database artbench-baroque
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ldm.retrieval.program import RetrievalProgram
+
+DESCRIPTION = "Draw pictures of a text and of its nearest neighbours in a database of pictures."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    return RetrievalProgram().main(DESCRIPTION, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
