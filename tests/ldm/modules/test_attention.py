@@ -57,6 +57,16 @@ def test_channels_that_lie_apart_do_not_fall_back_to_a_table_of_all_pairs():
     assert torch.allclose(out, attention_processors.eager(q, k, v, mask=None, scale=0.3), atol=1e-6)
 
 
+def test_scores_beyond_half_precision_s_range_do_not_overflow():
+    q, k, v = random_qkv()
+    q, k = q * 300, k * 300
+    assert (q @ k.mT).max() > torch.finfo(torch.float16).max
+    expected = attention_processors.eager(q, k, v, mask=None, scale=0.3)
+    half = attention_processors.sdpa(q.half(), k.half(), v.half(), mask=None, scale=0.3)
+    # Scores so far apart choose one key; what is left is the rounding of its value.
+    assert torch.allclose(half.float(), expected, atol=2e-3)
+
+
 def test_training_on_a_cpu_gives_the_fused_kernel_s_result_and_gradient():
     q, k, v = random_qkv()
     fused = attention_processors.sdpa(q, k, v, mask=None, scale=0.3)

@@ -105,6 +105,15 @@ def test_pictures_of_any_size_are_brought_to_clips_square(file, antialias):
     assert torch.allclose(ready[0, :, 5, 5], expected, atol=1e-5)
 
 
+def test_without_antialias_pictures_are_resized_as_by_the_references_library(file):
+    kornia = pytest.importorskip("kornia")
+    embedder = FrozenClipImageEmbedder("ViT-L/14", weights=file, sizes=SMALL)
+    options = {"interpolation": "bicubic", "align_corners": True, "antialias": False}
+    small = kornia.geometry.resize(pictures(45), (32, 32), **options)
+    expected = kornia.enhance.normalize((small + 1) / 2, embedder.mean, embedder.std)
+    assert torch.allclose(embedder.preprocess(pictures(45)), expected, atol=1e-5)
+
+
 @torch.no_grad()
 def test_a_folder_of_transformers_serves_as_well(tmp_path):
     transformers = pytest.importorskip("transformers")

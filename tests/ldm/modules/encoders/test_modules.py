@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from ldm.errors import UserError
 from ldm.modules.encoders.modules import AbstractEncoder, ClassEmbedder, FrozenCLIPEmbedder
 from ldm.modules.encoders.tokenizer import load_vocabulary
 
-GOLDEN = Path(__file__).parents[3] / "golden" / "narrow-v1.npz"
+ROOT = Path(__file__).parents[4]
+GOLDEN = ROOT / "tests" / "golden" / "narrow-v1.npz"
 PROMPTS = [
     "a photograph of an astronaut riding a horse",
     "A fantasy landscape, trending on artstation",
@@ -114,6 +117,22 @@ def test_classes_become_one_token_each():
     assert out.shape == (3, 1, 8)
     assert torch.equal(out[0], out[1])
     assert torch.equal(out[2, 0], embedder.embedding.weight[7])
+    assert torch.equal(embedder({"other": torch.tensor([7])}, key="other")[0, 0], out[2, 0])
+    assert embedder.n_classes == 10
+
+
+def test_conditioners_are_built_without_the_libraries_of_others():
+    """Each costs seconds, and a machine may lack them; a tokenizer or weights may need one."""
+    code = """
+import sys
+from ldm.modules.encoders import modules
+modules.BERTEmbedder(n_embed=8, n_layer=1, vocab_size=8)
+modules.FrozenOpenCLIPEmbedder(text_config={"layers": 1, "vocab_size": 8})
+others = {"transformers", "tokenizers", "kornia", "clip", "open_clip", "torchvision"}
+print(sorted(others & set(sys.modules)))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
 
 
 def test_an_encoder_without_encode_says_so():
