@@ -3,7 +3,7 @@
 Without --prompt a hole is filled from what is around it, as CompVis's inpaint.py does.
 
 Example:
-    python scripts/inpaint.py --indir data/inpainting_examples --outdir outputs/inpainting_results
+    python scripts/inpaint.py --indir pictures --outdir repainted
     python scripts/inpaint.py --prompt "a cat" --init-img room.png --mask chair.png
 """
 

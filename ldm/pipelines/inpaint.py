@@ -14,6 +14,13 @@ from ldm.pipelines.optimized import OptimizedImg2ImgSettings
 from ldm.pipelines.option import changed, option
 from ldm.pipelines.settings import Img2ImgSettings
 
+# What a model is best left at: the values of the programs that each kind came with.
+OWN_VALUES = {
+    ModelKind.TEXT: {"scale": 5.0, "strength": 0.75},
+    ModelKind.INPAINT: {"scale": 7.5, "strength": 1.0},
+    ModelKind.FILL: {"scale": 1.0, "strength": 1.0},
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class InpaintSettings(Img2ImgSettings):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ldm.errors import UserError
-from ldm.pipelines.inpaint import InpaintSettings
+from ldm.pipelines.inpaint import OWN_VALUES, InpaintSettings
 from ldm.pipelines.model_kind import ModelKind
 from ldm.pipelines.option import changed, option
 from ldm.pipelines.program import DrawingProgram
@@ -27,13 +27,6 @@ if TYPE_CHECKING:  # these import NumPy, Pillow and OmegaConf, which --help can 
     from ldm.pipelines.job import Job
     from ldm.pipelines.output import OutputFolder
     from ldm.pipelines.pairs import Pair
-
-# What is left to the model: that of the programs that each kind of model came with.
-_DEFAULTS = {
-    ModelKind.TEXT: {"scale": 5.0, "strength": 0.75},
-    ModelKind.INPAINT: {"scale": 7.5, "strength": 1.0},
-    ModelKind.FILL: {"scale": 1.0, "strength": 1.0},
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +130,7 @@ class InpaintProgramSettings(InpaintSettings):
                 f"no --prompt was given, and {self.ckpt or self.config} draws from text; expected "
                 'what to draw; add --prompt TEXT, or --prompt "" to leave it to the model'
             )
-        own = {**_DEFAULTS[kind], **({"n_samples": 1} if self.takes_folder else {})}
+        own = {**OWN_VALUES[kind], **({"n_samples": 1} if self.takes_folder else {})}
         left = {name: value for name, value in own.items() if name not in named}
         return replace(self, prompt=self.prompt or "", **left)
 

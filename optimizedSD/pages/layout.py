@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gradio as gr
 
+from ldm.pipelines.inpaint import OWN_VALUES
+from ldm.pipelines.model_kind import ModelKind
 from ldm.pipelines.models import ModelChoice
 from optimizedSD.pages.components import component, editor, mask_upload, rows
 from optimizedSD.pages.desk import SHOWN, Desk
@@ -25,8 +27,13 @@ CSS = """
 
 
 def controls_of(page: Page, choice: ModelChoice) -> list[Field]:
-    """Return a page's controls, with the model's size where a size is asked for."""
+    """Return a page's controls, with the model's size where a size is asked for.
+
+    A model that is made for inpainting begins at its own strength and scale.
+    """
     first = {**page.first, **dict.fromkeys(page.sized, choice.size)}
+    if choice.kind is ModelKind.INPAINT:
+        first |= OWN_VALUES[choice.kind]
     return fields_of(page.schema, first)
 
 

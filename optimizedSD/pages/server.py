@@ -132,6 +132,8 @@ def _open_studio(
         observer=console.observe,
     )
     about = f"Model: {choice.name} on {pipeline.device}. {choice.notice or ''}"
+    if page.takes_mask:
+        about = f"{about} {choice.kind.sentence(choice.inputs)}"
     used = {"device": pipeline.device, "config": choice.config_path, "ckpt": choice.ckpt_path}
     return Studio(pipeline, lambda asked: log.add(row_of(asked, **used))), about
 

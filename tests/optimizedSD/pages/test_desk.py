@@ -10,6 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_inpainting import SIGHTED, write_inpainting_model
+
+from ldm.pipelines.generate import Pipeline
+from ldm.pipelines.inpaint import OptimizedInpaintSettings
+from ldm.pipelines.staging import Staging
 
 gradio = pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
 
@@ -18,8 +23,9 @@ from optimizedSD.pages.desk import SHOWN, Desk  # noqa: E402
 from optimizedSD.pages.fields import MAIN  # noqa: E402
 from optimizedSD.pages.kinds import IMG2IMG, INPAINT, TXT2IMG  # noqa: E402
 from optimizedSD.pages.layout import CSS, THEME, controls_of  # noqa: E402
+from optimizedSD.pages.pictures import mask_of, plain_picture  # noqa: E402
 from optimizedSD.pages.server import launch  # noqa: E402
-from optimizedSD.pages.studio import Studio  # noqa: E402
+from optimizedSD.pages.studio import Request, Studio  # noqa: E402
 
 # gradio keeps its statistics with calls that pandas is going to drop.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*")
@@ -204,3 +210,16 @@ def test_a_page_loads_nothing_from_elsewhere(served, page):
     assert not [tag for tag in tags if re.search(r"(?:src|href)=[\"']?(?:https?:)?//", tag)]
     assert not THEME._stylesheets
     assert "https://" not in CSS
+
+
+def test_a_model_made_for_inpainting_begins_at_its_own_values_and_paints(tmp_path, painted):
+    checkpoint = write_inpainting_model(tmp_path / "model", SIGHTED)
+    sighted = Pipeline.load(checkpoint, device="cpu", staging=Staging())
+    first = {field.name: field.value for field in controls_of(INPAINT, sighted.choice)}
+    assert (first["strength"], first["scale"]) == (1.0, 7.5)
+    settings = OptimizedInpaintSettings(
+        prompt="a cat", seed=1, ddim_steps=4, strength=1.0, outdir=str(tmp_path / "out"), W=16
+    )
+    request = Request(settings, plain_picture(painted), mask_of(painted, None))
+    views = list(Studio(sighted, lambda asked: None).draw("a", lambda: request))
+    assert len(views[-1].pictures) == settings.n_samples
