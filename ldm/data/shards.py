@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,11 +21,10 @@ from ldm.data.framing import Framing, Size
 from ldm.data.pictures import read_picture
 from ldm.data.records import CAPTION_KEYS
 from ldm.data.shard_names import shard_files
-from ldm.data.skipping import MOST_IN_A_ROW, BadItem
+from ldm.data.skipping import MOST_IN_A_ROW, BadItem, Tally
 from ldm.errors import UserError
 from ldm.rng import item_generator
 
-logger = logging.getLogger(__name__)
 Sample = dict[str, Any]
 T = TypeVar("T")
 
@@ -35,7 +34,7 @@ class CaptionedShards(IterableDataset):
 
     A sample is a picture (any of ``ldm.data.files.PICTURE_ENDINGS``) and a caption: .txt, .caption,
     or .json with "text", "caption" or "prompt". Bad samples and the rest of broken shards are left
-    out and counted (``bad_samples``, in the process that reads them).
+    out and counted (``bad_items.count``).
 
     What is exact: within a pass each sample is read once over all processes and workers. Consumers
     (processes times workers) share whole shards; where there are fewer shards than consumers, each
@@ -43,7 +42,7 @@ class CaptionedShards(IterableDataset):
     the numbers of processes and workers.
 
     What is not: a resumed run does not continue a pass, as a tar file has no places to go to.
-    ``begin_at`` gives it another order, so that no part of the data is favoured. Consumers of
+    ``take_place`` gives it another order, so that no part of the data is favoured. Consumers of
     unequal shards end a pass at different times: with several processes set ``repeat``, else the
     process that ends first leaves the others waiting.
 
@@ -82,24 +81,33 @@ class CaptionedShards(IterableDataset):
             size, random_crop=random_crop, flip_p=flip_p, interpolation=interpolation
         )
         self.shuffle, self.repeat, self.seed = shuffle, repeat, seed
+        self.place: tuple[int, int] | None = None
         self.begun_at, self.passes = 0, 0
+        self.bad_items = Tally(self.shards[0])  # for the look only
         self._look()
-        self.bad_samples = 0
+        more = f" and {len(self.shards) - 1} more" if len(self.shards) > 1 else ""
+        self.bad_items = Tally(f"{self.shards[0]}{more}")
 
     def _look(self) -> None:
-        self.bad_samples = 0
-        if next(self._items(self._samples(self.shards)), None) is None:
+        fixed = partial(np.random.default_rng, 0)  # the run's random numbers are left alone
+        if next(self._items(self._samples(self.shards), fixed), None) is None:
             raise UserError(
                 f"none of {len(self.shards)} shards ({self.shards[0]}, ...) has a readable sample; "
                 "expected pictures with captions in .tar files; check the shards"
             )
 
-    def begin_at(self, samples: int) -> None:
-        """Take another order than a stream that begins at 0: a run goes on after ``samples``."""
-        self.begun_at = samples
+    def take_place(self, rank: int, world: int, samples: int = 0) -> None:
+        """Say which process reads, before its workers start; else torch.distributed is asked.
+
+        Args:
+            rank: Number of this process.
+            world: Number of processes.
+            samples: What the run has seen before; a stream that goes on takes another order.
+        """
+        self.place, self.begun_at = (rank, world), samples
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        number, consumers = consumer()
+        number, consumers = consumer(self.place)
         empty = False
         while not empty:
             seed = (self.seed, self.begun_at, self.passes)
@@ -128,11 +136,15 @@ class CaptionedShards(IterableDataset):
         urls = ({"url": shard} for shard in shards)
         return _tar_samples()(urls, handler=self._skip)
 
-    def _items(self, samples: Iterable[Sample]) -> Iterator[dict[str, Any]]:
+    def _items(
+        self,
+        samples: Iterable[Sample],
+        generator: Callable[[], np.random.Generator] = item_generator,
+    ) -> Iterator[dict[str, Any]]:
         in_a_row = 0
         for sample in samples:
             try:
-                yield self._item(sample)
+                yield self._item(sample, generator())
                 in_a_row = 0
             except BadItem as error:
                 self._skip(error)
@@ -143,8 +155,7 @@ class CaptionedShards(IterableDataset):
                     "expected pictures with captions; check the shards"
                 )
 
-    def _item(self, sample: Sample) -> dict[str, Any]:
-        rng = item_generator()
+    def _item(self, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
         name = f"{sample['__url__']}: {sample['__key__']}"
         data = next((value for key, value in sample.items() if _is_picture(key)), None)
         if data is None:
@@ -154,20 +165,21 @@ class CaptionedShards(IterableDataset):
         return {"jpg": self.framing(picture, rng), "txt": caption}
 
     def _skip(self, error: Exception) -> bool:
-        """Count something bad; warn of the first. webdataset goes on where this is True."""
-        reason = " ".join(str(error).split())
-        if self.bad_samples == 0:
-            logger.warning("left out: %s; further bad samples are only counted", reason)
-        else:
-            logger.debug("left out: %s", reason)
-        self.bad_samples += 1
+        """Count something bad; webdataset goes on where this is True."""
+        self.bad_items.add(" ".join(str(error).split()))
         return True
 
 
-def consumer() -> tuple[int, int]:
-    """Return this worker's number among all workers of all processes, and how many there are."""
-    together = dist.is_available() and dist.is_initialized()
-    rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+def consumer(place: tuple[int, int] | None) -> tuple[int, int]:
+    """Return this worker's number among all workers of all processes, and how many there are.
+
+    Args:
+        place: Number of the process and how many there are; None asks torch.distributed.
+    """
+    if place is None:
+        together = dist.is_available() and dist.is_initialized()
+        place = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+    rank, world = place
     info = get_worker_info()
     worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
     return rank * workers + worker, world * workers

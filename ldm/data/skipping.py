@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ldm.errors import UserError
@@ -29,45 +30,69 @@ class BadItem(Exception):
     """One item of a data set cannot be used; the message is its name and the reason."""
 
 
-class BadItems:
-    """Which items were found bad, by this process or by any of a loader's workers.
+class Tally:
+    """How often something bad was met, by this process or by any of a loader's workers.
 
     Args:
-        length: Items in the data set; a byte is shared between processes for each.
-        source: What the data set reads, as warnings name it.
+        source: What is read, as warnings name it.
+        places: Numbers that are shared between the processes; their sum is the count.
     """
 
-    def __init__(self, length: int, source: str):
+    def __init__(self, source: str, places: Tensor | None = None):
         self.source = source
-        self._flags = torch.zeros(length, dtype=torch.uint8)
+        self._places = torch.zeros(1, dtype=torch.int64) if places is None else places
         with contextlib.suppress(RuntimeError):  # no shared memory: each process counts its own
-            self._flags.share_memory_()
-
-    def __contains__(self, index: int) -> bool:
-        return bool(self._flags[index])
+            self._places.share_memory_()
 
     @property
     def count(self) -> int:
-        """Bad items found so far."""
-        return int(self._flags.sum(dtype=torch.int64))
+        """What was counted so far; workers that count at the same moment may lose one."""
+        return int(self._places.sum(dtype=torch.int64))
 
-    def note(self, index: int, reason: str) -> None:
-        """Remember a bad item; warn of the first one, as a thousand lines would hide the rest."""
+    def add(self, reason: str) -> None:
+        """Count one more."""
+        self._tell(reason)
+        self._places += 1
+
+    def _tell(self, reason: str) -> None:
+        """Warn of the first: a thousand such lines would hide the rest."""
         if self.count:
             logger.debug("%s: left out: %s", self.source, reason)
         else:
             logger.warning(
-                "%s: %s; another item takes its place; further bad ones are only counted",
-                self.source,
-                reason,
+                "%s: left out: %s; further bad items are only counted", self.source, reason
             )
-        self._flags[index] = 1
 
-    def summary(self) -> str | None:
-        """Say how many were left out, or return None when none was."""
-        if not self.count:
-            return None
-        return f"{self.source}: {self.count} of {len(self._flags)} items were bad and left out"
+    def summary(self) -> str:
+        """Say how many there were."""
+        return f"{self.source}: {self.count} bad items were left out"
+
+
+class BadItems(Tally):
+    """Which items of a data set were found bad.
+
+    Args:
+        length: Items in the data set; a byte is shared for each.
+        source: What the data set reads.
+    """
+
+    def __init__(self, length: int, source: str):
+        super().__init__(source, torch.zeros(length, dtype=torch.uint8))
+
+    def __contains__(self, index: int) -> bool:
+        return bool(self._places[index])
+
+    def note(self, index: int, reason: str) -> None:
+        """Remember a bad item."""
+        self._tell(reason)
+        self._places[index] = 1
+
+    def summary(self) -> str:
+        """Say how many of all were bad."""
+        return (
+            f"{self.source}: {self.count} of {len(self._places)} items were bad; "
+            "others took their places"
+        )
 
 
 class SkippingDataset(Dataset):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -17,6 +18,8 @@ from ldm.data.base import Txt2ImgIterableBaseDataset
 from ldm.errors import UserError
 from ldm.training.seeding import NumberedSampler, SeededItems
 from ldm.util import instantiate_from_config
+
+logger = logging.getLogger(__name__)
 
 
 class WrappedDataset(Dataset):
@@ -173,11 +176,20 @@ class DataModuleFromConfig(pl.LightningDataModule):
         """Load the prediction set."""
         return self._loader("predict") if self.has("predict") else []
 
+    def teardown(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
+        """Say how many items of each dataset were bad and left out."""
+        for dataset in self.datasets.values():
+            bad = getattr(getattr(dataset, "data", dataset), "bad_items", None)
+            if bad is not None and bad.count:
+                logger.warning("%s", bad.summary())
+
     def _loader(self, name: str) -> DataLoader:
         dataset, sampler = self.datasets[name], None
         rank, world = self._place()
         if not isinstance(dataset, IterableDataset):
             dataset, sampler = self._ordered(name, dataset)
+        elif hasattr(dataset, "take_place"):  # shares its records itself
+            dataset.take_place(rank, world, self._samples_done(name))
         elif self.num_workers == 0:
             take_share(dataset, rank, world)
         return DataLoader(
@@ -192,6 +204,10 @@ class DataModuleFromConfig(pl.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         """Return this process's number and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _samples_done(self, name: str) -> int:
+        task = self.trainer.lightning_module if self.trainer else None
+        return task.samples_done if task and name == "train" else 0
 
     def _ordered(self, name: str, dataset: Any) -> tuple[Dataset, Sampler]:
         """Give items random numbers of their own, and an order that a resumed run continues."""

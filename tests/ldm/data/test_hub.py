@@ -34,7 +34,7 @@ def picture(seed: int) -> bytes:
 
 
 def rows(pictures=None, texts=("zero", "one", "two")):
-    pictures = [{"bytes": picture(k), "path": None} for k in range(3)] if not pictures else pictures
+    pictures = pictures or [{"bytes": picture(k), "path": None} for k in range(3)]
     features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
     return datasets.Dataset.from_dict({"image": pictures, "text": list(texts)}, features)
 

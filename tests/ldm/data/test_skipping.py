@@ -49,10 +49,10 @@ def test_stand_ins_leave_a_block_of_bad_files_within_a_few_tries():
     assert sum(400_000 <= k < 600_000 for k in tried[:10]) <= 4
 
 
-def test_items_without_any_bad_one_give_no_summary():
+def test_without_bad_items_every_item_is_itself_and_nothing_is_counted():
     data = Numbers(4, set())
     assert [item["number"] for item in data] == [0, 1, 2, 3]
-    assert data.bad_items.summary() is None
+    assert data.bad_items.count == 0
 
 
 def test_workers_count_bad_items_together_and_yield_full_batches():
@@ -61,7 +61,7 @@ def test_workers_count_bad_items_together_and_yield_full_batches():
     assert [len(batch["number"]) for batch in batches] == [4, 4, 4]
     assert not {2, 3, 7} & set(torch.cat([batch["number"] for batch in batches]).tolist())
     assert data.bad_items.count == 3
-    assert data.bad_items.summary() == "numbers: 3 of 12 items were bad and left out"
+    assert data.bad_items.summary() == ("numbers: 3 of 12 items were bad; others took their places")
 
 
 def test_one_warning_is_given_however_many_items_are_bad(caplog):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+
 import pytest
+import small_pictures
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
@@ -85,3 +89,32 @@ def test_workers_share_the_records_of_a_stream():
     stream = Stream(num_records=7, valid_ids=range(7))
     loader = DataLoader(stream, batch_size=None, num_workers=2, worker_init_fn=worker_init_fn)
     assert sorted(loader) == list(range(7))
+
+
+def test_bad_items_are_counted_once_more_at_the_end(tmp_path, caplog):
+    small_pictures.save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    folder = {"target": "ldm.data.folder.ImageFolder", "params": {"root": str(tmp_path), "size": 8}}
+    data = DataModuleFromConfig(2, train=OmegaConf.create(folder), num_workers=0)
+    data.setup()
+    assert len(list(data.train_dataloader())) == 1
+    data.teardown()
+    assert caplog.messages[-1] == f"{tmp_path}: 1 of 2 items were bad; others took their places"
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_shards_are_shared_by_workers_and_batched(tmp_path):
+    pytest.importorskip("webdataset")
+    content = small_pictures.save(tmp_path / "a.jpg").read_bytes()
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for k in range(6):
+            for ending, part in (("jpg", content), ("txt", str(k).encode())):
+                info = tarfile.TarInfo(f"{k}.{ending}")
+                info.size = len(part)
+                tar.addfile(info, io.BytesIO(part))
+    shards = {"target": "ldm.data.shards.CaptionedShards"}
+    shards["params"] = {"shards": str(tmp_path / "a.tar"), "size": 8}
+    data = DataModuleFromConfig(3, train=OmegaConf.create(shards), num_workers=2)
+    data.setup()
+    batches = list(data.train_dataloader())
+    assert sorted(text for batch in batches for text in batch["txt"]) == list("012345")
