@@ -77,7 +77,7 @@ class RetrievalProgram(DrawingProgram):
 
         settings = job.settings
         texts = self.make_encoder(settings)
-        _check_width(job, texts)
+        self._check_width(job, texts)
         pipeline = super().load(job)
         texts.to(pipeline.device)
         pipeline.model.cond_stage_model = RetrievalConditioner(
@@ -95,14 +95,21 @@ class RetrievalProgram(DrawingProgram):
                 f"({found.kind} search by {found.library})."
             )
 
+    def _check_width(self, job: Job, texts: TextEncoder) -> None:
+        """Hold that CLIP, the model and the database speak of rows of the same width.
 
-def _check_width(job: Job, texts: TextEncoder) -> None:
-    from omegaconf import OmegaConf
+        Raises:
+            UserError: they do not.
+        """
+        from omegaconf import OmegaConf
 
-    key = "model.params.unet_config.params.context_dim"
-    own, theirs = OmegaConf.select(job.choice.config, key), texts(["a"]).shape[-1]
-    if own != theirs:
-        raise UserError(
-            f"--clip_type {job.settings.clip_type} gives {theirs} numbers; the model of "
-            f"{job.choice.config_path} takes {own}; give the CLIP model that it was trained with"
-        )
+        key = "model.params.unet_config.params.context_dim"
+        width, own = texts(["a"]).shape[-1], OmegaConf.select(job.choice.config, key)
+        if own != width:
+            raise UserError(
+                f"--clip_type {job.settings.clip_type} gives {width} numbers; the model of "
+                f"{job.choice.config_path} takes {own}; give the CLIP model that it was trained "
+                "with"
+            )
+        if self._searcher is not None:
+            self._searcher.check_width(width)

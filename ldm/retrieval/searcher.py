@@ -90,12 +90,7 @@ class Searcher:
         Raises:
             UserError: the database has fewer embeddings, or of another width.
         """
-        if queries.shape[1] != self.database.width:
-            raise UserError(
-                f"database {self.database.path} has embeddings of {self.database.width} numbers, "
-                f"the queries have {queries.shape[1]}; expected the same CLIP model for both; "
-                "give its --clip_type"
-            )
+        self.check_width(queries.shape[1])
         check_count(self.database, k)
         wanted = k if self.kind == "exact" else min(CANDIDATES * k, len(self.database))
         rows = self.index.search(np.ascontiguousarray(queries, np.float32), wanted)
@@ -104,6 +99,19 @@ class Searcher:
         likeness = np.where(rows < 0, -np.inf, likeness)
         order = np.argsort(-likeness, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(rows, order, 1), np.take_along_axis(likeness, order, 1)
+
+    def check_width(self, width: int) -> None:
+        """Make sure that queries of a width can be asked.
+
+        Raises:
+            UserError: the database's embeddings have another.
+        """
+        if width != self.database.width:
+            raise UserError(
+                f"database {self.database.path} has embeddings of {self.database.width} numbers, "
+                f"the queries have {width}; expected the same CLIP model for both; "
+                "give its --clip_type"
+            )
 
 
 def check_count(database: RetrievalDatabase, k: int) -> None:

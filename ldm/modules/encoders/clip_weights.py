@@ -85,7 +85,8 @@ def _find(version: str, given: str | Path | None) -> Path:
     where = f"{str(given)!r} has none" if given is not None else "this machine has none"
     raise UserError(
         f"weights of CLIP {version}: {where}; expected a file, or a folder with one of "
-        f"{', '.join(FILES)}; set weights to it (nothing is downloaded here)"
+        f"{', '.join(FILES)}; set weights to it, or a program's --clip_ckpt (nothing is downloaded "
+        "here)"
     )
 
 
