@@ -259,7 +259,6 @@ def scheduler_json(params: Params) -> dict[str, Any]:
     kind = params.get("parameterization", "eps")
     if kind not in SCHEDULERS:
         raise _no_counterpart(f"parameterization is {kind!r}", ", ".join(SCHEDULERS))
-    own = {"skip_prk_steps": True} if kind == "eps" else {"clip_sample": False}
     return {
         "_class_name": SCHEDULERS[kind],
         "_diffusers_version": LAYOUT_VERSION,
@@ -269,7 +268,9 @@ def scheduler_json(params: Params) -> dict[str, Any]:
         "steps_offset": 1,
         "set_alpha_to_one": False,
         "timestep_spacing": "leading",
-        **own,
+        # Of PNDM's steps SD takes those of PLMS alone; of other samplers' none clips.
+        "skip_prk_steps": True,
+        "clip_sample": False,
     }
 
 

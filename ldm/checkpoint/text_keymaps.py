@@ -121,9 +121,8 @@ def open_clip_from_transformers(state: Mapping[str, Tensor]) -> State:
                 f"the text encoder's weight {name} has no place in open_clip's text tower; "
                 "expected those of transformers' CLIPTextModel; give the weights of one"
             )
-        elif part == OPEN_CLIP_PROJECTIONS[0]:
-            joined = _joined(weights, attention, kind)
-            renamed[f"{OPEN_CLIP_PREFIX}{table[attention]}_{kind}"] = joined
+        elif (joined := f"{OPEN_CLIP_PREFIX}{table[attention]}_{kind}") not in renamed:
+            renamed[joined] = _joined(weights, attention, kind)
     return renamed
 
 
