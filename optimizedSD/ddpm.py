@@ -100,6 +100,8 @@ class UNet(ForwardProcess):
         return _Halves(self)
 
     apply_model = DDPM.apply_model
+    _predict = DDPM._predict
+    split_input_params = DDPM.split_input_params
 
     @torch.no_grad()
     def sample(
@@ -195,6 +197,7 @@ class FirstStage(nn.Module):
     get_first_stage_encoding = LatentDiffusion.get_first_stage_encoding
     decode_first_stage = LatentDiffusion.decode_first_stage
     _first_stage_dtype = LatentDiffusion._first_stage_dtype
+    split_input_params = LatentDiffusion.split_input_params
 
 
 class CondStage(nn.Module):
