@@ -21,7 +21,7 @@ PUBLIC = {
     "ldm.models.diffusion.ddim": "DDIMSampler",
     "ldm.models.diffusion.plms": "PLMSSampler",
     "ldm.models.diffusion.dpm_solver": "DPMSolverSampler",
-    "ldm.models.autoencoder": "AutoencoderKL",
+    "ldm.models.autoencoder": "AutoencoderKL VQModel VQModelInterface IdentityFirstStage",
     "ldm.modules.diffusionmodules.openaimodel": """UNetModel EncoderUNetModel
         TimestepEmbedSequential TimestepBlock ResBlock Downsample Upsample AttentionBlock""",
     "ldm.modules.diffusionmodules.model": "Encoder Decoder ResnetBlock AttnBlock",
@@ -47,6 +47,9 @@ PUBLIC = {
     "ldm.data.lsun": """LSUNChurchesTrain LSUNChurchesValidation LSUNBedroomsTrain
         LSUNBedroomsValidation LSUNCatsTrain LSUNCatsValidation""",
     "ldm.modules.ema": "LitEma",
+    "ldm.modules.losses": "LPIPSWithDiscriminator VQLPIPSWithDiscriminator",
+    "ldm.modules.losses.contperceptual": "LPIPSWithDiscriminator DummyLoss",
+    "ldm.modules.losses.vqperceptual": "VQLPIPSWithDiscriminator",
     "ldm.lr_scheduler": "LambdaLinearScheduler LambdaWarmUpCosineScheduler",
     "main": "DataModuleFromConfig ImageLogger",
     "optimizedSD.ddpm": "UNet FirstStage CondStage",
