@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from ldm.data.picture_set import PictureSet
 from ldm.data.retrieval import Embedder
 from ldm.errors import UserError
 from ldm.evaluation.evaluation import Evaluation
 from ldm.evaluation.inception import clean_resize, features_of, read_statistics
 from ldm.evaluation.paired_scores import psnr, ssim
-from ldm.data.picture_set import PictureSet
 from ldm.evaluation.settings import EvaluationSettings
 from ldm.images.io import save_picture
 from ldm.images.metadata import format_parameters
