@@ -73,7 +73,8 @@ class InpaintProgramSettings(InpaintSettings):
     ckpt: str | None = changed(
         InpaintSettings,
         "ckpt",
-        help="the checkpoint, .ckpt or .safetensors: an ordinary one, or one made for inpainting",
+        help="the checkpoint: .ckpt, .safetensors or a diffusers folder; an ordinary one, or one "
+        "made for inpainting",
         shown="without --prompt models/ldm/inpainting_big/last.ckpt; with it the first that is "
         "there of models/ldm/stable-diffusion-v1/sd-v1-5-inpainting.ckpt, model.ckpt beside it, "
         "the bundled demo model",

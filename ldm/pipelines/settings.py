@@ -161,7 +161,7 @@ class GenerationSettings:
     )
     ckpt: str | None = option(
         None,
-        "the checkpoint, .ckpt or .safetensors",
+        "the checkpoint: .ckpt, .safetensors or a diffusers folder",
         str,
         shown="models/ldm/stable-diffusion-v1/model.ckpt, else the bundled demo model",
         group="model",
