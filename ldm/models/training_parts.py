@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldm.util import instantiate_from_config
+
+# Types of device with a fused Adam; a model on meta is only looked at.
+FUSED = ("cpu", "cuda", "mps", "xpu")
 
 
 def pictures_from(batch: Mapping[str, Any], key: str) -> Tensor:
@@ -16,6 +19,25 @@ def pictures_from(batch: Mapping[str, Any], key: str) -> Tensor:
     x = batch[key]
     x = x[..., None] if x.ndim == 3 else x
     return x.movedim(-1, 1).float().contiguous()
+
+
+def make_optimizer(
+    kind: type[torch.optim.Adam], parameters: Iterable[nn.Parameter], **options: Any
+) -> torch.optim.Optimizer:
+    """Make an optimizer that moves all weights in one kernel, where torch has one for them.
+
+    Args:
+        kind: Adam or AdamW.
+        parameters: What it moves.
+        **options: Learning rate, betas, weight decay.
+    """
+    parameters = list(parameters)
+    fused = all(p.is_floating_point() and p.device.type in FUSED for p in parameters)
+    optimizer = kind(parameters, fused=fused, **options)
+    # It could divide by a float16 run's loss scale itself. Lightning does that beforehand, because
+    # gradients are clipped between the two, and refuses to clip for an optimizer that would.
+    optimizer._step_supports_amp_scaling = False
+    return optimizer
 
 
 def with_scheduler(optimizer: torch.optim.Optimizer, config: Mapping[str, Any] | None) -> Any:

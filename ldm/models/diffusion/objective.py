@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ldm.errors import UserError
 from ldm.models.diffusion.forward_process import ForwardProcess
-from ldm.models.training_parts import with_scheduler
+from ldm.models.training_parts import make_optimizer, with_scheduler
 from ldm.process import prediction
 from ldm.process.weighting import draw_steps
 from ldm.types import Conditioning
@@ -113,7 +113,8 @@ class DiffusionObjective(ForwardProcess):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, and the learning-rate schedule if one is configured."""
-        optimizer = torch.optim.AdamW(self.trainable_parameters(), lr=self.learning_rate)
+        parameters = self.trainable_parameters()
+        optimizer = make_optimizer(torch.optim.AdamW, parameters, lr=self.learning_rate)
         return with_scheduler(optimizer, self.scheduler_config)
 
 
