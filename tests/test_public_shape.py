@@ -21,6 +21,7 @@ PUBLIC = {
     "ldm.models.diffusion.ddim": "DDIMSampler",
     "ldm.models.diffusion.plms": "PLMSSampler",
     "ldm.models.diffusion.dpm_solver": "DPMSolverSampler",
+    "ldm.models.diffusion.classifier": "NoisyLatentImageClassifier",
     "ldm.models.autoencoder": "AutoencoderKL VQModel VQModelInterface IdentityFirstStage",
     "ldm.modules.diffusionmodules.openaimodel": """UNetModel EncoderUNetModel
         TimestepEmbedSequential TimestepBlock ResBlock Downsample Upsample AttentionBlock""",
