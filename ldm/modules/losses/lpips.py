@@ -111,10 +111,11 @@ class LPIPS(nn.Module):
                 f"LPIPS of {tuple(input.shape)} and {tuple(target.shape)}; expected (B, 3, H, W)"
             )
         pairs = zip(self._features(input), self._features(target), strict=True)
-        distances = [
-            getattr(self, f"lin{number}")((a - b).square()).mean((2, 3), keepdim=True)
-            for number, (a, b) in enumerate(pairs)
-        ]
+        with torch.autocast(input.device.type, enabled=False):
+            distances = [
+                getattr(self, f"lin{number}")((a - b).square()).mean((2, 3), keepdim=True)
+                for number, (a, b) in enumerate(pairs)
+            ]
         return torch.stack(distances).sum(0)
 
     def _features(self, x: Tensor) -> list[Tensor]:

@@ -53,6 +53,13 @@ def test_equal_pictures_have_no_distance_and_others_one_each(metric, pictures):
     torch.testing.assert_close(metric(x[1:], y[1:]), distance[1:])
 
 
+def test_features_in_half_precision_are_compared_in_float32(metric, pictures):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        distance = metric(*pictures)
+    assert distance.dtype == torch.float32
+    torch.testing.assert_close(distance, metric(*pictures), rtol=0.05, atol=0)
+
+
 def test_gradients_reach_the_pictures_and_no_weight(metric, pictures):
     x = pictures[0].requires_grad_(True)
     metric(x, pictures[1]).sum().backward()
