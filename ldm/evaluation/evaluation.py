@@ -153,10 +153,11 @@ class Evaluation:
         settings = self.settings
         size = min(settings.kid_size, len(real), len(fake))
         generator = torch.Generator().manual_seed(settings.seed)
-        options = {"size": size, "count": settings.kid_subsets, "generator": generator}
-        values = kernel_distances(real, fake, **options)
-        spread = float(values.std()) if len(values) > 1 else None
-        how = f"{settings.kid_subsets} subsets of {size}; {how}"
+        # There is but one subset of all pictures.
+        count = 1 if size == len(real) == len(fake) else settings.kid_subsets
+        values = kernel_distances(real, fake, size=size, count=count, generator=generator)
+        spread = float(values.std()) if count > 1 else None
+        how = f"{count} {'subset' if count == 1 else 'subsets'} of {size}; {how}"
         self._add("kid", float(values.mean()), spread, len(fake), how)
 
     def _add(self, metric: str, value: float, spread: float | None, count: int, how: str) -> None:

@@ -95,6 +95,8 @@ def test_kid_tells_equal_from_different_pictures(real, tmp_path):
     options = {"real": real, "metrics": ("kid",), "kid_size": 8, "kid_subsets": 20}
     near, far = (evaluate(fake=folder, **options).scores[0] for folder in (same, other))
     assert abs(near.value) < 2 * near.spread < far.value
+    (whole,) = evaluate(fake=same, **{**options, "kid_size": 1000}).scores
+    assert whole.spread is None and whole.how.startswith("1 subset of 12")
 
 
 def test_statistics_serve_in_place_of_pictures(real, tmp_path):
