@@ -124,6 +124,7 @@ def from_diffusers(
             or has another ending, or the disk is full.
     """
     out = Path(out)
+    _check_ending(out)
     if how.use_ema:
         raise UserError(
             f"--use_ema given for {str(folder)!r}; expected a training checkpoint, as a folder "
@@ -169,12 +170,15 @@ def _free_folder(out: Path, overwrite: bool) -> Path:
     return out
 
 
-def _free_file(out: Path, yaml: Path | None, overwrite: bool) -> None:
+def _check_ending(out: Path) -> None:
     if out.suffix not in SAVERS:
         raise UserError(
             f"output {str(out)!r} given for a diffusers folder; expected a name ending in "
             f"{' or '.join(SAVERS)}; give such a name"
         )
+
+
+def _free_file(out: Path, yaml: Path | None, overwrite: bool) -> None:
     for path in (out, yaml):
         if path is None or not path.exists():
             continue

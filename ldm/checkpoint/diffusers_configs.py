@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from ldm.checkpoint.keymaps import LEVELS
 from ldm.checkpoint.text_keymaps import text_kind
 from ldm.errors import UserError
 from ldm.process.schedules import make_beta_schedule
@@ -78,7 +79,7 @@ def folder_configs(
     unet, ddconfig = _networks(params)
     size = params.get("image_size", 256)
     scale = params.get("scale_factor", 1.0) if scale_factor is None else scale_factor
-    pixels = size * 2 ** (len(ddconfig["ch_mult"]) - 1)
+    pixels = size * 2 ** (len(ddconfig.get("ch_mult", LEVELS)) - 1)
     scheduler = scheduler_json(params)
     return {
         "model_index.json": index_json(params, unet, scheduler["_class_name"]),
@@ -118,7 +119,7 @@ def unet_json(unet: Params, size: int) -> dict[str, Any]:
         UserError: A form that UNet2DConditionModel does not have.
     """
     _check(unet, "unet_config", UNET_FIXED)
-    mult = unet.get("channel_mult", (1, 2, 4, 8))
+    mult = unet.get("channel_mult", LEVELS)
     widths = [unet["model_channels"] * m for m in mult]
     attends = [2**level in unet["attention_resolutions"] for level in range(len(mult))]
     return {
@@ -173,10 +174,10 @@ def vae_json(ddconfig: Params, size: int, scale_factor: float) -> dict[str, Any]
     """
     _check(ddconfig, "ddconfig", VAE_FIXED)
     without = ddconfig.get("attn_type", "vanilla") == "none"
-    levels = range(len(ddconfig["ch_mult"]))
+    mult = ddconfig.get("ch_mult", LEVELS)
     attends = [
         not without and ddconfig["resolution"] // 2**level in ddconfig["attn_resolutions"]
-        for level in levels
+        for level in range(len(mult))
     ]
     return {
         "_class_name": "AutoencoderKL",
@@ -185,7 +186,7 @@ def vae_json(ddconfig: Params, size: int, scale_factor: float) -> dict[str, Any]
         "in_channels": ddconfig["in_channels"],
         "out_channels": ddconfig["out_ch"],
         "latent_channels": ddconfig["z_channels"],
-        "block_out_channels": [ddconfig["ch"] * m for m in ddconfig["ch_mult"]],
+        "block_out_channels": [ddconfig["ch"] * m for m in mult],
         "layers_per_block": ddconfig["num_res_blocks"],
         "down_block_types": [f"{'Attn' if a else ''}DownEncoderBlock2D" for a in attends],
         "up_block_types": [f"{'Attn' if a else ''}UpDecoderBlock2D" for a in reversed(attends)],

@@ -29,6 +29,8 @@ PARTS = {
     "text_encoder": "cond_stage_model.",
 }
 
+LEVELS = (1, 2, 4, 8)  # of UNet and autoencoder where a configuration does not say
+
 # Inside one block: CompVis's name to diffusers'.
 UNET_RESNET = {
     "in_layers.0": "norm1",
@@ -101,7 +103,7 @@ def unet_table(config: Mapping[str, Any]) -> Table:
             f"num_res_blocks is {config['num_res_blocks']}; expected one number for all levels, "
             "as diffusers' UNet2DConditionModel is translated; keep such a UNet as it is"
         )
-    levels, depth = len(config["channel_mult"]), int(config["num_res_blocks"])
+    levels, depth = len(config.get("channel_mult", LEVELS)), int(config["num_res_blocks"])
     attends = [2**level in config["attention_resolutions"] for level in range(levels)]
     table = dict(UNET_ENDS)
     for i, kind in enumerate(("resnets.0", "attentions.0", "resnets.1")):
@@ -149,7 +151,7 @@ def vae_table(config: Mapping[str, Any], *, old_names: bool = False) -> Table:
         config: Its ``ddconfig``: ``ch_mult`` and ``num_res_blocks`` are read.
         old_names: Name the attention as diffusers did before 0.17 (query, key, value, proj_attn).
     """
-    levels, depth = len(config["ch_mult"]), int(config["num_res_blocks"])
+    levels, depth = len(config.get("ch_mult", LEVELS)), int(config["num_res_blocks"])
     attention = VAE_ATTENTION_OLD if old_names else VAE_ATTENTION
     table = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
     for half in ("encoder", "decoder"):

@@ -272,6 +272,7 @@ def test_a_folder_of_something_else_is_never_replaced(v1, tmp_path):
         ("to", "a.safetensors", "expected a folder's name"),
         ("from", "folder2", "ending in .safetensors or .ckpt"),
         ("from", "a.bin", "ending in .safetensors or .ckpt"),
+        ("from", "..", "ending in .safetensors or .ckpt"),
     ],
 )
 def test_a_destination_of_the_wrong_kind_is_refused(direction, name, words, v1, tmp_path):

@@ -19,7 +19,8 @@ from ldm.checkpoint.load import build_empty
 from ldm.config import load_config
 from ldm.errors import UserError
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "stable-diffusion"
+ROOT = Path(__file__).resolve().parents[3]
+CONFIGS = ROOT / "configs" / "stable-diffusion"
 PUBLISHED = {
     "v1-inference": (686, 248, 196),
     "v1-inpainting-inference": (686, 248, 196),
@@ -147,6 +148,30 @@ def test_what_diffusers_does_not_have_is_an_error_that_names_it(where, change, w
     with pytest.raises(UserError, match="no counterpart") as caught:
         folder_configs(params, model)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("configs/latent-diffusion/celebahq-ldm-vq-4.yaml", "VQModelInterface; expected an Auto"),
+        ("configs/latent-diffusion/txt2img-1p4B-eval.yaml", "conditioner is BERTEmbedder"),
+        ("configs/autoencoder/autoencoder_kl_64x64x3.yaml", "first_stage_config.target is None"),
+    ],
+)
+def test_models_of_the_family_without_a_pipeline_there_are_refused(name, words):
+    with pytest.raises(UserError, match="no counterpart") as caught:
+        described(load_config(ROOT / name))
+    assert words in str(caught.value)
+
+
+def test_levels_that_a_configuration_leaves_unsaid_are_its_networks_own():
+    config = narrow_config("v1")
+    del config["model"]["params"]["unet_config"]["params"]["channel_mult"]
+    del config["model"]["params"]["first_stage_config"]["params"]["ddconfig"]["ch_mult"]
+    model, params, files = described(config)
+    assert files["unet/config.json"]["block_out_channels"] == [32, 64, 128, 256]
+    parts, _ = name_for_folder(dict(model.state_dict()), model, params, files)
+    assert {part: shapes(state) for part, state in parts.items()} == their_shapes(files)
 
 
 def test_a_text_encoder_of_another_kind_is_an_error_that_names_it():
