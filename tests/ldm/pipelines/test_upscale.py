@@ -9,10 +9,13 @@ import pytest
 import torch
 from family_models import write_family_model
 from PIL import Image
+from running import ROOT
 
 from ldm.checkpoint.load import load_model
+from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.pipelines.upscale import Upscaler, UpscaleSettings
+from ldm.util import instantiate_from_config
 
 SHORT = UpscaleSettings(steps=2, tile=0)
 FACTOR = 2  # of the small model's first stage; bsr_sr has 4
@@ -107,3 +110,11 @@ def test_a_model_of_another_kind_is_told(tmp_path):
     model, _ = load_model(folder / "config.yaml", folder / "model.safetensors")
     with pytest.raises(UserError, match="'crossattn'.*expected 'concat' and 7"):
         Upscaler(model, SHORT)
+
+
+def test_the_published_models_configuration_is_one_of_super_resolution_by_4():
+    config = load_config(ROOT / "models" / "ldm" / "bsr_sr" / "config.yaml")
+    with torch.device("meta"):
+        model = instantiate_from_config(config.model)
+    upscaler = Upscaler(model, UpscaleSettings())
+    assert (upscaler.factor, upscaler.multiple) == (4, 8)

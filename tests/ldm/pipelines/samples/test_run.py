@@ -9,8 +9,10 @@ import pytest
 import torch
 from family_models import family_config, write_family_model
 from omegaconf import OmegaConf
+from running import ROOT
 
 from ldm.checkpoint.load import load_model
+from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.models.diffusion.classifier import NoisyLatentImageClassifier
 from ldm.models.diffusion.sampler_registry import SAMPLERS
@@ -18,6 +20,7 @@ from ldm.pipelines.events import Progress
 from ldm.pipelines.samples.conditions import class_count
 from ldm.pipelines.samples.run import SampleRun
 from ldm.pipelines.samples.settings import SampleSettings
+from ldm.util import instantiate_from_config
 
 SHORT = SampleSettings(n_samples=3, batch_size=2, custom_steps=2)
 
@@ -102,8 +105,6 @@ def test_a_model_with_averages_draws_with_them(models):
     torch.manual_seed(0)
     config = family_config("unconditional")
     config["model"]["params"]["use_ema"] = True
-    from ldm.util import instantiate_from_config
-
     model = instantiate_from_config(OmegaConf.create(config).model).eval()
     before = draw(model)[0]
     for weight in model.model.parameters():
@@ -138,6 +139,14 @@ def test_the_number_of_classes_is_read_from_the_model(models):
     assert class_count(models("class")) == 5
     assert class_count(models("unconditional")) is None
     assert class_count(models("pixels")) is None
+
+
+def test_the_published_models_configuration_has_a_class_for_none():
+    config = load_config(ROOT / "configs" / "latent-diffusion" / "cin256-v2.yaml")
+    with torch.device("meta"):
+        model = instantiate_from_config(config.model)
+    run = SampleRun(model, replace(SHORT, class_label=(1000,)), lambda event: None)
+    assert class_count(model) == 1001 and run.shape == (3, 64, 64)
 
 
 @pytest.mark.parametrize(
