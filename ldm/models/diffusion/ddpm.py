@@ -115,19 +115,17 @@ class DDPM(DiffusionObjective):
         self.first_stage_key, self.image_size, self.channels = first_stage_key, image_size, channels
         self.original_elbo_weight, self.l_simple_weight = original_elbo_weight, l_simple_weight
         self.log_every_t, self.timestep_density = log_every_t, timestep_density
-        self.learning_rate = 1e-4
+        self.learning_rate, self.clip_denoised = 1e-4, clip_denoised
         if given_betas is None:
             given_betas = make_beta_schedule(
                 beta_schedule, timesteps, linear_start, linear_end, cosine_s
             )
-        self.clip_denoised, self.v_posterior = clip_denoised, v_posterior
         self._register_schedule(given_betas, v_posterior, self.parameterization, snr_gamma)
         self.model = DiffusionWrapper(unet_config, conditioning_key)
-        self.use_ema = use_ema
+        self.use_ema, self.learn_logvar = use_ema, learn_logvar
         if use_ema:
             self.model_ema = LitEma(self.model, decay=ema_decay)
         logvar = torch.full((self.num_timesteps,), float(logvar_init), device="cpu")
-        self.learn_logvar = learn_logvar
         if learn_logvar:
             self.logvar = nn.Parameter(logvar)
         else:
