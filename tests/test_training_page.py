@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from running import load_program
 
 import main
 from ldm.training.arguments import build_parser, parse
@@ -40,7 +41,9 @@ def test_a_command_of_the_page_is_understood_and_its_configurations_exist(comman
 
 def test_every_flag_the_page_names_exists():
     known = {flag for action in build_parser()._actions for flag in action.option_strings}
-    of_main = re.sub(r"python (scripts|benchmarks)/.*", "", PAGE)
+    other = load_program("scripts/precompute_latents.py").parser()
+    known |= {flag for action in other._actions for flag in action.option_strings}
+    of_main = re.sub(r"(python (scripts|benchmarks)/|torchrun ).*", "", PAGE)
     named = set(re.findall(r"(?<![\w-])--[a-z_-]+[a-z]", of_main))
     assert named >= {"--max_time", "--resume"}
     assert named <= known

@@ -49,7 +49,8 @@ class Denoiser(nn.Module):
         monitor: Figure that chooses the best checkpoint.
         raise_signal: Name of a signal that the model sends itself.
         at: Training step number, counted in this process from 0, at which it does or fails.
-        failure: "nan" makes that loss NaN, "error" raises; None neither.
+        failure: "nan" makes that loss NaN, "error" raises, "error_0" in the first process alone;
+            None neither.
         in_validation: Send the signal in the first validation after that step instead.
         noise: Standard deviation of the noise.
     """
@@ -79,7 +80,8 @@ class Denoiser(nn.Module):
         return loss, {"train/loss": loss}
 
     def _mishap(self, loss):
-        if self.failure == "error":
+        first = os.environ.get("LOCAL_RANK", "0") == "0"
+        if self.failure == "error" or (self.failure == "error_0" and first):
             raise RuntimeError("a fault in the model")
         if self.failure == "nan":
             return loss * float("nan")

@@ -147,10 +147,13 @@ class LastCheckpoint(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Save what a failing run has reached, unless its weights may be spoilt."""
+        """Save what a failing run has reached, unless its weights may be spoilt.
+
+        One of several processes cannot: saving waits for the others, who wait for its gradients.
+        """
         del pl_module
         done = isinstance(exception, Stopped | NonFiniteLoss | KeyboardInterrupt)
-        if not done and trainer.global_step > max(0, self._saved_step):
+        if not done and trainer.world_size == 1 and trainer.global_step > max(0, self._saved_step):
             self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:

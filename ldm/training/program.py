@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -123,7 +124,20 @@ def fit(
             trainer.fit(task, datamodule=data, ckpt_path=place.ckpt_path)
     except MisconfigurationException as error:
         raise UserError(f"Lightning refuses the settings: {one_line(error)}") from error
+    except Stopped:  # all processes stop at the same step, each by itself
+        raise
+    except BaseException:
+        end_other_processes(trainer)
+        raise
     logger.info("trained to step %d; %s", trainer.global_step, place.ckptdir / LAST)
+
+
+def end_other_processes(trainer: pl.Trainer) -> None:
+    """End the processes that this one started: they would wait for it in the next reduction."""
+    kill = getattr(trainer.strategy.launcher, "kill", None)
+    if kill is not None:
+        # Theirs would answer SIGTERM at the end of a step, to which they never come.
+        kill(getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def set_learning_rate(

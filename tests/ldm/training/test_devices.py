@@ -85,6 +85,18 @@ def test_processes_started_by_the_program_make_one_run_folder_and_resume(work):
     assert list(work.figures("run", "train/loss")) == [0, 1]
 
 
+def test_an_error_in_one_process_is_seen_and_ends_all(work):
+    devices = ["--accelerator", "cpu", "--devices", "2", "--checkpoint_every", "1"]
+    failure = ["model.params.failure=error_0", "model.params.at=1"]
+    base = ["-b", work.folder / "config.yaml", "-n", "run", "-l", work.folder, "-t"]
+    code, _, err = run_program(
+        "main.py", *base, *devices, *failure, cwd=work.folder, PYTHONPATH=TESTS
+    )
+    assert code == 1
+    assert "RuntimeError: a fault in the model" in err
+    assert work.checkpoint("run")["global_step"] == 1
+
+
 @pytest.mark.parametrize(
     ("given", "accelerator", "devices"),
     [
