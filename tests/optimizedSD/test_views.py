@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from golden_keys import V1, recorded_keys
 from peak_bytes import PeakBytes
 from tiny_model import CONFIG
 
@@ -216,5 +216,5 @@ def test_the_shipped_models_have_exactly_a_v1_checkpoints_keys():
     with torch.device("meta"):
         parts = [instantiate_from_config(config[name]) for name in config]
     found = {name: list(v.shape) for part in parts for name, v in part.state_dict().items()}
-    official = json.loads((ROOT / "tests/golden/v1_keys.json").read_text())
+    official = recorded_keys()[V1]
     assert found == keymaps.split_unet(official)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from golden_keys import V1, recorded_keys
 from omegaconf import OmegaConf
 from safetensors import safe_open
 from tiny_model import CONFIG
@@ -125,7 +125,7 @@ def test_the_header_follows_modelspec_and_takes_the_callers_entries(training_fil
 
 
 def test_the_architecture_is_named_where_it_is_stable_diffusion_v1():
-    shapes = json.loads((ROOT / "tests/golden/v1_keys.json").read_text())
+    shapes = recorded_keys()[V1]
     kept = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     found = export.describe(export.Checkpoint({}, Path("x")), kept, "x")
     assert found["modelspec.architecture"] == "stable-diffusion-v1"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from golden_keys import V1, recorded_keys
 
 from ldm.checkpoint import keymaps, text_keymaps
 from ldm.config import load_config
@@ -125,7 +125,7 @@ def test_diffusers_autoencoder_takes_our_weights_strictly_and_gives_them_back(na
 
 def test_the_full_v1_checkpoint_has_a_counterpart_for_every_key():
     config = load_config(ROOT / "configs/stable-diffusion/v1-inference.yaml").model.params
-    official = json.loads((ROOT / "tests/golden/v1_keys.json").read_text())
+    official = recorded_keys()[V1]
     state = {name: torch.empty(shape, device="meta") for name, shape in official.items()}
     parts = keymaps.split_parts(state)
     unet = keymaps.unet_to_diffusers(parts["unet"], config.unet_config.params)
@@ -200,7 +200,7 @@ def test_a_unet_without_counterpart_is_an_error(odd):
 
 
 def official_v1() -> dict[str, torch.Tensor]:
-    official = json.loads((ROOT / "tests/golden/v1_keys.json").read_text())
+    official = recorded_keys()[V1]
     return {name: torch.empty(shape, device="meta") for name, shape in official.items()}
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from golden_keys import V1, recorded_keys
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from tiny_model import CONFIG
@@ -375,7 +375,7 @@ def test_an_autoencoder_loads_from_its_own_file_and_from_a_whole_models(
 
 def test_the_v1_configuration_has_exactly_the_official_keys_and_shapes():
     config = load_config(ROOT / "configs/stable-diffusion/v1-inference.yaml")
-    official = json.loads((ROOT / "tests/golden/v1_keys.json").read_text())
+    official = recorded_keys()[V1]
     with torch.device("meta"):
         model = build(config)
     assert {n: list(v.shape) for n, v in model.state_dict().items()} == official
