@@ -87,7 +87,7 @@ class Framing:
         self, image: Image.Image, frame: Frame, resample: Image.Resampling | None = None
     ) -> Image.Image:
         """Cut, resize and mirror, by default as pictures are resized; label maps need NEAREST."""
-        image = image.crop(frame.box)
+        image = image if frame.box == (0, 0, *image.size) else image.crop(frame.box)
         if self.size is not None and image.size != self.size[::-1]:
             image = image.resize(self.size[::-1], self.resample if resample is None else resample)
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if frame.mirrored else image

@@ -16,8 +16,6 @@ from PIL import Image
 from ldm.data.skipping import BadItem
 from ldm.images.io import upright_eight_bit
 
-_MODEL_RANGE = (np.arange(256) / 127.5 - 1.0).astype(np.float32)  # the reference's rounding
-
 
 def read_picture(
     source: str | Path | bytes, name: str | Path = "", *, at_least: int | None = None
@@ -42,6 +40,7 @@ def read_picture(
             with Image.open(io.BytesIO(source) if data else source) as image:
                 if at_least is not None:
                     _decode_smaller(image, at_least)
+                image.load()
                 return _over_white(upright_eight_bit(image))
     except Exception as error:  # a damaged file makes a decoder raise almost anything
         raise BadItem(f"{name} cannot be read ({_reason(error)})") from error
@@ -50,7 +49,7 @@ def read_picture(
 def _over_white(image: Image.Image) -> Image.Image:
     """Convert to RGB; what lies under transparent pixels is often black or left from an edit."""
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     top = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", top.size, "white"), top).convert("RGB")
 
@@ -71,5 +70,11 @@ def _reason(error: Exception) -> str:
 
 
 def to_model_range(image: Image.Image | np.ndarray) -> np.ndarray:
-    """Turn 8-bit values into float32 in [-1, 1], rounded as ``(x / 127.5 - 1)`` in float64."""
-    return _MODEL_RANGE[np.asarray(image)]
+    """Turn 8-bit values into float32 in [-1, 1].
+
+    The order of the two steps rounds every value as the reference's ``x / 127.5 - 1`` in float64.
+    """
+    values = np.asarray(image).astype(np.float32)
+    values -= 127.5
+    values /= 127.5
+    return values

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ldm.errors import UserError
 from ldm.images.embed import save_options
@@ -100,6 +100,8 @@ def upright_eight_bit(image: Image.Image) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image  # exif_transpose would copy it
         return ImageOps.exif_transpose(image)
     except Exception as error:  # broken EXIF data does not make the pixels unusable
         logger.debug("orientation ignored: %s", error)

@@ -99,7 +99,9 @@ def test_decoding_small_shows_the_same_picture():
     assert np.abs(np.asarray(whole, int) - np.asarray(small, int)).max() <= 3
 
 
-def test_eight_bit_values_map_to_minus_one_to_one():
-    x = to_model_range(np.array([0, 51, 255], np.uint8))
+def test_eight_bit_values_map_to_minus_one_to_one_rounded_as_by_the_reference():
+    values = np.arange(256, dtype=np.uint8)
+    x = to_model_range(values)
     assert x.dtype == np.float32
-    assert x.tolist() == [-1.0, np.float32(51 / 127.5 - 1), 1.0]
+    assert (x == (values / 127.5 - 1.0).astype(np.float32)).all()
+    assert (x[0], x[255]) == (-1.0, 1.0)
