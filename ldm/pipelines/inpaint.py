@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ldm.pipelines.model_kind import ANY_KIND, ModelKind
+from ldm.pipelines.model_kind import REPAINTING, ModelKind
 from ldm.pipelines.optimized import OptimizedImg2ImgSettings
 from ldm.pipelines.option import changed, option
 from ldm.pipelines.settings import Img2ImgSettings
@@ -40,7 +40,7 @@ class InpaintSettings(Img2ImgSettings):
     """
 
     program: ClassVar[str] = "inpaint"
-    kinds: ClassVar[tuple[ModelKind, ...]] = ANY_KIND
+    kinds: ClassVar[tuple[ModelKind, ...]] = REPAINTING
     keeps_size: ClassVar[bool] = True
 
     outdir: str = option(

@@ -64,4 +64,4 @@ class ModelKind(Enum):
         )
 
 
-ANY_KIND = (ModelKind.TEXT, ModelKind.INPAINT, ModelKind.FILL)
+REPAINTING = (ModelKind.TEXT, ModelKind.INPAINT, ModelKind.FILL)
