@@ -95,6 +95,11 @@ def worker_init_fn(_: int, rank: int = 0, world: int = 1) -> None:
     take_share(info.dataset, rank * info.num_workers + info.id, world * info.num_workers)
 
 
+def own_words(error: UserError) -> str:
+    """Return the line of an error that a worker raised without the traceback torch puts before."""
+    return str(error).rpartition(f"{UserError.__module__}.{UserError.__name__}: ")[2].strip()
+
+
 def take_share(dataset: Any, number: int, count: int) -> None:
     """Leave an iterable dataset the ``number``-th of ``count`` shares of its records."""
     if isinstance(dataset, Txt2ImgIterableBaseDataset):

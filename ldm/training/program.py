@@ -28,6 +28,7 @@ from ldm.training.assembly import (
     one_line,
 )
 from ldm.training.checkpoints import LAST, LastCheckpoint, Stopped
+from ldm.training.data import own_words
 from ldm.training.settings import Run, find_run, load_run_config
 from ldm.training.task import TrainingTask
 from ldm.util import count_params
@@ -126,8 +127,10 @@ def fit(
         raise UserError(f"Lightning refuses the settings: {one_line(error)}") from error
     except Stopped:  # all processes stop at the same step, each by itself
         raise
-    except BaseException:
+    except BaseException as error:
         end_other_processes(trainer)
+        if isinstance(error, UserError):
+            raise UserError(own_words(error)) from error
         raise
     logger.info("trained to step %d; %s", trainer.global_step, place.ckptdir / LAST)
 

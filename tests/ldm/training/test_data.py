@@ -11,8 +11,14 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 from ldm.data.base import Txt2ImgIterableBaseDataset
+from ldm.data.folder import ImageFolder
 from ldm.errors import UserError
-from ldm.training.data import DataModuleFromConfig, ResumableSampler, worker_init_fn
+from ldm.training.data import (
+    DataModuleFromConfig,
+    ResumableSampler,
+    own_words,
+    worker_init_fn,
+)
 from ldm.training.task import batch_size_of
 
 PICTURES = {"target": "training_parts.Pictures", "params": {"length": 5}}
@@ -118,3 +124,15 @@ def test_shards_are_shared_by_workers_and_batched(tmp_path):
     data.setup()
     batches = list(data.train_dataloader())
     assert sorted(text for batch in batches for text in batch["txt"]) == list("012345")
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_what_a_worker_finds_is_told_in_one_line(tmp_path):
+    path = small_pictures.save(tmp_path / "a.png")
+    folder = ImageFolder(str(tmp_path), 8)
+    path.unlink()
+    with pytest.raises(UserError) as error:
+        list(DataLoader(folder, num_workers=1))
+    assert own_words(error.value).startswith(f"{tmp_path}: 1 items in a row cannot be read")
+    assert "\n" not in own_words(error.value)
+    assert own_words(UserError("told by the main process")) == "told by the main process"
