@@ -39,6 +39,7 @@ DISTRIBUTIONS = {
     # The part of gradio that asks a page over HTTP.
     "gradio_client": "gradio",
     "huggingface_hub": "transformers",
+    "tokenizers": "transformers",
     "packaging": "pytest",
     "tomli": "pytest",
     "_pytest": "pytest",

@@ -78,7 +78,7 @@ class Inception:
                 f"({str(error).splitlines()[-1].strip()[:120]}); expected "
                 "weights-inception-2015-12-05-6726825d.pth of torch-fidelity; give that file"
             ) from error
-        self._network, self._device = network.to(device), device
+        self._network, self._device = network.to(device).eval(), device
 
     @torch.no_grad()
     def __call__(self, pictures: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def network():
     nothing.seek(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Unfilled("inception", ["2048"], nothing)
+        return Unfilled("inception", ["2048"], nothing).eval()
 
 
 def test_features_are_those_of_the_network_in_the_file(network, tmp_path):
