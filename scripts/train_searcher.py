@@ -38,19 +38,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add(
-        "-d",
-        "--database",
-        default=DATABASE,
-        metavar="NAME",
-        help=f"a database of {DATABASES}, by name, or its folder (default: {DATABASE})",
-    )
-    add(
-        "-t",
-        "--target_path",
-        metavar="FOLDER",
-        help=f"where the searcher goes (default: {SEARCHERS}/NAME, or into the database's folder)",
-    )
+    where = f"a database of {DATABASES}, by name, or its folder (default: {DATABASE})"
+    add("-d", "--database", default=DATABASE, metavar="NAME", help=where)
+    goes = f"where the searcher goes (default: {SEARCHERS}/NAME, or into the database's folder)"
+    add("-t", "--target_path", metavar="FOLDER", help=goes)
     add("-k", "--knn", type=int, default=20, help="neighbours to check it with (default: 20)")
     add(
         "--index",
