@@ -13,6 +13,7 @@ from tiny_model import CONFIG
 def _sighted() -> dict:
     """Stable Diffusion's inpainting checkpoints: hybrid conditioning."""
     config = copy.deepcopy(CONFIG)
+    config["model"]["target"] = "ldm.models.diffusion.ddpm.LatentInpaintDiffusion"
     params = config["model"]["params"]
     params["conditioning_key"] = "hybrid"
     params["unet_config"]["params"]["in_channels"] = 9
