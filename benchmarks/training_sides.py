@@ -57,10 +57,10 @@ class Ours:
         """Take one optimizer step."""
         with autocast(self.model.device, dtype):
             loss, _ = self.model.training_step(batch, 0)
-        self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.trainable_parameters(), LARGEST_NORM)
         self.optimizer.step()
+        self.optimizer.zero_grad()
         self.model.on_train_batch_end()
 
     @torch.no_grad()

@@ -78,7 +78,8 @@ class ImageLogger(pl.Callback):
 
     def draw(self, trainer: pl.Trainer, task: Any, batch: Any, batch_idx: int, split: str) -> None:
         """Draw and save the grids of one batch."""
-        if self.disabled or not trainer.is_global_zero or not hasattr(task.model, "log_images"):
+        drawing = trainer.is_global_zero or getattr(trainer.strategy, "sharded", False)
+        if self.disabled or not drawing or not hasattr(task.model, "log_images"):
             return
         training = task.model.training
         devices = [task.device] if task.device.type == "cuda" else []
@@ -87,6 +88,8 @@ class ImageLogger(pl.Callback):
             task.model.eval()
             images = task.model.log_images(batch, N=self.max_images, **self.log_images_kwargs)
             task.model.train(training)
+        if not trainer.is_global_zero:
+            return
         suffix = f"gs-{trainer.global_step:06}_e-{trainer.current_epoch:06}_b-{batch_idx:06}"
         folder = Path(trainer.default_root_dir) / "images" / split
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from torch import nn
 
 # Name -> how its processes are started.
 DDP = {"ddp": "popen", "ddp_spawn": "spawn", "ddp_fork": "fork"}
+FSDP = {name.replace("ddp", "fsdp"): start for name, start in DDP.items()}
 UNUSED = "_find_unused_parameters_true"
 
 
@@ -21,10 +22,18 @@ def choose_strategy(settings: Mapping[str, Any], model: nn.Module) -> Strategy |
         settings: Arguments of the Trainer.
         model: With a true ``two_optimizers`` a backward pass reaches only a part of its weights,
             and DDP must look which.
+
+    Raises:
+        UserError: fsdp for a model that it cannot train.
     """
     name = settings.get("strategy", "auto")
     if name == "auto" and _several(settings):
         name = "ddp"
+    if name in FSDP:
+        from ldm.training.sharding import ShardedStrategy, check_shardable
+
+        check_shardable(model)
+        return ShardedStrategy(start_method=FSDP[name])
     plain = str(name).removesuffix(UNUSED)
     if plain not in DDP:
         return name

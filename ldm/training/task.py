@@ -8,12 +8,14 @@ continuation needs beside the weights: how many batches and samples have been se
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.utils._pytree import tree_map
 
 from ldm.errors import UserError
 from ldm.rng import seed_everything
@@ -54,8 +56,13 @@ class TrainingTask(pl.LightningModule):
     # the model: no "model." prefix that loaders would have to know.
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the model's weights under the model's names."""
-        return self.model.state_dict(*args, **kwargs)
+        """Return the model's weights under the model's names; shards are put together.
+
+        Where weights are in shards all processes must call it.
+        """
+        state = self.model.state_dict(*args, **kwargs)
+        sharded = any(isinstance(value, DTensor) for value in state.values())
+        return whole(state) if sharded else state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, **kwargs: Any):
         """Fill the model.
@@ -117,7 +124,8 @@ class TrainingTask(pl.LightningModule):
     def _share_buffers(self) -> None:
         """Give all processes what the first one measured on its first batch (scale_by_std)."""
         for buffer in self.model.buffers():
-            torch.distributed.broadcast(buffer, src=0)
+            if not isinstance(buffer, DTensor):  # a shard is each process's own
+                torch.distributed.broadcast(buffer, src=0)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch and log the model's figures."""
@@ -157,13 +165,21 @@ class TrainingTask(pl.LightningModule):
             "it was: resume from it with a lower learning rate, gradient_clip_val or precision 32"
         )
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, then let the model follow (EMA).
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Step, let the gradients go, then let the model follow (EMA).
 
         Here and not in ``on_train_batch_end``: that hook runs after the checkpoints are written,
-        and once per batch where gradients are accumulated over several.
+        and once per batch where gradients are accumulated over several. Lightning keeps gradients
+        until the next backward pass, beside all activations of the forward pass before it.
         """
-        super().optimizer_step(*args, **kwargs)
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        optimizer.zero_grad()
         self.model.on_train_batch_end()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -213,6 +229,11 @@ def batch_size_of(batch: Any) -> int:
     if isinstance(batch, Mapping):
         return max(map(batch_size_of, batch.values()), default=1)
     return len(batch) if isinstance(batch, list | tuple) else 1
+
+
+def whole(state: Any) -> Any:
+    """Put the shards in nested dicts and lists together, on the CPU; leave all else as it is."""
+    return tree_map(lambda v: v.full_tensor().cpu() if isinstance(v, DTensor) else v, state)
 
 
 def _detached(logs: Mapping[str, Any]) -> dict[str, Any]:

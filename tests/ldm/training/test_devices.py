@@ -69,6 +69,33 @@ def test_a_diffusion_model_keeps_one_average_and_one_scale_on_all_processes(work
     torch.testing.assert_close(first["gradients"], second["gradients"], rtol=0, atol=0)
 
 
+@FORK
+def test_shards_train_and_resume_as_whole_weights_do(work):
+    """FSDP's checkpoint is DDP's, averages and optimizer state included, and goes on exactly."""
+    config = yaml.safe_load((work.folder / "config.yaml").read_text(encoding="utf-8"))
+    model = copy.deepcopy(TINY_DIFFUSION)
+    model["params"]["cond_stage_trainable"] = False
+    work.write({**config, "model": model})
+    pictures = ("lightning.callbacks.image_logger.params.disabled=false", "--val_check_interval")
+    devices = ("--accelerator", "cpu", "--devices", "2", *pictures, "2", "--scale_lr", "false")
+    assert work.start("ddp", "--max_steps", "3", *devices, "--strategy", "ddp_fork") == 0
+    assert work.start("fsdp", "--max_steps", "3", *devices, "--strategy", "fsdp_fork") == 0
+    assert work.start("halves", "--max_steps", "1", *devices, "--strategy", "fsdp_fork") == 0
+    assert work.go_on("halves", "--max_steps", "3") == 0
+    assert_same_run(work, "fsdp", "halves", "train/loss_simple")
+    whole, shards = work.checkpoint("ddp"), work.checkpoint("fsdp")
+    for part in ("state_dict", "optimizer_states"):
+        torch.testing.assert_close(shards[part], whole[part], rtol=1e-4, atol=1e-6)
+    assert list(work.run("fsdp").glob("images/val/samples*"))
+
+
+def test_shards_of_a_model_that_trains_more_than_its_network_are_refused(work, capsys):
+    assert work.start("run", "--strategy", "fsdp", "--devices", "2", "--accelerator", "cpu") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "Denoiser trains 2 weights outside a diffusion network" in line
+    assert "ddp" in line
+
+
 def test_processes_started_by_the_program_make_one_run_folder_and_resume(work):
     """As a user starts it: ``ddp`` runs main.py again for each further process."""
     devices = ["--accelerator", "cpu", "--devices", "2"]
