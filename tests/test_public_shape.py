@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = {
     "ldm.util": """instantiate_from_config get_obj_from_str default exists ismap isimage mean_flat
         count_params log_txt_as_img parallel_data_prefetch""",
-    "ldm.models.diffusion.ddpm": "DDPM LatentDiffusion DiffusionWrapper",
+    "ldm.models.diffusion.ddpm": "DDPM LatentDiffusion LatentInpaintDiffusion DiffusionWrapper",
     "ldm.models.diffusion.ddim": "DDIMSampler",
     "ldm.models.diffusion.plms": "PLMSSampler",
     "ldm.models.diffusion.dpm_solver": "DPMSolverSampler",
@@ -35,7 +35,7 @@ PUBLIC = {
         FrozenClipImageEmbedder FrozenOpenCLIPEmbedder BERTEmbedder BERTTokenizer
         TransformerEmbedder ClassEmbedder SpatialRescaler""",
     "ldm.modules.x_transformer": "TransformerWrapper Encoder",
-    "ldm.modules.distributions.distributions": "DiagonalGaussianDistribution",
+    "ldm.modules.distributions.distributions": "DiagonalGaussianDistribution normal_kl",
     "ldm.modules.image_degradation": "degradation_fn_bsr degradation_fn_bsr_light",
     "ldm.modules.image_degradation.bsrgan": "degradation_bsrgan_variant",
     "ldm.modules.image_degradation.bsrgan_light": "degradation_bsrgan_variant",

@@ -8,6 +8,9 @@ from torch import Tensor
 from ldm.process.gaussian import kl_between_normals, kl_standard_normal
 from ldm.rng import GlobalNoise, NoiseSource
 
+normal_kl = kl_between_normals
+"""CompVis's name for it, which descendants import from here."""
+
 
 class DiagonalGaussianDistribution:
     """N(mean, exp(logvar)) for every latent element.
