@@ -19,7 +19,7 @@ TOWER = {"width": 32, "heads": 2, "layers": 3, "mlp": 64, "embed_dim": 16}
 def narrow_config(kind: str) -> dict[str, Any]:
     """Return the configuration of a kind: ``v1``, ``v2``, ``v2-v``, ``inpainting`` or ``other``.
 
-    ``other`` is none of the published ones: three levels, two blocks each, attention at every
+    ``other`` is none of the published ones: three levels of one block or two, attention at every
     level of the autoencoder, time embeddings that scale, another schedule.
     """
     config = copy.deepcopy(CONFIG)
@@ -38,7 +38,7 @@ def narrow_config(kind: str) -> dict[str, Any]:
         params["conditioning_key"] = "hybrid"
         unet["in_channels"] = 9
     if kind == "other":
-        unet.update(channel_mult=[1, 1, 2], num_res_blocks=2, attention_resolutions=[4, 1])
+        unet.update(channel_mult=[1, 1, 2], num_res_blocks=[1, 2, 1], attention_resolutions=[4, 1])
         unet.update(use_scale_shift_norm=True, transformer_depth=2, num_heads=4)
         ddconfig = params["first_stage_config"]["params"]["ddconfig"]
         ddconfig.update(ch_mult=[1, 2, 1], num_res_blocks=2, resolution=32)

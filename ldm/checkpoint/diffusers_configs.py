@@ -129,7 +129,7 @@ def unet_json(unet: Params, size: int) -> dict[str, Any]:
         "in_channels": unet["in_channels"],
         "out_channels": unet["out_channels"],
         "block_out_channels": widths,
-        "layers_per_block": unet["num_res_blocks"],
+        "layers_per_block": _blocks(unet["num_res_blocks"]),
         "down_block_types": [f"{'CrossAttn' if a else ''}DownBlock2D" for a in attends],
         "mid_block_type": "UNetMidBlock2DCrossAttn",
         "up_block_types": [f"{'CrossAttn' if a else ''}UpBlock2D" for a in reversed(attends)],
@@ -151,6 +151,11 @@ def unet_json(unet: Params, size: int) -> dict[str, Any]:
         "norm_eps": 1e-5,
         **CONV_NORM,
     }
+
+
+def _blocks(given: int | Sequence[int]) -> int | list[int]:
+    """Return the residual blocks of all levels, or of each, as JSON has it."""
+    return given if isinstance(given, int) else list(given)
 
 
 def _heads(unet: Params, widths: Sequence[int]) -> int | list[int]:

@@ -127,6 +127,14 @@ class Source:
             raise self.wrong(part, key, "a whole number, 1 or more")
         return value
 
+    def numbers(self, part: str, key: str, count: int, fallback: int) -> int | list[int]:
+        """Return an entry that is one whole number, 1 or more, or a list of ``count`` of them."""
+        value = self.get(part, key, fallback)
+        listed = value if isinstance(value, list) else [value]
+        if any(type(n) is not int or n < 1 for n in listed) or len(listed) not in (1, count):
+            raise self.wrong(part, key, f"a whole number, 1 or more, or {count} of them")
+        return listed[0] if len(listed) == 1 else listed
+
     def widths(self, part: str) -> tuple[int, list[int]]:
         """Return the width of the first level, and each level's as a multiple of it."""
         widths = self.get(part, "block_out_channels")

@@ -163,7 +163,7 @@ def _unet(source: Source) -> dict[str, Any]:
         "out_channels": source.number("unet", "out_channels", 4),
         "model_channels": width,
         "attention_resolutions": [2**level for level, here in enumerate(attends) if here],
-        "num_res_blocks": source.number("unet", "layers_per_block", 2),
+        "num_res_blocks": source.numbers("unet", "layers_per_block", len(mult), 2),
         "channel_mult": mult,
         **_heads(source, [width * m for m in mult]),
         "dropout": source.get("unet", "dropout", 0.0),

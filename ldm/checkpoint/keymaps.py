@@ -87,8 +87,8 @@ def unet_table(config: Mapping[str, Any]) -> Table:
     """Build the table of a UNet with spatial transformers.
 
     Args:
-        config: ``params`` of a ``UNetModel``: ``channel_mult``, ``num_res_blocks`` (one number) and
-            ``attention_resolutions`` (downsampling factors) are read.
+        config: ``params`` of a ``UNetModel``: ``channel_mult``, ``num_res_blocks`` (one number,
+            or one a level) and ``attention_resolutions`` (downsampling factors) are read.
 
     Raises:
         UserError: A form that diffusers' UNet2DConditionModel does not have.
@@ -98,25 +98,27 @@ def unet_table(config: Mapping[str, Any]) -> Table:
             "this UNet has no counterpart in diffusers: expected use_spatial_transformer: true "
             "and no resblock_updown; its weights cannot be translated"
         )
-    if not isinstance(config["num_res_blocks"], int):
-        raise UserError(
-            f"num_res_blocks is {config['num_res_blocks']}; expected one number for all levels, "
-            "as diffusers' UNet2DConditionModel is translated; keep such a UNet as it is"
-        )
-    levels, depth = len(config.get("channel_mult", LEVELS)), int(config["num_res_blocks"])
+    levels = len(config.get("channel_mult", LEVELS))
+    depths = blocks_per_level(config["num_res_blocks"], levels)
     attends = [2**level in config["attention_resolutions"] for level in range(levels)]
     table = dict(UNET_ENDS)
     for i, kind in enumerate(("resnets.0", "attentions.0", "resnets.1")):
         names = UNET_RESNET if kind.startswith("resnets") else None
         table |= _block(f"middle_block.{i}", f"mid_block.{kind}", names)
     for level in range(levels):
-        table |= _unet_down(level, depth, attends[level], last=level == levels - 1)
-        table |= _unet_up(level, depth, attends[levels - 1 - level], last=level == levels - 1)
+        table |= _unet_down(level, depths, attends[level])
+        table |= _unet_up(level, depths[::-1], attends[levels - 1 - level])
     return table
 
 
-def _unet_down(level: int, depth: int, attends: bool, *, last: bool) -> Table:
-    first, there = 1 + level * (depth + 1), f"down_blocks.{level}"
+def blocks_per_level(given: int | Sequence[int], levels: int) -> list[int]:
+    """Return the residual blocks of each level, finest first, from one number or one a level."""
+    return [given] * levels if isinstance(given, int) else list(given)
+
+
+def _unet_down(level: int, depths: Sequence[int], attends: bool) -> Table:
+    depth, last = depths[level], level == len(depths) - 1
+    first, there = 1 + sum(depths[:level]) + level, f"down_blocks.{level}"
     table: Table = {}
     for j in range(depth):
         here = f"input_blocks.{first + j}"
@@ -128,9 +130,10 @@ def _unet_down(level: int, depth: int, attends: bool, *, last: bool) -> Table:
     return table
 
 
-def _unet_up(level: int, depth: int, attends: bool, *, last: bool) -> Table:
+def _unet_up(level: int, depths: Sequence[int], attends: bool) -> Table:
     """Table of an upward level, counted from the bottom; it has one block more than downward."""
-    first, there = level * (depth + 1), f"up_blocks.{level}"
+    depth, last = depths[level], level == len(depths) - 1
+    first, there = sum(depths[:level]) + level, f"up_blocks.{level}"
     table: Table = {}
     for j in range(depth + 1):
         here = f"output_blocks.{first + j}"
