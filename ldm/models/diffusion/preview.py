@@ -118,7 +118,10 @@ def _pair(model: Any, batch: Mapping[str, Any]) -> tuple[Conditioning, Condition
     if isinstance(cond, dict) or key not in batch:
         return cond, None
     empty = empty_of(conditioner_input(batch, key), key, model.cond_stage_model)
-    return cond, None if empty is None else model.get_learned_conditioning(empty)
+    # Without dropout the last class is a class like any other.
+    if empty is None or (isinstance(empty, Mapping) and model.cond_dropout == 0):
+        return cond, None
+    return cond, model.get_learned_conditioning(empty)
 
 
 def _draw(

@@ -241,3 +241,19 @@ def test_every_kind_can_be_looked_at_while_it_trains(kind):
     assert all(v.shape[0] == 2 and v.shape[1] == 3 and v.isfinite().all() for v in shown.values())
     inside, mask = shown["samples_inpainting"], shown["mask"] > 0
     assert mask.any() and not mask.all() and inside.shape == mask.shape
+
+
+def test_classes_are_shown_with_guidance_only_where_one_was_trained_to_be_empty(monkeypatch):
+    asked = []
+    for share in (0.0, 0.1):
+        model = make("class", cond_dropout=share).eval()
+        encode = model.get_learned_conditioning
+        seen = []
+        monkeypatch.setattr(
+            model,
+            "get_learned_conditioning",
+            lambda c, encode=encode, seen=seen: seen.append(c) or encode(c),
+        )
+        model.log_images(batch(), N=2, ddim_steps=1)
+        asked.append(len(seen))
+    assert asked == [1, 2]
