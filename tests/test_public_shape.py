@@ -42,6 +42,7 @@ PUBLIC = {
     "ldm.data.base": "Txt2ImgIterableBaseDataset",
     "ldm.data.captions": "CaptionedFolder CaptionedJSONL",
     "ldm.data.shards": "CaptionedShards",
+    "ldm.data.precomputed": "PrecomputedLatents",
     "ldm.data.hub": "CaptionedDataset",
     "ldm.data.folder": "ImageFolder ClassFolder",
     "ldm.data.imagenet": "ImageNetTrain ImageNetValidation ImageNetSRTrain ImageNetSRValidation",
