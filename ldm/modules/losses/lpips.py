@@ -121,7 +121,9 @@ class LPIPS(nn.Module):
     def _features(self, x: Tensor) -> list[Tensor]:
         """Return maps of unit length at every place, in float32: section 3, Eq. 1."""
         maps = [h.float() for h in self.net((x - self.shift) / self.scale)]
-        return [h / (h.square().sum(1, keepdim=True).sqrt() + 1e-10) for h in maps]
+        # At a place without features the root's own gradient would be NaN.
+        squares = [h.square().sum(1, keepdim=True).clamp_min(1e-30) for h in maps]
+        return [h / (square.sqrt() + 1e-10) for h, square in zip(maps, squares, strict=True)]
 
 
 def find_weights(path: str | Path | None) -> Path:

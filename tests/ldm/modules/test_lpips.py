@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -65,6 +66,14 @@ def test_gradients_reach_the_pictures_and_no_weight(metric, pictures):
     metric(x, pictures[1]).sum().backward()
     assert x.grad.abs().sum() > 0 and torch.isfinite(x.grad).all()
     assert not any(parameter.requires_grad for parameter in metric.parameters())
+
+
+def test_a_place_without_features_has_a_gradient_too(metric, pictures):
+    dark = copy.deepcopy(metric)
+    dark.net.slice5._modules["28"].bias.fill_(-1e6)
+    x = pictures[0].requires_grad_(True)
+    dark(x, pictures[1]).sum().backward()
+    assert x.grad.abs().sum() > 0 and torch.isfinite(x.grad).all()
 
 
 def test_it_is_what_taming_s_class_computes(parts, path, metric, pictures, monkeypatch):
