@@ -43,6 +43,8 @@ HOW_TO_GET_V1 = "python scripts/download_models.py sd-v1-4"
 HOW_TO_GET_FILL = (
     f"wget -O {FILL_CHECKPOINT} 'https://heibox.uni-heidelberg.de/f/4d9ac7ea40c64582b7c9/?dl=1'"
 )
+# Values of cond_stage_key whose encoders are given class numbers or boxes.
+TEXTLESS_KEYS = ("class_label", "cls", "coordinates_bbox")
 
 Settings = TypeVar("Settings", bound=GenerationSettings)
 
@@ -305,6 +307,13 @@ def _kind(entries: _Entries, channels: int, inputs: int) -> ModelKind:
             f"({encoder}); expected text conditioning; give another --config"
         )
     if inputs == channels:
+        key = entries.get("cond_stage_key", "")
+        if key in TEXTLESS_KEYS:
+            raise UserError(
+                f"config {entries.path} describes a model that draws {key!r}, not text; expected "
+                "text conditioning; take scripts/sample_diffusion.py for classes, or give another "
+                "--config"
+            )
         outside = encoder.get("target") == "torch.nn.Identity"
         return ModelKind.RETRIEVAL if outside else ModelKind.TEXT
     if seeing and entries.get("conditioning_key", "concat") == "hybrid":

@@ -117,6 +117,15 @@ def test_a_model_without_text_is_refused(root, tmp_path):
         choose_model(Txt2ImgSettings(ckpt=str(ckpt)))
 
 
+@pytest.mark.parametrize("name", ["cin256", "layout2img-openimages256"])
+def test_a_model_of_classes_or_boxes_is_refused_where_text_is_drawn(tmp_path, name):
+    ckpt, config = put(tmp_path / "own.ckpt"), models.ROOT / f"models/ldm/{name}/config.yaml"
+    with pytest.raises(UserError, match="not text.*scripts/sample_diffusion"):
+        choose_model(Txt2ImgSettings(ckpt=str(ckpt), config=str(config)))
+    with pytest.raises(UserError, match="not text"):
+        choose_model(inpaint_settings(prompt="a cat", ckpt=str(ckpt), config=str(config)))
+
+
 @pytest.mark.parametrize(
     ("key", "value", "hint"),
     [
