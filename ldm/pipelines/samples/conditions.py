@@ -86,6 +86,7 @@ def conditions_for(
     """
     count = class_count(model)
     if count is not None:
+        _check_inputs(model)
         _check_classes(settings, count)
         return Classes(model, settings, count)
     if settings.class_label and not classifier:
@@ -95,6 +96,7 @@ def conditions_for(
             raise UserError(
                 "--prompt or --scale was given; the model is unconditional; leave them out"
             )
+        _check_inputs(model)
         return Nothing()
     if model.cond_stage_key not in TEXT_KEYS and not hasattr(model.cond_stage_model, "tokenizer"):
         raise UserError(
@@ -102,6 +104,7 @@ def conditions_for(
             "class-conditional or a text model; for pictures there are scripts/inpaint.py and "
             "scripts/upscale.py"
         )
+    _check_inputs(model)
     if settings.prompt is None:
         raise UserError('the model draws texts; expected one; add --prompt "..."')
     return Text(model, settings)
@@ -124,6 +127,16 @@ def _key(model: nn.Module) -> str | None:
     """Return where conditioning enters a model; None is nowhere."""
     conditional = getattr(model, "cond_stage_key", None) is not None
     return model.model.conditioning_key if conditional else None
+
+
+def _check_inputs(model: nn.Module) -> None:
+    inputs = getattr(model.model.diffusion_model, "in_channels", model.channels)
+    if inputs != model.channels:
+        raise UserError(
+            f"the model's UNet takes {inputs} channels, and {model.channels} are diffused; "
+            "expected as many, as nothing is shown to it beside them; for pictures there are "
+            "scripts/inpaint.py and scripts/upscale.py"
+        )
 
 
 def _check_classes(settings: SampleSettings, count: int) -> None:

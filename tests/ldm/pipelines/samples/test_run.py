@@ -10,6 +10,7 @@ import torch
 from family_models import family_config, write_family_model
 from omegaconf import OmegaConf
 from running import ROOT
+from tiny_inpainting import SIGHTED, write_inpainting_model
 
 from ldm.checkpoint.load import load_model
 from ldm.config import load_config
@@ -147,6 +148,13 @@ def test_the_published_models_configuration_has_a_class_for_none():
         model = instantiate_from_config(config.model)
     run = SampleRun(model, replace(SHORT, class_label=(1000,)), lambda event: None)
     assert class_count(model) == 1001 and run.shape == (3, 64, 64)
+
+
+def test_a_unet_that_sees_more_than_what_is_diffused_is_told(tmp_path):
+    ckpt = write_inpainting_model(tmp_path, SIGHTED)
+    model, _ = load_model(tmp_path / "config.yaml", ckpt)
+    with pytest.raises(UserError, match=r"9 channels, and 4 are diffused.*scripts/inpaint\.py"):
+        SampleRun(model, replace(SHORT, prompt="a cat"), lambda event: None)
 
 
 @pytest.mark.parametrize(
