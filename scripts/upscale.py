@@ -52,9 +52,11 @@ def upscale(options: argparse.Namespace, console: Console) -> None:
     from ldm.checkpoint.folders import find_model_files
     from ldm.images.io import load_image, save_numbered
     from ldm.pipelines.models import find
+    from ldm.pipelines.output import OutputFolder
 
     pictures = {Path(path): load_image(path) for path in options.init_img}
-    if not find(options.ckpt).is_file():
+    OutputFolder(options.outdir).check()
+    if not find(options.ckpt).exists():
         raise UserError(
             f"--ckpt {options.ckpt}: there is no such file; expected a super-resolution model's "
             f"weights; put the published bsr_sr there, as {MODEL}/model.ckpt"

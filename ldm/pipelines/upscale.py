@@ -25,6 +25,7 @@ from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.events import Observer, Progress, log_events
 from ldm.pipelines.memory import memory_for
+from ldm.pipelines.settings import MAX_SEED
 from ldm.rng import PerImageNoise
 from ldm.types import Conditioning
 
@@ -64,8 +65,10 @@ class UpscaleSettings:
                 raise UserError(f"{flag} {value} was given; expected a whole number, 1 or more")
         if not 0.0 <= self.eta <= 1.0:
             raise UserError(f"--eta {self.eta} was given; expected a number from 0 to 1")
-        if self.seed < 0:
-            raise UserError(f"--seed {self.seed} was given; expected a whole number, 0 or more")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UserError(
+                f"--seed {self.seed} was given; expected a whole number from 0 to {MAX_SEED}"
+            )
         if self.tile < 0 or self.tile % (2 * multiple):
             raise UserError(
                 f"--tile {self.tile} was given; expected 0 or a multiple of {2 * multiple}"

@@ -40,6 +40,11 @@ def test_results_are_new_files_of_twice_the_sides(program, ckpt, small, tmp_path
     assert "(9x6)" in capsys.readouterr().out
 
 
+def test_the_models_folder_is_taken_for_its_checkpoint(program, ckpt, small, tmp_path):
+    given = ["--init-img", str(small), "--ckpt", str(ckpt.parent), "--outdir", str(tmp_path / "o")]
+    assert program.main([*given, "--steps", "1", "--device", "cpu"]) == 0
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -49,6 +54,8 @@ def test_results_are_new_files_of_twice_the_sides(program, ckpt, small, tmp_path
         (["--steps", "few"], "--steps"),
         (["--device", "abacus"], "--device abacus"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--seed", "99999999999999999999"], "--seed 9999"),
+        (["--outdir", __file__], "--outdir"),
     ],
 )
 def test_a_users_error_is_one_line_and_exit_code_2(program, ckpt, small, capsys, change, words):
