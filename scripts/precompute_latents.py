@@ -36,17 +36,21 @@ def parser() -> argparse.ArgumentParser:
     add("--half", action="store_true", help="write float16: half the disk, about three digits")
     add("--batch_size", type=_count, default=8, help="pictures encoded at once (8)")
     add("--shard_size", type=_count, default=1024, help="items of a file (1024)")
-    add("--num_workers", type=int, default=0, help="processes that read pictures (0)")
+    add("--num_workers", type=_whole, default=0, help="processes that read pictures (0)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
-    add("--seed", type=int, default=23, help="of random crops and flips, drawn once (23)")
+    add("--seed", type=_whole, default=23, help="of random crops and flips, drawn once (23)")
     add("overrides", nargs="*", metavar="a.b=c", help="settings of the configuration")
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} given, expected 1 or more")
+def _whole(text: str, least: int = 0) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} given, expected {least} or more")
     return int(text)
+
+
+def _count(text: str) -> int:
+    return _whole(text, least=1)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,11 +60,9 @@ def main(argv: list[str] | None = None) -> int:
         # `-b a.yaml x.y=1` takes the override for a file.
         dots = [str(path) for path in given.base if "=" in str(path) and not path.exists()]
 
-        import torch
-
+        from ldm.pipelines.generate import resolve_device
         from ldm.training.precompute import Precomputation, precompute
 
-        auto = "cuda" if torch.cuda.is_available() else "cpu"
         task = Precomputation(
             base=tuple(path for path in given.base if str(path) not in dots),
             out=given.out,
@@ -72,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
             batch_size=given.batch_size,
             shard_size=given.shard_size,
             num_workers=given.num_workers,
-            device=auto if given.device == "auto" else given.device,
+            device=str(resolve_device(given.device)),
             seed=given.seed,
         )
         index = precompute(task, tell=print)

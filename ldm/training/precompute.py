@@ -160,8 +160,14 @@ def _prepare(out: Path, index: Index) -> None:
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {str(out)!r} holds something else; give a new or empty folder")
-    out.mkdir(parents=True, exist_ok=True)
-    index.write(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        index.write(out)
+    except OSError as error:
+        raise UserError(
+            f"--out {str(out)!r} cannot be written ({error.strerror or error}); expected a folder "
+            "with space; give another one"
+        ) from error
 
 
 def _encode(

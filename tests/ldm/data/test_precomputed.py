@@ -123,6 +123,9 @@ def _same(place) -> list[str]:
         (["--half"], ["another dtype"]),
         (["--no_text"], ["another cond_stage"]),
         (["--shard_size", "0"], ["1 or more"]),
+        (["--num_workers", "-1"], ["--num_workers", "0 or more"]),
+        (["--seed", "-1"], ["--seed", "0 or more"]),
+        (["--device", "abacus"], ["--device abacus"]),
         (["model.params.cond_stage_trainable=true"], ["--no_text"]),
         (["data.params.train.target=no.such.Set"], ["no.such.Set"]),
         (["--split", "validation"], ["data.params.validation"]),
@@ -141,6 +144,12 @@ def test_a_folder_of_something_else_is_left_alone(place, tmp_path, capsys):
     assert encode(place, str(tmp_path)) == 2
     assert "holds something else" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(place, capsys):
+    assert encode(place, "train.yaml/latents") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "--out" in line and "cannot be written" in line
 
 
 def test_a_first_stage_without_weights_is_refused(place, capsys):

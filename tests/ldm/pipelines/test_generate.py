@@ -321,6 +321,12 @@ def test_a_device_that_is_not_there_is_an_error(name):
     assert resolve_device("auto") == torch.device("cpu")
 
 
+@pytest.mark.parametrize("name", ["abacus", "meta", "cuda:x"])
+def test_a_device_that_pictures_cannot_be_drawn_on_is_an_error(name):
+    with pytest.raises(UserError, match=f"--device {name} is unknown; expected auto, cpu"):
+        resolve_device(name)
+
+
 def test_an_ema_model_draws_with_its_averages_and_gets_its_weights_back(pipeline):
     model = copy.deepcopy(pipeline.model)
     swaps = []
