@@ -47,6 +47,8 @@ class TransformerEmbedder(AbstractEncoder):
             max_seq_len=max_seq_len,
             attn_layers=Encoder(dim=n_embed, depth=n_layer),
         )
+        # Nothing reads them, and DDP waits for the gradient of every weight that is to learn.
+        self.transformer.to_logits.requires_grad_(False)
         place(self, device)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -70,6 +70,24 @@ def test_a_diffusion_model_keeps_one_average_and_one_scale_on_all_processes(work
 
 
 @FORK
+def test_a_text_encoder_of_bert_s_kind_learns_on_several_devices(work):
+    """Its checkpoints hold a layer of logits that conditioning never reaches."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ramp"]
+    (work.folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    model = copy.deepcopy(TINY_DIFFUSION)
+    sizes = {"n_embed": 16, "n_layer": 1, "vocab_size": 8, "max_seq_len": 8}
+    model["params"]["cond_stage_config"] = {
+        "target": "ldm.modules.encoders.modules.BERTEmbedder",
+        "params": {**sizes, "tokenizer_path": str(work.folder)},
+    }
+    config = yaml.safe_load((work.folder / "config.yaml").read_text(encoding="utf-8"))
+    work.write({**config, "model": model})
+    devices = ("--accelerator", "cpu", "--devices", "2", "--strategy", "ddp_fork")
+    assert work.start("run", "--max_steps", "3", *devices) == 0
+    assert work.checkpoint("run")["global_step"] == 3
+
+
+@FORK
 def test_shards_train_and_resume_as_whole_weights_do(work):
     """FSDP's checkpoint is DDP's, averages and optimizer state included, and goes on exactly."""
     config = yaml.safe_load((work.folder / "config.yaml").read_text(encoding="utf-8"))
