@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ldm.errors import UserError
 from ldm.images.grid import make_grid
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,9 @@ class ImageLogger(pl.Callback):
         log_on_batch_idx: Count batches of the epoch instead of optimizer steps.
         log_first_step: Also log step 0.
         log_images_kwargs: Further arguments of ``log_images``.
+
+    Raises:
+        UserError: A frequency below 1.
     """
 
     def __init__(
@@ -50,6 +55,11 @@ class ImageLogger(pl.Callback):
         log_first_step: bool = False,
         log_images_kwargs: Mapping[str, Any] | None = None,
     ):
+        if batch_frequency < 1:
+            raise UserError(
+                f"image_logger batch_frequency {batch_frequency} given; expected steps, 1 or more; "
+                "for no pictures set disabled: true"
+            )
         self.batch_frequency, self.max_images = batch_frequency, max_images
         self.clamp, self.rescale, self.disabled = clamp, rescale, disabled
         self.log_on_batch_idx, self.log_first_step = log_on_batch_idx, log_first_step
@@ -57,6 +67,25 @@ class ImageLogger(pl.Callback):
         doublings = int(math.log2(batch_frequency)) + 1 if increase_log_steps else 0
         self.log_steps = {2**n for n in range(doublings)}
         self._last_logged = -1
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Check ``log_images_kwargs`` now, not at the first picture.
+
+        Raises:
+            UserError: The model's ``log_images`` has no such argument.
+        """
+        del trainer
+        draw = getattr(pl_module.model, "log_images", None)
+        if draw is None or self.disabled:
+            return
+        known = inspect.signature(draw).parameters
+        unknown = sorted(set(self.log_images_kwargs) - set(known))
+        if unknown and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+            taken = ", ".join(sorted(set(known) - {"batch"}))
+            raise UserError(
+                f"image_logger log_images_kwargs has {', '.join(unknown)}; "
+                f"{type(pl_module.model).__name__}.log_images takes {taken}; correct the config"
+            )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

@@ -22,6 +22,7 @@ from ldm.models.diffusion.batch_conditioning import (
     widen_inputs,
 )
 from ldm.models.diffusion.objective import DiffusionObjective, choose_trainable
+from ldm.models.diffusion.preview import preview_images
 from ldm.models.diffusion.wrapper import DiffusionWrapper
 from ldm.models.patches import SplitInput, code_in_patches, denoise_in_patches
 from ldm.models.training_parts import pictures_from
@@ -347,16 +348,7 @@ class LatentDiffusion(DDPM):
             )
         return [*super().trainable_parameters(), *conditioner]
 
-    def log_images(
-        self,
-        batch: Mapping[str, Any],
-        N: int = 8,  # noqa: N803 - the logging interface
-        **options: Any,
-    ) -> dict[str, Tensor]:
-        """Return pictures to look at, each (n, 3, H, W) in [-1, 1]; see ``preview_images``."""
-        from ldm.models.diffusion.preview import preview_images
-
-        return preview_images(self, batch, N, **options)
+    log_images = preview_images
 
 
 class LatentInpaintDiffusion(LatentDiffusion):

@@ -25,7 +25,7 @@ _ROW_STEPS = 5
 def preview_images(
     model: Any,
     batch: Mapping[str, Any],
-    count: int = 8,
+    N: int = 8,  # noqa: N803 - the logging interface
     *,
     sample: bool = True,
     ddim_steps: int = 25,
@@ -40,7 +40,7 @@ def preview_images(
     Args:
         model: A ``LatentDiffusion``.
         batch: As for training; precomputed latents are shown decoded.
-        count: Pictures of each kind, at most.
+        N: Pictures of each kind, at most.
         sample: Draw samples.
         ddim_steps: Sampling steps.
         guidance_scale: Guidance of the samples, where the conditioning has an empty form.
@@ -54,7 +54,7 @@ def preview_images(
         (``diffusion_row``, ``denoise_row``, ``samples_x0_quantized``, ``samples_inpainting``,
         ``mask``, ``samples_outpainting``), each (n, 3, H, W) in [-1, 1].
     """
-    batch = first_rows(batch, count, model.device)
+    batch = first_rows(batch, N, model.device)
     z = model.latents_of(batch)
     logs = {"reconstruction": model.decode_first_stage(z)}
     if model.first_stage_key in batch:
@@ -147,7 +147,7 @@ def _draw(
 
 
 def _diffusion_rows(model: Any, z: Tensor) -> Tensor:
-    """Decode latents noised to five steps, evenly spaced: pictures (5 n, 3, H, W)."""
+    """Decode latents noised to five steps, evenly spaced: pictures (n, 3, 5 H, W)."""
     steps = torch.linspace(0, model.num_timesteps - 1, _ROW_STEPS).long()
     noise = torch.randn_like(z)
     noised = [model.q_sample(z, t.expand(len(z)).to(z.device), noise) for t in steps]

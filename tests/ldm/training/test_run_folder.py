@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
+from tiny_model import CONFIG
 
-from ldm.config import load_config
+from ldm.config import build, load_config
+from ldm.errors import UserError
 from ldm.training.images import ImageLogger
 from ldm.training.metrics import MetricsFile
 
@@ -116,3 +120,16 @@ def test_a_line_on_the_console_tells_loss_speed_and_time_left(work, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if " steps/s" in line]
     assert [re.search(r"step (\d+/\d+)", line)[1] for line in lines] == ["3/7", "6/7", "7/7"]
     assert all(word in lines[0] for word in ("epoch", "loss", "samples/s", "lr", "elapsed", "left"))
+
+
+def test_unknown_arguments_of_log_images_are_told_before_training_begins():
+    with torch.device("meta"):
+        task = SimpleNamespace(model=build(OmegaConf.create(CONFIG)))
+    ImageLogger(log_images_kwargs={"ddim_steps": 3}).on_fit_start(None, task)
+    with pytest.raises(UserError, match="ddim_stps.*ddim_steps"):
+        ImageLogger(log_images_kwargs={"ddim_stps": 3}).on_fit_start(None, task)
+
+
+def test_a_picture_every_zero_steps_is_refused():
+    with pytest.raises(UserError, match="1 or more"):
+        ImageLogger(batch_frequency=0)
