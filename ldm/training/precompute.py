@@ -149,7 +149,8 @@ def _describe(task: Precomputation, config: DictConfig, model: Any, count: int) 
 
 def _prepare(out: Path, index: Index) -> None:
     """Make the folder, or check that it is one of the same work, begun earlier."""
-    if (out / INDEX).exists():
+    begun = (out / INDEX).exists()
+    if begun and any((out / name).exists() for name in read_index(out).shards):
         earlier = read_index(out)
         for name, value in vars(index).items():
             if getattr(earlier, name) != value:
@@ -158,7 +159,8 @@ def _prepare(out: Path, index: Index) -> None:
                     f"now {value}); give another folder, or remove that one"
                 )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # An index alone is what a run left that failed before its first shard: it binds nobody.
+    if out.exists() and not begun and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {str(out)!r} holds something else; give a new or empty folder")
     try:
         out.mkdir(parents=True, exist_ok=True)

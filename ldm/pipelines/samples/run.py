@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ldm.errors import UserError
 from ldm.images.io import to_uint8
 from ldm.models.diffusion.ancestral import AncestralSampler
 from ldm.models.diffusion.classifier import NoisyLatentImageClassifier
@@ -69,9 +70,19 @@ class SampleRun:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """What is diffused: (C, h, w)."""
+        """What is diffused: (C, h, w).
+
+        Raises:
+            UserError: A size that the UNet cannot halve at each of its levels.
+        """
         size = self.model.image_size
         height, width = (size, size) if isinstance(size, int) else size
+        multiple = 2 ** (len(self.model.model.diffusion_model.channel_mult) - 1)
+        if height % multiple or width % multiple:
+            raise UserError(
+                f"model.params.image_size is {size}; this UNet halves its sides to one"
+                f" {multiple}th; expected multiples of {multiple}; correct it"
+            )
         return self.model.channels, height, width
 
     def pictures(self, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:

@@ -202,3 +202,10 @@ def test_main_trains_on_the_folder_and_refuses_it_for_another_model(
     assert main.main([*base, *quiet, "-n", "other"]) == 2
     assert "another first_stage" in capsys.readouterr().err
     assert not list(tmp_path.glob("*_other"))
+
+
+def test_an_encoding_that_failed_before_its_first_shard_binds_nobody(place, written):
+    (place / "failed").mkdir()
+    (place / "failed" / "index.json").write_bytes((written / "index.json").read_bytes())
+    assert encode(place, "failed", "--half") == 0
+    assert len(PrecomputedLatents(str(place / "failed"))) > 0

@@ -173,3 +173,10 @@ def test_what_does_not_go_with_the_model_is_told_in_one_line(models, kind, value
     with pytest.raises(UserError, match=words) as caught:
         SampleRun(models(kind), replace(SHORT, **values), lambda event: None)
     assert "\n" not in str(caught.value)
+
+
+def test_a_size_that_the_unet_cannot_halve_is_told(models, monkeypatch):
+    model = models("unconditional")
+    monkeypatch.setattr(model, "image_size", 7)
+    with pytest.raises(UserError, match="image_size is 7.*multiples of 2"):
+        draw(model)
