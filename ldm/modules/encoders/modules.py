@@ -52,8 +52,20 @@ class ClassEmbedder(AbstractEncoder):
         self.embedding = nn.Embedding(n_classes, embed_dim)
 
     def forward(self, batch: Mapping[str, Tensor], key: str | None = None) -> Tensor:
-        """Return (B, 1, D) for ``batch[key]``, the (B,) class numbers."""
-        labels = batch[key or self.key].to(self.embedding.weight.device)
+        """Return (B, 1, D) for ``batch[key]``, the (B,) class numbers.
+
+        Raises:
+            UserError: A number outside the table. Numbers that lie on an accelerator already are
+                not looked at, for that would wait for it.
+        """
+        labels = batch[key or self.key]
+        if labels.device.type == "cpu" and not ((labels >= 0) & (labels < self.n_classes)).all():
+            raise UserError(
+                f"classes {int(labels.min())} to {int(labels.max())} given; n_classes is"
+                f" {self.n_classes}, so 0 to {self.n_classes - 1} are expected; set n_classes of"
+                " cond_stage_config, one more than the data has where one class means none"
+            )
+        labels = labels.to(self.embedding.weight.device)
         return self.embedding(labels[:, None])
 
     encode = forward

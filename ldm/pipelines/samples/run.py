@@ -77,11 +77,12 @@ class SampleRun:
         """
         size = self.model.image_size
         height, width = (size, size) if isinstance(size, int) else size
-        multiple = 2 ** (len(self.model.model.diffusion_model.channel_mult) - 1)
+        halvings = len(self.model.model.diffusion_model.channel_mult) - 1
+        multiple = 2**halvings
         if height % multiple or width % multiple:
             raise UserError(
-                f"model.params.image_size is {size}; this UNet halves its sides to one"
-                f" {multiple}th; expected multiples of {multiple}; correct it"
+                f"model.params.image_size is {size}; this UNet halves its sides {halvings} times:"
+                f" expected multiples of {multiple}; correct it"
             )
         return self.model.channels, height, width
 

@@ -257,3 +257,8 @@ def test_classes_are_shown_with_guidance_only_where_one_was_trained_to_be_empty(
         model.log_images(batch(), N=2, ddim_steps=1)
         asked.append(len(seen))
     assert asked == [1, 2]
+
+
+def test_a_class_outside_the_table_is_told_with_the_table_s_size():
+    with pytest.raises(UserError, match="classes 0 to 5 given; n_classes is 5"):
+        make("class").get_learned_conditioning({"class_label": torch.tensor([0, 5])})
