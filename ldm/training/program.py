@@ -28,7 +28,7 @@ from ldm.training.assembly import (
     one_line,
 )
 from ldm.training.checkpoints import LAST, LastCheckpoint, Stopped
-from ldm.training.data import own_words
+from ldm.training.data import WrappedDataset, own_words
 from ldm.training.settings import Run, find_run, load_run_config
 from ldm.training.task import TrainingTask
 from ldm.util import count_params
@@ -99,6 +99,7 @@ def _run(options: TrainingOptions) -> int:
 def check_precomputed(model: Any, data: Any) -> None:
     """Let data sets that were computed with some model refuse another one."""
     for dataset in data.datasets.values():
+        dataset = dataset.data if isinstance(dataset, WrappedDataset) else dataset
         if hasattr(dataset, "check_model"):
             dataset.check_model(model)
 

@@ -199,8 +199,9 @@ def test_main_trains_on_the_folder_and_refuses_it_for_another_model(
     quiet = ["lightning.callbacks.image_logger=null", "--max_steps", "2"]
     assert main.main([*base, *quiet, "-n", "run", checkpoint, "model.params.cond_dropout=0.5"]) == 0
     capsys.readouterr()
-    assert main.main([*base, *quiet, "-n", "other"]) == 2
-    assert "another first_stage" in capsys.readouterr().err
+    for more in ([], ["data.params.wrap=true"]):
+        assert main.main([*base, *quiet, "-n", "other", *more]) == 2
+        assert "another first_stage" in capsys.readouterr().err
     assert not list(tmp_path.glob("*_other"))
 
 
