@@ -1,4 +1,4 @@
-"""Run main.py inside the test's process, in a folder of the test's own."""
+"""Run main.py in the test's process, or in one of its own, in a folder of the test's own."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from running import run_program
 
 import main
+
+TESTS = str(Path(__file__).resolve().parents[2])
 
 DENOISER = {
     "model": {
@@ -53,6 +56,24 @@ class Workplace:
     def go_on(self, name: str, *arguments: str) -> int:
         """Resume the run of that name from its folder."""
         return main.main(["-r", str(self.run(name)), "-t", *arguments])
+
+    def start_apart(self, name: str, *arguments: str) -> None:
+        """Train from the beginning, in a new process.
+
+        A run that forks needs one, of one thread: forked from a process whose threads have worked,
+        as the tests' have, the copies wait for ever for threads that they do not have.
+        """
+        config = str(self.folder / "config.yaml")
+        self._apart("-b", config, "-t", "-n", name, "-l", str(self.folder), *arguments)
+
+    def go_on_apart(self, name: str, *arguments: str) -> None:
+        """Resume the run of that name from its folder, in a new process."""
+        self._apart("-r", str(self.run(name)), "-t", *arguments)
+
+    def _apart(self, *arguments: str) -> None:
+        alone = {"PYTHONPATH": TESTS, "OMP_NUM_THREADS": "1"}
+        code, _, err = run_program("main.py", *arguments, cwd=self.folder, **alone)
+        assert code == 0, err
 
     def run(self, name: str) -> Path:
         (found,) = self.folder.glob(f"*_{name}")

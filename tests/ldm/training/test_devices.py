@@ -33,7 +33,7 @@ def record(work, name: str, *arguments: str) -> list[dict]:
         "lightning.callbacks.recorder.target=training_parts.Recorder",
         f"lightning.callbacks.recorder.params.folder={folder}",
     ]
-    assert work.start(name, *recorder, *arguments) == 0
+    work.start_apart(name, *recorder, *arguments)
     return [torch.load(path, weights_only=True) for path in sorted(folder.glob("*.pt"))]
 
 
@@ -83,7 +83,7 @@ def test_a_text_encoder_of_bert_s_kind_learns_on_several_devices(work):
     config = yaml.safe_load((work.folder / "config.yaml").read_text(encoding="utf-8"))
     work.write({**config, "model": model})
     devices = ("--accelerator", "cpu", "--devices", "2", "--strategy", "ddp_fork")
-    assert work.start("run", "--max_steps", "3", *devices) == 0
+    work.start_apart("run", "--max_steps", "3", *devices)
     assert work.checkpoint("run")["global_step"] == 3
 
 
@@ -96,10 +96,10 @@ def test_shards_train_and_resume_as_whole_weights_do(work):
     work.write({**config, "model": model})
     pictures = ("lightning.callbacks.image_logger.params.disabled=false", "--val_check_interval")
     devices = ("--accelerator", "cpu", "--devices", "2", *pictures, "2", "--scale_lr", "false")
-    assert work.start("ddp", "--max_steps", "3", *devices, "--strategy", "ddp_fork") == 0
-    assert work.start("fsdp", "--max_steps", "3", *devices, "--strategy", "fsdp_fork") == 0
-    assert work.start("halves", "--max_steps", "1", *devices, "--strategy", "fsdp_fork") == 0
-    assert work.go_on("halves", "--max_steps", "3") == 0
+    work.start_apart("ddp", "--max_steps", "3", *devices, "--strategy", "ddp_fork")
+    work.start_apart("fsdp", "--max_steps", "3", *devices, "--strategy", "fsdp_fork")
+    work.start_apart("halves", "--max_steps", "1", *devices, "--strategy", "fsdp_fork")
+    work.go_on_apart("halves", "--max_steps", "3")
     assert_same_run(work, "fsdp", "halves", "train/loss_simple")
     whole, shards = work.checkpoint("ddp"), work.checkpoint("fsdp")
     for part in ("state_dict", "optimizer_states"):
