@@ -9,6 +9,7 @@ import pytest
 import yaml
 from small_pictures import save
 
+from ldm.errors import UserError
 from ldm.util import check_parameters, get_obj_from_str
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
@@ -28,7 +29,11 @@ def test_a_class_that_the_page_names_exists(name):
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block["target"].rpartition(".")[2])
 def test_the_settings_on_the_page_are_the_classs_own(block):
-    check_parameters(get_obj_from_str(block["target"]), block["params"], block["target"])
+    kind, params, where = get_obj_from_str(block["target"]), block["params"], block["target"]
+    assert params
+    check_parameters(kind, params, where)
+    with pytest.raises(UserError, match="no_such_setting"):
+        check_parameters(kind, {**params, "no_such_setting": 1}, where)
 
 
 def test_the_data_set_of_the_page_skips_bad_files(tmp_path):

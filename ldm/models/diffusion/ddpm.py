@@ -386,7 +386,9 @@ class LatentInpaintDiffusion(LatentDiffusion):
     def adapt_weights(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Widen the weights of ``finetune_keys`` to this model's input channels."""
         wanted = self.state_dict()
-        return {
-            key: widen_inputs(value, wanted[key]) if key in self.finetune_keys else value
-            for key, value in tensors.items()
+        widened = {
+            key: widen_inputs(tensors[key], wanted[key])
+            for key in self.finetune_keys
+            if key in tensors and key in wanted  # averages may be on one side alone
         }
+        return {**tensors, **widened}

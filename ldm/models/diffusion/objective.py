@@ -112,8 +112,17 @@ class DiffusionObjective(ForwardProcess):
         return [*parameters, self.logvar] if self.learn_logvar else parameters
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW, and the learning-rate schedule if one is configured."""
+        """Return AdamW, and the learning-rate schedule if one is configured.
+
+        Raises:
+            UserError: Nothing is to learn.
+        """
         parameters = self.trainable_parameters()
+        if not parameters:
+            raise UserError(
+                "no weight is trained: unet_trainable leaves the UNet out, and nothing else learns;"
+                " expected something that does; set it to all or attn, or cond_stage_trainable"
+            )
         optimizer = make_optimizer(torch.optim.AdamW, parameters, lr=self.learning_rate)
         return with_scheduler(optimizer, self.scheduler_config)
 

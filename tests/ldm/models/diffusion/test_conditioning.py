@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from family_models import family_config
 from safetensors.torch import save_file
 from tiny_model import CONFIG
 
@@ -195,7 +196,10 @@ def test_an_inpainter_begun_from_plain_weights_computes_what_they_compute(tmp_pa
     for parameter in plain.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
-    save_file(plain.state_dict(), tmp_path / "plain.safetensors")
+    first = "model.diffusion_model.input_blocks.0.0.weight"
+    # Full files of SD carry averages too, which this model does not keep.
+    averages = {"model_ema.diffusion_modelinput_blocks00weight": plain.state_dict()[first].clone()}
+    save_file({**plain.state_dict(), **averages}, tmp_path / "plain.safetensors")
     model = inpainter(ckpt_path=str(tmp_path / "plain.safetensors")).eval()
     x, t, data = torch.randn(3, 4, 8, 8), torch.tensor([1, 500, 999]), batch()
     expected = plain.apply_model(x, t, plain.conditioning_of(data))
@@ -223,6 +227,11 @@ def test_what_of_the_unet_learns_is_chosen_by_name(what, names):
     assert bool(learning) == bool(names)
     assert all(any(name in parameter for name in names) for parameter in learning)
     assert len(model.trainable_parameters()) == len(learning)
+
+
+def test_a_run_in_which_nothing_learns_is_refused():
+    with pytest.raises(UserError, match="no weight is trained"):
+        make("text", unet_trainable="none").configure_optimizers()
 
 
 def test_an_unknown_part_of_the_unet_is_refused():
@@ -262,3 +271,20 @@ def test_classes_are_shown_with_guidance_only_where_one_was_trained_to_be_empty(
 def test_a_class_outside_the_table_is_told_with_the_table_s_size():
     with pytest.raises(UserError, match="classes 0 to 5 given; n_classes is 5"):
         make("class").get_learned_conditioning({"class_label": torch.tensor([0, 5])})
+
+
+@torch.no_grad()
+def test_latents_of_a_codebook_are_snapped_unless_they_are_to_stay_and_can_be_given_as_scores():
+    torch.manual_seed(0)
+    params = {**family_config("vq")["model"]["params"], "scale_factor": 1.0}
+    model = LatentDiffusion(**params).eval()
+    codebook = model.first_stage_model.quantize.embedding.weight  # (16, 4)
+    indices = torch.randint(0, 16, (2, 8, 8))
+    exact = codebook[indices].permute(0, 3, 1, 2)
+    near = exact + 5e-3 * torch.randn_like(exact)
+    picture = model.decode_first_stage(exact, force_not_quantize=True)
+    assert torch.allclose(model.decode_first_stage(near), picture, atol=1e-3)
+    stayed = model.decode_first_stage(near, force_not_quantize=True)
+    assert not torch.allclose(stayed, picture, atol=1e-2)
+    scores = torch.nn.functional.one_hot(indices, 16).permute(0, 3, 1, 2).float()
+    assert torch.allclose(model.decode_first_stage(scores, predict_cids=True), picture, atol=1e-3)
