@@ -164,6 +164,7 @@ def _prepare(out: Path, index: Index) -> None:
         raise UserError(f"--out {str(out)!r} holds something else; give a new or empty folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        (out / EMPTY).unlink(missing_ok=True)  # it may be another model's
         index.write(out)
     except OSError as error:
         raise UserError(
