@@ -28,6 +28,7 @@ STOREYS = {
     "ldm.types": 0,
     "ldm.rng": 0,
     "ldm.lr_scheduler": 0,
+    "ldm.muon": 0,
     "ldm.process": 1,
     "ldm.modules": 2,
     "ldm.checkpoint": 2,

@@ -1,8 +1,9 @@
 """Where the objects of a demo scene stand.
 
 Boxes are (left, top, right, bottom) as fractions of the picture's side, tight around the glyph.
-Their left upper corners lie on a grid of 16: at 64 pixels these are the cells of the latent, so
-that a glyph of one size always has the same latent, and a small network one picture to learn.
+Their left upper corners lie on a grid of 8: at 64 pixels these are the cells of the UNet's second
+level, so that a glyph of one size is the same there wherever it stands, and a small network has one
+picture to learn. Riders alone sit on half lines of it, or they would float or sink.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from ldm.data.scene_vocabulary import NOUNS, SIZES
 
 Box = tuple[float, float, float, float]
 
-_GRID = 16
+_GRID = 8
 PAIR_EXTENT = SIZES["small"].extent
-# Both objects of a pair stand this far from the middle: two extents of 0.43, moved by at most the
-# jitter and half a line of the grid, never meet.
+# Both objects of a pair stand this far from the middle: two extents of 0.47, moved by at most the
+# jitter and put on the grid, never meet.
 _PAIR_OFFSET = 0.25
 _PAIR_JITTER = 0.02
 # How much of the lower object's height the rider covers: it sits on the back, not on the ears.
@@ -30,16 +31,16 @@ def _shape(noun: str, extent: float) -> tuple[float, float]:
     return height * extent, width * extent
 
 
-def _box_around(x: float, y: float, noun: str, extent: float) -> Box:
+def _box_around(x: float, y: float, noun: str, extent: float, rows: int = _GRID) -> Box:
     height, width = _shape(noun, extent)
-    left, top = _on_grid(x - width / 2, width), _on_grid(y - height / 2, height)
+    left, top = _on_grid(x - width / 2, width, _GRID), _on_grid(y - height / 2, height, rows)
     return left, top, left + width, top + height
 
 
-def _on_grid(edge: float, length: float) -> float:
-    """Move an edge to the nearest line of the grid from which ``length`` stays in the picture."""
-    last = int((1 - length) * _GRID)
-    return min(max(round(edge * _GRID), 0), last) / _GRID
+def _on_grid(edge: float, length: float, lines: int) -> float:
+    """Move an edge to the nearest line of a grid from which ``length`` stays in the picture."""
+    last = int((1 - length) * lines)
+    return min(max(round(edge * lines), 0), last) / lines
 
 
 def _jitter(rng: np.random.Generator, reach: float) -> float:
@@ -86,7 +87,7 @@ def riding_boxes(rider: str, mount: str, rng: np.random.Generator) -> tuple[Box,
     lower = _box_around(x, top + height - mount_height / 2, mount, PAIR_EXTENT)
     # From where the grid put the mount, or both edges' rounding would add up.
     rider_y = lower[1] + overlap - rider_height / 2
-    return _box_around(x + _jitter(rng, 0.03), rider_y, rider, PAIR_EXTENT), lower
+    return _box_around(x + _jitter(rng, 0.03), rider_y, rider, PAIR_EXTENT, 2 * _GRID), lower
 
 
 LAYOUTS = {"beside": beside_boxes, "stacked": stacked_boxes, "riding": riding_boxes}

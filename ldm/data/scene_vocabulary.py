@@ -105,7 +105,7 @@ class Size:
 
 
 SIZES: dict[str, Size] = {
-    "small": Size("small", "小さな", 0.43, 0.2),
+    "small": Size("small", "小さな", 0.47, 0.2),
     "medium": Size("", "", 0.62, 0.5),
     "large": Size("large", "大きな", 0.81, 0.3),
 }

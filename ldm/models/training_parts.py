@@ -40,6 +40,21 @@ def make_optimizer(
     return optimizer
 
 
+def split_tables(model: nn.Module, parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+    """Part parameters into two groups: those that multiply, and tables that are looked up in.
+
+    A table of embeddings has two dimensions, but is no matrix: an optimizer that treats matrices in
+    their own way finds ``tables: True`` in its group.
+    """
+    looked_up = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    parameters = list(parameters)
+    groups = [
+        {"params": [p for p in parameters if (id(p) in looked_up) == tables], "tables": tables}
+        for tables in (False, True)
+    ]
+    return [group for group in groups if group["params"]]
+
+
 def with_scheduler(optimizer: torch.optim.Optimizer, config: Mapping[str, Any] | None) -> Any:
     """Pair an optimizer with the per-step learning-rate multiplier that ``config`` describes."""
     if config is None:

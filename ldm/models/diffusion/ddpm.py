@@ -69,6 +69,7 @@ class DDPM(DiffusionObjective):
         snr_gamma: Cut-off of min-SNR weighting, none by default.
         ema_decay: Of the average.
         timestep_density: Mean and width of a logit-normal density, see ``draw_steps``.
+        optimizer_config: ``target`` / ``params`` of an optimizer, such as ``ldm.muon.Muon``; AdamW.
 
     Set ``split_input_params`` to a mapping as ``SplitInput`` has it to work in patches.
     """
@@ -107,6 +108,7 @@ class DDPM(DiffusionObjective):
         snr_gamma: float | None = None,
         ema_decay: float = 0.9999,
         timestep_density: Sequence[float] | None = None,
+        optimizer_config: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         if loss_type not in ("l1", "l2"):
@@ -116,7 +118,8 @@ class DDPM(DiffusionObjective):
         self.first_stage_key, self.image_size, self.channels = first_stage_key, image_size, channels
         self.original_elbo_weight, self.l_simple_weight = original_elbo_weight, l_simple_weight
         self.log_every_t, self.timestep_density = log_every_t, timestep_density
-        self.learning_rate, self.clip_denoised = 1e-4, clip_denoised
+        self.learning_rate, self.optimizer_config = 1e-4, optimizer_config
+        self.clip_denoised = clip_denoised
         if given_betas is None:
             given_betas = make_beta_schedule(
                 beta_schedule, timesteps, linear_start, linear_end, cosine_s

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from ldm.errors import UserError
 from ldm.models.diffusion.forward_process import ForwardProcess
-from ldm.models.training_parts import make_optimizer, with_scheduler
+from ldm.models.training_parts import make_optimizer, split_tables, with_scheduler
 from ldm.process import prediction
 from ldm.process.weighting import draw_steps
 from ldm.types import Conditioning
+from ldm.util import instantiate_from_config
 
 
 class DiffusionObjective(ForwardProcess):
@@ -112,7 +113,7 @@ class DiffusionObjective(ForwardProcess):
         return [*parameters, self.logvar] if self.learn_logvar else parameters
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW, and the learning-rate schedule if one is configured.
+        """Return the optimizer and, if one is configured, the learning-rate schedule.
 
         Raises:
             UserError: Nothing is to learn.
@@ -123,7 +124,15 @@ class DiffusionObjective(ForwardProcess):
                 "no weight is trained: unet_trainable leaves the UNet out, and nothing else learns;"
                 " expected something that does; set it to all or attn, or cond_stage_trainable"
             )
-        optimizer = make_optimizer(torch.optim.AdamW, parameters, lr=self.learning_rate)
+        if self.optimizer_config is None:
+            optimizer = make_optimizer(torch.optim.AdamW, parameters, lr=self.learning_rate)
+        else:
+            optimizer = instantiate_from_config(
+                self.optimizer_config,
+                where="optimizer_config",
+                params=split_tables(self, parameters),
+                lr=self.learning_rate,
+            )
         return with_scheduler(optimizer, self.scheduler_config)
 
 

@@ -11,6 +11,7 @@ from tiny_model import CONFIG
 from ldm.errors import UserError
 from ldm.models.diffusion.ddpm import DDPM, LatentDiffusion
 from ldm.models.diffusion.sampler_registry import SAMPLERS, make_sampler
+from ldm.muon import Muon
 
 TINY = CONFIG["model"]["params"]
 UNET, FIRST_STAGE = TINY["unet_config"], TINY["first_stage_config"]
@@ -57,6 +58,32 @@ def test_a_few_steps_lower_the_loss_on_a_fixed_batch(parameterization, snr_gamma
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_configuration_names_its_optimizer():
+    model = make(
+        optimizer_config={"target": "ldm.muon.Muon", "params": {"momentum": 0.9}},
+        cond_stage_trainable=True,
+    )
+    model.learning_rate = 3e-4
+    optimizer = model.configure_optimizers()
+    assert isinstance(optimizer, Muon)
+    assert {(group["lr"], group["momentum"]) for group in optimizer.param_groups} == {(3e-4, 0.9)}
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in trained} == {id(p) for p in model.trainable_parameters()}
+
+
+def test_embeddings_are_told_apart_from_matrices():
+    model = make(optimizer_config={"target": "ldm.muon.Muon"}, cond_stage_trainable=True)
+    (tables,) = [g["params"] for g in model.configure_optimizers().param_groups if g["tables"]]
+    embeddings = [m for m in model.cond_stage_model.modules() if isinstance(m, torch.nn.Embedding)]
+    assert {id(p) for p in tables} == {id(m.weight) for m in embeddings}
+
+
+def test_a_wrong_parameter_of_the_optimizer_is_told():
+    model = make(optimizer_config={"target": "ldm.muon.Muon", "params": {"momentun": 0.9}})
+    with pytest.raises(UserError, match="momentum"):
+        model.configure_optimizers()
 
 
 def test_the_simple_loss_of_eps_is_equation_14():
