@@ -18,7 +18,7 @@ Box = tuple[float, float, float, float]
 _GRID = 8
 PAIR_EXTENT = SIZES["small"].extent
 # Both objects of a pair stand this far from the middle: two extents of 0.47, moved by at most the
-# jitter and put on the grid, never meet.
+# jitter and put on the grid in their own halves, never meet.
 _PAIR_OFFSET = 0.25
 _PAIR_JITTER = 0.02
 # How much of the lower object's height the rider covers: it sits on the back, not on the ears.
@@ -31,16 +31,25 @@ def _shape(noun: str, extent: float) -> tuple[float, float]:
     return height * extent, width * extent
 
 
-def _box_around(x: float, y: float, noun: str, extent: float, rows: int = _GRID) -> Box:
+def _box_around(
+    x: float,
+    y: float,
+    noun: str,
+    extent: float,
+    *,
+    rows: int = _GRID,
+    ends: tuple[float, float] = (1.0, 1.0),
+) -> Box:
+    """Make a box on the grid; it ends before the right and the lower edge in ``ends``."""
     height, width = _shape(noun, extent)
-    left, top = _on_grid(x - width / 2, width, _GRID), _on_grid(y - height / 2, height, rows)
+    left = _on_grid(x - width / 2, ends[0] - width, _GRID)
+    top = _on_grid(y - height / 2, ends[1] - height, rows)
     return left, top, left + width, top + height
 
 
-def _on_grid(edge: float, length: float, lines: int) -> float:
-    """Move an edge to the nearest line of a grid from which ``length`` stays in the picture."""
-    last = int((1 - length) * lines)
-    return min(max(round(edge * lines), 0), last) / lines
+def _on_grid(edge: float, last: float, lines: int) -> float:
+    """Move an edge to the nearest line of a grid from 0 to ``last``."""
+    return min(max(round(edge * lines), 0), int(last * lines)) / lines
 
 
 def _jitter(rng: np.random.Generator, reach: float) -> float:
@@ -59,8 +68,8 @@ def beside_boxes(left: str, right: str, rng: np.random.Generator) -> tuple[Box, 
     xs = [0.5 + side * _PAIR_OFFSET + _jitter(rng, _PAIR_JITTER) for side in (-1, 1)]
     y = 0.5 + _jitter(rng, 0.1)
     first, second = (
-        _box_around(x, y + _jitter(rng, 0.04), noun, PAIR_EXTENT)
-        for x, noun in zip(xs, (left, right), strict=True)
+        _box_around(x, y + _jitter(rng, 0.04), noun, PAIR_EXTENT, ends=(end, 1.0))
+        for x, noun, end in zip(xs, (left, right), (0.5, 1.0), strict=True)
     )
     return first, second
 
@@ -70,8 +79,8 @@ def stacked_boxes(upper: str, lower: str, rng: np.random.Generator) -> tuple[Box
     ys = [0.5 + side * _PAIR_OFFSET + _jitter(rng, _PAIR_JITTER) for side in (-1, 1)]
     x = 0.5 + _jitter(rng, 0.1)
     first, second = (
-        _box_around(x + _jitter(rng, 0.04), y, noun, PAIR_EXTENT)
-        for y, noun in zip(ys, (upper, lower), strict=True)
+        _box_around(x + _jitter(rng, 0.04), y, noun, PAIR_EXTENT, ends=(1.0, end))
+        for y, noun, end in zip(ys, (upper, lower), (0.5, 1.0), strict=True)
     )
     return first, second
 
@@ -87,7 +96,7 @@ def riding_boxes(rider: str, mount: str, rng: np.random.Generator) -> tuple[Box,
     lower = _box_around(x, top + height - mount_height / 2, mount, PAIR_EXTENT)
     # From where the grid put the mount, or both edges' rounding would add up.
     rider_y = lower[1] + overlap - rider_height / 2
-    return _box_around(x + _jitter(rng, 0.03), rider_y, rider, PAIR_EXTENT, 2 * _GRID), lower
+    return _box_around(x + _jitter(rng, 0.03), rider_y, rider, PAIR_EXTENT, rows=2 * _GRID), lower
 
 
 LAYOUTS = {"beside": beside_boxes, "stacked": stacked_boxes, "riding": riding_boxes}
