@@ -111,10 +111,10 @@ _NOUN_KEYS = tuple(NOUNS)
 _COLOUR_KEYS = tuple(COLOURS)
 
 
-def _draw_subject(rng: np.random.Generator) -> _Subject:
+def _draw_subject(rng: np.random.Generator, pair_share: float) -> _Subject:
     colour = _pick(rng, _COLOUR_KEYS)
     first = int(rng.integers(len(_NOUN_KEYS)))
-    if rng.random() >= PAIR_SHARE:
+    if rng.random() >= pair_share:
         return _Subject((_NOUN_KEYS[first],), None, _pick_by_share(rng, SIZES), colour)
     # An offset of 1..n-1 makes the second noun another one and keeps the choice even.
     second = (first + 1 + int(rng.integers(len(_NOUN_KEYS) - 1))) % len(_NOUN_KEYS)
@@ -155,7 +155,7 @@ def _paste(picture: np.ndarray, noun: str, box: Box) -> None:
 class SceneDataset(Dataset):
     """Endless-looking, exactly repeatable captioned scenes.
 
-    Item k depends on ``(seed, split, k)`` and ``languages`` alone: not on the order of reading, the
+    Item k depends on ``(seed, split, k)``, ``languages`` and ``pair_share`` alone: not on the order of reading, the
     number of workers or ``length``. The same scene can be drawn at any size.
 
     Args:
@@ -164,9 +164,10 @@ class SceneDataset(Dataset):
         seed: which sequence of scenes, >= 0.
         split: "train" never shows a held-out combination, "heldout" shows nothing else.
         languages: of the captions; with both, a quarter of the captions is Japanese.
+        pair_share: fraction of the scenes that show two objects, 0 to 1.
 
     Raises:
-        UserError: unknown split or language, impossible size, no emoji font.
+        UserError: unknown split or language, impossible size or share, no emoji font.
     """
 
     def __init__(
@@ -176,7 +177,10 @@ class SceneDataset(Dataset):
         seed: int = 0,
         split: Split = "train",
         languages: Sequence[str] = ("en", "ja"),
+        pair_share: float = PAIR_SHARE,
     ):
+        if not 0 <= pair_share <= 1:
+            raise UserError(f"pair_share is {pair_share}; expected 0 to 1; correct the config")
         if split not in SPLITS:
             raise UserError(f"split is {split!r}; expected one of {SPLITS}; correct the config")
         if not languages or not set(languages) <= set(CAPTIONERS):
@@ -192,6 +196,7 @@ class SceneDataset(Dataset):
         find_font()  # a missing font is told now, not by a worker in the middle of training
         self.size, self.length, self.seed = size, length, seed
         self.split, self.languages = split, tuple(languages)
+        self.pair_share = pair_share
 
     def __len__(self) -> int:
         return self.length
@@ -205,9 +210,9 @@ class SceneDataset(Dataset):
         if not 0 <= k < self.length:
             raise IndexError(f"item {k} of a data set of {self.length}")
         rng = np.random.default_rng((self.seed, SPLITS.index(self.split), k))
-        subject = _draw_subject(rng)
+        subject = _draw_subject(rng, self.pair_share)
         while subject.held_out != (self.split == "heldout"):
-            subject = _draw_subject(rng)
+            subject = _draw_subject(rng, self.pair_share)
         boxes = _place(subject, rng)
         middle = 1 + SHADE_REACH / 2 * (2 * rng.random() - 1)
         slope = SHADE_REACH / 2 * (2 * rng.random() - 1)

@@ -108,7 +108,8 @@ def test_about_one_in_twenty_combinations_is_held_out_and_no_noun_or_colour_lose
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"split": "test"}, {"languages": ("fr",)}, {"languages": ()}, {"size": 4}]
+    "wrong",
+    [{"split": "test"}, {"languages": ("fr",)}, {"languages": ()}, {"size": 4}, {"pair_share": 2}],
 )
 def test_a_wrong_setting_is_a_user_error(wrong):
     with pytest.raises(UserError, match="expected"):
@@ -193,6 +194,14 @@ def test_items_depend_on_seed_split_and_index_alone():
     other_split = SceneDataset(size=32, length=50, seed=5, split="heldout")
     for other in (other_seed, other_split):
         assert sum(data[k]["txt"] == other[k]["txt"] for k in range(50)) < 5
+
+
+@needs_font
+@pytest.mark.parametrize("share", [0.0, 0.8, 1.0])
+def test_the_share_of_pairs_is_a_setting(share):
+    data = SceneDataset(size=32, length=400, pair_share=share)
+    pairs = np.mean([len(data.scene(k).objects) == 2 for k in range(400)])
+    assert pairs == share if share in (0, 1) else abs(pairs - share) < 0.07
 
 
 @needs_font
