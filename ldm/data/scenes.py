@@ -155,8 +155,8 @@ def _paste(picture: np.ndarray, noun: str, box: Box) -> None:
 class SceneDataset(Dataset):
     """Endless-looking, exactly repeatable captioned scenes.
 
-    Item k depends on ``(seed, split, k)``, ``languages`` and ``pair_share`` alone: not on the order of reading, the
-    number of workers or ``length``. The same scene can be drawn at any size.
+    Item k depends on ``(seed, split, k)``, ``languages`` and ``pair_share`` alone: not on the order
+    of reading, the number of workers or ``length``. The same scene can be drawn at any size.
 
     Args:
         size: side of the pictures in pixels.
