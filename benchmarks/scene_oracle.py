@@ -41,10 +41,9 @@ _EXTENTS = {
     1: tuple(size.extent for size in SIZES.values()),
     2: (PAIR_EXTENT,),
 }
-# The gap between rider and mount is -0.03 of the side or less, of stacked objects 0.007 or more;
-# half-way between.
+# The gap between rider and mount is -0.04 of the side or less, of stacked objects above 0.
 _RIDING_GAP = -0.01
-# A rider and its mount share up to 0.35 of the smaller box.
+# A rider and its mount share up to 0.42 of the smaller box.
 _MOST_SHARED = 0.5
 
 

@@ -3,6 +3,9 @@
 Adam scales every number of a gradient by itself; the gradient of a matrix is dominated by few
 directions, and what is seldom seen, such as one noun of many, moves it little in the others. Muon
 takes the nearest orthogonal matrix to the averaged gradient, in which all directions count alike.
+
+``torch.optim.Muon`` computes the same steps for matrices, and takes nothing else: no kernels of
+convolutions, which are most of a UNet, and no biases.
 """
 
 from __future__ import annotations
@@ -86,7 +89,10 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _move_matrix(self, p: nn.Parameter, group: dict[str, Any]) -> None:
-        average = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+        state = self.state[p]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        average = state["momentum_buffer"]
         average.lerp_(p.grad, 1 - group["momentum"])
         ahead = p.grad.lerp(average, group["momentum"]).flatten(1)
         rate = group["lr"] * _ADAM_RMS * math.sqrt(max(ahead.shape))

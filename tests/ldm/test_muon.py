@@ -48,6 +48,23 @@ def test_a_step_of_a_matrix_is_as_long_as_one_of_adam():
     assert weight.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.15)
 
 
+def test_matrices_move_as_torch_s_muon_moves_them():
+    torch.manual_seed(0)
+    given = [torch.randn(6, 10), torch.randn(10, 6)]
+    ours, theirs = ([nn.Parameter(x.clone()) for x in given] for _ in range(2))
+    options = {"lr": 0.01, "weight_decay": 0.1, "momentum": 0.95}
+    peer = torch.optim.Muon(theirs, adjust_lr_fn="match_rms_adamw", **options)
+    pair = Muon(ours, **options), peer
+    for _ in range(3):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        for optimizer in pair:
+            optimizer.step()
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
 def test_vectors_and_tables_move_as_adamw_moves_them():
     torch.manual_seed(0)
     given = [torch.randn(5), torch.randn(7, 3)]

@@ -114,12 +114,12 @@ class DDPM(DiffusionObjective):
         if loss_type not in ("l1", "l2"):
             raise UserError(f"loss_type {loss_type!r} given; expected l1 or l2")
         self.parameterization = prediction.check_parameterization(parameterization)
-        self.loss_type, self.monitor, self.scheduler_config = loss_type, monitor, scheduler_config
+        self.loss_type, self.monitor, self.clip_denoised = loss_type, monitor, clip_denoised
         self.first_stage_key, self.image_size, self.channels = first_stage_key, image_size, channels
         self.original_elbo_weight, self.l_simple_weight = original_elbo_weight, l_simple_weight
         self.log_every_t, self.timestep_density = log_every_t, timestep_density
-        self.learning_rate, self.optimizer_config = 1e-4, optimizer_config
-        self.clip_denoised = clip_denoised
+        self.scheduler_config, self.optimizer_config = scheduler_config, optimizer_config
+        self.learning_rate = 1e-4
         if given_betas is None:
             given_betas = make_beta_schedule(
                 beta_schedule, timesteps, linear_start, linear_end, cosine_s
@@ -129,11 +129,7 @@ class DDPM(DiffusionObjective):
         self.use_ema, self.learn_logvar = use_ema, learn_logvar
         if use_ema:
             self.model_ema = LitEma(self.model, decay=ema_decay)
-        logvar = torch.full((self.num_timesteps,), float(logvar_init), device="cpu")
-        if learn_logvar:
-            self.logvar = nn.Parameter(logvar)
-        else:
-            self.register_buffer("logvar", logvar, persistent=False)
+        self._register_logvar(logvar_init)
         self._start_from = (ckpt_path, tuple(ignore_keys), load_only_unet)
         if type(self) is DDPM:
             self.init_from_ckpt(*self._start_from)

@@ -28,6 +28,14 @@ class DiffusionObjective(ForwardProcess):
     name: ``model``, ``model_ema``, ``logvar`` and the settings of the loss.
     """
 
+    def _register_logvar(self, first: float) -> None:
+        """Make the log-variance of each step (T,), learned with the network or constant."""
+        logvar = torch.full((self.num_timesteps,), float(first), device="cpu")
+        if self.learn_logvar:
+            self.logvar = nn.Parameter(logvar)
+        else:
+            self.register_buffer("logvar", logvar, persistent=False)
+
     def p_losses(
         self, x_start: Tensor, cond: Conditioning, t: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:

@@ -73,6 +73,11 @@ def test_a_configuration_names_its_optimizer():
     assert {id(p) for p in trained} == {id(p) for p in model.trainable_parameters()}
 
 
+def test_any_optimizer_of_torch_can_be_named():
+    model = make(optimizer_config={"target": "torch.optim.SGD"}, cond_stage_trainable=True)
+    assert isinstance(model.configure_optimizers(), torch.optim.SGD)
+
+
 def test_embeddings_are_told_apart_from_matrices():
     model = make(optimizer_config={"target": "ldm.muon.Muon"}, cond_stage_trainable=True)
     (tables,) = [g["params"] for g in model.configure_optimizers().param_groups if g["tables"]]
