@@ -155,7 +155,7 @@ def _paste(picture: np.ndarray, noun: str, box: Box) -> None:
 class SceneDataset(Dataset):
     """Endless-looking, exactly repeatable captioned scenes.
 
-    Item k depends on ``(seed, split, k)``, ``languages`` and ``pair_share`` alone: not on the order
+    Item k depends on ``(seed, split, k)``, ``languages`` and the shares alone: not on the order
     of reading, the number of workers or ``length``. The same scene can be drawn at any size.
 
     Args:
@@ -163,8 +163,10 @@ class SceneDataset(Dataset):
         length: number of items.
         seed: which sequence of scenes, >= 0.
         split: "train" never shows a held-out combination, "heldout" shows nothing else.
-        languages: of the captions; with both, a quarter of the captions is Japanese.
+        languages: of the captions.
         pair_share: fraction of the scenes that show two objects, 0 to 1.
+        japanese_share: fraction of the captions that is Japanese, where both languages are asked
+            for, 0 to 1.
 
     Raises:
         UserError: unknown split or language, impossible size or share, no emoji font.
@@ -178,9 +180,11 @@ class SceneDataset(Dataset):
         split: Split = "train",
         languages: Sequence[str] = ("en", "ja"),
         pair_share: float = PAIR_SHARE,
+        japanese_share: float = JAPANESE_SHARE,
     ):
-        if not 0 <= pair_share <= 1:
-            raise UserError(f"pair_share is {pair_share}; expected 0 to 1; correct the config")
+        for name, share in (("pair_share", pair_share), ("japanese_share", japanese_share)):
+            if not 0 <= share <= 1:
+                raise UserError(f"{name} is {share}; expected 0 to 1; correct the config")
         if split not in SPLITS:
             raise UserError(f"split is {split!r}; expected one of {SPLITS}; correct the config")
         if not languages or not set(languages) <= set(CAPTIONERS):
@@ -196,7 +200,7 @@ class SceneDataset(Dataset):
         find_font()  # a missing font is told now, not by a worker in the middle of training
         self.size, self.length, self.seed = size, length, seed
         self.split, self.languages = split, tuple(languages)
-        self.pair_share = pair_share
+        self.pair_share, self.japanese_share = pair_share, japanese_share
 
     def __len__(self) -> int:
         return self.length
@@ -231,7 +235,7 @@ class SceneDataset(Dataset):
     def _word(self, subject: _Subject, rng: np.random.Generator) -> tuple[str, str]:
         language = self.languages[0]
         if len(self.languages) > 1:
-            language = "ja" if rng.random() < JAPANESE_SHARE else "en"
+            language = "ja" if rng.random() < self.japanese_share else "en"
         colour = None if rng.random() < UNNAMED_COLOUR_SHARE else subject.colour
         caption = CAPTIONERS[language](
             subject.nouns,

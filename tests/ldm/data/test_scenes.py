@@ -109,7 +109,14 @@ def test_about_one_in_twenty_combinations_is_held_out_and_no_noun_or_colour_lose
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"split": "test"}, {"languages": ("fr",)}, {"languages": ()}, {"size": 4}, {"pair_share": 2}],
+    [
+        {"split": "test"},
+        {"languages": ("fr",)},
+        {"languages": ()},
+        {"size": 4},
+        {"pair_share": 2},
+        {"japanese_share": -0.1},
+    ],
 )
 def test_a_wrong_setting_is_a_user_error(wrong):
     with pytest.raises(UserError, match="expected"):
@@ -202,6 +209,14 @@ def test_the_share_of_pairs_is_a_setting(share):
     data = SceneDataset(size=32, length=400, pair_share=share)
     pairs = np.mean([len(data.scene(k).objects) == 2 for k in range(400)])
     assert pairs == share if share in (0, 1) else abs(pairs - share) < 0.07
+
+
+@needs_font
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_share_of_japanese_captions_is_a_setting(share):
+    data = SceneDataset(size=32, length=400, japanese_share=share)
+    japanese = np.mean([data.scene(k).language == "ja" for k in range(400)])
+    assert japanese == share if share in (0, 1) else abs(japanese - share) < 0.07
 
 
 @needs_font
