@@ -65,23 +65,27 @@ def lone_box(noun: str, size: str, rng: np.random.Generator) -> tuple[Box]:
 
 def beside_boxes(left: str, right: str, rng: np.random.Generator) -> tuple[Box, Box]:
     """Place two objects side by side without overlap."""
-    xs = [0.5 + side * _PAIR_OFFSET + _jitter(rng, _PAIR_JITTER) for side in (-1, 1)]
-    y = 0.5 + _jitter(rng, 0.1)
-    first, second = (
-        _box_around(x, y + _jitter(rng, 0.04), noun, PAIR_EXTENT, ends=(end, 1.0))
-        for x, noun, end in zip(xs, (left, right), (0.5, 1.0), strict=True)
-    )
-    return first, second
+    return _boxes_apart((left, right), rng, upright=False)
 
 
 def stacked_boxes(upper: str, lower: str, rng: np.random.Generator) -> tuple[Box, Box]:
     """Place one object above the other without overlap."""
-    ys = [0.5 + side * _PAIR_OFFSET + _jitter(rng, _PAIR_JITTER) for side in (-1, 1)]
-    x = 0.5 + _jitter(rng, 0.1)
-    first, second = (
-        _box_around(x + _jitter(rng, 0.04), y, noun, PAIR_EXTENT, ends=(1.0, end))
-        for y, noun, end in zip(ys, (upper, lower), (0.5, 1.0), strict=True)
-    )
+    return _boxes_apart((upper, lower), rng, upright=True)
+
+
+def _boxes_apart(
+    nouns: tuple[str, str], rng: np.random.Generator, *, upright: bool
+) -> tuple[Box, Box]:
+    """Place two objects in halves of the picture: upper and lower if ``upright``, else beside."""
+    along = [0.5 + side * _PAIR_OFFSET + _jitter(rng, _PAIR_JITTER) for side in (-1, 1)]
+    across = 0.5 + _jitter(rng, 0.1)
+    boxes = []
+    for noun, middle, end in zip(nouns, along, (0.5, 1.0), strict=True):
+        centre, ends = (middle, across + _jitter(rng, 0.04)), (end, 1.0)
+        if upright:
+            centre, ends = centre[::-1], ends[::-1]
+        boxes.append(_box_around(*centre, noun, PAIR_EXTENT, ends=ends))
+    first, second = boxes
     return first, second
 
 
