@@ -205,8 +205,8 @@ def _demo() -> ModelChoice:
             f"expected one of them; run `{HOW_TO_GET_V1}` or add --ckpt FILE"
         )
     notice = (
-        "No Stable Diffusion v1 checkpoint found: drawing with the small demo model. "
-        f"To get SD v1: {HOW_TO_GET_V1}"
+        "No Stable Diffusion v1 checkpoint found: drawing with the small demo model "
+        f"(--scale 3 suits it). To get SD v1: {HOW_TO_GET_V1}"
     )
     return replace(_describe(ckpt, find(DEMO_CONFIG)), notice=notice)
 
