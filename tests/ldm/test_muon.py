@@ -9,6 +9,16 @@ from torch import nn
 from ldm.muon import Muon, orthogonalize
 
 
+def take_equal_steps(optimizer, ours, peer, theirs):
+    """Let both move their own parameters by three gradients, the same for both."""
+    for _ in range(3):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        optimizer.step()
+        peer.step()
+
+
 @pytest.mark.parametrize("shape", [(8, 32), (32, 8), (16, 16)])
 def test_singular_values_come_near_one(shape):
     torch.manual_seed(0)
@@ -54,13 +64,7 @@ def test_matrices_move_as_torch_s_muon_moves_them():
     ours, theirs = ([nn.Parameter(x.clone()) for x in given] for _ in range(2))
     options = {"lr": 0.01, "weight_decay": 0.1, "momentum": 0.95}
     peer = torch.optim.Muon(theirs, adjust_lr_fn="match_rms_adamw", **options)
-    pair = Muon(ours, **options), peer
-    for _ in range(3):
-        for a, b in zip(ours, theirs, strict=True):
-            a.grad = torch.randn_like(a)
-            b.grad = a.grad.clone()
-        for optimizer in pair:
-            optimizer.step()
+    take_equal_steps(Muon(ours, **options), ours, peer, theirs)
     for a, b in zip(ours, theirs, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
 
@@ -71,13 +75,8 @@ def test_vectors_and_tables_move_as_adamw_moves_them():
     ours, theirs = ([nn.Parameter(x.clone()) for x in given] for _ in range(2))
     options = {"lr": 0.01, "betas": (0.9, 0.95), "weight_decay": 0.1}
     groups = [{"params": ours[:1]}, {"params": ours[1:], "tables": True}]
-    pair = Muon(groups, **options), torch.optim.AdamW(theirs, **options)
-    for _ in range(3):
-        for a, b in zip(ours, theirs, strict=True):
-            a.grad = torch.randn_like(a)
-            b.grad = a.grad.clone()
-        for optimizer in pair:
-            optimizer.step()
+    peer = torch.optim.AdamW(theirs, **options)
+    take_equal_steps(Muon(groups, **options), ours, peer, theirs)
     for a, b in zip(ours, theirs, strict=True):
         assert torch.allclose(a, b, atol=1e-7)
 
