@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.scene_oracle import SceneOracle, Sight, shows_layout, shows_objects
-from ldm.data.scene_vocabulary import COLOURS
-from ldm.data.scenes import Scene, SceneDataset, render
+from ldm.data.demo.scene_vocabulary import COLOURS
+from ldm.data.demo.scenes import Scene, SceneDataset, render
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.rng import PerImageNoise
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from benchmarks.demo_measures import Sampling, Score
     from benchmarks.scene_oracle import SceneOracle, Sight
-    from ldm.data.scenes import Scene
+    from ldm.data.demo.scenes import Scene
 
 COLUMNS = ("background", "one", "both", "related", "explained")
 TITLES = ("background", "one object", "both objects", "both, as related", "explained")
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> None:
     """Load, measure, print and write the report."""
     from ldm.checkpoint.load import load_model
-    from ldm.pipelines.generate import resolve_device
+    from ldm.pipelines.pipeline import resolve_device
 
     device = resolve_device(options.device)
     model, _ = load_model(options.config, options.ckpt, use_ema=options.use_ema, device=device)

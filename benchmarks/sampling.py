@@ -84,7 +84,7 @@ def make_twins(narrow: bool) -> tuple[torch.nn.Module, torch.nn.Module]:
     from diffusers import UNet2DConditionModel
     from diffusers.utils import logging as diffusers_logging
 
-    from ldm.checkpoint.keymaps import unet_to_diffusers
+    from ldm.checkpoint.diffusers.keymaps import unet_to_diffusers
     from ldm.config import build, load_config
 
     diffusers_logging.set_verbosity_error()  # it warns of .to(dtype) even with nothing to keep

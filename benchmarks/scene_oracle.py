@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ldm.data.glyphs import glyph_shape, resized_glyph
-from ldm.data.scene_layout import PAIR_EXTENT, Box
-from ldm.data.scene_vocabulary import COLOURS, NOUNS, SIZES
+from ldm.data.demo.glyphs import glyph_shape, resized_glyph
+from ldm.data.demo.scene_layout import PAIR_EXTENT, Box
+from ldm.data.demo.scene_vocabulary import COLOURS, NOUNS, SIZES
 
 # Glyphs are told apart at 30 pixels, so larger pictures are shrunk to this side: 16 times the
 # pixels would cost 16 times the time and change no answer.
@@ -338,7 +338,7 @@ def shows_layout(sight: Sight, objects: Sequence[str], layout: str) -> bool:
 
     Args:
         sight: of one or two objects.
-        objects: nouns in the order of the layout (see ``ldm.data.scenes.Scene``).
+        objects: nouns in the order of the layout (see ``ldm.data.demo.scenes.Scene``).
         layout: "lone", "beside", "stacked" or "riding".
     """
     if not shows_objects(sight, objects):

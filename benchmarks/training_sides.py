@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.sampling import diffusers_config, random_weights
-from ldm.checkpoint.keymaps import unet_to_diffusers
+from ldm.checkpoint.diffusers.keymaps import unet_to_diffusers
 from ldm.config import build, load_config
 
 LARGEST_NORM, RATE = 1.0, 1e-5

@@ -3,8 +3,8 @@
     UNet: model1 (first half), model2 (second half), the schedule
     FirstStage: first_stage_model        CondStage: cond_stage_model
 
-A v1 checkpoint becomes theirs by ``ldm.checkpoint.keymaps.split_unet``. The programs in this
-folder do not use them: they run ``LatentDiffusion`` under a plan of devices (``ldm.offload``).
+A v1 checkpoint becomes theirs by ``ldm.checkpoint.diffusers.keymaps.split_unet``. The programs in
+this folder do not use them: they run ``LatentDiffusion`` under a plan of devices (``ldm.offload``).
 
 Shapes: B batch, C latent channels, h w latent sides, H W pixels, L D text tokens and width.
 """

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.errors import UserError
-from ldm.pipelines.program import PictureProgram
-from optimizedSD.diffusers_settings import DiffusersSettings
+from ldm.programs.drawing import PictureProgram
+from optimizedSD.by_diffusers.settings import DiffusersSettings
 
 if TYPE_CHECKING:  # these import NumPy and Pillow, which --help can do without
-    from ldm.pipelines.plan import Batch
-    from optimizedSD.diffusers_folder import DiffusersFolder
+    from ldm.pipelines.batches import Batch
+    from optimizedSD.by_diffusers.folder import DiffusersFolder
 
 DESCRIPTION = "Draw pictures of a text with the diffusers library."
 
@@ -35,10 +35,10 @@ class Program(PictureProgram):
     def _prepare(
         self, given: dict[str, Any]
     ) -> tuple[DiffusersSettings, DiffusersFolder, list[Batch]]:
-        from ldm.pipelines.naming import PromptNaming
-        from ldm.pipelines.output import OutputFolder
-        from ldm.pipelines.plan import plan, read_prompts
-        from optimizedSD.diffusers_folder import DiffusersFolder
+        from ldm.pipelines.batches import plan, read_prompts
+        from ldm.programs.naming import PromptNaming
+        from ldm.programs.output import OutputFolder
+        from optimizedSD.by_diffusers.folder import DiffusersFolder
 
         settings = DiffusersSettings(**given).with_seed()
         settings.validate()
@@ -62,10 +62,10 @@ class Program(PictureProgram):
         self, settings: DiffusersSettings, folder: DiffusersFolder, batches: list[Batch]
     ) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported
-        from ldm.pipelines.finish import Marker
-        from ldm.pipelines.generate import resolve_device
-        from ldm.pipelines.job import LARGEST_GRID
-        from optimizedSD.diffusers_drawing import Drawing, load
+        from ldm.pipelines.pipeline import resolve_device
+        from ldm.pipelines.postprocess import Marker
+        from ldm.pipelines.request import LARGEST_GRID
+        from optimizedSD.by_diffusers.drawing import Drawing, load
 
         device = resolve_device(settings.device)
         pipe = load(folder, settings, device)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ldm.pipelines.naming import PromptNaming
-from ldm.pipelines.optimized import OptimizedImg2ImgSettings
-from ldm.pipelines.program import run_program
-from ldm.pipelines.run_log import RunLog
+from ldm.programs.drawing import run_program
+from ldm.programs.naming import PromptNaming
+from ldm.programs.run_log import RunLog
+from ldm.settings.low_memory import OptimizedImg2ImgSettings
 
 
 def main(argv: list[str] | None = None) -> int:

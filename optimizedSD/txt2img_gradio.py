@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from optimizedSD.pages.kinds import TXT2IMG
-from optimizedSD.pages.server import run_page
+from optimizedSD.web.kinds import TXT2IMG
+from optimizedSD.web.server import run_page
 
 DESCRIPTION = "Serve a page that draws pictures of a text."
 

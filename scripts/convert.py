@@ -65,7 +65,7 @@ def convert(options: argparse.Namespace) -> list[str]:
 
     import torch
 
-    from ldm.checkpoint.convert import Conversion, from_diffusers, to_diffusers
+    from ldm.checkpoint.diffusers.convert import Conversion, from_diffusers, to_diffusers
 
     how = Conversion(
         use_ema=options.use_ema,

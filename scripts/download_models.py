@@ -21,8 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.arguments import ArgumentParser
-from ldm.checkpoint.fetch import Source, fetch
-from ldm.checkpoint.sources import HUB, MODELS, V1_FOLDER, V1_LICENCE, Model, describe
+from ldm.checkpoint.download.fetch import Source, fetch
+from ldm.checkpoint.download.sources import HUB, MODELS, V1_FOLDER, V1_LICENCE, Model, describe
 from ldm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,8 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.arguments import ArgumentParser
 from ldm.evaluation.settings import METRICS, EvaluationSettings
-from ldm.pipelines.console import Console
-from ldm.pipelines.guard import run_guarded
+from ldm.programs.console import Console, run_guarded
 
 
 def parser() -> argparse.ArgumentParser:
@@ -79,7 +78,7 @@ def run(console: Console, argv: list[str] | None) -> None:
 
     from ldm.evaluation.evaluation import Evaluation
     from ldm.evaluation.report import check_place
-    from ldm.pipelines.generate import resolve_device
+    from ldm.pipelines.pipeline import resolve_device
 
     check_place("--json", json_file)
     check_place("--save_stats", settings.save_stats)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ldm.pipelines.program import run_program
-from ldm.pipelines.settings import Img2ImgSettings
+from ldm.programs.drawing import run_program
+from ldm.settings.generation import Img2ImgSettings
 
 
 def main(argv: list[str] | None = None) -> int:

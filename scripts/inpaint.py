@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ldm.pipelines.inpaint_program import InpaintProgram
+from ldm.programs.inpainting import InpaintProgram
 
 DESCRIPTION = (
     "Repaint parts of pictures: what a mask marks is drawn anew, the rest stays to the bit. "

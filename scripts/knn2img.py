@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ldm.retrieval.program import RetrievalProgram
+from ldm.programs.retrieval import RetrievalProgram
 
 DESCRIPTION = "Draw pictures of a text and of its nearest neighbours in a database of pictures."
 

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from ldm.images.grid import make_grid
 from ldm.images.io import load_image, to_tensor, to_uint8
 from ldm.models.diffusion.ddim import DDIMSampler
-from ldm.pipelines.events import log_events
-from ldm.pipelines.samples.run import SampleRun
-from ldm.pipelines.samples.settings import SampleSettings
+from ldm.pipelines.progress import log_events
+from ldm.pipelines.samples import SampleRun
 from ldm.pipelines.showcase import class_name, model_for
 from ldm.pipelines.upscale import Upscaler, UpscaleSettings
+from ldm.settings.samples import SampleSettings
 
 __all__ = ["class_name", "convsample_ddim", "get_cond", "get_model", "run", "show"]
 

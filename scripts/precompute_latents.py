@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         # `-b a.yaml x.y=1` takes the override for a file.
         dots = [str(path) for path in given.base if "=" in str(path) and not path.exists()]
 
-        from ldm.pipelines.generate import resolve_device
+        from ldm.pipelines.pipeline import resolve_device
         from ldm.training.precompute import Precomputation, precompute
 
         task = Precomputation(

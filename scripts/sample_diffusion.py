@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.arguments import ArgumentParser
 from ldm.errors import UserError
-from ldm.pipelines.samples.program import run_sampling
-from ldm.pipelines.samples.settings import PRECISIONS
-from ldm.pipelines.settings import SAMPLERS, SPACINGS
+from ldm.programs.sampling import run_sampling
+from ldm.settings.generation import SAMPLERS, SPACINGS
+from ldm.settings.samples import PRECISIONS
 
 
 def parser() -> argparse.ArgumentParser:

@@ -18,8 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.arguments import ArgumentParser
 from ldm.errors import UserError
-from ldm.pipelines.console import Console
-from ldm.pipelines.guard import run_guarded
+from ldm.programs.console import Console, run_guarded
 from ldm.retrieval.settings import (
     CLIP_TYPE,
     DATABASE,
@@ -60,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 def make_encoder(options: argparse.Namespace):
     """Return CLIP's picture tower."""
     from ldm.pipelines.clip import ClipPictures
-    from ldm.pipelines.generate import resolve_device
+    from ldm.pipelines.pipeline import resolve_device
 
     return ClipPictures(options.clip_type, options.clip_ckpt, resolve_device(options.device))
 

@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.arguments import ArgumentParser
 from ldm.errors import UserError
-from ldm.pipelines.console import Console
-from ldm.pipelines.guard import run_guarded
+from ldm.programs.console import Console, run_guarded
 
 MODEL = "models/ldm/bsr_sr"
 
@@ -52,7 +51,7 @@ def upscale(options: argparse.Namespace, console: Console) -> None:
     from ldm.checkpoint.folders import find_model_files
     from ldm.images.io import load_image, save_numbered
     from ldm.pipelines.models import find
-    from ldm.pipelines.output import OutputFolder
+    from ldm.programs.output import OutputFolder
 
     pictures = {Path(path): load_image(path) for path in options.init_img}
     OutputFolder(options.outdir).check()
@@ -65,7 +64,7 @@ def upscale(options: argparse.Namespace, console: Console) -> None:
     files = find_model_files(find(options.ckpt), "--ckpt", config)
 
     from ldm.checkpoint.load import load_model
-    from ldm.pipelines.generate import resolve_device
+    from ldm.pipelines.pipeline import resolve_device
     from ldm.pipelines.upscale import Upscaler, UpscaleSettings
 
     names = ("steps", "eta", "seed", "n_samples", "tile")

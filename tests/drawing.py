@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings
+from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
 
 STEPS = 4  # divides 1000: uniform spacing takes exactly as many
 PROMPTS = ["a cat", "a dog", "a tree", "a house", "a boat"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ldm.data import glyphs
+from ldm.data.demo import glyphs
 from ldm.errors import UserError
 
 

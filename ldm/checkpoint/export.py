@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ldm.checkpoint.io import Checkpoint, read_checkpoint
+from ldm.checkpoint.mapped import release_pages
 from ldm.checkpoint.names import (
     EMA,
     TEXT,
@@ -23,7 +24,6 @@ from ldm.checkpoint.names import (
     is_ballast,
     modern,
 )
-from ldm.checkpoint.pages import release_pages
 from ldm.checkpoint.write import save_safetensors, size_of, whole
 from ldm.errors import UserError
 

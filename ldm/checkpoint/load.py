@@ -19,9 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ldm.checkpoint.diffusers_folder import read_diffusers
-from ldm.checkpoint.diffusers_json import is_diffusers
+from ldm.checkpoint.diffusers.folder import read_diffusers
+from ldm.checkpoint.diffusers.json_files import is_diffusers
 from ldm.checkpoint.io import Checkpoint, read_checkpoint
+from ldm.checkpoint.mapped import release_pages
 from ldm.checkpoint.names import (
     EMA,
     EMA_STATE,
@@ -33,7 +34,6 @@ from ldm.checkpoint.names import (
     component_of,
     ema_name,
 )
-from ldm.checkpoint.pages import release_pages
 from ldm.checkpoint.report import LoadReport, compare
 from ldm.config import load_config
 from ldm.errors import UserError

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ldm.errors import UserError
-from ldm.models.strips import STRIP
+from ldm.models.tiling.strips import STRIP
 from ldm.offload.settings import POLICIES, PlanSettings
 from ldm.offload.sizes import Activations, PartSizes, measure
 from ldm.offload.stages import STAGES, UNET

@@ -334,7 +334,7 @@ class StagePlan:
         return 1 if self._mover.moves else None
 
     def _tiled(self, direction: str, x: Tensor) -> Any:
-        from ldm.models.tiled import decode_in_tiles, encode_in_tiles
+        from ldm.models.tiling.tiled import decode_in_tiles, encode_in_tiles
 
         work = encode_in_tiles if direction == "encode" else decode_in_tiles
         return work(self.model.first_stage_model, x)

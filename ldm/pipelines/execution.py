@@ -1,17 +1,20 @@
-"""How the parts of a run are computed: in which precision, and what is done when that fails.
+"""How the phases of a run are computed: in which precision, and what is done when that fails.
 
 ``Execution`` is the plain way: the whole model is on the device, and a failure is the caller's.
-``ldm.pipelines.staging`` has the way of small devices, which tries again.
+``ldm.pipelines.staging`` has the way of small devices, which tries again. A lack of memory becomes
+one line that says what to change.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
+
+from ldm.errors import UserError
 
 Result = TypeVar("Result")
 Part = Literal["encode", "walk", "decode"]
@@ -75,3 +78,35 @@ class Execution:
         if self.half is None or part == "encode":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.half)
+
+
+# CUDA has an exception of its own; CPU allocators, MPS and cuBLAS only have words for it.
+_REFUSALS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+
+
+@contextlib.contextmanager
+def memory_for(what: str, device: torch.device, advice: str) -> Iterator[None]:
+    """Turn a refusal of memory inside the ``with`` block into a ``UserError``.
+
+    Args:
+        what: What needs the memory, in the plural.
+        device: Whose memory it is.
+        advice: What the user can do.
+
+    Raises:
+        UserError: there was not enough memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_refusal(error):
+            raise
+        raise UserError(
+            f"{what} do not fit into the memory of {device}; expected less; {advice}"
+        ) from error
+
+
+def is_refusal(error: Exception) -> bool:
+    """Tell whether an error is an allocator's refusal."""
+    named = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return named or any(text in str(error) for text in _REFUSALS)

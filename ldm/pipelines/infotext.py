@@ -19,14 +19,14 @@ from ldm.images.metadata import (
     read_parameters,
     split_sampler,
 )
-from ldm.pipelines.inpaint import InpaintSettings
-from ldm.pipelines.inputs import InitImage
+from ldm.pipelines.batches import Place
+from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
-from ldm.pipelines.optimized import LowMemory
-from ldm.pipelines.option import Option, options_of
-from ldm.pipelines.plan import Place
-from ldm.pipelines.settings import K_SAMPLERS, LONGEST_RUN, GenerationSettings, Img2ImgSettings
 from ldm.pipelines.source_files import FIRST_PICTURE, MASK, find_sources
+from ldm.settings.generation import K_SAMPLERS, LONGEST_RUN, GenerationSettings, Img2ImgSettings
+from ldm.settings.inpaint import InpaintSettings
+from ldm.settings.low_memory import LowMemory
+from ldm.settings.option import Option, options_of
 
 SAMPLER_NAMES = {
     "ddim": "DDIM",
@@ -44,7 +44,7 @@ SPACING_NAMES = {"karras": "Karras"}  # the others have no counterpart: written 
 ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model")
 # AUTOMATIC1111's sign of an inpainting: here the whole picture is always denoised, not a cut-out.
 INPAINTING = ("Inpaint area", "Whole picture")
-WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.pipelines.weighted_prompt
+WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.settings.prompt_weights
 # Settings that take effect only when they differ from the default are left out while they do not.
 _QUIET = ("ddim_eta", "fixed_code", "use_ema", "use_neighbors")
 _PLACE = {

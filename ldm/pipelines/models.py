@@ -16,14 +16,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import ldm
-from ldm.checkpoint.diffusers_json import INDEX, find_weights, is_diffusers
-from ldm.checkpoint.diffusers_yaml import folder_config
+from ldm.checkpoint.default_config import default_config
+from ldm.checkpoint.diffusers.json_files import INDEX, find_weights, is_diffusers
+from ldm.checkpoint.diffusers.to_yaml import folder_config
 from ldm.config import load_config
 from ldm.errors import UserError
-from ldm.pipelines.default_config import default_config
-from ldm.pipelines.model_kind import ModelKind
-from ldm.pipelines.option import flag_of
-from ldm.pipelines.settings import GenerationSettings, Txt2ImgSettings
+from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
+from ldm.settings.model_kind import ModelKind
+from ldm.settings.option import flag_of
 
 ROOT = Path(ldm.__file__).resolve().parents[1]
 V1_CHECKPOINTS = (

@@ -20,23 +20,27 @@ from ldm.images.io import check_finite, to_tensor
 from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
-from ldm.pipelines.events import Notice, Observer, Picture, Progress
-from ldm.pipelines.execution import Execution, is_finite, shows_something
-from ldm.pipelines.finish import Finisher, Marker
+from ldm.pipelines.batches import Batch
+from ldm.pipelines.execution import Execution, is_finite, memory_for, shows_something
 from ldm.pipelines.infotext import Source
-from ldm.pipelines.inputs import InitImage
-from ldm.pipelines.masked_start import MaskedStart
-from ldm.pipelines.memory import memory_for
-from ldm.pipelines.model_kind import ModelKind
+from ldm.pipelines.init_image import InitImage
+from ldm.pipelines.initial_latents import ImageStart, NoiseStart
+from ldm.pipelines.inpainting import FillStart, InpaintStart, MaskedStart
 from ldm.pipelines.models import ModelChoice
-from ldm.pipelines.plan import Batch
-from ldm.pipelines.remarks import remarks_on_length, remarks_on_run
-from ldm.pipelines.settings import GenerationSettings
-from ldm.pipelines.sighted_starts import FillStart, InpaintStart
-from ldm.pipelines.starts import ImageStart, NoiseStart
-from ldm.pipelines.weighted_prompt import encode_mixtures
+from ldm.pipelines.postprocess import Finisher, Marker
+from ldm.pipelines.progress import (
+    Notice,
+    Observer,
+    Picture,
+    Progress,
+    remarks_on_length,
+    remarks_on_run,
+)
 from ldm.rng import seed_everything
 from ldm.safety.checker import SafetyChecker
+from ldm.settings.generation import GenerationSettings
+from ldm.settings.model_kind import ModelKind
+from ldm.settings.prompt_weights import encode_mixtures
 from ldm.types import Conditioning, EpsModel
 
 MASKED_STARTS = {

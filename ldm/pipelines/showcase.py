@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from ldm.checkpoint.load import load_model
 from ldm.data.synsets import read_synsets
 from ldm.errors import UserError
-from ldm.pipelines.events import Notice, Observer, log_events
-from ldm.pipelines.generate import resolve_device
 from ldm.pipelines.models import DEMO_CHECKPOINT, DEMO_CONFIG, find
+from ldm.pipelines.pipeline import resolve_device
+from ldm.pipelines.progress import Notice, Observer, log_events
 
 MODELS = {
     "class_conditional": (

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ldm.errors import UserError
 from ldm.images.io import file_hash
-from ldm.pipelines.inpaint import InpaintSettings
 from ldm.pipelines.models import find
-from ldm.pipelines.settings import GenerationSettings, Img2ImgSettings
+from ldm.settings.generation import GenerationSettings, Img2ImgSettings
+from ldm.settings.inpaint import InpaintSettings
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,12 @@ from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.offload.budget import choose, describe, estimate, free_memory, measure, tighter
 from ldm.offload.plan import StagePlan
 from ldm.offload.stages import Ledger
-from ldm.pipelines.events import Notice
-from ldm.pipelines.execution import Execution, Part, Result, half_of
-from ldm.pipelines.memory import is_refusal
-from ldm.pipelines.optimized import LowMemory
+from ldm.pipelines.execution import Execution, Part, Result, half_of, is_refusal
+from ldm.pipelines.progress import Notice
 from ldm.pipelines.run import Order
-from ldm.pipelines.settings import GenerationSettings
 from ldm.rng import keep_random_state
+from ldm.settings.generation import GenerationSettings
+from ldm.settings.low_memory import LowMemory
 
 GIB = 2**30  # bytes
 

@@ -23,10 +23,10 @@ from ldm.images.io import to_tensor, to_uint8
 from ldm.images.padding import reflected, round_up
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
-from ldm.pipelines.events import Observer, Progress, log_events
-from ldm.pipelines.memory import memory_for
-from ldm.pipelines.settings import MAX_SEED
+from ldm.pipelines.execution import memory_for
+from ldm.pipelines.progress import Observer, Progress, log_events
 from ldm.rng import PerImageNoise
+from ldm.settings.generation import MAX_SEED
 from ldm.types import Conditioning
 
 COLOURS = 3

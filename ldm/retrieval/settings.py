@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ldm.pipelines.default_config import RETRIEVAL_CONFIG
-from ldm.pipelines.model_kind import ModelKind
-from ldm.pipelines.option import changed, option
-from ldm.pipelines.settings import Txt2ImgSettings
+from ldm.checkpoint.default_config import RETRIEVAL_CONFIG
+from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.model_kind import ModelKind
+from ldm.settings.option import changed, option
 
 if TYPE_CHECKING:
     from typing import Self  # in typing from Python 3.11 on

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ldm.checkpoint.hub_cache import snapshots
+from ldm.checkpoint.download.hub_cache import snapshots
 from ldm.errors import UserError
 
 LOCAL_FOLDER = Path(__file__).resolve().parents[2] / "models" / "safety-checker"

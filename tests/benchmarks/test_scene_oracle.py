@@ -20,7 +20,7 @@ from benchmarks.scene_oracle import (
     shows_layout,
     shows_objects,
 )
-from ldm.data.scene_vocabulary import COLOURS
+from ldm.data.demo.scene_vocabulary import COLOURS
 
 
 @pytest.fixture(scope="module")

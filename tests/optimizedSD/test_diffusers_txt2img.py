@@ -13,7 +13,7 @@ from running import load_program, run_program
 from safetensors.torch import load_file, save_file
 
 from ldm.pipelines.infotext import read_picture
-from ldm.pipelines.settings import SAMPLERS, Txt2ImgSettings
+from ldm.settings.generation import SAMPLERS, Txt2ImgSettings
 
 SCRIPT = "optimizedSD/diffusers_txt2img.py"
 
@@ -175,7 +175,7 @@ def test_pictures_of_nan_are_an_error(draw, monkeypatch):
 
 
 def test_an_interrupted_run_says_what_it_leaves(draw, monkeypatch, tmp_path):
-    from optimizedSD.diffusers_drawing import Drawing
+    from optimizedSD.by_diffusers.drawing import Drawing
 
     pictures = Drawing.pictures
 
@@ -284,5 +284,5 @@ def test_help_names_the_flags_and_imports_neither_torch_nor_diffusers(tmp_path):
     code, out, imports = run_program(SCRIPT, "--help", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
     assert code == 0 and "--offload {none,model,sequential,group}" in out
     loaded = {line.split("|")[-1].strip() for line in imports.splitlines()}
-    assert "ldm.pipelines.parser" in loaded
+    assert "ldm.settings.command_line" in loaded
     assert loaded.isdisjoint({"torch", "numpy", "diffusers", "transformers"})

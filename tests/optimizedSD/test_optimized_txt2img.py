@@ -13,7 +13,7 @@ from PIL import Image
 from running import ROOT, load_program, run_program, start_program
 
 from ldm.images.io import save_picture
-from ldm.pipelines.settings import SAMPLERS
+from ldm.settings.generation import SAMPLERS
 
 SCRIPT = "optimizedSD/optimized_txt2img.py"
 OUT = "outputs/txt2img-samples"
@@ -262,7 +262,7 @@ def test_the_device_that_is_named_is_the_one_that_is_loaded_for(txt2img, monkeyp
     import torch
 
     from ldm.errors import UserError
-    from ldm.pipelines.generate import Pipeline
+    from ldm.pipelines.pipeline import Pipeline
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

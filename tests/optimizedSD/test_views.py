@@ -10,7 +10,7 @@ from golden_keys import V1, recorded_keys
 from peak_bytes import PeakBytes
 from tiny_model import CONFIG
 
-from ldm.checkpoint import keymaps
+from ldm.checkpoint.diffusers import keymaps
 from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.models.diffusion.sampler_registry import make_sampler

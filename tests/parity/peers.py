@@ -9,7 +9,7 @@ import torch
 from golden.fill import official_state
 from torch import Tensor, nn
 
-from ldm.checkpoint.keymaps import unet_to_diffusers, vae_to_diffusers
+from ldm.checkpoint.diffusers.keymaps import unet_to_diffusers, vae_to_diffusers
 from ldm.models.autoencoder import AutoencoderKL
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
 from ldm.process.schedules import make_beta_schedule

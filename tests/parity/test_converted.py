@@ -10,8 +10,8 @@ import torch
 from narrow_models import write_narrow_model
 from parity.peers import relative_error
 
-from ldm.checkpoint.convert import Conversion, from_diffusers, to_diffusers
-from ldm.checkpoint.diffusers_json import KEPT
+from ldm.checkpoint.diffusers.convert import Conversion, from_diffusers, to_diffusers
+from ldm.checkpoint.diffusers.json_files import KEPT
 from ldm.checkpoint.io import read_checkpoint
 from ldm.checkpoint.load import load_model
 from ldm.models.diffusion.ddim import DDIMSampler

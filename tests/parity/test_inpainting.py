@@ -12,10 +12,10 @@ from tiny_model import CONFIG
 
 from ldm.config import build
 from ldm.models.diffusion.ddim import DDIMSampler
-from ldm.pipelines.inpaint import InpaintSettings
-from ldm.pipelines.inputs import InitImage
+from ldm.pipelines.init_image import InitImage
+from ldm.pipelines.inpainting import InpaintStart
 from ldm.pipelines.masks import Mask
-from ldm.pipelines.sighted_starts import InpaintStart
+from ldm.settings.inpaint import InpaintSettings
 
 SIDE, STEPS, SCALE, ROWS = 64, 5, 7.5, 2
 SCHEDULE = {

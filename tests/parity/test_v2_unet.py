@@ -7,7 +7,7 @@ import torch
 from golden.fill import official_state
 from parity.peers import UNET, WIDTHS, relative_error
 
-from ldm.checkpoint.keymaps import unet_to_diffusers
+from ldm.checkpoint.diffusers.keymaps import unet_to_diffusers
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 # As wide as a tenth of version 2, with heads of one width and so of different number by level.

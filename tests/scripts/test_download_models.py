@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from ldm.checkpoint import fetch as fetching
-from ldm.checkpoint.fetch import Patience, Source, fetch
-from ldm.checkpoint.sources import MODELS, Model, RemoteFile
+from ldm.checkpoint.download import fetch as fetching
+from ldm.checkpoint.download.fetch import Patience, Source, fetch
+from ldm.checkpoint.download.sources import MODELS, Model, RemoteFile
 from ldm.errors import UserError
 
 PROGRAM = Path(__file__).parents[2] / "scripts" / "download_models.py"

@@ -8,7 +8,7 @@ from PIL import Image
 from running import ROOT, load_program, run_program
 from tiny_inpainting import SIGHTED, TEXTLESS, write_inpainting_model
 
-from ldm.pipelines.generate import Pipeline
+from ldm.pipelines.pipeline import Pipeline
 
 SCRIPT = "scripts/inpaint.py"
 STEPS = ("--steps", 4, "--device", "cpu")

@@ -10,8 +10,8 @@ from tiny_rdm import COLOURS, StubPictures, StubTexts, write_tiny_rdm
 
 from ldm.images.io import save_picture
 from ldm.images.metadata import parse_parameters, read_parameters
+from ldm.programs.retrieval import RetrievalProgram
 from ldm.retrieval.embedding import embed_folder
-from ldm.retrieval.program import RetrievalProgram
 
 SCRIPT = "scripts/knn2img.py"
 

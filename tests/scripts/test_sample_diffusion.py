@@ -102,7 +102,7 @@ def test_a_continued_run_ends_as_an_uninterrupted_one(program, classes):
 def test_ctrl_c_keeps_what_is_finished_as_pictures_and_as_array(
     program, model, monkeypatch, capsys
 ):
-    from ldm.pipelines.samples.run import SampleRun
+    from ldm.pipelines.samples import SampleRun
 
     draw = SampleRun._draw
 

@@ -16,7 +16,7 @@ from running import ROOT, load_program, run_program, start_program
 from safetensors.torch import load_file, save_file
 
 from ldm.images.io import save_picture
-from ldm.pipelines.settings import SAMPLERS
+from ldm.settings.generation import SAMPLERS
 
 SCRIPT = "scripts/txt2img.py"
 PROMPT = "富士山, ein Bär"
@@ -179,7 +179,7 @@ def test_another_model_than_the_pictures_is_told(txt2img, tiny_ckpt, tmp_path):
 
 
 def test_what_libraries_tell_programmers_is_not_shown_to_users(txt2img, monkeypatch, recwarn):
-    from ldm.pipelines import generate
+    from ldm.pipelines import pipeline as generate
 
     load_model = generate.load_model
 

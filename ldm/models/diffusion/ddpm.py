@@ -24,7 +24,7 @@ from ldm.models.diffusion.batch_conditioning import (
 from ldm.models.diffusion.objective import DiffusionObjective, choose_trainable
 from ldm.models.diffusion.preview import preview_images
 from ldm.models.diffusion.wrapper import DiffusionWrapper
-from ldm.models.patches import SplitInput, code_in_patches, denoise_in_patches
+from ldm.models.tiling.patches import SplitInput, code_in_patches, denoise_in_patches
 from ldm.models.training_parts import pictures_from
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.modules.ema import LitEma

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm.checkpoint.hub_cache import snapshots
+from ldm.checkpoint.download.hub_cache import snapshots
 from ldm.errors import UserError
 from ldm.modules.encoders.base import AbstractEncoder, as_batch, place
 from ldm.modules.x_transformer import Encoder, TransformerWrapper

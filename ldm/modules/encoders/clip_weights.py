@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ldm.checkpoint.clip_keymaps import clip_model_from_transformers
-from ldm.checkpoint.hub_cache import snapshots
+from ldm.checkpoint.diffusers.clip_keymaps import clip_model_from_transformers
+from ldm.checkpoint.download.hub_cache import snapshots
 from ldm.checkpoint.io import read_checkpoint
 from ldm.errors import UserError
 

@@ -118,7 +118,7 @@ def test_a_plan_changes_between_batches(tiny, expected, attach):
 
 
 def test_strips_are_used_where_they_are_asked_for(tiny, expected, attach, monkeypatch):
-    from ldm.models import tiled
+    from ldm.models.tiling import tiled
 
     used = []
     for name in ("decode_in_tiles", "encode_in_tiles"):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from tiny_model import write_tiny_model
 
-from ldm.pipelines.generate import Pipeline
+from ldm.pipelines.pipeline import Pipeline
 
 
 @pytest.fixture(scope="session")

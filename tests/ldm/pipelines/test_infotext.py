@@ -8,10 +8,10 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.images.io import save_picture
+from ldm.pipelines.batches import Place
 from ldm.pipelines.infotext import SAMPLER_NAMES, Source, read_picture, write_parameters
-from ldm.pipelines.inputs import InitImage
-from ldm.pipelines.plan import Place
-from ldm.pipelines.settings import K_SAMPLERS, Img2ImgSettings, Txt2ImgSettings
+from ldm.pipelines.init_image import InitImage
+from ldm.settings.generation import K_SAMPLERS, Img2ImgSettings, Txt2ImgSettings
 
 PLACE = Place(iteration=1, position=4, per_iteration=7, n_samples=3)
 

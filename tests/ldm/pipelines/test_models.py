@@ -9,13 +9,13 @@ from omegaconf import OmegaConf
 from tiny_inpainting import SIGHTED, TEXTLESS
 from tiny_model import CONFIG, MULTIPLE, SIZE
 
+from ldm.checkpoint.default_config import V1_CONFIG, V1_INPAINTING_CONFIG
 from ldm.errors import UserError
 from ldm.pipelines import models
-from ldm.pipelines.default_config import V1_CONFIG, V1_INPAINTING_CONFIG
-from ldm.pipelines.inpaint_program import InpaintProgramSettings
-from ldm.pipelines.model_kind import ModelKind
 from ldm.pipelines.models import choose_model, resolve
-from ldm.pipelines.settings import Img2ImgSettings, Txt2ImgSettings
+from ldm.programs.inpainting import InpaintProgramSettings
+from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
+from ldm.settings.model_kind import ModelKind
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from ldm.errors import UserError
 from ldm.models.diffusion.sampler_registry import SAMPLERS
 from ldm.offload.plan import POLICIES, PlanSettings
 from ldm.pipelines import staging
-from ldm.pipelines.events import Notice, Progress
-from ldm.pipelines.generate import Pipeline
-from ldm.pipelines.optimized import OptimizedImg2ImgSettings, OptimizedTxt2ImgSettings
+from ldm.pipelines.pipeline import Pipeline
+from ldm.pipelines.progress import Notice, Progress
 from ldm.pipelines.run import Order
-from ldm.pipelines.settings import Txt2ImgSettings
 from ldm.pipelines.staging import StagedModel, Staging
+from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.low_memory import OptimizedImg2ImgSettings, OptimizedTxt2ImgSettings
 
 CPU = torch.device("cpu")
 PARTS = {"text", "unet_encode", "unet_decode", "autoencoder"}

@@ -8,14 +8,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ldm.checkpoint.default_config import RETRIEVAL_CONFIG, default_config
 from ldm.errors import UserError
-from ldm.pipelines.default_config import RETRIEVAL_CONFIG, default_config
-from ldm.pipelines.model_kind import ModelKind
 from ldm.pipelines.models import choose_model, resolve
-from ldm.pipelines.option import options_of
-from ldm.pipelines.parser import parse
-from ldm.pipelines.settings import Txt2ImgSettings
 from ldm.retrieval.settings import RetrievalSettings, database_path, searcher_path
+from ldm.settings.command_line import parse
+from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.model_kind import ModelKind
+from ldm.settings.option import options_of
 
 REFERENCE = [
     "--prompt",

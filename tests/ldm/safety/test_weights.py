@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ldm.checkpoint.hub_cache import hub_cache
+from ldm.checkpoint.download.hub_cache import hub_cache
 from ldm.errors import UserError
 from ldm.safety import weights
 from ldm.safety.weights import find_weights

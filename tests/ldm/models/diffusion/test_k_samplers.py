@@ -16,8 +16,8 @@ from oracle import GaussianModel
 from ldm.errors import UserError
 from ldm.models.diffusion.k_samplers import DPM2AncestralSampler, EulerAncestralSampler
 from ldm.models.diffusion.sampler_registry import SAMPLERS, make_sampler
-from ldm.pipelines.settings import K_SAMPLERS
 from ldm.rng import PerImageNoise
+from ldm.settings.generation import K_SAMPLERS
 
 ANCESTRAL = {"euler_a": EulerAncestralSampler, "dpm2_a": DPM2AncestralSampler}
 GRIDS = ("uniform", "trailing", "karras")

@@ -1,0 +1,207 @@
+"""Large maps in overlapping patches, blended: the reference's ``split_input_params``.
+
+A patch sees nothing of the rest, so seams are hidden, not absent: for an autoencoder
+``ldm.models.tiling.tiled`` gives the picture that it makes in one piece. For a UNet trained on
+small pictures, super-resolution above all, patches are the way to large ones: each has the size
+that it was trained on.
+
+Shapes: B batch, C channels, H W the sides of the map that is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldm.errors import UserError
+from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
+
+
+@dataclass(frozen=True)
+class SplitInput:
+    """How a map is cut and blended; the names are the reference's.
+
+    Attributes:
+        ks: Sides of a patch, in elements of the map that is cut: latent ones for the UNet and the
+            decoder, pixels for the encoder.
+        stride: From one patch to the next; the last one is moved to end with the map.
+        vqf: Pixels per latent element along a side.
+        patch_distributed_vq: Cut for the autoencoder too, not for the UNet alone.
+        tie_braker: Also weigh patches by how near the middle of the map they are.
+        clip_min_weight, clip_max_weight: Limits of an element's weight, which is its distance from
+            the patch's edge as a fraction of the side.
+        clip_min_tie_weight, clip_max_tie_weight: The same of a patch's weight.
+    """
+
+    ks: tuple[int, int]
+    stride: tuple[int, int]
+    vqf: int = 1
+    patch_distributed_vq: bool = False
+    tie_braker: bool = False
+    clip_min_weight: float = 0.01
+    clip_max_weight: float = 0.5
+    clip_min_tie_weight: float = 0.01
+    clip_max_tie_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        sides = (*self.ks, *self.stride, self.vqf)
+        too_far = any(s > k for s, k in zip(self.stride, self.ks, strict=True))
+        if min(sides) < 1 or too_far or self.clip_min_weight <= 0:
+            raise UserError(
+                f"split_input_params ks {self.ks}, stride {self.stride}, vqf {self.vqf},"
+                f" clip_min_weight {self.clip_min_weight} given; expected sides of 1 or more, no"
+                " stride above its side, a weight above 0; otherwise parts stay uncovered"
+            )
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any] | SplitInput) -> SplitInput:
+        """Take the reference's dictionary.
+
+        Raises:
+            UserError: An unknown or missing name, or sides that leave gaps.
+        """
+        if isinstance(params, cls):
+            return params
+        known = [field.name for field in fields(cls)]
+        unknown = set(params) - set(known)
+        if unknown or not {"ks", "stride"} <= set(params):
+            raise UserError(
+                f"split_input_params has {', '.join(sorted(params))}; it needs ks and stride, and"
+                f" may have {', '.join(known[2:])}"
+            )
+        sides = {key: tuple(params[key]) for key in ("ks", "stride")}
+        return cls(**{**params, **sides})
+
+
+def blend(
+    function: Callable[[Tensor, tuple[slice, slice]], Tensor],
+    x: Tensor,
+    split: SplitInput,
+    scale: Fraction = Fraction(1),
+) -> Tensor:
+    """Run a function over patches of x (B, C, H, W) and blend what comes out.
+
+    Args:
+        function: Takes a patch (B, C, h, w) and where it lies; returns (B, C', h s, w s).
+        x: The map.
+        split: How it is cut.
+        scale: s, sides out per side in.
+
+    Returns:
+        (B, C', H s, W s), in the dtype of the function's results.
+
+    Raises:
+        UserError: Patches or strides that ``scale`` does not take to whole numbers.
+    """
+    size = tuple(x.shape[-2:])
+    ks = tuple(min(k, n) for k, n in zip(split.ks, size, strict=True))
+    places = [_starts(n, k, s) for n, k, s in zip(size, ks, split.stride, strict=True)]
+    edges = {*ks, *size, *places[0], *places[1]}
+    if any((edge * scale).denominator != 1 for edge in edges):
+        raise UserError(
+            f"patches of {split.ks} with stride {split.stride} on a map of {size} do not scale by"
+            f" {scale} to whole numbers; choose multiples of {scale.denominator}"
+        )
+    total, weights = 0.0, 0.0
+    for row, top in enumerate(places[0]):
+        for column, left in enumerate(places[1]):
+            where = (slice(top, top + ks[0]), slice(left, left + ks[1]))
+            out = function(x[..., where[0], where[1]], where)
+            if not torch.is_tensor(total):
+                sides = [int(n * scale) for n in size]
+                total = out.new_zeros((*out.shape[:2], *sides), dtype=torch.float32)
+                weights = total.new_zeros(sides)
+            weight = _weights(out, split)
+            if split.tie_braker:
+                weight = weight * _tie_weight(row, column, places, split)
+            rows, columns = (slice(int(s.start * scale), int(s.stop * scale)) for s in where)
+            total[..., rows, columns] += out.float() * weight
+            weights[rows, columns] += weight
+    return (total / weights).to(out.dtype)
+
+
+def _starts(length: int, side: int, stride: int) -> list[int]:
+    """Return where patches begin along a side; the last ends with it."""
+    return [*range(0, length - side, stride), length - side]
+
+
+def _edge_distance(height: int, width: int) -> Tensor:
+    """Return each element's distance to the nearest edge, as a fraction of the side: (H, W)."""
+    sides = [torch.arange(n, dtype=torch.float32) / max(n - 1, 1) for n in (height, width)]
+    near = [torch.minimum(side, 1 - side) for side in sides]
+    return torch.minimum(near[0][:, None], near[1][None, :])
+
+
+def _weights(patch: Tensor, split: SplitInput) -> Tensor:
+    distance = _edge_distance(*patch.shape[-2:]).to(patch.device)
+    return distance.clamp(split.clip_min_weight, split.clip_max_weight)
+
+
+def _tie_weight(row: int, column: int, places: list[list[int]], split: SplitInput) -> float:
+    distance = _edge_distance(len(places[0]), len(places[1]))[row, column]
+    return float(distance.clamp(split.clip_min_tie_weight, split.clip_max_tie_weight))
+
+
+def denoise_in_patches(
+    predict: Callable[[Tensor, Tensor, Any], Tensor],
+    x: Tensor,
+    t: Tensor,
+    cond: dict[str, Any] | None,
+    split: SplitInput,
+) -> Tensor:
+    """Run the UNet over patches of x (B, C, h, w): maps of ``cond`` are cut alike, tokens shared.
+
+    Raises:
+        UserError: A map of another size than x.
+    """
+    maps = (cond or {}).get("c_concat") or []
+    if any(m.shape[-2:] != x.shape[-2:] for m in maps):
+        raise UserError(
+            f"c_concat of {[tuple(m.shape) for m in maps]} given for a latent of {tuple(x.shape)};"
+            " in patches every map needs the latent's sides"
+        )
+
+    def one(patch: Tensor, where: tuple[slice, slice]) -> Tensor:
+        if not maps:
+            return predict(patch, t, cond)
+        cut = [m[..., where[0], where[1]] for m in maps]
+        return predict(patch, t, {**cond, "c_concat": cut})
+
+    return blend(one, x, split)
+
+
+def code_in_patches(
+    function: Callable[[Tensor], Any],
+    x: Tensor,
+    params: Mapping[str, Any] | SplitInput | None,
+    *,
+    up: bool,
+) -> Any:
+    """Encode or decode x (B, C, H, W), in patches where ``patch_distributed_vq`` asks for it.
+
+    A posterior's moments are blended, so that a latent can be drawn from all of it at once.
+
+    Args:
+        function: ``encode`` or ``decode`` of a first stage.
+        x: Pictures or latents.
+        params: See ``SplitInput``; None works in one piece.
+        up: Whether ``function`` decodes.
+    """
+    split = None if params is None else SplitInput.of(params)
+    if split is None or not split.patch_distributed_vq:
+        return function(x)
+    kinds = set()
+
+    def one(patch: Tensor, where: tuple[slice, slice]) -> Tensor:  # noqa: ARG001 - one size fits
+        out = function(patch)
+        kinds.add(isinstance(out, DiagonalGaussianDistribution))
+        return out.parameters if isinstance(out, DiagonalGaussianDistribution) else out
+
+    scale = Fraction(split.vqf) if up else Fraction(1, split.vqf)
+    blended = blend(one, x, split, scale)
+    return DiagonalGaussianDistribution(blended) if kinds == {True} else blended

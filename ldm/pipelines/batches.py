@@ -1,0 +1,152 @@
+"""The order in which a run draws its pictures, and the place of one picture in that order.
+
+In the reference's seed mode a picture depends on every random number drawn before it. A picture
+therefore remembers its ``Place``, and ``replay`` plans a run that draws the numbers of all
+batches up to that place but denoises only the batch that holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ldm.errors import UserError
+from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a run a picture was drawn; numbers count from 0.
+
+    Attributes:
+        iteration: Which time through the prompts.
+        position: Which picture of its iteration.
+        per_iteration: Pictures in each iteration: ``n_samples``, or the lines of the prompt file.
+        n_samples: Batch size; the last batch of an iteration may be shorter.
+    """
+
+    iteration: int
+    position: int
+    per_iteration: int
+    n_samples: int
+
+    @property
+    def index(self) -> int:
+        """The picture's number in the whole run."""
+        return self.iteration * self.per_iteration + self.position
+
+    @property
+    def row(self) -> int:
+        """The picture's row in its batch."""
+        return self.position % self.n_samples
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures that are drawn together.
+
+    Attributes:
+        places: The place of each row.
+        prompts: The prompt of each row.
+        kept: Rows that become pictures; none means that only the random numbers are drawn.
+    """
+
+    places: tuple[Place, ...]
+    prompts: tuple[str, ...]
+    kept: tuple[int, ...]
+
+
+def plan(settings: GenerationSettings, prompts: Sequence[str]) -> list[Batch]:
+    """Lay out a run in the reference's order: iterations, then prompts in chunks of ``n_samples``.
+
+    Args:
+        settings: ``n_iter`` and ``n_samples`` count.
+        prompts: One prompt per picture of an iteration.
+
+    Raises:
+        UserError: more pictures, or higher seeds, than there can be.
+
+    Example:
+        >>> from ldm.settings.generation import Txt2ImgSettings
+        >>> batches = plan(Txt2ImgSettings(n_samples=2, n_iter=1), ["a", "b", "c"])
+        >>> [batch.prompts for batch in batches]
+        [('a', 'b'), ('c',)]
+    """
+    check_length(settings, len(prompts))
+    n, total = settings.n_samples, len(prompts)
+    batches = []
+    for iteration in range(settings.n_iter):
+        for start in range(0, total, n):
+            chunk = tuple(prompts[start : start + n])
+            rows = range(len(chunk))
+            places = tuple(Place(iteration, start + row, total, n) for row in rows)
+            batches.append(Batch(places, chunk, tuple(rows)))
+    return batches
+
+
+def check_length(settings: GenerationSettings, per_iteration: int) -> None:
+    """Make sure that a run can be planned, and that each of its pictures has a seed.
+
+    Raises:
+        UserError: more pictures, or higher seeds, than there can be.
+    """
+    total = settings.n_iter * per_iteration
+    if total > LONGEST_RUN:
+        raise UserError(
+            f"--n_iter {settings.n_iter} of {per_iteration} pictures was given, {total} in all; "
+            f"expected {LONGEST_RUN} at most; make several runs"
+        )
+    if settings.seed_mode == "per-image" and settings.seed + total - 1 > MAX_SEED:
+        raise UserError(
+            f"--seed {settings.seed} was given for {total} pictures with a seed each; expected "
+            f"{MAX_SEED - total + 1} at most, as seeds end at {MAX_SEED}; give a smaller one"
+        )
+
+
+def replay(place: Place, prompt: str) -> list[Batch]:
+    """Lay out the run that ends with the one picture at ``place``.
+
+    Every row of its batch is given the same prompt: rows do not influence one another, but the
+    size of a batch decides how arithmetic is ordered, and thereby the last bits.
+    """
+    layout = GenerationSettings(n_samples=place.n_samples, n_iter=place.iteration + 1)
+    batches = plan(layout, [prompt] * place.per_iteration)
+    last = next(n for n, batch in enumerate(batches) if place in batch.places)
+    silent = [Batch(batch.places, batch.prompts, ()) for batch in batches[:last]]
+    return [*silent, Batch(batches[last].places, batches[last].prompts, (place.row,))]
+
+
+def read_prompts(settings: GenerationSettings) -> list[str]:
+    """Return one prompt per picture of an iteration: the file's lines, or the prompt repeated.
+
+    A blank line is an empty prompt, as in the reference.
+
+    Raises:
+        UserError: the file is missing, not UTF-8, or holds no prompt or too many.
+    """
+    if settings.from_file is None:
+        return [settings.prompt] * settings.n_samples
+    path = Path(settings.from_file)
+    try:
+        # utf-8-sig: editors on Windows put a byte order mark in front.
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"--from-file {path} is not UTF-8 (byte {error.start}); expected a UTF-8 text file; "
+            "save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"--from-file {path} cannot be read ({error.strerror or error}); expected a text file "
+            "with one prompt a line; check the path"
+        ) from error
+    if not text.strip():
+        raise UserError(
+            f"--from-file {path} holds no prompt; expected one prompt a line; write some into it"
+        )
+    lines, repeats = text.splitlines(), settings.per_line
+    check_length(settings, len(lines) * repeats)
+    for line in dict.fromkeys(lines):
+        settings.mixture(line)  # finds weights that cannot be
+    return [line for line in lines for _ in range(repeats)]

@@ -1,0 +1,170 @@
+"""The picture that image-to-image and inpainting start from. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from ldm.errors import UserError
+from ldm.images.io import file_hash, fit_to_multiple, load_image, lost_as_rgb
+from ldm.images.padding import reflected, round_up
+from ldm.pipelines.masks import Mask
+from ldm.pipelines.models import ModelChoice
+from ldm.settings.generation import GenerationSettings, Img2ImgSettings
+from ldm.settings.inpaint import InpaintSettings
+
+
+@dataclass(frozen=True, eq=False)
+class InitImage:
+    """A picture to start from.
+
+    Attributes:
+        pixels: RGB.
+        path: Where it was read, as the user gave it; empty for a picture from memory.
+        sha256: Hash of the file, empty for a picture from memory.
+        remark: Says that the picture was resized or padded, if it was.
+        mask: What of it inpainting draws anew; None is all of it.
+        unpadded: Width and height of what counts of ``pixels``, from the upper left corner, where
+            the rest is padding; None where there is none.
+    """
+
+    pixels: Image.Image
+    path: str = ""
+    sha256: str = ""
+    remark: str | None = None
+    mask: Mask | None = None
+    unpadded: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height without padding, in pixels: those of the pictures made from it."""
+        return self.unpadded or self.pixels.size
+
+    @classmethod
+    def read(cls, path: str | None) -> InitImage:
+        """Read a picture file.
+
+        Raises:
+            UserError: no file was named, there is none, or it is not a picture.
+        """
+        if path is None:
+            raise UserError(
+                "no --init-img was given; expected the picture to start from; "
+                "add --init-img FILE (scripts/txt2img.py draws from text alone)"
+            )
+        return cls(load_image(path), path, file_hash(path))
+
+    def fit(self, multiple: int, target: tuple[int, int] | None = None) -> InitImage:
+        """Return the picture, and so its mask, at a size that the model can draw.
+
+        Args:
+            multiple: What its sides must be multiples of, in pixels.
+            target: Height and width to resize it to; None is the next smaller multiples.
+        """
+        pixels, changed = self.pixels.convert("RGB"), True
+        if target is None:
+            pixels, changed = fit_to_multiple(pixels, multiple)
+        elif changed := pixels.size != target[::-1]:
+            pixels = pixels.resize(target[::-1], resample=Image.Resampling.LANCZOS)
+        mask = None if self.mask is None else self.mask.fit(self.pixels.size, pixels.size)
+        if not changed:
+            return replace(self, pixels=pixels, mask=mask)
+        (w0, h0), (w, h) = self.pixels.size, pixels.size
+        name = self.path or "the picture"
+        why = f"as sides must be multiples of {multiple}" if target is None else "as asked"
+        text = f"{name} is {w0}x{h0}: resized to {w}x{h}, {why}."
+        return replace(self, pixels=pixels, remark=text, mask=mask)
+
+    def pad(self, multiple: int) -> InitImage:
+        """Return the picture, and so its mask, continued by reflection to a size for the model.
+
+        The mask is reflected too: what it hides is not shown to the model in the padding.
+
+        Args:
+            multiple: What the sides must be multiples of, in pixels.
+        """
+        if self.unpadded is not None:  # done before
+            return self
+        size = self.pixels.size
+        mask = None if self.mask is None else self.mask.fit(size, size)
+        width, height = padded = tuple(round_up(side, multiple) for side in size)
+        if padded == size:
+            return replace(self, pixels=self.pixels.convert("RGB"), mask=mask)
+        pixels = Image.fromarray(reflected(np.asarray(self.pixels.convert("RGB")), height, width))
+        text = (
+            f"{self.path or 'the picture'} is {size[0]}x{size[1]}: drawn on {width}x{height} and "
+            f"cut back, as the model wants sides that are multiples of {multiple}."
+        )
+        mask = None if mask is None else mask.pad(padded)
+        text = f"{self.remark} {text}" if self.remark else text
+        return replace(self, pixels=pixels, mask=mask, remark=text, unpadded=size)
+
+    def restore(self, drawn: np.ndarray) -> np.ndarray:
+        """Return drawn pictures without padding, and as they were where the mask keeps them.
+
+        Args:
+            drawn: uint8 (B, H, W, 3) of the size of ``pixels``.
+
+        Returns:
+            uint8 (B, H0, W0, 3) of ``size``.
+        """
+        width, height = self.size
+        drawn = drawn[:, :height, :width]
+        if self.mask is None:
+            return drawn
+        return self.repainted.restore(drawn, np.asarray(self.pixels)[:height, :width])
+
+    @property
+    def repainted(self) -> Mask | None:
+        """The mask without padding."""
+        return self.mask and self.mask.crop(self.size)
+
+
+def first_picture(
+    settings: GenerationSettings,
+    image: Image.Image | InitImage | None,
+    mask: Image.Image | Mask | None,
+) -> InitImage | None:
+    """Return what a run starts from, with its mask, or None where that is noise alone.
+
+    Args:
+        settings: The run's; they name the files of what is not given.
+        image: The picture to start from.
+        mask: What of it to draw anew: white is.
+
+    Raises:
+        UserError: something is needed and neither given nor named, or its file cannot be read.
+        TypeError: something was given that pictures of this kind do not start from.
+    """
+    kind = type(settings).__name__
+    if mask is not None and not isinstance(settings, InpaintSettings):
+        raise TypeError(f"{kind} take no mask; use InpaintSettings")
+    if not isinstance(settings, Img2ImgSettings):
+        if image is not None:
+            raise TypeError(f"{kind} start from no image; use Img2ImgSettings")
+        return None
+    image = InitImage(image) if isinstance(image, Image.Image) else image
+    image = image or InitImage.read(settings.init_img)
+    if not isinstance(settings, InpaintSettings) or (image.mask is not None and mask is None):
+        return image
+    mask = Mask.of(mask) if isinstance(mask, Image.Image) else mask
+    lost = lost_as_rgb(image.path) if image.path else None
+    remark = f"{image.path}: {lost} is left out, as models draw RGB of 8 bits." if lost else None
+    return replace(image, mask=mask or Mask.read(settings.mask), remark=remark)
+
+
+def fit_first_picture(
+    image: InitImage, settings: Img2ImgSettings, choice: ModelChoice
+) -> InitImage:
+    """Return the picture at the size that the settings ask for and the model can draw.
+
+    Raises:
+        UserError: its size, or the one asked for, cannot be meant.
+    """
+    if settings.keeps_size:
+        return image.pad(choice.multiple)
+    width, height = image.pixels.size
+    target = settings.target_size((height, width), choice.size, choice.multiple)
+    return image.fit(choice.multiple, target)

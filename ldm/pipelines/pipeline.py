@@ -1,0 +1,202 @@
+"""Draw pictures from text, or from text and a picture: the one way for every program.
+
+    settings -> model -> (per batch) text encoding -> sampler steps -> decoding
+             -> safety check -> watermark -> Picture with the text that draws it again
+
+Nothing here prints or writes files: pictures are yielded, everything else goes to an observer.
+
+Example:
+    pipeline = Pipeline.load()  # the model that the scripts use; or Pipeline.load("own.ckpt")
+    for picture in pipeline.generate(Txt2ImgSettings(prompt="a red apple", n_iter=1)):
+        save_picture(picture.pixels, f"{picture.place.index}.png", metadata=picture.parameters)
+
+    sketch = Image.open("sketch.png")
+    settings = Img2ImgSettings(prompt="a red apple", strength=0.6, seed_mode="per-image")
+    first = next(pipeline.generate(settings, image=sketch))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+
+from ldm.checkpoint.load import load_model
+from ldm.errors import UserError
+from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.pipelines.batches import Place, plan, read_prompts, replay
+from ldm.pipelines.execution import Execution, half_of, memory_for
+from ldm.pipelines.init_image import InitImage, first_picture, fit_first_picture
+from ldm.pipelines.masks import Mask
+from ldm.pipelines.models import ModelChoice, find_model, resolve
+from ldm.pipelines.progress import Notice, Observer, Picture, log_events
+from ldm.pipelines.run import Order, Run
+from ldm.safety.checker import SafetyChecker
+from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
+
+if TYPE_CHECKING:  # runs with the whole model on the device can do without plans
+    from ldm.pipelines.staging import StagedModel, Staging
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into a device that is there.
+
+    Raises:
+        UserError: this machine, or this build of torch, has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):  # torch knows others: meta
+        raise UserError(
+            f"--device {name} is unknown; expected auto, cpu, cuda, cuda:N or mps; choose one"
+        )
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            there = f"{count} CUDA devices" if count else "no CUDA device that torch can use"
+            raise UserError(f"--device {name} was given; there is {there}; use --device cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps was given; it needs a Mac with Metal; use --device cpu")
+    return device
+
+
+class Pipeline:
+    """A loaded model that draws: load once, generate as often as needed.
+
+    One run at a time: the reference's seed mode uses torch's global generators.
+
+    Args:
+        model: A latent diffusion model in evaluation mode, on the device to use.
+        choice: Which model it is.
+        use_ema: Its weights are the checkpoint's averages: pictures remember it.
+        staged: The model on the host, where its parts are to take turns on the device.
+    """
+
+    def __init__(
+        self,
+        model: LatentDiffusion,
+        choice: ModelChoice,
+        *,
+        use_ema: bool = False,
+        staged: StagedModel | None = None,
+    ) -> None:
+        self.model = model
+        self.choice = choice
+        self.use_ema = use_ema
+        self.staged = staged
+        self._checkers: dict[str, SafetyChecker] = {}
+
+    @classmethod
+    def load(
+        cls,
+        model: ModelChoice | str | Path | None = None,
+        *,
+        device: str = "auto",
+        use_ema: bool = False,
+        staging: Staging | None = None,
+        observer: Observer = log_events,
+    ) -> Pipeline:
+        """Load a model.
+
+        Args:
+            model: A checkpoint, whose YAML is looked for as by ``choose_model``; what that
+                returned; or None for the model that is there. One that is made for inpainting
+                draws ``InpaintSettings`` only.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            use_ema: Take the checkpoint's averaged weights.
+            staging: Keep the model on the host and its parts on the device only while they
+                compute; None has the whole model there.
+            observer: Told of what is odd about the checkpoint.
+
+        Raises:
+            UserError: no such device, or the checkpoint is not a complete model of its config.
+        """
+        where = resolve_device(device)
+        if not isinstance(model, ModelChoice):
+            model = find_model(Txt2ImgSettings(ckpt=None if model is None else str(model)))
+        weights = f"the weights of {model.ckpt_path}"
+        home = where if staging is None else torch.device("cpu")
+        with memory_for(weights, home, "take a smaller model or another --device"):
+            made, report = load_model(model.config, model.ckpt_path, use_ema=use_ema, device=home)
+            staged = None if staging is None else _stage(made, staging, where)
+        for text in report.warnings():
+            observer(Notice(text, warning=True))
+        return cls(made, model, use_ema=use_ema, staged=staged)
+
+    @property
+    def device(self) -> torch.device:
+        """Where pictures are computed."""
+        return self.model.device if self.staged is None else self.staged.device
+
+    def checker(self, policy: str) -> SafetyChecker:
+        """Return the safety checker, ``on`` or ``off``; its weights stay loaded between runs."""
+        if policy not in self._checkers:
+            self._checkers[policy] = SafetyChecker(policy="off" if policy == "off" else "black")
+        return self._checkers[policy]
+
+    def generate(
+        self,
+        settings: GenerationSettings,
+        *,
+        prompts: Sequence[str] | None = None,
+        image: Image.Image | InitImage | None = None,
+        mask: Image.Image | Mask | None = None,
+        place: Place | None = None,
+        observer: Observer = log_events,
+    ) -> Iterator[Picture]:
+        """Draw the pictures of a run, yielding each batch as it is done.
+
+        Args:
+            settings: What to draw. ``Img2ImgSettings`` start from a picture. What concerns the
+                model and files (``ckpt``, ``device``, ``outdir``, ``from_image``, ...) is there
+                for programs and not looked at.
+            prompts: One per picture of an iteration; by default the settings' file or prompt.
+            image: The picture to start from; by default the file ``settings.init_img``.
+            mask: What of it ``InpaintSettings`` draw anew: white is; by default the file
+                ``settings.mask``. Elsewhere the pictures are equal to ``image``.
+            place: Draw only the picture at this place of a run, as that run drew it.
+            observer: Called with each ``Notice`` and ``Progress``.
+
+        Raises:
+            UserError: settings that cannot be, or pictures that came out as NaN.
+        """
+        settings = replace(resolve(settings, self.choice), use_ema=self.use_ema).with_seed()
+        settings.validate()
+        image = first_picture(settings, image, mask)
+        if image is not None:
+            image = fit_first_picture(image, settings, self.choice)
+        if place is None:
+            batches = plan(settings, read_prompts(settings) if prompts is None else prompts)
+        else:
+            settings = replace(settings, n_samples=place.n_samples)
+            batches = replay(place, settings.prompt)
+        order = Order(settings, batches, image, observer)
+        checker = self.checker(settings.safety_checker)
+        # A model that trains draws with its averages, as the reference does.
+        with self.model.ema_scope(), self._execution(order) as execution:
+            yield from Run(self.model, self.choice, order, execution, checker).pictures()
+
+    @contextmanager
+    def _execution(self, order: Order) -> Iterator[Execution]:
+        """Make the device ready for a run."""
+        if self.staged is not None:
+            with self.staged.run(order) as run:
+                yield run
+            return
+        half = half_of(self.device) if order.settings.precision == "autocast" else None
+        yield Execution(self.device, half)
+
+
+def _stage(model: LatentDiffusion, staging: Staging, device: torch.device) -> StagedModel:
+    from ldm.pipelines.staging import StagedModel
+
+    return StagedModel(model, staging, device)

@@ -1,0 +1,128 @@
+"""From decoded pixels to pictures to hand out: bytes, safety check, watermark, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ldm.images.io import after_saving, to_uint8
+from ldm.pipelines.batches import Batch
+from ldm.pipelines.infotext import Source, write_parameters
+from ldm.pipelines.masks import Mask
+from ldm.pipelines.progress import Notice, Observer, Picture
+from ldm.safety.checker import SafetyChecker
+from ldm.safety.watermark import Watermarker, why_unavailable
+from ldm.settings.generation import GenerationSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class Marker:
+    """Puts the watermark on pictures that can carry one.
+
+    Attributes:
+        format: The file format that the watermark has to outlive.
+    """
+
+    format: str
+    watermarker: Watermarker = field(default_factory=Watermarker)
+
+    def obstacle(self, height: int, width: int) -> Notice | None:
+        """Say why pictures of this size, in pixels, carry no watermark; None if they do."""
+        if not self.watermarker.fits(height, width):
+            return Notice(f"Pictures of {width}x{height} are too small for the watermark.")
+        if reason := why_unavailable():
+            return Notice(f"pictures are saved without watermark: {reason}", warning=True)
+        return None
+
+    def __call__(self, plain: np.ndarray, part: Mask | None = None) -> np.ndarray:
+        """Return a marked copy of a picture, uint8 (H, W, 3), RGB, or the picture itself.
+
+        Args:
+            plain: The picture.
+            part: Where it may be changed; None is everywhere.
+        """
+        if self.obstacle(*plain.shape[:2]):
+            return plain
+
+        def within(marked: np.ndarray) -> np.ndarray:
+            return marked if part is None else part.restore(marked, plain)
+
+        # What lossless formats do to the picture is nothing.
+        embedded, _ = self.watermarker.apply(
+            plain, after_saving=lambda marked: after_saving(within(marked), self.format)
+        )
+        return within(embedded)
+
+
+@dataclass
+class Finisher:
+    """Turns a run's decoded batches into pictures.
+
+    Attributes:
+        settings: The run's.
+        source: What the pictures came from beside them.
+        checker: Blacks out what it flags.
+        marker: Puts the watermark on.
+        observer: Told of flagged pictures.
+    """
+
+    settings: GenerationSettings
+    source: Source
+    checker: SafetyChecker
+    marker: Marker
+    observer: Observer
+
+    def prepare(self) -> None:
+        """Say what will be missing, and find damaged files before anything is drawn.
+
+        Raises:
+            UserError: the safety checker's files are damaged.
+        """
+        if self.checker.status is not None:
+            self.observer(Notice(f"Note: {self.checker.status}"))
+        self.checker.load()
+        if obstacle := self.marker.obstacle(*self.source.size):
+            self.observer(obstacle)
+
+    @property
+    def _repainted(self) -> Mask | None:
+        """The part of the first picture that was drawn anew; None is all of it."""
+        return self.source.init_image and self.source.init_image.repainted
+
+    def _kept(self, drawn: np.ndarray) -> np.ndarray:
+        """Return pictures (B, H, W, 3) with the first picture's pixels where it was to stay."""
+        image = self.source.init_image
+        return drawn if image is None else image.restore(drawn)
+
+    def pictures(self, batch: Batch, decoded: Tensor) -> Iterator[Picture]:
+        """Yield the pictures that are wanted of a decoded batch (B, 3, H, W) in [-1, 1].
+
+        Raises:
+            UserError: the model computed NaN.
+        """
+        kept = list(batch.kept)
+        pixels, seen = (self._kept(to_uint8(decoded, rounded=r)[kept]) for r in (False, True))
+        checked = self.checker.check(pixels, seen=seen)
+        for row, plain, flagged, finding in zip(kept, *checked, strict=True):
+            place, prompt = batch.places[row], batch.prompts[row]
+            if flagged:
+                text = f"picture {place.index + 1} was blacked out by the safety checker: {finding}"
+                self.observer(Notice(text, warning=True))
+            own = self.settings.seed_mode == "per-image"
+            seed = self.settings.seed + (place.index if own else 0)
+            settings = replace(self.settings, prompt=prompt, seed=seed)
+            yield Picture(
+                pixels=self.marker(plain, None if flagged else self._repainted),
+                plain=plain,
+                prompt=prompt,
+                seed=seed,
+                place=place,
+                parameters=write_parameters(settings, self.source, place),
+                flagged=flagged,
+            )

@@ -1,0 +1,133 @@
+"""What a run tells while it goes, and what it yields: values for a program to show.
+
+Notices are sentences for the user; some are known before the first step. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ldm.pipelines.batches import Place
+
+if TYPE_CHECKING:  # a program tells its --help without NumPy
+    import numpy as np
+
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ldm.settings.generation import GenerationSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A sentence for the user; a warning means that something may not be what was asked."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        done: Steps taken, summed over pictures.
+        total: Steps of the whole run, summed over pictures.
+        pictures: Pictures denoised.
+        total_pictures: Pictures of the whole run.
+    """
+
+    done: int
+    total: int
+    pictures: int
+    total_pictures: int
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A finished picture.
+
+    Attributes:
+        pixels: uint8 (H, W, 3), RGB, watermarked where that is possible: what to save.
+        plain: The same before the watermark: what the grid is made of.
+        prompt: The text that it shows.
+        seed: The seed to name: the run's, or the picture's own in per-image mode.
+        place: Where in its run it was drawn.
+        parameters: The text to store in the file; ``--from-image`` draws the picture from it.
+        flagged: Whether the safety checker blacked it out.
+    """
+
+    pixels: np.ndarray
+    plain: np.ndarray
+    prompt: str
+    seed: int
+    place: Place
+    parameters: str
+    flagged: bool = False
+
+
+Observer = Callable[[Notice | Progress], None]
+
+
+def log_events(event: Notice | Progress) -> None:
+    """Pass notices to logging: what happens when a caller brings no observer of its own."""
+    if isinstance(event, Notice):
+        logger.log(logging.WARNING if event.warning else logging.INFO, event.text)
+
+
+FAR_ABOVE = 4  # times the model's own number of pixels
+LONGEST_CUT = 500  # letters of a prompt's unused end that are shown
+
+
+def remarks_on_run(
+    settings: GenerationSettings,
+    prompts: Sequence[str],
+    *,
+    size: tuple[int, int],
+    own_size: int,
+    steps: int,
+) -> Iterator[Notice]:
+    """Say what the settings, the size and the number of steps lead to.
+
+    Args:
+        settings: The run's.
+        prompts: Those that it draws.
+        size: Height and width of the pictures, in pixels.
+        own_size: The side in pixels that the model was made for.
+        steps: Steps that each picture takes.
+    """
+    for text in settings.remarks(prompts):
+        yield Notice(text, warning=True)
+    height, width = size
+    if height * width > FAR_ABOVE * own_size**2:
+        text = (
+            f"{width}x{height} is far above the {own_size}x{own_size} pixels that "
+            "the model was made for: it takes long, and things may appear more than once"
+        )
+        yield Notice(text, warning=True)
+    if steps == 0:
+        strength = f"--strength {settings.strength} of {settings.ddim_steps}"
+        yield Notice(f"{strength} steps leaves none to take: nothing is drawn anew.")
+
+
+def remarks_on_length(tokenizer: Any, texts: Sequence[str]) -> Iterator[Notice]:
+    """Name the end of each text that the text encoder will not see.
+
+    Args:
+        tokenizer: The text encoder's; one that cannot say what it cuts is not asked.
+        texts: What is encoded; repeated ones count once.
+    """
+    if not hasattr(tokenizer, "truncated"):
+        return
+    limit = f"{tokenizer.max_length} tokens (with start and end)"
+    for text in dict.fromkeys(texts):
+        if cut := tokenizer.truncated(text):
+            rest = f" and {len(cut) - LONGEST_CUT} letters more" if len(cut) > LONGEST_CUT else ""
+            said = f"a prompt is longer than {limit}; this end of it is not used: "
+            yield Notice(f"{said}{cut[:LONGEST_CUT]!r}{rest}", warning=True)

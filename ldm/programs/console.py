@@ -1,0 +1,180 @@
+"""A run on the terminal, and how it ends: one progress bar, notices above it, errors as one line.
+
+Exit codes: 0, 2 for a user's error, 130 for Ctrl-C; never with a traceback for those.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from ldm.errors import UserError
+from ldm.pipelines.progress import Notice, Progress
+
+
+class Console:
+    """Shows what a run tells.
+
+    Args:
+        program: The name before errors.
+        out: Where information goes; None, as ``sys.stdout`` of a closed descriptor, is nowhere.
+        err: Where warnings, errors and the progress bar go, or None.
+    """
+
+    def __init__(self, program: str, out: TextIO | None, err: TextIO | None) -> None:
+        self.program, self.out, self.err = program, _Outlet(out), _Outlet(err)
+        self._bar: tqdm | None = None
+        self._seen: set[str] = set()
+
+    def say(self, text: str) -> None:
+        """Show a line of information."""
+        self._write(text, self.out)
+
+    def warn(self, text: str) -> None:
+        """Show a warning, once."""
+        if text not in self._seen:
+            self._seen.add(text)
+            self._write(f"warning: {text}", self.err)
+
+    def fail(self, text: str, kind: str = "error") -> None:
+        """Show the reason for the program's end as one line."""
+        self.close()
+        self._write(f"{self.program}: {kind}: {' '.join(text.split())}", self.err)
+
+    def observe(self, event: Notice | Progress) -> None:
+        """Show one event of a run."""
+        if isinstance(event, Progress):
+            self._advance(event)
+        elif event.warning:
+            self.warn(event.text)
+        else:
+            self.say(event.text)
+
+    def _write(self, text: str, stream: _Outlet) -> None:
+        """Show a line, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.clear()
+        stream.write(f"{text}\n")
+        stream.flush()
+        if self._bar is not None:
+            self._bar.refresh()
+
+    def _advance(self, progress: Progress) -> None:
+        if progress.total == 0:  # strength 0: there is nothing to wait for
+            return
+        if self._bar is None:
+            # A log file is better off with a line now and then.
+            interval = 0.1 if self.err.isatty() else 10.0
+            self._bar = tqdm(
+                total=progress.total,
+                desc="drawing",
+                unit="step",
+                file=self.err,
+                mininterval=interval,
+                dynamic_ncols=True,
+            )
+        shown = f"pictures {progress.pictures}/{progress.total_pictures}"
+        self._bar.set_postfix_str(shown, refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+
+    def close(self) -> None:
+        """Finish the progress bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class _Outlet:
+    """A stream that falls silent once nobody is behind it.
+
+    A reader that goes away (``| head -1``) or a log's full disk must not end the run, whose
+    product is files.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = io.StringIO() if stream is None else stream
+        self._silent = stream is None
+        # A terminal that cannot show a prompt's script must not stop the run either.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> None:
+        self._attempt(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, act: Callable[[], Any]) -> None:
+        if self._silent:
+            return
+        try:
+            act()
+        except OSError:
+            self._silent = True
+            # The descriptor too, as the interpreter flushes the stream once more when it ends.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)  # what tqdm asks: isatty, encoding, fileno
+
+
+class ConsoleLog(logging.Handler):
+    """Passes the library's logged warnings to a console.
+
+    Example:
+        >>> with ConsoleLog(console):                                    # doctest: +SKIP
+        ...     sampler.make_schedule(7)
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one record."""
+        self._console.warn(record.getMessage())
+
+    def __enter__(self) -> ConsoleLog:
+        logging.getLogger("ldm").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("ldm").removeHandler(self)
+
+
+OK, USER_ERROR, INTERRUPTED = 0, 2, 130
+
+
+def run_guarded(
+    console: Console, act: Callable[[], object], left: Callable[[], str] = lambda: ""
+) -> int:
+    """Do a program's work and return its exit code.
+
+    Args:
+        console: Shows errors, and what the library logs as warnings; closed in the end.
+        act: The work.
+        left: Says what an interruption leaves behind.
+    """
+    try:
+        with ConsoleLog(console), warnings.catch_warnings():
+            if not sys.warnoptions:  # libraries' advice to programmers; python -W shows it
+                warnings.simplefilter("ignore")
+            act()
+    except UserError as error:
+        console.fail(str(error))
+        return USER_ERROR
+    except KeyboardInterrupt:
+        console.fail(left(), kind="stopped")
+        return INTERRUPTED
+    finally:
+        console.close()
+    return OK

@@ -1,0 +1,124 @@
+"""What the files of a run are called: as the reference names them, or by prompt and seed.
+
+Imports nothing heavy, for programs name their way of naming before they answer ``--help``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ldm.pipelines.progress import Picture
+
+LONGEST_SLUG = 120  # bytes; Linux allows 255 a name, Windows 260 characters for the whole path
+GRID = "grid-{:04d}.png"
+
+# What Windows keeps for devices, whatever follows after a dot.
+_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"}
+_DEVICES |= {f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"}
+_HASHED = re.compile(r"-[0-9a-f]{10}$")
+
+
+class Naming(Protocol):
+    """How ``OutputFolder`` names its files. Folders are relative to the run's."""
+
+    def single(self, picture: Picture) -> tuple[str, str]:
+        """Return a picture's folder and its file's pattern, with one field for the number."""
+
+    def grid(self, picture: Picture) -> tuple[str, str]:
+        """Return the folder and the pattern of the grid that a picture belongs to."""
+
+    def folders(self, prompts: Sequence[str]) -> list[str]:
+        """Return the folders that a run over ``prompts`` writes into."""
+
+    def next_number(self, folder: Path) -> int:
+        """Return the number of the next picture in a folder."""
+
+
+class ReferenceNaming:
+    """``samples/00000.png``, ... and ``grid-0000.png`` beside the folder."""
+
+    def single(self, picture: Picture) -> tuple[str, str]:  # noqa: ARG002
+        return "samples", "{:05d}.png"
+
+    def grid(self, picture: Picture) -> tuple[str, str]:  # noqa: ARG002
+        return "", GRID
+
+    def folders(self, prompts: Sequence[str]) -> list[str]:  # noqa: ARG002
+        return ["", "samples"]
+
+    def next_number(self, folder: Path) -> int:
+        from ldm.images.io import next_index  # NumPy and Pillow, which --help can do without
+
+        return next_index(folder, "{:05d}.png")
+
+
+class PromptNaming:
+    """``<prompt slug>/seed_<seed>_00000.png``, ... and ``<prompt slug>/grid-0000.png``.
+
+    Numbers go on in a folder whatever the seeds are.
+    """
+
+    def single(self, picture: Picture) -> tuple[str, str]:
+        return slug(picture.prompt), f"seed_{picture.seed}_{{:05d}}.png"
+
+    def grid(self, picture: Picture) -> tuple[str, str]:
+        return slug(picture.prompt), GRID
+
+    def folders(self, prompts: Sequence[str]) -> list[str]:
+        return ["", *dict.fromkeys(map(slug, dict.fromkeys(prompts)))]
+
+    def next_number(self, folder: Path) -> int:
+        names = os.listdir(folder) if folder.is_dir() else []
+        numbers = [re.match(r"seed_[0-9]+_([0-9]{5,})\.", name) for name in names]
+        return max((int(match[1]) for match in numbers if match), default=-1) + 1
+
+
+def slug(prompt: str) -> str:
+    """Name the folder of a prompt, in any language and of any length, on Linux and Windows.
+
+    Letters stay as they are; blanks become ``_``, and so does what file systems refuse. A name
+    that does not say the prompt exactly (because of that, of its length, or because Windows and
+    macOS take its capitals for small letters) ends in a hash: two prompts never share a folder.
+
+    Returns:
+        A name of at most ``LONGEST_SLUG`` bytes of UTF-8.
+
+    Example:
+        >>> slug("a photo of a cat"), slug("富士山")
+        ('a_photo_of_a_cat', '富士山')
+        >>> slug("AC/DC: live?")
+        'AC_DC__live_-7be06d28fd'
+    """
+    name = _safe(prompt)
+    if _says(name, prompt) and len(name.encode()) <= LONGEST_SLUG:
+        return name
+    digest = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    kept = name.encode()[: LONGEST_SLUG - len(digest) - 1].decode("utf-8", "ignore")
+    return f"{kept or 'empty'}-{digest}"
+
+
+def _safe(prompt: str) -> str:
+    """Replace what a file's name may not hold, or not begin or end with."""
+    composed = unicodedata.normalize("NFC", prompt)
+    name = "".join("_" if _is_refused(letter) else letter for letter in composed)
+    name = re.sub(r"^\.|\.$", "_", name)  # hidden on Linux, dropped on Windows
+    return f"_{name}" if name.split(".")[0].rstrip("_").lower() in _DEVICES else name
+
+
+def _is_refused(letter: str) -> bool:
+    # Control characters, and halves of letters that a damaged command line leaves.
+    kind = unicodedata.category(letter)
+    return letter in '<>:"/\\|?*' or letter.isspace() or kind in ("Cc", "Cs")
+
+
+def _says(name: str, prompt: str) -> bool:
+    """Tell whether a name leads back to one prompt, also where capitals do not count."""
+    one_case = prompt.upper().casefold() == prompt
+    return bool(name) and name.replace("_", " ") == prompt and one_case and not _HASHED.search(name)

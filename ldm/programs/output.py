@@ -1,0 +1,124 @@
+"""Files of a run: numbered pictures and their grids, named as ``ldm.programs.naming`` says."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ldm.errors import UserError
+from ldm.images.grid import make_grid
+from ldm.images.io import save_numbered
+from ldm.pipelines.progress import Picture
+from ldm.programs.naming import Naming, ReferenceNaming
+
+
+class OutputFolder:
+    """Where a run's pictures go.
+
+    Numbers continue from the highest file there is, and nothing is ever replaced, also when two
+    processes write into one folder. Folders are made with the first file.
+
+    Args:
+        folder: The run's ``outdir``.
+        format: ``png`` or ``jpg``.
+        naming: What files are called; by default ``samples/00000.png``, ... and
+            ``grid-0000.png``.
+    """
+
+    def __init__(
+        self, folder: str | Path, format: str = "png", naming: Naming | None = None
+    ) -> None:
+        self.folder = Path(folder)
+        self.format = format
+        self.naming = naming or ReferenceNaming()
+        self.saved: list[Path] = []
+        self.grids: list[Path] = []
+        self._kept: dict[tuple[str, str], list[np.ndarray]] = {}
+        self._next: dict[Path, int] = {}
+
+    def check(self, prompts: Sequence[str] = ()) -> None:
+        """Make sure that files can be written, leaving no trace.
+
+        Args:
+            prompts: Those of the run.
+
+        Raises:
+            UserError: a folder is a file, or may not be written to.
+        """
+        folders = [self.folder / name for name in self.naming.folders(prompts)]
+        for existing in dict.fromkeys(map(_existing, folders)):
+            try:
+                with tempfile.TemporaryFile(dir=existing):
+                    pass
+            except OSError as error:
+                raise UserError(
+                    f"--outdir {self.folder}: {existing} cannot be written to "
+                    f"({error.strerror or error}); expected a folder; give another one"
+                ) from error
+
+    def take(self, picture: Picture, *, save: bool = True, keep: bool = False) -> None:
+        """Write one picture with its parameters, and keep it for the grid.
+
+        Args:
+            picture: The picture.
+            save: Write it.
+            keep: Keep it.
+
+        Raises:
+            UserError: the disk refuses.
+        """
+        if keep:
+            self._kept.setdefault(self.naming.grid(picture), []).append(picture.plain)
+        if not save:
+            return
+        name, pattern = self.naming.single(picture)
+        folder = self.folder / name
+        if folder not in self._next:
+            self._next[folder] = self.naming.next_number(folder)
+        path, number = save_numbered(
+            picture.pixels,
+            folder,
+            pattern,
+            number=self._next[folder],
+            metadata=picture.parameters,
+            format=self.format,
+        )
+        self._next[folder] = number + 1
+        self.saved.append(path)
+
+    def save_grids(self, columns: int, mark: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Write the kept pictures side by side, a grid for each folder that grids go to.
+
+        Args:
+            columns: Pictures in a line.
+            mark: Puts the watermark into a grid.
+
+        Raises:
+            UserError: the disk refuses.
+        """
+        for (name, pattern), pictures in self._kept.items():
+            grid = mark(make_grid(pictures, columns))
+            path, _ = save_numbered(grid, self.folder / name, pattern, format=self.format)
+            self.grids.append(path)
+
+    def summary(self) -> str:
+        """Say in one line what was written and where; empty if nothing was."""
+        return ", ".join(_range(paths) for paths in (self.saved, self.grids) if paths)
+
+
+def _existing(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that exists."""
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    return existing
+
+
+def _range(paths: list[Path]) -> str:
+    first, last = paths[0], paths[-1]
+    if first == last:
+        return str(first)
+    return f"{first} ... {last.name if first.parent == last.parent else last}"

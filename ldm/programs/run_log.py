@@ -1,0 +1,120 @@
+"""A table of runs: one CSV file, a row of settings for each run. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from ldm.errors import UserError
+from ldm.settings.generation import GenerationSettings
+from ldm.settings.option import options_of
+
+# Surrogates are what Python makes of a command line that is not UTF-8: written as they came.
+_TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+
+
+class RunLog:
+    """A CSV file in UTF-8 that several processes may add to at once.
+
+    Args:
+        name: The file's name.
+        folder: Where it is; made if missing.
+
+    Example:
+        >>> RunLog("txt2img_logs.csv").add({"prompt": "a cat", "seed": 7})   # doctest: +SKIP
+    """
+
+    def __init__(self, name: str, folder: str | Path = "logs") -> None:
+        self.path = Path(folder) / name
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row; names that are new become columns, empty in the rows before.
+
+        Raises:
+            UserError: the file cannot be written, or is no table.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(self.path.with_name(f".{self.path.name}.lock")):
+                self._add(row)
+        except (OSError, csv.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(
+                f"the run cannot be noted in {self.path} ({reason}); expected a table of runs that "
+                "can be written to; move it away"
+            ) from error
+
+    def _add(self, row: Mapping[str, Any]) -> None:
+        columns = self._columns()
+        new = [name for name in row if name not in columns]
+        if new:
+            self._extend([*columns, *new])
+        with open(self.path, "a+b") as file:
+            _end_line(file)
+        with open(self.path, "a", **_TEXT) as file:
+            csv.DictWriter(file, [*columns, *new]).writerow(row)
+
+    def _columns(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        with open(self.path, **_TEXT) as file:
+            return next(csv.reader(file), [])
+
+    def _extend(self, columns: list[str]) -> None:
+        """Write the file anew with more columns: whole, or not at all."""
+        part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
+        try:
+            with open(part, "w", **_TEXT) as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                if self.path.exists():
+                    with open(self.path, **_TEXT) as old:
+                        writer.writerows(_rows(old))
+            os.replace(part, self.path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def row_of(settings: GenerationSettings, **used: Any) -> dict[str, Any]:
+    """Return a run's row: the time, every setting, and what was used where it was left open."""
+    values = {each.name: getattr(settings, each.name) for each in options_of(settings)}
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    return {"time": now, **values, **used}
+
+
+def _rows(file: IO[str]) -> Iterator[dict[str, str]]:
+    rows = csv.reader(file)
+    columns = next(rows, [])
+    for row in rows:
+        if len(row) > len(columns):
+            raise csv.Error(f"line {rows.line_num} has more fields than columns")
+        yield dict(zip(columns, row, strict=False))
+
+
+def _end_line(file: IO[bytes]) -> None:
+    """End a last line that a crash cut off."""
+    if file.seek(0, os.SEEK_END) > 0:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\r\n")
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process is inside with the same file; a crash frees it as well."""
+    with open(lock, "a") as file:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # closing the file lets the next one in

@@ -1,0 +1,208 @@
+"""What a user of the programs for small devices can choose. Imports no torch.
+
+The flags and defaults are those of basujindal's fork, whose users they are for; beside them is
+all that text-to-image and image-to-image have.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from ldm.errors import UserError
+from ldm.settings.generation import (
+    LARGEST_SIDE,
+    GenerationSettings,
+    Img2ImgSettings,
+    Txt2ImgSettings,
+)
+from ldm.settings.option import changed, option
+from ldm.settings.prompt_weights import doubtful, mixture_of
+
+if TYPE_CHECKING:
+    from typing import Self  # in typing from Python 3.11 on
+
+HIGHEST_RANDOM_SEED = 10**6
+HEIGHT, WIDTH = "height in pixels to resize the picture to", "width to resize the picture to"
+LARGEST_ASKED = 2**27  # pixels: what Pillow would read back without a warning of bombs
+LARGEST_UNASKED = 16  # times the model's own number of pixels: SD v1's 2048x2048
+PRECISION = (
+    "autocast holds the weights and computes in float16 on cuda (elsewhere float32 all the same); "
+    "full is float32"
+)
+
+
+class ForkHabits:
+    """How the fork's programs count: a seed of chance, and every line of a file as a batch.
+
+    For settings with the fields ``seed`` (None is a seed of chance) and ``n_samples``.
+    """
+
+    def with_seed(self) -> Self:
+        """Return these settings with a seed of chance, unless they have one."""
+        if self.seed is not None:
+            return self
+        return replace(self, seed=secrets.randbelow(HIGHEST_RANDOM_SEED + 1))
+
+    @property
+    def per_line(self) -> int:
+        """How many pictures each line of a prompt file becomes, every iteration."""
+        return self.n_samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowMemory(ForkHabits):
+    """What both programs for small devices add to, or have otherwise than, their bases."""
+
+    from_file: str | None = changed(
+        GenerationSettings,
+        "from_file",
+        help="a UTF-8 text file with one prompt a line; each line is drawn --n_samples times per "
+        "iteration, in the file's order",
+    )
+    plain_prompt: bool = option(
+        False,
+        "read a colon and a number in a prompt as text; otherwise 'tabby cat:0.25 duck:0.75' is a "
+        "mixture of both in this proportion",
+        group="prompt",
+    )
+    scale: float = changed(GenerationSettings, "scale", default=7.5)
+    n_iter: int = changed(GenerationSettings, "n_iter", default=1)
+    n_samples: int = changed(
+        GenerationSettings, "n_samples", default=5, help="pictures per prompt, drawn in one batch"
+    )
+    seed: int | None = changed(
+        GenerationSettings,
+        "seed",
+        default=None,
+        help="the seed of the first picture",
+        shown=f"a random one up to {HIGHEST_RANDOM_SEED}, which is shown and stored",
+    )
+    seed_mode: str = changed(GenerationSettings, "seed_mode", default="per-image")
+    precision: str = changed(GenerationSettings, "precision", help=PRECISION)
+    vram_budget: float | None = option(
+        None,
+        "GiB of the device's memory to stay within; the fastest plan that fits is taken",
+        float,
+        minimum=0.0,
+        shown="what is free",
+        group="model",
+    )
+    turbo: bool = option(
+        False,
+        "keep the whole UNet on the device while sampling: faster, more memory",
+        group="model",
+    )
+    unet_bs: int = option(
+        1,
+        "rows that the UNet computes at a time on a GPU (a CPU takes all at once); guidance makes "
+        "two rows of each picture",
+        minimum=1,
+        group="model",
+    )
+
+    def validate(self) -> None:
+        """Check as the base does, and the weights in the prompts."""
+        super().validate()
+        for prompt in (self.prompt, self.negative_prompt):
+            self.mixture(prompt)
+
+    def remarks(self, prompts: Sequence[str] = ()) -> list[str]:
+        """List settings without effect, and what in the prompts looks like a weight."""
+        found = super().remarks(prompts)
+        if self.plain_prompt:
+            return found
+        alike = [text for prompt in (*prompts, self.negative_prompt) for text in doubtful(prompt)]
+        return found + [
+            f"{text!r} in the prompt is text, not a weight; one is a number directly after a word "
+            "and a colon, and after a digit has a point: cat:2, route 66:2.0"
+            for text in dict.fromkeys(alike)
+        ]
+
+    def mixture(self, prompt: str) -> list[tuple[str, float]]:
+        """Return the texts that a prompt is encoded as, and their shares, which sum to 1.
+
+        Raises:
+            UserError: weights that cannot be.
+        """
+        return [(prompt, 1.0)] if self.plain_prompt else mixture_of(prompt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizedTxt2ImgSettings(LowMemory, Txt2ImgSettings):
+    """Settings of text-to-image on small devices.
+
+    Example:
+        >>> settings = OptimizedTxt2ImgSettings(prompt="a cat:1 a dog:3")
+        >>> settings.mixture(settings.prompt), settings.n_samples
+        ([('a cat', 0.25), ('a dog', 0.75)], 5)
+    """
+
+    program: ClassVar[str] = "optimized_txt2img"
+
+    sampler: str = changed(Txt2ImgSettings, "sampler", default="plms")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizedImg2ImgSettings(LowMemory, Img2ImgSettings):
+    """Settings of image-to-image on small devices; the picture may be resized.
+
+    Example:
+        >>> OptimizedImg2ImgSettings(init_img="sketch.png", W=512).strength
+        0.75
+    """
+
+    program: ClassVar[str] = "optimized_img2img"
+
+    init_img: str | None = changed(
+        Img2ImgSettings,
+        "init_img",
+        help="the picture to start from; resized to --H and --W, otherwise to the next smaller "
+        "multiples of 64 pixels",
+    )
+    H: int | None = changed(
+        Txt2ImgSettings, "H", help=HEIGHT, shown="as --W in proportion, or the picture's own"
+    )
+    W: int | None = changed(
+        Txt2ImgSettings, "W", help=WIDTH, shown="as --H in proportion, or the picture's own"
+    )
+
+    def target_size(
+        self, own: tuple[int, int], model_size: int, multiple: int
+    ) -> tuple[int, int] | None:
+        """Return the size that ``H`` and ``W`` ask for, one of them in proportion to the other.
+
+        Raises:
+            UserError: neither is given, and the picture is so large that this cannot be meant.
+        """
+        height, width = own
+        if self.H is None and self.W is None:
+            _refuse_huge(own, model_size)
+            return None
+        asked = (
+            self.H or _nearest(height * self.W / width, multiple),
+            self.W or _nearest(width * self.H / height, multiple),
+        )
+        if max(asked) > LARGEST_SIDE or asked[0] * asked[1] > LARGEST_ASKED:
+            raise UserError(
+                f"--H {self.H} and --W {self.W} were given, which makes {asked[1]}x{asked[0]} of "
+                f"--init-img; expected {LARGEST_ASKED} pixels at most; give smaller ones"
+            )
+        return asked
+
+
+def _nearest(side: float, multiple: int) -> int:
+    return max(multiple, round(side / multiple) * multiple)
+
+
+def _refuse_huge(own: tuple[int, int], model_size: int) -> None:
+    height, width = own
+    if height * width > LARGEST_UNASKED * model_size**2:
+        largest = int(LARGEST_UNASKED**0.5) * model_size
+        raise UserError(
+            f"--init-img is {width}x{height} pixels, and the model was made for "
+            f"{model_size}x{model_size}; expected about {largest}x{largest} at most; give the "
+            f"size to draw in, such as --W {model_size}"
+        )

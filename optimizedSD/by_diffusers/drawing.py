@@ -1,0 +1,259 @@
+"""Pictures by the diffusers library, with this project's seeds, progress and recipes.
+
+Every picture has a CPU generator of its own, as under ``--seed_mode per-image``: picture i draws
+from seed + i whatever the batch, and its start noise is the one that our own programs draw.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+import transformers
+
+from ldm.errors import UserError
+from ldm.pipelines.batches import Batch
+from ldm.pipelines.execution import memory_for
+from ldm.pipelines.infotext import Source, write_parameters
+from ldm.pipelines.postprocess import Marker
+from ldm.pipelines.progress import Notice, Observer, Picture, Progress
+from ldm.settings.generation import K_SAMPLERS
+from optimizedSD.by_diffusers.folder import DiffusersFolder
+from optimizedSD.by_diffusers.settings import SCHEDULERS, SPACINGS, DiffusersSettings
+
+PARTS = {
+    "unet": diffusers.UNet2DConditionModel,
+    "vae": diffusers.AutoencoderKL,
+    "text_encoder": transformers.CLIPTextModel,
+}
+
+
+def load(folder: DiffusersFolder, settings: DiffusersSettings, device: torch.device) -> Any:
+    """Load a folder's pipeline, place it as ``--offload`` says, and give it the sampler.
+
+    Raises:
+        UserError: the folder is incomplete, the device too small or without memory of its own, or
+            a library is missing.
+    """
+    half = settings.precision == "autocast" and device.type == "cuda"
+    options = {
+        "torch_dtype": torch.float16 if half else torch.float32,
+        "variant": folder.variant,
+        "local_files_only": True,
+    }
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        parts = {name: _load_part(folder, name, options) for name in PARTS}
+        pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder.path, **parts, **options)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise UserError(
+            f"--model {folder.path} cannot be loaded ({_first_line(error)}); expected a whole "
+            "diffusers folder; fetch the model again"
+        ) from error
+    pipe.scheduler = make_scheduler(settings.sampler, pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    with memory_for(f"the weights of {folder.path}", device, "add --offload model or group"):
+        place(pipe, settings.offload, device)
+    return pipe
+
+
+def _load_part(folder: DiffusersFolder, name: str, options: dict[str, Any]) -> torch.nn.Module:
+    """Load one network; the libraries would only log that some of its weights stayed random."""
+    part, found = PARTS[name].from_pretrained(
+        folder.path, subfolder=name, output_loading_info=True, **options
+    )
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{name} lacks {len(missing)} weights, the first is {missing[0]}")
+    return part
+
+
+def make_scheduler(sampler: str, config: Any) -> Any:
+    """Make diffusers' counterpart of one of our samplers, on a folder's noise schedule.
+
+    Raises:
+        UserError: it needs a library that is not there.
+    """
+    name, options = SCHEDULERS[sampler]
+    try:
+        return getattr(diffusers, name).from_config(config, **options)
+    except ImportError as error:
+        raise _missing(f"--sampler {sampler}", error) from error
+
+
+def place(pipe: Any, offload: str, device: torch.device) -> None:
+    """Put a pipeline on a device, wholly or by turns.
+
+    Raises:
+        UserError: the device has no memory of its own, or a library is missing.
+    """
+    if offload == "none":
+        pipe.to(device)
+        return
+    if device.type == "cpu":
+        raise UserError(
+            f"--offload {offload} was given, and this run is on the CPU, which has no memory of "
+            "its own to spare; expected a GPU; leave --offload out"
+        )
+    try:
+        if offload == "group":
+            pipe.enable_group_offload(
+                onload_device=device,
+                offload_device=torch.device("cpu"),
+                offload_type="leaf_level",
+                use_stream=device.type == "cuda",
+            )
+        elif offload == "model":
+            pipe.enable_model_cpu_offload(device=device)
+        else:
+            pipe.enable_sequential_cpu_offload(device=device)
+    except ImportError as error:
+        raise _missing(f"--offload {offload}", error) from error
+
+
+def _missing(flag: str, error: ImportError) -> UserError:
+    return UserError(
+        f"{flag} was given, and a library that it needs is missing ({_first_line(error)}); "
+        'expected the extra "diffusers"; run pip install -e ".[diffusers]"'
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+@dataclass
+class Drawing:
+    """Draws a run's batches.
+
+    Attributes:
+        pipe: What ``load`` returned.
+        folder: Where it came from.
+        settings: Complete: with seed, H and W.
+        device: Where it computes.
+        batches: What to draw.
+        observer: Told of notices and progress.
+    """
+
+    pipe: Any
+    folder: DiffusersFolder
+    settings: DiffusersSettings
+    device: torch.device
+    batches: list[Batch]
+    observer: Observer
+
+    def __post_init__(self) -> None:
+        self.marker = Marker(self.settings.format)
+        self.total = sum(len(batch.prompts) for batch in self.batches)
+        self.done = 0
+        self.source = Source(
+            model=self.folder.name,
+            fingerprint=self.folder.fingerprint,
+            device=self.device.type,
+            size=(self.settings.H, self.settings.W),
+        )
+
+    def pictures(self) -> Iterator[Picture]:
+        """Draw, yielding each batch's pictures as it is done.
+
+        Raises:
+            UserError: a lack of memory, or numbers that came out as NaN.
+        """
+        self._remark()
+        settings = self.settings
+        for batch in self.batches:
+            what = f"pictures of {settings.W}x{settings.H}, {len(batch.prompts)} at a time,"
+            advice = "give a smaller --n_samples or smaller pictures, or add --offload"
+            with memory_for(what, self.device, advice):
+                pixels, flags = self._draw(batch)
+            self.done += len(batch.prompts)
+            for row, flagged in enumerate(flags):
+                yield self._finish(batch, row, pixels[row], flagged)
+
+    def _draw(self, batch: Batch) -> tuple[np.ndarray, list[bool]]:
+        """Draw one batch: uint8 (B, H, W, 3), and which the folder's checker blacked out."""
+        settings, seeds = self.settings, [self._seed(batch, n) for n in range(len(batch.prompts))]
+        out = self.pipe(
+            prompt=list(batch.prompts),
+            negative_prompt=[settings.negative_prompt] * len(batch.prompts),
+            height=settings.H,
+            width=settings.W,
+            num_inference_steps=settings.ddim_steps,
+            guidance_scale=settings.scale,
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            output_type="np",
+            callback_on_step_end=self._tell(len(batch.prompts)),
+        )
+        if not np.isfinite(out.images).all():
+            raise UserError(
+                "a picture came out as NaN; expected numbers, which half precision sometimes "
+                "cannot hold; add --precision full"
+            )
+        flags = out.nsfw_content_detected or [False] * len(batch.prompts)
+        return (out.images * 255).round().astype(np.uint8), flags
+
+    def _seed(self, batch: Batch, row: int) -> int:
+        return self.settings.seed + batch.places[row].index
+
+    def _tell(self, rows: int) -> Any:
+        steps = self.settings.ddim_steps
+
+        def step_ended(pipe: Any, number: int, _: Any, changed: dict) -> dict:
+            # Some samplers run the model more than once a step.
+            taken = steps * (number + 1) // pipe.num_timesteps
+            done = steps * self.done + rows * taken
+            drawn = self.done + rows * (taken == steps)
+            self.observer(Progress(done, steps * self.total, drawn, self.total))
+            return changed
+
+        return step_ended
+
+    def _finish(self, batch: Batch, row: int, plain: np.ndarray, flagged: bool) -> Picture:
+        place, prompt, seed = batch.places[row], batch.prompts[row], self._seed(batch, row)
+        if flagged:
+            text = f"picture {place.index + 1} was blacked out by the model's own safety checker"
+            self.observer(Notice(text, warning=True))
+        described = self.settings.described(prompt, seed, self._spacing)
+        return Picture(
+            pixels=self.marker(plain),
+            plain=plain,
+            prompt=prompt,
+            seed=seed,
+            place=place,
+            parameters=write_parameters(described, self.source, place),
+            flagged=flagged,
+        )
+
+    @property
+    def _spacing(self) -> str:
+        """Our name for how the folder's scheduler spreads the steps."""
+        config = self.pipe.scheduler.config
+        if config.get("use_karras_sigmas") and self.settings.sampler in K_SAMPLERS:
+            return "karras"
+        return SPACINGS[config.get("timestep_spacing", "leading")]
+
+    def _remark(self) -> None:
+        """Say what the user should know before it begins."""
+        if obstacle := self.marker.obstacle(self.settings.H, self.settings.W):
+            self.observer(obstacle)
+        prompts = [prompt for batch in self.batches for prompt in batch.prompts]
+        for text in dict.fromkeys([self.settings.negative_prompt, *prompts]):
+            if unused := self._unused_end(text):
+                limit = f"{self.pipe.tokenizer.model_max_length} tokens (with start and end)"
+                text = f"a prompt is longer than {limit}; this end of it is not used: {unused!r}"
+                self.observer(Notice(text, warning=True))
+
+    def _unused_end(self, prompt: str) -> str:
+        """Return what of a prompt the text encoder does not see."""
+        tokenizer = self.pipe.tokenizer
+        with contextlib.suppress(TypeError):
+            ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
+            return tokenizer.decode(ids[tokenizer.model_max_length - 1 : -1]).strip()
+        return ""

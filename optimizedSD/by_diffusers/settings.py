@@ -1,0 +1,120 @@
+"""What a user of the diffusers program can choose. Imports neither torch nor diffusers.
+
+The flags are those of ``optimized_txt2img.py`` that the diffusers library can follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ldm.errors import UserError
+from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.low_memory import ForkHabits, OptimizedTxt2ImgSettings
+from ldm.settings.option import changed, option, options_of
+
+OFFLOADS = ("none", "model", "sequential", "group")
+# diffusers' class for each of our samplers, and what it is told beside the folder's own settings.
+SCHEDULERS: dict[str, tuple[str, dict[str, object]]] = {
+    "ddim": ("DDIMScheduler", {}),
+    "plms": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "dpm_solver": ("DPMSolverMultistepScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "dpm2": ("KDPM2DiscreteScheduler", {}),
+    "dpm2_a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+}
+# Ours for diffusers' "timestep_spacing".
+SPACINGS = {"leading": "uniform", "linspace": "linspace", "trailing": "trailing"}
+
+
+def _like(name: str, **changes: Any) -> Any:
+    return changed(OptimizedTxt2ImgSettings, name, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusersSettings(ForkHabits):
+    """Settings of text-to-image by diffusers.
+
+    Example:
+        >>> DiffusersSettings(model="models/sd-v1-5", seed=7).sampler
+        'plms'
+    """
+
+    program: ClassVar[str] = "diffusers_txt2img"
+    seed_mode: ClassVar[str] = "per-image"
+
+    prompt: str = _like("prompt")
+    negative_prompt: str = _like("negative_prompt")
+    from_file: str | None = _like("from_file")
+    outdir: str = _like("outdir")
+    skip_grid: bool = _like("skip_grid", help="write single pictures only, no grid of a prompt's")
+    skip_save: bool = _like("skip_save")
+    format: str = _like("format")
+    sampler: str = _like("sampler", choices=tuple(SCHEDULERS), help="the sampler, by our names")
+    ddim_steps: int = _like("ddim_steps")
+    scale: float = _like(
+        "scale", minimum=1.0, help="guidance scale; 1 turns guidance off, as diffusers has it"
+    )
+    n_iter: int = _like("n_iter")
+    n_samples: int = _like("n_samples")
+    H: int | None = _like("H")
+    W: int | None = _like("W")
+    seed: int | None = _like("seed", help="the seed of the first picture; the next has one more")
+    model: str | None = option(
+        None,
+        "a diffusers pipeline on this machine: the folder with model_index.json",
+        str,
+        shown="none, it has to be given",
+        group="model",
+        metavar="FOLDER",
+    )
+    device: str = _like("device")
+    precision: str = _like("precision")
+    offload: str = option(
+        "none",
+        "what waits in the computer's memory: none; model, each network until its turn; group, "
+        "each layer, fetched ahead; sequential, each layer until its turn",
+        choices=OFFLOADS,
+        group="model",
+    )
+
+    def validate(self) -> None:
+        """Check each value and those that depend on one another.
+
+        Raises:
+            UserError: naming the flag, what it allows and what to do.
+        """
+        for each in options_of(self):
+            each.check(getattr(self, each.name))
+        if self.model is None:
+            raise UserError("no --model was given; expected a diffusers folder; add --model FOLDER")
+        if self.offload != "none" and self.device == "cpu":
+            raise UserError(
+                f"--offload {self.offload} was given with --device cpu, which has no memory of its "
+                "own to spare; expected a GPU; leave --offload out"
+            )
+        self.described("").validate()
+
+    def mixture(self, prompt: str) -> list[tuple[str, float]]:
+        """Return the prompt, whole: diffusers knows no weights in it."""
+        return [(prompt, 1.0)]
+
+    def described(self, prompt: str, seed: int = 0, spacing: str = "uniform") -> Txt2ImgSettings:
+        """Say one picture's settings in the words of the project's own programs."""
+        return Txt2ImgSettings(
+            prompt=prompt,
+            negative_prompt=self.negative_prompt,
+            sampler=self.sampler,
+            ddim_steps=self.ddim_steps,
+            spacing=spacing,
+            scale=self.scale,
+            seed=seed,
+            seed_mode=self.seed_mode,
+            n_samples=self.n_samples,
+            n_iter=self.n_iter,
+            device=self.device,
+            precision=self.precision,
+        )

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ldm.images.io import to_uint8
+from ldm.pipelines.batches import plan
+from ldm.pipelines.infotext import Source
+from ldm.pipelines.postprocess import Finisher, Marker
+from ldm.programs.output import OutputFolder
+from ldm.safety import watermark
+from ldm.safety.checker import SafetyChecker
+from ldm.safety.watermark import read_watermark
+from ldm.settings.generation import Txt2ImgSettings
+
+
+class _Fingerprint:
+    short = "0123456789"
+
+
+def finish(decoded, settings):
+    """Finish a decoded batch; return its pictures and what was told."""
+    events = []
+    source = Source("tiny", _Fingerprint(), "cpu", tuple(decoded.shape[2:]))
+    checker, marker = SafetyChecker(policy="off"), Marker(settings.format)
+    finisher = Finisher(settings, source, checker, marker, events.append)
+    finisher.prepare()
+    (batch,) = plan(settings, ["a cat"] * len(decoded))
+    return list(finisher.pictures(batch, decoded)), [event.text for event in events]
+
+
+@pytest.fixture(scope="module")
+def decoded():
+    """Two smooth pictures (2, 3, 256, 256) in [-1, 1]."""
+    noise = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 1.6 - 0.8
+    return torch.nn.functional.interpolate(noise, size=(256, 256), mode="bicubic").clamp(-1, 1)
+
+
+@pytest.mark.parametrize("format", ["png", "jpg"])
+def test_saved_pictures_carry_the_watermark_in_either_format(decoded, tmp_path, format):
+    settings = Txt2ImgSettings(n_iter=1, format=format, n_samples=2)
+    pictures, told = finish(decoded, settings)
+    assert not any("watermark" in text for text in told)
+    assert np.array_equal(np.stack([p.plain for p in pictures]), to_uint8(decoded))
+    output = OutputFolder(tmp_path, format)
+    for picture in pictures:
+        output.take(picture, keep=True)
+    output.save_grids(2, Marker(format))
+    for path in [*output.saved, *output.grids]:
+        assert read_watermark(np.asarray(Image.open(path))) == "StableDiffusionV1"
+
+
+@pytest.mark.parametrize("format", ["png", "jpg"])
+def test_the_watermark_has_to_outlive_the_file_format(decoded, format):
+    asked = []
+
+    class Noting(watermark.Watermarker):
+        def apply(self, picture, *, after_saving=None):
+            asked.append(picture if after_saving is None else after_saving(picture))
+            return picture, None
+
+    (plain, _) = to_uint8(decoded)
+    Marker(format, Noting())(plain)
+    lossless = np.array_equal(asked[0], plain)
+    assert lossless is (format == "png")
+    assert np.abs(asked[0].astype(int) - plain).max() < 16
+
+
+def test_small_pictures_carry_none_but_their_grid_may(decoded):
+    small = decoded[:, :, :64, :64]
+    pictures, told = finish(small, Txt2ImgSettings(n_iter=1, n_samples=2))
+    assert [text for text in told if "64x64 are too small for the watermark" in text]
+    assert np.array_equal(pictures[0].pixels, pictures[0].plain)
+
+
+def test_a_missing_package_is_told_and_pictures_are_made_all_the_same(decoded, monkeypatch):
+    def missing():
+        raise watermark.UserError("the package invisible-watermark cannot be imported")
+
+    monkeypatch.setattr(watermark, "_package", missing)
+    pictures, told = finish(decoded, Txt2ImgSettings(n_iter=1, n_samples=2))
+    assert sum("without watermark" in text for text in told) == 1
+    assert np.array_equal(pictures[0].pixels, pictures[0].plain)

@@ -1,0 +1,172 @@
+"""Controls come from the options of settings, and what they hold becomes settings again."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ldm.errors import UserError
+from ldm.settings.option import options_of
+from optimizedSD.web.fields import ELSEWHERE, fields_of, in_words, settings_from
+from optimizedSD.web.kinds import IMG2IMG, INPAINT, TXT2IMG
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = [TXT2IMG, IMG2IMG, INPAINT]
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.server.program)
+
+
+def controls(page, **first):
+    return fields_of(page.schema, {**page.first, **first})
+
+
+def settings(page, **changes):
+    """Return what a page's settings are after a visitor changed some of its controls."""
+    fields = controls(page)
+    held = {field.name: field.value for field in fields} | changes
+    return settings_from(page.schema, fields, list(held.values()))
+
+
+def labels(page):
+    return {field.option.flag: field.label for field in controls(page)}
+
+
+@pages
+def test_untouched_controls_give_the_settings_they_were_made_of(page):
+    expected = page.schema(**page.first, seed=7)
+    assert settings(page, seed="7") == expected
+
+
+@pages
+def test_every_control_sets_its_own_setting_and_no_other(page):
+    base = settings(page, seed=7)
+    for field in controls(page):
+        other = another_value(field)
+        changed = settings(page, **{"seed": 7, field.name: other})
+        assert changed == replace(base, **{field.name: other}), field.name
+
+
+def another_value(field):
+    if field.kind == "choice":
+        # One that goes with every other setting's first value.
+        return next(c for c in field.option.choices if c not in (field.value, "karras"))
+    if field.kind == "switch":
+        return not field.value
+    if field.kind == "text":
+        return "a dog"
+    if field.name == "ddim_eta":
+        return 0.0  # another one would need another sampler
+    return 0.5 if field.kind == "slider" else 8
+
+
+@pages
+def test_every_setting_has_a_control_or_comes_from_the_command_line_or_an_upload(page):
+    shown = {field.name for field in controls(page)}
+    server = {each.name for each in options_of(page.server)}
+    uploads = {"init_img", "mask"}
+    # A page draws one text at a time, never a grid, and leaves the latent's shape to the model.
+    without = {"from_file", "from_image", "skip_grid", "skip_save", "n_rows", "C", "f", "laion400m"}
+    every = {each.name for each in options_of(page.schema)}
+    assert every <= shown | server | uploads | without
+    assert not shown & (server | uploads | without)
+
+
+@pages
+def test_labels_are_short_distinct_and_say_no_flag(page):
+    fields = controls(page)
+    assert len({field.label for field in fields}) == len(fields)
+    for field in fields:
+        assert 0 < len(field.label) < 100
+        assert field.label[0].isupper()
+        assert not re.search(r"(?<![\w-])--\w", field.label + field.info), field
+
+
+@pages
+def test_a_label_and_its_info_say_what_the_help_says(page):
+    for field in controls(page):
+        spoken = f"{field.label} {field.info}".lower()
+        words = re.findall(r"[a-z]{4,}", re.sub(r"\([^()]*--[^()]*\)|--\w+", "", field.option.help))
+        assert all(word in spoken for word in words), field
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("prompt", "text"),
+        ("sampler", "choice"),
+        ("fixed_code", "switch"),
+        ("ddim_eta", "slider"),
+        ("scale", "number"),
+        ("n_samples", "number"),
+        ("H", "blank"),
+        ("seed", "blank"),
+    ],
+)
+def test_the_kind_of_a_control_follows_from_its_option(name, kind):
+    assert {field.name: field.kind for field in controls(TXT2IMG)}[name] == kind
+
+
+@pages
+def test_the_example_at_the_start_is_one_that_the_demo_model_is_shown_with(page):
+    shown = (ROOT / "assets" / "demo-prompts.txt").read_text(encoding="utf-8").splitlines()
+    assert page.first["prompt"] in shown
+
+
+@pytest.mark.parametrize("held", [8, 8.0, "8", " 8 "])
+def test_a_number_may_come_as_the_browser_sends_it(held):
+    assert settings(TXT2IMG, ddim_steps=held, seed=held).ddim_steps == 8
+    assert settings(TXT2IMG, seed=held).seed == 8
+
+
+@pytest.mark.parametrize("held", [None, ""])
+def test_an_empty_seed_is_one_of_chance(held):
+    seeds = {settings(TXT2IMG, seed=held).seed for _ in range(8)}
+    assert len(seeds) > 1
+    assert all(type(seed) is int for seed in seeds)
+
+
+def test_an_empty_size_is_left_to_the_model():
+    assert settings(TXT2IMG, H="", W=None).H is None
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "told"),
+    [
+        ("ddim_steps", 0, "0 was given; expected a whole number, 1 or more"),
+        ("ddim_steps", 2.5, "2.5 was given; expected a whole number"),
+        ("ddim_steps", None, "is empty; expected a whole number"),
+        ("n_samples", -1, "-1 was given; expected a whole number"),
+        ("seed", "lucky", "lucky was given; expected a whole number"),
+        ("H", "tall", "tall was given; expected a whole number"),
+        ("scale", float("nan"), "nan was given; expected a number"),
+        ("sampler", "magic", "magic was given; expected ddim"),
+        ("spacing", "karras", "karras is for heun"),
+    ],
+)
+def test_what_cannot_be_is_told_by_the_controls_label(name, held, told):
+    with pytest.raises(UserError) as caught:
+        settings(TXT2IMG, **{name: held})
+    text = in_words(str(caught.value), labels(TXT2IMG))
+    (label,) = [field.label for field in controls(TXT2IMG) if field.name == name]
+    assert f"“{label}”" in text
+    assert told in text
+    assert "--" not in text
+
+
+def test_flags_without_a_control_stay_and_uploads_have_words():
+    words = in_words("--outdir x; --ddim_steps; --init-img; --seed_mode", labels(INPAINT))
+    assert words.startswith("--outdir x; “Number of sampling steps")
+    assert ELSEWHERE["--init-img"] in words
+    assert "“The seed" not in words
+
+
+def test_a_first_value_for_no_control_is_a_fault():
+    with pytest.raises(KeyError, match="no control for"):
+        controls(TXT2IMG, strength=0.5)
+
+
+def test_a_value_for_each_control_is_needed():
+    with pytest.raises(ValueError, match="shorter"):
+        settings_from(TXT2IMG.schema, controls(TXT2IMG), ["a cat"])
