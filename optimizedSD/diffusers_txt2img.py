@@ -63,7 +63,7 @@ class Program(PictureProgram):
     ) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported
         from ldm.pipelines.pipeline import resolve_device
-        from ldm.pipelines.postprocess import Marker
+        from ldm.pipelines.postprocess import Watermark
         from ldm.pipelines.request import LARGEST_GRID
         from optimizedSD.by_diffusers.drawing import Drawing, load
 
@@ -78,7 +78,7 @@ class Program(PictureProgram):
         for picture in drawing.pictures():
             self.output.take(picture, save=not settings.skip_save, keep=wants_grid)
         if wants_grid:
-            self.output.save_grids(settings.n_samples, Marker(settings.format))
+            self.output.save_grids(settings.n_samples, Watermark(settings.format))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,13 +12,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ldm.programs.drawing import run_program
 from ldm.programs.naming import PromptNaming
 from ldm.programs.run_log import RunLog
-from ldm.settings.low_memory import OptimizedImg2ImgSettings
+from ldm.settings.low_memory import LowMemoryImg2ImgSettings
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
     return run_program(
-        OptimizedImg2ImgSettings,
+        LowMemoryImg2ImgSettings,
         "Draw pictures of a text, starting from a picture, on a device with little memory.",
         argv,
         naming=PromptNaming(),

@@ -14,13 +14,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ldm.programs.drawing import run_program
 from ldm.programs.naming import PromptNaming
 from ldm.programs.run_log import RunLog
-from ldm.settings.low_memory import OptimizedTxt2ImgSettings
+from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
     return run_program(
-        OptimizedTxt2ImgSettings,
+        LowMemoryTxt2ImgSettings,
         "Draw pictures of a text on a device with little memory.",
         argv,
         naming=PromptNaming(),

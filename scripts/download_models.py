@@ -89,7 +89,7 @@ def download(model: Model, dest: Path | None) -> None:
         print(f"{'put in place' if fetched else 'already there'}: {folder / file.name}")
 
 
-def remark(dest: Path | None) -> None:
+def notice(dest: Path | None) -> None:
     """Say which of two default checkpoints is used."""
     both = [ROOT / V1_FOLDER / name for name in ("model.ckpt", "model.safetensors")]
     if dest is None and all(path.exists() for path in both):
@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
             download(model, options.dest)
             if model.folder == V1_FOLDER:
                 print(f"Licence: {V1_LICENCE}")
-        remark(options.dest)
+        notice(options.dest)
     except UserError as error:
         print(f"download_models: {error}", file=sys.stderr)
         return 2

@@ -76,8 +76,8 @@ def embed(console: Console, options: argparse.Namespace) -> None:
         done = embed_folder(
             options.images, path, encoder, batch_size=options.batch_size, progress=bar.update
         )
-    if done.remark:
-        console.warn(done.remark)
+    if done.notice:
+        console.warn(done.notice)
     console.say(f"{done.added} pictures embedded, {done.there} were there before: {path}")
 
 

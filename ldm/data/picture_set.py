@@ -75,7 +75,7 @@ class PictureSet:
                 "check the folder"
             )
 
-    def remark(self) -> str | None:
+    def notice(self) -> str | None:
         """Say how many pictures could not be read; None if there were none."""
         if not self.unreadable:
             return None

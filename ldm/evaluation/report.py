@@ -67,8 +67,8 @@ class Report:
             "unreadable": len(pictures.unreadable),
             "sizes": pictures.sizes_in_words(),
         }
-        if remark := pictures.remark():
-            self.warn(remark)
+        if notice := pictures.notice():
+            self.warn(notice)
 
     def table(self) -> str:
         """Return the scores as lines of text, with the folders above them."""

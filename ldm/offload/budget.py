@@ -17,12 +17,12 @@ import torch
 from ldm.errors import UserError
 from ldm.models.tiling.strips import STRIP
 from ldm.offload.settings import POLICIES, PlanSettings
-from ldm.offload.sizes import Activations, PartSizes, measure
+from ldm.offload.sizes import Activations, StageSizes, measure
 from ldm.offload.stages import STAGES, UNET
 from ldm.offload.streaming import SLOTS
 
 __all__ = [
-    "PartSizes",
+    "StageSizes",
     "choose",
     "describe",
     "estimate",
@@ -76,7 +76,7 @@ class _Demand:
 
 
 def estimate(
-    sizes: PartSizes,
+    sizes: StageSizes,
     settings: PlanSettings,
     *,
     height: int,
@@ -99,7 +99,7 @@ def estimate(
     return _estimate(sizes, settings, _Demand(height, width, rows, itemsize, autocast))
 
 
-def _estimate(sizes: PartSizes, settings: PlanSettings, demand: _Demand) -> int:
+def _estimate(sizes: StageSizes, settings: PlanSettings, demand: _Demand) -> int:
     weights = _weights(sizes, settings)
     phases = (
         weights["text"] + demand.rows * sizes.text * demand.itemsize,
@@ -109,7 +109,7 @@ def _estimate(sizes: PartSizes, settings: PlanSettings, demand: _Demand) -> int:
     return int(max(phases)) + sizes.common + WORKSPACE
 
 
-def _weights(sizes: PartSizes, settings: PlanSettings) -> dict[str, int]:
+def _weights(sizes: StageSizes, settings: PlanSettings) -> dict[str, int]:
     """Return the bytes of weights on the device in each phase."""
     halves = [sizes.stages[half] for half in UNET]
     if settings.policy == "resident":
@@ -126,7 +126,7 @@ def _weights(sizes: PartSizes, settings: PlanSettings) -> dict[str, int]:
     return {**{stage: sizes.stages[stage] for stage in STAGES}, "unet": unet}
 
 
-def _unet_activations(sizes: PartSizes, settings: PlanSettings, demand: _Demand) -> float:
+def _unet_activations(sizes: StageSizes, settings: PlanSettings, demand: _Demand) -> float:
     positions = demand.height * demand.width // sizes.factor**2
     at_once = min(demand.rows, settings.unet_rows or demand.rows)
     held = sizes.held
@@ -136,7 +136,7 @@ def _unet_activations(sizes: PartSizes, settings: PlanSettings, demand: _Demand)
     return positions * (demand.rows * held * demand.itemsize + at_once * demand.bytes(sizes.work))
 
 
-def _autoencoder_activations(sizes: PartSizes, settings: PlanSettings, demand: _Demand) -> float:
+def _autoencoder_activations(sizes: StageSizes, settings: PlanSettings, demand: _Demand) -> float:
     """Return what the autoencoder takes for one picture, and the pictures that are done."""
     pixels = demand.height * demand.width
     half = max(demand.bytes(sizes.decoder), demand.bytes(sizes.encoder)) * pixels
@@ -150,7 +150,7 @@ def _autoencoder_activations(sizes: PartSizes, settings: PlanSettings, demand: _
 
 
 def choose(
-    sizes: PartSizes,
+    sizes: StageSizes,
     *,
     height: int,
     width: int,
@@ -215,7 +215,7 @@ def _row_counts(rows: int, most: int | None) -> Iterator[int | None]:
 
 
 def _with_residents(
-    sizes: PartSizes,
+    sizes: StageSizes,
     settings: PlanSettings,
     demand: _Demand,
     fits: Callable[[PlanSettings], bool],
@@ -230,7 +230,7 @@ def _with_residents(
 
 
 def _nothing_fits(
-    sizes: PartSizes, plans: list[PlanSettings], demand: _Demand, budget: int, turbo: bool
+    sizes: StageSizes, plans: list[PlanSettings], demand: _Demand, budget: int, turbo: bool
 ) -> UserError:
     need, least = min(((_estimate(sizes, p, demand), p) for p in plans), key=lambda pair: pair[0])
     what = f"pictures of {demand.width}x{demand.height}, {demand.rows} rows of the UNet in a batch,"
@@ -280,7 +280,7 @@ def free_memory(device: torch.device) -> int | None:
 
 def describe(
     settings: PlanSettings,
-    sizes: PartSizes,
+    sizes: StageSizes,
     *,
     estimate: int,
     available: int | None,
@@ -303,7 +303,7 @@ def describe(
     return ", ".join([*words, f"estimated {_gib(estimate)}{limit} GiB"])
 
 
-def _plan_words(settings: PlanSettings, sizes: PartSizes) -> list[str]:
+def _plan_words(settings: PlanSettings, sizes: StageSizes) -> list[str]:
     words = [_POLICY_WORDS[settings.policy]]
     if settings.resident_blocks:
         kept = [layer for layer in sizes.layers if layer.name in settings.resident_blocks]

@@ -29,7 +29,7 @@ from ldm.offload.movers import Mover, mover_for
 from ldm.offload.pieces import Piece, Pieces, cut
 from ldm.offload.rows import in_rows
 from ldm.offload.settings import POLICIES, PlanSettings
-from ldm.offload.sizes import PartSizes, measure
+from ldm.offload.sizes import StageSizes, measure
 from ldm.offload.stages import STAGES, UNET, Ledger, layers_of
 from ldm.offload.streaming import Streamer
 from ldm.offload.wrapping import Wrapping, is_stood_in
@@ -73,7 +73,7 @@ class StagePlan:
         self._pieces: Pieces | None = None
         self._wrapping = Wrapping()
         self._streamer: Streamer | None = None
-        self._sizes: PartSizes | None = None
+        self._sizes: StageSizes | None = None
         self._rooms: dict[str, Tensor] = {}
         self._current: str | None = None
 

@@ -76,7 +76,7 @@ def _weight(activations: Activations) -> float:
 
 
 @dataclass(frozen=True)
-class PartSizes:
+class StageSizes:
     """What ``measure`` found.
 
     Attributes:
@@ -127,7 +127,7 @@ class PartSizes:
         return rows * positions * self.between * itemsize <= saved
 
 
-def measure(model: LatentDiffusion) -> PartSizes:
+def measure(model: LatentDiffusion) -> StageSizes:
     """Measure a model in the precision of its run; the meta device will do.
 
     Raises:
@@ -141,7 +141,7 @@ def measure(model: LatentDiffusion) -> PartSizes:
     named = [item for half in UNET for item in layers[half].items()]
     first_stage = model.first_stage_model
     has_kl = isinstance(first_stage, AutoencoderKL)
-    return PartSizes(
+    return StageSizes(
         stages={stage: sum(p.nbytes for p in group) for stage, group in pieces.stages.items()},
         common=pieces.common.nbytes,
         layers=tuple(_layer(name, m, nbytes[name], shares.get(id(m), 0)) for name, m in named),

@@ -23,7 +23,7 @@ UNET = ("unet_encode", "unet_decode")
 REMEMBERED = 2**15
 """Events that a ledger keeps at least; older ones are forgotten, so that a server may run on."""
 
-_UNET_PARTS = (
+_UNET_MODULES = (
     "time_embed",
     "input_blocks",
     "middle_block",
@@ -96,7 +96,7 @@ def layers_of(model: LatentDiffusion) -> dict[str, dict[str, nn.Module]]:
         UserError: The UNet has no halves to run apart.
     """
     unet = model.model.diffusion_model
-    missing = [name for name in _UNET_PARTS if not hasattr(unet, name)]
+    missing = [name for name in _UNET_MODULES if not hasattr(unet, name)]
     if missing:
         raise UserError(
             f"the UNet is a {type(unet).__name__} without {', '.join(missing)}; expected the parts "

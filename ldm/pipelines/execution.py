@@ -17,8 +17,8 @@ from torch import Tensor
 from ldm.errors import UserError
 
 Result = TypeVar("Result")
-Part = Literal["encode", "walk", "decode"]
-"""The first picture to latents; prompts and sampler steps; latents to pictures."""
+Phase = Literal["encode", "walk", "decode"]
+"""The init image to latents; prompts and sampler steps; latents to pictures."""
 
 # A decoded value of -1 is byte 0; below this one every byte of a picture is.
 DARKEST_SHOWN = -1.0 + 2.0 / 255.0
@@ -37,13 +37,13 @@ def is_finite(x: Tensor) -> bool:
     return bool(x.isfinite().all())
 
 
-def shows_something(decoded: Tensor) -> bool:
+def is_not_black(decoded: Tensor) -> bool:
     """Tell whether decoded pictures (B, 3, H, W) are all finite and none is black all over."""
     return is_finite(decoded) and bool((decoded.flatten(1).amax(1) >= DARKEST_SHOWN).all())
 
 
 class Execution:
-    """Computes a run's parts on the device where the whole model is.
+    """Computes a run's phases on the device where the whole model is.
 
     Args:
         device: That device.
@@ -56,26 +56,26 @@ class Execution:
 
     def compute(
         self,
-        part: Part,
+        phase: Phase,
         work: Callable[[], Result],
-        sound: Callable[[Result], bool],  # noqa: ARG002 - asked where there is a second way
+        usable: Callable[[Result], bool],  # noqa: ARG002 - asked where there is a second way
     ) -> Result:
-        """Compute one part of a run in the precision that it has.
+        """Compute one phase of a run in the precision that it has.
 
         Args:
-            part: Which one.
+            phase: Which one.
             work: Computes it, drawing its random numbers itself, so that it may be done again.
-            sound: Whether what came out can be used.
+            usable: Whether what came out can be used.
         """
-        with self.precision(part):
+        with self.precision(phase):
             return work()
 
-    def precision(self, part: Part) -> contextlib.AbstractContextManager:
-        """Return the context that a part is computed in.
+    def precision(self, phase: Phase) -> contextlib.AbstractContextManager:
+        """Return the context that a phase is computed in.
 
-        As in the reference a first picture is encoded in float32, whatever the precision.
+        As in the reference an init image is encoded in float32, whatever the precision.
         """
-        if self.half is None or part == "encode":
+        if self.half is None or phase == "encode":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.half)
 

@@ -2,7 +2,7 @@
 read back so that the identical picture can be drawn again.
 
 AUTOMATIC1111's keys where it has them; beside them what bit-identity needs: the seed mode, the
-picture's place in its run, the device and precision, and of image-to-image the first picture.
+picture's place in its run, the device and precision, and of image-to-image the init image.
 Imports no torch.
 """
 
@@ -22,7 +22,7 @@ from ldm.images.metadata import (
 from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
-from ldm.pipelines.source_files import FIRST_PICTURE, MASK, find_sources
+from ldm.pipelines.source_files import INIT_IMAGE, MASK, find_sources
 from ldm.settings.generation import K_SAMPLERS, LONGEST_RUN, GenerationSettings, Img2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import LowMemory
@@ -97,8 +97,8 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
     for key, name in _PLACE.items():
         entries[key] = getattr(place, name) + (name in _COUNTED_FROM_1)
     if source.init_image is not None and source.init_image.path:
-        entries[FIRST_PICTURE.path_key] = source.init_image.path
-        entries[FIRST_PICTURE.hash_key] = source.init_image.sha256
+        entries[INIT_IMAGE.path_key] = source.init_image.path
+        entries[INIT_IMAGE.hash_key] = source.init_image.sha256
     entries |= _mask_entries(source.init_image)
     if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
         entries[WEIGHTS] = "on"
@@ -134,7 +134,7 @@ class Recorded:
         device: Type of device that it was drawn on, if said.
         model_hash: Hash of its checkpoint, if said.
         model: Name of its model, if said.
-        remarks: Sentences on what could not be taken over.
+        notices: Sentences on what could not be taken over.
     """
 
     values: dict[str, Any]
@@ -142,7 +142,7 @@ class Recorded:
     device: str | None = None
     model_hash: str | None = None
     model: str | None = None
-    remarks: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     def rerun(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], Place | None]:
         """Return the settings to draw the picture again with, and its place in the run.
@@ -190,23 +190,23 @@ def read_picture(
         entries |= {"Sampler": sampler, "Schedule type": schedule}
     _check_program(path, schema, entries)
     values: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
-    remarks: list[str] = []
+    notices: list[str] = []
     for each in options_of(schema):
         if each.infotext in entries:
-            _take(each, entries, values, remarks if each.name not in given else [])
+            _take(each, entries, values, notices if each.name not in given else [])
     if not {"sampler", "spacing"} & set(given):
-        _drop_lone_karras(values, remarks)
+        _drop_lone_karras(values, notices)
     _take_size(schema, entries, values)
     if issubclass(schema, LowMemory) and "prompt" not in given:
         values["plain_prompt"] = WEIGHTS not in entries
     if WEIGHTS in entries and not issubclass(schema, LowMemory):
-        remarks.append(
+        notices.append(
             f"{path} shows a mixture of weighted prompts: its text is drawn as it stands, which "
             f"gives another picture; optimizedSD/optimized_{schema.program}.py draws the mixture"
         )
     place = _read_place(entries)
     if place is None:
-        remarks.append(
+        notices.append(
             f"{path} was made by another program: expect a similar picture, not the same"
         )
     values |= find_sources(path, schema, entries, given)
@@ -216,7 +216,7 @@ def read_picture(
         device=entries.get("Device"),
         model_hash=entries.get("Model hash"),
         model=entries.get("Model"),
-        remarks=remarks,
+        notices=notices,
     )
 
 
@@ -254,14 +254,14 @@ def _check_program(path: str, schema: type[GenerationSettings], entries: Mapping
 
 
 def _take(
-    each: Option, entries: Mapping[str, str], values: dict[str, Any], remarks: list[str]
+    each: Option, entries: Mapping[str, str], values: dict[str, Any], notices: list[str]
 ) -> None:
     """Put one entry into ``values``, or say why not: other programs know other samplers."""
     text = entries[each.infotext]
     try:
         value = _read(each, entries)
     except (ValueError, KeyError):  # UserError is a ValueError
-        remarks.append(f"{each.infotext} {text!r} is not known here: left at its default")
+        notices.append(f"{each.infotext} {text!r} is not known here: left at its default")
     else:
         values[each.name] = value
 
@@ -276,12 +276,12 @@ def _read(each: Option, entries: Mapping[str, str]) -> Any:
     return each.read(text.lower() if each.choices else text)
 
 
-def _drop_lone_karras(values: dict[str, Any], remarks: list[str]) -> None:
+def _drop_lone_karras(values: dict[str, Any], notices: list[str]) -> None:
     """Leave out Karras's spacing where the sampler has none here: other programs mix freely."""
     sampler = values.get("sampler", GenerationSettings().sampler)
     if values.get("spacing") == "karras" and sampler not in K_SAMPLERS:
         del values["spacing"]
-        remarks.append(f"Schedule type 'Karras' is not known of {sampler}: left at its default")
+        notices.append(f"Schedule type 'Karras' is not known of {sampler}: left at its default")
 
 
 def _take_size(

@@ -24,7 +24,7 @@ class InitImage:
         pixels: RGB.
         path: Where it was read, as the user gave it; empty for a picture from memory.
         sha256: Hash of the file, empty for a picture from memory.
-        remark: Says that the picture was resized or padded, if it was.
+        notice: Says that the picture was resized or padded, if it was.
         mask: What of it inpainting draws anew; None is all of it.
         unpadded: Width and height of what counts of ``pixels``, from the upper left corner, where
             the rest is padding; None where there is none.
@@ -33,7 +33,7 @@ class InitImage:
     pixels: Image.Image
     path: str = ""
     sha256: str = ""
-    remark: str | None = None
+    notice: str | None = None
     mask: Mask | None = None
     unpadded: tuple[int, int] | None = None
 
@@ -75,7 +75,7 @@ class InitImage:
         name = self.path or "the picture"
         why = f"as sides must be multiples of {multiple}" if target is None else "as asked"
         text = f"{name} is {w0}x{h0}: resized to {w}x{h}, {why}."
-        return replace(self, pixels=pixels, remark=text, mask=mask)
+        return replace(self, pixels=pixels, notice=text, mask=mask)
 
     def pad(self, multiple: int) -> InitImage:
         """Return the picture, and so its mask, continued by reflection to a size for the model.
@@ -98,8 +98,8 @@ class InitImage:
             f"cut back, as the model wants sides that are multiples of {multiple}."
         )
         mask = None if mask is None else mask.pad(padded)
-        text = f"{self.remark} {text}" if self.remark else text
-        return replace(self, pixels=pixels, mask=mask, remark=text, unpadded=size)
+        text = f"{self.notice} {text}" if self.notice else text
+        return replace(self, pixels=pixels, mask=mask, notice=text, unpadded=size)
 
     def restore(self, drawn: np.ndarray) -> np.ndarray:
         """Return drawn pictures without padding, and as they were where the mask keeps them.
@@ -122,7 +122,7 @@ class InitImage:
         return self.mask and self.mask.crop(self.size)
 
 
-def first_picture(
+def read_init_image(
     settings: GenerationSettings,
     image: Image.Image | InitImage | None,
     mask: Image.Image | Mask | None,
@@ -151,13 +151,11 @@ def first_picture(
         return image
     mask = Mask.of(mask) if isinstance(mask, Image.Image) else mask
     lost = lost_as_rgb(image.path) if image.path else None
-    remark = f"{image.path}: {lost} is left out, as models draw RGB of 8 bits." if lost else None
-    return replace(image, mask=mask or Mask.read(settings.mask), remark=remark)
+    notice = f"{image.path}: {lost} is left out, as models draw RGB of 8 bits." if lost else None
+    return replace(image, mask=mask or Mask.read(settings.mask), notice=notice)
 
 
-def fit_first_picture(
-    image: InitImage, settings: Img2ImgSettings, choice: ModelChoice
-) -> InitImage:
+def fit_init_image(image: InitImage, settings: Img2ImgSettings, choice: ModelChoice) -> InitImage:
     """Return the picture at the size that the settings ask for and the model can draw.
 
     Raises:

@@ -26,7 +26,7 @@ from ldm.settings.generation import GenerationSettings, Img2ImgSettings
 from ldm.types import Conditioning, SamplerState
 
 
-class NoiseStart:
+class InitialLatents:
     """Text-to-image: sampling starts from pure noise.
 
     Args:
@@ -60,7 +60,7 @@ class NoiseStart:
         if self.settings.fixed_code:
             self._fixed = self._fixed_noise()
 
-    def is_sound(self) -> bool:
+    def is_finite(self) -> bool:
         """Tell whether what ``open`` computed can be used."""
         return True
 
@@ -122,7 +122,7 @@ class EncodedPicture:
             self._model.encode_first_stage(self._image.to(self._model.device))
         )
 
-    def is_sound(self) -> bool:
+    def is_finite(self) -> bool:
         """Tell whether the encoded picture is all finite numbers."""
         posterior = self._posterior
         values = posterior if isinstance(posterior, Tensor) else posterior.parameters
@@ -146,7 +146,7 @@ class EncodedPicture:
         return self.draw(noise, rows) if self._shared is None else self._shared[:rows]
 
 
-class ImageStart(NoiseStart):
+class ImageLatents(InitialLatents):
     """Image-to-image: sampling starts part of the way, from a picture with noise on it.
 
     Args:
@@ -174,9 +174,9 @@ class ImageStart(NoiseStart):
                 each.share(GlobalNoise(), self.settings.n_samples)
         super().open()
 
-    def is_sound(self) -> bool:
+    def is_finite(self) -> bool:
         """Tell whether what was encoded is all finite numbers."""
-        return all(each.is_sound() for each in self.encoded)
+        return all(each.is_finite() for each in self.encoded)
 
     def _fixed_noise(self) -> Tensor:
         if not self.per_image:

@@ -31,13 +31,13 @@ from ldm.images.io import to_tensor
 from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.pipelines.init_image import InitImage
-from ldm.pipelines.initial_latents import EncodedPicture, ImageStart, NoiseStart
+from ldm.pipelines.initial_latents import EncodedPicture, ImageLatents, InitialLatents
 from ldm.rng import NoiseSource
 from ldm.settings.inpaint import InpaintSettings
 from ldm.types import Conditioning, SamplerState
 
 
-class RepaintStart(ImageStart):
+class RepaintStart(ImageLatents):
     """Image-to-image that at strength 1 starts from noise alone, as all inpainting does."""
 
     @property
@@ -149,7 +149,7 @@ class InpaintStart(RepaintStart):
         return x, sampler.walk(x, cond, noise=noise, **guidance)
 
 
-class FillStart(NoiseStart):
+class FillStart(InitialLatents):
     """Inpainting without text, by a model with concat conditioning: latent-diffusion's way.
 
     The conditioning is (B, C' + 1, h, w): the masked picture as the conditioner encodes it, which
@@ -175,7 +175,7 @@ class FillStart(NoiseStart):
         self._cond = torch.cat([encoded, self._mask], dim=1)
         super().open()
 
-    def is_sound(self) -> bool:
+    def is_finite(self) -> bool:
         """Tell whether what was encoded is all finite numbers."""
         return bool(self._cond.isfinite().all())
 

@@ -31,13 +31,13 @@ class Mask:
         marked: bool (H, W): True where to repaint.
         path: Where it was read, as the user gave it; empty for a mask from memory.
         sha256: Hash of the file, empty for a mask from memory.
-        remark: Says that the mask was resized, if it was not made for the picture.
+        notice: Says that the mask was resized, if it was not made for the picture.
     """
 
     marked: np.ndarray
     path: str = ""
     sha256: str = ""
-    remark: str | None = None
+    notice: str | None = None
 
     @classmethod
     def of(cls, image: Image.Image) -> Mask:
@@ -82,12 +82,12 @@ class Mask:
                 f"the mask {self.path or 'of the picture'} marks nothing; expected some white, "
                 "where to draw anew; paint over what is to change"
             )
-        remark = None if self.size in (given, fitted) else self._stretched(given)
+        notice = None if self.size in (given, fitted) else self._stretched(given)
         if self.size == fitted:
             return self
         (width, height), (new_width, new_height) = self.size, fitted
         rows, columns = _overlap(height, new_height), _overlap(width, new_width)
-        return replace(self, marked=rows @ self.marked @ columns.T, remark=remark)
+        return replace(self, marked=rows @ self.marked @ columns.T, notice=notice)
 
     def pad(self, size: tuple[int, int]) -> Mask:
         """Return the mask continued by its reflection, as ``InitImage.pad`` continues pictures.

@@ -31,7 +31,7 @@ from ldm.errors import UserError
 from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.pipelines.batches import Place, plan, read_prompts, replay
 from ldm.pipelines.execution import Execution, half_of, memory_for
-from ldm.pipelines.init_image import InitImage, first_picture, fit_first_picture
+from ldm.pipelines.init_image import InitImage, fit_init_image, read_init_image
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import ModelChoice, find_model, resolve
 from ldm.pipelines.progress import Notice, Observer, Picture, log_events
@@ -171,9 +171,9 @@ class Pipeline:
         """
         settings = replace(resolve(settings, self.choice), use_ema=self.use_ema).with_seed()
         settings.validate()
-        image = first_picture(settings, image, mask)
+        image = read_init_image(settings, image, mask)
         if image is not None:
-            image = fit_first_picture(image, settings, self.choice)
+            image = fit_init_image(image, settings, self.choice)
         if place is None:
             batches = plan(settings, read_prompts(settings) if prompts is None else prompts)
         else:

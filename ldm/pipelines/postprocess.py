@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Marker:
+class Watermark:
     """Puts the watermark on pictures that can carry one.
 
     Attributes:
@@ -61,7 +61,7 @@ class Marker:
 
 
 @dataclass
-class Finisher:
+class PostProcessor:
     """Turns a run's decoded batches into pictures.
 
     Attributes:
@@ -75,7 +75,7 @@ class Finisher:
     settings: GenerationSettings
     source: Source
     checker: SafetyChecker
-    marker: Marker
+    marker: Watermark
     observer: Observer
 
     def prepare(self) -> None:
@@ -92,11 +92,11 @@ class Finisher:
 
     @property
     def _repainted(self) -> Mask | None:
-        """The part of the first picture that was drawn anew; None is all of it."""
+        """The part of the init image that was drawn anew; None is all of it."""
         return self.source.init_image and self.source.init_image.repainted
 
     def _kept(self, drawn: np.ndarray) -> np.ndarray:
-        """Return pictures (B, H, W, 3) with the first picture's pixels where it was to stay."""
+        """Return pictures (B, H, W, 3) with the init image's pixels where it was to stay."""
         image = self.source.init_image
         return drawn if image is None else image.restore(drawn)
 

@@ -85,7 +85,7 @@ FAR_ABOVE = 4  # times the model's own number of pixels
 LONGEST_CUT = 500  # letters of a prompt's unused end that are shown
 
 
-def remarks_on_run(
+def notices_on_run(
     settings: GenerationSettings,
     prompts: Sequence[str],
     *,
@@ -102,7 +102,7 @@ def remarks_on_run(
         own_size: The side in pixels that the model was made for.
         steps: Steps that each picture takes.
     """
-    for text in settings.remarks(prompts):
+    for text in settings.notices(prompts):
         yield Notice(text, warning=True)
     height, width = size
     if height * width > FAR_ABOVE * own_size**2:
@@ -116,7 +116,7 @@ def remarks_on_run(
         yield Notice(f"{strength} steps leaves none to take: nothing is drawn anew.")
 
 
-def remarks_on_length(tokenizer: Any, texts: Sequence[str]) -> Iterator[Notice]:
+def notices_on_length(tokenizer: Any, texts: Sequence[str]) -> Iterator[Notice]:
     """Name the end of each text that the text encoder will not see.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ldm.pipelines.batches import Place, check_length, read_prompts
 from ldm.pipelines.infotext import Recorded, read_picture
-from ldm.pipelines.init_image import InitImage, first_picture, fit_first_picture
+from ldm.pipelines.init_image import InitImage, fit_init_image, read_init_image
 from ldm.pipelines.models import (
     DEMO_CHECKPOINT,
     FILL_CHECKPOINT,
@@ -37,7 +37,7 @@ class Job:
         place: The one picture of a recorded run to draw again.
         recorded: What the picture of ``--from-image`` says about its making.
         device_is_recorded: The device is the recorded picture's, not one that the user named.
-        remarks: Warnings for the user.
+        notices: Warnings for the user.
     """
 
     settings: GenerationSettings
@@ -47,7 +47,7 @@ class Job:
     place: Place | None = None
     recorded: Recorded | None = None
     device_is_recorded: bool = False
-    remarks: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     @property
     def pictures(self) -> int:
@@ -60,7 +60,7 @@ class Job:
         grid = not self.settings.skip_grid and self.place is None
         return grid and self.pictures <= LARGEST_GRID
 
-    def model_remark(self) -> str | None:
+    def model_notice(self) -> str | None:
         """Say so if the picture to draw again was made by another model."""
         recorded = self.recorded
         if recorded is None or recorded.model_hash is None:
@@ -84,16 +84,16 @@ def prepare(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Job:
     Raises:
         UserError: settings that contradict each other or the model, or files that are not there.
     """
-    values, place, recorded, remarks = dict(given), None, None, []
+    values, place, recorded, notices = dict(given), None, None, []
     if given.get("from_image") is not None:
         recorded = read_picture(given["from_image"], schema, given)
         values, place = recorded.rerun(given)
         values = _as_recorded(recorded, values, given)
-        remarks += recorded.remarks
+        notices += recorded.notices
     if given.get("laion400m"):
         values.setdefault("outdir", LAION_OUTDIR)
     if {"prompt", "from_file"} <= given.keys():
-        remarks.append(f"--prompt is not used: the prompts come from {given['from_file']}")
+        notices.append(f"--prompt is not used: the prompts come from {given['from_file']}")
     settings = schema(**values).with_seed()
     settings.validate()
     choice = choose_model(settings)
@@ -101,14 +101,14 @@ def prepare(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Job:
     prompts = read_prompts(settings)
     if place is None:
         check_length(settings, len(prompts))
-    image = None if settings.takes_folder else first_picture(settings, None, None)
+    image = None if settings.takes_folder else read_init_image(settings, None, None)
     settings = resolve(settings, choice)
     if image is not None:
-        image = fit_first_picture(image, settings, choice)
+        image = fit_init_image(image, settings, choice)
     own_device = recorded is not None and "device" not in given
-    job = Job(settings, choice, prompts, image, place, recorded, own_device, remarks)
+    job = Job(settings, choice, prompts, image, place, recorded, own_device, notices)
     if job.pictures > LARGEST_GRID and not settings.skip_grid:
-        remarks.append(f"no grid is made of {job.pictures} pictures; {LARGEST_GRID} are the most")
+        notices.append(f"no grid is made of {job.pictures} pictures; {LARGEST_GRID} are the most")
     return job
 
 

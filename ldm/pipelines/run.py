@@ -1,6 +1,6 @@
 """One run: its batches drawn in order.
 
-    (per batch) text encoding -> sampler steps -> decoding -> what ``Finisher`` makes of it
+    (per batch) text encoding -> sampler steps -> decoding -> what ``PostProcessor`` makes of it
 
 Shape legend: B pictures, C h w latent, H W pixels.
 """
@@ -21,20 +21,20 @@ from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.batches import Batch
-from ldm.pipelines.execution import Execution, is_finite, memory_for, shows_something
+from ldm.pipelines.execution import Execution, is_finite, is_not_black, memory_for
 from ldm.pipelines.infotext import Source
 from ldm.pipelines.init_image import InitImage
-from ldm.pipelines.initial_latents import ImageStart, NoiseStart
+from ldm.pipelines.initial_latents import ImageLatents, InitialLatents
 from ldm.pipelines.inpainting import FillStart, InpaintStart, MaskedStart
 from ldm.pipelines.models import ModelChoice
-from ldm.pipelines.postprocess import Finisher, Marker
+from ldm.pipelines.postprocess import PostProcessor, Watermark
 from ldm.pipelines.progress import (
     Notice,
     Observer,
     Picture,
     Progress,
-    remarks_on_length,
-    remarks_on_run,
+    notices_on_length,
+    notices_on_run,
 )
 from ldm.rng import seed_everything
 from ldm.safety.checker import SafetyChecker
@@ -120,19 +120,19 @@ class Run:
             size=order.shown_size,
             init_image=order.image,
         )
-        marker = Marker(self.settings.format)
-        self.finisher = Finisher(self.settings, source, checker, marker, self.observer)
+        marker = Watermark(self.settings.format)
+        self.post_processor = PostProcessor(self.settings, source, checker, marker, self.observer)
 
-    def _make_start(self, image: InitImage | None) -> NoiseStart:
+    def _make_start(self, image: InitImage | None) -> InitialLatents:
         settings = self.settings
         if image is None:
-            return NoiseStart(settings, self.order.size, self.execution.device)
-        for remark in (image.remark, image.mask and image.mask.remark):
-            if remark:
-                self.observer(Notice(remark))
+            return InitialLatents(settings, self.order.size, self.execution.device)
+        for notice in (image.notice, image.mask and image.mask.notice):
+            if notice:
+                self.observer(Notice(notice))
         if image.mask is not None:
             return MASKED_STARTS[self.kind](settings, image, self.model)
-        return ImageStart(settings, to_tensor(image.pixels), self.model)
+        return ImageLatents(settings, to_tensor(image.pixels), self.model)
 
     def _make_sampler(self, model: EpsModel) -> Sampler:
         settings = self.settings
@@ -147,12 +147,12 @@ class Run:
         Raises:
             UserError: a lack of memory, or numbers that came out as NaN.
         """
-        self._remark()
-        self.finisher.prepare()
+        self._give_notices()
+        self.post_processor.prepare()
         self._progress(0)
         seed_everything(self.settings.seed)
         with self._enough_memory(1):
-            self.execution.compute("encode", self.start.open, lambda _: self.start.is_sound())
+            self.execution.compute("encode", self.start.open, lambda _: self.start.is_finite())
         for batch in self.order.batches:
             if not batch.kept:
                 self._draw_only(batch)
@@ -161,24 +161,24 @@ class Run:
                 decoded = self._draw(batch)
             # What a caller draws between two pictures must not move the next batch.
             with torch.random.fork_rng(self._cuda_devices):
-                yield from self.finisher.pictures(batch, decoded)
+                yield from self.post_processor.pictures(batch, decoded)
 
     @property
     def _cuda_devices(self) -> list[torch.device]:
         device = self.execution.device
         return [device] if device.type == "cuda" else []
 
-    def _remark(self) -> None:
+    def _give_notices(self) -> None:
         """Say what the user should know before it begins."""
         batches = [batch for batch in self.order.batches if batch.kept]
         prompts = list(dict.fromkeys(text for batch in batches for text in batch.prompts))
         sizes = {"size": self.start.size, "own_size": self.own_size}
-        for notice in remarks_on_run(self.settings, prompts, steps=self.steps, **sizes):
+        for notice in notices_on_run(self.settings, prompts, steps=self.steps, **sizes):
             self.observer(notice)
         texts = [self.settings.negative_prompt, *prompts]
         encoded = [text for prompt in texts for text, _ in self.settings.mixture(prompt)]
         tokenizer = getattr(self.model.cond_stage_model, "tokenizer", None)
-        for notice in remarks_on_length(tokenizer, encoded):
+        for notice in notices_on_length(tokenizer, encoded):
             self.observer(notice)
 
     def _enough_memory(self, rows: int) -> contextlib.AbstractContextManager:
@@ -207,7 +207,7 @@ class Run:
         x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
         check_finite(x, "the latent of picture")
         decode = partial(self.model.decode_first_stage, x)
-        decoded = self.execution.compute("decode", decode, shows_something)
+        decoded = self.execution.compute("decode", decode, is_not_black)
         self.steps_done += len(batch.prompts) * self.steps
         self.pictures_done += len(batch.kept)
         self._progress(0)

@@ -37,7 +37,7 @@ class SourceFile:
     hash_key: str
 
 
-FIRST_PICTURE = SourceFile(
+INIT_IMAGE = SourceFile(
     "init_img", Img2ImgSettings, "--init-img", "picture", "Init image", "Init image hash"
 )
 MASK = SourceFile("mask", InpaintSettings, "--mask", "mask", "Mask", "Mask hash")
@@ -65,7 +65,7 @@ def find_sources(
     """
     return {
         source.name: _find_source(source, path, entries)
-        for source in (FIRST_PICTURE, MASK)
+        for source in (INIT_IMAGE, MASK)
         if issubclass(schema, source.schema) and source.name not in given
     }
 

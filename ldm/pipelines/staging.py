@@ -1,8 +1,8 @@
-"""Runs on small devices: the model stays on the host, and its parts visit the device by a plan.
+"""Runs on small devices: the model stays on the host, and its stages visit the device by a plan.
 
     what the user asked (Staging) + size and rows of the run + free memory
-        -> plan (ldm.offload) -> run -> out of memory?          a tighter plan, that part again
-                                     -> NaN, black in float16?  that part again in float32
+        -> plan (ldm.offload) -> run -> out of memory?          a tighter plan, that phase again
+                                     -> NaN, black in float16?  that phase again in float32
 
 The plan is chosen anew for every run. Between runs, and after an error or Ctrl-C, nothing of the
 model is on the device.
@@ -23,7 +23,7 @@ from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.offload.budget import choose, describe, estimate, free_memory, measure, tighter
 from ldm.offload.plan import StagePlan
 from ldm.offload.stages import Ledger
-from ldm.pipelines.execution import Execution, Part, Result, half_of, is_refusal
+from ldm.pipelines.execution import Execution, Phase, Result, half_of, is_refusal
 from ldm.pipelines.progress import Notice
 from ldm.pipelines.run import Order
 from ldm.rng import keep_random_state
@@ -33,12 +33,12 @@ from ldm.settings.low_memory import LowMemory
 GIB = 2**30  # bytes
 
 _DOING = {
-    "encode": "encoding the first picture",
+    "encode": "encoding the init image",
     "walk": "sampling a batch",
     "decode": "decoding a batch",
 }
-_UNSOUND = {
-    "encode": "the first picture's latent came out as NaN",
+_UNUSABLE = {
+    "encode": "the init image's latent came out as NaN",
     "walk": "latents came out as NaN",
     "decode": "a picture came out black or as NaN",
 }
@@ -89,8 +89,8 @@ class StagedModel:
         self.dtype = half or torch.float32
         self.ledger = Ledger()
         self._widened: set[str] = set()
-        for organ in ("denoiser", "autoencoder"):
-            self._convert(organ, self.dtype)
+        for name in ("denoiser", "autoencoder"):
+            self._convert(name, self.dtype)
 
     @contextmanager
     def run(self, order: Order) -> Iterator[StagedRun]:
@@ -112,39 +112,39 @@ class StagedModel:
         finally:
             run.plan.detach()
 
-    def is_half(self, part: Part) -> bool:
-        """Tell whether a part's weights are in half precision."""
-        return self.dtype != torch.float32 and _organ(part) not in self._widened
+    def is_half(self, phase: Phase) -> bool:
+        """Tell whether a phase's weights are in half precision."""
+        return self.dtype != torch.float32 and _weights_of(phase) not in self._widened
 
-    def widen(self, part: Part) -> None:
-        """Hold a part's weights in float32 from now on."""
-        self._widened.add(_organ(part))
-        self._convert(_organ(part), torch.float32)
+    def widen(self, phase: Phase) -> None:
+        """Hold a phase's weights in float32 from now on."""
+        self._widened.add(_weights_of(phase))
+        self._convert(_weights_of(phase), torch.float32)
 
-    def narrow(self, part: Part) -> None:
+    def narrow(self, phase: Phase) -> None:
         """Undo ``widen``: every value came from half precision, so none changes."""
-        self._widened.discard(_organ(part))
-        self._convert(_organ(part), self.dtype)
+        self._widened.discard(_weights_of(phase))
+        self._convert(_weights_of(phase), self.dtype)
 
     @property
     def itemsize(self) -> int:
-        """Bytes of a number while computing, the largest over the parts."""
+        """Bytes of a number while computing, the largest over the phases."""
         return torch.float32.itemsize if self._widened else self.dtype.itemsize
 
-    def _convert(self, organ: str, dtype: torch.dtype) -> None:
+    def _convert(self, name: str, dtype: torch.dtype) -> None:
         model = self.model
-        organs = {
+        weights = {
             "denoiser": (model.model, model.cond_stage_model),
             "autoencoder": (model.first_stage_model,),
         }
-        for whole in organs[organ]:
+        for whole in weights[name]:
             for module in whole.modules() if whole is not None else ():
                 if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                     module.to(dtype)
 
 
 class StagedRun(Execution):
-    """One run of a model whose parts take turns; plan and precision give way where they must.
+    """One run of a model whose stages take turns; plan and precision give way where they must.
 
     Args:
         staged: The model.
@@ -160,46 +160,46 @@ class StagedRun(Execution):
         self.plan = self._make_plan()
 
     def compute(
-        self, part: Part, work: Callable[[], Result], sound: Callable[[Result], bool]
+        self, phase: Phase, work: Callable[[], Result], usable: Callable[[Result], bool]
     ) -> Result:
-        """Compute a part; once more in float32 where half precision gave what cannot be used."""
+        """Compute a phase; once more in float32 where half precision gave what cannot be used."""
         restore = keep_random_state(self.device)
-        result = self._within_memory(part, work, restore)
-        if not self._staged.is_half(part) or sound(result):
+        result = self._within_memory(phase, work, restore)
+        if not self._staged.is_half(phase) or usable(result):
             return result
         del result
-        self._warn(f"{_UNSOUND[part]} in half precision: computed again in float32")
-        self._replan(partial(self._staged.widen, part))
+        self._warn(f"{_UNUSABLE[phase]} in half precision: computed again in float32")
+        self._replan(partial(self._staged.widen, phase))
         restore()
-        result = self._within_memory(part, work, restore)
-        if not sound(result):  # half precision was not to blame
-            self._replan(partial(self._staged.narrow, part))
+        result = self._within_memory(phase, work, restore)
+        if not usable(result):  # half precision was not to blame
+            self._replan(partial(self._staged.narrow, phase))
         return result
 
     def _within_memory(
-        self, part: Part, work: Callable[[], Result], restore: Callable[[], None]
+        self, phase: Phase, work: Callable[[], Result], restore: Callable[[], None]
     ) -> Result:
-        """Compute a part; where memory runs out again under a tighter plan, down to the last."""
+        """Compute a phase; where memory runs out again under a tighter plan, down to the last."""
         tighter_settings = None
         while True:
             try:
                 if tighter_settings is not None:
                     self.plan.change(tighter_settings)
                     restore()
-                with self.precision(part):
+                with self.precision(phase):
                     return work()
             except (MemoryError, RuntimeError) as error:
                 refused = is_refusal(error)
                 step = tighter(self.plan.settings, rows=self._rows) if refused else None
                 if step is None:
                     raise
-            # Tried again only here: in the handler the error still holds the part's memory.
+            # Tried again only here: in the handler the error still holds the phase's memory.
             tighter_settings, words = step
-            self._warn(f"out of memory while {_DOING[part]}: {words}; that is begun again")
+            self._warn(f"out of memory while {_DOING[phase]}: {words}; that is begun again")
 
-    def precision(self, part: Part) -> AbstractContextManager:
-        """Return the context that a part is computed in: half-precision weights need autocast."""
-        if not self._staged.is_half(part):
+    def precision(self, phase: Phase) -> AbstractContextManager:
+        """Return the context that a phase is computed in: half-precision weights need autocast."""
+        if not self._staged.is_half(phase):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.half)
 
@@ -244,5 +244,5 @@ class StagedRun(Execution):
         self._order.observer(Notice(text, warning=True))
 
 
-def _organ(part: Part) -> str:
-    return "denoiser" if part == "walk" else "autoencoder"
+def _weights_of(phase: Phase) -> str:
+    return "denoiser" if phase == "walk" else "autoencoder"

@@ -111,7 +111,7 @@ class DrawingProgram(PictureProgram):
         job = prepare(self.schema, given)
         self.output = self.make_output(job)
         self.output.check(job.prompts)
-        for text in job.remarks:
+        for text in job.notices:
             self.console.warn(text)
         if job.choice.notice:
             self.console.say(job.choice.notice)
@@ -145,8 +145,8 @@ class DrawingProgram(PictureProgram):
             staging=Staging.of(job.settings),
             observer=self.console.observe,
         )
-        if remark := job.model_remark():
-            self.console.warn(remark)
+        if notice := job.model_notice():
+            self.console.warn(notice)
         return pipeline
 
     def _note(self, job: Job, pipeline: Pipeline) -> None:
@@ -171,7 +171,7 @@ class DrawingProgram(PictureProgram):
 
     def draw(self, job: Job, pipeline: Pipeline) -> None:
         """Draw the pictures and write each as it is done, then the grid."""
-        from ldm.pipelines.postprocess import Marker
+        from ldm.pipelines.postprocess import Watermark
 
         settings = job.settings
         self.announce(job, pipeline)
@@ -186,4 +186,6 @@ class DrawingProgram(PictureProgram):
             for picture in pictures:
                 self.output.take(picture, save=not settings.skip_save, keep=job.wants_grid)
         if job.wants_grid:
-            self.output.save_grids(settings.n_rows or settings.n_samples, Marker(settings.format))
+            self.output.save_grids(
+                settings.n_rows or settings.n_samples, Watermark(settings.format)
+            )

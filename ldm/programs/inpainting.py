@@ -92,7 +92,7 @@ class InpaintProgramSettings(InpaintSettings):
 
     @property
     def takes_folder(self) -> bool:
-        """Whether first pictures come from a folder, one after another."""
+        """Whether init images come from a folder, one after another."""
         return self.indir is not None
 
     def validate(self) -> None:
@@ -187,10 +187,10 @@ def _look_at(job: Job, pair: Pair) -> None:
     Raises:
         UserError: one of its files is no picture, or the mask does not fit or marks nothing.
     """
-    from ldm.pipelines.init_image import first_picture, fit_first_picture
+    from ldm.pipelines.init_image import fit_init_image, read_init_image
 
     settings = job.settings.of(pair)
-    fit_first_picture(first_picture(settings, None, None), settings, job.choice)
+    fit_init_image(read_init_image(settings, None, None), settings, job.choice)
 
 
 @dataclass

@@ -143,8 +143,8 @@ class _Program:
         """Load, draw, and write the array, also of what an interrupted run has finished."""
         from ldm.checkpoint.folders import find_model_files
 
-        for remark in self.settings.remarks():
-            self.console.warn(remark)
+        for notice in self.settings.notices():
+            self.console.warn(notice)
         files = find_model_files(self.request.resume, config=self.request.config)
         config = files.load_config(self.request.overrides)
         run = self._load(files, config)

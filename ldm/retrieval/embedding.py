@@ -23,12 +23,12 @@ class Embedded:
     Attributes:
         added: Pictures embedded now.
         there: Pictures that were in the database before.
-        remark: Says what could not be read; None if all could.
+        notice: Says what could not be read; None if all could.
     """
 
     added: int
     there: int
-    remark: str | None
+    notice: str | None
 
 
 def embed_folder(
@@ -80,4 +80,4 @@ def embed_folder(
     there = len(pictures.names) - len(new)
     if not there:
         pictures.require_readable()
-    return Embedded(added, there, pictures.remark())
+    return Embedded(added, there, pictures.notice())

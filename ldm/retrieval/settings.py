@@ -114,9 +114,9 @@ class RetrievalSettings(Txt2ImgSettings):
             return self
         return replace(self, knn=self.knn or KNN, database=self.database or DATABASE)
 
-    def remarks(self, prompts: Sequence[str] = ()) -> list[str]:
+    def notices(self, prompts: Sequence[str] = ()) -> list[str]:
         """List settings without effect beside the others."""
-        found = super().remarks(prompts)
+        found = super().notices(prompts)
         for name in ("knn", "database", "searcher"):
             if getattr(self, name) is not None and not self.use_neighbors:
                 found.append(f"--{name} has no effect without --use_neighbors")

@@ -25,7 +25,7 @@ class _Parser(ArgumentParser):
     """Knows its flags well enough to guess what an unknown one was meant to be."""
 
     def nearest(self, unknown: str) -> str:
-        """Return a remark that says what ``unknown`` may have been meant to be."""
+        """Return a notice that says what ``unknown`` may have been meant to be."""
         if not unknown.startswith("-"):
             return "; a text of several words needs quotes around it"
         flag = "--" + unknown.split("=")[0].lstrip("-")

@@ -217,7 +217,7 @@ class GenerationSettings:
                 "choose one of them"
             )
 
-    def remarks(self, prompts: Sequence[str] = ()) -> list[str]:  # noqa: ARG002 - for subclasses
+    def notices(self, prompts: Sequence[str] = ()) -> list[str]:  # noqa: ARG002 - for subclasses
         """List settings that have no effect beside the others, a sentence each.
 
         Args:
@@ -241,7 +241,7 @@ class GenerationSettings:
 
     @property
     def takes_folder(self) -> bool:
-        """Whether first pictures come from a folder, one after another."""
+        """Whether init images come from a folder, one after another."""
         return False
 
     def suited(self, kind: ModelKind, named: Collection[str]) -> Self:  # noqa: ARG002
@@ -379,7 +379,7 @@ class Img2ImgSettings(GenerationSettings):
         model_size: int,  # noqa: ARG002
         multiple: int,  # noqa: ARG002
     ) -> tuple[int, int] | None:
-        """Return the height and width to resize the first picture to, in pixels.
+        """Return the height and width to resize the init image to, in pixels.
 
         None is its own size, brought down to multiples.
 

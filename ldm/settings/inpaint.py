@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ldm.settings.generation import Img2ImgSettings
-from ldm.settings.low_memory import OptimizedImg2ImgSettings
+from ldm.settings.low_memory import LowMemoryImg2ImgSettings
 from ldm.settings.model_kind import REPAINTING, ModelKind
 from ldm.settings.option import changed, option
 
@@ -68,11 +68,11 @@ class InpaintSettings(Img2ImgSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizedInpaintSettings(OptimizedImg2ImgSettings, InpaintSettings):
+class LowMemoryInpaintSettings(LowMemoryImg2ImgSettings, InpaintSettings):
     """Settings of inpainting on small devices; the picture may be resized, and its mask with it.
 
     Example:
-        >>> settings = OptimizedInpaintSettings(init_img="room.png", mask="window.png", W=512)
+        >>> settings = LowMemoryInpaintSettings(init_img="room.png", mask="window.png", W=512)
         >>> settings.seed_mode, settings.outdir
         ('per-image', 'outputs/inpaint-samples')
     """

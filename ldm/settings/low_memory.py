@@ -109,9 +109,9 @@ class LowMemory(ForkHabits):
         for prompt in (self.prompt, self.negative_prompt):
             self.mixture(prompt)
 
-    def remarks(self, prompts: Sequence[str] = ()) -> list[str]:
+    def notices(self, prompts: Sequence[str] = ()) -> list[str]:
         """List settings without effect, and what in the prompts looks like a weight."""
-        found = super().remarks(prompts)
+        found = super().notices(prompts)
         if self.plain_prompt:
             return found
         alike = [text for prompt in (*prompts, self.negative_prompt) for text in doubtful(prompt)]
@@ -131,11 +131,11 @@ class LowMemory(ForkHabits):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizedTxt2ImgSettings(LowMemory, Txt2ImgSettings):
+class LowMemoryTxt2ImgSettings(LowMemory, Txt2ImgSettings):
     """Settings of text-to-image on small devices.
 
     Example:
-        >>> settings = OptimizedTxt2ImgSettings(prompt="a cat:1 a dog:3")
+        >>> settings = LowMemoryTxt2ImgSettings(prompt="a cat:1 a dog:3")
         >>> settings.mixture(settings.prompt), settings.n_samples
         ([('a cat', 0.25), ('a dog', 0.75)], 5)
     """
@@ -146,11 +146,11 @@ class OptimizedTxt2ImgSettings(LowMemory, Txt2ImgSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizedImg2ImgSettings(LowMemory, Img2ImgSettings):
+class LowMemoryImg2ImgSettings(LowMemory, Img2ImgSettings):
     """Settings of image-to-image on small devices; the picture may be resized.
 
     Example:
-        >>> OptimizedImg2ImgSettings(init_img="sketch.png", W=512).strength
+        >>> LowMemoryImg2ImgSettings(init_img="sketch.png", W=512).strength
         0.75
     """
 

@@ -93,7 +93,7 @@ class SampleSettings:
         if self.sampler == "plms" and self.ddim_eta != 0.0:
             raise UserError(f"--eta {self.eta} was given; plms needs 0; leave --eta out")
 
-    def remarks(self) -> Iterator[str]:
+    def notices(self) -> Iterator[str]:
         """Yield what is given and has no effect."""
         if self.vanilla_sample and (self.custom_steps, self.eta) != (None, None):
             yield "--vanilla_sample takes every training step: --custom_steps and --eta do nothing"

@@ -20,7 +20,7 @@ from ldm.errors import UserError
 from ldm.pipelines.batches import Batch
 from ldm.pipelines.execution import memory_for
 from ldm.pipelines.infotext import Source, write_parameters
-from ldm.pipelines.postprocess import Marker
+from ldm.pipelines.postprocess import Watermark
 from ldm.pipelines.progress import Notice, Observer, Picture, Progress
 from ldm.settings.generation import K_SAMPLERS
 from optimizedSD.by_diffusers.folder import DiffusersFolder
@@ -150,7 +150,7 @@ class Drawing:
     observer: Observer
 
     def __post_init__(self) -> None:
-        self.marker = Marker(self.settings.format)
+        self.marker = Watermark(self.settings.format)
         self.total = sum(len(batch.prompts) for batch in self.batches)
         self.done = 0
         self.source = Source(
@@ -166,7 +166,7 @@ class Drawing:
         Raises:
             UserError: a lack of memory, or numbers that came out as NaN.
         """
-        self._remark()
+        self._give_notices()
         settings = self.settings
         for batch in self.batches:
             what = f"pictures of {settings.W}x{settings.H}, {len(batch.prompts)} at a time,"
@@ -239,7 +239,7 @@ class Drawing:
             return "karras"
         return SPACINGS[config.get("timestep_spacing", "leading")]
 
-    def _remark(self) -> None:
+    def _give_notices(self) -> None:
         """Say what the user should know before it begins."""
         if obstacle := self.marker.obstacle(self.settings.H, self.settings.W):
             self.observer(obstacle)

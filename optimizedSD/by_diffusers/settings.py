@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from ldm.errors import UserError
 from ldm.settings.generation import Txt2ImgSettings
-from ldm.settings.low_memory import ForkHabits, OptimizedTxt2ImgSettings
+from ldm.settings.low_memory import ForkHabits, LowMemoryTxt2ImgSettings
 from ldm.settings.option import changed, option, options_of
 
 OFFLOADS = ("none", "model", "sequential", "group")
@@ -31,7 +31,7 @@ SPACINGS = {"leading": "uniform", "linspace": "linspace", "trailing": "trailing"
 
 
 def _like(name: str, **changes: Any) -> Any:
-    return changed(OptimizedTxt2ImgSettings, name, **changes)
+    return changed(LowMemoryTxt2ImgSettings, name, **changes)
 
 
 @dataclass(frozen=True, kw_only=True)

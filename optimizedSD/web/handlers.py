@@ -13,37 +13,37 @@ from optimizedSD.web.fields import Field, in_words, settings_from
 from optimizedSD.web.kinds import Page
 from optimizedSD.web.pictures import mask_of, painted_picture, plain_picture
 from optimizedSD.web.state import View
-from optimizedSD.web.worker import Request, Studio
+from optimizedSD.web.worker import Request, Worker
 
-# In the order of what `Desk.draw` yields.
+# In the order of what `Handlers.draw` yields.
 SHOWN = ("status", "gallery", "seed", "parameters", "notices", "stored")
 UNCHANGED = gr.skip()
 
 
-class Desk:
-    """Stands between a page's components and the studio.
+class Handlers:
+    """Stands between a page's components and the worker.
 
     Args:
         page: The page.
-        studio: What draws.
+        worker: What draws.
         fields: The page's controls, in the order that their values come in.
         rest: Settings that have no control.
     """
 
     def __init__(
-        self, page: Page, studio: Studio, fields: Sequence[Field], rest: Mapping[str, Any]
+        self, page: Page, worker: Worker, fields: Sequence[Field], rest: Mapping[str, Any]
     ) -> None:
-        self.page, self.studio, self.fields, self.rest = page, studio, fields, rest
+        self.page, self.worker, self.fields, self.rest = page, worker, fields, rest
         self.labels = {field.option.flag: field.label for field in fields}
 
     def announce(self, request: gr.Request) -> tuple[Any, Any]:
         """Make ready for a run: the button to draw becomes one to cancel."""
-        self.studio.announce(request.session_hash)
+        self.worker.announce(request.session_hash)
         return gr.Button(visible=False), gr.Button("Cancel", visible=True, interactive=True)
 
     def stop(self, request: gr.Request) -> Any:
         """Stop the visitor's run."""
-        self.studio.stop(request.session_hash)
+        self.worker.stop(request.session_hash)
         return gr.Button("Stopping after this step …", interactive=False)
 
     def ready(self) -> tuple[Any, Any]:
@@ -62,7 +62,7 @@ class Desk:
         """
         shown: int | None = None
         try:
-            for view in self.studio.draw(request.session_hash, lambda: self._request(values)):
+            for view in self.worker.draw(request.session_hash, lambda: self._request(values)):
                 # Pictures that are sent again are loaded again; who asks without a browser has
                 # only the last view, which therefore tells everything.
                 yield self._show(view, pictures=view.over or len(view.pictures) != shown)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings
-from ldm.settings.inpaint import InpaintSettings, OptimizedInpaintSettings
-from ldm.settings.low_memory import LowMemory, OptimizedImg2ImgSettings, OptimizedTxt2ImgSettings
+from ldm.settings.inpaint import InpaintSettings, LowMemoryInpaintSettings
+from ldm.settings.low_memory import LowMemory, LowMemoryImg2ImgSettings, LowMemoryTxt2ImgSettings
 from ldm.settings.option import changed, option
 
 
@@ -47,7 +47,7 @@ class Txt2ImgServer(ServerSettings):
     """How the page for text is started."""
 
     program: ClassVar[str] = "txt2img_gradio"
-    outdir: str = changed(OptimizedTxt2ImgSettings, "outdir")
+    outdir: str = changed(LowMemoryTxt2ImgSettings, "outdir")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Img2ImgServer(ServerSettings):
     """How the page for text and a picture is started."""
 
     program: ClassVar[str] = "img2img_gradio"
-    outdir: str = changed(OptimizedImg2ImgSettings, "outdir")
+    outdir: str = changed(LowMemoryImg2ImgSettings, "outdir")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class InpaintServer(ServerSettings):
     """How the page for a part of a picture is started."""
 
     program: ClassVar[str] = "inpaint_gradio"
-    outdir: str = changed(OptimizedInpaintSettings, "outdir")
+    outdir: str = changed(LowMemoryInpaintSettings, "outdir")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ _PROMPT = "a photo of a panda on a red background"
 
 TXT2IMG = Page(
     server=Txt2ImgServer,
-    schema=OptimizedTxt2ImgSettings,
+    schema=LowMemoryTxt2ImgSettings,
     title="Text to image",
     hint="Write what to draw and press Draw.",
     first={"prompt": _PROMPT, "n_samples": 2},
@@ -112,7 +112,7 @@ TXT2IMG = Page(
 )
 IMG2IMG = Page(
     server=Img2ImgServer,
-    schema=OptimizedImg2ImgSettings,
+    schema=LowMemoryImg2ImgSettings,
     title="Image to image",
     hint="Give a picture (it can be cropped and painted on here), write what to make of it, and "
     "press Draw.",
@@ -121,7 +121,7 @@ IMG2IMG = Page(
 )
 INPAINT = Page(
     server=InpaintServer,
-    schema=OptimizedInpaintSettings,
+    schema=LowMemoryInpaintSettings,
     title="Inpainting",
     hint="Give a picture, paint over what is to be drawn anew, write what should be there, and "
     "press Draw. Everything else stays as it is, to the pixel: the invisible watermark is put "

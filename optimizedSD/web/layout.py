@@ -13,7 +13,7 @@ from ldm.settings.inpaint import OWN_VALUES
 from ldm.settings.model_kind import ModelKind
 from optimizedSD.web.components import component, editor, mask_upload, rows
 from optimizedSD.web.fields import MAIN, Field, fields_of
-from optimizedSD.web.handlers import SHOWN, Desk
+from optimizedSD.web.handlers import SHOWN, Handlers
 from optimizedSD.web.kinds import Page
 
 THEME = gr.themes.Default(primary_hue="indigo")  # its fonts are served from here
@@ -37,33 +37,33 @@ def controls_of(page: Page, choice: ModelChoice) -> list[Field]:
     return fields_of(page.schema, first)
 
 
-def build(page: Page, desk: Desk, about: str) -> gr.Blocks:
+def build(page: Page, handlers: Handlers, about: str) -> gr.Blocks:
     """Return the page.
 
     Args:
         page: What it is for.
-        desk: Answers its buttons.
+        handlers: Answers its buttons.
         about: A line on the model.
     """
     with gr.Blocks(title=page.title, analytics_enabled=False) as blocks:
         gr.Markdown(f"# {page.title}\n{page.hint}")
         with gr.Row():
             with gr.Column():
-                inputs = [*_pictures(page, desk), *_controls(desk.fields)]
+                inputs = [*_pictures(page, handlers), *_controls(handlers.fields)]
             with gr.Column():
                 draw = gr.Button("Draw", variant="primary", elem_id="draw")
                 cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
                 outputs = _outputs()
                 gr.Markdown(about)
-        _connect(desk, inputs, (draw, cancel), outputs)
+        _connect(handlers, inputs, (draw, cancel), outputs)
     return blocks
 
 
-def _pictures(page: Page, desk: Desk) -> list[gr.components.Component]:
+def _pictures(page: Page, handlers: Handlers) -> list[gr.components.Component]:
     if not page.takes_picture:
         return []
     # A stroke of an eighth of the picture, at the size that the model was made for.
-    width = desk.studio.pipeline.choice.size // 8
+    width = handlers.worker.pipeline.choice.size // 8
     made: list[gr.components.Component] = [editor(width, masked=page.takes_mask)]
     if page.takes_mask:
         with gr.Accordion("Upload a mask", open=False):
@@ -108,7 +108,7 @@ def _outputs() -> dict[str, gr.components.Component]:
 
 
 def _connect(
-    desk: Desk,
+    handlers: Handlers,
     inputs: list[gr.components.Component],
     buttons: tuple[gr.Button, gr.Button],
     outputs: dict[str, gr.components.Component],
@@ -116,11 +116,11 @@ def _connect(
     at_once = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     draw, cancel = buttons
     shown = [outputs[name] for name in SHOWN]
-    pressed = draw.click(desk.announce, None, [draw, cancel], **at_once)
+    pressed = draw.click(handlers.announce, None, [draw, cancel], **at_once)
     run = pressed.success(
-        desk.draw, inputs, shown, show_progress="hidden", concurrency_limit=1, api_name="draw"
+        handlers.draw, inputs, shown, show_progress="hidden", concurrency_limit=1, api_name="draw"
     )
     for ended in (run.success, run.failure):  # `then` is the former alone
-        ended(desk.ready, None, [draw, cancel], **at_once)
-    cancel.click(desk.stop, None, cancel, **at_once)
-    outputs["gallery"].select(desk.choose, outputs["stored"], outputs["parameters"], **at_once)
+        ended(handlers.ready, None, [draw, cancel], **at_once)
+    cancel.click(handlers.stop, None, cancel, **at_once)
+    outputs["gallery"].select(handlers.choose, outputs["stored"], outputs["parameters"], **at_once)

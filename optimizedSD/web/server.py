@@ -26,7 +26,7 @@ from optimizedSD.web.kinds import Page, ServerSettings
 if TYPE_CHECKING:
     from gradio import Blocks
 
-    from optimizedSD.web.worker import Studio
+    from optimizedSD.web.worker import Worker
 
 LONGEST_QUEUE = 20  # visitors who wait
 
@@ -64,9 +64,9 @@ def _serve(page: Page, server: ServerSettings, console: Console) -> None:
     check_address(server.host, server.port)
     log = RunLog(f"{server.program}_logs.csv")
     with ConsoleLog(console):
-        studio, about = _open_studio(page, _shared(page, server), log, console)
+        worker, about = _open_studio(page, _shared(page, server), log, console)
     with tempfile.TemporaryDirectory(prefix="pages-") as cache:
-        blocks = launch(page, server, studio, about, cache)
+        blocks = launch(page, server, worker, about, cache)
         console.say(f"{page.title}: {blocks.share_url or blocks.local_url} (Ctrl-C ends it)")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's Ctrl-C
         try:
@@ -109,8 +109,8 @@ def _not_served(host: str, port: int, error: OSError) -> UserError:
 
 def _open_studio(
     page: Page, shared: Mapping[str, Any], log: RunLog, console: Console
-) -> tuple[Studio, str]:
-    """Find the model, then load it; return a studio that has it, and a line about it."""
+) -> tuple[Worker, str]:
+    """Find the model, then load it; return a worker that has it, and a line about it."""
     from ldm.pipelines.models import choose_model
 
     settings = page.schema(**shared)
@@ -121,7 +121,7 @@ def _open_studio(
 
     from ldm.pipelines.pipeline import Pipeline
     from ldm.pipelines.staging import Staging
-    from optimizedSD.web.worker import Studio
+    from optimizedSD.web.worker import Worker
 
     pipeline = Pipeline.load(
         choice,
@@ -134,16 +134,16 @@ def _open_studio(
     if page.takes_mask:
         about = f"{about} {choice.kind.sentence(choice.inputs)}"
     used = {"device": pipeline.device, "config": choice.config_path, "ckpt": choice.ckpt_path}
-    return Studio(pipeline, lambda asked: log.add(row_of(asked, **used))), about
+    return Worker(pipeline, lambda asked: log.add(row_of(asked, **used))), about
 
 
-def launch(page: Page, server: ServerSettings, studio: Studio, about: str, cache: str) -> Blocks:
+def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache: str) -> Blocks:
     """Build a page and begin to serve it; ``close`` of what is returned ends that.
 
     Args:
         page: The page.
         server: Where to serve it, and what its runs have from the command line.
-        studio: What draws.
+        worker: What draws.
         about: A line on the model.
         cache: A folder for what visitors upload.
 
@@ -152,11 +152,11 @@ def launch(page: Page, server: ServerSettings, studio: Studio, about: str, cache
     """
     # Before gradio is imported: it must not tell anyone that it is running, or look for news.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": cache}
-    from optimizedSD.web.handlers import Desk
+    from optimizedSD.web.handlers import Handlers
     from optimizedSD.web.layout import CSS, THEME, build, controls_of
 
-    controls = controls_of(page, studio.pipeline.choice)
-    blocks = build(page, Desk(page, studio, controls, _shared(page, server)), about)
+    controls = controls_of(page, worker.pipeline.choice)
+    blocks = build(page, Handlers(page, worker, controls, _shared(page, server)), about)
     blocks.queue(max_size=LONGEST_QUEUE)
     try:
         blocks.launch(

@@ -40,7 +40,7 @@ class Request:
 
 
 @dataclass
-class Studio:
+class Worker:
     """Draws what visitors ask for.
 
     Attributes:

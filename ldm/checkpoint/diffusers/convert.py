@@ -82,7 +82,7 @@ def to_diffusers(
     checkpoint = read_checkpoint(ckpt)
     model = build_empty(config)
     chosen, averaged = inference_tensors(checkpoint, how.use_ema)
-    remarks = _check(str(ckpt), model, chosen)
+    notices = _check(str(ckpt), model, chosen)
     params = _plain(config)
     files = folder_configs(params, model, _number(chosen.get("scale_factor")))
     chosen = _as_type(chosen, how.dtype, checkpoint.mapped)
@@ -96,7 +96,7 @@ def to_diffusers(
     lines = [_written(out, parts, size_of(chosen), averaged)]
     lines += [f"kept in {KEPT}, where diffusers has no place: {_counts(kept)}"] if kept else []
     lines += [f"left out: {_counts(dropped)}"] if dropped else []
-    return lines + remarks
+    return lines + notices
 
 
 def from_diffusers(
@@ -139,7 +139,7 @@ def from_diffusers(
     _free_file(out, yaml, how.overwrite)
     wanted = model.state_dict()
     checkpoint, made = source.completed(wanted)
-    remarks = _check(str(folder), model, checkpoint.tensors)
+    notices = _check(str(folder), model, checkpoint.tensors)
     tensors = _as_type(_in_order(wanted, checkpoint.tensors), how.dtype, mapped=False)
     header = _spec(files) | describe(checkpoint, tensors, out.stem) | dict(how.metadata or {})
     with whole(out, size_of(tensors)) as part:
@@ -149,7 +149,7 @@ def from_diffusers(
                 OmegaConf.save(source.config, beside)
     lines = [_written(out, split_parts(tensors), size_of(tensors), 0)]
     lines += [f"wrote {yaml}, its configuration"] if yaml is not None else []
-    return lines + _about(made) + remarks
+    return lines + _about(made) + notices
 
 
 def _free_folder(out: Path, overwrite: bool) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ldm.errors import UserError
 from ldm.modules.attention_processors import sdpa
-from ldm.modules.diffusionmodules.unet_layout import Layers, Layout, Trunk, lay_levels
+from ldm.modules.diffusionmodules.unet_layout import LayerFactory, Layout, Widths, lay_levels
 from ldm.modules.diffusionmodules.util import (
     conv_nd,
     linear,
@@ -134,7 +134,7 @@ class EncoderUNetModel(nn.Module):
             raise UserError("pool 'attention' given without num_head_channels; give it")
         self.image_size, self.in_channels, self.out_channels = image_size, in_channels, out_channels
         self.model_channels, self.pool = model_channels, pool
-        make = Layers(
+        factory = LayerFactory(
             embed_dim=model_channels * 4,
             dropout=dropout,
             dims=dims,
@@ -152,14 +152,14 @@ class EncoderUNetModel(nn.Module):
             resblock_updown=resblock_updown,
             dims=dims,
         )
-        trunk = Trunk(model_channels)
-        width = make.embed_dim
+        widths = Widths(model_channels)
+        width = factory.embed_dim
         self.time_embed = nn.Sequential(
             linear(model_channels, width), nn.SiLU(), linear(width, width)
         )
-        self.input_blocks = layout.first_half(in_channels, make, trunk)
-        self.middle_block = layout.middle(make, trunk)
-        self.out = self._head(trunk, dims, num_head_channels)
+        self.input_blocks = layout.first_half(in_channels, factory, widths)
+        self.middle_block = layout.middle(factory, widths)
+        self.out = self._head(widths, dims, num_head_channels)
         if use_fp16:
             self.half()
 
@@ -168,19 +168,19 @@ class EncoderUNetModel(nn.Module):
         """The weights' dtype."""
         return self.time_embed[0].weight.dtype
 
-    def _head(self, trunk: Trunk, dims: int, num_head_channels: int) -> nn.Sequential:
-        width, out = trunk.width, self.out_channels
+    def _head(self, widths: Widths, dims: int, num_head_channels: int) -> nn.Sequential:
+        width, out = widths.width, self.out_channels
         if self.pool == "adaptive":
             last = zero_module(conv_nd(dims, width, out, 1))
             pooled = nn.AdaptiveAvgPool2d((1, 1))
             return nn.Sequential(normalization(width), nn.SiLU(), pooled, last, nn.Flatten())
         if self.pool == "attention":
-            side = self.image_size // trunk.rate
+            side = self.image_size // widths.rate
             pooled = AttentionPool2d(side, width, num_head_channels, out)
             return nn.Sequential(normalization(width), nn.SiLU(), pooled)
         normed = self.pool == "spatial_v2"
         between = (normalization(HIDDEN), nn.SiLU()) if normed else (nn.ReLU(),)
-        return nn.Sequential(linear(trunk.features, HIDDEN), *between, linear(HIDDEN, out))
+        return nn.Sequential(linear(widths.features, HIDDEN), *between, linear(HIDDEN, out))
 
     def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """Judge noisy latents.

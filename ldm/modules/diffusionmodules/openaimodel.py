@@ -22,7 +22,7 @@ from ldm.modules.diffusionmodules.unet_blocks import (
     TimestepEmbedSequential,
     Upsample,
 )
-from ldm.modules.diffusionmodules.unet_layout import Layers, Layout, Trunk, lay_levels
+from ldm.modules.diffusionmodules.unet_layout import LayerFactory, Layout, Widths, lay_levels
 from ldm.modules.diffusionmodules.util import (
     conv_nd,
     linear,
@@ -77,7 +77,7 @@ class UNetModel(nn.Module):
         transformer_depth: Transformer blocks a site.
         context_dim: D of the context.
         n_embed: Predict codebook ids in place of latents.
-        legacy: The head rule of older configs, see ``Layers._heads``.
+        legacy: The head rule of older configs, see ``LayerFactory._heads``.
         disable_self_attentions: By level, whether attention looks at the context alone.
         num_attention_blocks: By level, after how many ResBlocks attention stands; None for all.
         disable_middle_self_attn: As ``disable_self_attentions``, for the middle block.
@@ -137,7 +137,7 @@ class UNetModel(nn.Module):
         self.predict_codebook_ids = n_embed is not None
         self.disable_middle_self_attn = disable_middle_self_attn
         self.adm_in_channels = adm_in_channels
-        layers = Layers(
+        factory = LayerFactory(
             embed_dim=model_channels * 4,
             dropout=dropout,
             dims=dims,
@@ -160,9 +160,9 @@ class UNetModel(nn.Module):
             resblock_updown=resblock_updown,
             dims=dims,
         )
-        trunk = Trunk(model_channels)
-        self._add_first_half(trunk, layers)
-        self._add_second_half(trunk, layers, n_embed)
+        widths = Widths(model_channels)
+        self._add_first_half(widths, factory)
+        self._add_second_half(widths, factory, n_embed)
         if use_fp16:
             self.half()
 
@@ -171,25 +171,25 @@ class UNetModel(nn.Module):
         """The weights' dtype."""
         return self.time_embed[0].weight.dtype
 
-    def _add_first_half(self, trunk: Trunk, make: Layers) -> None:
+    def _add_first_half(self, widths: Widths, factory: LayerFactory) -> None:
         """Add what ``encode`` runs."""
-        width = make.embed_dim
+        width = factory.embed_dim
         self.time_embed = nn.Sequential(
             linear(self.model_channels, width), nn.SiLU(), linear(width, width)
         )
         if self.num_classes is not None:
             self.label_emb = label_embedding(self.num_classes, self.adm_in_channels, width)
-        self.input_blocks = self.layout.first_half(self.in_channels, make, trunk)
-        self.middle_block = self.layout.middle(make, trunk, not self.disable_middle_self_attn)
+        self.input_blocks = self.layout.first_half(self.in_channels, factory, widths)
+        self.middle_block = self.layout.middle(factory, widths, not self.disable_middle_self_attn)
 
-    def _add_second_half(self, trunk: Trunk, make: Layers, n_embed: int | None) -> None:
+    def _add_second_half(self, widths: Widths, factory: LayerFactory, n_embed: int | None) -> None:
         """Add what ``decode`` runs, by the skips that the first half leaves."""
-        self.output_blocks = self.layout.second_half(make, trunk)
+        self.output_blocks = self.layout.second_half(factory, widths)
         last = conv_nd(self.dims, self.model_channels, self.out_channels, 3, padding=1)
-        self.out = nn.Sequential(normalization(trunk.width), nn.SiLU(), zero_module(last))
+        self.out = nn.Sequential(normalization(widths.width), nn.SiLU(), zero_module(last))
         if n_embed is not None:
             self.id_predictor = nn.Sequential(
-                normalization(trunk.width), conv_nd(self.dims, self.model_channels, n_embed, 1)
+                normalization(widths.width), conv_nd(self.dims, self.model_channels, n_embed, 1)
             )
 
     def embed_time(self, timesteps: Tensor, y: Tensor | None = None) -> Tensor:

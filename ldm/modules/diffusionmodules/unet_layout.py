@@ -25,7 +25,7 @@ from ldm.modules.diffusionmodules.util import conv_nd
 
 
 @dataclass
-class Trunk:
+class Widths:
     """What has been laid so far: the width now, and the widths that skips will bring."""
 
     width: int
@@ -39,7 +39,7 @@ class Trunk:
 
 
 @dataclass(frozen=True)
-class Layers:
+class LayerFactory:
     """Makes a UNet's layers; its fields are what they have in common, as ``UNetModel`` names it."""
 
     embed_dim: int
@@ -186,65 +186,67 @@ class Layout:
     resblock_updown: bool
     dims: int
 
-    def first_half(self, in_channels: int, make: Layers, trunk: Trunk) -> nn.ModuleList:
-        """Build the input blocks; ``trunk`` learns of their skips."""
-        first = conv_nd(self.dims, in_channels, trunk.width, 3, padding=1)
+    def first_half(self, in_channels: int, factory: LayerFactory, widths: Widths) -> nn.ModuleList:
+        """Build the input blocks; ``widths`` learns of their skips."""
+        first = conv_nd(self.dims, in_channels, widths.width, 3, padding=1)
         blocks = nn.ModuleList([TimestepEmbedSequential(first)])
-        trunk.skips.append(trunk.width)
+        widths.skips.append(widths.width)
         for number, level in enumerate(self.levels):
             for i in range(level.res_blocks):
                 layers = [
-                    make.residual(trunk.width, level.width),
-                    *self._site(make, trunk, level, i),
+                    factory.residual(widths.width, level.width),
+                    *self._site(factory, widths, level, i),
                 ]
                 blocks.append(TimestepEmbedSequential(*layers))
-                trunk.width = level.width
-                trunk.skips.append(level.width)
+                widths.width = level.width
+                widths.skips.append(level.width)
             if number < len(self.levels) - 1:
-                blocks.append(TimestepEmbedSequential(self._down(make, level.width)))
-                trunk.skips.append(level.width)
-                trunk.rate *= 2
+                blocks.append(TimestepEmbedSequential(self._down(factory, level.width)))
+                widths.skips.append(level.width)
+                widths.rate *= 2
         return blocks
 
-    def middle(self, make: Layers, trunk: Trunk, self_attention: bool = True) -> nn.Module:
+    def middle(
+        self, factory: LayerFactory, widths: Widths, self_attention: bool = True
+    ) -> nn.Module:
         """Build the middle block."""
-        width = trunk.width
+        width = widths.width
         return TimestepEmbedSequential(
-            make.residual(width, width),
-            make.attention(width, disable_self_attn=not self_attention),
-            make.residual(width, width),
+            factory.residual(width, width),
+            factory.attention(width, disable_self_attn=not self_attention),
+            factory.residual(width, width),
         )
 
-    def second_half(self, make: Layers, trunk: Trunk) -> nn.ModuleList:
-        """Build the output blocks, which take up the skips of ``trunk``."""
+    def second_half(self, factory: LayerFactory, widths: Widths) -> nn.ModuleList:
+        """Build the output blocks, which take up the skips of ``widths``."""
         blocks = nn.ModuleList()
         for number, level in reversed(list(enumerate(self.levels))):
             for i in range(level.res_blocks + 1):
-                width = trunk.width + trunk.skips.pop()
-                layers: list[nn.Module] = [make.residual(width, level.width)]
-                layers += self._site(make, trunk, level, i, decoder=True)
-                trunk.width = level.width
+                width = widths.width + widths.skips.pop()
+                layers: list[nn.Module] = [factory.residual(width, level.width)]
+                layers += self._site(factory, widths, level, i, decoder=True)
+                widths.width = level.width
                 if number > 0 and i == level.res_blocks:
-                    layers.append(self._up(make, level.width))
-                    trunk.rate //= 2
+                    layers.append(self._up(factory, level.width))
+                    widths.rate //= 2
                 blocks.append(TimestepEmbedSequential(*layers))
         return blocks
 
     def _site(
-        self, make: Layers, trunk: Trunk, level: Level, index: int, decoder: bool = False
+        self, factory: LayerFactory, widths: Widths, level: Level, index: int, decoder: bool = False
     ) -> list[nn.Module]:
         """Return the attention after a level's ResBlock, if it stands there."""
-        if trunk.rate not in self.attention_resolutions or index >= level.attention_blocks:
+        if widths.rate not in self.attention_resolutions or index >= level.attention_blocks:
             return []
         off = not level.self_attention
-        return [make.attention(level.width, decoder=decoder, disable_self_attn=off)]
+        return [factory.attention(level.width, decoder=decoder, disable_self_attn=off)]
 
-    def _down(self, make: Layers, width: int) -> nn.Module:
+    def _down(self, factory: LayerFactory, width: int) -> nn.Module:
         if self.resblock_updown:
-            return make.residual(width, width, down=True)
+            return factory.residual(width, width, down=True)
         return Downsample(width, self.conv_resample, self.dims)
 
-    def _up(self, make: Layers, width: int) -> nn.Module:
+    def _up(self, factory: LayerFactory, width: int) -> nn.Module:
         if self.resblock_updown:
-            return make.residual(width, width, up=True)
+            return factory.residual(width, width, up=True)
         return Upsample(width, self.conv_resample, self.dims)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ldm.pipelines.execution import Execution, half_of, is_finite, shows_something
+from ldm.pipelines.execution import Execution, half_of, is_finite, is_not_black
 
 CPU = torch.device("cpu")
 
@@ -34,12 +34,12 @@ def test_nan_and_infinity_are_not_finite():
     for value in (float("nan"), float("inf"), float("-inf")):
         spoilt = x.clone()
         spoilt[1, 2, 3, 3] = value
-        assert not is_finite(spoilt) and not shows_something(spoilt)
+        assert not is_finite(spoilt) and not is_not_black(spoilt)
 
 
 def test_a_batch_shows_something_when_none_of_its_pictures_is_black():
     decoded = torch.full((2, 3, 4, 4), -1.5)
     decoded[0, 1, 2, 2] = -0.9
-    assert not shows_something(decoded)
+    assert not is_not_black(decoded)
     decoded[1, 0, 0, 0] = 0.5
-    assert shows_something(decoded)
+    assert is_not_black(decoded)

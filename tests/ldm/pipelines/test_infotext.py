@@ -70,7 +70,7 @@ def test_what_is_written_into_a_file_is_read_back(save, name):
     assert place == PLACE
     assert Txt2ImgSettings(**values) == replace(SETTINGS, H=384, W=512)
     assert (recorded.device, recorded.model_hash) == ("cpu", "0123456789")
-    assert recorded.remarks == []
+    assert recorded.notices == []
 
 
 def test_per_image_pictures_keep_their_own_seed(save):
@@ -103,13 +103,13 @@ def test_a_picture_of_another_program_gives_what_is_known_here(save):
     assert (settings.ddim_steps, settings.scale, settings.seed) == (20, 7.0, 1)
     assert (settings.H, settings.W, settings.sampler) == (768, 512, "ddim")
     assert (settings.n_samples, settings.n_iter, place) == (1, 1, None)
-    remarks = " ".join(recorded.remarks)
-    assert "'DPM++ SDE'" in remarks and "'Beta'" in remarks and "another program" in remarks
+    notices = " ".join(recorded.notices)
+    assert "'DPM++ SDE'" in notices and "'Beta'" in notices and "another program" in notices
 
 
 def test_what_the_user_gives_anew_is_not_remarked_on(save):
     text = "a cat\nSteps: 20, Sampler: DPM++ SDE, CFG scale: 7, Seed: 1, Size: 64x64"
-    assert "SDE" not in " ".join(read_picture(save(text), Txt2ImgSettings, {"sampler"}).remarks)
+    assert "SDE" not in " ".join(read_picture(save(text), Txt2ImgSettings, {"sampler"}).notices)
 
 
 @pytest.mark.parametrize("style", ["{}, Schedule type: Karras", "{} Karras"])
@@ -123,7 +123,7 @@ def test_the_web_uis_samplers_are_understood_in_both_its_styles(save, name, show
     # The others have no Karras spacing here: their picture is drawn all the same, and that is said.
     known = name in K_SAMPLERS
     assert settings.spacing == ("karras" if known else "uniform")
-    assert ("'Karras'" in " ".join(recorded.remarks)) != known
+    assert ("'Karras'" in " ".join(recorded.notices)) != known
 
 
 @pytest.mark.parametrize("name", K_SAMPLERS)
@@ -133,7 +133,7 @@ def test_karras_spacing_is_written_in_the_web_uis_words_and_read_back(save, name
     assert f"Sampler: {SAMPLER_NAMES[name]}, Schedule type: Karras, " in text
     recorded = read_picture(save(text), Txt2ImgSettings)
     assert (recorded.values["sampler"], recorded.values["spacing"]) == (name, "karras")
-    assert recorded.remarks == []
+    assert recorded.notices == []
 
 
 def test_the_web_uis_hires_fix_is_not_image_to_image(save):

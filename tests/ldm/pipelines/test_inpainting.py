@@ -18,11 +18,11 @@ from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.inpainting import MaskedStart
 from ldm.pipelines.masks import Mask
-from ldm.pipelines.postprocess import Marker
+from ldm.pipelines.postprocess import Watermark
 from ldm.rng import PerImageNoise
 from ldm.safety.watermark import read_watermark
 from ldm.settings.generation import SAMPLERS, Img2ImgSettings
-from ldm.settings.inpaint import InpaintSettings, OptimizedInpaintSettings
+from ldm.settings.inpaint import InpaintSettings, LowMemoryInpaintSettings
 
 WIDTH, HEIGHT = 16, 12
 
@@ -64,7 +64,7 @@ def test_pixels_outside_the_mask_are_the_pictures_own_to_the_bit(pipeline, sampl
 def test_on_small_devices_the_picture_is_kept_as_it_was_resized(pipeline):
     large = picture().resize((19, 14))
     where = Mask(np.pad(mask().marked, ((0, 2), (0, 3))))
-    small = OptimizedInpaintSettings(prompt="a cat", ddim_steps=STEPS, n_samples=1)
+    small = LowMemoryInpaintSettings(prompt="a cat", ddim_steps=STEPS, n_samples=1)
     (first, *_), events = draw(pipeline, small, image=large, mask=where)
     fitted = InitImage(large, mask=where).fit(4)
     kept = ~fitted.mask.marked
@@ -166,7 +166,7 @@ def test_files_named_in_the_settings_are_read_and_recorded(pipeline, init_img, t
 
 def test_an_inpainting_is_not_drawn_again_without_its_mask(pipeline, tmp_path):
     (first, *_), _ = draw(pipeline, settings(), image=picture(), mask=mask())
-    Marker("png")(first.pixels)
+    Watermark("png")(first.pixels)
     path = tmp_path / "painted.png"
     from ldm.images.io import save_picture
 
@@ -224,7 +224,7 @@ def test_the_watermark_is_in_the_repainted_part_alone_and_can_be_read(format):
     part = Mask(np.zeros((256, 256), bool))
     part.marked[:, 20:] = True
     plain = waves()
-    marked = Marker(format)(plain, part)
+    marked = Watermark(format)(plain, part)
     assert np.array_equal(marked[~part.marked], plain[~part.marked])
     assert not np.array_equal(marked, plain)
     assert read_watermark(after_saving(marked, format)) == "StableDiffusionV1"
@@ -235,7 +235,7 @@ def test_a_part_too_small_for_the_watermark_is_left_unmarked_and_told(caplog):
     part = Mask(np.zeros((256, 256), bool))
     part.marked[100:120, 100:120] = True
     with caplog.at_level(logging.WARNING):
-        assert np.array_equal(Marker("png")(waves(), part), waves())
+        assert np.array_equal(Watermark("png")(waves(), part), waves())
     assert "without" in caplog.text
 
 

@@ -17,7 +17,7 @@ from ldm.pipelines.masks import Mask
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.staging import Staging
 from ldm.settings.generation import SAMPLERS
-from ldm.settings.inpaint import InpaintSettings, OptimizedInpaintSettings
+from ldm.settings.inpaint import InpaintSettings, LowMemoryInpaintSettings
 
 WIDTH, HEIGHT = 13, 11  # not multiples of anything that the models want
 
@@ -178,7 +178,7 @@ def test_one_picture_of_a_run_is_drawn_again_by_its_place(either, seed_mode):
 
 def test_parts_that_take_turns_paint_the_same(sighted, sighted_ckpt):
     staged = Pipeline.load(sighted_ckpt, device="cpu", staging=Staging())
-    chosen = OptimizedInpaintSettings(
+    chosen = LowMemoryInpaintSettings(
         prompt="a cat", ddim_steps=STEPS, n_samples=2, seed=1, strength=1.0, W=12, H=12
     )
     (first, _), (second, _) = (

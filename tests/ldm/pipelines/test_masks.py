@@ -34,7 +34,7 @@ def test_a_mask_of_the_given_pictures_size_is_resized_with_it_and_loses_no_dot(f
     mask = dots(*given, 0.01)
     resized = mask.fit(given, fitted)
     assert resized.size == fitted
-    assert resized.remark is None
+    assert resized.notice is None
     for y, x in zip(*np.nonzero(mask.marked), strict=True):
         row, column = (y + 0.5) * fitted[1] / given[1], (x + 0.5) * fitted[0] / given[0]
         assert resized.marked[int(row), int(column)]
@@ -57,8 +57,8 @@ def test_a_mask_that_fits_already_is_left_alone():
 def test_a_mask_of_the_same_proportions_is_resized_with_a_remark():
     resized = dots(50, 35, 0.1).fit((100, 70), (64, 64))
     assert resized.size == (64, 64)
-    assert "50x35" in resized.remark
-    assert "100x70" in resized.remark
+    assert "50x35" in resized.notice
+    assert "100x70" in resized.notice
 
 
 def test_a_mask_of_other_proportions_is_refused():

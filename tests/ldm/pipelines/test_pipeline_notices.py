@@ -1,4 +1,4 @@
-"""What a run tells: progress, remarks, and what goes wrong as one sentence."""
+"""What a run tells: progress, notices, and what goes wrong as one sentence."""
 
 from __future__ import annotations
 

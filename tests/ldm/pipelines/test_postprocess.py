@@ -8,7 +8,7 @@ from PIL import Image
 from ldm.images.io import to_uint8
 from ldm.pipelines.batches import plan
 from ldm.pipelines.infotext import Source
-from ldm.pipelines.postprocess import Finisher, Marker
+from ldm.pipelines.postprocess import PostProcessor, Watermark
 from ldm.programs.output import OutputFolder
 from ldm.safety import watermark
 from ldm.safety.checker import SafetyChecker
@@ -24,11 +24,11 @@ def finish(decoded, settings):
     """Finish a decoded batch; return its pictures and what was told."""
     events = []
     source = Source("tiny", _Fingerprint(), "cpu", tuple(decoded.shape[2:]))
-    checker, marker = SafetyChecker(policy="off"), Marker(settings.format)
-    finisher = Finisher(settings, source, checker, marker, events.append)
-    finisher.prepare()
+    checker, marker = SafetyChecker(policy="off"), Watermark(settings.format)
+    post_processor = PostProcessor(settings, source, checker, marker, events.append)
+    post_processor.prepare()
     (batch,) = plan(settings, ["a cat"] * len(decoded))
-    return list(finisher.pictures(batch, decoded)), [event.text for event in events]
+    return list(post_processor.pictures(batch, decoded)), [event.text for event in events]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_saved_pictures_carry_the_watermark_in_either_format(decoded, tmp_path, 
     output = OutputFolder(tmp_path, format)
     for picture in pictures:
         output.take(picture, keep=True)
-    output.save_grids(2, Marker(format))
+    output.save_grids(2, Watermark(format))
     for path in [*output.saved, *output.grids]:
         assert read_watermark(np.asarray(Image.open(path))) == "StableDiffusionV1"
 
@@ -62,7 +62,7 @@ def test_the_watermark_has_to_outlive_the_file_format(decoded, format):
             return picture, None
 
     (plain, _) = to_uint8(decoded)
-    Marker(format, Noting())(plain)
+    Watermark(format, Noting())(plain)
     lossless = np.array_equal(asked[0], plain)
     assert lossless is (format == "png")
     assert np.abs(asked[0].astype(int) - plain).max() < 16

@@ -61,6 +61,6 @@ def test_laion400m_names_model_and_folder(root, given, outdir):
 def test_no_grid_is_made_of_more_pictures_than_fit_one(root, pictures, made):
     job = prepare(Txt2ImgSettings, {"n_iter": pictures, "n_samples": 1})
     assert job.wants_grid is made
-    assert any("no grid" in text for text in job.remarks) is not made
+    assert any("no grid" in text for text in job.notices) is not made
     quiet = prepare(Txt2ImgSettings, {"n_iter": pictures, "n_samples": 1, "skip_grid": True})
-    assert not quiet.wants_grid and quiet.remarks == []
+    assert not quiet.wants_grid and quiet.notices == []

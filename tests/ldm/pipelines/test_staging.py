@@ -20,7 +20,7 @@ from ldm.pipelines.progress import Notice, Progress
 from ldm.pipelines.run import Order
 from ldm.pipelines.staging import StagedModel, Staging
 from ldm.settings.generation import Txt2ImgSettings
-from ldm.settings.low_memory import OptimizedImg2ImgSettings, OptimizedTxt2ImgSettings
+from ldm.settings.low_memory import LowMemoryImg2ImgSettings, LowMemoryTxt2ImgSettings
 
 CPU = torch.device("cpu")
 PARTS = {"text", "unet_encode", "unet_decode", "autoencoder"}
@@ -46,7 +46,7 @@ def policy(monkeypatch):
 
 def optimized(settings, **changes):
     """The same run as the programs for small devices have it."""
-    schema = OptimizedTxt2ImgSettings if settings.program == "txt2img" else OptimizedImg2ImgSettings
+    schema = LowMemoryTxt2ImgSettings if settings.program == "txt2img" else LowMemoryImg2ImgSettings
     names = ("prompt", "sampler", "ddim_steps", "ddim_eta", "n_samples", "n_iter", "seed", "scale")
     values = {name: getattr(settings, name) for name in names}
     if settings.program == "img2img":
@@ -222,9 +222,9 @@ def test_rows_at_a_time_are_for_gpus_and_a_cpu_says_so(pipeline, rows, warned):
 
 def test_plain_settings_ask_for_no_plan():
     assert Staging.of(Txt2ImgSettings()) is None
-    asked = OptimizedTxt2ImgSettings(vram_budget=1.5, turbo=True, unet_bs=3, precision="full")
+    asked = LowMemoryTxt2ImgSettings(vram_budget=1.5, turbo=True, unet_bs=3, precision="full")
     assert Staging.of(asked) == Staging(1.5, turbo=True, unet_bs=3, precision="full")
-    assert Staging.of(OptimizedTxt2ImgSettings()) == Staging()
+    assert Staging.of(LowMemoryTxt2ImgSettings()) == Staging()
 
 
 class _Noting:
@@ -258,7 +258,7 @@ def test_on_a_gpu_the_named_one_is_asked_and_weights_are_half_unless_full(
     monkeypatch.setattr(staging, "choose", lambda *a, **k: chosen.update(k) or choose(*a, **k))
     asked_for = Staging(precision=precision, unet_bs=3)
     drawing = Pipeline.load(tiny_ckpt, device=name, staging=asked_for)
-    settings = OptimizedTxt2ImgSettings(H=16, W=16, precision=precision)
+    settings = LowMemoryTxt2ImgSettings(H=16, W=16, precision=precision)
     with drawing.staged.run(Order(settings, [], None, lambda _: None)):
         pass
     device = torch.device(name)
@@ -393,7 +393,7 @@ def test_half_precision_draws_nearly_the_same(pipeline, halved):
     [
         ("model.diffusion_model.out.2", "latents came out as NaN"),
         ("first_stage_model.decoder.conv_out", "a picture came out black or as NaN"),
-        ("first_stage_model.encoder.conv_out", "the first picture's latent came out as NaN"),
+        ("first_stage_model.encoder.conv_out", "the init image's latent came out as NaN"),
     ],
 )
 def test_what_overflows_in_half_precision_is_computed_again_in_float32(

@@ -9,7 +9,7 @@ import pytest
 
 from ldm.errors import UserError
 from ldm.programs.run_log import RunLog, row_of
-from ldm.settings.low_memory import OptimizedTxt2ImgSettings
+from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
 
 
 @pytest.fixture
@@ -99,6 +99,6 @@ def test_processes_that_write_and_extend_at_once_lose_no_row(log):
 
 
 def test_a_runs_row_has_every_setting_and_what_was_used():
-    row = row_of(OptimizedTxt2ImgSettings(prompt="a cat", seed=5), device="cpu")
+    row = row_of(LowMemoryTxt2ImgSettings(prompt="a cat", seed=5), device="cpu")
     assert (row["prompt"], row["seed"], row["device"], row["H"]) == ("a cat", 5, "cpu", None)
     assert list(row)[0] == "time" and {"turbo", "vram_budget", "n_samples", "H"} <= row.keys()

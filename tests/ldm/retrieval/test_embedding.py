@@ -28,7 +28,7 @@ def test_every_picture_is_embedded_under_its_name(images, tmp_path):
     seen = []
     done = embed(images, tmp_path, StubPictures(), progress=seen.append)
     database = RetrievalDatabase.read(tmp_path / "db")
-    assert (done.added, done.there, done.remark, sum(seen)) == (4, 0, None, 4)
+    assert (done.added, done.there, done.notice, sum(seen)) == (4, 0, None, 4)
     for name, row in zip(database.names, database.embeddings, strict=True):
         colour = COLOURS[name.split("/")[0]]
         np.testing.assert_allclose(row, direction(colour), rtol=1e-5)
@@ -58,7 +58,7 @@ def test_a_stopped_run_goes_on_where_it_was(images, tmp_path, monkeypatch):
 def test_damaged_pictures_are_counted_and_left_out(images, tmp_path):
     (images / "bad.png").write_bytes(b"no picture")
     done = embed(images, tmp_path, StubPictures())
-    assert done.added == 4 and "1 picture was left out" in done.remark
+    assert done.added == 4 and "1 picture was left out" in done.notice
     assert "bad.png" not in RetrievalDatabase.read(tmp_path / "db").names
 
 

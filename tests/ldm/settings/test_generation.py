@@ -129,9 +129,9 @@ def test_devices_are_accepted_by_name_without_asking_torch(device):
 
 
 def test_settings_without_effect_are_remarked_on():
-    assert Txt2ImgSettings(negative_prompt="fog").remarks() == []
-    (remark,) = Txt2ImgSettings(negative_prompt="fog", scale=1.0).remarks()
-    assert "--negative_prompt" in remark and "--scale 1" in remark
+    assert Txt2ImgSettings(negative_prompt="fog").notices() == []
+    (notice,) = Txt2ImgSettings(negative_prompt="fog", scale=1.0).notices()
+    assert "--negative_prompt" in notice and "--scale 1" in notice
     for sampler in ("dpm_solver", *K_SAMPLERS):
-        (remark,) = Txt2ImgSettings(sampler=sampler, ddim_eta=0.5).remarks()
-        assert "--ddim_eta 0.5" in remark
+        (notice,) = Txt2ImgSettings(sampler=sampler, ddim_eta=0.5).notices()
+        assert "--ddim_eta 0.5" in notice

@@ -10,10 +10,10 @@ from ldm.errors import UserError
 from ldm.pipelines.batches import plan, read_prompts
 from ldm.settings.command_line import parse
 from ldm.settings.generation import SAMPLERS, Img2ImgSettings, Txt2ImgSettings
-from ldm.settings.low_memory import OptimizedImg2ImgSettings, OptimizedTxt2ImgSettings
+from ldm.settings.low_memory import LowMemoryImg2ImgSettings, LowMemoryTxt2ImgSettings
 from ldm.settings.option import options_of
 
-BOTH = [OptimizedTxt2ImgSettings, OptimizedImg2ImgSettings]
+BOTH = [LowMemoryTxt2ImgSettings, LowMemoryImg2ImgSettings]
 
 # The fork's flags with its defaults. Where ours is None, the model decides: SD v1 has the fork's.
 COMMON = {
@@ -86,18 +86,18 @@ def test_every_sampler_can_be_asked_for(schema, sampler):
 )
 def test_wrong_values_are_named_with_their_flag(arguments, hint):
     with pytest.raises(UserError, match=hint):
-        parse(OptimizedTxt2ImgSettings, "", arguments)
+        parse(LowMemoryTxt2ImgSettings, "", arguments)
 
 
 # --- seeds ---
 
 
 def test_a_seed_left_to_chance_is_chosen_once_in_the_forks_range():
-    settings = [OptimizedTxt2ImgSettings().with_seed() for _ in range(50)]
+    settings = [LowMemoryTxt2ImgSettings().with_seed() for _ in range(50)]
     seeds = [each.seed for each in settings]
     assert all(0 <= seed <= 10**6 for seed in seeds) and len(set(seeds)) > 1
     assert settings[0].with_seed() is settings[0]
-    given = OptimizedImg2ImgSettings(seed=0)
+    given = LowMemoryImg2ImgSettings(seed=0)
     assert given.with_seed() is given
 
 
@@ -107,7 +107,7 @@ def test_a_seed_left_to_chance_is_chosen_once_in_the_forks_range():
 def test_each_line_of_a_file_is_a_batch_of_its_own_in_the_files_order(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_text("zebra\nant:0.5 bee:0.5\n\nmole\n", encoding="utf-8")
-    settings = OptimizedTxt2ImgSettings(from_file=str(path), n_samples=3, n_iter=2, seed=10)
+    settings = LowMemoryTxt2ImgSettings(from_file=str(path), n_samples=3, n_iter=2, seed=10)
     batches = plan(settings, read_prompts(settings))
     lines = ["zebra", "ant:0.5 bee:0.5", "", "mole"]
     assert [batch.prompts for batch in batches] == [(line,) * 3 for line in lines] * 2
@@ -119,10 +119,10 @@ def test_a_file_is_checked_before_anything_is_drawn(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_text("a cat\na dog:-1\n", encoding="utf-8")
     with pytest.raises(UserError, match="-1 of 'a dog'"):
-        read_prompts(OptimizedTxt2ImgSettings(from_file=str(path), seed=1))
-    plain = OptimizedTxt2ImgSettings(from_file=str(path), seed=1, plain_prompt=True, n_samples=1)
+        read_prompts(LowMemoryTxt2ImgSettings(from_file=str(path), seed=1))
+    plain = LowMemoryTxt2ImgSettings(from_file=str(path), seed=1, plain_prompt=True, n_samples=1)
     assert read_prompts(plain) == ["a cat", "a dog:-1"]
-    many = OptimizedTxt2ImgSettings(from_file=str(path), seed=1, n_samples=10**6, plain_prompt=True)
+    many = LowMemoryTxt2ImgSettings(from_file=str(path), seed=1, n_samples=10**6, plain_prompt=True)
     with pytest.raises(UserError, match="2000000 in all"):
         read_prompts(many)
 
@@ -133,24 +133,24 @@ def test_a_file_is_checked_before_anything_is_drawn(tmp_path):
 @pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
 def test_weights_that_cannot_be_are_found_with_the_other_settings(name):
     with pytest.raises(UserError, match="sum to 0"):
-        OptimizedTxt2ImgSettings(**{name: "a cat:0"}).validate()
-    OptimizedTxt2ImgSettings(**{name: "a cat:0"}, plain_prompt=True).validate()
+        LowMemoryTxt2ImgSettings(**{name: "a cat:0"}).validate()
+    LowMemoryTxt2ImgSettings(**{name: "a cat:0"}, plain_prompt=True).validate()
     Txt2ImgSettings(**{name: "a cat:0"}).validate()
 
 
 def test_only_the_programs_for_small_devices_read_weights():
     prompt = "a cat:1 a dog:3"
-    assert OptimizedImg2ImgSettings().mixture(prompt) == [("a cat", 0.25), ("a dog", 0.75)]
-    assert OptimizedImg2ImgSettings(plain_prompt=True).mixture(prompt) == [(prompt, 1.0)]
+    assert LowMemoryImg2ImgSettings().mixture(prompt) == [("a cat", 0.25), ("a dog", 0.75)]
+    assert LowMemoryImg2ImgSettings(plain_prompt=True).mixture(prompt) == [(prompt, 1.0)]
     assert Img2ImgSettings().mixture(prompt) == [(prompt, 1.0)]
 
 
 def test_what_looks_like_a_weight_and_is_none_is_remarked_on_once():
-    settings = OptimizedTxt2ImgSettings(negative_prompt="fog: 2")
-    remarks = settings.remarks(["at 12:30", "a cat", "at 12:30"])
-    assert [text.split(" in the prompt")[0] for text in remarks] == ["'12:30'", "'fog: 2'"]
-    plain = OptimizedTxt2ImgSettings(plain_prompt=True)
-    assert not plain.remarks(["at 12:30"]) and not Txt2ImgSettings().remarks(["at 12:30"])
+    settings = LowMemoryTxt2ImgSettings(negative_prompt="fog: 2")
+    notices = settings.notices(["at 12:30", "a cat", "at 12:30"])
+    assert [text.split(" in the prompt")[0] for text in notices] == ["'12:30'", "'fog: 2'"]
+    plain = LowMemoryTxt2ImgSettings(plain_prompt=True)
+    assert not plain.notices(["at 12:30"]) and not Txt2ImgSettings().notices(["at 12:30"])
 
 
 # --- the size of image-to-image ---
@@ -167,23 +167,23 @@ def test_what_looks_like_a_weight_and_is_none_is_remarked_on_once():
     ],
 )
 def test_one_side_brings_the_other_in_proportion(asked, target):
-    settings = OptimizedImg2ImgSettings(**asked)
+    settings = LowMemoryImg2ImgSettings(**asked)
     assert settings.target_size((1500, 2000), 512, 64) == target
     assert Img2ImgSettings().target_size((1500, 2000), 512, 64) is None
 
 
 def test_a_picture_far_too_large_is_refused_unless_a_size_is_asked_for():
-    settings = OptimizedImg2ImgSettings()
+    settings = LowMemoryImg2ImgSettings()
     assert settings.target_size((2048, 2048), 512, 64) is None
     with pytest.raises(UserError, match="4000x3000 pixels.*about 2048x2048.*--W 512"):
         settings.target_size((3000, 4000), 512, 64)
-    assert OptimizedImg2ImgSettings(W=512).target_size((3000, 4000), 512, 64) == (384, 512)
+    assert LowMemoryImg2ImgSettings(W=512).target_size((3000, 4000), 512, 64) == (384, 512)
 
 
 @pytest.mark.parametrize("asked", [{"H": 65536, "W": 65536}, {"W": 65536}, {"H": 64000}])
 def test_a_size_that_would_fill_the_memory_is_refused(asked):
     with pytest.raises(UserError, match="--H .* --W .*give smaller ones"):
-        OptimizedImg2ImgSettings(**asked).target_size((4000, 4000), 512, 64)
+        LowMemoryImg2ImgSettings(**asked).target_size((4000, 4000), 512, 64)
 
 
 def test_the_programs_are_as_thin_as_promised():

@@ -60,10 +60,10 @@ def test_what_is_out_of_range_is_told_in_one_line(values, words):
 
 
 def test_what_has_no_effect_is_remarked():
-    assert not list(SampleSettings(eta=0.5).remarks())
-    (remark,) = SampleSettings(vanilla_sample=True, custom_steps=20).remarks()
-    assert "--custom_steps" in remark
-    (remark,) = SampleSettings(sampler="heun", eta=0.5).remarks()
-    assert "--eta does nothing" in remark
-    (remark,) = SampleSettings(vanilla_sample=True, sampler="heun").remarks()
-    assert "--sampler heun" in remark
+    assert not list(SampleSettings(eta=0.5).notices())
+    (notice,) = SampleSettings(vanilla_sample=True, custom_steps=20).notices()
+    assert "--custom_steps" in notice
+    (notice,) = SampleSettings(sampler="heun", eta=0.5).notices()
+    assert "--eta does nothing" in notice
+    (notice,) = SampleSettings(vanilla_sample=True, sampler="heun").notices()
+    assert "--sampler heun" in notice

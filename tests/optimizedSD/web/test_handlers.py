@@ -14,18 +14,18 @@ from tiny_inpainting import SIGHTED, write_inpainting_model
 
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.staging import Staging
-from ldm.settings.inpaint import OptimizedInpaintSettings
+from ldm.settings.inpaint import LowMemoryInpaintSettings
 
 gradio = pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
 
 from optimizedSD.web.components import component, rows  # noqa: E402 - they import gradio
 from optimizedSD.web.fields import MAIN  # noqa: E402
-from optimizedSD.web.handlers import SHOWN, Desk  # noqa: E402
+from optimizedSD.web.handlers import SHOWN, Handlers  # noqa: E402
 from optimizedSD.web.kinds import IMG2IMG, INPAINT, TXT2IMG  # noqa: E402
 from optimizedSD.web.layout import CSS, THEME, controls_of  # noqa: E402
 from optimizedSD.web.pictures import mask_of, plain_picture  # noqa: E402
 from optimizedSD.web.server import launch  # noqa: E402
-from optimizedSD.web.worker import Request, Studio  # noqa: E402
+from optimizedSD.web.worker import Request, Worker  # noqa: E402
 
 # gradio keeps its statistics with calls that pandas is going to drop.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*")
@@ -41,7 +41,7 @@ def free_port() -> int:
 def make_desk(page, pipeline, folder, **first):
     controls = controls_of(page, pipeline.choice)
     rest = {"outdir": str(folder)}
-    return Desk(page, Studio(pipeline, note=lambda settings: None), controls, rest)
+    return Handlers(page, Worker(pipeline, note=lambda settings: None), controls, rest)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,8 @@ def served(pipeline, tmp_path_factory):
             patch.setenv("GRADIO_TEMP_DIR", "")  # to be restored, whatever `launch` sets
             patch.setenv("GRADIO_ANALYTICS_ENABLED", "")
             server = page.server(port=free_port(), outdir=str(folder / "out"))
-            studio = Studio(pipeline, note=lambda settings: None)
-            begun[name] = launch(page, server, studio, "tiny", str(folder / "cache")), server
+            worker = Worker(pipeline, note=lambda settings: None)
+            begun[name] = launch(page, server, worker, "tiny", str(folder / "cache")), server
         blocks, server = begun[name]
         return blocks.local_url, Path(server.outdir)
 
@@ -149,14 +149,14 @@ def test_what_cannot_be_drawn_is_an_error_on_the_page(ask, changes, told):
 
 
 def test_errors_and_notices_cannot_bring_in_markup(pipeline, tmp_path):
-    desk = make_desk(TXT2IMG, pipeline, tmp_path)
-    held = [field.value for field in desk.fields]
-    held[[field.name for field in desk.fields].index("seed")] = "<b>7</b>"
+    handlers = make_desk(TXT2IMG, pipeline, tmp_path)
+    held = [field.value for field in handlers.fields]
+    held[[field.name for field in handlers.fields].index("seed")] = "<b>7</b>"
 
     class Visit:
         session_hash = "me"
 
-    answers = desk.draw(Visit, *held)
+    answers = handlers.draw(Visit, *held)
     status = next(answers)[0]
     assert "&lt;b&gt;7" in status
     assert "<b>" not in status
@@ -217,9 +217,9 @@ def test_a_model_made_for_inpainting_begins_at_its_own_values_and_paints(tmp_pat
     sighted = Pipeline.load(checkpoint, device="cpu", staging=Staging())
     first = {field.name: field.value for field in controls_of(INPAINT, sighted.choice)}
     assert (first["strength"], first["scale"]) == (1.0, 7.5)
-    settings = OptimizedInpaintSettings(
+    settings = LowMemoryInpaintSettings(
         prompt="a cat", seed=1, ddim_steps=4, strength=1.0, outdir=str(tmp_path / "out"), W=16
     )
     request = Request(settings, plain_picture(painted), mask_of(painted, None))
-    views = list(Studio(sighted, lambda asked: None).draw("a", lambda: request))
+    views = list(Worker(sighted, lambda asked: None).draw("a", lambda: request))
     assert len(views[-1].pictures) == settings.n_samples

@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ldm.checkpoint import convert, write
+from ldm.checkpoint import write
+from ldm.checkpoint.diffusers import convert
 from ldm.checkpoint.diffusers.convert import Conversion, from_diffusers, to_diffusers
 from ldm.checkpoint.diffusers.json_files import KEPT
 from ldm.checkpoint.io import read_checkpoint

@@ -23,7 +23,7 @@ from ldm.checkpoint.load import build_empty, load_model
 from ldm.config import load_config
 from ldm.errors import UserError
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "stable-diffusion"
+CONFIGS = Path(__file__).resolve().parents[4] / "configs" / "stable-diffusion"
 
 # The JSON of the published folders, as diffusers 0.6 (v1) and 0.8 (v2) wrote it.
 V1 = {

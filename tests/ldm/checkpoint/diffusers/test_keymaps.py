@@ -8,12 +8,12 @@ import pytest
 import torch
 from golden_keys import V1, recorded_keys
 
-from ldm.checkpoint import keymaps, text_keymaps
+from ldm.checkpoint.diffusers import keymaps, text_keymaps
 from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.util import instantiate_from_config
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 V1_UNET = {"channel_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attention_resolutions": [4, 2, 1]}
 UNETS = {

@@ -19,7 +19,7 @@ from ldm.checkpoint.load import build_empty
 from ldm.config import load_config
 from ldm.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 CONFIGS = ROOT / "configs" / "stable-diffusion"
 PUBLISHED = {
     "v1-inference": (686, 248, 196),
