@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ldm.arguments import ArgumentParser
 from ldm.errors import UserError
 from ldm.programs.sampling import run_sampling
-from ldm.settings.generation import SAMPLERS, SPACINGS
+from ldm.settings.samplers import SAMPLERS, SPACINGS
 from ldm.settings.samples import PRECISIONS
 
 

@@ -23,23 +23,12 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.source_files import INIT_IMAGE, MASK, find_sources
-from ldm.settings.generation import K_SAMPLERS, LONGEST_RUN, GenerationSettings, Img2ImgSettings
+from ldm.settings.generation import LONGEST_RUN, GenerationSettings, Img2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import LowMemory
 from ldm.settings.option import Option, options_of
+from ldm.settings.samplers import SAMPLERS, SPACINGS
 
-SAMPLER_NAMES = {
-    "ddim": "DDIM",
-    "plms": "PLMS",
-    "dpm_solver": "DPM++ 2M",
-    "heun": "Heun",
-    "euler": "Euler",
-    "euler_a": "Euler a",
-    "dpm2": "DPM2",
-    "dpm2_a": "DPM2 a",
-    "lms": "LMS",
-}
-SPACING_NAMES = {"karras": "Karras"}  # the others have no counterpart: written as they are
 # The order of AUTOMATIC1111's text; further keys follow.
 ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model")
 # AUTOMATIC1111's sign of an inpainting: here the whole picture is always denoised, not a cut-out.
@@ -116,9 +105,9 @@ def _mask_entries(image: InitImage | None) -> dict[str, str]:
 
 def _written(each: Option, value: Any) -> str:
     if each.name == "sampler":
-        return SAMPLER_NAMES[value]
+        return SAMPLERS[value].label
     if each.name == "spacing":
-        return SPACING_NAMES.get(value, value)
+        return SPACINGS[value].label or value
     if each.kind is float:
         return repr(float(value)).removesuffix(".0")
     return str(value)
@@ -269,7 +258,7 @@ def _take(
 def _read(each: Option, entries: Mapping[str, str]) -> Any:
     text = entries[each.infotext]
     if each.name == "sampler":
-        names = {shown.lower(): name for name, shown in SAMPLER_NAMES.items()}
+        names = {entry.label.lower(): name for name, entry in SAMPLERS.items()}
         return names[text.lower()]
     if each.kind is bool:
         return {"True": True, "False": False}[text]
@@ -279,7 +268,7 @@ def _read(each: Option, entries: Mapping[str, str]) -> Any:
 def _drop_lone_karras(values: dict[str, Any], notices: list[str]) -> None:
     """Leave out Karras's spacing where the sampler has none here: other programs mix freely."""
     sampler = values.get("sampler", GenerationSettings().sampler)
-    if values.get("spacing") == "karras" and sampler not in K_SAMPLERS:
+    if values.get("spacing") == "karras" and not SAMPLERS[sampler].karras:
         del values["spacing"]
         notices.append(f"Schedule type 'Karras' is not known of {sampler}: left at its default")
 

@@ -41,6 +41,7 @@ from ldm.safety.checker import SafetyChecker
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.model_kind import ModelKind
 from ldm.settings.prompt_weights import encode_mixtures
+from ldm.settings.samplers import SAMPLERS
 from ldm.types import Conditioning, EpsModel
 
 MASKED_STARTS = {
@@ -137,7 +138,7 @@ class Run:
     def _make_sampler(self, model: EpsModel) -> Sampler:
         settings = self.settings
         sampler = make_sampler(settings.sampler, model, spacing=settings.spacing)
-        eta = settings.ddim_eta if settings.sampler == "ddim" else 0.0
+        eta = settings.ddim_eta if SAMPLERS[settings.sampler].eta == "used" else 0.0
         sampler.make_schedule(settings.ddim_steps, ddim_eta=eta, verbose=False)
         return sampler
 

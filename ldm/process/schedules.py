@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ldm.errors import UserError
+from ldm.settings.samplers import BETA_SCHEDULES
+from ldm.util import get_obj_from_str
 
 
 def make_beta_schedule(
@@ -23,9 +25,8 @@ def make_beta_schedule(
     """Return betas (n_timestep,) in float64.
 
     Args:
-        schedule: CompVis's names. ``"linear"`` is linear in sqrt(beta) (diffusers calls it
-            scaled_linear), ``"sqrt_linear"`` is linear in beta, ``"sqrt"`` is its square root,
-            ``"cosine"`` is Eq. 17 of arXiv:2102.09672 with offset ``cosine_s``.
+        schedule: A name in ``ldm.settings.samplers.BETA_SCHEDULES``; CompVis's ``"linear"`` is
+            linear in sqrt(beta), and diffusers calls it scaled_linear.
         n_timestep: Number of training steps.
         linear_start: First beta of the linear kinds.
         linear_end: Last beta of the linear kinds.
@@ -34,21 +35,31 @@ def make_beta_schedule(
     Raises:
         UserError: Unknown name.
     """
-    if schedule == "linear":
-        return np.linspace(linear_start**0.5, linear_end**0.5, n_timestep) ** 2
-    if schedule == "sqrt_linear":
-        return np.linspace(linear_start, linear_end, n_timestep)
-    if schedule == "sqrt":
-        return np.linspace(linear_start, linear_end, n_timestep) ** 0.5
-    if schedule == "cosine":
-        return _cosine_betas(n_timestep, cosine_s)
-    raise UserError(
-        f"beta_schedule {schedule!r} given; expected linear, sqrt_linear, sqrt or cosine"
-    )
+    if schedule not in BETA_SCHEDULES:
+        *names, last = BETA_SCHEDULES
+        raise UserError(f"beta_schedule {schedule!r} given; expected {', '.join(names)} or {last}")
+    rule = get_obj_from_str(BETA_SCHEDULES[schedule].target)
+    return rule(n_timestep, linear_start, linear_end, cosine_s)
 
 
-def _cosine_betas(n_timestep: int, offset: float) -> np.ndarray:
-    t = np.arange(n_timestep + 1) / n_timestep + offset
+def linear_in_root(count: int, start: float, end: float, offset: float) -> np.ndarray:  # noqa: ARG001
+    """Return betas whose square roots grow evenly: CompVis's ``linear``."""
+    return np.linspace(start**0.5, end**0.5, count) ** 2
+
+
+def linear(count: int, start: float, end: float, offset: float) -> np.ndarray:  # noqa: ARG001
+    """Return betas that grow evenly, as DDPM's do (arXiv:2006.11239, section 4)."""
+    return np.linspace(start, end, count)
+
+
+def root_of_linear(count: int, start: float, end: float, offset: float) -> np.ndarray:  # noqa: ARG001
+    """Return betas whose squares grow evenly: CompVis's ``sqrt``."""
+    return np.linspace(start, end, count) ** 0.5
+
+
+def cosine(count: int, start: float, end: float, offset: float) -> np.ndarray:  # noqa: ARG001
+    """Return betas of the cosine schedule (arXiv:2102.09672, Eq. 17)."""
+    t = np.arange(count + 1) / count + offset
     alphas_cumprod = np.cos(t / (1 + offset) * np.pi / 2) ** 2
     return np.clip(1 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0, 0.999)
 

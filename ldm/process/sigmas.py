@@ -12,9 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ldm.errors import UserError
-from ldm.process.spacing import check_steps, make_timesteps
+from ldm.process.spacing import check_steps, rule_of, trailing
 
-SPACINGS = ("uniform", "linspace", "trailing", "karras")
 RHO = 7.0
 """How strongly ``karras`` crowds the small sigmas; the paper's choice for images."""
 
@@ -58,29 +57,34 @@ def make_sigmas(spacing: str, steps: int, schedule: SigmaSchedule) -> np.ndarray
     """Choose noise levels (steps + 1,), growing from 0.
 
     Args:
-        spacing: ``uniform`` and ``linspace`` are k-diffusion's: model times evenly from T-1 to 0,
-            not rounded, then a last step to sigma 0. ``trailing`` leaves the first training step
-            out (arXiv:2305.08891, table 2). ``karras`` is evenly spaced in sigma ** (1 / 7)
-            between the model's smallest and largest sigma (arXiv:2206.00364, Eq. 5).
+        spacing: A name in ``ldm.settings.samplers.SPACINGS`` that has a rule in sigmas.
         steps: Number of steps, 1 ... T.
         schedule: The model's.
 
     Raises:
         UserError: Unknown spacing, or a step count outside the range.
     """
-    count = len(schedule.times)
-    check_steps(steps, count)
-    # From noise to clean, so that a single step is one from the noisy end.
-    if spacing in ("uniform", "linspace"):
-        falling = schedule.sigma(np.linspace(count - 1, 0, steps))
-    elif spacing == "trailing":
-        falling = schedule.sigma(make_timesteps(spacing, steps, count)[::-1])
-    elif spacing == "karras":
-        low, high = np.exp(schedule.log_sigmas[[0, -1]] / RHO)
-        falling = np.linspace(high, low, steps) ** RHO
-    else:
-        raise UserError(f"spacing {spacing!r} given; expected one of {', '.join(SPACINGS)}")
-    return np.append(falling, 0.0)[::-1]
+    check_steps(steps, len(schedule.times))
+    return np.append(rule_of(spacing, "sigmas")(steps, schedule), 0.0)[::-1]
+
+
+# From noise to clean, so that a single step is one from the noisy end.
+
+
+def even_times(steps: int, schedule: SigmaSchedule) -> np.ndarray:
+    """Return the sigmas of model times evenly from T-1 to 0, not rounded, as k-diffusion has."""
+    return schedule.sigma(np.linspace(len(schedule.times) - 1, 0, steps))
+
+
+def trailing_times(steps: int, schedule: SigmaSchedule) -> np.ndarray:
+    """Return sigmas without that of the first training step (arXiv:2305.08891, table 2)."""
+    return schedule.sigma(trailing(steps, len(schedule.times))[::-1])
+
+
+def karras(steps: int, schedule: SigmaSchedule) -> np.ndarray:
+    """Return sigmas evenly spaced in sigma ** (1 / 7) (arXiv:2206.00364, Eq. 5)."""
+    low, high = np.exp(schedule.log_sigmas[[0, -1]] / RHO)
+    return np.linspace(high, low, steps) ** RHO
 
 
 def ancestral_split(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:

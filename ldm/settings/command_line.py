@@ -129,5 +129,5 @@ def _add(group: argparse._ArgumentGroup, each: Option, default: Any) -> None:
 
 def _metavar(each: Option) -> str:
     if each.choices:
-        return f"{{{','.join(each.choices)}}}"
+        return f"{{{','.join(each.offered)}}}"
     return each.metavar or {int: "N", float: "X"}.get(each.kind, "TEXT")

@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, ClassVar
 from ldm.errors import UserError
 from ldm.settings.model_kind import ModelKind
 from ldm.settings.option import option, options_of
+from ldm.settings.samplers import SAMPLERS, SPACINGS, k_samplers
 
 if TYPE_CHECKING:
     from typing import Self  # in typing from Python 3.11 on
 
-K_SAMPLERS = ("heun", "euler", "euler_a", "dpm2", "dpm2_a", "lms")
-SAMPLERS = ("ddim", "plms", "dpm_solver", *K_SAMPLERS)
-SPACINGS = ("uniform", "linspace", "trailing", "karras")
 SEED_MODES = ("compvis", "per-image")
 # The largest seed that NumPy's generator takes; torch takes more.
 MAX_SEED = 2**32 - 1
@@ -201,20 +199,27 @@ class GenerationSettings:
         """
         for each in options_of(self):
             each.check(getattr(self, each.name))
-        if self.sampler == "plms" and self.ddim_eta != 0:
-            raise UserError(
-                f"--ddim_eta {self.ddim_eta} with --sampler plms was given; ddim_eta must be 0 "
-                "for PLMS, which adds no noise; leave it out or take --sampler ddim"
-            )
-        if self.spacing == "karras" and self.sampler not in K_SAMPLERS:
-            raise UserError(
-                f"--spacing karras with --sampler {self.sampler} was given; karras is for "
-                f"{', '.join(K_SAMPLERS)}; take one of them or another --spacing"
-            )
+        self._check_walk()
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise UserError(
                 f"--device {self.device} is unknown; expected auto, cpu, cuda, cuda:N or mps; "
                 "choose one of them"
+            )
+
+    def _check_walk(self) -> None:
+        """Check what the sampler allows beside it."""
+        sampler = SAMPLERS[self.sampler]
+        if sampler.eta == "must be 0" and self.ddim_eta != 0:
+            raise UserError(
+                f"--ddim_eta {self.ddim_eta} with --sampler {self.sampler} was given; ddim_eta "
+                f"must be 0 for {sampler.label}, which adds no noise; leave it out or take "
+                "--sampler ddim"
+            )
+        if not SPACINGS[self.spacing].times and not sampler.karras:
+            raise UserError(
+                f"--spacing {self.spacing} with --sampler {self.sampler} was given; "
+                f"{self.spacing} is for {', '.join(k_samplers())}; take one of them or another "
+                "--spacing"
             )
 
     def notices(self, prompts: Sequence[str] = ()) -> list[str]:  # noqa: ARG002 - for subclasses
@@ -224,9 +229,7 @@ class GenerationSettings:
             prompts: Those that the run draws.
         """
         found = []
-        if self.sampler == "dpm_solver" and self.ddim_eta != 0:
-            found.append(f"--ddim_eta {self.ddim_eta} has no effect: DPM-Solver adds no noise")
-        if self.sampler in K_SAMPLERS and self.ddim_eta != 0:
+        if SAMPLERS[self.sampler].eta == "ignored" and self.ddim_eta != 0:
             found.append(f"--ddim_eta {self.ddim_eta} has no effect on --sampler {self.sampler}")
         if self.negative_prompt and self.scale == 1.0:
             found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")

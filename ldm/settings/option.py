@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ class Option:
         kind: int, float, str or bool.
         name: The field's name, which is also the flag's unless ``flag`` says otherwise.
         flag: The flag with its dashes.
-        choices: The only values allowed.
+        choices: The only values allowed; a table may hold entries that are not ``offered``.
         minimum: The smallest value allowed; numbers are always finite.
         maximum: The largest value allowed.
         aliases: Other flags, each standing for one value of this option.
@@ -35,7 +35,7 @@ class Option:
     kind: type
     name: str = ""
     flag: str = ""
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     minimum: float | None = None
     maximum: float | None = None
     aliases: tuple[tuple[str, str], ...] = ()
@@ -45,6 +45,14 @@ class Option:
     optional: bool = False
     metavar: str = ""
     synonyms: tuple[str, ...] = ()
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The only values allowed, of a table as it is now."""
+        if not isinstance(self.choices, Mapping):
+            return tuple(self.choices)
+        entries = self.choices.items()
+        return tuple(name for name, entry in entries if getattr(entry, "offered", True))
 
     def read(self, text: str) -> Any:
         """Turn what a user typed into a value.
@@ -72,7 +80,7 @@ class Option:
             return False
         if self.kind is str:
             # A text may be empty, a name may not.
-            return value in self.choices if self.choices else value != "" or not self.metavar
+            return value in self.offered if self.choices else value != "" or not self.metavar
         return self.kind is bool or self._in_range(value)
 
     def _in_range(self, value: float) -> bool:
@@ -85,7 +93,8 @@ class Option:
     def expected(self) -> str:
         """Say in words what values are allowed."""
         if self.choices:
-            return f"expected {', '.join(self.choices[:-1])} or {self.choices[-1]}"
+            *others, last = self.offered
+            return f"expected {', '.join(others)} or {last}"
         if self.metavar:
             return f"expected the name of a {self.metavar.lower()}"
         kind = {int: "a whole number", float: "a number", bool: "on or off"}.get(self.kind, "text")

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ldm.errors import UserError
-from ldm.settings.generation import K_SAMPLERS, LONGEST_RUN, MAX_SEED, SAMPLERS, SPACINGS
+from ldm.settings.generation import LONGEST_RUN, MAX_SEED
+from ldm.settings.samplers import SAMPLERS, SPACINGS, k_samplers
 
 PRECISIONS = ("full", "autocast")
 STEPS, ETA = 50, 1.0
@@ -56,7 +57,7 @@ class SampleSettings:
     @property
     def ddim_eta(self) -> float:
         """The eta to ask the sampler for."""
-        own = ETA if self.sampler == "ddim" else 0.0
+        own = ETA if SAMPLERS[self.sampler].eta == "used" else 0.0
         return own if self.eta is None else self.eta
 
     def label(self, number: int) -> int:
@@ -85,19 +86,20 @@ class SampleSettings:
                 raise UserError(f"{flag} {value} was given; expected a finite number")
         if not 0.0 <= self.ddim_eta <= 1.0:
             raise UserError(f"--eta {self.eta} was given; expected a number from 0 to 1")
-        if self.spacing == "karras" and self.sampler not in K_SAMPLERS:
+        sampler = SAMPLERS[self.sampler]
+        if not SPACINGS[self.spacing].times and not sampler.karras:
             raise UserError(
-                f"--spacing karras was given with --sampler {self.sampler}; expected one of "
-                f"{', '.join(K_SAMPLERS)}; take one of them or another --spacing"
+                f"--spacing {self.spacing} was given with --sampler {self.sampler}; expected one "
+                f"of {', '.join(k_samplers())}; take one of them or another --spacing"
             )
-        if self.sampler == "plms" and self.ddim_eta != 0.0:
-            raise UserError(f"--eta {self.eta} was given; plms needs 0; leave --eta out")
+        if sampler.eta == "must be 0" and self.ddim_eta != 0.0:
+            raise UserError(f"--eta {self.eta} was given; {self.sampler} needs 0; leave --eta out")
 
     def notices(self) -> Iterator[str]:
         """Yield what is given and has no effect."""
         if self.vanilla_sample and (self.custom_steps, self.eta) != (None, None):
             yield "--vanilla_sample takes every training step: --custom_steps and --eta do nothing"
-        elif self.sampler not in ("ddim", "plms") and self.eta is not None:
+        elif SAMPLERS[self.sampler].eta == "ignored" and self.eta is not None:
             yield f"--eta does nothing: {self.sampler} has no use for it"
         if self.vanilla_sample and self.sampler != "ddim":
             yield f"--vanilla_sample takes ancestral steps: --sampler {self.sampler} does nothing"

@@ -22,7 +22,7 @@ from ldm.pipelines.execution import memory_for
 from ldm.pipelines.infotext import Source, write_parameters
 from ldm.pipelines.postprocess import Watermark
 from ldm.pipelines.progress import Notice, Observer, Picture, Progress
-from ldm.settings.generation import K_SAMPLERS
+from ldm.settings.samplers import k_samplers
 from optimizedSD.by_diffusers.folder import DiffusersFolder
 from optimizedSD.by_diffusers.settings import SCHEDULERS, SPACINGS, DiffusersSettings
 
@@ -235,7 +235,7 @@ class Drawing:
     def _spacing(self) -> str:
         """Our name for how the folder's scheduler spreads the steps."""
         config = self.pipe.scheduler.config
-        if config.get("use_karras_sigmas") and self.settings.sampler in K_SAMPLERS:
+        if config.get("use_karras_sigmas") and self.settings.sampler in k_samplers():
             return "karras"
         return SPACINGS[config.get("timestep_spacing", "leading")]
 

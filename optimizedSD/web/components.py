@@ -22,7 +22,7 @@ def component(field: Field) -> gr.components.Component:
         "elem_id": field.name,
     }
     if field.kind == "choice":
-        return gr.Dropdown(choices=list(field.option.choices), filterable=False, **common)
+        return gr.Dropdown(choices=list(field.option.offered), filterable=False, **common)
     if field.kind == "switch":
         return gr.Checkbox(**common)
     if field.kind == "slider":

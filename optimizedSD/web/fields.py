@@ -142,7 +142,7 @@ def _label(each: Option) -> str:
     """Return the help's first words if they are a name by themselves, else the setting's name."""
     text = _for_pages(each.help)
     head = re.split(r"[;:]| \(", text)[0].strip()
-    if head.split()[0] in each.choices:  # the first of the values, which the help explains
+    if head.split()[0] in each.offered:  # the first of the values, which the help explains
         head = each.name.replace("_", " ")
     return head[:1].upper() + head[1:]
 

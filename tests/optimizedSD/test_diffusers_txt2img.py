@@ -13,7 +13,8 @@ from running import load_program, run_program
 from safetensors.torch import load_file, save_file
 
 from ldm.pipelines.infotext import read_picture
-from ldm.settings.generation import SAMPLERS, Txt2ImgSettings
+from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.samplers import SAMPLERS
 
 SCRIPT = "optimizedSD/diffusers_txt2img.py"
 

@@ -8,7 +8,7 @@ from optimized_program import assert_one_error
 from PIL import Image
 from running import load_program
 
-from ldm.settings.generation import SAMPLERS
+from ldm.settings.samplers import SAMPLERS
 
 SCRIPT = "optimizedSD/optimized_img2img.py"
 OUT = "outputs/img2img-samples"

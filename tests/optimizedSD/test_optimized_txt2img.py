@@ -13,7 +13,7 @@ from PIL import Image
 from running import ROOT, load_program, run_program, start_program
 
 from ldm.images.io import save_picture
-from ldm.settings.generation import SAMPLERS
+from ldm.settings.samplers import SAMPLERS
 
 SCRIPT = "optimizedSD/optimized_txt2img.py"
 OUT = "outputs/txt2img-samples"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from running import load_program
 
-from ldm.settings.generation import SAMPLERS
+from ldm.settings.samplers import SAMPLERS
 
 SCRIPT = "scripts/img2img.py"
 

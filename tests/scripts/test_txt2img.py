@@ -16,7 +16,7 @@ from running import ROOT, load_program, run_program, start_program
 from safetensors.torch import load_file, save_file
 
 from ldm.images.io import save_picture
-from ldm.settings.generation import SAMPLERS
+from ldm.settings.samplers import SAMPLERS
 
 SCRIPT = "scripts/txt2img.py"
 PROMPT = "富士山, ein Bär"

@@ -15,6 +15,7 @@ from ldm.checkpoint.diffusers.keymaps import LEVELS
 from ldm.checkpoint.diffusers.text_keymaps import text_kind
 from ldm.errors import UserError
 from ldm.process.schedules import make_beta_schedule
+from ldm.settings.samplers import BETA_SCHEDULES
 
 Params = Mapping[str, Any]
 
@@ -22,8 +23,6 @@ LAYOUT_VERSION = "0.35.0"  # of diffusers, whose names these are
 CONV_NORM = {"norm_num_groups": 32, "act_fn": "silu"}
 SCHEDULERS = {"eps": "PNDMScheduler", "v": "DDIMScheduler", "x0": "DDIMScheduler"}
 PREDICTIONS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
-# Ours are linear in the square root of beta; diffusers calls that scaled.
-BETA_SCHEDULES = {"linear": "scaled_linear", "sqrt_linear": "linear"}
 PIPELINES = {
     "crossattn": "StableDiffusionPipeline",
     "hybrid": "StableDiffusionInpaintPipeline",
@@ -283,14 +282,15 @@ def scheduler_json(params: Params) -> dict[str, Any]:
 def _betas(params: Params) -> dict[str, Any]:
     """Name the schedule where diffusers has it, else spell it out."""
     schedule = params.get("beta_schedule", "linear")
-    if params.get("given_betas") is not None or schedule not in BETA_SCHEDULES:
+    known = BETA_SCHEDULES.get(schedule)
+    if params.get("given_betas") is not None or known is None or not known.by_ends:
         betas = [float(beta) for beta in betas_of(params)]
         return {"num_train_timesteps": len(betas), "trained_betas": betas}
     return {
         "num_train_timesteps": params.get("timesteps", 1000),
         "beta_start": params.get("linear_start", 1e-4),
         "beta_end": params.get("linear_end", 2e-2),
-        "beta_schedule": BETA_SCHEDULES[schedule],
+        "beta_schedule": known.diffusers,
         "trained_betas": None,
     }
 

@@ -1,4 +1,4 @@
-"""A configuration from a diffusers folder's JSON files: the way back of ``diffusers_configs``.
+"""A configuration from a diffusers folder's JSON files: the way back of ``to_json``.
 
 Reads JSON only: no torch and no weights, so that programs can tell sizes and mistakes at once.
 """
@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldm.checkpoint.diffusers.json_files import INDEX, Json, Source, kept_names, read_json
 from ldm.errors import UserError
+from ldm.settings.samplers import BETA_SCHEDULES
 
 PIPELINES = (
     "StableDiffusionPipeline",
@@ -20,7 +21,7 @@ PIPELINES = (
     "StableDiffusionInpaintPipeline",
 )
 PARAMETERIZATIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-BETA_SCHEDULES = {"scaled_linear": "linear", "linear": "sqrt_linear", "squaredcos_cap_v2": "cosine"}
+OURS = {entry.diffusers: name for name, entry in BETA_SCHEDULES.items() if entry.diffusers}
 # The open_clip tower that Stable Diffusion 2 conditions on, which its class builds unasked.
 V2_TOWER = {
     "hidden_size": 1024,
@@ -133,15 +134,15 @@ def _process(source: Source) -> dict[str, Any]:
     steps = source.number("scheduler", "num_train_timesteps", 1000)
     given = source.get("scheduler", "trained_betas")
     schedule = source.get("scheduler", "beta_schedule", "linear")
-    if given is None and schedule not in BETA_SCHEDULES:
-        raise source.wrong("scheduler", "beta_schedule", ", ".join(BETA_SCHEDULES))
+    if given is None and schedule not in OURS:
+        raise source.wrong("scheduler", "beta_schedule", ", ".join(OURS))
     if given is not None:
         betas = {"given_betas": given, "timesteps": len(given)}
-    elif BETA_SCHEDULES[schedule] == "cosine":
+    elif OURS[schedule] == "cosine":
         betas = {"beta_schedule": "cosine", "timesteps": steps}
     else:
         betas = {
-            "beta_schedule": BETA_SCHEDULES[schedule],
+            "beta_schedule": OURS[schedule],
             "linear_start": source.get("scheduler", "beta_start", 1e-4),
             "linear_end": source.get("scheduler", "beta_end", 2e-2),
             "timesteps": steps,

@@ -7,20 +7,9 @@ import difflib
 from ldm.errors import UserError
 from ldm.models.diffusion.sampler import Sampler
 from ldm.rng import NoiseSource
+from ldm.settings.samplers import SAMPLERS
 from ldm.types import EpsModel
 from ldm.util import get_obj_from_str
-
-SAMPLERS = {
-    "ddim": "ldm.models.diffusion.ddim.DDIMSampler",
-    "plms": "ldm.models.diffusion.plms.PLMSSampler",
-    "dpm_solver": "ldm.models.diffusion.dpm_solver.DPMSolverSampler",
-    "heun": "ldm.models.diffusion.k_samplers.HeunSampler",
-    "euler": "ldm.models.diffusion.k_samplers.EulerSampler",
-    "euler_a": "ldm.models.diffusion.k_samplers.EulerAncestralSampler",
-    "dpm2": "ldm.models.diffusion.k_samplers.DPM2Sampler",
-    "dpm2_a": "ldm.models.diffusion.k_samplers.DPM2AncestralSampler",
-    "lms": "ldm.models.diffusion.k_samplers.LMSSampler",
-}
 
 
 def make_sampler(
@@ -35,4 +24,4 @@ def make_sampler(
         near = difflib.get_close_matches(name, SAMPLERS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(f"sampler {name!r} given; {hint}expected one of {', '.join(SAMPLERS)}")
-    return get_obj_from_str(SAMPLERS[name])(model, spacing=spacing, noise=noise)
+    return get_obj_from_str(SAMPLERS[name].target)(model, spacing=spacing, noise=noise)

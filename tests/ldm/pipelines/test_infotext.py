@@ -9,9 +9,10 @@ from PIL import Image
 from ldm.errors import UserError
 from ldm.images.io import save_picture
 from ldm.pipelines.batches import Place
-from ldm.pipelines.infotext import SAMPLER_NAMES, Source, read_picture, write_parameters
+from ldm.pipelines.infotext import Source, read_picture, write_parameters
 from ldm.pipelines.init_image import InitImage
-from ldm.settings.generation import K_SAMPLERS, Img2ImgSettings, Txt2ImgSettings
+from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
+from ldm.settings.samplers import SAMPLERS, k_samplers
 
 PLACE = Place(iteration=1, position=4, per_iteration=7, n_samples=3)
 
@@ -113,7 +114,9 @@ def test_what_the_user_gives_anew_is_not_remarked_on(save):
 
 
 @pytest.mark.parametrize("style", ["{}, Schedule type: Karras", "{} Karras"])
-@pytest.mark.parametrize(("name", "shown"), SAMPLER_NAMES.items())
+@pytest.mark.parametrize(
+    ("name", "shown"), [(name, entry.label) for name, entry in SAMPLERS.items()]
+)
 def test_the_web_uis_samplers_are_understood_in_both_its_styles(save, name, shown, style):
     text = f"a\nSteps: 20, Sampler: {style.format(shown)}, CFG scale: 7, Seed: 1, Size: 64x64"
     recorded = read_picture(save(text), Txt2ImgSettings)
@@ -121,16 +124,16 @@ def test_the_web_uis_samplers_are_understood_in_both_its_styles(save, name, show
     settings.validate()
     assert settings.sampler == name
     # The others have no Karras spacing here: their picture is drawn all the same, and that is said.
-    known = name in K_SAMPLERS
+    known = name in k_samplers()
     assert settings.spacing == ("karras" if known else "uniform")
     assert ("'Karras'" in " ".join(recorded.notices)) != known
 
 
-@pytest.mark.parametrize("name", K_SAMPLERS)
+@pytest.mark.parametrize("name", k_samplers())
 def test_karras_spacing_is_written_in_the_web_uis_words_and_read_back(save, name):
     settings = Txt2ImgSettings(sampler=name, spacing="karras", H=8, W=8)
     text = write_parameters(settings, source(size=(8, 8)), PLACE)
-    assert f"Sampler: {SAMPLER_NAMES[name]}, Schedule type: Karras, " in text
+    assert f"Sampler: {SAMPLERS[name].label}, Schedule type: Karras, " in text
     recorded = read_picture(save(text), Txt2ImgSettings)
     assert (recorded.values["sampler"], recorded.values["spacing"]) == (name, "karras")
     assert recorded.notices == []

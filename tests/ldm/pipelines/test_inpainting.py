@@ -21,8 +21,9 @@ from ldm.pipelines.masks import Mask
 from ldm.pipelines.postprocess import Watermark
 from ldm.rng import PerImageNoise
 from ldm.safety.watermark import read_watermark
-from ldm.settings.generation import SAMPLERS, Img2ImgSettings
+from ldm.settings.generation import Img2ImgSettings
 from ldm.settings.inpaint import InpaintSettings, LowMemoryInpaintSettings
+from ldm.settings.samplers import SAMPLERS
 
 WIDTH, HEIGHT = 16, 12
 

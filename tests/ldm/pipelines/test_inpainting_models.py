@@ -16,8 +16,8 @@ from ldm.images.io import to_tensor
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.staging import Staging
-from ldm.settings.generation import SAMPLERS
 from ldm.settings.inpaint import InpaintSettings, LowMemoryInpaintSettings
+from ldm.settings.samplers import SAMPLERS
 
 WIDTH, HEIGHT = 13, 11  # not multiples of anything that the models want
 

@@ -19,7 +19,7 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.pipeline import Pipeline, resolve_device
 from ldm.pipelines.progress import Notice, Progress
 from ldm.rng import PerImageNoise
-from ldm.settings.generation import SAMPLERS
+from ldm.settings.samplers import SAMPLERS
 
 
 @torch.no_grad()

@@ -16,9 +16,9 @@ from ldm.checkpoint.load import load_model
 from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.models.diffusion.classifier import NoisyLatentImageClassifier
-from ldm.models.diffusion.sampler_registry import SAMPLERS
 from ldm.pipelines.progress import Progress
 from ldm.pipelines.samples import SampleRun, class_count
+from ldm.settings.samplers import SAMPLERS
 from ldm.settings.samples import SampleSettings
 from ldm.util import instantiate_from_config
 

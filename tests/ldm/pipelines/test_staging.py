@@ -12,7 +12,6 @@ import torch
 from drawing import STEPS, draw, image_settings, pixels_of, text_settings
 
 from ldm.errors import UserError
-from ldm.models.diffusion.sampler_registry import SAMPLERS
 from ldm.offload.plan import POLICIES, PlanSettings
 from ldm.pipelines import staging
 from ldm.pipelines.pipeline import Pipeline
@@ -21,6 +20,7 @@ from ldm.pipelines.run import Order
 from ldm.pipelines.staging import StagedModel, Staging
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.low_memory import LowMemoryImg2ImgSettings, LowMemoryTxt2ImgSettings
+from ldm.settings.samplers import SAMPLERS
 
 CPU = torch.device("cpu")
 PARTS = {"text", "unet_encode", "unet_decode", "autoencoder"}

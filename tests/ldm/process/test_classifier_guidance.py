@@ -10,7 +10,7 @@ import pytest
 import torch
 from oracle import GaussianModel
 
-from ldm.models.diffusion.sampler_registry import SAMPLERS, make_sampler
+from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.process.classifier_guidance import (
     ClassifierGuidance,
     class_log_probability,
@@ -18,6 +18,7 @@ from ldm.process.classifier_guidance import (
 )
 from ldm.process.guidance import ClassifierFreeGuidance
 from ldm.rng import PerImageNoise
+from ldm.settings.samplers import SAMPLERS
 
 SHAPE, MEANS, STD = (2, 3, 3), (-0.4, 0.3), 0.6
 LABELS = torch.tensor([0, 1, 1])

@@ -9,14 +9,15 @@ from ldm.errors import UserError
 from ldm.modules.diffusionmodules.util import make_ddim_sampling_parameters
 from ldm.process.schedules import diffusion_coefficients, make_beta_schedule
 from ldm.process.sigmas import (
-    SPACINGS,
     SigmaSchedule,
     adams_bashforth,
     ancestral_split,
     make_sigmas,
     vp_scales,
 )
+from ldm.settings import samplers
 
+SPACINGS = [name for name, entry in samplers.SPACINGS.items() if entry.sigmas]
 TABLES = diffusion_coefficients(make_beta_schedule("linear", 1000, 0.00085, 0.012))
 CUMPROD = TABLES["alphas_cumprod"]
 SCHEDULE = SigmaSchedule(CUMPROD)

@@ -9,9 +9,10 @@ import pytest
 from ldm.errors import UserError
 from ldm.pipelines.batches import plan, read_prompts
 from ldm.settings.command_line import parse
-from ldm.settings.generation import SAMPLERS, Img2ImgSettings, Txt2ImgSettings
+from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.low_memory import LowMemoryImg2ImgSettings, LowMemoryTxt2ImgSettings
 from ldm.settings.option import options_of
+from ldm.settings.samplers import SAMPLERS
 
 BOTH = [LowMemoryTxt2ImgSettings, LowMemoryImg2ImgSettings]
 

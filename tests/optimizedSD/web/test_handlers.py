@@ -180,7 +180,7 @@ def test_every_field_is_a_labelled_component_with_its_first_value(page, pipeline
         assert made.label == field.label
         assert made.value == ("" if field.value is None else field.value) or field.kind == "blank"
         if field.kind == "choice":
-            assert [value for _, value in made.choices] == list(field.option.choices)
+            assert [value for _, value in made.choices] == list(field.option.offered)
         if field.kind == "slider":
             limits = (field.option.minimum, field.option.maximum)
             assert (made.minimum, made.maximum) == limits

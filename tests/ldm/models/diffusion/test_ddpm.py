@@ -10,8 +10,9 @@ from tiny_model import CONFIG
 
 from ldm.errors import UserError
 from ldm.models.diffusion.ddpm import DDPM, LatentDiffusion
-from ldm.models.diffusion.sampler_registry import SAMPLERS, make_sampler
+from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.muon import Muon
+from ldm.settings.samplers import SAMPLERS
 
 TINY = CONFIG["model"]["params"]
 UNET, FIRST_STAGE = TINY["unet_config"], TINY["first_stage_config"]

@@ -15,9 +15,9 @@ from oracle import GaussianModel
 
 from ldm.errors import UserError
 from ldm.models.diffusion.k_samplers import DPM2AncestralSampler, EulerAncestralSampler
-from ldm.models.diffusion.sampler_registry import SAMPLERS, make_sampler
+from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.rng import PerImageNoise
-from ldm.settings.generation import K_SAMPLERS
+from ldm.settings.samplers import SAMPLERS, k_samplers
 
 ANCESTRAL = {"euler_a": EulerAncestralSampler, "dpm2_a": DPM2AncestralSampler}
 GRIDS = ("uniform", "trailing", "karras")
@@ -196,7 +196,7 @@ def test_impossible_amounts_of_noise_are_refused(eta):
         EulerAncestralSampler(SigmaModel(), eta=eta)
 
 
-@pytest.mark.parametrize("name", K_SAMPLERS)
+@pytest.mark.parametrize("name", k_samplers())
 def test_ddims_eta_is_passed_over_and_that_is_said(name, caplog):
     sampler = make(name, 5)
     with caplog.at_level(logging.WARNING):
@@ -239,7 +239,7 @@ def test_heun_asks_at_both_ends_of_a_step_and_dpm2_in_the_middle_of_log_sigma(sp
 # Part of the way, and masks
 
 
-@pytest.mark.parametrize("name", K_SAMPLERS)
+@pytest.mark.parametrize("name", k_samplers())
 @pytest.mark.parametrize("spacing", GRIDS)
 def test_pictures_are_noised_to_exactly_where_their_steps_begin(name, spacing):
     sampler = make(name, 10, spacing)
@@ -255,7 +255,7 @@ def test_pictures_are_noised_to_exactly_where_their_steps_begin(name, spacing):
     assert torch.equal(full, sampler.stochastic_encode(picture, 10, noise=noise))
 
 
-@pytest.mark.parametrize("name", K_SAMPLERS)
+@pytest.mark.parametrize("name", k_samplers())
 @pytest.mark.parametrize("spacing", GRIDS)
 def test_a_mask_keeps_what_it_covers(name, spacing):
     known = torch.full((2, *SHAPE), 5.0)  # more than six standard deviations from the data

@@ -8,8 +8,9 @@ import pytest
 import torch
 from oracle import GaussianModel
 
-from ldm.models.diffusion.sampler_registry import SAMPLERS, make_sampler
+from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.rng import PerImageNoise
+from ldm.settings.samplers import SAMPLERS
 
 SHAPE = (2, 4, 4)
 MEAN, STD = 0.5, 0.7

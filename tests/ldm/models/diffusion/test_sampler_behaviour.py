@@ -10,8 +10,9 @@ import torch
 from oracle import GaussianModel
 
 from ldm.errors import UserError
-from ldm.models.diffusion.sampler_registry import SAMPLERS, make_sampler
+from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.rng import PerImageNoise
+from ldm.settings.samplers import SAMPLERS
 
 STRIDED = ("ddim", "plms")  # DPM-Solver's times are uniform in its own continuous clock
 TWICE = ("heun", "dpm2", "dpm2_a")  # ask the model twice a step, but for the last one

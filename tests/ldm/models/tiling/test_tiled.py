@@ -9,8 +9,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ldm.errors import UserError
-from ldm.models import strips, tiled
 from ldm.models.autoencoder import AutoencoderKL, IdentityFirstStage
+from ldm.models.tiling import strips, tiled
 from ldm.models.tiling.tiled import decode_in_tiles, encode_in_tiles
 
 DDCONFIG = {

@@ -1,0 +1,103 @@
+"""The one table of each thing that a walk is made of: samplers, spacings, beta schedules.
+
+A sampler, spacing or schedule of your own is one file or function with the rule and one line here;
+command lines, pages, metadata and checks read these tables. Imports no torch: rules are named by
+their address and imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SamplerEntry:
+    """A sampler that can be chosen.
+
+    Attributes:
+        target: Address of a ``ldm.models.diffusion.sampler.Sampler``.
+        label: What metadata calls it: AUTOMATIC1111's name where it has one.
+        karras: Whether it steps in noise levels, so that ``--spacing karras`` suits it.
+        calls: How many times a step runs the model.
+        eta: What ``--ddim_eta`` does: it is ``used``, ``must be 0`` or is ``ignored``.
+    """
+
+    target: str
+    label: str
+    karras: bool = False
+    calls: int = 1
+    eta: Literal["used", "must be 0", "ignored"] = "ignored"
+
+
+_DIFFUSION = "ldm.models.diffusion"
+_K = f"{_DIFFUSION}.k_samplers"
+SAMPLERS = {
+    "ddim": SamplerEntry(f"{_DIFFUSION}.ddim.DDIMSampler", "DDIM", eta="used"),
+    "plms": SamplerEntry(f"{_DIFFUSION}.plms.PLMSSampler", "PLMS", eta="must be 0"),
+    "dpm_solver": SamplerEntry(f"{_DIFFUSION}.dpm_solver.DPMSolverSampler", "DPM++ 2M"),
+    "heun": SamplerEntry(f"{_K}.HeunSampler", "Heun", karras=True, calls=2),
+    "euler": SamplerEntry(f"{_K}.EulerSampler", "Euler", karras=True),
+    "euler_a": SamplerEntry(f"{_K}.EulerAncestralSampler", "Euler a", karras=True),
+    "dpm2": SamplerEntry(f"{_K}.DPM2Sampler", "DPM2", karras=True, calls=2),
+    "dpm2_a": SamplerEntry(f"{_K}.DPM2AncestralSampler", "DPM2 a", karras=True, calls=2),
+    "lms": SamplerEntry(f"{_K}.LMSSampler", "LMS", karras=True),
+}
+
+
+@dataclass(frozen=True)
+class SpacingEntry:
+    """A way to spread a walk's steps.
+
+    Attributes:
+        times: Address of a rule (steps, T) -> increasing timesteps; empty where there is none.
+        sigmas: Address of a rule (steps, ``SigmaSchedule``) -> falling noise levels without the
+            last one, 0; empty where there is none.
+        label: What metadata calls it; empty is its name.
+        offered: Whether programs let it be chosen.
+    """
+
+    times: str = ""
+    sigmas: str = ""
+    label: str = ""
+    offered: bool = True
+
+
+_TIMES, _SIGMAS = "ldm.process.spacing", "ldm.process.sigmas"
+SPACINGS = {
+    "uniform": SpacingEntry(f"{_TIMES}.uniform", f"{_SIGMAS}.even_times"),
+    "linspace": SpacingEntry(f"{_TIMES}.linspace", f"{_SIGMAS}.even_times"),
+    "trailing": SpacingEntry(f"{_TIMES}.trailing", f"{_SIGMAS}.trailing_times"),
+    "quad": SpacingEntry(f"{_TIMES}.quad", offered=False),
+    "karras": SpacingEntry(sigmas=f"{_SIGMAS}.karras", label="Karras"),
+}
+
+
+@dataclass(frozen=True)
+class BetaScheduleEntry:
+    """A noise schedule of training.
+
+    Attributes:
+        target: Address of a rule (T, linear_start, linear_end, cosine_s) -> betas (T,).
+        diffusers: What diffusers calls it; empty where it has none.
+        by_ends: Whether its two ends tell all of it, so that diffusers draws it from them.
+    """
+
+    target: str
+    diffusers: str = ""
+    by_ends: bool = False
+
+
+_BETAS = "ldm.process.schedules"
+# CompVis's names: "linear" is linear in sqrt(beta).
+BETA_SCHEDULES = {
+    "linear": BetaScheduleEntry(f"{_BETAS}.linear_in_root", "scaled_linear", by_ends=True),
+    "sqrt_linear": BetaScheduleEntry(f"{_BETAS}.linear", "linear", by_ends=True),
+    "sqrt": BetaScheduleEntry(f"{_BETAS}.root_of_linear"),
+    "cosine": BetaScheduleEntry(f"{_BETAS}.cosine", "squaredcos_cap_v2"),
+}
+
+
+def k_samplers() -> list[str]:
+    """Return the names of the samplers that step in noise levels."""
+    return [name for name, entry in SAMPLERS.items() if entry.karras]
