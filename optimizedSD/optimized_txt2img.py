@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ldm.programs.drawing import run_program
+from ldm.programs.drawing import DrawingProgram
 from ldm.programs.naming import PromptNaming
 from ldm.programs.run_log import RunLog
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
@@ -19,13 +19,12 @@ from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    return run_program(
+    return DrawingProgram(
         LowMemoryTxt2ImgSettings,
         "Draw pictures of a text on a device with little memory.",
-        argv,
         naming=PromptNaming(),
         log=RunLog("txt2img_logs.csv"),
-    )
+    ).main(argv)
 
 
 if __name__ == "__main__":

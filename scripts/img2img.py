@@ -9,13 +9,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ldm.programs.drawing import run_program
+from ldm.programs.drawing import DrawingProgram
 from ldm.settings.generation import Img2ImgSettings
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    return run_program(Img2ImgSettings, "Draw pictures of a text, starting from a picture.", argv)
+    description = "Draw pictures of a text, starting from a picture."
+    return DrawingProgram(Img2ImgSettings, description).main(argv)
 
 
 if __name__ == "__main__":

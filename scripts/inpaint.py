@@ -22,7 +22,7 @@ DESCRIPTION = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    return InpaintProgram().main(DESCRIPTION, argv)
+    return InpaintProgram(DESCRIPTION).main(argv)
 
 
 if __name__ == "__main__":

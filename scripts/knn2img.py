@@ -16,7 +16,7 @@ DESCRIPTION = "Draw pictures of a text and of its nearest neighbours in a databa
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    return RetrievalProgram().main(DESCRIPTION, argv)
+    return RetrievalProgram(DESCRIPTION).main(argv)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ldm.programs.drawing import run_program
+from ldm.programs.drawing import DrawingProgram
 from ldm.settings.generation import Txt2ImgSettings
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    return run_program(Txt2ImgSettings, "Draw pictures of a text.", argv)
+    return DrawingProgram(Txt2ImgSettings, "Draw pictures of a text.").main(argv)
 
 
 if __name__ == "__main__":

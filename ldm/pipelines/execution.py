@@ -1,14 +1,9 @@
-"""How the phases of a run are computed: in which precision, and what is done when that fails.
-
-``Execution`` is the plain way: the whole model is on the device, and a failure is the caller's.
-``ldm.pipelines.staging`` has the way of small devices, which tries again. A lack of memory becomes
-one line that says what to change.
-"""
+"""What the phases of a run have to reckon with: precision, memory, and results of no use."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal, TypeVar
 
 import torch
@@ -40,44 +35,6 @@ def is_finite(x: Tensor) -> bool:
 def is_not_black(decoded: Tensor) -> bool:
     """Tell whether decoded pictures (B, 3, H, W) are all finite and none is black all over."""
     return is_finite(decoded) and bool((decoded.flatten(1).amax(1) >= DARKEST_SHOWN).all())
-
-
-class Execution:
-    """Computes a run's phases on the device where the whole model is.
-
-    Args:
-        device: That device.
-        half: The element type that autocast computes in; None computes in float32.
-    """
-
-    def __init__(self, device: torch.device, half: torch.dtype | None) -> None:
-        self.device = device
-        self.half = half
-
-    def compute(
-        self,
-        phase: Phase,
-        work: Callable[[], Result],
-        usable: Callable[[Result], bool],  # noqa: ARG002 - asked where there is a second way
-    ) -> Result:
-        """Compute one phase of a run in the precision that it has.
-
-        Args:
-            phase: Which one.
-            work: Computes it, drawing its random numbers itself, so that it may be done again.
-            usable: Whether what came out can be used.
-        """
-        with self.precision(phase):
-            return work()
-
-    def precision(self, phase: Phase) -> contextlib.AbstractContextManager:
-        """Return the context that a phase is computed in.
-
-        As in the reference an init image is encoded in float32, whatever the precision.
-        """
-        if self.half is None or phase == "encode":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.half)
 
 
 # CUDA has an exception of its own; CPU allocators, MPS and cuBLAS only have words for it.

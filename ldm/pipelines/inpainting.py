@@ -20,7 +20,7 @@ Shape legend: B pictures, C h w latent, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,13 +31,17 @@ from ldm.images.io import to_tensor
 from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.pipelines.init_image import InitImage
-from ldm.pipelines.initial_latents import EncodedPicture, ImageLatents, InitialLatents
+from ldm.pipelines.initial_latents import EncodedPicture
+from ldm.pipelines.request import Request
+from ldm.pipelines.walks import ImageWalk, TextWalk
 from ldm.rng import NoiseSource
-from ldm.settings.inpaint import InpaintSettings
 from ldm.types import Conditioning, SamplerState
 
+# What the models were trained to find under the mask, in [-1, 1].
+GREY, BLACK = 0.0, -1.0
 
-class RepaintStart(ImageLatents):
+
+class RepaintWalk(ImageWalk):
     """Image-to-image that at strength 1 starts from noise alone, as all inpainting does."""
 
     @property
@@ -50,27 +54,32 @@ class RepaintStart(ImageLatents):
         return sampler.steps if self.from_noise else super().steps(sampler)
 
 
-class MaskedStart(RepaintStart):
-    """Inpainting: sampling starts as image-to-image does, and keeps what the mask leaves out.
+class MaskedWalk(RepaintWalk):
+    """Inpainting by a model that draws from text: what the mask leaves out is kept.
 
     Args:
-        settings: The run's.
-        image: The fitted picture with its mask.
-        model: A latent diffusion model.
+        request: What is wanted: its init image has a mask.
+        model: A latent diffusion model with a text encoder.
+        device: Where the latents are.
     """
 
-    def __init__(self, settings: InpaintSettings, image: InitImage, model: LatentDiffusion) -> None:
-        super().__init__(settings, to_tensor(image.pixels), model)
-        kept = torch.from_numpy(~image.mask.cells(settings.f)).float()
-        self._keep = kept[None, None].to(self.device)  # (1, 1, h, w), 1 where the picture stays
+    def __init__(self, request: Request, model: LatentDiffusion, device: torch.device) -> None:
+        super().__init__(request, model, device)
+        kept = torch.from_numpy(~request.image.mask.cells(self.settings.f)).float()
+        self._keep = kept[None, None].to(device)  # (1, 1, h, w), 1 where the picture stays
 
     @torch.no_grad()
-    def walk(
-        self, sampler: Sampler, noise: NoiseSource, rows: int, cond: Conditioning, **guidance: Any
+    def begin(
+        self,
+        sampler: Sampler,
+        noise: NoiseSource,
+        rows: int,
+        cond: Conditioning = None,
+        **guidance: Any,
     ) -> tuple[Tensor, Iterator[SamplerState]]:
         """Start the sampler from the noised picture, at strength 1 from noise alone."""
-        latents = self.latents(noise, rows)
-        start_noise, steps = self.start_noise(noise, rows), self.steps(sampler)
+        latents = self._picture.latents(noise, rows)
+        start_noise, steps = self.start_noise.draw(noise, rows), self.steps(sampler)
         # The last entry of the noise table still holds some per cent of the picture.
         x = start_noise if self.from_noise else self.noised(sampler, latents, start_noise)
         masked = {"mask": self._keep, "x0": latents}
@@ -87,8 +96,81 @@ class MaskedStart(RepaintStart):
                 yield state
 
 
-# What the models were trained to find under the mask, in [-1, 1].
-GREY, BLACK = 0.0, -1.0
+class HybridWalk(RepaintWalk):
+    """Text-guided inpainting by a model with hybrid conditioning.
+
+    At strength 1 sampling starts from noise alone, as in the reference; below, from the picture
+    with noise on it.
+
+    Args:
+        request: What is wanted: its init image, of a size for the model, has a mask.
+        model: A latent diffusion model whose ``conditioning_key`` is ``hybrid``.
+        device: Where the latents are.
+    """
+
+    def __init__(self, request: Request, model: LatentDiffusion, device: torch.device) -> None:
+        super().__init__(request, model, device)
+        self._surroundings = EncodedPicture(model, hide(request.image, GREY))
+        self._mask = mask_map(request.image, self.settings.f).to(device)
+
+    @property
+    def encoded(self) -> tuple[EncodedPicture, ...]:
+        """The masked picture, and the picture where sampling starts from it."""
+        return (self._surroundings,) if self.from_noise else (self._surroundings, self._picture)
+
+    @torch.no_grad()
+    def begin(
+        self,
+        sampler: Sampler,
+        noise: NoiseSource,
+        rows: int,
+        cond: Conditioning = None,
+        **guidance: Any,
+    ) -> tuple[Tensor, Iterator[SamplerState]]:
+        """Start the sampler with mask and surroundings beside the text."""
+        surroundings = self._surroundings.latents(noise, rows)
+        maps = torch.cat([self._mask.expand(rows, -1, -1, -1), surroundings], dim=1)
+        uncond = guidance.get("unconditional_conditioning")
+        if uncond is not None:
+            guidance["unconditional_conditioning"] = _hybrid(uncond, maps)
+        cond = _hybrid(cond, maps)
+        if not self.from_noise:
+            return super().begin(sampler, noise, rows, cond, **guidance)
+        x = self.start_noise.draw(noise, rows)
+        return x, sampler.walk(x, cond, noise=noise, **guidance)
+
+
+class FillWalk(TextWalk):
+    """Inpainting without text, by a model with concat conditioning: latent-diffusion's way.
+
+    The conditioning is (B, C' + 1, h, w): the masked picture as the conditioner encodes it, which
+    is not scaled as latents are, and the mask in [-1, 1].
+
+    Args:
+        request: What is wanted: its init image, of a size for the model, has a mask.
+        model: A latent diffusion model whose conditioner is its first stage.
+        device: Where the latents are.
+    """
+
+    def __init__(self, request: Request, model: LatentDiffusion, device: torch.device) -> None:
+        super().__init__(request, model, device)
+        self._visible = hide(request.image, BLACK)
+        self._mask = 2.0 * mask_map(request.image, self.settings.f).to(device) - 1.0
+
+    @torch.no_grad()
+    def encode(self) -> None:
+        """Encode what is around the mask, and draw what the run shares."""
+        encoded = self.model.get_learned_conditioning(self._visible.to(self.device)).float()
+        self._around = torch.cat([encoded, self._mask], dim=1)
+        super().encode()
+
+    def is_finite(self) -> bool:
+        """Tell whether what was encoded is all finite numbers."""
+        return bool(self._around.isfinite().all())
+
+    def condition(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """Return mask and surroundings; the model takes no text, and nothing guides it."""
+        return {"cond": {"c_concat": [self._around.expand(len(prompts), -1, -1, -1)]}}
 
 
 def hide(image: InitImage, value: float) -> Tensor:
@@ -100,92 +182,6 @@ def hide(image: InitImage, value: float) -> Tensor:
 def mask_map(image: InitImage, factor: int) -> Tensor:
     """Return a mask at latent size, (1, 1, h, w): 1 where to repaint, else 0."""
     return torch.from_numpy(image.mask.samples(factor).copy()).float()[None, None]
-
-
-class InpaintStart(RepaintStart):
-    """Text-guided inpainting by a model with hybrid conditioning.
-
-    At strength 1 sampling starts from noise alone, as in the reference; below, from the picture
-    with noise on it.
-
-    Args:
-        settings: The run's.
-        image: The picture, of a size for the model, with its mask.
-        model: A latent diffusion model whose ``conditioning_key`` is ``hybrid``.
-    """
-
-    def __init__(self, settings: InpaintSettings, image: InitImage, model: LatentDiffusion) -> None:
-        super().__init__(settings, to_tensor(image.pixels), model)
-        self._surroundings = EncodedPicture(model, hide(image, GREY))
-        self._mask = mask_map(image, settings.f).to(self.device)
-
-    @property
-    def encoded(self) -> tuple[EncodedPicture, ...]:
-        """The masked picture, and the picture where sampling starts from it."""
-        return (self._surroundings,) if self.from_noise else (self._surroundings, self._picture)
-
-    @torch.no_grad()
-    def walk(
-        self, sampler: Sampler, noise: NoiseSource, rows: int, cond: Conditioning, **guidance: Any
-    ) -> tuple[Tensor, Iterator[SamplerState]]:
-        """Start the sampler with mask and surroundings beside the text.
-
-        Args:
-            sampler: With its schedule made.
-            noise: Where the batch's random numbers come from.
-            rows: B, its number of pictures.
-            cond: Encoded texts (B, L, D).
-            **guidance: Further keywords of ``Sampler.walk``.
-        """
-        surroundings = self._surroundings.latents(noise, rows)
-        maps = torch.cat([self._mask.expand(rows, -1, -1, -1), surroundings], dim=1)
-        uncond = guidance.get("unconditional_conditioning")
-        if uncond is not None:
-            guidance["unconditional_conditioning"] = _hybrid(uncond, maps)
-        cond = _hybrid(cond, maps)
-        if not self.from_noise:
-            return super().walk(sampler, noise, rows, cond, **guidance)
-        x = self.start_noise(noise, rows)
-        return x, sampler.walk(x, cond, noise=noise, **guidance)
-
-
-class FillStart(InitialLatents):
-    """Inpainting without text, by a model with concat conditioning: latent-diffusion's way.
-
-    The conditioning is (B, C' + 1, h, w): the masked picture as the conditioner encodes it, which
-    is not scaled as latents are, and the mask in [-1, 1].
-
-    Args:
-        settings: The run's.
-        image: The picture, of a size for the model, with its mask.
-        model: A latent diffusion model whose conditioner is its first stage.
-    """
-
-    def __init__(self, settings: InpaintSettings, image: InitImage, model: LatentDiffusion) -> None:
-        width, height = image.pixels.size
-        super().__init__(settings, (height, width), model.device)
-        self._model = model
-        self._visible = hide(image, BLACK)
-        self._mask = 2.0 * mask_map(image, settings.f).to(self.device) - 1.0
-
-    @torch.no_grad()
-    def open(self) -> None:
-        """Encode what is around the mask, and draw what the run shares."""
-        encoded = self._model.get_learned_conditioning(self._visible.to(self.device)).float()
-        self._cond = torch.cat([encoded, self._mask], dim=1)
-        super().open()
-
-    def is_finite(self) -> bool:
-        """Tell whether what was encoded is all finite numbers."""
-        return bool(self._cond.isfinite().all())
-
-    def walk(
-        self, sampler: Sampler, noise: NoiseSource, rows: int, cond: Conditioning, **guidance: Any
-    ) -> tuple[Tensor, Iterator[SamplerState]]:
-        """Start the sampler from noise with mask and surroundings; ``cond`` is None, no text."""
-        assert cond is None
-        around = self._cond.expand(rows, -1, -1, -1)
-        return super().walk(sampler, noise, rows, {"c_concat": [around]}, **guidance)
 
 
 def _hybrid(tokens: Conditioning, maps: Tensor) -> Conditioning:

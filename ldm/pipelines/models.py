@@ -22,7 +22,7 @@ from ldm.checkpoint.diffusers.to_yaml import folder_config
 from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
-from ldm.settings.model_kind import ModelKind
+from ldm.settings.model_kind import INPAINT, KINDS, ModelFacts, ModelKind
 from ldm.settings.option import flag_of
 
 ROOT = Path(ldm.__file__).resolve().parents[1]
@@ -156,7 +156,7 @@ def find_model(settings: GenerationSettings) -> ModelChoice:
         return _describe(ckpt, find(settings.config) if settings.config else config_beside(ckpt))
     if not settings.wants_text:
         return _fill_model(settings.config)
-    made_for_it = [V1_INPAINTING_CHECKPOINT] if ModelKind.INPAINT in settings.kinds else []
+    made_for_it = [V1_INPAINTING_CHECKPOINT] if settings.draws_with(INPAINT) else []
     usual = [*(made_for_it if settings.config is None else []), *V1_CHECKPOINTS]
     standard = [path for path in map(find, usual) if path.is_file()]
     if standard:
@@ -185,15 +185,12 @@ def check_kind(choice: ModelChoice, settings: GenerationSettings) -> None:
     Raises:
         UserError: it is made for other pictures than they ask for.
     """
-    if choice.kind in settings.kinds:
+    if settings.draws_with(choice.kind):
         return
-    own = "one that draws from text"
-    if ModelKind.RETRIEVAL in settings.kinds:
-        own = "a retrieval-augmented one, whose cond_stage_config is torch.nn.Identity"
     what, program = choice.kind.made_for(choice.inputs)
     raise UserError(
-        f"config {choice.config_path} describes {what}; expected {own}; take {program}, or give "
-        "another --ckpt"
+        f"config {choice.config_path} describes {what}; expected {settings.wanted}; take "
+        f"{program}, or give another --ckpt"
     )
 
 
@@ -298,28 +295,42 @@ def _describe(ckpt: Path, config_path: Path) -> ModelChoice:
 
 def _kind(entries: _Entries, channels: int, inputs: int) -> ModelKind:
     """Tell the kind of model; ``channels`` are the latents', ``inputs`` the UNet's."""
-    encoder, seeing = entries.get("cond_stage_config"), inputs == 2 * channels + 1
-    if not isinstance(encoder, DictConfig):
-        if encoder == "__is_first_stage__" and seeing:
-            return ModelKind.FILL
+    encoder = entries.get("cond_stage_config")
+    has_class = isinstance(encoder, DictConfig)
+    facts = ModelFacts(
+        channels,
+        inputs,
+        encoder=str(encoder.get("target")) if has_class else "",
+        word="" if has_class else str(encoder),
+        conditioning_key=entries.get("conditioning_key", "concat"),
+    )
+    if has_class and facts.sees_latents_alone:
+        _require_text(entries)
+    for kind in KINDS:
+        if kind.recognises(facts):
+            return kind
+    raise _of_no_kind(entries.path, facts)
+
+
+def _require_text(entries: _Entries) -> None:
+    key = entries.get("cond_stage_key", "")
+    if key in TEXTLESS_KEYS:
         raise UserError(
-            f"config {entries.path} describes a model without a text encoder "
-            f"({encoder}); expected text conditioning; give another --config"
+            f"config {entries.path} describes a model that draws {key!r}, not text; expected "
+            "text conditioning; take scripts/sample_diffusion.py for classes, or give another "
+            "--config"
         )
-    if inputs == channels:
-        key = entries.get("cond_stage_key", "")
-        if key in TEXTLESS_KEYS:
-            raise UserError(
-                f"config {entries.path} describes a model that draws {key!r}, not text; expected "
-                "text conditioning; take scripts/sample_diffusion.py for classes, or give another "
-                "--config"
-            )
-        outside = encoder.get("target") == "torch.nn.Identity"
-        return ModelKind.RETRIEVAL if outside else ModelKind.TEXT
-    if seeing and entries.get("conditioning_key", "concat") == "hybrid":
-        return ModelKind.INPAINT
-    raise UserError(
-        f"config {entries.path} describes a UNet of {inputs} input channels for latents of "
+
+
+def _of_no_kind(path: Path, facts: ModelFacts) -> UserError:
+    if not facts.encoder:
+        return UserError(
+            f"config {path} describes a model without a text encoder ({facts.word}); expected "
+            "text conditioning; give another --config"
+        )
+    channels = facts.channels
+    return UserError(
+        f"config {path} describes a UNet of {facts.inputs} input channels for latents of "
         f"{channels}; expected {channels}, or {2 * channels + 1} with conditioning_key hybrid for "
         "inpainting; give another --config"
     )
@@ -356,7 +367,7 @@ def resolve(settings: Settings, choice: ModelChoice) -> Settings:
 def _check_text(settings: GenerationSettings, choice: ModelChoice) -> None:
     """Hold that a model without a text encoder is asked for nothing that needs one."""
     check_kind(choice, settings)
-    if choice.kind is not ModelKind.FILL:
+    if choice.kind.takes_text:
         return
     without = {"prompt": "", "negative_prompt": "", "scale": 1.0, "strength": 1.0}
     for name, neutral in {**without, "from_file": None}.items():

@@ -1,6 +1,7 @@
 """Draw pictures from text, or from text and a picture: the one way for every program.
 
-    settings -> model -> (per batch) text encoding -> sampler steps -> decoding
+    settings -> prepare -> Request -> generate
+             -> Run: (per batch) text encoding -> sampler steps -> decoding
              -> safety check -> watermark -> Picture with the text that draws it again
 
 Nothing here prints or writes files: pictures are yielded, everything else goes to an observer.
@@ -21,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -29,13 +30,14 @@ from PIL import Image
 from ldm.checkpoint.load import load_model
 from ldm.errors import UserError
 from ldm.models.diffusion.ddpm import LatentDiffusion
-from ldm.pipelines.batches import Place, plan, read_prompts, replay
-from ldm.pipelines.execution import Execution, half_of, memory_for
-from ldm.pipelines.init_image import InitImage, fit_init_image, read_init_image
+from ldm.pipelines.batches import Place
+from ldm.pipelines.execution import half_of, memory_for
+from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.masks import Mask
-from ldm.pipelines.models import ModelChoice, find_model, resolve
+from ldm.pipelines.models import ModelChoice, find_model
 from ldm.pipelines.progress import Notice, Observer, Picture, log_events
-from ldm.pipelines.run import Order, Run
+from ldm.pipelines.request import Request, prepare
+from ldm.pipelines.run import Execution, Run
 from ldm.safety.checker import SafetyChecker
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 
@@ -143,7 +145,7 @@ class Pipeline:
             self._checkers[policy] = SafetyChecker(policy="off" if policy == "off" else "black")
         return self._checkers[policy]
 
-    def generate(
+    def prepare(
         self,
         settings: GenerationSettings,
         *,
@@ -151,9 +153,8 @@ class Pipeline:
         image: Image.Image | InitImage | None = None,
         mask: Image.Image | Mask | None = None,
         place: Place | None = None,
-        observer: Observer = log_events,
-    ) -> Iterator[Picture]:
-        """Draw the pictures of a run, yielding each batch as it is done.
+    ) -> Request:
+        """Complete and check what a run of this model is to draw.
 
         Args:
             settings: What to draw. ``Img2ImgSettings`` start from a picture. What concerns the
@@ -164,35 +165,53 @@ class Pipeline:
             mask: What of it ``InpaintSettings`` draw anew: white is; by default the file
                 ``settings.mask``. Elsewhere the pictures are equal to ``image``.
             place: Draw only the picture at this place of a run, as that run drew it.
-            observer: Called with each ``Notice`` and ``Progress``.
 
         Raises:
-            UserError: settings that cannot be, or pictures that came out as NaN.
+            UserError: settings that cannot be, or files that cannot be read.
         """
-        settings = replace(resolve(settings, self.choice), use_ema=self.use_ema).with_seed()
-        settings.validate()
-        image = read_init_image(settings, image, mask)
-        if image is not None:
-            image = fit_init_image(image, settings, self.choice)
-        if place is None:
-            batches = plan(settings, read_prompts(settings) if prompts is None else prompts)
-        else:
-            settings = replace(settings, n_samples=place.n_samples)
-            batches = replay(place, settings.prompt)
-        order = Order(settings, batches, image, observer)
-        checker = self.checker(settings.safety_checker)
-        # A model that trains draws with its averages, as the reference does.
-        with self.model.ema_scope(), self._execution(order) as execution:
-            yield from Run(self.model, self.choice, order, execution, checker).pictures()
+        settings = replace(settings, use_ema=self.use_ema)
+        given = {"prompts": prompts, "image": image, "mask": mask, "place": place}
+        return prepare(settings, self.choice, **given)
+
+    def generate(
+        self,
+        request: Request | GenerationSettings,
+        *,
+        observer: Observer = log_events,
+        **given: Any,
+    ) -> Iterator[Picture]:
+        """Draw the pictures of a run, yielding each batch as it is done.
+
+        Args:
+            request: What ``prepare`` returned, or settings to prepare it from.
+            observer: Called with each ``Notice`` and ``Progress``.
+            **given: With settings: further keywords of ``prepare``.
+
+        Raises:
+            UserError: at once what ``prepare`` finds; later a lack of memory, or pictures that
+                came out as NaN.
+            ValueError: the request was prepared for another model.
+        """
+        if not isinstance(request, Request):
+            request = self.prepare(request, **given)
+        elif given:
+            raise TypeError(f"a request is complete; {', '.join(given)} belong to prepare()")
+        if request.choice is not self.choice:
+            raise ValueError(
+                f"the request is for {request.choice.ckpt_path}, this is {self.choice.ckpt_path}; "
+                "prepare it with this pipeline"
+            )
+        checker = self.checker(request.settings.safety_checker)
+        return Run(self.model, request, self._execution, checker, observer).pictures()
 
     @contextmanager
-    def _execution(self, order: Order) -> Iterator[Execution]:
+    def _execution(self, request: Request, observer: Observer) -> Iterator[Execution]:
         """Make the device ready for a run."""
         if self.staged is not None:
-            with self.staged.run(order) as run:
+            with self.staged.run(request, observer) as run:
                 yield run
             return
-        half = half_of(self.device) if order.settings.precision == "autocast" else None
+        half = half_of(self.device) if request.settings.precision == "autocast" else None
         yield Execution(self.device, half)
 
 

@@ -1,15 +1,24 @@
-"""All that can be decided about a command-line run before torch is imported."""
+"""What is wanted of a run, complete and checked: made once, without torch.
+
+    settings -> a model for them -> what suits the model -> prompts, init image -> Request
+
+Programs make theirs from a command line, ``Pipeline.prepare`` from settings.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ldm.pipelines.batches import Place, check_length, read_prompts
+from PIL import Image
+
+from ldm.pipelines.batches import Batch, Place, check_length, plan, read_prompts, replay
 from ldm.pipelines.infotext import Recorded, read_picture
 from ldm.pipelines.init_image import InitImage, fit_init_image, read_init_image
+from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import (
     DEMO_CHECKPOINT,
     FILL_CHECKPOINT,
@@ -26,14 +35,15 @@ LARGEST_GRID = 1000
 
 
 @dataclass(frozen=True)
-class Job:
-    """A run that is ready to begin.
+class Request:
+    """What is wanted of a run.
 
     Attributes:
         settings: Complete and checked.
-        choice: The model to load.
+        choice: The model that it is for.
         prompts: One per picture of an iteration.
-        image: What image-to-image starts from; None as well where there is a folder of them.
+        image: What image-to-image starts from, fitted to the model; None as well where there is
+            a folder of them.
         place: The one picture of a recorded run to draw again.
         recorded: What the picture of ``--from-image`` says about its making.
         device_is_recorded: The device is the recorded picture's, not one that the user named.
@@ -49,15 +59,40 @@ class Job:
     device_is_recorded: bool = False
     notices: list[str] = field(default_factory=list)
 
+    @cached_property
+    def batches(self) -> list[Batch]:
+        """What is drawn, in order."""
+        if self.place is None:
+            return plan(self.settings, self.prompts)
+        return replay(self.place, self.settings.prompt)
+
+    @property
+    def rows(self) -> int:
+        """The largest number of pictures drawn at a time."""
+        return max((len(batch.prompts) for batch in self.batches if batch.kept), default=1)
+
     @property
     def pictures(self) -> int:
         """How many pictures the run draws."""
         return len(self.prompts) * self.settings.n_iter if self.place is None else 1
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width that is drawn, in pixels."""
+        if self.image is None:
+            return self.settings.H, self.settings.W
+        return self.image.pixels.height, self.image.pixels.width
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Height and width of the pictures that are handed out: without padding."""
+        return self.size if self.image is None else self.image.size[::-1]
+
+    @property
     def wants_grid(self) -> bool:
         """Whether the run ends with a grid."""
-        grid = not self.settings.skip_grid and self.place is None
+        settings = self.settings
+        grid = not (settings.skip_grid or settings.takes_folder) and self.place is None
         return grid and self.pictures <= LARGEST_GRID
 
     def model_notice(self) -> str | None:
@@ -74,15 +109,58 @@ class Job:
         )
 
 
-def prepare(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Job:
-    """Work out a run from what a command line gives.
+def prepare(
+    settings: GenerationSettings,
+    choice: ModelChoice | None = None,
+    *,
+    named: Collection[str] | None = None,
+    prompts: Sequence[str] | None = None,
+    image: Image.Image | InitImage | None = None,
+    mask: Image.Image | Mask | None = None,
+    place: Place | None = None,
+) -> Request:
+    """Complete and check what a run is to draw.
+
+    Args:
+        settings: What to draw; they name the files of what is not given.
+        choice: The model; None finds the one that the settings ask for.
+        named: Settings that the user gave: the others are set to what suits the kind of model.
+            None leaves all as they are.
+        prompts: One per picture of an iteration.
+        image: What to start from.
+        mask: What of it to draw anew: white is.
+        place: Draw only the picture at this place of a run, as that run drew it.
+
+    Raises:
+        UserError: settings that contradict each other or the model, or files that are not there.
+    """
+    settings = settings.with_seed()
+    settings.validate()
+    if choice is None:
+        choice = choose_model(settings)
+    if named is not None:
+        settings = settings.suited(choice.kind, named)
+    prompts = read_prompts(settings) if prompts is None else prompts
+    if place is None:
+        check_length(settings, len(prompts))
+    else:
+        settings = replace(settings, n_samples=place.n_samples)
+    fitted = None if settings.takes_folder else read_init_image(settings, image, mask)
+    settings = resolve(settings, choice)
+    if fitted is not None:
+        fitted = fit_init_image(fitted, settings, choice)
+    return Request(settings, choice, prompts, fitted, place)
+
+
+def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Request:
+    """Complete and check what a command line asks for.
 
     Args:
         schema: The program's settings class.
         given: Settings given explicitly, by field name.
 
     Raises:
-        UserError: settings that contradict each other or the model, or files that are not there.
+        UserError: as ``prepare``, or a picture to draw again that cannot be.
     """
     values, place, recorded, notices = dict(given), None, None, []
     if given.get("from_image") is not None:
@@ -94,22 +172,13 @@ def prepare(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Job:
         values.setdefault("outdir", LAION_OUTDIR)
     if {"prompt", "from_file"} <= given.keys():
         notices.append(f"--prompt is not used: the prompts come from {given['from_file']}")
-    settings = schema(**values).with_seed()
-    settings.validate()
-    choice = choose_model(settings)
-    settings = settings.suited(choice.kind, values.keys())
-    prompts = read_prompts(settings)
-    if place is None:
-        check_length(settings, len(prompts))
-    image = None if settings.takes_folder else read_init_image(settings, None, None)
-    settings = resolve(settings, choice)
-    if image is not None:
-        image = fit_init_image(image, settings, choice)
+    request = prepare(schema(**values), named=values.keys(), place=place)
+    if request.pictures > LARGEST_GRID and not request.settings.skip_grid:
+        notices.append(
+            f"no grid is made of {request.pictures} pictures; {LARGEST_GRID} are the most"
+        )
     own_device = recorded is not None and "device" not in given
-    job = Job(settings, choice, prompts, image, place, recorded, own_device, notices)
-    if job.pictures > LARGEST_GRID and not settings.skip_grid:
-        notices.append(f"no grid is made of {job.pictures} pictures; {LARGEST_GRID} are the most")
-    return job
+    return replace(request, recorded=recorded, device_is_recorded=own_device, notices=notices)
 
 
 def _as_recorded(

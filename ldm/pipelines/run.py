@@ -1,32 +1,30 @@
-"""One run: its batches drawn in order.
+"""One run: its batches drawn in order, phase by phase.
 
-    (per batch) text encoding -> sampler steps -> decoding -> what ``PostProcessor`` makes of it
+    encode (once)  ->  (per batch) walk: text encoding, sampler steps  ->  decode
+                   ->  what ``PostProcessor`` makes of it
+
+``Execution`` is the plain way to compute a phase: the whole model is on the device, and a failure
+is the caller's. ``ldm.pipelines.staging`` has the way of small devices, which tries again.
 
 Shape legend: B pictures, C h w latent, H W pixels.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ldm.images.io import check_finite, to_tensor
+from ldm.images.io import check_finite
 from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.batches import Batch
-from ldm.pipelines.execution import Execution, is_finite, is_not_black, memory_for
+from ldm.pipelines.execution import Phase, Result, is_finite, is_not_black, memory_for
 from ldm.pipelines.infotext import Source
-from ldm.pipelines.init_image import InitImage
-from ldm.pipelines.initial_latents import ImageLatents, InitialLatents
-from ldm.pipelines.inpainting import FillStart, InpaintStart, MaskedStart
-from ldm.pipelines.models import ModelChoice
 from ldm.pipelines.postprocess import PostProcessor, Watermark
 from ldm.pipelines.progress import (
     Notice,
@@ -36,53 +34,50 @@ from ldm.pipelines.progress import (
     notices_on_length,
     notices_on_run,
 )
+from ldm.pipelines.request import Request
+from ldm.pipelines.walks import make_walk
 from ldm.rng import seed_everything
 from ldm.safety.checker import SafetyChecker
-from ldm.settings.generation import GenerationSettings
-from ldm.settings.model_kind import ModelKind
-from ldm.settings.prompt_weights import encode_mixtures
 from ldm.settings.samplers import SAMPLERS
 from ldm.types import Conditioning, EpsModel
 
-MASKED_STARTS = {
-    ModelKind.TEXT: MaskedStart,
-    ModelKind.INPAINT: InpaintStart,
-    ModelKind.FILL: FillStart,
-}
 
+class Execution:
+    """Computes a run's phases on the device where the whole model is.
 
-@dataclass(frozen=True)
-class Order:
-    """What a run draws.
-
-    Attributes:
-        settings: Complete and checked.
-        batches: In the order that they are drawn in.
-        image: What image-to-image starts from, fitted to the model.
-        observer: Told of notices and progress.
+    Args:
+        device: That device.
+        half: The element type that autocast computes in; None computes in float32.
     """
 
-    settings: GenerationSettings
-    batches: list[Batch]
-    image: InitImage | None
-    observer: Observer
+    def __init__(self, device: torch.device, half: torch.dtype | None) -> None:
+        self.device = device
+        self.half = half
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width that is drawn, in pixels."""
-        if self.image is None:
-            return self.settings.H, self.settings.W
-        return self.image.pixels.height, self.image.pixels.width
+    def compute(
+        self,
+        phase: Phase,
+        work: Callable[[], Result],
+        usable: Callable[[Result], bool],  # noqa: ARG002 - asked where there is a second way
+    ) -> Result:
+        """Compute a phase in the precision that it has.
 
-    @property
-    def shown_size(self) -> tuple[int, int]:
-        """Height and width of the pictures that are handed out: without padding."""
-        return self.size if self.image is None else self.image.size[::-1]
+        Args:
+            phase: Which one.
+            work: Computes it, drawing its random numbers itself, so that it may be done again.
+            usable: Whether what came out can be used.
+        """
+        with self.precision(phase):
+            return work()
 
-    @property
-    def rows(self) -> int:
-        """The largest number of pictures drawn at a time."""
-        return max((len(batch.prompts) for batch in self.batches if batch.kept), default=1)
+    def precision(self, phase: Phase) -> AbstractContextManager:
+        """Return the context that a phase is computed in.
+
+        As in the reference an init image is encoded in float32, whatever the precision.
+        """
+        if self.half is None or phase == "encode":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.half)
 
 
 class Run:
@@ -90,50 +85,43 @@ class Run:
 
     Args:
         model: What draws; where it is, is the execution's affair.
-        choice: Which model it is.
-        order: What to draw.
-        execution: How its parts are computed.
+        request: What to draw.
+        make_ready: Makes the device ready for a request, until the run ends.
         checker: Blacks out what it flags.
+        observer: Told of notices and progress.
     """
 
     def __init__(
         self,
         model: LatentDiffusion,
-        choice: ModelChoice,
-        order: Order,
-        execution: Execution,
+        request: Request,
+        make_ready: Callable[[Request, Observer], AbstractContextManager[Execution]],
         checker: SafetyChecker,
+        observer: Observer,
     ) -> None:
-        self.model, self.order, self.execution = model, order, execution
-        self.settings, self.observer = order.settings, order.observer
-        self.own_size, self.kind = choice.size, choice.kind
-        self.start = self._make_start(order.image)
+        self.model, self.request, self.settings = model, request, request.settings
+        self.make_ready, self.checker, self.observer = make_ready, checker, observer
         self.sampler = self._make_sampler(model)
-        self.steps = self.start.steps(self.sampler)
-        drawn = [batch for batch in order.batches if batch.kept]
-        self.steps_total = self.steps * sum(len(batch.prompts) for batch in drawn)
-        self.pictures_total = sum(len(batch.kept) for batch in drawn)
         self.steps_done = self.pictures_done = 0
-        source = Source(
-            model=choice.name,
-            fingerprint=choice.fingerprint,
-            device=execution.device.type,
-            size=order.shown_size,
-            init_image=order.image,
-        )
-        marker = Watermark(self.settings.format)
-        self.post_processor = PostProcessor(self.settings, source, checker, marker, self.observer)
 
-    def _make_start(self, image: InitImage | None) -> InitialLatents:
-        settings = self.settings
-        if image is None:
-            return InitialLatents(settings, self.order.size, self.execution.device)
-        for notice in (image.notice, image.mask and image.mask.notice):
-            if notice:
-                self.observer(Notice(notice))
-        if image.mask is not None:
-            return MASKED_STARTS[self.kind](settings, image, self.model)
-        return ImageLatents(settings, to_tensor(image.pixels), self.model)
+    def _tell_of_init_image(self) -> None:
+        image = self.request.image
+        if image is not None:
+            for text in (image.notice, image.mask and image.mask.notice):
+                if text:
+                    self.observer(Notice(text))
+
+    def _make_post_processor(self) -> PostProcessor:
+        request = self.request
+        source = Source(
+            model=request.choice.name,
+            fingerprint=request.choice.fingerprint,
+            device=self.execution.device.type,
+            size=request.shown_size,
+            init_image=request.image,
+        )
+        watermark = Watermark(self.settings.format)
+        return PostProcessor(self.settings, source, self.checker, watermark, self.observer)
 
     def _make_sampler(self, model: EpsModel) -> Sampler:
         settings = self.settings
@@ -148,21 +136,39 @@ class Run:
         Raises:
             UserError: a lack of memory, or numbers that came out as NaN.
         """
+        make_ready = self.make_ready(self.request, self.observer)
+        # A model that trains draws with its averages, as the reference does.
+        with self.model.ema_scope(), make_ready as self.execution:
+            self._begin()
+            for batch in self.request.batches:
+                if not batch.kept:
+                    self._draw_only(batch)
+                    continue
+                with torch.no_grad(), self._enough_memory(len(batch.prompts)):
+                    x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
+                    check_finite(x, "the latent of picture")
+                    decode = partial(self.model.decode_first_stage, x)
+                    decoded = self.execution.compute("decode", decode, is_not_black)
+                self._count(batch)
+                # What a caller draws between two pictures must not move the next batch.
+                with torch.random.fork_rng(self._cuda_devices):
+                    yield from self.post_processor.pictures(batch, decoded)
+
+    def _begin(self) -> None:
+        """Say what there is to say, seed, and compute what all batches share."""
+        self._tell_of_init_image()
+        self.walk = make_walk(self.request, self.model, self.execution.device)
+        self.steps = self.walk.steps(self.sampler)
+        self.post_processor = self._make_post_processor()
+        drawn = [batch for batch in self.request.batches if batch.kept]
+        self.steps_total = self.steps * sum(len(batch.prompts) for batch in drawn)
+        self.pictures_total = sum(len(batch.kept) for batch in drawn)
         self._give_notices()
         self.post_processor.prepare()
         self._progress(0)
         seed_everything(self.settings.seed)
         with self._enough_memory(1):
-            self.execution.compute("encode", self.start.open, lambda _: self.start.is_finite())
-        for batch in self.order.batches:
-            if not batch.kept:
-                self._draw_only(batch)
-                continue
-            with self._enough_memory(len(batch.prompts)):
-                decoded = self._draw(batch)
-            # What a caller draws between two pictures must not move the next batch.
-            with torch.random.fork_rng(self._cuda_devices):
-                yield from self.post_processor.pictures(batch, decoded)
+            self.execution.compute("encode", self.walk.encode, lambda _: self.walk.is_finite())
 
     @property
     def _cuda_devices(self) -> list[torch.device]:
@@ -170,10 +176,10 @@ class Run:
         return [device] if device.type == "cuda" else []
 
     def _give_notices(self) -> None:
-        """Say what the user should know before it begins."""
-        batches = [batch for batch in self.order.batches if batch.kept]
+        """Say what the user should know of the run before its first step."""
+        batches = [batch for batch in self.request.batches if batch.kept]
         prompts = list(dict.fromkeys(text for batch in batches for text in batch.prompts))
-        sizes = {"size": self.start.size, "own_size": self.own_size}
+        sizes = {"size": self.request.size, "own_size": self.request.choice.size}
         for notice in notices_on_run(self.settings, prompts, steps=self.steps, **sizes):
             self.observer(notice)
         texts = [self.settings.negative_prompt, *prompts]
@@ -182,37 +188,13 @@ class Run:
         for notice in notices_on_length(tokenizer, encoded):
             self.observer(notice)
 
-    def _enough_memory(self, rows: int) -> contextlib.AbstractContextManager:
-        height, width = self.start.size
+    def _enough_memory(self, rows: int) -> AbstractContextManager:
+        height, width = self.request.size
         what = f"pictures of {width}x{height}, {rows} at a time,"
         fewer = (
             "give a smaller --n_samples, or smaller pictures" if rows > 1 else "draw smaller ones"
         )
         return memory_for(what, self.execution.device, fewer)
-
-    @cached_property
-    def _silent_sampler(self) -> Sampler:
-        return self._make_sampler(_Silenced(self.model))
-
-    def _draw_only(self, batch: Batch) -> None:
-        """Take from the stream of random numbers what drawing ``batch`` takes."""
-        if self.start.per_image:
-            return
-        noise = self.start.noise_for(batch.places)
-        for _ in self.start.walk(self._silent_sampler, noise, len(batch.prompts), None)[1]:
-            pass
-
-    @torch.no_grad()
-    def _draw(self, batch: Batch) -> Tensor:
-        """Draw one batch: (B, 3, H, W), about [-1, 1]."""
-        x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
-        check_finite(x, "the latent of picture")
-        decode = partial(self.model.decode_first_stage, x)
-        decoded = self.execution.compute("decode", decode, is_not_black)
-        self.steps_done += len(batch.prompts) * self.steps
-        self.pictures_done += len(batch.kept)
-        self._progress(0)
-        return decoded
 
     def _walk(self, batch: Batch) -> Tensor:
         """Encode the prompts and take the steps: the latents (B, C, h, w) of a batch.
@@ -220,31 +202,31 @@ class Run:
         The steps are taken in one go rather than yielded: a suspended generator would leave
         autocast switched on for its caller.
         """
-        rows = len(batch.prompts)
-        noise = self.start.noise_for(batch.places)
-        x, states = self.start.walk(self.sampler, noise, rows, **self._guidance(batch))
+        rows, noise = len(batch.prompts), self.walk.start_noise.source(batch.places)
+        conditioning = self.walk.condition(batch.prompts)
+        x, states = self.walk.begin(self.sampler, noise, rows, **conditioning)
         for taken, state in enumerate(states, start=1):
             x = state.x
             self._progress(rows * taken)
         return x
 
-    def _guidance(self, batch: Batch) -> dict[str, Any]:
-        """Encode the prompts, and what guidance steers away from."""
-        if self.kind is ModelKind.FILL:
-            return {"cond": None}
-        rows, scale = len(batch.prompts), self.settings.scale
-        uncond = None
-        if scale != 1.0:
-            uncond = self._encode(rows * [self.settings.negative_prompt])
-        return {
-            "cond": self._encode(batch.prompts),
-            "unconditional_guidance_scale": scale,
-            "unconditional_conditioning": uncond,
-        }
+    @cached_property
+    def _silent_sampler(self) -> Sampler:
+        return self._make_sampler(_Silenced(self.model))
 
-    def _encode(self, prompts: Sequence[str]) -> Conditioning:
-        mixtures = [self.settings.mixture(prompt) for prompt in prompts]
-        return encode_mixtures(mixtures, self.model.get_learned_conditioning)
+    def _draw_only(self, batch: Batch) -> None:
+        """Take from the stream of random numbers what drawing ``batch`` takes."""
+        if self.walk.start_noise.per_image:
+            return
+        noise = self.walk.start_noise.source(batch.places)
+        for _ in self.walk.begin(self._silent_sampler, noise, len(batch.prompts))[1]:
+            pass
+
+    def _count(self, batch: Batch) -> None:
+        """Tell that a batch is done."""
+        self.steps_done += len(batch.prompts) * self.steps
+        self.pictures_done += len(batch.kept)
+        self._progress(0)
 
     def _progress(self, steps: int) -> None:
         """Tell how far the run is: ``steps`` into the batch that is being drawn."""

@@ -23,11 +23,11 @@ from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.offload.budget import choose, describe, estimate, free_memory, measure, tighter
 from ldm.offload.plan import StagePlan
 from ldm.offload.stages import Ledger
-from ldm.pipelines.execution import Execution, Phase, Result, half_of, is_refusal
-from ldm.pipelines.progress import Notice
-from ldm.pipelines.run import Order
+from ldm.pipelines.execution import Phase, Result, half_of, is_refusal
+from ldm.pipelines.progress import Notice, Observer
+from ldm.pipelines.request import Request
+from ldm.pipelines.run import Execution
 from ldm.rng import keep_random_state
-from ldm.settings.generation import GenerationSettings
 from ldm.settings.low_memory import LowMemory
 
 GIB = 2**30  # bytes
@@ -62,10 +62,8 @@ class Staging:
     precision: str = "autocast"
 
     @classmethod
-    def of(cls, settings: GenerationSettings) -> Staging | None:
-        """Return what settings ask; None where the whole model is to be on the device."""
-        if not isinstance(settings, LowMemory):
-            return None
+    def of(cls, settings: LowMemory) -> Staging:
+        """Return what settings ask."""
         return cls(settings.vram_budget, settings.turbo, settings.unet_bs, settings.precision)
 
 
@@ -93,19 +91,19 @@ class StagedModel:
             self._convert(name, self.dtype)
 
     @contextmanager
-    def run(self, order: Order) -> Iterator[StagedRun]:
+    def run(self, request: Request, observer: Observer) -> Iterator[StagedRun]:
         """Take the model to the device for one run, by turns.
 
         Raises:
             UserError: no plan fits the memory, or the weights were loaded for another precision.
         """
-        asked, held = order.settings.precision, self.staging.precision
+        asked, held = request.settings.precision, self.staging.precision
         if asked != held and half_of(self.device) is not None:
             raise UserError(
                 f"--precision {asked} was given; the weights were loaded for {held}; load them "
                 f'again with Staging(precision="{asked}")'
             )
-        run = StagedRun(self, order)
+        run = StagedRun(self, request, observer)
         run.plan.attach()
         try:
             yield run
@@ -148,12 +146,13 @@ class StagedRun(Execution):
 
     Args:
         staged: The model.
-        order: What is drawn.
+        request: What is drawn.
+        observer: Told of the plan, and of what gives way.
     """
 
-    def __init__(self, staged: StagedModel, order: Order) -> None:
+    def __init__(self, staged: StagedModel, request: Request, observer: Observer) -> None:
         super().__init__(staged.device, None if staged.dtype == torch.float32 else staged.dtype)
-        self._staged, self._order = staged, order
+        self._staged, self._request, self._observer = staged, request, observer
         rows = staged.staging.unet_bs
         if self.device.type == "cpu" and rows not in (None, 1):
             self._warn(f"--unet_bs {rows} has no effect: a CPU takes all rows at once")
@@ -206,7 +205,7 @@ class StagedRun(Execution):
     @property
     def _rows(self) -> int:
         """Rows of the UNet's largest batch: guidance makes two of each picture."""
-        return self._order.rows * (1 if self._order.settings.scale == 1.0 else 2)
+        return self._request.rows * (1 if self._request.settings.scale == 1.0 else 2)
 
     def _replan(self, convert: Callable[[], None]) -> None:
         """Change the weights at home, and choose a plan that fits them."""
@@ -217,10 +216,10 @@ class StagedRun(Execution):
 
     def _make_plan(self) -> StagePlan:
         """Choose a plan for the run, and tell it."""
-        staged, order, staging = self._staged, self._order, self._staged.staging
+        staged, staging = self._staged, self._staged.staging
         budget, on_cpu = staging.vram_budget, self.device.type == "cpu"
         available = free_memory(self.device) if budget is None else int(budget * GIB)
-        sizes, (height, width) = measure(staged.model), order.size
+        sizes, (height, width) = measure(staged.model), self._request.size
         demand = {
             "height": height,
             "width": width,
@@ -237,11 +236,11 @@ class StagedRun(Execution):
         expected = estimate(sizes, settings, **demand)
         dtype = staged.dtype if staged.is_half("walk") else torch.float32
         words = describe(settings, sizes, estimate=expected, available=available, dtype=dtype)
-        order.observer(Notice(words))
+        self._observer(Notice(words))
         return StagePlan(staged.model, settings, self.device, ledger=staged.ledger)
 
     def _warn(self, text: str) -> None:
-        self._order.observer(Notice(text, warning=True))
+        self._observer(Notice(text, warning=True))
 
 
 def _weights_of(phase: Phase) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,53 +25,10 @@ from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.execution import memory_for
 from ldm.pipelines.progress import Observer, Progress, log_events
 from ldm.rng import PerImageNoise
-from ldm.settings.generation import MAX_SEED
+from ldm.settings.upscale import UpscaleSettings
 from ldm.types import Conditioning
 
 COLOURS = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpscaleSettings:
-    """How a picture is made larger; the defaults are those of the reference's notebook.
-
-    Attributes:
-        steps: Sampling steps.
-        eta: Noise that a DDIM step adds, 0 to 1.
-        seed: Of the first result; the next has the next seed.
-        n_samples: Results for each picture, which differ where the picture leaves it open.
-        tile: Sides of the patches, in pixels of the small picture, that a larger one is cut into;
-            0 never cuts. Patches overlap by half and are blended.
-    """
-
-    steps: int = 100
-    eta: float = 1.0
-    seed: int = 42
-    n_samples: int = 1
-    tile: int = 128
-
-    def validate(self, multiple: int = 1) -> None:
-        """Check every value.
-
-        Args:
-            multiple: What sides of patches have to be a multiple of.
-
-        Raises:
-            UserError: One is out of range.
-        """
-        for flag, value in (("--steps", self.steps), ("--n_samples", self.n_samples)):
-            if value < 1:
-                raise UserError(f"{flag} {value} was given; expected a whole number, 1 or more")
-        if not 0.0 <= self.eta <= 1.0:
-            raise UserError(f"--eta {self.eta} was given; expected a number from 0 to 1")
-        if not 0 <= self.seed <= MAX_SEED:
-            raise UserError(
-                f"--seed {self.seed} was given; expected a whole number from 0 to {MAX_SEED}"
-            )
-        if self.tile < 0 or self.tile % (2 * multiple):
-            raise UserError(
-                f"--tile {self.tile} was given; expected 0 or a multiple of {2 * multiple}"
-            )
 
 
 class Upscaler:

@@ -1,6 +1,11 @@
 """A run on the terminal, and how it ends: one progress bar, notices above it, errors as one line.
 
 Exit codes: 0, 2 for a user's error, 130 for Ctrl-C; never with a traceback for those.
+
+    console = Console("txt2img", sys.stdout, sys.stderr)
+    with exit_codes(console, lambda: "finished pictures are kept") as ending:
+        ...
+    return ending.code
 """
 
 from __future__ import annotations
@@ -10,7 +15,9 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -154,27 +161,61 @@ class ConsoleLog(logging.Handler):
 OK, USER_ERROR, INTERRUPTED = 0, 2, 130
 
 
+@dataclass
+class Ending:
+    """How a program ends.
+
+    Attributes:
+        code: Its exit code; a program may set another one than OK.
+    """
+
+    code: int = OK
+
+
+@contextmanager
+def exit_codes(
+    console: Console, left: Callable[[], str] = lambda: "", *, takes_warnings: bool = True
+) -> Iterator[Ending]:
+    """Turn what ends the ``with`` block into an exit code and one line.
+
+    Args:
+        console: Shows errors; closed in the end.
+        left: Says what an interruption leaves behind.
+        takes_warnings: The console shows what the library logs as warnings, and Python's own are
+            not shown. False leaves both as they are.
+    """
+    ending = Ending()
+    try:
+        with _library_warnings(console) if takes_warnings else nullcontext():
+            yield ending
+    except UserError as error:
+        console.fail(str(error))
+        ending.code = USER_ERROR
+    except KeyboardInterrupt:
+        console.fail(left(), kind="stopped")
+        ending.code = INTERRUPTED
+    finally:
+        console.close()
+
+
+@contextmanager
+def _library_warnings(console: Console) -> Iterator[None]:
+    with ConsoleLog(console), warnings.catch_warnings():
+        if not sys.warnoptions:  # libraries' advice to programmers; python -W shows it
+            warnings.simplefilter("ignore")
+        yield
+
+
 def run_guarded(
     console: Console, act: Callable[[], object], left: Callable[[], str] = lambda: ""
 ) -> int:
-    """Do a program's work and return its exit code.
+    """Do a program's work and return its exit code: ``exit_codes`` around a function.
 
     Args:
         console: Shows errors, and what the library logs as warnings; closed in the end.
         act: The work.
         left: Says what an interruption leaves behind.
     """
-    try:
-        with ConsoleLog(console), warnings.catch_warnings():
-            if not sys.warnoptions:  # libraries' advice to programmers; python -W shows it
-                warnings.simplefilter("ignore")
-            act()
-    except UserError as error:
-        console.fail(str(error))
-        return USER_ERROR
-    except KeyboardInterrupt:
-        console.fail(left(), kind="stopped")
-        return INTERRUPTED
-    finally:
-        console.close()
-    return OK
+    with exit_codes(console, left) as ending:
+        act()
+    return ending.code

@@ -1,6 +1,6 @@
 """The course of a command-line run, for every program that generates pictures.
 
-    arguments -> job (settings, model, inputs) -> torch -> model loaded -> pictures saved
+    arguments -> request (settings, model, init image) -> torch -> model loaded -> pictures saved
 
 Everything that can be told without torch is told before torch is imported.
 """
@@ -9,58 +9,53 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
-from ldm.programs.console import Console, run_guarded
+from ldm.programs.console import Console, exit_codes
 from ldm.settings.command_line import parse
 from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:  # these import NumPy, Pillow and OmegaConf, which --help can do without
+    import torch
+
     from ldm.pipelines.pipeline import Pipeline
-    from ldm.pipelines.request import Job
+    from ldm.pipelines.progress import Picture
+    from ldm.pipelines.request import Request
     from ldm.programs.naming import Naming
     from ldm.programs.output import OutputFolder
     from ldm.programs.run_log import RunLog
 
 
-def run_program(
-    schema: type[GenerationSettings],
-    description: str,
-    argv: Sequence[str] | None = None,
-    *,
-    naming: Naming | None = None,
-    log: RunLog | None = None,
-) -> int:
-    """Run a program and return its exit code: 0, 2 for a user's error, 130 for Ctrl-C.
+class PictureProgram(ABC):
+    """One run of a program that draws pictures and writes each as it is done, then a grid.
 
     Args:
         schema: The settings class whose options are the program's flags.
         description: First lines of ``--help``.
-        argv: Arguments without the program's name; None takes ``sys.argv``.
-        naming: What files are called; None is as in ``OutputFolder``.
-        log: A table that gets a row of settings.
-    """
-    return DrawingProgram(schema, naming, log).main(description, argv)
 
-
-class PictureProgram(ABC):
-    """One run of a program: what it shows and which pictures it has written so far.
-
-    Args:
-        schema: The settings class whose options are the program's flags.
+    Attributes:
+        console: What is shown.
+        output: Where pictures go; None until that is known.
+        settings: Complete and checked, once ``prepare`` has run.
+        wants_grid: Whether the run ends with a grid.
+        columns: Pictures side by side in it.
     """
 
-    def __init__(self, schema: type) -> None:
-        self.schema = schema
+    settings: GenerationSettings
+    wants_grid: bool
+    columns: int
+
+    def __init__(self, schema: type[GenerationSettings], description: str) -> None:
+        self.schema, self.description = schema, description
         self.console = Console(schema.program, sys.stdout, sys.stderr)
         self.output: OutputFolder | None = None
 
     @abstractmethod
-    def run(self, given: dict[str, Any]) -> None:
-        """Draw what the command line asks for; sets ``output`` before anything is written.
+    def prepare(self, given: dict[str, Any]) -> None:
+        """Set ``settings``, ``wants_grid``, ``columns`` and ``output``.
 
         Args:
             given: Settings given explicitly, by field name.
@@ -69,16 +64,35 @@ class PictureProgram(ABC):
             UserError: what is wrong, told before torch is imported where that can be.
         """
 
-    def main(self, description: str, argv: Sequence[str] | None = None) -> int:
-        """Run the program and return its exit code; see ``run_program``."""
+    @abstractmethod
+    def pictures(self) -> Iterator[Picture]:
+        """Load the model and return the pictures, which are drawn one batch after another."""
 
-        def act() -> None:
-            self.run(parse(self.schema, description, argv))
-            self.console.close()
-            written = self.output.summary()
-            self.console.say(f"Written: {written}" if written else "Nothing was written, as asked.")
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Run the program and return its exit code: 0, 2 for a user's error, 130 for Ctrl-C.
 
-        return run_guarded(self.console, act, self.left_behind)
+        Args:
+            argv: Arguments without the program's name; None takes ``sys.argv``.
+        """
+        with exit_codes(self.console, self.left_behind) as ending:
+            self.prepare(parse(self.schema, self.description, argv))
+            save, keep = not self.settings.skip_save, self.wants_grid
+            # Closed also where a picture cannot be written: that frees the device at once.
+            with closing(self.pictures()) as pictures:
+                for picture in pictures:
+                    self.output.take(picture, save=save, keep=keep)
+            self.finish()
+        return ending.code
+
+    def finish(self) -> None:
+        """Write the grid, and say what was written."""
+        if self.wants_grid:
+            from ldm.pipelines.postprocess import Watermark
+
+            self.output.save_grids(self.columns, Watermark(self.settings.format))
+        self.console.close()
+        written = self.output.summary()
+        self.console.say(f"Written: {written}" if written else "Nothing was written, as asked.")
 
     def left_behind(self) -> str:
         """Say what an interrupted run leaves behind."""
@@ -87,105 +101,109 @@ class PictureProgram(ABC):
 
 
 class DrawingProgram(PictureProgram):
-    """Text-to-image, image-to-image and their like.
+    """Text-to-image, image-to-image and their like, by ``Pipeline``.
 
     Args:
         schema: The settings class whose options are the program's flags.
+        description: First lines of ``--help``.
         naming: What files are called; None is as in ``OutputFolder``.
         log: A table that gets a row of settings.
+
+    Attributes:
+        request: What is wanted, once ``prepare`` has run.
     """
+
+    request: Request
 
     def __init__(
         self,
         schema: type[GenerationSettings],
+        description: str,
+        *,
         naming: Naming | None = None,
         log: RunLog | None = None,
     ) -> None:
-        super().__init__(schema)
+        super().__init__(schema, description)
         self.naming, self.log = naming, log
 
-    def run(self, given: dict[str, Any]) -> None:
-        """Draw what the command line asks for."""
-        from ldm.pipelines.request import prepare
+    def prepare(self, given: dict[str, Any]) -> None:
+        """Work out the request, and find a place for the pictures."""
+        from ldm.pipelines.request import prepare_from_flags
 
-        job = prepare(self.schema, given)
-        self.output = self.make_output(job)
-        self.output.check(job.prompts)
-        for text in job.notices:
+        self.request = request = prepare_from_flags(self.schema, given)
+        self.settings, self.wants_grid = request.settings, request.wants_grid
+        self.columns = self.settings.n_rows or self.settings.n_samples
+        self.output = self.make_output()
+        self.output.check(request.prompts)
+        for text in request.notices:
             self.console.warn(text)
-        if job.choice.notice:
-            self.console.say(job.choice.notice)
-        pipeline = self.load(job)
-        self._note(job, pipeline)
-        self.draw(job, pipeline)
+        if request.choice.notice:
+            self.console.say(request.choice.notice)
 
-    def make_output(self, job: Job) -> OutputFolder:
+    def make_output(self) -> OutputFolder:
         """Return where the pictures go."""
         from ldm.programs.output import OutputFolder
 
-        return OutputFolder(job.settings.outdir, job.settings.format, self.naming)
+        return OutputFolder(self.settings.outdir, self.settings.format, self.naming)
 
-    def load(self, job: Job) -> Pipeline:
+    def pictures(self) -> Iterator[Picture]:
+        """Load the model and return the pictures, which are drawn one batch after another."""
+        pipeline = self.load()
+        if notice := self.request.model_notice():
+            self.console.warn(notice)
+        if self.log is not None:
+            self._note(pipeline)
+        self.announce(pipeline)
+        return self.draw(pipeline)
+
+    def load(self) -> Pipeline:
         """Load the model onto the device."""
-        from ldm.pipelines.pipeline import Pipeline, resolve_device  # imports torch: a second
-        from ldm.pipelines.staging import Staging
+        from ldm.pipelines.pipeline import Pipeline  # imports torch: a second
 
-        name = job.settings.device
-        try:
-            device = resolve_device(name)
-        except UserError as error:
-            if not job.device_is_recorded:
-                raise
-            self.console.warn(f"the picture was made on {name} and will not be the same: {error}")
-            device = resolve_device("auto")
-        pipeline = Pipeline.load(
-            job.choice,
+        device, staging = self._device(), None
+        if self.settings.low_memory:
+            from ldm.pipelines.staging import Staging
+
+            staging = Staging.of(self.settings)
+        return Pipeline.load(
+            self.request.choice,
             device=str(device),
-            use_ema=job.settings.use_ema,
-            staging=Staging.of(job.settings),
+            use_ema=self.settings.use_ema,
+            staging=staging,
             observer=self.console.observe,
         )
-        if notice := job.model_notice():
-            self.console.warn(notice)
-        return pipeline
 
-    def _note(self, job: Job, pipeline: Pipeline) -> None:
+    def _device(self) -> torch.device:
+        """Return the device that is asked for; a recorded picture's may be missing here."""
+        from ldm.pipelines.pipeline import resolve_device
+
+        name = self.settings.device
+        try:
+            return resolve_device(name)
+        except UserError as error:
+            if not self.request.device_is_recorded:
+                raise
+            self.console.warn(f"the picture was made on {name} and will not be the same: {error}")
+            return resolve_device("auto")
+
+    def _note(self, pipeline: Pipeline) -> None:
         """Add the run to the table; without one it goes on, for its pictures are what counts."""
         from ldm.programs.run_log import row_of
 
-        if self.log is None:
-            return
-        used = {"config": job.choice.config_path, "ckpt": job.choice.ckpt_path}
+        used = {"config": pipeline.choice.config_path, "ckpt": pipeline.choice.ckpt_path}
         try:
-            self.log.add(row_of(job.settings, device=pipeline.device, **used))
+            self.log.add(row_of(self.settings, device=pipeline.device, **used))
         except UserError as error:
             self.console.warn(str(error))
 
-    def announce(self, job: Job, pipeline: Pipeline) -> None:
+    def announce(self, pipeline: Pipeline) -> None:
         """Say what pictures will be drawn with."""
-        settings = job.settings
+        settings = self.settings
         self.console.say(
             f"Seed {settings.seed} ({settings.seed_mode}), {settings.sampler} in "
             f"{settings.ddim_steps} steps, {pipeline.choice.ckpt_path} on {pipeline.device}."
         )
 
-    def draw(self, job: Job, pipeline: Pipeline) -> None:
-        """Draw the pictures and write each as it is done, then the grid."""
-        from ldm.pipelines.postprocess import Watermark
-
-        settings = job.settings
-        self.announce(job, pipeline)
-        pictures = pipeline.generate(
-            settings,
-            prompts=job.prompts,
-            image=job.image,
-            place=job.place,
-            observer=self.console.observe,
-        )
-        with closing(pictures):  # also where a picture cannot be written: free the device at once
-            for picture in pictures:
-                self.output.take(picture, save=not settings.skip_save, keep=job.wants_grid)
-        if job.wants_grid:
-            self.output.save_grids(
-                settings.n_rows or settings.n_samples, Watermark(settings.format)
-            )
+    def draw(self, pipeline: Pipeline) -> Iterator[Picture]:
+        """Return the pictures of the request."""
+        return pipeline.generate(self.request, observer=self.console.observe)

@@ -103,11 +103,15 @@ class PairedOutput(OutputFolder):
         format: ``png`` or ``jpg``.
         pairs: What is drawn.
         each: How many pictures are made of each pair: of one X.png, of more X_00000.png, ...
+
+    Attributes:
+        pair: What is being drawn.
     """
 
     def __init__(self, folder: str | Path, format: str, pairs: Iterable[Pair], each: int) -> None:
         super().__init__(folder, format)
         self._pairs, self._each = list(pairs), each
+        self.pair = next(iter(self._pairs))
 
     def path(self, pair: Pair, number: int) -> Path:
         """Return where one of a pair's pictures goes; ``number`` counts from 0."""
@@ -133,11 +137,11 @@ class PairedOutput(OutputFolder):
                 "pictures are never replaced; give another folder, or move them away"
             )
 
-    def put(self, pair: Pair, picture: Picture) -> None:
-        """Write one picture with its parameters.
+    def take(self, picture: Picture, *, save: bool = True, keep: bool = False) -> None:  # noqa: ARG002
+        """Write a picture of ``pair`` with its parameters; there are no grids.
 
         Raises:
             UserError: the disk refuses, or the name was taken in the meantime.
         """
-        path = self.path(pair, picture.place.index)
+        path = self.path(self.pair, picture.place.index)
         self.saved.append(save_picture(picture.pixels, path, metadata=picture.parameters))

@@ -11,7 +11,6 @@ from ldm.retrieval.settings import RetrievalSettings, database_path, searcher_pa
 if TYPE_CHECKING:  # these import NumPy, OmegaConf and torch, which --help can do without
     from ldm.pipelines.clip import TextEncoder
     from ldm.pipelines.pipeline import Pipeline
-    from ldm.pipelines.request import Job
     from ldm.programs.output import OutputFolder
     from ldm.retrieval.searcher import Searcher
 
@@ -19,17 +18,21 @@ LARGE = 200_000  # embeddings that an exact search takes long for
 
 
 class RetrievalProgram(DrawingProgram):
-    """Text-to-image by a retrieval-augmented model."""
+    """Text-to-image by a retrieval-augmented model.
 
-    def __init__(self) -> None:
-        super().__init__(RetrievalSettings)
+    Args:
+        description: First lines of ``--help``.
+    """
+
+    def __init__(self, description: str) -> None:
+        super().__init__(RetrievalSettings, description)
         self._searcher: Searcher | None = None
 
-    def make_output(self, job: Job) -> OutputFolder:
+    def make_output(self) -> OutputFolder:
         """Return where the pictures go; read the database first, for it needs no torch."""
-        if job.settings.use_neighbors:
-            self._searcher = self._open(job.settings)
-        return super().make_output(job)
+        if self.settings.use_neighbors:
+            self._searcher = self._open(self.settings)
+        return super().make_output()
 
     def _open(self, settings: RetrievalSettings) -> Searcher:
         """Return the searcher of the database that the settings name.
@@ -71,31 +74,31 @@ class RetrievalProgram(DrawingProgram):
 
         return ClipTexts(settings.clip_type, settings.clip_ckpt, torch.device("cpu"))
 
-    def load(self, job: Job) -> Pipeline:
+    def load(self) -> Pipeline:
         """Load CLIP, then the model, and put one in front of the other."""
         from ldm.retrieval.conditioner import RetrievalConditioner
 
-        settings = job.settings
+        settings = self.settings
         texts = self.make_encoder(settings)
-        self._check_width(job, texts)
-        pipeline = super().load(job)
+        self._check_width(texts)
+        pipeline = super().load()
         texts.to(pipeline.device)
         pipeline.model.cond_stage_model = RetrievalConditioner(
             texts, n_repeat=settings.n_repeat or 1, searcher=self._searcher, knn=settings.knn or 0
         )
         return pipeline
 
-    def announce(self, job: Job, pipeline: Pipeline) -> None:
+    def announce(self, pipeline: Pipeline) -> None:
         """Say what pictures will be drawn with, and which neighbours."""
-        super().announce(job, pipeline)
+        super().announce(pipeline)
         if self._searcher is not None:
             found = self._searcher
             self.console.say(
-                f"{job.settings.knn} neighbours of {len(found.database)} in {found.database.path} "
+                f"{self.settings.knn} neighbours of {len(found.database)} in {found.database.path} "
                 f"({found.kind} search by {found.library})."
             )
 
-    def _check_width(self, job: Job, texts: TextEncoder) -> None:
+    def _check_width(self, texts: TextEncoder) -> None:
         """Hold that CLIP, the model and the database speak of rows of the same width.
 
         Raises:
@@ -104,12 +107,12 @@ class RetrievalProgram(DrawingProgram):
         from omegaconf import OmegaConf
 
         key = "model.params.unet_config.params.context_dim"
-        width, own = texts(["a"]).shape[-1], OmegaConf.select(job.choice.config, key)
+        width, own = texts(["a"]).shape[-1], OmegaConf.select(self.request.choice.config, key)
         if own != width:
             raise UserError(
-                f"--clip_type {job.settings.clip_type} gives {width} numbers; the model of "
-                f"{job.choice.config_path} takes {own}; give the CLIP model that it was trained "
-                "with"
+                f"--clip_type {self.settings.clip_type} gives {width} numbers; the model of "
+                f"{self.request.choice.config_path} takes {own}; give the CLIP model that it was "
+                "trained with"
             )
         if self._searcher is not None:
             self._searcher.check_width(width)

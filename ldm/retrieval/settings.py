@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ldm.checkpoint.default_config import RETRIEVAL_CONFIG
 from ldm.settings.generation import Txt2ImgSettings
-from ldm.settings.model_kind import ModelKind
-from ldm.settings.option import changed, option
+from ldm.settings.model_kind import ModelKind, Task
+from ldm.settings.option import Settings, changed, device_option, option
 
 if TYPE_CHECKING:
     from typing import Self  # in typing from Python 3.11 on
@@ -34,7 +34,10 @@ class RetrievalSettings(Txt2ImgSettings):
     """
 
     program: ClassVar[str] = "knn2img"
-    kinds: ClassVar[tuple[ModelKind, ...]] = (ModelKind.RETRIEVAL,)
+    task: ClassVar[Task] = "neighbours"
+    wanted: ClassVar[str] = (
+        "a retrieval-augmented one, whose cond_stage_config is torch.nn.Identity"
+    )
     # Another model's flag: a class variable in the field's place takes it away.
     laion400m: ClassVar[bool] = False
 
@@ -121,6 +124,45 @@ class RetrievalSettings(Txt2ImgSettings):
             if getattr(self, name) is not None and not self.use_neighbors:
                 found.append(f"--{name} has no effect without --use_neighbors")
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearcherSettings(Settings):
+    """Settings of ``scripts/train_searcher.py``."""
+
+    program: ClassVar[str] = "train_searcher"
+
+    database: str = option(
+        DATABASE,
+        f"a database of {DATABASES}, by name, or its folder",
+        synonyms=("-d",),
+        metavar="DATABASE",
+    )
+    target_path: str | None = option(
+        None,
+        "the folder that the searcher goes to",
+        str,
+        synonyms=("-t",),
+        shown=f"{SEARCHERS}/NAME, or in the database's folder",
+        metavar="FOLDER",
+    )
+    knn: int = option(20, "how many neighbours to check it with", synonyms=("-k",), minimum=1)
+    index: str | None = option(
+        None,
+        "kind of index: every embedding, inverted lists, inverted lists over codes",
+        str,
+        choices=("exact", "ivf", "ivfpq"),
+        shown="by size: below 20 000, below 100 000, above",
+    )
+    images: str | None = option(
+        None, "a folder of pictures to embed into the database first", str, metavar="FOLDER"
+    )
+    clip_type: str = option(CLIP_TYPE, "the CLIP model that embeds pictures", metavar="MODEL")
+    clip_ckpt: str | None = option(
+        None, "CLIP's weights", str, shown="those in the hub's caches", metavar="FILE"
+    )
+    batch_size: int = option(64, "pictures at a time", minimum=1)
+    device: str = device_option()
 
 
 def database_path(name: str) -> Path:

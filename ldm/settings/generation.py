@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ldm.errors import UserError
-from ldm.settings.model_kind import ModelKind
+from ldm.settings.model_kind import ModelKind, Task
 from ldm.settings.option import option, options_of
 from ldm.settings.samplers import SAMPLERS, SPACINGS, k_samplers
 
@@ -38,11 +38,13 @@ class GenerationSettings:
     the model that ``ldm.pipelines.models`` finds.
 
     Attributes:
-        kinds: Which models can draw them.
+        task: What is drawn; the kind of model says what draws it.
+        wanted: What model that takes, in words.
     """
 
     program: ClassVar[str] = "ldm"
-    kinds: ClassVar[tuple[ModelKind, ...]] = (ModelKind.TEXT,)
+    task: ClassVar[Task] = "text"
+    wanted: ClassVar[str] = "one that draws from text"
 
     prompt: str = option(
         "a painting of a virus monster playing guitar", "the text to draw", group="prompt"
@@ -242,6 +244,15 @@ class GenerationSettings:
         """Whether the pictures are drawn from a prompt."""
         return True
 
+    def draws_with(self, kind: ModelKind) -> bool:
+        """Tell whether a kind of model can draw what these settings ask for."""
+        return self.task in kind.walks
+
+    @property
+    def low_memory(self) -> bool:
+        """Whether the model's stages take turns on the device."""
+        return False
+
     @property
     def takes_folder(self) -> bool:
         """Whether init images come from a folder, one after another."""
@@ -336,6 +347,7 @@ class Img2ImgSettings(GenerationSettings):
     """
 
     program: ClassVar[str] = "img2img"
+    task: ClassVar[Task] = "image"
     keeps_size: ClassVar[bool] = False
 
     outdir: str = option(

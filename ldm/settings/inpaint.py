@@ -1,25 +1,24 @@
 """What a user of inpainting can choose. Imports no torch.
 
 The mask itself is read and fitted in ``ldm.pipelines.masks``; what sampling does with it is in
-``ldm.pipelines.inpainting``, and in ``ldm.pipelines.inpainting`` for models that see it.
+``ldm.pipelines.inpainting``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
+from ldm.errors import UserError
 from ldm.settings.generation import Img2ImgSettings
 from ldm.settings.low_memory import LowMemoryImg2ImgSettings
-from ldm.settings.model_kind import REPAINTING, ModelKind
+from ldm.settings.model_kind import ModelKind, Task
 from ldm.settings.option import changed, option
 
-# What a model is best left at: the values of the programs that each kind came with.
-OWN_VALUES = {
-    ModelKind.TEXT: {"scale": 5.0, "strength": 0.75},
-    ModelKind.INPAINT: {"scale": 7.5, "strength": 1.0},
-    ModelKind.FILL: {"scale": 1.0, "strength": 1.0},
-}
+if TYPE_CHECKING:
+    from typing import Self  # in typing from Python 3.11 on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ class InpaintSettings(Img2ImgSettings):
     """
 
     program: ClassVar[str] = "inpaint"
-    kinds: ClassVar[tuple[ModelKind, ...]] = REPAINTING
+    task: ClassVar[Task] = "mask"
     keeps_size: ClassVar[bool] = True
 
     outdir: str = option(
@@ -78,9 +77,123 @@ class LowMemoryInpaintSettings(LowMemoryImg2ImgSettings, InpaintSettings):
     """
 
     program: ClassVar[str] = "optimized_inpaint"
-    kinds: ClassVar[tuple[ModelKind, ...]] = (ModelKind.TEXT, ModelKind.INPAINT)
     keeps_size: ClassVar[bool] = False
 
     # Both bases have these; the first one's would win.
     outdir: str = changed(InpaintSettings, "outdir")
     strength: float = changed(InpaintSettings, "strength")
+
+    def draws_with(self, kind: ModelKind) -> bool:
+        """Tell whether a kind of model can draw this: one that takes a text."""
+        return super().draws_with(kind) and kind.takes_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class InpaintProgramSettings(InpaintSettings):
+    """Settings of ``scripts/inpaint.py``.
+
+    Example:
+        >>> InpaintProgramSettings(indir="pictures").wants_text
+        False
+    """
+
+    prompt: str | None = changed(
+        InpaintSettings,
+        "prompt",
+        default=None,
+        help="what to draw where the mask is white",
+        shown="none: the hole is filled from what is around it, by a model that takes no text",
+    )
+    indir: str | None = option(
+        None,
+        "a folder of pictures X.png with their masks X_mask.png, in place of --init-img and "
+        "--mask; each becomes X.png in --outdir",
+        str,
+        group="prompt",
+        metavar="FOLDER",
+    )
+    init_img: str | None = changed(
+        InpaintSettings,
+        "init_img",
+        help="the picture to repaint, of any size: what --mask keeps of it stays as it is",
+        shown="none, it has to be given unless --indir is",
+    )
+    mask: str | None = changed(
+        InpaintSettings, "mask", shown="none, it has to be given unless --indir is"
+    )
+    strength: float = changed(
+        InpaintSettings, "strength", shown="0.75; 1 with a model made for inpainting"
+    )
+    scale: float = changed(
+        InpaintSettings, "scale", shown="5; 7.5 with a model made for inpainting"
+    )
+    ddim_steps: int = changed(InpaintSettings, "ddim_steps", synonyms=("--steps",))
+    n_samples: int = changed(InpaintSettings, "n_samples", shown="2; with --indir 1")
+    ckpt: str | None = changed(
+        InpaintSettings,
+        "ckpt",
+        help="the checkpoint: .ckpt, .safetensors or a diffusers folder; an ordinary one, or one "
+        "made for inpainting",
+        shown="without --prompt models/ldm/inpainting_big/last.ckpt; with it the first that is "
+        "there of models/ldm/stable-diffusion-v1/sd-v1-5-inpainting.ckpt, model.ckpt beside it, "
+        "the bundled demo model",
+    )
+    config: str | None = changed(
+        InpaintSettings,
+        "config",
+        shown="beside the checkpoint, else the one of configs/stable-diffusion that fits it",
+    )
+
+    @property
+    def wants_text(self) -> bool:
+        """Whether a prompt was given, an empty one included."""
+        return self.prompt is not None or self.from_file is not None
+
+    @property
+    def takes_folder(self) -> bool:
+        """Whether init images come from a folder, one after another."""
+        return self.indir is not None
+
+    def validate(self) -> None:
+        """Check as the base does, and that there is one picture or one folder to repaint."""
+        super().validate()
+        single = {"--init-img": self.init_img, "--mask": self.mask, "--from-image": self.from_image}
+        given = [flag for flag, value in single.items() if value is not None]
+        if self.indir is None and not given:
+            raise UserError(
+                "neither --init-img nor --indir was given; expected a picture to repaint with its "
+                "--mask, or a folder of both; add --init-img FILE --mask FILE, or --indir FOLDER"
+            )
+        if self.indir is not None and given:
+            raise UserError(
+                f"--indir {self.indir} and {given[0]} were given together; expected a folder or "
+                "one picture; leave one out"
+            )
+        if self.indir is not None and self.skip_save:
+            raise UserError(
+                "--skip_save was given with --indir, which makes no grids; expected something to "
+                "write; leave it out"
+            )
+
+    def suited(self, kind: ModelKind, named: Collection[str]) -> Self:
+        """Return these settings with scale, strength and number as the model and folder want them.
+
+        Args:
+            kind: The model's.
+            named: Settings that the user gave.
+
+        Raises:
+            UserError: no prompt for a model that draws from text.
+        """
+        if kind.takes_text and not self.wants_text:
+            raise UserError(
+                f"no --prompt was given, and {self.ckpt or self.config} draws from text; expected "
+                'what to draw; add --prompt TEXT, or --prompt "" to leave it to the model'
+            )
+        own = {**kind.own_values, **({"n_samples": 1} if self.takes_folder else {})}
+        left = {name: value for name, value in own.items() if name not in named}
+        return replace(self, prompt=self.prompt or "", **left)
+
+    def of(self, picture: Path, mask: Path) -> Self:
+        """Return the settings that draw one pair of the folder."""
+        return replace(self, indir=None, init_img=str(picture), mask=str(mask))

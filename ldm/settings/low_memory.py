@@ -103,6 +103,11 @@ class LowMemory(ForkHabits):
         group="model",
     )
 
+    @property
+    def low_memory(self) -> bool:
+        """Whether the model's stages take turns on the device."""
+        return True
+
     def validate(self) -> None:
         """Check as the base does, and the weights in the prompts."""
         super().validate()

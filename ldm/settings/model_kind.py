@@ -1,28 +1,74 @@
-"""What a model takes beside its latents, told by its configuration. Imports no torch.
+"""The kinds of models that draw, one entry each: how one is recognised, and what draws with it.
 
-A UNet's input channels tell it: C for its latents alone; 2C + 1 for latents, a mask and the latents
-of the picture without what the mask marks.
+A UNet's input channels tell most of it: C for its latents alone; 2C + 1 for latents, a mask and
+the latents of the picture without what the mask marks. Imports no torch.
+
+A new kind is one class (see ``ldm.pipelines.walks``) and one entry in ``KINDS``.
 """
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Task = Literal["text", "image", "mask", "neighbours"]
+"""Draw from a text; from a text and a picture; inside a mask; from a text and its neighbours."""
 
 
-class ModelKind(Enum):
-    """Which pictures a model can draw.
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a configuration says that tells a model's kind.
 
     Attributes:
-        TEXT: Draws from text; repaints by having the kept part put back before every step.
-        INPAINT: Repaints from text, and sees mask and surroundings (hybrid conditioning).
-        FILL: Repaints without text, and sees mask and surroundings (concat conditioning).
-        RETRIEVAL: Draws from CLIP's rows for a text and its neighbours, encoded outside of it.
+        channels: Latent channels C.
+        inputs: Input channels of the UNet.
+        encoder: Class of the conditioner; empty where there is none.
+        word: What stands in the conditioner's place where there is none.
+        conditioning_key: Where conditioning enters.
     """
 
-    TEXT = "text"
-    INPAINT = "inpaint"
-    FILL = "fill"
-    RETRIEVAL = "retrieval"
+    channels: int
+    inputs: int
+    encoder: str
+    word: str
+    conditioning_key: str
+
+    @property
+    def sees_latents_alone(self) -> bool:
+        """Whether the UNet takes nothing beside its latents."""
+        return self.inputs == self.channels
+
+    @property
+    def sees_mask(self) -> bool:
+        """Whether the UNet takes a mask and what surrounds it."""
+        return self.inputs == 2 * self.channels + 1
+
+
+@dataclass(frozen=True, eq=False)
+class ModelKind:
+    """Which pictures a model can draw, and with what.
+
+    Attributes:
+        name: A word for it.
+        recognises: Tells whether a model is of this kind.
+        walks: Address of the class that draws, for each task that it has.
+        what: Says what such a model is; ``{inputs}`` are the UNet's input channels.
+        program: The program that draws with it.
+        repainting: Says how it repaints, likewise; empty if it does not.
+        own_values: Settings that it is best left at when it repaints: those of the program that
+            the kind came with.
+        takes_text: Whether it draws from a text.
+    """
+
+    name: str
+    recognises: Callable[[ModelFacts], bool]
+    walks: Mapping[Task, str]
+    what: str
+    program: str
+    repainting: str = ""
+    own_values: Mapping[str, float] = field(default_factory=dict)
+    takes_text: bool = True
 
     def made_for(self, inputs: int) -> tuple[str, str]:
         """Say what a model of this kind is, and which program draws with it.
@@ -30,21 +76,7 @@ class ModelKind(Enum):
         Args:
             inputs: Input channels of its UNet.
         """
-        return {
-            ModelKind.TEXT: ("a model with a text encoder of its own", "scripts/txt2img.py"),
-            ModelKind.INPAINT: (
-                f"a model for inpainting alone ({inputs} input channels)",
-                "scripts/inpaint.py",
-            ),
-            ModelKind.FILL: (
-                f"a model without a text encoder ({inputs} input channels, for inpainting)",
-                "scripts/inpaint.py",
-            ),
-            ModelKind.RETRIEVAL: (
-                "a model without a text encoder (it takes the rows of CLIP)",
-                "scripts/knn2img.py",
-            ),
-        }[self]
+        return self.what.format(inputs=inputs), self.program
 
     def sentence(self, inputs: int) -> str:
         """Say how a model of this kind repaints.
@@ -52,16 +84,54 @@ class ModelKind(Enum):
         Args:
             inputs: Input channels of its UNet.
         """
-        if self is ModelKind.TEXT:
-            return (
-                f"An ordinary model ({inputs} input channels): before every step the part to keep "
-                "is put back at that step's noise."
-            )
-        text = "" if self is ModelKind.INPAINT else "; it takes no text"
-        return (
-            f"An inpainting model ({inputs} input channels): it sees the mask and the picture "
-            f"around it{text}."
-        )
+        return self.repainting.format(inputs=inputs)
 
 
-REPAINTING = (ModelKind.TEXT, ModelKind.INPAINT, ModelKind.FILL)
+_WALKS, _INPAINTING = "ldm.pipelines.walks", "ldm.pipelines.inpainting"
+_SEES = "An inpainting model ({inputs} input channels): it sees the mask and the picture around it"
+OUTSIDE, FIRST_STAGE = "torch.nn.Identity", "__is_first_stage__"
+
+RETRIEVAL = ModelKind(
+    name="retrieval",
+    recognises=lambda facts: facts.sees_latents_alone and facts.encoder == OUTSIDE,
+    walks={"neighbours": f"{_WALKS}.TextWalk"},
+    what="a model without a text encoder (it takes the rows of CLIP)",
+    program="scripts/knn2img.py",
+)
+TEXT = ModelKind(
+    name="text",
+    recognises=lambda facts: facts.sees_latents_alone and facts.encoder != "",
+    walks={
+        "text": f"{_WALKS}.TextWalk",
+        "image": f"{_WALKS}.ImageWalk",
+        "mask": f"{_INPAINTING}.MaskedWalk",
+    },
+    what="a model with a text encoder of its own",
+    program="scripts/txt2img.py",
+    repainting="An ordinary model ({inputs} input channels): before every step the part to keep "
+    "is put back at that step's noise.",
+    own_values={"scale": 5.0, "strength": 0.75},
+)
+INPAINT = ModelKind(
+    name="inpaint",
+    recognises=lambda facts: (
+        facts.sees_mask and facts.conditioning_key == "hybrid" and facts.encoder != ""
+    ),
+    walks={"mask": f"{_INPAINTING}.HybridWalk"},
+    what="a model for inpainting alone ({inputs} input channels)",
+    program="scripts/inpaint.py",
+    repainting=f"{_SEES}.",
+    own_values={"scale": 7.5, "strength": 1.0},
+)
+FILL = ModelKind(
+    name="fill",
+    recognises=lambda facts: facts.sees_mask and facts.word == FIRST_STAGE,
+    walks={"mask": f"{_INPAINTING}.FillWalk"},
+    what="a model without a text encoder ({inputs} input channels, for inpainting)",
+    program="scripts/inpaint.py",
+    repainting=f"{_SEES}; it takes no text.",
+    own_values={"scale": 1.0, "strength": 1.0},
+    takes_text=False,
+)
+# The first one that recognises a model has it.
+KINDS = [RETRIEVAL, TEXT, INPAINT, FILL]

@@ -6,20 +6,15 @@ Each text is encoded by itself, and the encodings are summed in proportion to th
 
 A colon without a number is text ("a sign: hello"), and so is a whole number after a digit: clocks
 and ratios (12:30, 16:9). A text that ends in a digit takes a weight with a point (route 66:2.0).
-What looks like a weight and is none is named by ``doubtful``. Imports no torch by itself.
+What looks like a weight and is none is named by ``doubtful``. Imports no torch.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from ldm.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Mixture = list[tuple[str, float]]
 """Texts and their shares, which sum to 1."""
@@ -98,26 +93,3 @@ def _weights(prompt: str) -> list[re.Match]:
     """Find the weights, which begin with their colons."""
     found = _WEIGHT.finditer(prompt)
     return [match for match in found if not _CLOCK.match(prompt, max(match.start() - 1, 0))]
-
-
-def encode_mixtures(mixtures: Sequence[Mixture], encode: Callable[[list[str]], Tensor]) -> Tensor:
-    """Encode the prompts of a batch.
-
-    Args:
-        mixtures: One for each row.
-        encode: Turns texts into their encodings (texts, L, D), each by itself.
-
-    Returns:
-        (B, L, D); where no row is a mixture exactly what ``encode`` gives for the batch.
-    """
-    if all(len(mixture) == 1 for mixture in mixtures):
-        return encode([mixture[0][0] for mixture in mixtures])
-    import torch  # here so that command lines are read without it
-
-    sums: dict[tuple, Tensor] = {}
-    for mixture in map(tuple, mixtures):
-        if mixture not in sums:
-            encoded = encode([text for text, _ in mixture])  # (texts, L, D)
-            shares = encoded.new_tensor([share for _, share in mixture])
-            sums[mixture] = (shares[:, None, None] * encoded).sum(0)
-    return torch.stack([sums[mixture] for mixture in map(tuple, mixtures)])

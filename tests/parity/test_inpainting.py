@@ -13,8 +13,9 @@ from tiny_model import CONFIG
 from ldm.config import build
 from ldm.models.diffusion.ddim import DDIMSampler
 from ldm.pipelines.init_image import InitImage
-from ldm.pipelines.inpainting import InpaintStart
+from ldm.pipelines.inpainting import HybridWalk
 from ldm.pipelines.masks import Mask
+from ldm.pipelines.request import Request
 from ldm.settings.inpaint import InpaintSettings
 
 SIDE, STEPS, SCALE, ROWS = 64, 5, 7.5, 2
@@ -77,8 +78,9 @@ def ours(unet, vae, start, cond, uncond):
     settings = InpaintSettings(
         ddim_steps=STEPS, n_samples=ROWS, strength=1.0, C=4, f=8, seed_mode="per-image"
     )
-    began = InpaintStart(settings, InitImage(picture(), mask=Mask(mask())), model)
-    began.open()
+    request = Request(settings, None, ["a"] * ROWS, InitImage(picture(), mask=Mask(mask())))
+    walk = HybridWalk(request, model, model.device)
+    walk.encode()
     sampler = DDIMSampler(model)
     sampler.make_schedule(STEPS, verbose=False)
     guidance = {
@@ -86,7 +88,7 @@ def ours(unet, vae, start, cond, uncond):
         "unconditional_conditioning": uncond.expand(ROWS, -1, -1),
     }
     cond = cond.expand(ROWS, -1, -1)
-    return list(began.walk(sampler, Given(start), ROWS, cond, **guidance)[1])[-1].x
+    return list(walk.begin(sampler, Given(start), ROWS, cond, **guidance)[1])[-1].x
 
 
 def theirs(diffusers, unet, vae, start, cond, uncond):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ldm.pipelines.execution import Execution, half_of, is_finite, is_not_black
+from ldm.pipelines.execution import half_of, is_finite, is_not_black
+from ldm.pipelines.run import Execution
 
 CPU = torch.device("cpu")
 
@@ -20,9 +21,9 @@ def test_half_precision_is_cudas_alone(name, half):
 def test_a_first_picture_is_encoded_in_float32_and_the_rest_under_autocast():
     execution = Execution(CPU, torch.bfloat16)
     seen = {}
-    for part in ("encode", "walk", "decode"):
+    for phase in ("encode", "walk", "decode"):
         work = lambda: torch.is_autocast_enabled("cpu")  # noqa: E731
-        seen[part] = execution.compute(part, work, lambda _: True)
+        seen[phase] = execution.compute(phase, work, lambda _: True)
     assert seen == {"encode": False, "walk": True, "decode": True}
     assert not torch.is_autocast_enabled("cpu")
     assert not Execution(CPU, None).compute("walk", work, lambda _: True)

@@ -16,9 +16,10 @@ from ldm.images.io import after_saving, to_tensor
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.init_image import InitImage
-from ldm.pipelines.inpainting import MaskedStart
+from ldm.pipelines.inpainting import MaskedWalk
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.postprocess import Watermark
+from ldm.pipelines.request import Request
 from ldm.rng import PerImageNoise
 from ldm.safety.watermark import read_watermark
 from ldm.settings.generation import Img2ImgSettings
@@ -111,8 +112,9 @@ def test_the_prompt_and_the_seed_move_what_is_painted(pipeline):
 def test_the_kept_part_enters_every_step_at_that_steps_noise(pipeline, name):
     """Pasted without noise, as some do, it would differ from the marked part: seams."""
     image = InitImage(picture(), mask=mask())
-    start = MaskedStart(settings(C=4, f=2, strength=1.0), image, pipeline.model)
-    start.open()
+    wanted = Request(settings(C=4, f=2, strength=1.0), pipeline.choice, ["a cat"] * 2, image)
+    walk = MaskedWalk(wanted, pipeline.model, pipeline.device)
+    walk.encode()
     sampler = make_sampler(name, pipeline.model)
     sampler.make_schedule(STEPS, verbose=False)
     seen = []
@@ -127,10 +129,10 @@ def test_the_kept_part_enters_every_step_at_that_steps_noise(pipeline, name):
 
     sampler.model = Watching()
     noise, cond = PerImageNoise([1, 2]), pipeline.model.get_learned_conditioning(["a cat"] * 2)
-    _, states = start.walk(sampler, noise, 2, cond)
+    _, states = walk.begin(sampler, noise, 2, cond)
     last = list(states)[-1]
     kept = ~torch.from_numpy(mask().cells(2))
-    latents = start.latents(noise, 2)[..., kept]
+    latents = walk.encoded[0].latents(noise, 2)[..., kept]
     assert len(seen) == STEPS
     for x, t in seen:
         a = pipeline.model.alphas_cumprod[t]

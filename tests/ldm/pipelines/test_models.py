@@ -15,7 +15,7 @@ from ldm.pipelines import models
 from ldm.pipelines.models import choose_model, resolve
 from ldm.programs.inpainting import InpaintProgramSettings
 from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
-from ldm.settings.model_kind import ModelKind
+from ldm.settings.model_kind import FILL, INPAINT, TEXT
 
 
 @pytest.fixture
@@ -202,10 +202,10 @@ def inpaint_settings(**changes):
 @pytest.mark.parametrize(
     ("path", "kind", "inputs"),
     [
-        ("configs/stable-diffusion/v1-inference.yaml", ModelKind.TEXT, 4),
-        ("configs/stable-diffusion/v1-inpainting-inference.yaml", ModelKind.INPAINT, 9),
-        ("configs/stable-diffusion/v2-inpainting-inference.yaml", ModelKind.INPAINT, 9),
-        ("models/ldm/inpainting_big/config.yaml", ModelKind.FILL, 7),
+        ("configs/stable-diffusion/v1-inference.yaml", TEXT, 4),
+        ("configs/stable-diffusion/v1-inpainting-inference.yaml", INPAINT, 9),
+        ("configs/stable-diffusion/v2-inpainting-inference.yaml", INPAINT, 9),
+        ("models/ldm/inpainting_big/config.yaml", FILL, 7),
     ],
 )
 def test_a_configuration_tells_what_its_unet_takes(tmp_path, path, kind, inputs):
@@ -246,7 +246,7 @@ def test_without_a_prompt_the_reference_s_model_is_taken_or_asked_for(root):
     put(root / models.FILL_CONFIG, TEXTLESS)
     ckpt = put(root / models.FILL_CHECKPOINT)
     choice = choose_model(inpaint_settings())
-    assert (choice.ckpt_path, choice.kind, choice.name) == (ckpt, ModelKind.FILL, "inpainting_big")
+    assert (choice.ckpt_path, choice.kind, choice.name) == (ckpt, FILL, "inpainting_big")
     assert choose_model(inpaint_settings(prompt="")).name == "demo"
 
 
@@ -262,5 +262,5 @@ def test_to_inpaint_from_text_the_checkpoint_made_for_it_comes_first(root):
     torch.save({"state_dict": state}, made_for_it)
     put(root / V1_INPAINTING_CONFIG, SIGHTED)
     choice = choose_model(inpaint_settings(prompt="a cat"))
-    assert (choice.ckpt_path, choice.kind) == (made_for_it, ModelKind.INPAINT)
+    assert (choice.ckpt_path, choice.kind) == (made_for_it, INPAINT)
     assert choose_model(Txt2ImgSettings()).ckpt_path == ordinary

@@ -10,7 +10,7 @@ from tiny_model import CONFIG
 from ldm.checkpoint.default_config import V1_CONFIG
 from ldm.images.io import save_picture
 from ldm.pipelines import models
-from ldm.pipelines.request import LARGEST_GRID, prepare
+from ldm.pipelines.request import LARGEST_GRID, prepare_from_flags
 from ldm.settings.generation import Txt2ImgSettings
 
 
@@ -39,28 +39,28 @@ def test_a_picture_of_the_demo_model_is_drawn_again_by_it_though_sd_v1_is_there(
 ):
     text = f"a cat\nSteps: 5, Sampler: DDIM, CFG scale: 5, Seed: 3, Size: 16x16, Model: {model}"
     save_picture(np.zeros((16, 16, 3), np.uint8), "a.png", metadata=text)
-    job = prepare(Txt2ImgSettings, {"from_image": "a.png"})
-    assert job.choice.ckpt_path == root / weights
-    assert (job.settings.seed, job.settings.prompt) == (3, "a cat")
+    request = prepare_from_flags(Txt2ImgSettings, {"from_image": "a.png"})
+    assert request.choice.ckpt_path == root / weights
+    assert (request.settings.seed, request.settings.prompt) == (3, "a cat")
     own = str(root / models.LAION_CHECKPOINT)
-    assert (
-        str(prepare(Txt2ImgSettings, {"from_image": "a.png", "ckpt": own}).choice.ckpt_path) == own
-    )
+    given = {"from_image": "a.png", "ckpt": own}
+    assert str(prepare_from_flags(Txt2ImgSettings, given).choice.ckpt_path) == own
 
 
 @pytest.mark.parametrize(
     ("given", "outdir"), [({}, models.LAION_OUTDIR), ({"outdir": "mine"}, "mine")]
 )
 def test_laion400m_names_model_and_folder(root, given, outdir):
-    job = prepare(Txt2ImgSettings, {"laion400m": True, **given})
-    assert job.choice.ckpt_path == root / models.LAION_CHECKPOINT
-    assert job.settings.outdir == outdir
+    request = prepare_from_flags(Txt2ImgSettings, {"laion400m": True, **given})
+    assert request.choice.ckpt_path == root / models.LAION_CHECKPOINT
+    assert request.settings.outdir == outdir
 
 
 @pytest.mark.parametrize(("pictures", "made"), [(LARGEST_GRID, True), (LARGEST_GRID + 1, False)])
 def test_no_grid_is_made_of_more_pictures_than_fit_one(root, pictures, made):
-    job = prepare(Txt2ImgSettings, {"n_iter": pictures, "n_samples": 1})
-    assert job.wants_grid is made
-    assert any("no grid" in text for text in job.notices) is not made
-    quiet = prepare(Txt2ImgSettings, {"n_iter": pictures, "n_samples": 1, "skip_grid": True})
+    request = prepare_from_flags(Txt2ImgSettings, {"n_iter": pictures, "n_samples": 1})
+    assert request.wants_grid is made
+    assert any("no grid" in text for text in request.notices) is not made
+    given = {"n_iter": pictures, "n_samples": 1, "skip_grid": True}
+    quiet = prepare_from_flags(Txt2ImgSettings, given)
     assert not quiet.wants_grid and quiet.notices == []

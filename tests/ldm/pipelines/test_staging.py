@@ -16,7 +16,6 @@ from ldm.offload.plan import POLICIES, PlanSettings
 from ldm.pipelines import staging
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice, Progress
-from ldm.pipelines.run import Order
 from ldm.pipelines.staging import StagedModel, Staging
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.low_memory import LowMemoryImg2ImgSettings, LowMemoryTxt2ImgSettings
@@ -221,7 +220,7 @@ def test_rows_at_a_time_are_for_gpus_and_a_cpu_says_so(pipeline, rows, warned):
 
 
 def test_plain_settings_ask_for_no_plan():
-    assert Staging.of(Txt2ImgSettings()) is None
+    assert not Txt2ImgSettings().low_memory and LowMemoryTxt2ImgSettings().low_memory
     asked = LowMemoryTxt2ImgSettings(vram_budget=1.5, turbo=True, unet_bs=3, precision="full")
     assert Staging.of(asked) == Staging(1.5, turbo=True, unet_bs=3, precision="full")
     assert Staging.of(LowMemoryTxt2ImgSettings()) == Staging()
@@ -259,7 +258,7 @@ def test_on_a_gpu_the_named_one_is_asked_and_weights_are_half_unless_full(
     asked_for = Staging(precision=precision, unet_bs=3)
     drawing = Pipeline.load(tiny_ckpt, device=name, staging=asked_for)
     settings = LowMemoryTxt2ImgSettings(H=16, W=16, precision=precision)
-    with drawing.staged.run(Order(settings, [], None, lambda _: None)):
+    with drawing.staged.run(drawing.prepare(settings), lambda _: None):
         pass
     device = torch.device(name)
     assert asked == [device] and drawing.device == device
@@ -274,7 +273,7 @@ def test_on_a_gpu_the_named_one_is_asked_and_weights_are_half_unless_full(
     other = replace(settings, precision="full" if half else "autocast")
     with (
         pytest.raises(UserError, match="--precision"),
-        drawing.staged.run(Order(other, [], None, lambda _: None)),
+        drawing.staged.run(drawing.prepare(other), lambda _: None),
     ):
         pass
 

@@ -14,7 +14,7 @@ from ldm.pipelines.models import choose_model, resolve
 from ldm.retrieval.settings import RetrievalSettings, database_path, searcher_path
 from ldm.settings.command_line import parse
 from ldm.settings.generation import Txt2ImgSettings
-from ldm.settings.model_kind import ModelKind
+from ldm.settings.model_kind import RETRIEVAL
 from ldm.settings.option import options_of
 
 REFERENCE = [
@@ -48,7 +48,7 @@ def test_the_references_flags_and_defaults_are_there():
     assert (settings.ddim_steps, settings.scale, settings.n_samples) == (50, 5.0, 3)
     assert (settings.n_iter, settings.clip_type) == (1, "ViT-L/14")
     assert settings.ckpt == "models/rdm/rdm768x768/model.ckpt"
-    suited = RetrievalSettings(use_neighbors=True).suited(ModelKind.RETRIEVAL, ())
+    suited = RetrievalSettings(use_neighbors=True).suited(RETRIEVAL, ())
     assert (suited.knn, suited.database) == (10, "artbench-surrealism")
     assert parse(RetrievalSettings, "", ["--plms", "--knn", "4"]) == {"sampler": "plms", "knn": 4}
 
@@ -64,7 +64,7 @@ def test_the_shipped_configuration_is_a_retrieval_model_of_768_pixels(tmp_path):
     (tmp_path / "rdm.ckpt").write_bytes(b"")
     settings = RetrievalSettings(ckpt=str(tmp_path / "rdm.ckpt"), config=RETRIEVAL_CONFIG)
     choice = choose_model(settings)
-    assert choice.kind is ModelKind.RETRIEVAL
+    assert choice.kind is RETRIEVAL
     assert (choice.size, choice.channels, choice.factor, choice.multiple) == (768, 16, 16, 128)
     settings = resolve(settings, choice)
     assert (settings.H, settings.W, settings.C, settings.f) == (768, 768, 16, 16)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from ldm.errors import UserError
-from ldm.settings.prompt_weights import doubtful, encode_mixtures, mixture_of, weighted_texts
+from ldm.settings.prompt_weights import doubtful, mixture_of, weighted_texts
 
 
 def test_the_forks_example_splits_as_it_does_there():
@@ -86,32 +85,3 @@ def test_weights_that_cannot_be_are_an_error(prompt, hint):
     with pytest.raises(UserError, match=hint) as caught:
         mixture_of(prompt)
     assert "\n" not in str(caught.value)
-
-
-def fake_encode(texts):
-    """Each text by itself: its length and its first letter (texts, 1, 2)."""
-    fake_encode.calls.append(list(texts))
-    return torch.tensor([[[float(len(text)), float(ord(text[0]))]] for text in texts])
-
-
-@pytest.fixture(autouse=True)
-def no_calls():
-    fake_encode.calls = []
-
-
-def test_encodings_are_summed_by_their_shares_for_every_row_of_a_batch():
-    prompts = ["aa:1 bbbb:3", "cc", "bbbb:1 aa:1"]
-    mixed = encode_mixtures([mixture_of(p) for p in prompts], fake_encode)
-    a, b, c = (fake_encode([text])[0] for text in ("aa", "bbbb", "cc"))
-    assert torch.equal(mixed, torch.stack([0.25 * a + 0.75 * b, c, 0.5 * b + 0.5 * a]))
-
-
-def test_a_batch_without_mixtures_is_encoded_in_one_call_as_it_stands():
-    encoded = encode_mixtures([mixture_of(p) for p in ("aa", "b: c", "aa")], fake_encode)
-    assert fake_encode.calls == [["aa", "b: c", "aa"]]
-    assert encoded.shape == (3, 1, 2)
-
-
-def test_a_mixture_of_a_text_with_itself_is_the_text():
-    twice = encode_mixtures([mixture_of("aa:1 aa:3")], fake_encode)
-    assert torch.equal(twice, fake_encode(["aa"]))

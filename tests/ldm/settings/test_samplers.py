@@ -18,7 +18,7 @@ from ldm.models.diffusion.sampler import Sampler
 from ldm.process.schedules import make_beta_schedule
 from ldm.process.sigmas import SigmaSchedule, make_sigmas
 from ldm.process.spacing import make_timesteps
-from ldm.programs.drawing import run_program
+from ldm.programs.drawing import DrawingProgram
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.samplers import (
     BETA_SCHEDULES,
@@ -43,7 +43,7 @@ def draw(tmp_path, *flags):
     checkpoint = write_tiny_model(tmp_path)
     few = ["--n_samples", "1", "--n_iter", "1", "--ddim_steps", "4", "--outdir", str(tmp_path)]
     argv = ["--prompt", "a cat", "--ckpt", str(checkpoint), "--device", "cpu", *few, *flags]
-    assert run_program(Txt2ImgSettings, "", argv) == 0
+    assert DrawingProgram(Txt2ImgSettings, "").main(argv) == 0
     return tmp_path / "samples" / "00000.png"
 
 
@@ -69,7 +69,7 @@ def test_a_sampler_of_ones_own_needs_one_line_to_be_drawn_with_and_written(
     again.mkdir()
     argv = ["--from-image", str(written), "--outdir", str(again), "--device", "cpu"]
     argv += ["--ckpt", str(write_tiny_model(again))]
-    assert run_program(Txt2ImgSettings, "", argv) == 0
+    assert DrawingProgram(Txt2ImgSettings, "").main(argv) == 0
     drawn = again / "samples" / "00000.png"
     assert np.array_equal(np.asarray(Image.open(drawn)), np.asarray(Image.open(written)))
 

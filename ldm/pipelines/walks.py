@@ -1,0 +1,190 @@
+"""What draws with a kind of model: its conditioning, its initial latents, its walk.
+
+    encode()                once a run: what all its batches share
+    condition(prompts)      each batch: what leads the model, as keywords of ``Sampler.walk``
+    begin(sampler, ...)     each batch: its initial latents, and the sampler's steps from them
+
+The class of a run is named by its kind of model (``ldm.settings.model_kind``).
+Shape legend: B pictures, C h w latent, H W pixels, L D tokens and their width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldm.images.io import to_tensor
+from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.models.diffusion.sampler import Sampler
+from ldm.pipelines.initial_latents import EncodedPicture, StartNoise
+from ldm.pipelines.request import Request
+from ldm.rng import GlobalNoise, NoiseSource
+from ldm.settings.prompt_weights import Mixture
+from ldm.types import Conditioning, SamplerState
+from ldm.util import get_obj_from_str
+
+
+def make_walk(request: Request, model: LatentDiffusion, device: torch.device) -> TextWalk:
+    """Return what draws a request with its model, on ``device``."""
+    address = request.choice.kind.walks[request.settings.task]
+    return get_obj_from_str(address)(request, model, device)
+
+
+class TextWalk:
+    """Text-to-image: from noise, led by the prompts.
+
+    Args:
+        request: What is wanted.
+        model: A latent diffusion model with a text encoder.
+        device: Where the latents are.
+    """
+
+    def __init__(self, request: Request, model: LatentDiffusion, device: torch.device) -> None:
+        self.request, self.settings, self.model, self.device = (
+            request,
+            request.settings,
+            model,
+            device,
+        )
+        self.start_noise = StartNoise(request.settings, request.size, device)
+
+    def encode(self) -> None:
+        """Compute and draw what the whole run shares. Called once, just after seeding."""
+        self.start_noise.fix()
+
+    def is_finite(self) -> bool:
+        """Tell whether what ``encode`` computed is all finite numbers."""
+        return True
+
+    def condition(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """Encode the prompts, and what guidance steers away from.
+
+        Args:
+            prompts: One for each row of the batch.
+
+        Returns:
+            Keywords of ``Sampler.walk``, with encodings (B, L, D).
+        """
+        settings, encode = self.settings, self.model.get_learned_conditioning
+        wanted = {"cond": list(prompts)}
+        if settings.scale != 1.0:
+            negative = len(prompts) * [settings.negative_prompt]
+            wanted = {"unconditional_conditioning": negative, **wanted}
+        encoded: dict[str, Any] = {}
+        for key, texts in wanted.items():
+            mixtures = [settings.mixture(text) for text in texts]
+            if all(len(mixture) == 1 for mixture in mixtures):
+                encoded[key] = encode([mixture[0][0] for mixture in mixtures])
+            else:
+                encoded[key] = blend(mixtures, encode)
+        return {"unconditional_guidance_scale": settings.scale, **encoded}
+
+    def steps(self, sampler: Sampler) -> int:
+        """Return how many steps the sampler will take."""
+        return sampler.steps
+
+    def begin(
+        self,
+        sampler: Sampler,
+        noise: NoiseSource,
+        rows: int,
+        cond: Conditioning = None,
+        **guidance: Any,
+    ) -> tuple[Tensor, Iterator[SamplerState]]:
+        """Start the sampler on a batch.
+
+        Args:
+            sampler: With its schedule made.
+            noise: Where the batch's random numbers come from.
+            rows: B, its number of pictures.
+            cond: Conditioning of B rows.
+            **guidance: Further keywords of ``Sampler.walk``.
+
+        Returns:
+            The initial latents (B, C, h, w), and the steps.
+        """
+        x = self.start_noise.draw(noise, rows)
+        return x, sampler.walk(x, cond, noise=noise, **guidance)
+
+
+class ImageWalk(TextWalk):
+    """Image-to-image: from part of the way, an init image with noise on it.
+
+    Args:
+        request: What is wanted, with its init image.
+        model: A latent diffusion model with a text encoder.
+        device: Where the latents are.
+    """
+
+    def __init__(self, request: Request, model: LatentDiffusion, device: torch.device) -> None:
+        super().__init__(request, model, device)
+        self._picture = EncodedPicture(model, to_tensor(request.image.pixels))
+
+    @property
+    def encoded(self) -> tuple[EncodedPicture, ...]:
+        """What is encoded, in the order that random numbers are drawn for it."""
+        return (self._picture,)
+
+    @torch.no_grad()
+    def encode(self) -> None:
+        """Encode the init image and draw what the run shares."""
+        for each in self.encoded:
+            each.encode()
+            if not self.start_noise.per_image:
+                # One latent per row of a batch, the same in every batch.
+                each.share(GlobalNoise(), self.settings.n_samples)
+        # Picture 0 draws its posteriors before its start noise.
+        self.start_noise.fix(lambda first: [each.draw(first, 1) for each in self.encoded])
+
+    def is_finite(self) -> bool:
+        """Tell whether what was encoded is all finite numbers."""
+        return all(each.is_finite() for each in self.encoded)
+
+    def steps(self, sampler: Sampler) -> int:
+        """Return how many of the sampler's steps ``strength`` leaves."""
+        # int() and the float product are the reference's: strength 0.29 of 100 steps is 28.
+        return min(int(self.settings.strength * self.settings.ddim_steps), sampler.steps)
+
+    @torch.no_grad()
+    def begin(
+        self,
+        sampler: Sampler,
+        noise: NoiseSource,
+        rows: int,
+        cond: Conditioning = None,
+        **guidance: Any,
+    ) -> tuple[Tensor, Iterator[SamplerState]]:
+        """Put noise on the init image as ``strength`` says, and start the sampler from there."""
+        latents = self._picture.latents(noise, rows)
+        x = self.noised(sampler, latents, self.start_noise.draw(noise, rows))
+        return x, sampler.walk(x, cond, t_start=self.steps(sampler), noise=noise, **guidance)
+
+    def noised(self, sampler: Sampler, latents: Tensor, start_noise: Tensor) -> Tensor:
+        """Return ``latents`` (B, C, h, w) with as much noise as ``strength`` says."""
+        steps = self.steps(sampler)
+        if steps == 0:
+            # The table's entry 0 has a little noise, which no step would take away again.
+            return latents
+        return sampler.stochastic_encode(latents, steps, noise=start_noise)
+
+
+def blend(mixtures: Sequence[Mixture], encode: Callable[[list[str]], Tensor]) -> Tensor:
+    """Encode the prompts of a batch in which there are mixtures of texts.
+
+    Args:
+        mixtures: One for each row: texts with their shares.
+        encode: Turns texts into their encodings (texts, L, D), each by itself.
+
+    Returns:
+        (B, L, D), the sums of the encodings by their shares.
+    """
+    sums: dict[tuple, Tensor] = {}
+    for mixture in map(tuple, mixtures):
+        if mixture not in sums:
+            encoded = encode([text for text, _ in mixture])  # (texts, L, D)
+            shares = encoded.new_tensor([share for _, share in mixture])
+            sums[mixture] = (shares[:, None, None] * encoded).sum(0)
+    return torch.stack([sums[mixture] for mixture in map(tuple, mixtures)])
