@@ -1,4 +1,4 @@
-"""Draw pictures of a text with the diffusers library, from a diffusers folder on this machine.
+"""Draw pictures from a text prompt with the diffusers library and a model folder in its layout.
 
 Example:
     python optimizedSD/diffusers_txt2img.py --model FOLDER --prompt "a red apple" --offload model
@@ -20,22 +20,20 @@ from ldm.programs.drawing import PictureProgram
 from optimizedSD.by_diffusers.settings import DiffusersSettings
 
 if TYPE_CHECKING:  # these import NumPy and Pillow, which --help can do without
-    from ldm.pipelines.batches import Batch
-    from optimizedSD.by_diffusers.folder import DiffusersFolder
+    from collections.abc import Iterator
 
-DESCRIPTION = "Draw pictures of a text with the diffusers library."
+    from ldm.pipelines.progress import Picture
+
+DESCRIPTION = "Draw pictures from a text prompt with the diffusers library."
 
 
 class Program(PictureProgram):
     """Text-to-image by the diffusers library."""
 
-    def run(self, given: dict[str, Any]) -> None:
-        self._draw(*self._prepare(given))
-
-    def _prepare(
-        self, given: dict[str, Any]
-    ) -> tuple[DiffusersSettings, DiffusersFolder, list[Batch]]:
+    def prepare(self, given: dict[str, Any]) -> None:
+        """Check the settings, read the folder's JSON files and plan the batches."""
         from ldm.pipelines.batches import plan, read_prompts
+        from ldm.pipelines.request import LARGEST_GRID
         from ldm.programs.naming import PromptNaming
         from ldm.programs.output import OutputFolder
         from optimizedSD.by_diffusers.folder import DiffusersFolder
@@ -56,34 +54,31 @@ class Program(PictureProgram):
                 "the diffusers library is not installed; expected the extra of that name; "
                 'run pip install -e ".[diffusers]"'
             )
-        return settings, folder, batches
+        self.settings, self._folder, self._batches = settings, folder, batches
+        total = sum(len(batch.prompts) for batch in batches)
+        self.columns = settings.n_samples
+        self.wants_grid = not settings.skip_grid and total <= LARGEST_GRID
 
-    def _draw(
-        self, settings: DiffusersSettings, folder: DiffusersFolder, batches: list[Batch]
-    ) -> None:
+    def pictures(self) -> Iterator[Picture]:
+        """Load the folder's networks and return the pictures, drawn one batch after another."""
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported
         from ldm.pipelines.pipeline import resolve_device
-        from ldm.pipelines.postprocess import Watermark
-        from ldm.pipelines.request import LARGEST_GRID
-        from optimizedSD.by_diffusers.drawing import Drawing, load
+        from optimizedSD.by_diffusers.drawing import Run, load
 
+        settings, folder = self.settings, self._folder
         device = resolve_device(settings.device)
         pipe = load(folder, settings, device)
         self.console.say(
             f"Seed {settings.seed} (per-image), {settings.sampler} in {settings.ddim_steps} "
             f"steps, {folder.path} on {device}."
         )
-        drawing = Drawing(pipe, folder, settings, device, batches, self.console.observe)
-        wants_grid = not settings.skip_grid and drawing.total <= LARGEST_GRID
-        for picture in drawing.pictures():
-            self.output.take(picture, save=not settings.skip_save, keep=wants_grid)
-        if wants_grid:
-            self.output.save_grids(settings.n_samples, Watermark(settings.format))
+        observer = self.console.observe
+        return Run(pipe, folder, settings, device, self._batches, observer).pictures()
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code: 0, 2 for a user's error, 130 for Ctrl-C."""
-    return Program(DiffusersSettings).main(DESCRIPTION, argv)
+    return Program(DiffusersSettings, DESCRIPTION).main(argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Serve a page that draws pictures of a text, starting from a picture.
+"""Serve a web page that draws pictures from a text prompt and a picture.
 
 Example:
     python optimizedSD/img2img_gradio.py --port 7860
@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from optimizedSD.web.kinds import IMG2IMG
+from optimizedSD.web.page import IMG2IMG
 from optimizedSD.web.server import run_page
 
-DESCRIPTION = "Serve a page that draws pictures of a text, starting from a picture."
+DESCRIPTION = "Serve a web page that draws pictures from a text prompt and a picture."
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Serve a page that draws a part of a picture anew, and keeps the rest.
+"""Serve a web page that redraws part of a picture and keeps the rest.
 
 Example:
     python optimizedSD/inpaint_gradio.py --port 7860
@@ -9,13 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from optimizedSD.web.kinds import INPAINT
+from optimizedSD.web.page import INPAINT
 from optimizedSD.web.server import run_page
 
-DESCRIPTION = (
-    "Serve a page that draws a part of a picture anew, and keeps the rest. "
-    "--config_path and --ckpt_path are other names of --config and --ckpt."
-)
+DESCRIPTION = "Serve a web page that redraws part of a picture and keeps the rest."
 
 
 def main(argv: list[str] | None = None) -> int:

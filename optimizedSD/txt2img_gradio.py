@@ -1,4 +1,4 @@
-"""Serve a page that draws pictures of a text.
+"""Serve a web page that draws pictures from a text prompt.
 
 Example:
     python optimizedSD/txt2img_gradio.py --port 7860
@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from optimizedSD.web.kinds import TXT2IMG
+from optimizedSD.web.page import TXT2IMG
 from optimizedSD.web.server import run_page
 
-DESCRIPTION = "Serve a page that draws pictures of a text."
+DESCRIPTION = "Serve a web page that draws pictures from a text prompt."
 
 
 def main(argv: list[str] | None = None) -> int:

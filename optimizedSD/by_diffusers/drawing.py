@@ -1,7 +1,7 @@
-"""Pictures by the diffusers library, with this project's seeds, progress and recipes.
+"""Pictures by the diffusers library, with this project's seeds, progress and metadata.
 
-Every picture has a CPU generator of its own, as under ``--seed_mode per-image``: picture i draws
-from seed + i whatever the batch, and its start noise is the one that our own programs draw.
+Every picture has its own CPU generator, as with ``--seed_mode per-image``: picture i has the seed
+``seed + i`` in any batch, and its initial latents are those of the project's own programs.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ PARTS = {
 
 
 def load(folder: DiffusersFolder, settings: DiffusersSettings, device: torch.device) -> Any:
-    """Load a folder's pipeline, place it as ``--offload`` says, and give it the sampler.
+    """Load a folder's pipeline, set its sampler, and put it on the device as ``--offload`` says.
 
     Raises:
-        UserError: the folder is incomplete, the device too small or without memory of its own, or
-            a library is missing.
+        UserError: the folder is incomplete, the device has too little memory or none of its own,
+            or a library is missing.
     """
     half = settings.precision == "autocast" and device.type == "cuda"
     options = {
@@ -54,18 +54,18 @@ def load(folder: DiffusersFolder, settings: DiffusersSettings, device: torch.dev
         pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder.path, **parts, **options)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise UserError(
-            f"--model {folder.path} cannot be loaded ({_first_line(error)}); expected a whole "
+            f"--model {folder.path} cannot be loaded ({_first_line(error)}); expected a complete "
             "diffusers folder; fetch the model again"
         ) from error
     pipe.scheduler = make_scheduler(settings.sampler, pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     with memory_for(f"the weights of {folder.path}", device, "add --offload model or group"):
-        place(pipe, settings.offload, device)
+        put_on_device(pipe, settings.offload, device)
     return pipe
 
 
 def _load_part(folder: DiffusersFolder, name: str, options: dict[str, Any]) -> torch.nn.Module:
-    """Load one network; the libraries would only log that some of its weights stayed random."""
+    """Load one network; without this check the libraries only log that weights stay random."""
     part, found = PARTS[name].from_pretrained(
         folder.path, subfolder=name, output_loading_info=True, **options
     )
@@ -75,10 +75,10 @@ def _load_part(folder: DiffusersFolder, name: str, options: dict[str, Any]) -> t
 
 
 def make_scheduler(sampler: str, config: Any) -> Any:
-    """Make diffusers' counterpart of one of our samplers, on a folder's noise schedule.
+    """Make diffusers' counterpart of one of our samplers, with the folder's noise schedule.
 
     Raises:
-        UserError: it needs a library that is not there.
+        UserError: it needs a library that is not installed.
     """
     name, options = SCHEDULERS[sampler]
     try:
@@ -87,8 +87,8 @@ def make_scheduler(sampler: str, config: Any) -> Any:
         raise _missing(f"--sampler {sampler}", error) from error
 
 
-def place(pipe: Any, offload: str, device: torch.device) -> None:
-    """Put a pipeline on a device, wholly or by turns.
+def put_on_device(pipe: Any, offload: str, device: torch.device) -> None:
+    """Put a pipeline on a device: all of it at once, or each part when its turn comes.
 
     Raises:
         UserError: the device has no memory of its own, or a library is missing.
@@ -99,7 +99,7 @@ def place(pipe: Any, offload: str, device: torch.device) -> None:
     if device.type == "cpu":
         raise UserError(
             f"--offload {offload} was given, and this run is on the CPU, which has no memory of "
-            "its own to spare; expected a GPU; leave --offload out"
+            "its own to save; expected a GPU; leave --offload out"
         )
     try:
         if offload == "group":
@@ -119,7 +119,7 @@ def place(pipe: Any, offload: str, device: torch.device) -> None:
 
 def _missing(flag: str, error: ImportError) -> UserError:
     return UserError(
-        f"{flag} was given, and a library that it needs is missing ({_first_line(error)}); "
+        f"{flag} was given, but a library that it needs is missing ({_first_line(error)}); "
         'expected the extra "diffusers"; run pip install -e ".[diffusers]"'
     )
 
@@ -130,16 +130,16 @@ def _first_line(error: Exception) -> str:
 
 
 @dataclass
-class Drawing:
-    """Draws a run's batches.
+class Run:
+    """One call: draws batches of prompts, picture by picture.
 
     Attributes:
-        pipe: What ``load`` returned.
-        folder: Where it came from.
-        settings: Complete: with seed, H and W.
-        device: Where it computes.
-        batches: What to draw.
-        observer: Told of notices and progress.
+        pipe: The pipeline that ``load`` returned.
+        folder: Its folder.
+        settings: The run's settings; ``seed``, ``H`` and ``W`` are set.
+        device: The device that computes.
+        batches: The prompts, in batches.
+        observer: Receives notices and progress.
     """
 
     pipe: Any
@@ -150,7 +150,7 @@ class Drawing:
     observer: Observer
 
     def __post_init__(self) -> None:
-        self.marker = Watermark(self.settings.format)
+        self.watermark = Watermark(self.settings.format)
         self.total = sum(len(batch.prompts) for batch in self.batches)
         self.done = 0
         self.source = Source(
@@ -161,12 +161,12 @@ class Drawing:
         )
 
     def pictures(self) -> Iterator[Picture]:
-        """Draw, yielding each batch's pictures as it is done.
+        """Draw, yielding the pictures of each batch once it is done.
 
         Raises:
-            UserError: a lack of memory, or numbers that came out as NaN.
+            UserError: the device's memory does not suffice, or a picture is NaN.
         """
-        self._give_notices()
+        self._send_notices()
         settings = self.settings
         for batch in self.batches:
             what = f"pictures of {settings.W}x{settings.H}, {len(batch.prompts)} at a time,"
@@ -175,10 +175,10 @@ class Drawing:
                 pixels, flags = self._draw(batch)
             self.done += len(batch.prompts)
             for row, flagged in enumerate(flags):
-                yield self._finish(batch, row, pixels[row], flagged)
+                yield self._picture(batch, row, pixels[row], flagged)
 
     def _draw(self, batch: Batch) -> tuple[np.ndarray, list[bool]]:
-        """Draw one batch: uint8 (B, H, W, 3), and which the folder's checker blacked out."""
+        """Draw a batch: uint8 (B, H, W, 3), and whether the folder's checker blacked out each."""
         settings, seeds = self.settings, [self._seed(batch, n) for n in range(len(batch.prompts))]
         out = self.pipe(
             prompt=list(batch.prompts),
@@ -189,7 +189,7 @@ class Drawing:
             guidance_scale=settings.scale,
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             output_type="np",
-            callback_on_step_end=self._tell(len(batch.prompts)),
+            callback_on_step_end=self._progress(len(batch.prompts)),
         )
         if not np.isfinite(out.images).all():
             raise UserError(
@@ -202,11 +202,12 @@ class Drawing:
     def _seed(self, batch: Batch, row: int) -> int:
         return self.settings.seed + batch.places[row].index
 
-    def _tell(self, rows: int) -> Any:
+    def _progress(self, rows: int) -> Any:
+        """Return diffusers' callback for the end of a step, for a batch of ``rows`` pictures."""
         steps = self.settings.ddim_steps
 
         def step_ended(pipe: Any, number: int, _: Any, changed: dict) -> dict:
-            # Some samplers run the model more than once a step.
+            # Some samplers call the model more than once a step, and this after each call.
             taken = steps * (number + 1) // pipe.num_timesteps
             done = steps * self.done + rows * taken
             drawn = self.done + rows * (taken == steps)
@@ -215,14 +216,14 @@ class Drawing:
 
         return step_ended
 
-    def _finish(self, batch: Batch, row: int, plain: np.ndarray, flagged: bool) -> Picture:
+    def _picture(self, batch: Batch, row: int, plain: np.ndarray, flagged: bool) -> Picture:
         place, prompt, seed = batch.places[row], batch.prompts[row], self._seed(batch, row)
         if flagged:
             text = f"picture {place.index + 1} was blacked out by the model's own safety checker"
             self.observer(Notice(text, warning=True))
         described = self.settings.described(prompt, seed, self._spacing)
         return Picture(
-            pixels=self.marker(plain),
+            pixels=self.watermark(plain),
             plain=plain,
             prompt=prompt,
             seed=seed,
@@ -233,15 +234,15 @@ class Drawing:
 
     @property
     def _spacing(self) -> str:
-        """Our name for how the folder's scheduler spreads the steps."""
+        """This project's name for the spacing of the steps in the folder's scheduler."""
         config = self.pipe.scheduler.config
         if config.get("use_karras_sigmas") and self.settings.sampler in k_samplers():
             return "karras"
         return SPACINGS[config.get("timestep_spacing", "leading")]
 
-    def _give_notices(self) -> None:
-        """Say what the user should know before it begins."""
-        if obstacle := self.marker.obstacle(self.settings.H, self.settings.W):
+    def _send_notices(self) -> None:
+        """Send the notices that are known before the first step."""
+        if obstacle := self.watermark.obstacle(self.settings.H, self.settings.W):
             self.observer(obstacle)
         prompts = [prompt for batch in self.batches for prompt in batch.prompts]
         for text in dict.fromkeys([self.settings.negative_prompt, *prompts]):
@@ -251,7 +252,7 @@ class Drawing:
                 self.observer(Notice(text, warning=True))
 
     def _unused_end(self, prompt: str) -> str:
-        """Return what of a prompt the text encoder does not see."""
+        """Return the end of a prompt that the text encoder does not read."""
         tokenizer = self.pipe.tokenizer
         with contextlib.suppress(TypeError):
             ids = tokenizer(prompt, truncation=False, verbose=False).input_ids

@@ -1,4 +1,4 @@
-"""A diffusers pipeline's folder, as far as its JSON files tell: read without torch or diffusers.
+"""What the JSON files in a diffusers pipeline's folder say; read without torch or diffusers.
 
 model_index.json   unet/config.json   vae/config.json   scheduler/scheduler_config.json
 """
@@ -21,14 +21,14 @@ CHECKPOINTS = (".ckpt", ".safetensors")
 
 @dataclass(frozen=True)
 class DiffusersFolder:
-    """Stable Diffusion in diffusers' layout.
+    """A Stable Diffusion pipeline in diffusers' layout.
 
     Attributes:
         path: The folder.
         size: The side in pixels that the model was made for.
-        factor: How many times smaller than the picture the latent is; sides are multiples of it.
+        factor: Pixels per latent cell along a side; the sides of pictures are multiples of it.
         timesteps: Length of the noise schedule, in steps.
-        variant: ``fp16`` where the weights lie there in that form alone.
+        variant: ``fp16`` if the folder holds the weights in float16 only, else None.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class DiffusersFolder:
         """Read the folder that ``--model`` names.
 
         Raises:
-            UserError: it is not there, or no text-to-image pipeline of Stable Diffusion.
+            UserError: it does not exist, or is not a text-to-image pipeline of Stable Diffusion.
         """
         path = Path(name)
         if not path.is_dir():
@@ -64,16 +64,16 @@ class DiffusersFolder:
 
     @property
     def name(self) -> str:
-        """What pictures call the model: the folder's name."""
+        """The model's name in pictures' metadata: the folder's name."""
         return self.path.resolve().name
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """The hash of the UNet's weights, its first file where they are in several."""
+        """The hash of the file of the UNet's weights; of the first one if there are several."""
         return Fingerprint(_weights(self.path)[0])
 
     def check_steps(self, steps: int) -> None:
-        """Raise UserError if the model has fewer steps than are asked for."""
+        """Raise UserError if the model's noise schedule has fewer steps than ``steps``."""
         if steps > self.timesteps:
             raise UserError(
                 f"--ddim_steps {steps} was given; the model has {self.timesteps} steps; "
@@ -81,10 +81,10 @@ class DiffusersFolder:
             )
 
     def side(self, flag: str, pixels: int | None) -> int:
-        """Return a side of the pictures in pixels, by default the model's own.
+        """Return the length of a picture's side in pixels, by default the model's own.
 
         Raises:
-            UserError: no multiple of ``factor``.
+            UserError: it is not a multiple of ``factor``.
         """
         pixels = pixels or self.size
         if pixels % self.factor:
@@ -97,14 +97,15 @@ class DiffusersFolder:
 
 
 def _absent(name: str) -> UserError:
-    """Say what is wrong with a name that is no folder: a file, a hub's name, or a slip."""
+    """Return the error for a name that is no folder: a file, a name on the hub, or a typo."""
     if Path(name).is_file():
         ours = Path(name).suffix in CHECKPOINTS
         advice = f"run optimized_txt2img.py --ckpt {name}" if ours else "give the folder"
         return UserError(f"--model {name} is a file; expected a diffusers folder; {advice}")
     return UserError(
-        f"--model {name} is no folder here; expected one with model_index.json, as nothing is "
-        f"downloaded; fetch a model first: hf download {_hub_name(name)} --local-dir FOLDER"
+        f"--model {name} is not a folder on this machine; expected one with model_index.json, as "
+        "nothing is downloaded; fetch a model first: "
+        f"hf download {_hub_name(name)} --local-dir FOLDER"
     )
 
 
@@ -114,7 +115,7 @@ def _hub_name(name: str) -> str:
 
 
 def _weights(path: Path) -> list[Path]:
-    """List the UNet's files of weights.
+    """Return the files of the UNet's weights, sorted.
 
     Raises:
         UserError: there are none.
@@ -122,7 +123,7 @@ def _weights(path: Path) -> list[Path]:
     found = sorted(file for file in path.glob("unet/*") if file.suffix in WEIGHTS)
     if not found:
         raise UserError(
-            f"--model {path} has no weights in its folder unet; expected .safetensors files; "
+            f"--model {path} has no weights in its subfolder unet; expected .safetensors files; "
             "fetch the model again"
         )
     return found
@@ -133,8 +134,8 @@ def _entry(path: Path, part: str, key: str, kind: type) -> Any:
     value = _json(path, file).get(key)
     if type(value) is not kind or not value:
         raise UserError(
-            f"--model {path}: {file} has {value!r} for {key}; expected the value of a "
-            f"{PIPELINE}; fetch the model again"
+            f"--model {path}: {file} has {value!r} for {key}; expected what a {PIPELINE} "
+            "has there; fetch the model again"
         )
     return value
 
@@ -144,8 +145,8 @@ def _json(path: Path, file: str) -> dict[str, Any]:
         read = json.loads((path / file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"--model {path}: {file} cannot be read ({_reason(error)}); expected a whole diffusers "
-            "folder; check the path or fetch the model again"
+            f"--model {path}: {file} cannot be read ({_reason(error)}); expected a complete "
+            "diffusers folder; check the path or fetch the model again"
         ) from error
     return read if isinstance(read, dict) else {}
 

@@ -1,6 +1,6 @@
-"""What a user of the diffusers program can choose. Imports neither torch nor diffusers.
+"""The settings of the diffusers program. Imports neither torch nor diffusers.
 
-The flags are those of ``optimized_txt2img.py`` that the diffusers library can follow.
+Its flags are those of ``optimized_txt2img.py`` that the diffusers library has an equivalent for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ldm.settings.low_memory import ForkHabits, LowMemoryTxt2ImgSettings
 from ldm.settings.option import changed, option, options_of
 
 OFFLOADS = ("none", "model", "sequential", "group")
-# diffusers' class for each of our samplers, and what it is told beside the folder's own settings.
+# diffusers' class for each of our samplers, and options on top of the folder's configuration.
 SCHEDULERS: dict[str, tuple[str, dict[str, object]]] = {
     "ddim": ("DDIMScheduler", {}),
     "plms": ("PNDMScheduler", {"skip_prk_steps": True}),
@@ -26,7 +26,7 @@ SCHEDULERS: dict[str, tuple[str, dict[str, object]]] = {
     "dpm2_a": ("KDPM2AncestralDiscreteScheduler", {}),
     "lms": ("LMSDiscreteScheduler", {}),
 }
-# Ours for diffusers' "timestep_spacing".
+# Our name for each of diffusers' "timestep_spacing".
 SPACINGS = {"leading": "uniform", "linspace": "linspace", "trailing": "trailing"}
 
 
@@ -36,7 +36,7 @@ def _like(name: str, **changes: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusersSettings(ForkHabits):
-    """Settings of text-to-image by diffusers.
+    """Settings of text-to-image by the diffusers library.
 
     Example:
         >>> DiffusersSettings(model="models/sd-v1-5", seed=7).sampler
@@ -50,24 +50,30 @@ class DiffusersSettings(ForkHabits):
     negative_prompt: str = _like("negative_prompt")
     from_file: str | None = _like("from_file")
     outdir: str = _like("outdir")
-    skip_grid: bool = _like("skip_grid", help="write single pictures only, no grid of a prompt's")
+    skip_grid: bool = _like(
+        "skip_grid", help="write single pictures only, no grid of each prompt's pictures"
+    )
     skip_save: bool = _like("skip_save")
     format: str = _like("format")
-    sampler: str = _like("sampler", choices=tuple(SCHEDULERS), help="the sampler, by our names")
+    sampler: str = _like(
+        "sampler", choices=tuple(SCHEDULERS), help="the sampler, named as in the other programs"
+    )
     ddim_steps: int = _like("ddim_steps")
     scale: float = _like(
-        "scale", minimum=1.0, help="guidance scale; 1 turns guidance off, as diffusers has it"
+        "scale", minimum=1.0, help="guidance scale; 1 turns guidance off, as in diffusers"
     )
     n_iter: int = _like("n_iter")
     n_samples: int = _like("n_samples")
     H: int | None = _like("H")
     W: int | None = _like("W")
-    seed: int | None = _like("seed", help="the seed of the first picture; the next has one more")
+    seed: int | None = _like(
+        "seed", help="the seed of the first picture; each further one has the next seed"
+    )
     model: str | None = option(
         None,
         "a diffusers pipeline on this machine: the folder with model_index.json",
         str,
-        shown="none, it has to be given",
+        shown="none: it must be given",
         group="model",
         metavar="FOLDER",
     )
@@ -75,17 +81,17 @@ class DiffusersSettings(ForkHabits):
     precision: str = _like("precision")
     offload: str = option(
         "none",
-        "what waits in the computer's memory: none; model, each network until its turn; group, "
-        "each layer, fetched ahead; sequential, each layer until its turn",
+        "what waits in main memory until its turn: nothing (none), each network (model), each "
+        "layer (sequential), or each layer, fetched ahead of its turn (group)",
         choices=OFFLOADS,
         group="model",
     )
 
     def validate(self) -> None:
-        """Check each value and those that depend on one another.
+        """Check each value, and the values together.
 
         Raises:
-            UserError: naming the flag, what it allows and what to do.
+            UserError: a value is not allowed, alone or with another.
         """
         for each in options_of(self):
             each.check(getattr(self, each.name))
@@ -94,16 +100,16 @@ class DiffusersSettings(ForkHabits):
         if self.offload != "none" and self.device == "cpu":
             raise UserError(
                 f"--offload {self.offload} was given with --device cpu, which has no memory of its "
-                "own to spare; expected a GPU; leave --offload out"
+                "own to save; expected a GPU; leave --offload out"
             )
         self.described("").validate()
 
     def mixture(self, prompt: str) -> list[tuple[str, float]]:
-        """Return the prompt, whole: diffusers knows no weights in it."""
+        """Return the whole prompt with weight 1: diffusers does not read weights in prompts."""
         return [(prompt, 1.0)]
 
     def described(self, prompt: str, seed: int = 0, spacing: str = "uniform") -> Txt2ImgSettings:
-        """Say one picture's settings in the words of the project's own programs."""
+        """Return one picture's settings as those of the project's own text-to-image."""
         return Txt2ImgSettings(
             prompt=prompt,
             negative_prompt=self.negative_prompt,

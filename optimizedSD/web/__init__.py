@@ -1,7 +1,8 @@
-"""Web pages over the settings that every program shares.
+"""Web pages with gradio over the settings that every program shares.
 
-    fields (a page's controls, from the options of its settings)  ->  layout (gradio components)
-    worker (one model, one run at a time, told in views)          <-  what the page's button sends
+    fields (controls from options, and back)  ->  layout (gradio components)
+    page (what each of the three pages draws)     handlers (answer its buttons)
+    server (starts one page's program)            worker (one model, one run at a time)  ->  state
 
-Only ``layout``, ``pictures`` and ``server`` import gradio, and only when a page is built.
+Only ``layout``, ``handlers`` and ``server`` import gradio; ``server`` only when it builds a page.
 """

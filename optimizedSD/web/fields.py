@@ -1,8 +1,8 @@
-"""The controls of a page, made from the options of its settings, and their way back.
+"""A page's controls: made from the options of its settings, and read back into settings.
 
-    Option -> Field (label, info, kind, first value) -> ... the user ... -> settings
+    Option -> Field (label, info, kind, value) -> what the visitor enters -> settings
 
-Knows nothing of the library that shows them. Imports no torch.
+Imports neither gradio nor torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ldm.settings.option import Option, options_of
 
 Settings = TypeVar("Settings", bound=GenerationSettings)
 
-# What is seen at once, in this order; every other control is under "More settings".
+# Controls that are always visible, in this order; the others are under "More settings".
 MAIN = [
     "prompt",
     "negative_prompt",
@@ -32,7 +32,7 @@ MAIN = [
     "n_iter",
     "seed",
 ]
-# Chosen on the command line, or by the page itself: a file, a folder, the model, what is written.
+# Settings without a control: the command line or the page itself decides them.
 NOT_ON_PAGES = frozenset(
     [
         "C",
@@ -48,9 +48,9 @@ NOT_ON_PAGES = frozenset(
         "vram_budget",
     ]
 )
-# What the page asks for by other means than a control, in the words that errors use.
-ELSEWHERE = {"--init-img": "the picture", "--mask": "the mask"}
-# A range of at most so many whole steps is a slider; a wider one would be hard to hit.
+# What is uploaded instead of entered: how messages call it, by its flag.
+UPLOADS = {"--init-img": "the picture", "--mask": "the mask"}
+# The widest range that gets a slider; on a wider one, single values would be hard to hit.
 WIDEST_SLIDER = 100
 
 
@@ -59,12 +59,12 @@ class Field:
     """One control.
 
     Attributes:
-        option: What it sets.
-        label: A few words beside it.
-        info: More words under the label; may be empty.
+        option: The option that it sets.
+        label: Its name on the page.
+        info: An explanation under the label; may be empty.
         kind: ``text``, ``choice``, ``switch``, ``slider``, ``number``, or ``blank`` for a number
-            that may be left out.
-        value: What it shows at first; None is nothing.
+            that may be left empty.
+        value: What it first shows; None is nothing.
     """
 
     option: Option
@@ -79,26 +79,26 @@ class Field:
         return self.option.name
 
 
-def fields_of(schema: type[GenerationSettings], first: Mapping[str, Any]) -> list[Field]:
-    """Return the controls of a page, those that are seen at once before the others.
+def fields_of(schema: type[GenerationSettings], initial: Mapping[str, Any]) -> list[Field]:
+    """Return a page's controls: those in ``MAIN`` first, then the others.
 
     Args:
         schema: The page's settings class.
-        first: Values to show at first in place of the defaults, by setting.
+        initial: What controls first show in place of the defaults, by setting.
 
     Raises:
-        KeyError: ``first`` names a setting that has no control.
+        KeyError: ``initial`` names a setting that has no control.
     """
     shown = {each.name: each for each in options_of(schema) if _is_on_pages(each)}
-    if unknown := first.keys() - shown.keys():
+    if unknown := initial.keys() - shown.keys():
         raise KeyError(f"no control for {sorted(unknown)}; there are {sorted(shown)}")
     labels = {each.flag: _label(each) for each in shown.values()}
-    defaults = {each.name: each.default for each in fields(schema)} | dict(first)
+    defaults = {each.name: each.default for each in fields(schema)} | dict(initial)
     order = [*(name for name in MAIN if name in shown), *(n for n in shown if n not in MAIN)]
     made = []
     for name in order:
         each = shown[name]
-        info = in_words(_info(each, labels[each.flag]), labels)
+        info = with_labels(_info(each, labels[each.flag]), labels)
         made.append(Field(each, labels[each.flag], info, _kind(each), defaults[name]))
     return made
 
@@ -106,16 +106,16 @@ def fields_of(schema: type[GenerationSettings], first: Mapping[str, Any]) -> lis
 def settings_from(
     schema: type[Settings], controls: Sequence[Field], values: Sequence[Any], **rest: Any
 ) -> Settings:
-    """Turn what a page's controls hold into settings.
+    """Turn the values of a page's controls into settings.
 
     Args:
         schema: The page's settings class.
-        controls: The page's.
-        values: What each of them holds.
+        controls: The page's controls.
+        values: The value of each control, in the same order.
         **rest: Settings that have no control.
 
     Raises:
-        UserError: a value is missing, of another kind, or out of range.
+        UserError: a value is missing, of the wrong kind, or out of range.
     """
     read = {c.name: _read(c, value) for c, value in zip(controls, values, strict=True)}
     settings = schema(**read, **rest).with_seed()
@@ -123,14 +123,14 @@ def settings_from(
     return settings
 
 
-def in_words(text: str, labels: Mapping[str, str]) -> str:
-    """Put labels where a text names flags of controls.
+def with_labels(text: str, labels: Mapping[str, str]) -> str:
+    """Replace each flag in a message by the label of its control.
 
     Args:
-        text: What the library says, to users of command lines.
-        labels: The controls' labels by flag.
+        text: A message of the library, written for the command line.
+        labels: The controls' labels by flag; other flags stay as they are.
     """
-    named = {flag: f"“{label}”" for flag, label in labels.items()} | ELSEWHERE
+    named = {flag: f"“{label}”" for flag, label in labels.items()} | UPLOADS
     return re.sub(r"(?<![\w-])--[\w-]+", lambda flag: named.get(flag[0], flag[0]), text)
 
 
@@ -139,23 +139,23 @@ def _is_on_pages(each: Option) -> bool:
 
 
 def _label(each: Option) -> str:
-    """Return the help's first words if they are a name by themselves, else the setting's name."""
-    text = _for_pages(each.help)
+    """Return the help text up to its first ``;``, ``:`` or ``(``, or the setting's name."""
+    text = _without_asides(each.help)
     head = re.split(r"[;:]| \(", text)[0].strip()
-    if head.split()[0] in each.offered:  # the first of the values, which the help explains
+    if head.split()[0] in each.offered:  # the help starts by explaining the values
         head = each.name.replace("_", " ")
     return head[:1].upper() + head[1:]
 
 
 def _info(each: Option, label: str) -> str:
-    text = _for_pages(each.help)
+    text = _without_asides(each.help)
     rest = text[len(label) :].strip(" ;:") if text.lower().startswith(label.lower()) else text
     empty = f"empty: {each.shown}" if each.optional and each.shown else ""
     return "; ".join(filter(None, (rest, empty)))
 
 
-def _for_pages(help: str) -> str:
-    """Leave out asides about flags: most of them have no control."""
+def _without_asides(help: str) -> str:
+    """Leave out what a help text says about flags in parentheses: most have no control."""
     return re.sub(r" \([^()]*--[^()]*\)", "", help)
 
 
@@ -173,7 +173,7 @@ def _kind(each: Option) -> str:
 
 
 def _read(control: Field, value: Any) -> Any:
-    """Turn one control's value into its setting's."""
+    """Return the setting's value for what a control holds."""
     each = control.option
     if each.kind not in (int, float):
         each.check(value)
@@ -182,6 +182,6 @@ def _read(control: Field, value: Any) -> Any:
         if each.optional:
             return None
         raise UserError(f"{each.flag} is empty; {each.expected}; fill it in")
-    # A browser has one kind of number.
+    # JavaScript has one kind of number: a whole one may arrive as a float.
     whole = isinstance(value, float) and value.is_integer()
     return each.read(str(int(value) if whole else value))

@@ -1,4 +1,4 @@
-"""Answers a page's buttons: values in, what its components show out."""
+"""Answers a page's buttons: takes the values of its inputs, returns what its outputs show."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from typing import Any
 import gradio as gr
 
 from ldm.errors import UserError
-from optimizedSD.web.fields import Field, in_words, settings_from
-from optimizedSD.web.kinds import Page
+from optimizedSD.web.fields import Field, settings_from, with_labels
+from optimizedSD.web.page import Page
 from optimizedSD.web.pictures import mask_of, painted_picture, plain_picture
-from optimizedSD.web.state import View
-from optimizedSD.web.worker import Request, Worker
+from optimizedSD.web.state import RunState
+from optimizedSD.web.worker import Wanted, Worker
 
-# In the order of what `Handlers.draw` yields.
-SHOWN = ("status", "gallery", "seed", "parameters", "notices", "stored")
+# The components that `Handlers.draw` yields values for, in this order.
+OUTPUTS = ("status", "gallery", "seed", "parameters", "notices", "stored")
 UNCHANGED = gr.skip()
 
 
 class Handlers:
-    """Stands between a page's components and the worker.
+    """Answers a page's buttons.
+
+    gradio passes ``visit``, which tells the visitors' browser windows apart.
 
     Args:
         page: The page.
-        worker: What draws.
-        fields: The page's controls, in the order that their values come in.
+        worker: Draws.
+        fields: The page's controls, in the order that their values arrive in.
         rest: Settings that have no control.
     """
 
@@ -36,82 +38,82 @@ class Handlers:
         self.page, self.worker, self.fields, self.rest = page, worker, fields, rest
         self.labels = {field.option.flag: field.label for field in fields}
 
-    def announce(self, request: gr.Request) -> tuple[Any, Any]:
-        """Make ready for a run: the button to draw becomes one to cancel."""
-        self.worker.announce(request.session_hash)
+    def show_cancel(self, visit: gr.Request) -> tuple[Any, Any]:
+        """Register the coming run, and put Cancel in the place of Draw."""
+        self.worker.register(visit.session_hash)
         return gr.Button(visible=False), gr.Button("Cancel", visible=True, interactive=True)
 
-    def stop(self, request: gr.Request) -> Any:
+    def stop(self, visit: gr.Request) -> Any:
         """Stop the visitor's run."""
-        self.worker.stop(request.session_hash)
+        self.worker.stop(visit.session_hash)
         return gr.Button("Stopping after this step …", interactive=False)
 
-    def ready(self) -> tuple[Any, Any]:
-        """Offer to draw again."""
+    def show_draw(self) -> tuple[Any, Any]:
+        """Put Draw in the place of Cancel."""
         return gr.Button(visible=True), gr.Button(visible=False)
 
-    def draw(self, request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """Draw, yielding what the components in ``SHOWN`` show.
+    def draw(self, visit: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """Draw, yielding what the components in ``OUTPUTS`` show.
 
         Args:
-            request: Tells visitors apart.
-            *values: The page's pictures, then its controls.
+            visit: Whose run it is.
+            *values: What was uploaded, then the values of the controls.
 
         Raises:
-            gr.Error: something cannot be drawn, in one line in the page's words.
+            gr.Error: what the user has to change, as one line in the page's words.
         """
         shown: int | None = None
         try:
-            for view in self.worker.draw(request.session_hash, lambda: self._request(values)):
-                # Pictures that are sent again are loaded again; who asks without a browser has
-                # only the last view, which therefore tells everything.
-                yield self._show(view, pictures=view.over or len(view.pictures) != shown)
-                shown = len(view.pictures)
+            for state in self.worker.draw(visit.session_hash, lambda: self._read(values)):
+                # A browser loads pictures again each time they are sent. A client without a
+                # browser only gets the last state, so that one is always complete.
+                yield self._show(state, pictures=state.over or len(state.pictures) != shown)
+                shown = len(state.pictures)
         except UserError as error:
-            text = html.escape(in_words(str(error), self.labels))
+            text = html.escape(with_labels(str(error), self.labels))
             yield _failed(text)
             raise gr.Error(text, duration=None, print_exception=False) from error
         except Exception:
-            yield _failed("a fault of the program; where it was started there is more on it")
+            yield _failed("the program failed; the terminal that it was started in says why")
             raise
 
-    def choose(self, stored: Sequence[str], event: gr.SelectData) -> str:
-        """Return the parameters of the picture that was clicked on."""
+    def show_parameters(self, stored: Sequence[str], event: gr.SelectData) -> str:
+        """Return the parameters of the picture that was clicked."""
         return stored[event.index]
 
-    def _request(self, values: Sequence[Any]) -> Request:
-        pictures, controls = values[: -len(self.fields)], values[-len(self.fields) :]
+    def _read(self, values: Sequence[Any]) -> Wanted:
+        uploads, controls = values[: -len(self.fields)], values[-len(self.fields) :]
         settings = settings_from(self.page.schema, self.fields, controls, **self.rest)
         if self.page.takes_mask:
-            editor, uploaded = pictures
+            editor, mask = uploads
             image = plain_picture(editor)
-            return Request(settings, image, mask_of(editor, uploaded))
-        return Request(settings, painted_picture(pictures[0]) if pictures else None)
+            return Wanted(settings, image, mask_of(editor, mask))
+        return Wanted(settings, painted_picture(uploads[0]) if uploads else None)
 
-    def _show(self, view: View, *, pictures: bool) -> tuple[Any, ...]:
-        stored = [saved.parameters for saved in view.pictures]
+    def _show(self, state: RunState, *, pictures: bool) -> tuple[Any, ...]:
+        """Return what ``OUTPUTS`` show; without ``pictures``, those that tell of them stay."""
+        gallery = [(str(saved.path), saved.caption) for saved in state.pictures]
+        stored = [saved.parameters for saved in state.pictures]
         return (
-            _bar(view.share, view.status),
-            [(str(saved.path), saved.caption) for saved in view.pictures]
-            if pictures
-            else UNCHANGED,
-            str(view.seed),
+            _bar(state.fraction, state.status),
+            gallery if pictures else UNCHANGED,
+            str(state.seed),
             (stored[-1] if stored else "") if pictures else UNCHANGED,
-            self._notices(view),
+            self._notices(state),
             stored if pictures else UNCHANGED,
         )
 
-    def _notices(self, view: View) -> str:
+    def _notices(self, state: RunState) -> str:
         items = [
             f'<li class="{"warning" if notice.warning else "note"}">'
-            f"{html.escape(in_words(notice.text, self.labels))}</li>"
-            for notice in view.notices
+            f"{html.escape(with_labels(notice.text, self.labels))}</li>"
+            for notice in state.notices
         ]
         return f"<ul>{''.join(items)}</ul>" if items else ""
 
 
-def _bar(share: float, text: str) -> str:
-    done = f'<div class="bar" role="progressbar"><div style="width: {share:.1%}"></div></div>'
+def _bar(fraction: float, text: str) -> str:
+    done = f'<div class="bar" role="progressbar"><div style="width: {fraction:.1%}"></div></div>'
     return f"{done}<div>{html.escape(text)}</div>"
 
 

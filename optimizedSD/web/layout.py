@@ -1,22 +1,21 @@
-"""A page in gradio: what to draw on the left, what was drawn on the right.
+"""The layout of a page in gradio: what to draw on the left, what was drawn on the right.
 
-Draw -> announce (Draw gives way to Cancel) -> draw, a view at a time -> ready
+Draw -> show_cancel (Cancel replaces Draw) -> draw, one state at a time -> show_draw
 Cancel -> stop
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import gradio as gr
 
 from ldm.pipelines.models import ModelChoice
-from ldm.settings.inpaint import OWN_VALUES
-from ldm.settings.model_kind import ModelKind
-from optimizedSD.web.components import component, editor, mask_upload, rows
 from optimizedSD.web.fields import MAIN, Field, fields_of
-from optimizedSD.web.handlers import SHOWN, Handlers
-from optimizedSD.web.kinds import Page
+from optimizedSD.web.handlers import OUTPUTS, Handlers
+from optimizedSD.web.page import Page
 
-THEME = gr.themes.Default(primary_hue="indigo")  # its fonts are served from here
+THEME = gr.themes.Default(primary_hue="indigo")  # the one whose fonts come with gradio
 CSS = """
 .gradio-container { max-width: 1320px !important; }
 #status .bar { height: 0.7em; background: var(--border-color-primary); border-radius: 0.35em; }
@@ -24,32 +23,35 @@ CSS = """
 #notices ul { margin: 0; padding-left: 1.2em; }
 .warning { color: var(--error-text-color, #b91c1c); }
 """
+# Controls that belong side by side.
+PAIRS = (("H", "W"), ("ddim_steps", "sampler"), ("scale", "seed"), ("n_samples", "n_iter"))
+SLIDER_STEPS = 100
 
 
 def controls_of(page: Page, choice: ModelChoice) -> list[Field]:
-    """Return a page's controls, with the model's size where a size is asked for.
+    """Return a page's controls, set to the model's own size.
 
-    A model that is made for inpainting begins at its own strength and scale.
+    For a model that only inpaints, strength and scale are set to its own values too.
     """
-    first = {**page.first, **dict.fromkeys(page.sized, choice.size)}
-    if choice.kind is ModelKind.INPAINT:
-        first |= OWN_VALUES[choice.kind]
-    return fields_of(page.schema, first)
+    initial = {**page.initial, **dict.fromkeys(page.size_controls, choice.size)}
+    if choice.kind.walks.keys() == {"mask"}:
+        initial |= choice.kind.own_values
+    return fields_of(page.schema, initial)
 
 
 def build(page: Page, handlers: Handlers, about: str) -> gr.Blocks:
-    """Return the page.
+    """Build a page.
 
     Args:
-        page: What it is for.
-        handlers: Answers its buttons.
-        about: A line on the model.
+        page: Which one.
+        handlers: Answer its buttons.
+        about: A line about the model.
     """
     with gr.Blocks(title=page.title, analytics_enabled=False) as blocks:
         gr.Markdown(f"# {page.title}\n{page.hint}")
         with gr.Row():
             with gr.Column():
-                inputs = [*_pictures(page, handlers), *_controls(handlers.fields)]
+                inputs = [*_uploads(page, handlers), *_controls(handlers.fields)]
             with gr.Column():
                 draw = gr.Button("Draw", variant="primary", elem_id="draw")
                 cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
@@ -59,16 +61,38 @@ def build(page: Page, handlers: Handlers, about: str) -> gr.Blocks:
     return blocks
 
 
-def _pictures(page: Page, handlers: Handlers) -> list[gr.components.Component]:
-    if not page.takes_picture:
-        return []
-    # A stroke of an eighth of the picture, at the size that the model was made for.
-    width = handlers.worker.pipeline.choice.size // 8
-    made: list[gr.components.Component] = [editor(width, masked=page.takes_mask)]
-    if page.takes_mask:
-        with gr.Accordion("Upload a mask", open=False):
-            made.append(mask_upload())
-    return made
+def component(field: Field) -> gr.components.Component:
+    """Return the gradio component for a control, with its label and first value."""
+    common = {
+        "label": field.label,
+        "info": field.info or None,
+        "value": field.value,
+        "elem_id": field.name,
+    }
+    if field.kind == "choice":
+        return gr.Dropdown(choices=list(field.option.offered), filterable=False, **common)
+    if field.kind == "switch":
+        return gr.Checkbox(**common)
+    if field.kind == "slider":
+        low, high = field.option.minimum, field.option.maximum
+        whole = field.option.kind is int
+        return gr.Slider(low, high, step=1 if whole else (high - low) / SLIDER_STEPS, **common)
+    if field.kind == "blank":  # text, because gradio shows an empty number as 0
+        shown = "" if field.value is None else str(field.value)
+        return gr.Textbox(**(common | {"value": shown}))
+    if field.kind == "number":
+        # No limits here: the option's own error says better what is expected.
+        return gr.Number(step=1 if field.option.kind is int else 0.5, **common)
+    return gr.Textbox(lines=2 if field.name == "prompt" else 1, **common)
+
+
+def rows(fields: Iterable[Field]) -> Iterator[list[Field]]:
+    """Yield the fields in order, row by row: the two of a pair share a row."""
+    left = {field.name: field for field in fields}
+    while left:
+        name = next(iter(left))
+        pair = next((pair for pair in PAIRS if name in pair), (name,))
+        yield [left.pop(each) for each in pair if each in left]
 
 
 def _controls(fields: list[Field]) -> list[gr.components.Component]:
@@ -81,23 +105,69 @@ def _controls(fields: list[Field]) -> list[gr.components.Component]:
     return [made[field.name] for field in fields]
 
 
+def _uploads(page: Page, handlers: Handlers) -> list[gr.components.Component]:
+    """Return the components that take the init image and the mask, as far as the page has them."""
+    if not page.takes_picture:
+        return []
+    # The brush is an eighth of a picture wide, at the size that the model was made for.
+    width = handlers.worker.pipeline.choice.size // 8
+    made: list[gr.components.Component] = [_editor(width, masked=page.takes_mask)]
+    if page.takes_mask:
+        with gr.Accordion("Upload a mask", open=False):
+            made.append(_mask_upload())
+    return made
+
+
+def _editor(brush_width: int, *, masked: bool) -> gr.ImageEditor:
+    """Return the editor that a picture is uploaded to.
+
+    Args:
+        brush_width: The initial width, in pixels of the picture.
+        masked: Whether painting marks the part to redraw; if not, it changes the picture.
+    """
+    label = "Picture; paint over what to redraw" if masked else "Picture"
+    white = {"colors": ["#ffffff"], "color_mode": "fixed"} if masked else {}
+    return gr.ImageEditor(
+        label=label,
+        type="pil",
+        format="png",  # lossless: the pixels that are kept must not change
+        sources=("upload", "clipboard"),
+        # gradio's crop moves the picture, but not what was painted on it.
+        transforms=() if masked else ("crop",),
+        layers=False,
+        brush=gr.Brush(default_size=brush_width, **white),
+        height=420,
+        elem_id="picture",
+    )
+
+
+def _mask_upload() -> gr.Image:
+    return gr.Image(
+        label="White is redrawn, together with what is painted above",
+        type="pil",
+        image_mode=None,
+        sources=["upload", "clipboard"],
+        elem_id="mask",
+    )
+
+
 def _outputs() -> dict[str, gr.components.Component]:
-    """Return what shows a run, by the names in ``SHOWN``."""
+    """Return the components that show a run, by the names in ``OUTPUTS``."""
     return {
         "status": gr.HTML(elem_id="status"),
         "gallery": gr.Gallery(
             label="Pictures",
             columns=2,
-            height=640,  # two rows of square ones
+            height=640,  # two rows of square pictures
             object_fit="contain",
             interactive=False,
-            buttons=["download", "fullscreen"],  # not "share", which sends them to another machine
+            buttons=["download", "fullscreen"],  # not "share": it uploads to another machine
             elem_id="gallery",
         ),
         "notices": gr.HTML(elem_id="notices"),
         "seed": gr.Textbox(label="Seed used", interactive=False, buttons=["copy"], elem_id="used"),
         "parameters": gr.Textbox(
-            label="Parameters, as stored in the picture (click on another one for its own)",
+            label="Parameters stored in the picture (click another picture to see its own)",
             interactive=False,
             lines=4,
             buttons=["copy"],
@@ -115,12 +185,14 @@ def _connect(
 ) -> None:
     at_once = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     draw, cancel = buttons
-    shown = [outputs[name] for name in SHOWN]
-    pressed = draw.click(handlers.announce, None, [draw, cancel], **at_once)
+    shown = [outputs[name] for name in OUTPUTS]
+    pressed = draw.click(handlers.show_cancel, None, [draw, cancel], **at_once)
     run = pressed.success(
         handlers.draw, inputs, shown, show_progress="hidden", concurrency_limit=1, api_name="draw"
     )
-    for ended in (run.success, run.failure):  # `then` is the former alone
-        ended(handlers.ready, None, [draw, cancel], **at_once)
+    for ended in (run.success, run.failure):  # `then` follows a success only
+        ended(handlers.show_draw, None, [draw, cancel], **at_once)
     cancel.click(handlers.stop, None, cancel, **at_once)
-    outputs["gallery"].select(handlers.choose, outputs["stored"], outputs["parameters"], **at_once)
+    outputs["gallery"].select(
+        handlers.show_parameters, outputs["stored"], outputs["parameters"], **at_once
+    )

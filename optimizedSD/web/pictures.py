@@ -1,7 +1,7 @@
-"""Pictures and masks out of the editor's value: ``{"background", "layers", "composite"}``.
+"""Pictures and masks from the value of the editor: ``{"background", "layers", "composite"}``.
 
-``background`` is what was uploaded, at its own size; each layer is what was painted on it,
-transparent elsewhere; ``composite`` is all together. All are RGBA, or None while there is nothing.
+``background`` is the uploaded picture at its own size. Each layer holds what was painted on it and
+is transparent elsewhere. ``composite`` is all of them together. All are RGBA, or None if empty.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def painted_picture(value: Mapping[str, Any] | None) -> Image.Image:
     """Return the picture with what was painted on it, RGB.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no picture.
     """
     return _on_white((value or {}).get("composite"))
 
@@ -30,16 +30,21 @@ def plain_picture(value: Mapping[str, Any] | None) -> Image.Image:
     """Return the picture without what was painted on it, RGB.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no picture.
     """
     return _on_white((value or {}).get("background"))
 
 
 def mask_of(value: Mapping[str, Any], uploaded: Image.Image | None) -> Mask:
-    """Return what was painted over, together with what an uploaded mask marks.
+    """Return the painted pixels, joined with those of an uploaded mask.
+
+    Args:
+        value: The editor's; it has a picture.
+        uploaded: A mask in the picture's proportions, white where to redraw; None if none was
+            uploaded.
 
     Raises:
-        UserError: neither marks anything, or the uploaded one was made for another picture.
+        UserError: nothing is marked, or the uploaded mask has other proportions.
     """
     size = value["background"].size
     painted = np.zeros(size[::-1], bool)
@@ -47,7 +52,7 @@ def mask_of(value: Mapping[str, Any], uploaded: Image.Image | None) -> Mask:
         painted |= np.asarray(layer.convert("RGBA"))[..., 3] >= HALF_GREY
     if uploaded is None:
         if not painted.any():
-            raise UserError("nothing is painted over; expected what to draw anew; paint over it")
+            raise UserError("nothing is painted over; expected the part to redraw; paint over it")
         return Mask(painted)
     mask = Mask.of(uploaded).fit(size, size)
     return replace(mask, marked=mask.marked | painted)

@@ -1,10 +1,11 @@
-"""The course of a page's program: arguments -> model found -> port free -> torch -> model -> page.
+"""A page's program: arguments -> port checked -> model found -> torch -> model loaded -> page.
 
-``--help`` and everything that can be told without them comes before torch and gradio.
+``--help`` and every error that can be found without torch and gradio comes before their import.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -12,63 +13,48 @@ import socket
 import sys
 import tempfile
 import threading
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
-from ldm.programs.console import OK, USER_ERROR, Console, ConsoleLog
+from ldm.programs.console import Console, exit_codes
 from ldm.programs.run_log import RunLog, row_of
 from ldm.settings.command_line import parse
 from ldm.settings.option import options_of
-from optimizedSD.web.kinds import Page, ServerSettings
+from optimizedSD.web.page import Page, ServerSettings
 
 if TYPE_CHECKING:
     from gradio import Blocks
 
     from optimizedSD.web.worker import Worker
 
-LONGEST_QUEUE = 20  # visitors who wait
+LONGEST_QUEUE = 20  # runs that wait; gradio refuses more
 
 
 def run_page(page: Page, description: str, argv: Sequence[str] | None = None) -> int:
     """Serve a page until Ctrl-C; return the exit code: 0, or 2 for a user's error.
 
     Args:
-        page: Which one.
+        page: The page.
         description: First lines of ``--help``.
         argv: Arguments without the program's name; None takes ``sys.argv``.
     """
     console = Console(page.server.program, sys.stdout, sys.stderr)
-    words = [_as_known(word, page.synonyms) for word in (sys.argv[1:] if argv is None else argv)]
-    try:
-        with warnings.catch_warnings():
-            if not sys.warnoptions:  # libraries' advice to programmers; python -W shows it
-                warnings.simplefilter("ignore")
-            _serve(page, page.server(**parse(page.server, description, words)), console)
-    except UserError as error:
-        console.fail(str(error))
-        return USER_ERROR
-    except KeyboardInterrupt:  # the way to end a server
-        return OK
-    return OK
-
-
-def _as_known(word: str, synonyms: Mapping[str, str]) -> str:
-    flag, equals, value = word.partition("=")
-    return f"{synonyms.get(flag, flag)}{equals}{value}"
+    # Ctrl-C is how a server ends, so it is no failure here.
+    with exit_codes(console) as ending, contextlib.suppress(KeyboardInterrupt):
+        _serve(page, page.server(**parse(page.server, description, argv)), console)
+    return ending.code
 
 
 def _serve(page: Page, server: ServerSettings, console: Console) -> None:
     _check_gradio()
     check_address(server.host, server.port)
     log = RunLog(f"{server.program}_logs.csv")
-    with ConsoleLog(console):
-        worker, about = _open_studio(page, _shared(page, server), log, console)
+    worker, about = _load_worker(page, _fixed_settings(page, server), log, console)
     with tempfile.TemporaryDirectory(prefix="pages-") as cache:
         blocks = launch(page, server, worker, about, cache)
         console.say(f"{page.title}: {blocks.share_url or blocks.local_url} (Ctrl-C ends it)")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a container stops it
         try:
             threading.Event().wait()
         finally:
@@ -78,21 +64,21 @@ def _serve(page: Page, server: ServerSettings, console: Console) -> None:
 def _check_gradio() -> None:
     if importlib.util.find_spec("gradio") is None:
         raise UserError(
-            "the package gradio is not installed; the pages are made with it; "
+            "the package gradio is not installed; expected it, as the pages are made with it; "
             'run: pip install "gradio>=6,<7"'
         )
 
 
 def check_address(host: str, port: int) -> None:
-    """Make sure that a page can be served, before the model is loaded for it.
+    """Check that a page can be served, which takes less time than loading the model.
 
     Raises:
-        UserError: the port is taken, or the address is not this machine's.
+        UserError: the port is taken, or the address is not one of this machine.
     """
     try:
         family, *_, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as listener:
-            # As servers do: a port that was freed a moment ago counts as free.
+            # Servers set this too: it makes a port that was just freed count as free.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(where)
             listener.listen(1)
@@ -107,13 +93,13 @@ def _not_served(host: str, port: int, error: OSError) -> UserError:
     )
 
 
-def _open_studio(
-    page: Page, shared: Mapping[str, Any], log: RunLog, console: Console
+def _load_worker(
+    page: Page, fixed: Mapping[str, Any], log: RunLog, console: Console
 ) -> tuple[Worker, str]:
-    """Find the model, then load it; return a worker that has it, and a line about it."""
+    """Find and load the model; return a worker with it, and a line about it for the page."""
     from ldm.pipelines.models import choose_model
 
-    settings = page.schema(**shared)
+    settings = page.schema(**fixed)
     settings.validate()
     choice = choose_model(settings)
     if choice.notice:
@@ -134,29 +120,29 @@ def _open_studio(
     if page.takes_mask:
         about = f"{about} {choice.kind.sentence(choice.inputs)}"
     used = {"device": pipeline.device, "config": choice.config_path, "ckpt": choice.ckpt_path}
-    return Worker(pipeline, lambda asked: log.add(row_of(asked, **used))), about
+    return Worker(pipeline, lambda settings: log.add(row_of(settings, **used))), about
 
 
 def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache: str) -> Blocks:
-    """Build a page and begin to serve it; ``close`` of what is returned ends that.
+    """Build a page and start to serve it; ``close`` of the returned object ends it.
 
     Args:
         page: The page.
-        server: Where to serve it, and what its runs have from the command line.
-        worker: What draws.
-        about: A line on the model.
-        cache: A folder for what visitors upload.
+        server: Where to serve it, and the settings that the command line fixes for every run.
+        worker: Draws.
+        about: A line about the model.
+        cache: A folder for visitors' uploads.
 
     Raises:
         UserError: the port is taken.
     """
-    # Before gradio is imported: it must not tell anyone that it is running, or look for news.
+    # Set before gradio is imported: it must not report that it runs, or look for new versions.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": cache}
     from optimizedSD.web.handlers import Handlers
     from optimizedSD.web.layout import CSS, THEME, build, controls_of
 
     controls = controls_of(page, worker.pipeline.choice)
-    blocks = build(page, Handlers(page, worker, controls, _shared(page, server)), about)
+    blocks = build(page, Handlers(page, worker, controls, _fixed_settings(page, server)), about)
     blocks.queue(max_size=LONGEST_QUEUE)
     try:
         blocks.launch(
@@ -172,13 +158,13 @@ def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache
             css=CSS,
             theme=THEME,
         )
-    except OSError as error:  # someone else took the port while the model was loaded
+    except OSError as error:  # the port was taken while the model was loaded
         raise _not_served(server.host, server.port, error) from error
     return blocks
 
 
-def _shared(page: Page, server: ServerSettings) -> dict[str, Any]:
-    """Return the settings that every run of the page has from its command line."""
+def _fixed_settings(page: Page, server: ServerSettings) -> dict[str, Any]:
+    """Return the settings that the command line fixes for every run."""
     known = page.schema.__dataclass_fields__
     return {
         each.name: getattr(server, each.name) for each in options_of(server) if each.name in known

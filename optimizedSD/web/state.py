@@ -1,4 +1,4 @@
-"""What a page shows at one moment of a run: plain values, for any page to lay out."""
+"""The state of a run at one moment: plain values, whatever shows them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ldm.pipelines.progress import Notice, Picture, Progress
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedPicture:
     """A picture in its file.
 
     Attributes:
         path: The file.
-        caption: A few words under it.
-        parameters: The text stored in it.
+        caption: The file's name and the picture's seed.
+        parameters: The text stored in the file.
     """
 
     path: Path
@@ -25,46 +25,46 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class View:
-    """What there is to show.
+class RunState:
+    """How far a run has come and what it has drawn.
 
     Attributes:
-        seed: The run's.
-        status: One line on how far it is.
-        share: How much of it is done, 0 to 1.
-        pictures: What has been saved.
+        seed: The run's seed.
+        status: One line on its progress.
+        fraction: The part of it that is done, 0 to 1.
+        pictures: The pictures saved so far.
         notices: What the user should know, each once.
-        over: Whether this is the last view.
+        over: Whether the run has ended.
         began: When it began, in seconds of ``time.monotonic``.
     """
 
     seed: int
     status: str = "Waiting for the model."
-    share: float = 0.0
-    pictures: tuple[Saved, ...] = ()
+    fraction: float = 0.0
+    pictures: tuple[SavedPicture, ...] = ()
     notices: tuple[Notice, ...] = ()
     over: bool = False
     began: float = field(default_factory=time.monotonic)
 
-    def after(self, event: Notice | Progress) -> View:
-        """Return the view after something was told."""
+    def after(self, event: Notice | Progress) -> RunState:
+        """Return the state after a notice or a step."""
         if isinstance(event, Progress):
-            share = event.done / event.total if event.total else 1.0
-            return replace(self, share=share, status=self._progress(event))
+            fraction = event.done / event.total if event.total else 1.0
+            return replace(self, fraction=fraction, status=self._progress(event))
         new = () if event in self.notices else (event,)
         return replace(self, notices=self.notices + new)
 
-    def with_picture(self, picture: Picture, path: Path) -> View:
-        """Return the view with one picture more."""
+    def with_picture(self, picture: Picture, path: Path) -> RunState:
+        """Return the state with one more picture, saved at ``path``."""
         caption = f"{path.name}, seed {picture.seed}"
-        saved = Saved(path, caption, picture.parameters)
+        saved = SavedPicture(path, caption, picture.parameters)
         return replace(self, pictures=(*self.pictures, saved))
 
-    def ended(self, *, stopped: bool) -> View:
-        """Return the view of a run that is over."""
+    def ended(self, *, stopped: bool) -> RunState:
+        """Return the state after the run's end; ``stopped``: before all pictures were drawn."""
         seconds = f"{time.monotonic() - self.began:.0f} s"
         if not stopped:
-            return replace(self, over=True, share=1.0, status=f"{self._count()} in {seconds}.")
+            return replace(self, over=True, fraction=1.0, status=f"{self._count()} in {seconds}.")
         kept = f"{self._count()} kept" if self.pictures else "nothing was finished"
         return replace(self, over=True, status=f"Stopped after {seconds}: {kept}.")
 

@@ -1,4 +1,4 @@
-"""The diffusers program as a user meets it: the same files, seeds and recipes as our own."""
+"""The diffusers program as a user runs it: same files, seeds and metadata as the others."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def assert_one_error(result, *hints):
 # --- what it writes ---
 
 
-def test_pictures_are_named_as_the_optimized_programs_name_them(draw, tmp_path):
+def test_pictures_are_named_as_in_the_low_memory_programs(draw, tmp_path):
     code, out, err = draw("--n_samples", 2, "--seed", 7)
     assert code == 0
     assert files(tmp_path / "o" / "a_cat") == [
@@ -88,7 +88,7 @@ def test_only_the_grid_is_written_if_asked(draw, tmp_path):
     assert files(tmp_path / "o") == ["a_cat/grid-0000.jpg"]
 
 
-def test_a_picture_says_how_it_was_made_so_that_our_own_programs_can_read_it(draw, tiny, tmp_path):
+def test_a_picture_stores_how_it_was_made_for_the_other_programs_to_read(draw, tiny, tmp_path):
     draw("--n_samples", 2, "--seed", 7, "--sampler", "euler", "--negative_prompt", "a dog")
     read = read_picture(str(tmp_path / "o/a_cat/seed_8_00001.png"), Txt2ImgSettings)
     made = {"prompt": "a cat", "negative_prompt": "a dog", "sampler": "euler", "seed": 8}
@@ -98,18 +98,23 @@ def test_a_picture_says_how_it_was_made_so_that_our_own_programs_can_read_it(dra
     assert read.place.index == 1
 
 
-def test_a_folders_own_spacing_of_the_steps_is_kept_and_told(draw, tiny, tmp_path):
+def test_the_folders_own_spacing_of_the_steps_is_used_and_stored(draw, tiny, tmp_path):
     karras = tmp_path / "karras"
     shutil.copytree(tiny, karras)
     file = karras / "scheduler" / "scheduler_config.json"
     config = json.loads(file.read_text(encoding="utf-8")) | {"use_karras_sigmas": True}
     file.write_text(json.dumps(config), encoding="utf-8")
     for folder in (tiny, karras):
-        sampler = ["--sampler", "euler", "--ddim_steps", 4]  # the first and the last are the same
+        sampler = [
+            "--sampler",
+            "euler",
+            "--ddim_steps",
+            4,
+        ]  # with fewer, both spacings take the same steps
         draw("--model", folder, "--n_samples", 1, "--seed", 7, *sampler)
     pictures = [str(tmp_path / f"o/a_cat/seed_7_{n:05d}.png") for n in range(2)]
-    told = [read_picture(path, Txt2ImgSettings).values["spacing"] for path in pictures]
-    assert told == ["uniform", "karras"]
+    stored = [read_picture(path, Txt2ImgSettings).values["spacing"] for path in pictures]
+    assert stored == ["uniform", "karras"]
     assert not np.array_equal(*map(pixels, pictures))
 
 
@@ -128,11 +133,11 @@ def test_a_picture_does_not_depend_on_those_drawn_beside_it(sampler, draw, tmp_p
     draw("--n_samples", 3, "--seed", 5, "--sampler", sampler)
     draw("--n_samples", 1, "--seed", 7, "--sampler", sampler)
     together, alone = (tmp_path / f"o/a_cat/seed_7_{n:05d}.png" for n in (2, 3))
-    # A batch orders its sums otherwise, which can turn the rounding of a pixel.
+    # Sums have another order in a batch, which can change how a pixel is rounded.
     assert np.abs(pixels(together) - pixels(alone)).max() <= 1
 
 
-def test_another_seed_a_prompt_and_guidance_each_change_the_picture(draw, tmp_path):
+def test_seed_prompt_and_guidance_each_change_the_picture(draw, tmp_path):
     for words in (["--seed", 7], ["--seed", 8], ["--seed", 7, "--scale", 1]):
         assert draw("--n_samples", 1, *words)[0] == 0
     draw("--n_samples", 1, "--seed", 7, "--prompt", "zz")
@@ -150,20 +155,20 @@ def test_every_sampler_has_its_counterpart(sampler, draw, tmp_path):
     assert len(files(tmp_path / "o" / "a_cat")) == 2
 
 
-def test_a_long_prompt_is_cut_and_the_user_told(draw):
+def test_a_long_prompt_is_cut_with_a_warning(draw):
     code, _, err = draw("--n_samples", 1, "--prompt", "cat " * 90 + "dog")
     assert code == 0 and "longer than 77 tokens" in err and "dog'" in err
 
 
 def answer(monkeypatch, images, flags=None):
-    """Let diffusers' pipeline answer with these pictures (B, H, W, 3) in [0, 1]."""
+    """Make diffusers' pipeline return these pictures (B, H, W, 3) in [0, 1]."""
     import diffusers
 
     out = SimpleNamespace(images=images, nsfw_content_detected=flags)
     monkeypatch.setattr(diffusers.StableDiffusionPipeline, "__call__", lambda *_, **__: out)
 
 
-def test_what_the_folders_own_safety_checker_blacked_out_is_told(draw, monkeypatch):
+def test_a_picture_that_the_folders_safety_checker_blacked_out_is_named(draw, monkeypatch):
     answer(monkeypatch, np.zeros((2, 32, 32, 3), np.float32), [False, True])
     code, _, err = draw("--n_samples", 2)
     assert code == 0
@@ -175,22 +180,22 @@ def test_pictures_of_nan_are_an_error(draw, monkeypatch):
     assert_one_error(draw("--n_samples", 1), "came out as NaN", "--precision full")
 
 
-def test_an_interrupted_run_says_what_it_leaves(draw, monkeypatch, tmp_path):
-    from optimizedSD.by_diffusers.drawing import Drawing
+def test_an_interrupted_run_says_which_pictures_it_leaves(draw, monkeypatch, tmp_path):
+    from optimizedSD.by_diffusers.drawing import Run
 
-    pictures = Drawing.pictures
+    pictures = Run.pictures
 
     def interrupted(self):
         yield next(pictures(self))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Drawing, "pictures", interrupted)
+    monkeypatch.setattr(Run, "pictures", interrupted)
     code, _, err = draw("--n_samples", 1, "--n_iter", 2, "--seed", 7)
     assert code == 130 and "finished pictures are kept" in err.splitlines()[-1]
     assert files(tmp_path / "o") == ["a_cat/seed_7_00000.png"]
 
 
-# --- what is refused, in one line ---
+# --- errors, in one line ---
 
 
 def test_a_name_on_the_hub_is_not_looked_up(draw):
@@ -198,17 +203,17 @@ def test_a_name_on_the_hub_is_not_looked_up(draw):
     assert_one_error(result, "hf download runwayml/stable-diffusion-v1-5", "nothing is downloaded")
 
 
-def test_a_checkpoint_file_is_sent_to_the_program_for_it(draw, tmp_path):
+def test_for_a_checkpoint_file_the_program_that_takes_it_is_named(draw, tmp_path):
     (tmp_path / "model.ckpt").write_bytes(b"")
     assert_one_error(draw("--model", "model.ckpt"), "optimized_txt2img.py --ckpt model.ckpt")
 
 
-def test_a_folder_without_a_pipeline_is_named(draw, tmp_path):
+def test_a_folder_without_a_pipeline_is_an_error(draw, tmp_path):
     (tmp_path / "empty").mkdir()
     assert_one_error(draw("--model", "empty"), "model_index.json cannot be read")
 
 
-def test_another_kind_of_pipeline_is_named(draw, tmp_path):
+def test_another_kind_of_pipeline_is_an_error_that_names_it(draw, tmp_path):
     (tmp_path / "xl").mkdir()
     index = {"_class_name": "StableDiffusionXLPipeline"}
     (tmp_path / "xl" / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
@@ -218,7 +223,7 @@ def test_another_kind_of_pipeline_is_named(draw, tmp_path):
 @pytest.mark.parametrize(
     "missing", ["unet/diffusion_pytorch_model.safetensors", "vae/config.json", "text_encoder"]
 )
-def test_an_incomplete_folder_is_named(missing, draw, tiny, tmp_path):
+def test_an_incomplete_folder_is_an_error_that_names_it(missing, draw, tiny, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(tiny, broken)
     path = broken / missing
@@ -228,7 +233,7 @@ def test_an_incomplete_folder_is_named(missing, draw, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-def test_a_network_without_some_of_its_weights_is_not_drawn_with(part, draw, tiny, tmp_path):
+def test_a_network_that_lacks_a_weight_is_an_error(part, draw, tiny, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(tiny, broken)
     (file,) = (broken / part).glob("*.safetensors")
@@ -238,7 +243,7 @@ def test_a_network_without_some_of_its_weights_is_not_drawn_with(part, draw, tin
     assert_one_error(draw("--model", "broken"), f"{part} lacks 1 weights")
 
 
-def test_pretrained_text_encoders_of_older_libraries_are_understood(draw, tiny, tmp_path):
+def test_text_encoders_saved_by_older_libraries_are_loaded(draw, tiny, tmp_path):
     older = tmp_path / "older"
     shutil.copytree(tiny, older)
     file = older / "text_encoder" / "model.safetensors"
@@ -265,16 +270,18 @@ def test_pretrained_text_encoders_of_older_libraries_are_understood(draw, tiny, 
         (["--device", "gpu"], "auto, cpu, cuda"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_drawn(arguments, hint, draw, tmp_path):
+def test_a_value_that_is_not_allowed_is_an_error_before_anything_is_drawn(
+    arguments, hint, draw, tmp_path
+):
     assert_one_error(draw(*arguments), hint)
     assert not (tmp_path / "o").exists()
 
 
-def test_without_a_model_there_is_nothing_to_draw_with(draw):
+def test_a_missing_model_is_an_error(draw):
     assert_one_error(draw(base=[]), "--model FOLDER")
 
 
-def test_a_folder_cannot_be_taken_from_the_cpu_on_a_machine_without_gpu(draw, monkeypatch):
+def test_offloading_on_a_machine_without_a_gpu_is_an_error(draw, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

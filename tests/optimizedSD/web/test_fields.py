@@ -1,4 +1,4 @@
-"""Controls come from the options of settings, and what they hold becomes settings again."""
+"""Controls are made from the options of settings, and their values become settings again."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 
 from ldm.errors import UserError
 from ldm.settings.option import options_of
-from optimizedSD.web.fields import ELSEWHERE, fields_of, in_words, settings_from
-from optimizedSD.web.kinds import IMG2IMG, INPAINT, TXT2IMG
+from optimizedSD.web.fields import UPLOADS, fields_of, settings_from, with_labels
+from optimizedSD.web.page import IMG2IMG, INPAINT, TXT2IMG
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [TXT2IMG, IMG2IMG, INPAINT]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.server.program)
 
 
-def controls(page, **first):
-    return fields_of(page.schema, {**page.first, **first})
+def controls(page, **initial):
+    return fields_of(page.schema, {**page.initial, **initial})
 
 
 def settings(page, **changes):
@@ -34,8 +34,8 @@ def labels(page):
 
 
 @pages
-def test_untouched_controls_give_the_settings_they_were_made_of(page):
-    expected = page.schema(**page.first, seed=7)
+def test_untouched_controls_give_back_the_settings_they_were_made_from(page):
+    expected = page.schema(**page.initial, seed=7)
     assert settings(page, seed="7") == expected
 
 
@@ -74,7 +74,7 @@ def test_every_setting_has_a_control_or_comes_from_the_command_line_or_an_upload
 
 
 @pages
-def test_labels_are_short_distinct_and_say_no_flag(page):
+def test_labels_are_short_and_distinct_and_name_no_flag(page):
     fields = controls(page)
     assert len({field.label for field in fields}) == len(fields)
     for field in fields:
@@ -84,7 +84,7 @@ def test_labels_are_short_distinct_and_say_no_flag(page):
 
 
 @pages
-def test_a_label_and_its_info_say_what_the_help_says(page):
+def test_a_label_and_its_info_together_say_what_the_help_says(page):
     for field in controls(page):
         spoken = f"{field.label} {field.info}".lower()
         words = re.findall(r"[a-z]{4,}", re.sub(r"\([^()]*--[^()]*\)|--\w+", "", field.option.help))
@@ -109,9 +109,9 @@ def test_the_kind_of_a_control_follows_from_its_option(name, kind):
 
 
 @pages
-def test_the_example_at_the_start_is_one_that_the_demo_model_is_shown_with(page):
+def test_the_initial_prompt_is_one_that_the_demo_model_knows(page):
     shown = (ROOT / "assets" / "demo-prompts.txt").read_text(encoding="utf-8").splitlines()
-    assert page.first["prompt"] in shown
+    assert page.initial["prompt"] in shown
 
 
 @pytest.mark.parametrize("held", [8, 8.0, "8", " 8 "])
@@ -121,7 +121,7 @@ def test_a_number_may_come_as_the_browser_sends_it(held):
 
 
 @pytest.mark.parametrize("held", [None, ""])
-def test_an_empty_seed_is_one_of_chance(held):
+def test_an_empty_seed_is_drawn_at_random(held):
     seeds = {settings(TXT2IMG, seed=held).seed for _ in range(8)}
     assert len(seeds) > 1
     assert all(type(seed) is int for seed in seeds)
@@ -132,7 +132,7 @@ def test_an_empty_size_is_left_to_the_model():
 
 
 @pytest.mark.parametrize(
-    ("name", "held", "told"),
+    ("name", "held", "message"),
     [
         ("ddim_steps", 0, "0 was given; expected a whole number, 1 or more"),
         ("ddim_steps", 2.5, "2.5 was given; expected a whole number"),
@@ -145,28 +145,28 @@ def test_an_empty_size_is_left_to_the_model():
         ("spacing", "karras", "karras is for heun"),
     ],
 )
-def test_what_cannot_be_is_told_by_the_controls_label(name, held, told):
+def test_an_error_names_the_control_by_its_label(name, held, message):
     with pytest.raises(UserError) as caught:
         settings(TXT2IMG, **{name: held})
-    text = in_words(str(caught.value), labels(TXT2IMG))
+    text = with_labels(str(caught.value), labels(TXT2IMG))
     (label,) = [field.label for field in controls(TXT2IMG) if field.name == name]
     assert f"“{label}”" in text
-    assert told in text
+    assert message in text
     assert "--" not in text
 
 
-def test_flags_without_a_control_stay_and_uploads_have_words():
-    words = in_words("--outdir x; --ddim_steps; --init-img; --seed_mode", labels(INPAINT))
+def test_flags_without_a_control_stay_and_uploads_are_called_by_name():
+    words = with_labels("--outdir x; --ddim_steps; --init-img; --seed_mode", labels(INPAINT))
     assert words.startswith("--outdir x; “Number of sampling steps")
-    assert ELSEWHERE["--init-img"] in words
+    assert UPLOADS["--init-img"] in words
     assert "“The seed" not in words
 
 
-def test_a_first_value_for_no_control_is_a_fault():
+def test_an_initial_value_without_a_control_is_an_error():
     with pytest.raises(KeyError, match="no control for"):
         controls(TXT2IMG, strength=0.5)
 
 
-def test_a_value_for_each_control_is_needed():
+def test_every_control_needs_a_value():
     with pytest.raises(ValueError, match="shorter"):
         settings_from(TXT2IMG.schema, controls(TXT2IMG), ["a cat"])

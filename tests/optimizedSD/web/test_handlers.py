@@ -1,4 +1,4 @@
-"""Pages served for real, asked over HTTP as a browser does, without one."""
+"""The buttons of served pages, pressed over HTTP as a browser does it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from PIL import Image
 from tiny_inpainting import SIGHTED, write_inpainting_model
 
 from ldm.pipelines.pipeline import Pipeline
+from ldm.pipelines.progress import Notice
 from ldm.pipelines.staging import Staging
 from ldm.settings.inpaint import LowMemoryInpaintSettings
 
 gradio = pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
 
-from optimizedSD.web.components import component, rows  # noqa: E402 - they import gradio
-from optimizedSD.web.fields import MAIN  # noqa: E402
-from optimizedSD.web.handlers import SHOWN, Handlers  # noqa: E402
-from optimizedSD.web.kinds import IMG2IMG, INPAINT, TXT2IMG  # noqa: E402
+from optimizedSD.web.handlers import OUTPUTS, Handlers  # noqa: E402 - imports gradio
 from optimizedSD.web.layout import CSS, THEME, controls_of  # noqa: E402
+from optimizedSD.web.page import IMG2IMG, INPAINT, TXT2IMG  # noqa: E402
 from optimizedSD.web.pictures import mask_of, plain_picture  # noqa: E402
 from optimizedSD.web.server import launch  # noqa: E402
-from optimizedSD.web.worker import Request, Worker  # noqa: E402
+from optimizedSD.web.state import RunState  # noqa: E402
+from optimizedSD.web.worker import Wanted, Worker  # noqa: E402
 
 # gradio keeps its statistics with calls that pandas is going to drop.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*")
@@ -38,15 +38,15 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def make_desk(page, pipeline, folder, **first):
+def make_handlers(page, pipeline, folder):
     controls = controls_of(page, pipeline.choice)
     rest = {"outdir": str(folder)}
-    return Handlers(page, Worker(pipeline, note=lambda settings: None), controls, rest)
+    return Handlers(page, Worker(pipeline, log_run=lambda settings: None), controls, rest)
 
 
 @pytest.fixture(scope="module")
 def served(pipeline, tmp_path_factory):
-    """Return a function that serves a page, once, and gives its address and its folder."""
+    """Return a function that serves a page, once, and returns its address and folder."""
     begun, patch = {}, pytest.MonkeyPatch()
 
     def serve(page):
@@ -56,7 +56,7 @@ def served(pipeline, tmp_path_factory):
             patch.setenv("GRADIO_TEMP_DIR", "")  # to be restored, whatever `launch` sets
             patch.setenv("GRADIO_ANALYTICS_ENABLED", "")
             server = page.server(port=free_port(), outdir=str(folder / "out"))
-            worker = Worker(pipeline, note=lambda settings: None)
+            worker = Worker(pipeline, log_run=lambda settings: None)
             begun[name] = launch(page, server, worker, "tiny", str(folder / "cache")), server
         blocks, server = begun[name]
         return blocks.local_url, Path(server.outdir)
@@ -69,7 +69,7 @@ def served(pipeline, tmp_path_factory):
 
 @pytest.fixture
 def ask(served, pipeline):
-    """Return a function that draws on a page and returns what it shows at last."""
+    """Return a function that draws on a page and returns what it finally shows."""
     gradio_client = pytest.importorskip("gradio_client")
 
     def ask(page, *uploads, **changes):
@@ -78,13 +78,13 @@ def ask(served, pipeline):
         held |= {"ddim_steps": 4, "seed": "7"} | changes
         client = gradio_client.Client(url, verbose=False, download_files=False)
         answer = client.predict(*uploads, *held.values(), api_name="/draw")
-        return dict(zip(SHOWN, answer, strict=False))
+        return dict(zip(OUTPUTS, answer, strict=False))
 
     return ask
 
 
 def in_editor(painted, folder):
-    """Save what the editor holds as files, and return the value that the browser sends."""
+    """Save what the editor holds as files, and return what the browser sends."""
     files = {"background": painted["background"], "composite": painted["composite"]}
     files["layer"] = painted["layers"][0]
     from gradio_client import handle_file
@@ -112,13 +112,15 @@ def test_a_text_becomes_pictures_with_their_seed_and_parameters(ask, served):
     assert len(list((folder / "a_dog").glob("*.png"))) == 2
 
 
-def test_a_picture_is_the_start_of_others(ask, tmp_path, painted):
+def test_an_uploaded_picture_is_the_init_image(ask, tmp_path, painted):
     shown = ask(IMG2IMG, in_editor(painted, tmp_path), n_samples=1)
     assert len(shown["gallery"]) == 1
     assert "Denoising strength: 0.75" in shown["parameters"]
 
 
-def test_what_is_not_painted_over_is_kept_to_the_bit(ask, served, tmp_path, painted, picture):
+def test_pixels_that_are_not_painted_over_are_kept_to_the_bit(
+    ask, served, tmp_path, painted, picture
+):
     shown = ask(INPAINT, in_editor(painted, tmp_path), None, n_samples=1)
     assert "Inpaint area" in shown["parameters"]
     (saved,) = served(INPAINT)[1].rglob("*.png")
@@ -130,26 +132,35 @@ def test_what_is_not_painted_over_is_kept_to_the_bit(ask, served, tmp_path, pain
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"ddim_steps": 0}, "“Number of sampling steps, for every sampler” 0 was given"),
         ({"H": "15"}, "“Height in pixels” 15 was given; expected a multiple of 4"),
         ({"prompt": "a cat:0 a dog:0"}, "sum to 0; expected a positive number"),
     ],
 )
-def test_what_cannot_be_drawn_is_an_error_on_the_page(ask, changes, told):
+def test_what_cannot_be_drawn_is_an_error_on_the_page(ask, changes, message):
     from gradio_client.exceptions import AppError
 
     with pytest.raises(AppError) as caught:
         ask(TXT2IMG, **changes)
     text = str(caught.value)
-    assert told in text
+    assert message in text
     assert "--" not in text
     assert "\n" not in text
 
 
-def test_errors_and_notices_cannot_bring_in_markup(pipeline, tmp_path):
-    handlers = make_desk(TXT2IMG, pipeline, tmp_path)
+def test_a_notice_cannot_add_markup_and_names_controls_by_their_labels(pipeline, tmp_path):
+    handlers = make_handlers(TXT2IMG, pipeline, tmp_path)
+    notices = handlers._notices(RunState(seed=7, notices=(Notice("--seed is <b>7</b>", True),)))
+    assert f"“{handlers.labels['--seed']}”" in notices
+    assert "&lt;b&gt;7&lt;/b&gt;" in notices
+    assert 'class="warning"' in notices
+    assert "<b>" not in notices
+
+
+def test_an_error_cannot_add_markup_to_the_page(pipeline, tmp_path):
+    handlers = make_handlers(TXT2IMG, pipeline, tmp_path)
     held = [field.value for field in handlers.fields]
     held[[field.name for field in handlers.fields].index("seed")] = "<b>7</b>"
 
@@ -165,43 +176,8 @@ def test_errors_and_notices_cannot_bring_in_markup(pipeline, tmp_path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.server.program)
-def test_every_field_is_a_labelled_component_with_its_first_value(page, pipeline):
-    kinds = {
-        "text": gradio.Textbox,
-        "blank": gradio.Textbox,
-        "choice": gradio.Dropdown,
-        "switch": gradio.Checkbox,
-        "slider": gradio.Slider,
-        "number": gradio.Number,
-    }
-    for field in controls_of(page, pipeline.choice):
-        made = component(field)
-        assert type(made) is kinds[field.kind]
-        assert made.label == field.label
-        assert made.value == ("" if field.value is None else field.value) or field.kind == "blank"
-        if field.kind == "choice":
-            assert [value for _, value in made.choices] == list(field.option.offered)
-        if field.kind == "slider":
-            limits = (field.option.minimum, field.option.maximum)
-            assert (made.minimum, made.maximum) == limits
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.server.program)
-def test_rows_hold_every_control_once(page, pipeline):
-    seen = [field for field in controls_of(page, pipeline.choice) if field.name in MAIN]
-    laid = [field.name for row in rows(seen) for field in row]
-    assert sorted(laid) == sorted(field.name for field in seen)
-    assert ["H", "W"] in [[field.name for field in row] for row in rows(seen)]
-
-
-def test_a_size_is_first_the_models_own(pipeline):
-    first = {field.name: field.value for field in controls_of(TXT2IMG, pipeline.choice)}
-    assert (first["H"], first["W"]) == (pipeline.choice.size, pipeline.choice.size)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.server.program)
-def test_a_page_loads_nothing_from_elsewhere(served, page):
-    """Fonts, scripts and styles come from the program itself: it works without a network."""
+def test_a_page_loads_nothing_from_other_machines(served, page):
+    """Fonts, scripts and styles come from the program itself: the page works offline."""
     url, _ = served(page)
     with urllib.request.urlopen(url) as answer:
         text = answer.read().decode()
@@ -212,14 +188,14 @@ def test_a_page_loads_nothing_from_elsewhere(served, page):
     assert "https://" not in CSS
 
 
-def test_a_model_made_for_inpainting_begins_at_its_own_values_and_paints(tmp_path, painted):
+def test_a_model_made_for_inpainting_starts_at_its_own_values_and_draws(tmp_path, painted):
     checkpoint = write_inpainting_model(tmp_path / "model", SIGHTED)
     sighted = Pipeline.load(checkpoint, device="cpu", staging=Staging())
-    first = {field.name: field.value for field in controls_of(INPAINT, sighted.choice)}
-    assert (first["strength"], first["scale"]) == (1.0, 7.5)
+    initial = {field.name: field.value for field in controls_of(INPAINT, sighted.choice)}
+    assert (initial["strength"], initial["scale"]) == (1.0, 7.5)
     settings = LowMemoryInpaintSettings(
         prompt="a cat", seed=1, ddim_steps=4, strength=1.0, outdir=str(tmp_path / "out"), W=16
     )
-    request = Request(settings, plain_picture(painted), mask_of(painted, None))
-    views = list(Worker(sighted, lambda asked: None).draw("a", lambda: request))
-    assert len(views[-1].pictures) == settings.n_samples
+    wanted = Wanted(settings, plain_picture(painted), mask_of(painted, None))
+    states = list(Worker(sighted, lambda settings: None).draw("a", lambda: wanted))
+    assert len(states[-1].pictures) == settings.n_samples

@@ -1,4 +1,4 @@
-"""What the editor in the browser holds becomes a picture and its mask."""
+"""The value of the browser's editor becomes a picture and its mask."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ldm.errors import UserError
 from optimizedSD.web.pictures import mask_of, painted_picture, plain_picture
 
 
-def test_the_mask_is_where_was_painted(painted):
+def test_the_mask_is_the_painted_pixels(painted):
     expected = np.zeros((12, 16), bool)
     expected[4:8, 6:12] = True
     assert np.array_equal(mask_of(painted, None).marked, expected)
@@ -39,13 +39,13 @@ def test_an_uploaded_mask_is_enough(painted):
     assert mask_of(unpainted, Image.new("L", (8, 6), 255)).marked.all()
 
 
-def test_an_uploaded_mask_of_another_picture_is_refused(painted):
+def test_an_uploaded_mask_of_other_proportions_is_refused(painted):
     with pytest.raises(UserError, match="proportions"):
         mask_of(painted, Image.new("L", (16, 16), 255))
 
 
 @pytest.mark.parametrize("layers", [[], None, [Image.new("RGBA", (16, 12))]])
-def test_without_paint_there_is_nothing_to_draw_anew(painted, layers):
+def test_without_paint_or_mask_there_is_nothing_to_redraw(painted, layers):
     with pytest.raises(UserError, match="nothing is painted over; expected"):
         mask_of(painted | {"layers": layers}, None)
 
@@ -54,15 +54,15 @@ def test_without_paint_there_is_nothing_to_draw_anew(painted, layers):
     "value", [None, {"background": None, "layers": [], "composite": None}, "blank"]
 )
 @pytest.mark.parametrize("read", [painted_picture, plain_picture])
-def test_without_a_picture_that_is_told(read, value):
-    if value == "blank":  # what the editor sends of an untouched canvas
+def test_a_missing_picture_is_an_error(read, value):
+    if value == "blank":  # what the editor sends for an untouched canvas
         blank = Image.new("RGBA", (8, 8))
         value = {"background": blank, "layers": [blank], "composite": blank}
     with pytest.raises(UserError, match="there is no picture; expected one"):
         read(value)
 
 
-def test_what_is_transparent_is_white():
+def test_transparent_pixels_become_white():
     half = Image.new("RGBA", (2, 1))
     half.putpixel((0, 0), (10, 20, 30, 255))
     pixels = np.asarray(plain_picture({"background": half}))

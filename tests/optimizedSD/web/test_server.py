@@ -15,7 +15,7 @@ from running import ROOT, run_program, start_program
 
 from ldm.errors import UserError
 from optimizedSD.web import server
-from optimizedSD.web.kinds import IMG2IMG, INPAINT, TXT2IMG
+from optimizedSD.web.page import IMG2IMG, INPAINT, TXT2IMG
 
 PROGRAMS = [f"optimizedSD/{name}_gradio.py" for name in ("txt2img", "img2img", "inpaint")]
 programs = pytest.mark.parametrize("program", PROGRAMS)
@@ -93,7 +93,7 @@ def served_settings(page, monkeypatch, *argv):
 
     monkeypatch.setattr(server, "_check_gradio", lambda: None)
     monkeypatch.setattr(server, "check_address", lambda host, port: None)
-    monkeypatch.setattr(server, "_open_studio", note)
+    monkeypatch.setattr(server, "_load_worker", note)
     assert server.run_page(page, "", list(argv)) == 2
     return page.schema(**seen[0])
 

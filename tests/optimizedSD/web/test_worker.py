@@ -1,4 +1,4 @@
-"""The worker draws for visitors: saved, told as it goes, stopped when asked, one at a time."""
+"""The worker saves what it draws, reports as it goes, stops when asked, does one run at a time."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ldm.images.metadata import read_parameters
 from ldm.programs.run_log import RunLog, row_of
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
 from optimizedSD.web.pictures import mask_of, plain_picture
-from optimizedSD.web.worker import Request, Worker
+from optimizedSD.web.worker import Background, Stopped, Wanted, Worker
 
 
-def wanted(folder, **changes):
+def settings_for(folder, **changes):
     base = LowMemoryTxt2ImgSettings(
         prompt="a cat", ddim_steps=4, n_samples=2, seed=7, outdir=str(folder)
     )
@@ -27,15 +27,15 @@ def wanted(folder, **changes):
 
 @pytest.fixture
 def worker(pipeline):
-    return Worker(pipeline, note=lambda settings: None)
+    return Worker(pipeline, log_run=lambda settings: None)
 
 
 def draw(worker, settings, visitor="someone", **rest):
-    return list(worker.draw(visitor, lambda: Request(settings, **rest)))
+    return list(worker.draw(visitor, lambda: Wanted(settings, **rest)))
 
 
 def test_pictures_are_saved_under_prompt_and_seed_with_their_parameters(worker, tmp_path):
-    last = draw(worker, wanted(tmp_path))[-1]
+    last = draw(worker, settings_for(tmp_path))[-1]
     names = [saved.path.relative_to(tmp_path).as_posix() for saved in last.pictures]
     assert names == ["a_cat/seed_7_00000.png", "a_cat/seed_8_00001.png"]
     for saved in last.pictures:
@@ -44,32 +44,32 @@ def test_pictures_are_saved_under_prompt_and_seed_with_their_parameters(worker, 
 
 
 def test_pictures_are_the_pipelines_own(worker, pipeline, tmp_path):
-    settings = wanted(tmp_path)
+    settings = settings_for(tmp_path)
     expected = list(pipeline.generate(settings))
     last = draw(worker, settings)[-1]
     for saved, picture in zip(last.pictures, expected, strict=True):
         assert np.array_equal(np.asarray(Image.open(saved.path)), picture.pixels)
 
 
-def test_the_run_is_told_as_it_goes_and_ends_with_a_count(worker, tmp_path):
-    views = draw(worker, wanted(tmp_path, n_iter=3))
-    shares = [view.share for view in views]
-    counts = [len(view.pictures) for view in views]
-    assert shares == sorted(shares)
+def test_a_run_reports_as_it_goes_and_ends_with_a_count(worker, tmp_path):
+    states = draw(worker, settings_for(tmp_path, n_iter=3))
+    fractions = [state.fraction for state in states]
+    counts = [len(state.pictures) for state in states]
+    assert fractions == sorted(fractions)
     assert counts == sorted(counts)
-    assert (shares[-1], counts[-1]) == (1.0, 6)
-    assert views[-1].status.startswith("6 pictures in ")
-    assert views[-1].seed == 7
+    assert (fractions[-1], counts[-1]) == (1.0, 6)
+    assert states[-1].status.startswith("6 pictures in ")
+    assert states[-1].seed == 7
 
 
 def test_notices_and_logged_warnings_are_shown_once_each(worker, tmp_path):
-    last = draw(worker, wanted(tmp_path, n_iter=2, negative_prompt="fog", scale=1.0))[-1]
+    last = draw(worker, settings_for(tmp_path, n_iter=2, negative_prompt="fog", scale=1.0))[-1]
     texts = [notice.text for notice in last.notices]
     assert len(set(texts)) == len(texts)
     assert any("has no effect" in notice.text and notice.warning for notice in last.notices)
 
 
-def test_a_picture_and_a_mask_are_passed_on(worker, tmp_path, painted, picture):
+def test_an_init_image_and_a_mask_are_passed_on(worker, tmp_path, painted, picture):
     from ldm.settings.inpaint import LowMemoryInpaintSettings
 
     settings = LowMemoryInpaintSettings(
@@ -82,37 +82,48 @@ def test_a_picture_and_a_mask_are_passed_on(worker, tmp_path, painted, picture):
     assert not np.array_equal(pixels, picture)
 
 
-def test_a_visitor_stops_his_own_run_and_keeps_what_is_finished(worker, tmp_path):
-    worker.announce("me")
-    endless = wanted(tmp_path, n_iter=500)
-    for view in worker.draw("me", lambda: Request(endless)):
+def test_a_visitor_stops_only_their_own_run_and_keeps_its_finished_pictures(worker, tmp_path):
+    worker.register("me")
+    endless = settings_for(tmp_path, n_iter=500)
+    for state in worker.draw("me", lambda: Wanted(endless)):
         worker.stop("someone else")
-        if view.pictures:
+        if state.pictures:
             worker.stop("me")
-    assert view.status.startswith("Stopped after ")
-    assert f"{len(view.pictures)} pictures kept" in view.status
-    assert len(list(tmp_path.rglob("*.png"))) == len(view.pictures) < 1000
+    assert state.status.startswith("Stopped after ")
+    assert f"{len(state.pictures)} pictures kept" in state.status
+    assert len(list(tmp_path.rglob("*.png"))) == len(state.pictures) < 1000
 
 
-def test_a_run_may_be_stopped_before_it_began(worker, tmp_path):
-    worker.announce("me")
+def test_a_run_can_be_stopped_before_it_begins(worker, tmp_path):
+    worker.register("me")
     worker.stop("me")
-    assert draw(worker, wanted(tmp_path), "me")[-1].status.endswith("nothing was finished.")
-    assert draw(worker, wanted(tmp_path), "me")[-1].pictures, "the stop was for one run"
+    assert draw(worker, settings_for(tmp_path), "me")[-1].status.endswith("nothing was finished.")
+    assert draw(worker, settings_for(tmp_path), "me")[-1].pictures, "the stop was for one run"
 
 
-def test_a_visitor_who_goes_away_frees_the_model(worker, tmp_path):
-    views = worker.draw("me", lambda: Request(wanted(tmp_path / "a", n_iter=500)))
-    next(views)
-    views.close()
-    assert len(draw(worker, wanted(tmp_path / "b"), "other")[-1].pictures) == 2
+def test_a_run_stopped_while_it_waits_for_another_is_not_logged(pipeline, tmp_path):
+    logged = []
+    worker = Worker(pipeline, log_run=logged.append)
+    with worker._one_at_a_time:  # as another visitor's run holds it
+        states = worker.draw("me", lambda: Wanted(settings_for(tmp_path)))
+        next(states)
+        worker.stop("me")
+    assert list(states)[-1].status.endswith("nothing was finished.")
+    assert not logged
 
 
-def test_two_visitors_are_served_one_after_the_other(worker, tmp_path, monkeypatch):
+def test_a_visitor_who_leaves_frees_the_model(worker, tmp_path):
+    states = worker.draw("me", lambda: Wanted(settings_for(tmp_path / "a", n_iter=500)))
+    next(states)
+    states.close()
+    assert len(draw(worker, settings_for(tmp_path / "b"), "other")[-1].pictures) == 2
+
+
+def test_visitors_are_served_one_after_the_other(worker, tmp_path, monkeypatch):
     inside, most = [], []
     generate = worker.pipeline.generate
 
-    def watched(*given, **rest):
+    def counted(*given, **rest):
         inside.append(1)
         most.append(len(inside))
         try:
@@ -120,9 +131,9 @@ def test_two_visitors_are_served_one_after_the_other(worker, tmp_path, monkeypat
         finally:
             inside.pop()
 
-    monkeypatch.setattr(worker.pipeline, "generate", watched)
+    monkeypatch.setattr(worker.pipeline, "generate", counted)
     visitors = [
-        threading.Thread(target=draw, args=(worker, wanted(tmp_path / name), name))
+        threading.Thread(target=draw, args=(worker, settings_for(tmp_path / name), name))
         for name in ("a", "b", "c")
     ]
     for visitor in visitors:
@@ -133,46 +144,134 @@ def test_two_visitors_are_served_one_after_the_other(worker, tmp_path, monkeypat
     assert len(list(tmp_path.rglob("*.png"))) == 6
 
 
-def test_every_run_is_a_row_of_the_table(pipeline, tmp_path):
+def test_every_run_is_a_row_of_the_run_log(pipeline, tmp_path):
     log = RunLog("txt2img_gradio_logs.csv", tmp_path / "logs")
-    worker = Worker(pipeline, note=lambda settings: log.add(row_of(settings, device="cpu")))
+    worker = Worker(pipeline, log_run=lambda settings: log.add(row_of(settings, device="cpu")))
     for seed in (1, 2):
-        draw(worker, wanted(tmp_path, seed=seed))
+        draw(worker, settings_for(tmp_path, seed=seed))
     with open(log.path, encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(row["prompt"], row["seed"]) for row in rows] == [("a cat", "1"), ("a cat", "2")]
 
 
-def test_a_table_that_cannot_be_written_is_a_warning(pipeline, tmp_path):
-    def note(settings):
-        raise UserError("the run cannot be noted")
+def test_a_run_log_that_cannot_be_written_is_a_warning(pipeline, tmp_path):
+    def fail(settings):
+        raise UserError("the run cannot be logged")
 
-    last = draw(Worker(pipeline, note), wanted(tmp_path))[-1]
+    last = draw(Worker(pipeline, fail), settings_for(tmp_path))[-1]
     assert len(last.pictures) == 2
-    assert any(n.warning and n.text == "the run cannot be noted" for n in last.notices)
+    assert any(n.warning and n.text == "the run cannot be logged" for n in last.notices)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [({"H": 15}, "expected a multiple of 4"), ({"ddim_steps": 5000}, "the model has 1000 steps")],
 )
-def test_what_cannot_be_drawn_is_told_and_the_next_run_goes_on(worker, tmp_path, changes, told):
-    with pytest.raises(UserError, match=told):
-        draw(worker, wanted(tmp_path, **changes))
-    assert len(draw(worker, wanted(tmp_path))[-1].pictures) == 2
+def test_a_run_that_cannot_be_drawn_is_an_error_and_the_next_one_works(
+    worker, tmp_path, changes, message
+):
+    with pytest.raises(UserError, match=message):
+        draw(worker, settings_for(tmp_path, **changes))
+    assert len(draw(worker, settings_for(tmp_path))[-1].pictures) == 2
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_drawn(worker, tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error_before_anything_is_drawn(worker, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(UserError, match="cannot be written to"):
-        draw(worker, wanted(tmp_path / "file"))
+        draw(worker, settings_for(tmp_path / "file"))
 
 
-def test_a_mistake_in_the_request_leaves_no_trace(worker):
-    def mistaken():
+def test_a_mistake_in_what_is_asked_leaves_no_trace(worker):
+    def fail():
         raise UserError("a mistake")
 
-    worker.announce("me")
+    worker.register("me")
     with pytest.raises(UserError, match="a mistake"):
-        list(worker.draw("me", mistaken))
+        list(worker.draw("me", fail))
     assert not worker._stops
+
+
+# --- work in a thread of its own ---
+
+
+def background(work, **rest):
+    return Background(work, threading.Event(), pause=0.0, **rest)
+
+
+def test_the_last_report_always_arrives_and_reports_come_in_order():
+    items = list(background(lambda report: [report(n) for n in range(1000)]).reports())
+    assert items == sorted(items)
+    assert items[-1] == 999
+
+
+def test_work_stays_in_one_thread_whichever_thread_iterates():
+    threads = set()
+
+    def work(report):
+        for n in range(20):
+            threads.add(threading.get_ident())
+            report(n)
+
+    items = background(work).reports()
+    while True:  # each step from another thread, as a web server does it
+        got = []
+        reader = threading.Thread(target=lambda got=got: got.extend([next(items, None)]))
+        reader.start()
+        reader.join()
+        if got == [None]:
+            break
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+def test_an_error_in_the_work_is_raised_where_its_reports_are_read():
+    def work(report):
+        report("begun")
+        raise ValueError("it broke")
+
+    seen = []
+    with pytest.raises(ValueError, match="it broke"):
+        seen.extend(background(work).reports())
+
+
+def test_a_stop_ends_the_work_and_its_last_report_arrives():
+    stop, reported = threading.Event(), []
+
+    def work(report):
+        for n in range(10**9):
+            reported.append(n)
+            report(n)
+
+    run = Background(work, stop, pause=0.0)
+    for item in run.reports():
+        if item >= 3:
+            stop.set()
+    assert run.stopped
+    assert item == reported[-1]
+
+
+def test_closing_the_reports_stops_the_work():
+    ended = threading.Event()
+
+    def work(report):
+        try:
+            while True:
+                report("on and on")
+        except Stopped:
+            ended.set()
+            raise
+
+    items = background(work).reports()
+    next(items)
+    items.close()
+    assert ended.wait(timeout=30)
+
+
+def test_work_that_ends_by_itself_was_not_stopped():
+    run = background(lambda report: report("done"))
+    assert list(run.reports()) == ["done"]
+    assert not run.stopped
+
+
+def test_work_without_a_report_yields_nothing():
+    assert list(background(lambda report: None).reports()) == []

@@ -1,9 +1,9 @@
-"""The three pages: what each draws, how it is started, what it shows at first. Imports no torch."""
+"""The three pages: what each draws, how it is started, what it first shows. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings
@@ -14,7 +14,7 @@ from ldm.settings.option import changed, option
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """What a page is started with; what it draws is chosen on the page."""
+    """Command-line options of a page's program; what to draw is chosen on the page."""
 
     program: ClassVar[str] = "page"
 
@@ -27,24 +27,26 @@ class ServerSettings:
     turbo: bool = changed(LowMemory, "turbo")
     unet_bs: int | None = changed(LowMemory, "unet_bs")
     outdir: str = changed(GenerationSettings, "outdir")
-    port: int = option(7860, "where the page is served", minimum=1, maximum=65535, group="page")
+    port: int = option(
+        7860, "the port to serve the page on", minimum=1, maximum=65535, group="page"
+    )
     host: str = option(
         "127.0.0.1",
-        "the address to listen at: 127.0.0.1 is for this machine alone, 0.0.0.0 lets every machine "
-        "draw that can reach this one",
+        "the address to listen on: 127.0.0.1 is this machine only, 0.0.0.0 lets every machine that "
+        "can reach this one draw",
         group="page",
         metavar="ADDRESS",
     )
     share: bool = option(
         False,
-        "let anyone with the link draw, through a tunnel of gradio's, which is fetched for it",
+        "let anyone with the link draw, through a tunnel program that gradio downloads",
         group="page",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Txt2ImgServer(ServerSettings):
-    """How the page for text is started."""
+    """Options of the text-to-image page."""
 
     program: ClassVar[str] = "txt2img_gradio"
     outdir: str = changed(LowMemoryTxt2ImgSettings, "outdir")
@@ -52,7 +54,7 @@ class Txt2ImgServer(ServerSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Img2ImgServer(ServerSettings):
-    """How the page for text and a picture is started."""
+    """Options of the image-to-image page."""
 
     program: ClassVar[str] = "img2img_gradio"
     outdir: str = changed(LowMemoryImg2ImgSettings, "outdir")
@@ -60,9 +62,11 @@ class Img2ImgServer(ServerSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class InpaintServer(ServerSettings):
-    """How the page for a part of a picture is started."""
+    """Options of the inpainting page."""
 
     program: ClassVar[str] = "inpaint_gradio"
+    config: str | None = changed(GenerationSettings, "config", synonyms=("--config_path",))
+    ckpt: str | None = changed(GenerationSettings, "ckpt", synonyms=("--ckpt_path",))
     outdir: str = changed(LowMemoryInpaintSettings, "outdir")
 
 
@@ -71,62 +75,59 @@ class Page:
     """One page.
 
     Attributes:
-        server: What it is started with.
-        schema: What it draws from.
-        title: Its heading.
-        hint: A sentence under it.
-        first: What its controls show at first, where that is not the default.
-        sized: The control that shows the model's own size at first.
-        synonyms: Flags that stand for others.
+        server: The class of its command-line options.
+        schema: The class of the settings that it draws with.
+        title: The heading.
+        hint: The instructions under the heading.
+        initial: What controls first show, by setting, where that is not the default.
+        size_controls: Settings whose controls first show the model's own size.
     """
 
     server: type[ServerSettings]
     schema: type[GenerationSettings]
     title: str
     hint: str
-    first: Mapping[str, Any]
-    sized: tuple[str, ...]
-    synonyms: Mapping[str, str] = field(default_factory=dict)
+    initial: Mapping[str, Any]
+    size_controls: tuple[str, ...]
 
     @property
     def takes_picture(self) -> bool:
-        """Whether it starts from a picture."""
+        """Whether it starts from an init image."""
         return issubclass(self.schema, Img2ImgSettings)
 
     @property
     def takes_mask(self) -> bool:
-        """Whether only a part of the picture is drawn anew."""
+        """Whether it redraws only a part of the init image."""
         return issubclass(self.schema, InpaintSettings)
 
 
-# Words that the bundled model knows, so that the first press of the button shows what is meant.
+# The bundled model knows these words, so the first press of the button gives a sensible picture.
 _PROMPT = "a photo of a panda on a red background"
 
 TXT2IMG = Page(
     server=Txt2ImgServer,
     schema=LowMemoryTxt2ImgSettings,
     title="Text to image",
-    hint="Write what to draw and press Draw.",
-    first={"prompt": _PROMPT, "n_samples": 2},
-    sized=("H", "W"),
+    hint="Describe a picture and press Draw.",
+    initial={"prompt": _PROMPT, "n_samples": 2},
+    size_controls=("H", "W"),
 )
 IMG2IMG = Page(
     server=Img2ImgServer,
     schema=LowMemoryImg2ImgSettings,
     title="Image to image",
-    hint="Give a picture (it can be cropped and painted on here), write what to make of it, and "
-    "press Draw.",
-    first={"prompt": _PROMPT, "n_samples": 2},
-    sized=("W",),
+    hint="Upload a picture (you can crop it and paint on it here), describe what it should become, "
+    "and press Draw.",
+    initial={"prompt": _PROMPT, "n_samples": 2},
+    size_controls=("W",),
 )
 INPAINT = Page(
     server=InpaintServer,
     schema=LowMemoryInpaintSettings,
     title="Inpainting",
-    hint="Give a picture, paint over what is to be drawn anew, write what should be there, and "
-    "press Draw. Everything else stays as it is, to the pixel: the invisible watermark is put "
-    "into the new part alone (a JPEG file changes every pixel a little).",
-    first={"prompt": _PROMPT, "n_samples": 2},
-    sized=("W",),
-    synonyms={"--config_path": "--config", "--ckpt_path": "--ckpt"},
+    hint="Upload a picture, paint over the part to redraw, describe what should be there, and "
+    "press Draw. Every other pixel stays exactly the same: the invisible watermark goes only into "
+    "the new part. (Saving as JPEG changes every pixel a little.)",
+    initial={"prompt": _PROMPT, "n_samples": 2},
+    size_controls=("W",),
 )

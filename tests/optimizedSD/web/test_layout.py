@@ -1,0 +1,50 @@
+"""Controls become gradio components, laid out in rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from optimizedSD.web.fields import MAIN
+from optimizedSD.web.page import IMG2IMG, INPAINT, TXT2IMG
+
+gradio = pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
+
+from optimizedSD.web.layout import component, controls_of, rows  # noqa: E402 - imports gradio
+
+PAGES = [TXT2IMG, IMG2IMG, INPAINT]
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.server.program)
+
+
+@pages
+def test_every_field_is_a_labelled_component_with_its_first_value(page, pipeline):
+    kinds = {
+        "text": gradio.Textbox,
+        "blank": gradio.Textbox,
+        "choice": gradio.Dropdown,
+        "switch": gradio.Checkbox,
+        "slider": gradio.Slider,
+        "number": gradio.Number,
+    }
+    for field in controls_of(page, pipeline.choice):
+        made = component(field)
+        assert type(made) is kinds[field.kind]
+        assert made.label == field.label
+        assert made.value == ("" if field.value is None else field.value) or field.kind == "blank"
+        if field.kind == "choice":
+            assert [value for _, value in made.choices] == list(field.option.offered)
+        if field.kind == "slider":
+            limits = (field.option.minimum, field.option.maximum)
+            assert (made.minimum, made.maximum) == limits
+
+
+@pages
+def test_rows_hold_every_control_once(page, pipeline):
+    shown = [field for field in controls_of(page, pipeline.choice) if field.name in MAIN]
+    placed = [field.name for row in rows(shown) for field in row]
+    assert sorted(placed) == sorted(field.name for field in shown)
+    assert ["H", "W"] in [[field.name for field in row] for row in rows(shown)]
+
+
+def test_the_initial_size_is_the_models_own(pipeline):
+    initial = {field.name: field.value for field in controls_of(TXT2IMG, pipeline.choice)}
+    assert (initial["H"], initial["W"]) == (pipeline.choice.size, pipeline.choice.size)
