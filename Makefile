@@ -17,4 +17,4 @@ test:
 	$(PYTHON) -m pytest
 
 docs:
-	$(PYTHON) docs/refresh_help.py
+	$(PYTHON) docs/refresh.py

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -141,9 +142,18 @@ def test_scripts_are_not_imported():
 
 
 def test_the_plan_of_the_house_shows_every_room():
+    """The drawing puts each on its storey; under "Rooms" each folder has a heading."""
     plan = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    rooms = {"/".join(path.relative_to(ROOT).parts[:2]) for path in (ROOT / "ldm").rglob("*.py")}
-    assert not sorted(room for room in rooms - {"ldm/__init__.py"} if room not in plan)
+    drawing = re.search(r"^## Storeys.*?```\n(.*?)```", plan, re.DOTALL | re.MULTILINE)[1]
+    drawn, level = {}, None
+    for line in drawing.splitlines():
+        level = level if line.startswith(" ") else int(line[0])
+        # "5  ldm.pipelines  ldm.training      what they do"
+        for name in re.split(r" {3,}", line[3:])[0].split():
+            drawn[name.removesuffix("/").removesuffix(".py")] = level
+    assert drawn == {name: level for name, level in STOREYS.items() if name != "ldm"}
+    rooms = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "ldm").rglob("*.py")}
+    assert rooms <= set(re.findall(r"^### (\S+)$", plan, re.MULTILINE))
 
 
 def calls(tree: ast.AST) -> list[ast.Call]:

@@ -1,4 +1,4 @@
-"""What README.md and docs/ tell people to type works, and what they show is current."""
+"""What README.md and docs/ tell people to type works; what they show is current and complete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ README = PAGES[0].read_text(encoding="utf-8")
 
 
 def load_refresher():
-    spec = importlib.util.spec_from_file_location("refresh_help", ROOT / "docs/refresh_help.py")
+    spec = importlib.util.spec_from_file_location("refresh", ROOT / "docs/refresh.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -116,14 +116,22 @@ def squeezed(text: str) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_help_texts_are_current(page):
+def test_the_generated_parts_are_current(page):
     text = page.read_text(encoding="utf-8")
     assert squeezed(REFRESHER.refreshed(text)) == squeezed(text), "run `make docs`"
 
 
-def test_the_readme_shows_every_flag_of_both_scripts():
-    shown = {match["program"] for match in REFRESHER.BLOCK.finditer(README)}
-    assert {"scripts/txt2img.py", "scripts/img2img.py"} <= shown
+def test_every_script_shows_its_flags_on_a_page():
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    shown = {match["program"] for match in REFRESHER.HELP.finditer(pages)}
+    programs = {f"scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py")}
+    # The notebook's helpers are imported, not run.
+    assert programs - {"scripts/notebook_helpers.py"} | {"main.py"} <= shown
+
+
+def test_the_readme_leaves_the_flags_to_the_programs_page():
+    assert not REFRESHER.HELP.search(README)
+    assert "docs/programs.md#txt2imgpy" in README
 
 
 def links(text: str) -> list[str]:
@@ -141,11 +149,36 @@ def test_links_and_pictures_lead_somewhere(page):
     assert not missing, f"{page.name}: {missing}"
 
 
-def test_the_plan_of_the_house_names_every_module():
+def anchors(page: Path) -> set[str]:
+    """Return the names that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_headings_find_them(page):
+    found = re.findall(r"\]\(([\w./-]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+    targets = [(page.parent / path if path else page, anchor) for path, anchor in found]
+    assert not [anchor for target, anchor in targets if anchor not in anchors(target)]
+
+
+def tabled_files(text: str) -> list[str]:
+    """Return the files that the tables under the headings of folders name."""
+    files, folder = [], None
+    for line in text.splitlines():
+        if line.startswith("#"):
+            folder = line.removeprefix("### ") if line.startswith("### ") else None
+        elif folder and (row := re.match(r"\| `([^`]+\.py)` \|", line)):
+            files.append(f"{folder}/{row[1]}")
+    return files
+
+
+def test_the_plan_of_the_house_names_every_file_once():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    rooms = set(re.findall(r"\w+", page.split("## Rooms")[1].split("\n## ")[0]))
-    modules = {path.stem for path in (ROOT / "ldm").rglob("*.py")} - {"__init__"}
-    assert not modules - rooms
+    folders = [ROOT / name for name in ("ldm", "scripts", "optimizedSD", "benchmarks")]
+    files = [path for folder in folders for path in folder.rglob("*.py")]
+    there = [path.relative_to(ROOT).as_posix() for path in files if path.stem != "__init__"]
+    assert sorted(tabled_files(page)) == sorted(there), "run `make docs`"
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from running import load_program
 
 import main
+from ldm.settings.command_line import build_parser as build_settings_parser
+from ldm.settings.latents import PrecomputeSettings
 from ldm.training.arguments import build_parser, parse
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +42,7 @@ def test_a_command_of_the_page_is_understood_and_its_configurations_exist(comman
 
 def test_every_flag_the_page_names_exists():
     known = {flag for action in build_parser()._actions for flag in action.option_strings}
-    other = load_program("scripts/precompute_latents.py").parser()
+    other = build_settings_parser(PrecomputeSettings, "")
     known |= {flag for action in other._actions for flag in action.option_strings}
     of_main = re.sub(r"(python (scripts|benchmarks)/|torchrun ).*", "", PAGE)
     named = set(re.findall(r"(?<![\w-])--[a-z_-]+[a-z]", of_main))

@@ -1,0 +1,1 @@
+"""Data sets that configurations name, and what they read with."""

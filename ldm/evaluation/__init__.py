@@ -1,0 +1,1 @@
+"""Measuring pictures: FID, KID, PSNR, SSIM, LPIPS and CLIP score."""

@@ -1,0 +1,1 @@
+"""Picture files: reading, writing, padding, grids, and the settings stored inside."""

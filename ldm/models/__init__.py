@@ -1,0 +1,1 @@
+"""The models that configurations build: first stages and diffusion models."""

@@ -1,0 +1,1 @@
+"""Neural network modules that models are made of."""

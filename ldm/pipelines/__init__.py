@@ -1,0 +1,1 @@
+"""From settings to pictures: prints nothing and writes nothing."""

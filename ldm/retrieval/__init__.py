@@ -1,0 +1,1 @@
+"""Drawing with neighbours: a database of embedded pictures and the search in it."""

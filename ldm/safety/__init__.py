@@ -1,0 +1,1 @@
+"""The safety checker and the invisible watermark."""

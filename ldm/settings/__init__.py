@@ -1,0 +1,1 @@
+"""What can be chosen, and how each setting looks to a user. Imports no torch."""

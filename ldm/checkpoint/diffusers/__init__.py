@@ -1,0 +1,1 @@
+"""Diffusers folders: translation to our names and configurations, and back."""

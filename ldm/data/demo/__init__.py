@@ -1,0 +1,1 @@
+"""The pictures that the bundled model learned from: captioned scenes of emoji."""

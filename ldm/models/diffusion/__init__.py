@@ -1,0 +1,1 @@
+"""Latent diffusion: the model, its training objective, and the samplers."""

@@ -1,0 +1,1 @@
+"""The same pictures in less memory: strips and blended patches."""

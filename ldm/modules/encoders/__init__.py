@@ -1,0 +1,1 @@
+"""Conditioners: texts, classes and pictures to what the UNet attends to."""
