@@ -124,6 +124,24 @@ def get_obj_from_str(string: str, reload: bool = False, where: str = "target") -
         ) from error
 
 
+def lazy_exports(module: str, addresses: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a ``__getattr__`` that lets a module offer names which lie elsewhere.
+
+    They are imported when somebody first asks: a text-to-image run needs one conditioner of ten.
+
+    Args:
+        module: The module's ``__name__``.
+        addresses: Name -> module that it lies in.
+    """
+
+    def __getattr__(name: str) -> Any:
+        if name not in addresses:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(addresses[name]), name)
+
+    return __getattr__
+
+
 def accepted_parameters(cls: Callable) -> set[str] | None:
     """Return the keyword names that ``cls`` takes, or None when it takes any.
 

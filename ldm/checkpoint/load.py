@@ -1,9 +1,9 @@
-"""Fill a model from a checkpoint: strictly, without initialising what is overwritten anyway.
+"""Load a checkpoint into a model: strictly, and without initialising weights first.
 
-A model is built on the meta device (shapes without memory), and the file's memory-mapped tensors
-become its weights (``assign=True``), so that a file of 4 GB is ready in well under a second and
-its pages are read when first used. Only a tensor whose element type or device must change is
-copied, one at a time.
+The model is built on the meta device (shapes without memory), and the file's memory-mapped tensors
+become its weights (``assign=True``): a file of 4 GB is ready in well under a second, and its pages
+are read when first used. Only tensors whose element type or device must change are copied, one at
+a time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ldm.checkpoint.diffusers.folder import read_diffusers
 from ldm.checkpoint.diffusers.json_files import is_diffusers
 from ldm.checkpoint.io import Checkpoint, read_checkpoint
 from ldm.checkpoint.mapped import release_pages
@@ -52,11 +51,11 @@ def load_model(
 ) -> tuple[nn.Module, LoadReport]:
     """Build the model of a configuration and fill it from a checkpoint.
 
-    No random number is drawn and nothing in the file is run.
+    Draws no random number and executes nothing in the file.
 
     Args:
         config: Configuration with ``model`` (``target`` / ``params``), or the path of a YAML file.
-            ``ckpt_path`` entries in it are passed over (every weight comes from ``ckpt``), and an
+            ``ckpt_path`` entries in it are ignored (every weight comes from ``ckpt``), and an
             autoencoder gets no training loss.
         ckpt: See ``read_checkpoint``; or a diffusers folder, see ``read_diffusers``.
         use_ema: Take the UNet's moving averages in place of its weights.
@@ -65,19 +64,22 @@ def load_model(
         device: Where the model goes.
 
     Returns:
-        The model in evaluation mode, and what fitted.
+        The model in evaluation mode, and the report of what fitted.
 
     Raises:
-        UserError: As ``read_checkpoint``, or the UNet, VAE or text encoder is incomplete, or
-            ``use_ema`` without averages in the file.
+        UserError: As ``read_checkpoint``; or the UNet, VAE or text encoder is incomplete, or
+            ``use_ema`` is set and the file has no averages.
     """
     if not isinstance(config, DictConfig):
         config = load_config(config)
-    source = read_diffusers(ckpt, config) if is_diffusers(ckpt) else None
-    checkpoint = read_checkpoint(ckpt) if source is None else source.checkpoint
-    model = build_empty(config)
-    if source is not None:
+    if is_diffusers(ckpt):
+        from ldm.checkpoint.diffusers.folder import read_diffusers  # files need no translation
+
+        source = read_diffusers(ckpt, config)
+        model = build_empty(config)
         checkpoint, _ = source.completed(model.state_dict())
+    else:
+        checkpoint, model = read_checkpoint(ckpt), build_empty(config)
     report = _load(model, checkpoint, _Options(use_ema, dtype, torch.device(device)))
     _check_filled(model)
     model.to(device).eval()
@@ -86,10 +88,10 @@ def load_model(
 
 
 def build_empty(config: DictConfig) -> nn.Module:
-    """Build the model of a configuration without memory for its weights; its schedule is there.
+    """Build a configuration's model without memory for its weights; its schedule has values.
 
     Args:
-        config: As of ``load_model``.
+        config: As for ``load_model``.
 
     Raises:
         UserError: It has no ``model``, or as ``instantiate_from_config``.
@@ -108,7 +110,7 @@ def load_weights(
     ignore: Sequence[str] = (),
     source: str = "the checkpoint",
 ) -> LoadReport:
-    """Fill a model that exists already: its tensors keep their place, type and device.
+    """Fill an existing model: its tensors keep their memory, type and device.
 
     Tensors on the meta device are replaced by those given.
 
@@ -134,15 +136,15 @@ def load_component(
     ignore: Sequence[str] = (),
     adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
 ) -> LoadReport:
-    """Fill a part, such as an autoencoder, from its own file or from that of a whole model.
+    """Fill a part, such as an autoencoder, from its own file or from a whole model's.
 
     Args:
         model: The part.
         path: See ``read_checkpoint``.
-        prefix: What the part's keys begin with in a whole model's file; others are left out if any
-            key begins so.
+        prefix: Prefix of the part's keys in a whole model's file; if any key has it, keys without
+            it are ignored.
         ignore: Prefixes of the part's keys to leave as they are.
-        adapt: Changes the file's tensors, by their names in the file, to what the model takes.
+        adapt: Converts the file's tensors, by their names in the file, to what the model takes.
 
     Raises:
         UserError: As ``read_checkpoint`` and ``load_weights``.
@@ -156,7 +158,7 @@ def load_component(
 class _NoInitialisation(TorchFunctionMode):
     """Skips the random filling of tensors that have no memory.
 
-    It would be wasted, and torch's meta version of ``normal_`` imports its compiler for 1.5 s.
+    It would be wasted, and torch's meta version of ``normal_`` spends 1.5 s importing its compiler.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ARG002
@@ -211,7 +213,7 @@ def _match(
         if name not in named or key.startswith(options.ignore):
             continue
         value = checkpoint.tensors[named[name]]
-        # A weight and its average must not share memory, also when both start from one tensor.
+        # A weight and its average must not share memory, even if both start from one tensor.
         offered[key] = value.clone() if named[name] in used else value
         used.add(named[name])
     replaced = {named[key] for key in averages if key in named}
@@ -242,7 +244,7 @@ def _pass_over(report: LoadReport, ignore: tuple[str, ...]) -> None:
 
 
 def _is_rounded(wanted: Tensor, value: Tensor) -> bool:
-    """Tell whether a tensor of the file is coarser than the model's own."""
+    """Check whether the file's tensor has lower precision than the model's own."""
     return value.is_floating_point() and value.dtype.itemsize < wanted.dtype.itemsize
 
 
@@ -260,7 +262,7 @@ def _notes(wanted: Mapping[str, Tensor], offered: Mapping[str, Tensor]) -> list[
 
 
 def _drop_rounded_schedule(wanted: Mapping[str, Tensor], offered: dict[str, Tensor]) -> None:
-    """Keep the model's own schedule where the file's was rounded along with the weights.
+    """Keep the model's own schedule if the file's was rounded along with the weights.
 
     A schedule from half-precision values changes every picture (``alphas_cumprod`` loses its
     small end).
@@ -272,7 +274,7 @@ def _drop_rounded_schedule(wanted: Mapping[str, Tensor], offered: dict[str, Tens
 
 
 def _start_averages(wanted: Mapping[str, Tensor], offered: dict[str, Tensor]) -> None:
-    """Begin averages that the file lacks at the weights themselves, as a new model does."""
+    """Start averages that the file lacks from the weights themselves, as a new model does."""
     weights = {ema_name(name): name for name in offered}
     for name in wanted:
         if component_of(name) == EMA and name not in offered and name in weights:
@@ -285,7 +287,7 @@ def _converted(
     mapped: bool,
     options: _Options,
 ) -> dict[str, Tensor]:
-    """Bring each tensor to its element type and device; what needs no change stays mapped."""
+    """Convert each tensor to its element type and device; unchanged tensors stay mapped."""
     converted = {}
     for name, value in offered.items():
         target = wanted[name].dtype
@@ -301,8 +303,8 @@ def _converted(
 def for_inference(node: Any) -> Any:
     """Copy a configuration as plain containers, without what only training needs.
 
-    That is ``ckpt_path`` (the weights come from elsewhere) and the autoencoder's loss (it may
-    bring networks of its own, and fetch them).
+    That is ``ckpt_path`` (the weights come from elsewhere) and the autoencoder's loss (it may have
+    networks of its own, and download them).
     """
     if isinstance(node, DictConfig):
         node = OmegaConf.to_container(node, resolve=True)
@@ -315,7 +317,7 @@ def for_inference(node: Any) -> Any:
 
 
 def _check_filled(model: nn.Module) -> None:
-    """Hold the invariant that no shape without memory is left in the model."""
+    """Assert that no tensor of the model is left on the meta device."""
     tensors = [*model.named_parameters(), *model.named_buffers()]
     empty = [name for name, value in tensors if value.is_meta]
     assert not empty, f"{len(empty)} tensors were left without memory: {', '.join(empty[:5])}"

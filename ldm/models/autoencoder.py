@@ -13,11 +13,17 @@ from torch import Tensor, nn
 
 from ldm.errors import UserError
 from ldm.models.first_stage import FirstStage, Logs
-from ldm.models.vq_autoencoder import VQModel, VQModelInterface
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
-from ldm.modules.losses import VQLPIPSWithDiscriminator
+from ldm.util import lazy_exports
 
-__all__ = ["AutoencoderKL", "IdentityFirstStage", "VQModel", "VQModelInterface"]
+# The reference has all first stages in this file.
+ELSEWHERE = {
+    "VQModel": "ldm.models.vq_autoencoder",
+    "VQModelInterface": "ldm.models.vq_autoencoder",
+}
+__all__ = ["AutoencoderKL", "IdentityFirstStage"]
+__all__ += list(ELSEWHERE)
+__getattr__ = lazy_exports(__name__, ELSEWHERE)
 
 
 class AutoencoderKL(FirstStage):
@@ -42,7 +48,7 @@ class AutoencoderKL(FirstStage):
             loss is a VQ autoencoder's.
     """
 
-    other_losses = (VQLPIPSWithDiscriminator,)
+    takes_losses_for = "AutoencoderKL"
 
     def __init__(
         self,

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from ldm.errors import UserError
 from ldm.models.training_parts import pictures_from, with_scheduler
 from ldm.modules.diffusionmodules.model import Decoder, Encoder
-from ldm.modules.losses.contperceptual import DummyLoss
 from ldm.util import check_parameters, instantiate_from_config
 
 Logs = dict[str, Tensor]
@@ -38,11 +37,11 @@ class FirstStage(nn.Module):
 
     Raises:
         UserError: ``ddconfig`` has an unknown parameter or lacks one, or ``colorize_nlabels`` is
-            no number, or the loss is one of ``other_losses``.
+            no number, or the loss is made for another kind of autoencoder.
     """
 
-    other_losses: tuple[type[nn.Module], ...] = ()
-    """Losses that take something else than this kind of autoencoder gives."""
+    takes_losses_for: str
+    """Which of the losses' ``made_for`` this kind of autoencoder can be trained by."""
 
     def __init__(
         self,
@@ -65,7 +64,7 @@ class FirstStage(nn.Module):
         self.encoder = Encoder(**{k: v for k, v in ddconfig.items() if k not in of_decoder})
         self.decoder = Decoder(**ddconfig)
         self.loss = instantiate_from_config(lossconfig, where="lossconfig")
-        if isinstance(self.loss, self.other_losses):
+        if getattr(self.loss, "made_for", self.takes_losses_for) != self.takes_losses_for:
             raise UserError(
                 f"lossconfig.target is {type(self.loss).__name__}, which is not for "
                 f"{type(self).__name__}; AutoencoderKL takes LPIPSWithDiscriminator or "
@@ -158,6 +157,8 @@ class FirstStage(nn.Module):
         Raises:
             UserError: The model has no loss to train with.
         """
+        from ldm.modules.losses.contperceptual import DummyLoss  # only who trains needs losses
+
         if isinstance(self.loss, nn.Identity | DummyLoss):
             raise UserError(
                 f"lossconfig is {type(self.loss).__name__}, which trains nothing; expected a loss "

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ldm.errors import UserError
 from ldm.models.first_stage import FirstStage, Logs
 from ldm.modules.ema import LitEma
-from ldm.modules.losses import LPIPSWithDiscriminator, ReconstructionLoss
 from ldm.modules.quantize import Info, VectorQuantizer2
 
 BETA = 0.25
@@ -53,7 +52,7 @@ class VQModel(FirstStage):
             ``batch_resize_range`` is no range, or the loss is a KL autoencoder's.
     """
 
-    other_losses = (LPIPSWithDiscriminator, ReconstructionLoss)
+    takes_losses_for = "VQModel"
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ldm.modules.attention_processors import sdpa
+from ldm.modules.attention_processors import AttentionLayer
 from ldm.modules.diffusionmodules.util import checkpoint, zero_module
 from ldm.types import AttentionProcessor
 from ldm.util import default
@@ -24,7 +24,7 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(dim_in, dim_out * 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
+        value, gate = self.proj(x).chunk(2, dim=-1)  # each (B, N, dim_out)
         return value * F.gelu(gate)
 
 
@@ -47,13 +47,13 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
+        return self.net(x)  # (B, N, dim_out)
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(AttentionLayer):
     """Multi-head attention of tokens to a context, or to themselves without one.
 
-    ``processor`` does the arithmetic and may be exchanged at any time; it holds no weights.
+    ``processor`` computes softmax(q k^T / sqrt(d)) v: arXiv:1706.03762, Eq. 1.
     """
 
     def __init__(
@@ -69,7 +69,6 @@ class CrossAttention(nn.Module):
         context_dim = default(context_dim, query_dim)
         self.heads = heads
         self.scale = dim_head**-0.5
-        self.processor: AttentionProcessor = sdpa
         self.to_q = nn.Linear(query_dim, inner, bias=False)
         self.to_k = nn.Linear(context_dim, inner, bias=False)
         self.to_v = nn.Linear(context_dim, inner, bias=False)
@@ -89,11 +88,12 @@ class CrossAttention(nn.Module):
         q, k, v = (
             rearrange(project(tokens), "b n (heads d) -> b heads n d", heads=self.heads)
             for project, tokens in ((self.to_q, x), (self.to_k, context), (self.to_v, context))
-        )
+        )  # q (B, heads, N, d); k and v (B, heads, M, d)
         if mask is not None:
             mask = rearrange(mask, "b m -> b 1 1 m")
-        out = self.processor(q, k, v, mask=mask, scale=self.scale)
-        return self.to_out(rearrange(out, "b heads n d -> b n (heads d)"))
+        out = self.processor(q, k, v, mask=mask, scale=self.scale)  # (B, heads, N, d)
+        out = rearrange(out, "b heads n d -> b n (heads d)")  # (B, N, heads * d)
+        return self.to_out(out)  # (B, N, query_dim)
 
 
 class BasicTransformerBlock(nn.Module):
@@ -135,6 +135,7 @@ class BasicTransformerBlock(nn.Module):
         return checkpoint(self._forward, (x, context), flag=self.checkpoint)
 
     def _forward(self, x: Tensor, context: Tensor | None) -> Tensor:
+        # x is (B, N, dim) throughout, context (B, M, context_dim).
         x = self.attn1(self.norm1(x), context=context if self.disable_self_attn else None) + x
         x = self.attn2(self.norm2(x), context=context) + x
         return self.ff(self.norm3(x)) + x
@@ -181,21 +182,21 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         height = x.shape[2]
-        tokens = self.norm(x)
+        tokens = self.norm(x)  # (B, C, h, w)
         if not self.use_linear:
-            tokens = self.proj_in(tokens)
-        tokens = rearrange(tokens, "b c h w -> b (h w) c")
+            tokens = self.proj_in(tokens)  # (B, D, h, w)
+        tokens = rearrange(tokens, "b c h w -> b (h w) c")  # (B, N, D), or C before a Linear
         if self.use_linear:
-            tokens = self.proj_in(tokens)
+            tokens = self.proj_in(tokens)  # (B, N, D)
         for block in self.transformer_blocks:
-            tokens = block(tokens, context=context)
+            tokens = block(tokens, context=context)  # (B, N, D)
         if self.use_linear:
-            tokens = self.proj_out(tokens)
+            tokens = self.proj_out(tokens)  # (B, N, C)
         # Contiguous: a channels-last view would slow every layer that follows, by a tenth on a CPU.
         tokens = rearrange(tokens, "b (h w) c -> b c h w", h=height).contiguous()
         if not self.use_linear:
-            tokens = self.proj_out(tokens)
-        return tokens + x
+            tokens = self.proj_out(tokens)  # (B, D, h, w) -> (B, C, h, w)
+        return tokens + x  # (B, C, h, w)
 
 
 def _token_projection(channels_in: int, channels_out: int, linear: bool) -> nn.Module:
@@ -204,8 +205,22 @@ def _token_projection(channels_in: int, channels_out: int, linear: bool) -> nn.M
     return nn.Conv2d(channels_in, channels_out, kernel_size=1)
 
 
-def set_attention_processor(model: nn.Module, processor: AttentionProcessor) -> None:
-    """Give every CrossAttention below ``model`` the same arithmetic. Weights are untouched."""
-    for module in model.modules():
-        if isinstance(module, CrossAttention):
-            module.processor = processor
+def set_attention_processor(model: nn.Module, processor: AttentionProcessor) -> int:
+    """Give every ``AttentionLayer`` in ``model`` the same arithmetic. Weights are untouched.
+
+    These are all layers of softmax attention in both forms of the UNet, in the encoder UNet of
+    classifiers, in the autoencoders and in ``BERTEmbedder``. Not among them: CLIP's towers, whose
+    causal attention is one call of torch's kernel, and ``LinAttnBlock``, which has no table of
+    queries and keys.
+
+    Args:
+        model: A model or any part of one; ``model.model`` is a hub's UNet alone.
+        processor: What every layer calls from now on.
+
+    Returns:
+        How many layers took it.
+    """
+    layers = [module for module in model.modules() if isinstance(module, AttentionLayer)]
+    for layer in layers:
+        layer.processor = processor
+    return len(layers)

@@ -1,8 +1,8 @@
-"""The arithmetic of attention: interchangeable plain callables.
+"""The arithmetic of attention: interchangeable plain callables, and what the layers share.
 
 Shapes: B batch, N queries, M keys, d head width; q (B,heads,N,d), k and v (B,heads,M,d).
 A mask is boolean, True where attention is allowed, and broadcasts to (B,heads,N,M).
-All three agree to float32 rounding; they differ in speed and memory only.
+All three processors agree to float32 rounding; they differ in speed and memory only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from ldm.types import AttentionProcessor
 
 SMALL_TABLE = 2**20
 """Queries x keys below which probabilities are held when training on a CPU in half precision."""
@@ -58,3 +60,15 @@ class Sliced:
                 q[part], k[part], v[part], mask=None if masks is None else masks[part], scale=scale
             )
         return out
+
+
+class AttentionLayer(nn.Module):
+    """Base of the layers of softmax attention whose arithmetic can be exchanged.
+
+    ``processor`` is a plain object without weights, so that checkpoints do not know of it.
+    ``ldm.modules.attention.set_attention_processor`` finds layers by this class.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processor: AttentionProcessor = sdpa

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ldm.modules.attention import FeedForward
-from ldm.modules.attention_processors import sdpa
+from ldm.modules.attention_processors import AttentionLayer
 
 
 class AbsolutePositionalEmbedding(nn.Module):
@@ -27,7 +27,7 @@ class AbsolutePositionalEmbedding(nn.Module):
         return self.emb.weight[None, : x.shape[1]]
 
 
-class Attention(nn.Module):
+class Attention(AttentionLayer):
     """Self-attention of tokens; q, k, v have no bias, the output has one.
 
     Args:
@@ -49,11 +49,11 @@ class Attention(nn.Module):
         q, k, v = (
             rearrange(project(x), "b n (heads d) -> b heads n d", heads=self.heads)
             for project in (self.to_q, self.to_k, self.to_v)
-        )
+        )  # each (B, heads, L, d)
         if mask is not None:
             mask = rearrange(mask, "b m -> b 1 1 m")
-        out = sdpa(q, k, v, mask=mask, scale=self.scale)
-        return self.to_out(rearrange(out, "b heads n d -> b n (heads d)"))
+        out = self.processor(q, k, v, mask=mask, scale=self.scale)  # (B, heads, L, d)
+        return self.to_out(rearrange(out, "b heads n d -> b n (heads d)"))  # (B, L, D)
 
 
 class Encoder(nn.Module):
@@ -137,5 +137,5 @@ class TransformerWrapper(nn.Module):
                 f"{self.max_seq_len}"
             )
         embedded = self.emb_dropout(self.token_emb(x) + self.pos_emb(x))  # (B, L, D)
-        states = self.norm(self.attn_layers(embedded, mask))
+        states = self.norm(self.attn_layers(embedded, mask))  # (B, L, D)
         return states if return_embeddings else self.to_logits(states)

@@ -1,6 +1,6 @@
-"""The settings in a picture's file: written so that every reader of the format understands them,
-read back so that the identical picture can be drawn again.
+"""The settings in a picture's file, in the format that other tools read.
 
+Every reader of the format understands them, and the identical picture is drawn again from them:
 AUTOMATIC1111's keys where it has them; beside them what bit-identity needs: the seed mode, the
 picture's place in its run, the device and precision, and of image-to-image the init image.
 Imports no torch.

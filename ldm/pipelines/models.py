@@ -18,7 +18,6 @@ from omegaconf.errors import OmegaConfBaseException
 import ldm
 from ldm.checkpoint.default_config import default_config
 from ldm.checkpoint.diffusers.json_files import INDEX, find_weights, is_diffusers
-from ldm.checkpoint.diffusers.to_yaml import folder_config
 from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
@@ -237,8 +236,12 @@ class _Entries:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        folder = path.name == INDEX
-        self.config = folder_config(path.parent) if folder else load_config(path)
+        if path.name == INDEX:
+            from ldm.checkpoint.diffusers.to_yaml import folder_config
+
+            self.config = folder_config(path.parent)
+        else:
+            self.config = load_config(path)
 
     def get(self, key: str, fallback: Any = None) -> Any:
         try:

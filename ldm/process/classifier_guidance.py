@@ -1,4 +1,4 @@
-"""Classifier guidance: arXiv:2105.05233, algorithm 2.
+"""Classifier guidance: arXiv:2105.05233, section 4.2 and Algorithm 2.
 
 Shapes: B batch, C channels, h w sides, K classes.
 Symbols: a = sqrt(alphas_cumprod_t), s = sqrt(1 - alphas_cumprod_t), g the gradient of
@@ -50,6 +50,8 @@ def gradient_of(log_probability: LogProbability, x: Tensor, t: Tensor) -> Tensor
 @dataclass
 class ClassifierGuidance:
     """Moves every prediction of a model along a classifier's gradient: eps - scale s g.
+
+    Algorithm 2 has eps - sqrt(1 - alphas_cumprod_t) g; ``scale`` is Algorithm 1's gradient scale.
 
     Attributes:
         log_probability: Of what is wanted, see ``class_log_probability``.

@@ -49,6 +49,8 @@ class NoGuidance:
 class ClassifierFreeGuidance:
     """uncond + scale * (cond - uncond), both from one call of the model.
 
+    arXiv:2207.12598, Eq. 6: (1 + w) eps(x, c) - w eps(x), with ``scale`` = 1 + w. 0 is the
+    unconditional model, 1 the conditional one, more moves away from the unconditional.
     The conditioning pair is joined once and kept while the same two objects come back.
     """
 
@@ -66,7 +68,7 @@ class ClassifierFreeGuidance:
         return torch.cat([x, x]), torch.cat([t, t]), self._joined
 
     def combine(self, out: Tensor, t: Tensor) -> Tensor:  # noqa: ARG002 - the Guider interface
-        out_uncond, out_cond = out.chunk(2)
+        out_uncond, out_cond = out.chunk(2)  # (2 B, C, h, w) -> (B, C, h, w) each
         return out_uncond + self.scale * (out_cond - out_uncond)
 
 

@@ -1,7 +1,9 @@
 """Conversions between what a model may predict: eps, x0 and v.
 
 With a = sqrt(alphas_cumprod_t) and s = sqrt(1 - alphas_cumprod_t):
-x = a x0 + s eps (DDPM, arXiv:2006.11239, Eq. 4) and v = a eps - s x0 (arXiv:2202.00512, Eq. 10).
+x = a x0 + s eps (DDPM, arXiv:2006.11239, Eq. 4) and v = a eps - s x0 (arXiv:2202.00512, section 4
+and appendix D). As a^2 + s^2 = 1 the pair (x, v) is (x0, eps) turned by an angle, and turning it
+back gives x0 = a x - s v and eps = s x + a v.
 """
 
 from __future__ import annotations

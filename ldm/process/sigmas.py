@@ -93,7 +93,7 @@ def ancestral_split(sigma: float, sigma_next: float, eta: float) -> tuple[float,
     Returns:
         The sigma to step to and that of the noise to add after; their squares add up to that of
         ``sigma_next``. The noise is DDIM's (arXiv:2010.02502, Eq. 16) over a: none at eta 0,
-        DDPM's posterior at eta 1.
+        DDPM's posterior (arXiv:2006.11239, Eq. 7) at eta 1.
     """
     added = eta * sigma_next * (1.0 - (sigma_next / sigma) ** 2) ** 0.5
     return max(sigma_next**2 - added**2, 0.0) ** 0.5, added

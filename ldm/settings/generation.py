@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ldm.errors import UserError
 from ldm.settings.model_kind import ModelKind, Task
-from ldm.settings.option import option, options_of
+from ldm.settings.option import changed, option, options_of
 from ldm.settings.samplers import SAMPLERS, SPACINGS, k_samplers
 
 if TYPE_CHECKING:
@@ -295,12 +295,7 @@ class Txt2ImgSettings(GenerationSettings):
 
     program: ClassVar[str] = "txt2img"
 
-    outdir: str = option(
-        "outputs/txt2img-samples",
-        "the folder that the pictures go to",
-        group="output",
-        metavar="FOLDER",
-    )
+    outdir: str = changed(GenerationSettings, "outdir", default="outputs/txt2img-samples")
     H: int | None = option(
         None,
         "height in pixels",
@@ -350,12 +345,7 @@ class Img2ImgSettings(GenerationSettings):
     task: ClassVar[Task] = "image"
     keeps_size: ClassVar[bool] = False
 
-    outdir: str = option(
-        "outputs/img2img-samples",
-        "the folder that the pictures go to",
-        group="output",
-        metavar="FOLDER",
-    )
+    outdir: str = changed(GenerationSettings, "outdir", default="outputs/img2img-samples")
     init_img: str | None = option(
         None,
         "the picture to start from; resized to the next smaller multiples of 64 pixels",
@@ -373,20 +363,9 @@ class Img2ImgSettings(GenerationSettings):
         infotext="Denoising strength",
         group="prompt",
     )
-    scale: float = option(
-        5.0,
-        "guidance scale: eps = eps(empty) + scale * (eps(prompt) - eps(empty)); 1 turns it off",
-        infotext="CFG scale",
-    )
-    n_iter: int = option(
-        1, "how many times to go through the prompts", minimum=1, maximum=LONGEST_RUN
-    )
-    n_samples: int = option(
-        2,
-        "pictures per prompt and batch size (with --from-file the batch size)",
-        minimum=1,
-        maximum=LONGEST_RUN,
-    )
+    scale: float = changed(GenerationSettings, "scale", default=5.0)
+    n_iter: int = changed(GenerationSettings, "n_iter", default=1)
+    n_samples: int = changed(GenerationSettings, "n_samples", default=2)
 
     def target_size(
         self,

@@ -42,12 +42,7 @@ class InpaintSettings(Img2ImgSettings):
     task: ClassVar[Task] = "mask"
     keeps_size: ClassVar[bool] = True
 
-    outdir: str = option(
-        "outputs/inpaint-samples",
-        "the folder that the pictures go to",
-        group="output",
-        metavar="FOLDER",
-    )
+    outdir: str = changed(Img2ImgSettings, "outdir", default="outputs/inpaint-samples")
     mask: str | None = option(
         None,
         "a picture of the first one's size: white where to draw anew, black where to keep",

@@ -1,4 +1,4 @@
-"""Ancestral sampling: DDPM, arXiv:2006.11239, algorithm 2.
+"""Ancestral sampling: DDPM, arXiv:2006.11239, Algorithm 2.
 
 Symbols: a_t alphas_cumprod at the step, beta_t the variance that training adds there.
 """
@@ -67,7 +67,7 @@ class AncestralSampler(Sampler):
         cumprod = self.model.alphas_cumprod.detach().double().cpu().numpy()[self.timesteps]
         betas = 1.0 - cumprod / np.append(1.0, cumprod[:-1])
         tables = diffusion_coefficients(betas, getattr(self.model, "v_posterior", 0.0))
-        # The last step, whose variance DDPM cuts to a small number, adds nothing in algorithm 2.
+        # The last step, whose variance DDPM cuts to a small number, adds nothing in Algorithm 2.
         tables["sigmas"] = np.sqrt(tables["posterior_variance"]) * (np.arange(self.steps) > 0)
         self.tables = {name: torch.tensor(table).float() for name, table in tables.items()}
 
@@ -82,10 +82,11 @@ class AncestralSampler(Sampler):
     def new_rule(self, denoiser: Denoiser, total: int) -> StepRule:  # noqa: ARG002
         def rule(x: Tensor, index: int) -> Step:
             a, s = self._scales(index)
+            # Eq. 15 if the model predicts eps: x0 = (x - s eps) / a.
             x0 = denoiser.x0(x, self.time(index), a, s)
             if self.clip_denoised:
                 x0 = x0.clamp(-1.0, 1.0)
-            # Eq. 7: the posterior's mean; its standard deviation is sigma.
+            # Eq. 6: q(x_prev | x, x0) is normal. Eq. 7: its mean, and as sigma^2 its variance.
             mean = self.tables["posterior_mean_coef1"][index] * x0
             mean = mean + self.tables["posterior_mean_coef2"][index] * x
             x_prev = mean + self.tables["sigmas"][index] * denoiser.step_noise(x)

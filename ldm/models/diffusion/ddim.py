@@ -1,6 +1,7 @@
-"""DDIM: arXiv:2010.02502.
+"""DDIM: arXiv:2010.02502, Eq. 12, with the sigmas of Eq. 16.
 
-Symbols: a_t alphas_cumprod at the step, a_prev at the next cleaner one, sigma_t the step's noise.
+Symbols: a_t alphas_cumprod at the step (the paper's alpha_t), a_prev at the next cleaner one,
+sigma_t the step's noise.
 """
 
 from __future__ import annotations
@@ -121,12 +122,16 @@ class DDIMSampler(Sampler):
         return denoiser.eps(x, self.time(index), a_t.sqrt(), (1.0 - a_t).sqrt())
 
     def update(self, denoiser: Denoiser, x: Tensor, eps: Tensor, index: int) -> Step:
-        """Step along ``eps`` (B,C,h,w): Eq. 12."""
+        """Step along ``eps`` (B,C,h,w).
+
+        Eq. 12 of arXiv:2010.02502: x_prev = sqrt(a_prev) x0 + sqrt(1 - a_prev - sigma_t^2) eps
+        + sigma_t noise, where x0 = (x - sqrt(1 - a_t) eps) / sqrt(a_t) is Eq. 9.
+        """
         table = self.schedule
         a_t, a_prev, sigma_t = table.alphas[index], table.alphas_prev[index], table.sigmas[index]
         e = eps.to(x.dtype)
         x0 = denoiser.snap((x - (1.0 - a_t).sqrt() * e) / a_t.sqrt())
-        direction = (1.0 - a_prev - sigma_t**2).sqrt() * e
+        direction = (1.0 - a_prev - sigma_t**2).sqrt() * e  # "direction pointing to x_t"
         x_prev = a_prev.sqrt() * x0 + direction + sigma_t * denoiser.step_noise(x)
         return Step(x_prev, x0, eps)
 

@@ -29,7 +29,7 @@ class KDenoiser:
 
         Returns:
             The guided estimate of x0, and with it the slope dy / dsigma of the probability flow:
-            (y - x0) / sigma (arXiv:2206.00364, Eq. 4); each (B,C,h,w).
+            (y - x0) / sigma (arXiv:2206.00364, Eq. 1 with the score of Eq. 3); each (B,C,h,w).
         """
         a, s = (torch.tensor(float(v), dtype=torch.float32) for v in vp_scales(sigma))
         x0 = self.denoiser.x0(a * y, float(self.schedule.time(sigma)), a, s)

@@ -1,6 +1,7 @@
 """The k-samplers: Euler, Heun and DPM2, Euler and DPM2 with noise, and LMS.
 
-They integrate dy / dsigma, y = x / a (arXiv:2206.00364, Eq. 4; symbols: ``ldm.process.sigmas``).
+They integrate dy / dsigma = (y - x0) / sigma, y = x / a: the probability flow of
+arXiv:2206.00364, Eq. 1 and 3, over sigma itself (symbols: ``ldm.process.sigmas``).
 The walk itself holds x as all samplers do, so masks, img2img and previews are the same.
 """
 
@@ -81,25 +82,33 @@ class KSampler(Sampler):
 
 
 class EulerSampler(KSampler):
-    """Euler's method: first order, S calls of the model."""
+    """Euler's method: first order, S calls of the model.
+
+    arXiv:2206.00364, Algorithm 1 without its second-order correction, for sigma(t) = t, s(t) = 1.
+    """
 
     def new_advance(self, denoise: KDenoiser) -> Advance:
         def advance(y: Tensor, sigma: float, sigma_next: float) -> Step:
             x0, slope = denoise(y, sigma)
+            # y_next = y + (sigma_next - sigma) dy / dsigma
             return Step(y + (sigma_next - sigma) * slope, x0, slope)
 
         return advance
 
 
 class HeunSampler(KSampler):
-    """Heun's method (arXiv:2206.00364, algorithm 1): second order, 2 S - 1 calls of the model."""
+    """Heun's method: second order, 2 S - 1 calls of the model.
+
+    arXiv:2206.00364, Algorithm 1 for sigma(t) = t, s(t) = 1: Algorithm 2 without its churn.
+    """
 
     def new_advance(self, denoise: KDenoiser) -> Advance:
         def advance(y: Tensor, sigma: float, sigma_next: float) -> Step:
             x0, slope = denoise(y, sigma)
-            trial = y + (sigma_next - sigma) * slope
+            trial = y + (sigma_next - sigma) * slope  # Euler's step
             if sigma_next == 0:
                 return Step(trial, x0, slope)
+            # The trapezoidal rule: the mean of the slopes at both ends.
             mean = (slope + denoise(trial, sigma_next)[1]) / 2
             return Step(y + (sigma_next - sigma) * mean, x0, slope)
 
@@ -107,7 +116,7 @@ class HeunSampler(KSampler):
 
 
 class DPM2Sampler(KSampler):
-    """DPM-Solver-2 (arXiv:2206.00927, algorithm 1): second order, 2 S - 1 calls of the model.
+    """DPM-Solver-2 (arXiv:2206.00927, Algorithm 1): second order, 2 S - 1 calls of the model.
 
     As in k-diffusion the paper's midpoint in log sigma is kept, and the slope met there is
     followed in sigma: the midpoint rule.
@@ -118,6 +127,7 @@ class DPM2Sampler(KSampler):
             x0, slope = denoise(y, sigma)
             if sigma_next == 0:
                 return Step(y + (sigma_next - sigma) * slope, x0, slope)
+            # The paper's (lambda_s + lambda_t) / 2: lambda is -log sigma.
             middle = (sigma * sigma_next) ** 0.5
             _, slope_there = denoise(y + (middle - sigma) * slope, middle)
             return Step(y + (sigma_next - sigma) * slope_there, x0, slope)
@@ -154,6 +164,7 @@ class Ancestral(KSampler):
         plain = super().new_advance(denoise)
 
         def advance(y: Tensor, sigma: float, sigma_next: float) -> Step:
+            # sigma_next^2 = down^2 + added^2: step to ``down``, then add noise of ``added``.
             down, added = ancestral_split(sigma, sigma_next, self.eta)
             step = plain(y, sigma, down)
             if sigma_next == 0:
@@ -165,7 +176,11 @@ class Ancestral(KSampler):
 
 
 class EulerAncestralSampler(Ancestral, EulerSampler):
-    """Euler's method with noise: at eta 1 DDPM's steps between the chosen sigmas."""
+    """Euler's method with noise: at eta 1 DDPM's steps between the chosen sigmas.
+
+    At eta 1 it is the ancestral sampling of arXiv:2011.13456, appendix F, for the variance
+    exploding process, which over a is DDPM's Algorithm 2 (arXiv:2006.11239).
+    """
 
 
 class DPM2AncestralSampler(Ancestral, DPM2Sampler):
@@ -176,6 +191,8 @@ class LMSSampler(KSampler):
     """Linear multistep: Adams-Bashforth on uneven sigmas, of order 4 once it has 4 slopes.
 
     S calls of the model. The first three steps have fewer slopes to go by and a lower order.
+    Multistep formulas with variable steps: Hairer, Nørsett and Wanner, "Solving Ordinary
+    Differential Equations I", section III.5.
     """
 
     ORDER = 4
@@ -188,6 +205,7 @@ class LMSSampler(KSampler):
             x0, slope = denoise(y, sigma)
             sigmas[:] = [sigma, *sigmas][: self.ORDER]
             slopes[:] = [slope, *slopes][: self.ORDER]
+            # y_next - y is the integral of the polynomial through the last slopes.
             weights = adams_bashforth(sigmas, sigma_next)
             moved = sum(float(w) * d for w, d in zip(weights, slopes, strict=True))
             return Step(y + moved, x0, slope)

@@ -1,4 +1,8 @@
-"""PLMS, pseudo linear multi-step sampling: PNDM, arXiv:2202.09778, without Runge-Kutta start."""
+"""PLMS, pseudo linear multi-step sampling: PNDM, arXiv:2202.09778, without Runge-Kutta start.
+
+The paper's Eq. 12 extrapolates eps from four steps; its Eq. 13, the Runge-Kutta method that finds
+the first three, is left out as in the reference: multi-step formulas of lower order stand there.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ ADAMS_BASHFORTH = {
     3: ((23, -16, 5), 12),
     4: ((55, -59, 37, -9), 24),
 }
-"""Numerators, newest first, and denominator, by the number of eps at hand: Eq. 12's left factor."""
+"""Numerators, newest first, and denominator, by the number of eps at hand. Four give Eq. 12."""
 
 
 class PLMSSampler(DDIMSampler):
@@ -38,6 +42,8 @@ class PLMSSampler(DDIMSampler):
 
         def rule(x: Tensor, index: int) -> Step:
             eps = self.eps_at(denoiser, x, index)
+            # Eq. 12: eps' = (55 eps_t - 59 eps_(t-1) + 37 eps_(t-2) - 9 eps_(t-3)) / 24, counting
+            # back over the steps taken; fewer eps have the shorter formulas.
             if history:
                 numerators, denominator = ADAMS_BASHFORTH[len(history) + 1]
                 terms = [c * e for c, e in zip(numerators, [eps, *history], strict=True)]
@@ -48,6 +54,7 @@ class PLMSSampler(DDIMSampler):
                 extrapolated = (eps + self.eps_at(denoiser, trial, max(index - 1, 0))) / 2
             history.insert(0, eps)
             del history[3:]
+            # The paper's transfer part is DDIM's step.
             return self.update(denoiser, x, extrapolated, index)
 
         return rule

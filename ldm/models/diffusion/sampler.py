@@ -68,7 +68,10 @@ class Denoiser:
         return self.score_corrector.modify_score(self.model, out, x, times, self.cond, **keywords)
 
     def x0(self, x: Tensor, t: float, a: Tensor, s: Tensor) -> Tensor:
-        """Return the guided estimate of the clean sample (B,C,h,w) at x."""
+        """Return the guided estimate of the clean sample (B,C,h,w) at x.
+
+        From eps it is DDPM's Eq. 15 (arXiv:2006.11239); see ``ldm.process.prediction``.
+        """
         if self.score_corrector is not None:
             eps = self.eps(x, t, a, s).to(x.dtype)
             return self.snap(prediction.to_x0(eps, x, a, s, "eps"))

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ldm.errors import UserError
-from ldm.modules.attention_processors import sdpa
+from ldm.modules.attention_processors import AttentionLayer
 from ldm.modules.diffusionmodules.unet_layout import LayerFactory, Layout, Widths, lay_levels
 from ldm.modules.diffusionmodules.util import (
     conv_nd,
@@ -27,7 +27,7 @@ HIDDEN = 2048
 """Width between the two layers of the spatial heads."""
 
 
-class AttentionPool2d(nn.Module):
+class AttentionPool2d(AttentionLayer):
     """Sum a map (B, C, h, w) up by what its mean attends to: (B, output_dim).
 
     As in CLIP's image encoder: arXiv:2103.00020, section 2.4.
@@ -59,20 +59,21 @@ class AttentionPool2d(nn.Module):
         self.num_heads = embed_dim // num_heads_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = x.flatten(2)
+        tokens = x.flatten(2)  # (B, C, N)
         expected = self.positional_embedding.shape[1] - 1
         if tokens.shape[2] != expected:
             raise ValueError(
                 f"the map has {tokens.shape[2]} positions; pool 'attention' is made for {expected}"
             )
         tokens = torch.cat([tokens.mean(dim=2, keepdim=True), tokens], dim=2)  # (B, C, N + 1)
-        qkv = self.qkv_proj(tokens + self.positional_embedding)
+        qkv = self.qkv_proj(tokens + self.positional_embedding)  # (B, 3 C, N + 1)
         q, k, v = rearrange(
             qkv, "b (qkv heads d) n -> qkv b heads n d", qkv=3, heads=self.num_heads
-        )
+        )  # each (B, heads, N + 1, d)
         # Only the mean's answer is read.
-        out = sdpa(q[:, :, :1], k, v, mask=None, scale=q.shape[-1] ** -0.5)
-        return self.c_proj(rearrange(out, "b heads n d -> b (heads d) n"))[:, :, 0]
+        out = self.processor(q[:, :, :1], k, v, mask=None, scale=q.shape[-1] ** -0.5)
+        out = rearrange(out, "b heads n d -> b (heads d) n")  # (B, C, 1)
+        return self.c_proj(out)[:, :, 0]  # (B, output_dim)
 
 
 class EncoderUNetModel(nn.Module):
@@ -192,10 +193,11 @@ class EncoderUNetModel(nn.Module):
         Returns:
             (B, out_channels) in the weights' dtype.
         """
-        emb = self.time_embed(timestep_embedding(timesteps, self.model_channels).to(self.dtype))
+        waves = timestep_embedding(timesteps, self.model_channels)  # (B, model_channels)
+        emb = self.time_embed(waves.to(self.dtype))  # (B, 4 model_channels)
         h, means = x.to(self.dtype), []
         for block in (*self.input_blocks, self.middle_block):
-            h = block(h, emb)
+            h = block(h, emb)  # (B, C, h / rate, w / rate)
             if self.pool.startswith("spatial"):
-                means.append(h.mean(dim=(2, 3)))
+                means.append(h.mean(dim=(2, 3)))  # (B, C)
         return self.out(torch.cat(means, dim=1) if means else h)

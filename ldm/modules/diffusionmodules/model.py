@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ldm.errors import UserError
-from ldm.modules.attention_processors import sdpa
+from ldm.modules.attention_processors import AttentionLayer
 
 
 def Normalize(channels: int, num_groups: int = 32) -> nn.GroupNorm:  # noqa: N802 - CompVis's name
@@ -30,7 +30,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1) if with_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        x = F.interpolate(x, scale_factor=2.0, mode="nearest")  # (B, C, 2h, 2w)
         return x if self.conv is None else self.conv(x)
 
 
@@ -43,8 +43,8 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.conv is None:
-            return F.avg_pool2d(x, kernel_size=2)
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+            return F.avg_pool2d(x, kernel_size=2)  # (B, C, h/2, w/2)
+        return self.conv(F.pad(x, (0, 1, 0, 1)))  # (B, C, h + 1, w + 1) -> (B, C, h/2, w/2)
 
 
 class ResnetBlock(nn.Module):
@@ -74,11 +74,11 @@ class ResnetBlock(nn.Module):
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, temb: Tensor | None = None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv1(F.silu(self.norm1(x)))  # (B, C', h, w)
         if temb is not None:
-            h = h + self.temb_proj(F.silu(temb))[:, :, None, None]
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        return self.shortcut(x) + h
+            h = h + self.temb_proj(F.silu(temb))[:, :, None, None]  # + (B, C', 1, 1)
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))  # (B, C', h, w)
+        return self.shortcut(x) + h  # (B, C', h, w)
 
     def shortcut(self, x: Tensor) -> Tensor:
         """Return the input, brought to the output's width."""
@@ -86,7 +86,7 @@ class ResnetBlock(nn.Module):
         return x if layer is None else layer(x)
 
 
-class AttnBlock(nn.Module):
+class AttnBlock(AttentionLayer):
     """Single-head self-attention over the pixels of (B, C, h, w), added to it."""
 
     def __init__(self, in_channels: int):
@@ -96,7 +96,6 @@ class AttnBlock(nn.Module):
         self.k = nn.Conv2d(in_channels, in_channels, 1)
         self.v = nn.Conv2d(in_channels, in_channels, 1)
         self.proj_out = nn.Conv2d(in_channels, in_channels, 1)
-        self.processor = sdpa
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x)
@@ -110,9 +109,11 @@ class AttnBlock(nn.Module):
             k: Keys (B, C, h, w) of the whole map.
             v: Its values (B, C, h, w).
         """
+        # One head, as wide as the map: (B, 1, N', C), (B, 1, N, C), (B, 1, N, C).
         tokens = (rearrange(a, "b c h w -> b 1 (h w) c") for a in (q, k, v))
-        out = self.processor(*tokens, mask=None, scale=q.shape[1] ** -0.5)
-        return self.proj_out(rearrange(out, "b 1 (h w) c -> b c h w", h=q.shape[2]))
+        out = self.processor(*tokens, mask=None, scale=q.shape[1] ** -0.5)  # (B, 1, N', C)
+        out = rearrange(out, "b 1 (h w) c -> b c h w", h=q.shape[2])  # (B, C, h', w')
+        return self.proj_out(out)  # (B, C, h', w')
 
 
 class LinAttnBlock(nn.Module):
@@ -124,10 +125,10 @@ class LinAttnBlock(nn.Module):
         self.to_out = nn.Conv2d(in_channels, in_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = rearrange(self.to_qkv(x), "b (qkv c) h w -> qkv b c (h w)", qkv=3)
-        context = torch.einsum("bcn,bdn->bcd", k.softmax(dim=-1), v)
-        out = torch.einsum("bcd,bcn->bdn", context, q)
-        return self.to_out(rearrange(out, "b d (h w) -> b d h w", h=x.shape[2]))
+        q, k, v = rearrange(self.to_qkv(x), "b (qkv c) h w -> qkv b c (h w)", qkv=3)  # (B, C, N)
+        context = torch.einsum("bcn,bdn->bcd", k.softmax(dim=-1), v)  # (B, C, C)
+        out = torch.einsum("bcd,bcn->bdn", context, q)  # (B, C, N)
+        return self.to_out(rearrange(out, "b d (h w) -> b d h w", h=x.shape[2]))  # (B, C, h, w)
 
 
 def make_attn(in_channels: int, attn_type: str = "vanilla") -> nn.Module:
@@ -239,8 +240,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers():
-            x = layer(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+            x = layer(x)  # (B, ch, H, W) at first, (B, ch_mult[-1] ch, h, w) at last
+        return self.conv_out(F.silu(self.norm_out(x)))  # (B, 2 z_channels, h, w)
 
 
 class Decoder(nn.Module):
@@ -303,8 +304,8 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         h = z
         for layer in self.layers():
-            h = layer(h)
+            h = layer(h)  # (B, ch_mult[-1] ch, h, w) at first, (B, ch_mult[0] ch, H, W) at last
         if self.give_pre_end:
             return h
-        h = self.conv_out(F.silu(self.norm_out(h)))
+        h = self.conv_out(F.silu(self.norm_out(h)))  # (B, out_ch, H, W)
         return torch.tanh(h) if self.tanh_out else h

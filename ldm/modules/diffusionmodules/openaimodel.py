@@ -194,11 +194,12 @@ class UNetModel(nn.Module):
 
     def embed_time(self, timesteps: Tensor, y: Tensor | None = None) -> Tensor:
         """Return the time embedding (B, 4 model_channels), the label's added if there is one."""
-        emb = self.time_embed(timestep_embedding(timesteps, self.model_channels).to(self.dtype))
+        waves = timestep_embedding(timesteps, self.model_channels)  # (B, model_channels)
+        emb = self.time_embed(waves.to(self.dtype))  # (B, 4 model_channels)
         if self.num_classes is None:
             return emb
         is_class = isinstance(self.label_emb, nn.Embedding)
-        return emb + self.label_emb(y if is_class else y.to(self.dtype))
+        return emb + self.label_emb(y if is_class else y.to(self.dtype))  # (B, 4 model_channels)
 
     def encode(
         self,
@@ -216,13 +217,13 @@ class UNetModel(nn.Module):
             ValueError: Labels missing, unwanted, or of another shape.
         """
         check_labels(y, getattr(self, "label_emb", None), x.shape[0])
-        emb = self.embed_time(timesteps, y)
-        context = None if context is None else context.to(self.dtype)
-        h, skips = x.to(self.dtype), []
+        emb = self.embed_time(timesteps, y)  # (B, 4 model_channels)
+        context = None if context is None else context.to(self.dtype)  # (B, L, context_dim)
+        h, skips = x.to(self.dtype), []  # (B, in_channels, h, w)
         for block in self.input_blocks:
-            h = block(h, emb, context)
+            h = block(h, emb, context)  # (B, channel_mult[i] model_channels, h / 2^i, w / 2^i)
             skips.append(h)
-        return self.middle_block(h, emb, context), emb, skips
+        return self.middle_block(h, emb, context), emb, skips  # h as it is at the last level
 
     def decode(
         self, h: Tensor, emb: Tensor, skips: Sequence[Tensor], context: Tensor | None = None
@@ -230,7 +231,9 @@ class UNetModel(nn.Module):
         """Run the output blocks: the second half. ``skips`` is left as it was."""
         context = None if context is None else context.to(self.dtype)
         for block, skip in zip(self.output_blocks, reversed(skips), strict=True):
-            h = block(torch.cat([h, skip], dim=1), emb, context)
+            joined = torch.cat([h, skip], dim=1)  # (B, C' + C_skip, h', w')
+            h = block(joined, emb, context)  # (B, C'', h', w'), or with both sides doubled
+        # (B, model_channels, h, w) -> (B, out_channels or n_embed, h, w)
         return self.id_predictor(h) if self.predict_codebook_ids else self.out(h)
 
     def forward(
@@ -251,5 +254,5 @@ class UNetModel(nn.Module):
         Returns:
             Prediction (B, out_channels, h, w) in the weights' dtype.
         """
-        h, emb, skips = self.encode(x, timesteps, context, y)
-        return self.decode(h, emb, skips, context)
+        h, emb, skips = self.encode(x, timesteps, context, y)  # h (B, C', h', w'), see there
+        return self.decode(h, emb, skips, context)  # (B, out_channels, h, w)

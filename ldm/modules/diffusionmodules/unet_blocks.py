@@ -1,6 +1,7 @@
 """Layers of the UNet.
 
-Shapes: B batch, C channels, h w latent sides, D width of the time embedding.
+Shapes: B batch, C channels, h w latent sides, D width of the time embedding, N = h*w positions,
+heads, d head width.
 Most take ``dims``: 1, 2 or 3 spatial dimensions; the shapes below are those of 2.
 """
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from ldm.errors import UserError
 from ldm.modules.attention import SpatialTransformer
-from ldm.modules.attention_processors import sdpa
+from ldm.modules.attention_processors import AttentionLayer
 from ldm.modules.diffusionmodules.util import (
     avg_pool_nd,
     checkpoint,
@@ -62,8 +63,8 @@ class Upsample(nn.Module):
             # Video keeps its number of frames.
             x = F.interpolate(x, (x.shape[2], x.shape[3] * 2, x.shape[4] * 2), mode="nearest")
         else:
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
-        return self.conv(x) if self.use_conv else x
+            x = F.interpolate(x, scale_factor=2, mode="nearest")  # (B, C, 2h, 2w)
+        return self.conv(x) if self.use_conv else x  # (B, C', 2h, 2w)
 
 
 class Downsample(nn.Module):
@@ -87,7 +88,7 @@ class Downsample(nn.Module):
             self.op = avg_pool_nd(dims, kernel_size=stride, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)
+        return self.op(x)  # (B, C', h/2, w/2)
 
 
 class ResBlock(TimestepBlock):
@@ -142,21 +143,21 @@ class ResBlock(TimestepBlock):
 
     def _forward(self, x: Tensor, emb: Tensor) -> Tensor:
         norm, act, conv = self.in_layers
-        h = conv(self.h_upd(act(norm(x))))
-        emb_out = self.emb_layers(emb).to(h.dtype)
-        emb_out = emb_out[(...,) + (None,) * (h.ndim - emb_out.ndim)]
+        h = conv(self.h_upd(act(norm(x))))  # (B, C', h', w')
+        emb_out = self.emb_layers(emb).to(h.dtype)  # (B, C'), twice as wide for scale and shift
+        emb_out = emb_out[(...,) + (None,) * (h.ndim - emb_out.ndim)]  # (B, C', 1, 1)
         norm, *rest = self.out_layers
         if self.use_scale_shift_norm:
-            scale, shift = emb_out.chunk(2, dim=1)
+            scale, shift = emb_out.chunk(2, dim=1)  # each (B, C', 1, 1)
             h = norm(h) * (1 + scale) + shift
         else:
             h = norm(h + emb_out)
         for layer in rest:
-            h = layer(h)
-        return self.skip_connection(self.x_upd(x)) + h
+            h = layer(h)  # (B, C', h', w')
+        return self.skip_connection(self.x_upd(x)) + h  # (B, C', h', w')
 
 
-class AttentionBlock(nn.Module):
+class AttentionBlock(AttentionLayer):
     """Self-attention over all positions of (B, C, ...), added to the input: the plain form.
 
     ``use_new_attention_order`` splits q, k, v before the heads; checkpoints differ in it.
@@ -178,7 +179,6 @@ class AttentionBlock(nn.Module):
                 "choose num_head_channels (or num_heads) so that it divides every level's width"
             )
         self.use_checkpoint = use_checkpoint
-        self.processor = sdpa
         self.norm = normalization(channels)
         self.qkv = conv_nd(1, channels, channels * 3, 1)
         self.proj_out = zero_module(conv_nd(1, channels, channels, 1))
@@ -190,8 +190,8 @@ class AttentionBlock(nn.Module):
 
     def _forward(self, x: Tensor) -> Tensor:
         flat = x.flatten(2)  # (B, C, N)
-        qkv = self.qkv(self.norm(flat))
-        q, k, v = rearrange(qkv, self._pattern, qkv=3, heads=self.num_heads)
-        out = self.processor(q, k, v, mask=None, scale=q.shape[-1] ** -0.5)
-        out = self.proj_out(rearrange(out, "b heads n d -> b (heads d) n"))
-        return (flat + out).reshape(x.shape)
+        qkv = self.qkv(self.norm(flat))  # (B, 3 C, N)
+        q, k, v = rearrange(qkv, self._pattern, qkv=3, heads=self.num_heads)  # (B, heads, N, d)
+        out = self.processor(q, k, v, mask=None, scale=q.shape[-1] ** -0.5)  # (B, heads, N, d)
+        out = self.proj_out(rearrange(out, "b heads n d -> b (heads d) n"))  # (B, C, N)
+        return (flat + out).reshape(x.shape)  # (B, C, h, w)

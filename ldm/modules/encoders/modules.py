@@ -13,26 +13,23 @@ from torch import Tensor, nn
 from ldm.errors import UserError
 from ldm.modules.diffusionmodules.util import HybridConditioner
 from ldm.modules.encoders.base import AbstractEncoder, freeze, place
-from ldm.modules.encoders.bert import BERTEmbedder, BERTTokenizer, TransformerEmbedder
-from ldm.modules.encoders.clip_projected import FrozenClipImageEmbedder, FrozenCLIPTextEmbedder
 from ldm.modules.encoders.clip_text import CLIPTextConfig, CLIPTextModel
-from ldm.modules.encoders.open_clip import FrozenOpenCLIPEmbedder
-from ldm.modules.encoders.spatial_rescaler import SpatialRescaler
 from ldm.modules.encoders.tokenizer import CLIPTokenizer
+from ldm.util import lazy_exports
 
-__all__ = [
-    "AbstractEncoder",
-    "BERTEmbedder",
-    "BERTTokenizer",
-    "ClassEmbedder",
-    "FrozenCLIPEmbedder",
-    "FrozenCLIPTextEmbedder",
-    "FrozenClipImageEmbedder",
-    "FrozenOpenCLIPEmbedder",
-    "HybridConditioner",
-    "SpatialRescaler",
-    "TransformerEmbedder",
-]
+# The reference's address of every conditioner, and where those are that have a file of their own.
+ELSEWHERE = {
+    "BERTEmbedder": "ldm.modules.encoders.bert",
+    "BERTTokenizer": "ldm.modules.encoders.bert",
+    "TransformerEmbedder": "ldm.modules.encoders.bert",
+    "FrozenCLIPTextEmbedder": "ldm.modules.encoders.clip_projected",
+    "FrozenClipImageEmbedder": "ldm.modules.encoders.clip_projected",
+    "FrozenOpenCLIPEmbedder": "ldm.modules.encoders.open_clip",
+    "SpatialRescaler": "ldm.modules.encoders.spatial_rescaler",
+}
+__all__ = ["AbstractEncoder", "ClassEmbedder", "FrozenCLIPEmbedder", "HybridConditioner"]
+__all__ += list(ELSEWHERE)
+__getattr__ = lazy_exports(__name__, ELSEWHERE)
 
 CLIP_VERSIONS: dict[str, CLIPTextConfig] = {"openai/clip-vit-large-patch14": CLIPTextConfig()}
 

@@ -51,6 +51,8 @@ class LPIPSWithDiscriminator(AdversarialLoss):
         **shared: See ``AdversarialLoss``.
     """
 
+    made_for = "AutoencoderKL"
+
     def __init__(
         self, disc_start: int, logvar_init: float = 0.0, kl_weight: float = 1.0, **shared: Any
     ):

@@ -32,6 +32,8 @@ class ReconstructionLoss(nn.Module):
         UserError: Unknown ``kind``.
     """
 
+    made_for = "AutoencoderKL"
+
     def __init__(self, kind: Kind = "l1", kl_weight: float = 1.0e-6):
         super().__init__()
         if kind not in get_args(Kind):

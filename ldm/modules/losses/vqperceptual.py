@@ -73,6 +73,8 @@ class VQLPIPSWithDiscriminator(AdversarialLoss):
         UserError: An unknown ``perceptual_loss``, ``pixel_loss`` or ``disc_loss``.
     """
 
+    made_for = "VQModel"
+
     def __init__(
         self,
         disc_start: int,

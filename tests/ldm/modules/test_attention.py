@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -13,6 +15,12 @@ from ldm.modules.attention import (
     SpatialTransformer,
     set_attention_processor,
 )
+from ldm.modules.diffusionmodules.encoder_unet import AttentionPool2d, EncoderUNetModel
+from ldm.modules.diffusionmodules.model import AttnBlock, Decoder, Encoder
+from ldm.modules.diffusionmodules.openaimodel import AttentionBlock, UNetModel
+from ldm.modules.encoders.clip_text import CLIPTextConfig, CLIPTextModel
+from ldm.modules.x_transformer import Attention, TransformerWrapper
+from ldm.modules.x_transformer import Encoder as TokenEncoder
 
 
 def random_qkv(seed: int = 0, batch: int = 3):
@@ -132,3 +140,141 @@ def test_checkpointing_recomputes_to_the_same_gradient():
         block(x, context).sum().backward()
         gradients.append(x.grad.clone())
     assert torch.allclose(*gradients, atol=1e-6)
+
+
+class Recorder:
+    """An attention processor that notes what it is asked and answers with the queries."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, q, k, v, *, mask, scale):
+        self.asked.append((q.shape, scale))
+        return q
+
+
+@pytest.mark.parametrize("mask", [None, torch.tensor([[True, False, True, True]])])
+def test_attention_is_a_softmax_of_products_over_the_root_of_the_head_width(mask):
+    torch.manual_seed(0)
+    heads, d = 2, 8
+    layer = CrossAttention(12, context_dim=6, heads=heads, dim_head=d)
+    # Weights far from zero: a softmax of small scores is flat whatever they are multiplied by.
+    for project in (layer.to_q, layer.to_k):
+        torch.nn.init.normal_(project.weight)
+    x, context = torch.randn(1, 3, 12), torch.randn(1, 4, 6)
+    rows = []
+    for head in range(heads):
+        part = slice(head * d, (head + 1) * d)
+        q, k, v = (
+            tokens[0] @ project.weight[part].T
+            for project, tokens in ((layer.to_q, x), (layer.to_k, context), (layer.to_v, context))
+        )
+        scores = q @ k.T / math.sqrt(d)
+        if mask is not None:
+            scores[:, ~mask[0]] = -torch.inf
+        rows.append(scores.exp() / scores.exp().sum(dim=1, keepdim=True) @ v)
+    expected = layer.to_out(torch.cat(rows, dim=1))
+    assert torch.allclose(layer(x, context, mask)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "given", "width"),
+    [
+        (CrossAttention(32, heads=2, dim_head=24), (1, 5, 32), 24),
+        (AttentionBlock(64, num_heads=4), (1, 64, 3, 3), 16),
+        (AttentionBlock(64, num_head_channels=32), (1, 64, 3, 3), 32),
+        (AttnBlock(32), (1, 32, 3, 3), 32),
+        (AttentionPool2d(3, 64, 32), (1, 64, 3, 3), 32),
+        (Attention(32, heads=2, dim_head=24), (1, 5, 32), 24),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_attention_layer_scales_by_the_width_of_a_head(layer, given, width):
+    recorder = Recorder()
+    set_attention_processor(layer, recorder)
+    layer(torch.randn(given))
+    ((shape, scale),) = recorder.asked
+    assert shape[-1] == width
+    assert scale == pytest.approx(1 / math.sqrt(width))
+
+
+@pytest.mark.parametrize("processor", [attention_processors.sdpa, attention_processors.Sliced(1)])
+def test_a_processor_multiplies_scores_by_the_scale_it_is_given(processor):
+    q, k, v = random_qkv()
+    for scale in (0.3, 2.0):
+        expected = (q @ k.mT * scale).softmax(dim=-1) @ v
+        assert torch.allclose(processor(q, k, v, mask=None, scale=scale), expected, atol=1e-5)
+
+
+UNET = {
+    "image_size": 8,
+    "in_channels": 4,
+    "model_channels": 32,
+    "out_channels": 4,
+    "num_res_blocks": 1,
+    "attention_resolutions": [1, 2],
+    "channel_mult": [1, 2],
+    "num_head_channels": 16,
+}
+AUTOENCODER = {
+    "ch": 32,
+    "out_ch": 3,
+    "ch_mult": [1, 2],
+    "num_res_blocks": 1,
+    "attn_resolutions": [16],
+    "in_channels": 3,
+    "resolution": 16,
+    "z_channels": 4,
+}
+LATENTS, STEPS, TOKENS = torch.zeros(1, 4, 8, 8), torch.zeros(1), torch.zeros(1, 7).long()
+CONTEXT = torch.zeros(1, 7, 16)
+
+
+TRANSFORMER = {"use_spatial_transformer": True, "context_dim": 16}
+
+
+def bert() -> TransformerWrapper:
+    return TransformerWrapper(
+        num_tokens=9, max_seq_len=8, attn_layers=TokenEncoder(32, 3, 2, attn_dim_head=16)
+    )
+
+
+# What builds a model, what it is called with, and how many attentions that runs. A UNet of two
+# levels has attention at 1 + 1 places going down, 1 in the middle and 2 + 2 going up: seven sites,
+# with two attentions each where there is a context.
+MODELS = {
+    "unet with context": (
+        lambda: UNetModel(**UNET, **TRANSFORMER),
+        (LATENTS, STEPS, CONTEXT),
+        14,
+    ),
+    "unet without context": (lambda: UNetModel(**UNET), (LATENTS, STEPS), 7),
+    "classifier": (lambda: EncoderUNetModel(**UNET, pool="attention"), (LATENTS, STEPS), 4),
+    "encoder": (lambda: Encoder(**AUTOENCODER), (torch.zeros(1, 3, 16, 16),), 2),
+    "decoder": (lambda: Decoder(**AUTOENCODER), (LATENTS,), 3),
+    "bert": (bert, (TOKENS,), 3),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_exchanged_processor_computes_all_attention_there_is(name):
+    make, inputs, attentions = MODELS[name]
+    model = make()
+    recorder, keys = Recorder(), list(model.state_dict())
+    assert set_attention_processor(model, recorder) == attentions
+    with KernelsUsed() as kernels:
+        model(*inputs)
+    assert len(recorder.asked) == attentions
+    assert not {name for name in kernels.names if "softmax" in name or "dot_product" in name}
+    assert list(model.state_dict()) == keys
+
+
+def test_clips_causal_attention_and_linear_attention_keep_their_own_arithmetic():
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    text = CLIPTextModel(CLIPTextConfig(**sizes, num_attention_heads=2))
+    assert set_attention_processor(text, Recorder()) == 0
+    with KernelsUsed() as kernels:
+        text(TOKENS)
+    assert any("dot_product" in name for name in kernels.names)
+    linear = Decoder(**AUTOENCODER, attn_type="linear")
+    assert set_attention_processor(linear, Recorder()) == 0

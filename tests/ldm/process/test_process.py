@@ -1,4 +1,4 @@
-"""The mathematics: schedules, spacings, conversions, weights, guidance."""
+"""The mathematics: schedules, spacings, conversions, weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 
 from ldm.errors import UserError
 from ldm.process import gaussian, prediction, weighting
-from ldm.process.guidance import ClassifierFreeGuidance, NoGuidance, join_conditioning, make_guider
 from ldm.process.log_snr import ContinuousSchedule
 from ldm.process.schedules import diffusion_coefficients, make_beta_schedule
 from ldm.process.spacing import make_timesteps
@@ -80,16 +79,6 @@ def test_predictions_convert_to_eps_and_x0_exactly(kind):
     assert torch.allclose(prediction.to_x0(out, x, a, s, kind), x0)
 
 
-def test_min_snr_weights_mean_the_same_loss_on_x0_for_every_kind():
-    cumprod = diffusion_coefficients(make_beta_schedule("linear", 1000))["alphas_cumprod"]
-    snr = cumprod / (1 - cumprod)
-    # ||v error||^2 = (snr + 1) ||x0 error||^2 and ||eps error||^2 = snr ||x0 error||^2.
-    for kind, factor in (("x0", 1), ("eps", snr), ("v", snr + 1)):
-        weights = weighting.min_snr_weights(cumprod, 5.0, kind)
-        assert np.allclose(weights * factor, np.minimum(snr, 5.0))
-    assert (weighting.min_snr_weights(cumprod, None, "v") == 1).all()
-
-
 def test_the_variational_weight_of_eps_is_equation_12():
     tables = diffusion_coefficients(make_beta_schedule("linear", 100))
     weights = weighting.variational_weights(tables, "eps")
@@ -114,41 +103,6 @@ def test_kl_to_the_standard_normal_is_the_general_formula():
     assert torch.allclose(gaussian.kl_standard_normal(mean, logvar), general.sum(1))
 
 
-def test_guidance_puts_uncond_first_and_extrapolates():
-    guider = make_guider(3.0, torch.zeros(2, 1))
-    x, t = torch.randn(2, 3), torch.tensor([5, 5])
-    x_in, t_in, c_in = guider.prepare(x, t, torch.ones(2, 1), torch.zeros(2, 1))
-    assert torch.equal(x_in, torch.cat([x, x])) and t_in.tolist() == [5] * 4
-    assert c_in.flatten().tolist() == [0, 0, 1, 1]
-    assert torch.equal(guider.combine(c_in, t_in), torch.full((2, 1), 3.0))
-
-
-def test_guidance_notices_another_conditioning():
-    guider, x, t = ClassifierFreeGuidance(2.0), torch.zeros(1, 1), torch.zeros(1)
-    first = guider.prepare(x, t, torch.ones(1, 1), torch.zeros(1, 1))[2]
-    second = guider.prepare(x, t, torch.full((1, 1), 4.0), torch.zeros(1, 1))[2]
-    assert first.flatten().tolist() == [0, 1] and second.flatten().tolist() == [0, 4]
-
-
-def test_scale_one_or_no_uncond_means_no_guidance():
-    assert isinstance(make_guider(1.0, torch.zeros(1)), NoGuidance)
-    assert isinstance(make_guider(7.5, None), NoGuidance)
-
-
-def test_dicts_of_lists_are_joined_entry_by_entry():
-    cond = {"c_concat": [torch.ones(1, 2)], "c_crossattn": [torch.ones(1, 3)]}
-    uncond = {"c_concat": [torch.zeros(1, 2)], "c_crossattn": [torch.zeros(1, 3)]}
-    joined = join_conditioning(uncond, cond)
-    assert joined["c_concat"][0][:, 0].tolist() == [0, 1]
-    assert joined["c_crossattn"][0].shape == (2, 3)
-
-
-@pytest.mark.parametrize("uncond", [torch.zeros(1, 2), {"c_concat": []}, {"other": []}])
-def test_conditionings_of_another_structure_are_refused(uncond):
-    with pytest.raises(ValueError, match="same"):
-        join_conditioning(uncond, {"c_concat": [torch.ones(1, 2)]})
-
-
 def test_continuous_time_meets_the_table_and_variances_sum_to_one():
     cumprod = diffusion_coefficients(make_beta_schedule("linear", 1000))["alphas_cumprod"]
     process = ContinuousSchedule(cumprod)
@@ -157,21 +111,3 @@ def test_continuous_time_meets_the_table_and_variances_sum_to_one():
     assert np.allclose(process.alpha(times) ** 2 + process.sigma(times) ** 2, 1)
     assert (np.diff(process.lam(times)) < 0).all()
     assert process.model_time(1.0) == pytest.approx(999)
-
-
-def test_steps_are_drawn_evenly_by_default():
-    torch.manual_seed(0)
-    steps = weighting.draw_steps(20_000, 1000)
-    assert steps.min() >= 0 and steps.max() <= 999 and steps.dtype == torch.long
-    assert (steps < 500).float().mean().item() == pytest.approx(0.5, abs=0.02)
-
-
-@pytest.mark.parametrize("mean, std", [(0.0, 1.0), (0.35, 1.0), (-1.0, 0.5)])
-def test_steps_are_drawn_with_the_logit_normal_density(mean, std):
-    torch.manual_seed(0)
-    steps = weighting.draw_steps(20_000, 1000, (mean, std))
-    assert steps.min() >= 0 and steps.max() <= 999 and steps.dtype == torch.long
-    # The normal's quantiles are the steps': half lie below sigmoid(mean), a sixth below -1 std.
-    for z, share in ((0.0, 0.5), (-1.0, 0.1587), (1.0, 0.8413)):
-        bound = 1000 / (1 + np.exp(-(mean + z * std)))
-        assert (steps < bound).float().mean().item() == pytest.approx(share, abs=0.015)

@@ -1,4 +1,4 @@
-"""DPM-Solver++(2M): arXiv:2211.01095, algorithm 2, in steps uniform in time.
+"""DPM-Solver++(2M): arXiv:2211.01095, Algorithm 2, in steps uniform in time.
 
 Symbols: alpha, sigma, lambda as in ``ldm.process.log_snr``; h = lambda_t - lambda_s.
 """
@@ -50,6 +50,12 @@ class DPMSolverSampler(Sampler):
         return self.process.model_time(float(self.grid[index + 1]))
 
     def new_rule(self, denoiser: Denoiser, total: int) -> StepRule:
+        """Return Algorithm 2's step, from s to t.
+
+        D = (1 + 1 / (2 r)) x0 - 1 / (2 r) x0_before, with r = (lambda_s - lambda_before) / h;
+        x_t = (sigma_t / sigma_s) x_s - alpha_t (exp(-h) - 1) D.
+        The first step has D = x0, which is DDIM's.
+        """
         previous: list[tuple[float, Tensor]] = []  # (lambda, x0) of the step before
 
         def rule(x: Tensor, index: int) -> Step:
@@ -60,11 +66,11 @@ class DPMSolverSampler(Sampler):
             estimate = x0
             if previous and not (index == 0 and total < FEW_STEPS):
                 lam_before, x0_before = previous[0]
-                ratio = (lam_t - lam_s) / (2.0 * (lam_s - lam_before))
-                estimate = x0 + ratio * (x0 - x0_before)
+                ratio = (lam_t - lam_s) / (2.0 * (lam_s - lam_before))  # 1 / (2 r)
+                estimate = x0 + ratio * (x0 - x0_before)  # D
             previous[:] = [(lam_s, x0)]
             alpha_t, sigma_t = self._scales(t)
-            shrink = -float(np.expm1(lam_s - lam_t))
+            shrink = -float(np.expm1(lam_s - lam_t))  # 1 - exp(-h)
             x_next = (sigma_t / sigma_s) * x + alpha_t * shrink * estimate
             return Step(x_next, x0, (x - alpha_s * x0) / sigma_s)
 
