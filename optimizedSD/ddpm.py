@@ -25,7 +25,6 @@ from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.models.diffusion.wrapper import DiffusionWrapper
 from ldm.offload.rows import in_rows
 from ldm.process.prediction import check_parameterization
-from ldm.process.schedules import make_beta_schedule
 from ldm.rng import PerImageNoise
 from ldm.util import instantiate_from_config
 
@@ -82,8 +81,7 @@ class UNet(ForwardProcess):
     ):
         super().__init__()
         self.parameterization = check_parameterization(parameterization)
-        betas = make_beta_schedule(beta_schedule, timesteps, linear_start, linear_end, cosine_s)
-        self._register_schedule(betas, 0.0, self.parameterization, None)
+        self.register_schedule(None, beta_schedule, timesteps, linear_start, linear_end, cosine_s)
         self.model1 = DiffusionWrapper(unetConfigEncode, conditioning_key)
         self.model2 = DiffusionWrapperOut(unetConfigDecode, conditioning_key)
         self.unet_bs, self.turbo = unet_bs, False

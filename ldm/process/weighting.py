@@ -1,33 +1,118 @@
-"""Weights of the training loss over timesteps, in float64, and how often each is drawn."""
+"""Weights of the training loss over timesteps, in float64.
+
+A weighting is called with the coefficients of a schedule (``diffusion_coefficients``) and with what
+errors are measured on, and returns one weight a step (T,). With SNR = alphas_cumprod /
+(1 - alphas_cumprod), the squared error of eps is SNR times that of x0, and that of v is SNR + 1
+times: a weighting of x0 is divided by these to mean the same for the other two.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from ldm.errors import UserError
 from ldm.process.prediction import Parameterization
 
+Coefficients = Mapping[str, np.ndarray]
 
-def min_snr_weights(
-    alphas_cumprod: np.ndarray, gamma: float | None, kind: Parameterization
-) -> np.ndarray:
-    """Return min-SNR-gamma weights (T,): arXiv:2303.09556, Eq. 4 and section 3.4.
 
-    With SNR = alphas_cumprod / (1 - alphas_cumprod), a loss on x0 is weighted min(SNR, gamma),
-    one on eps by that over SNR, one on v by that over SNR + 1. Without ``gamma`` all are 1.
+@dataclass(frozen=True)
+class Unweighted:
+    """Weigh all steps alike: the simple loss of DDPM, arXiv:2006.11239, Eq. 14."""
+
+    def __call__(
+        self,
+        coefficients: Coefficients,
+        kind: Parameterization,  # noqa: ARG002 - the interface
+    ) -> np.ndarray:
+        return np.ones_like(coefficients["alphas_cumprod"])
+
+
+@dataclass(frozen=True)
+class MinSNR:
+    """Weigh an error of x0 by min(SNR, gamma): arXiv:2303.09556, Eq. 4 and section 3.4.
+
+    Args:
+        gamma: The largest weight, above 0; the paper's is 5.
     """
-    alphas_cumprod = np.asarray(alphas_cumprod, dtype=np.float64)
-    if gamma is None:
-        return np.ones_like(alphas_cumprod)
-    snr = alphas_cumprod / (1 - alphas_cumprod)
-    divisor = {"eps": snr, "x0": np.ones_like(snr), "v": snr + 1}[kind]
-    return np.minimum(snr, gamma) / divisor
+
+    gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_positive("gamma", self.gamma)
+
+    def __call__(self, coefficients: Coefficients, kind: Parameterization) -> np.ndarray:
+        snr = signal_to_noise(coefficients)
+        return np.minimum(snr, self.gamma) / error_ratio(snr, kind)
 
 
-def variational_weights(coefficients: dict[str, np.ndarray], kind: Parameterization) -> np.ndarray:
+@dataclass(frozen=True)
+class P2:
+    """Weigh an error of eps by (k + SNR)^-gamma, which favours noisy steps: arXiv:2204.00227.
+
+    Args:
+        gamma: How strongly; 0 weighs all steps alike. The paper takes 0.5 and 1.
+        k: Keeps the weight of the noisiest steps finite, above 0; the paper's is 1.
+    """
+
+    gamma: float = 1.0
+    k: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("k", self.k)
+
+    def __call__(self, coefficients: Coefficients, kind: Parameterization) -> np.ndarray:
+        snr = signal_to_noise(coefficients)
+        return snr / (self.k + snr) ** self.gamma / error_ratio(snr, kind)
+
+
+@dataclass(frozen=True)
+class EDM:
+    """Weigh an error of x0 by (sigma^2 + sigma_data^2) / (sigma sigma_data)^2: arXiv:2206.00364.
+
+    This is lambda(sigma) of the paper's table 1, with sigma^2 = 1 / SNR. For ``sigma_data`` 1 it
+    weighs errors of v alike.
+
+    Args:
+        sigma_data: Standard deviation of what is diffused, above 0: the paper's 0.5 for pictures
+            in [-1, 1], 1 for scaled latents.
+    """
+
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_positive("sigma_data", self.sigma_data)
+
+    def __call__(self, coefficients: Coefficients, kind: Parameterization) -> np.ndarray:
+        snr = signal_to_noise(coefficients)
+        return (snr + self.sigma_data**-2) / error_ratio(snr, kind)
+
+
+def signal_to_noise(coefficients: Coefficients) -> np.ndarray:
+    """Return SNR = alphas_cumprod / (1 - alphas_cumprod) (T,)."""
+    cumprod = coefficients["alphas_cumprod"]
+    return cumprod / (1 - cumprod)
+
+
+def error_ratio(snr: np.ndarray, kind: Parameterization) -> np.ndarray:
+    """Return how many times the squared error of x0 that of ``kind`` is, at each step (T,)."""
+    return {"eps": snr, "x0": np.ones_like(snr), "v": snr + 1}[kind]
+
+
+def check_positive(name: str, value: float) -> None:
+    """Refuse what is not a number above 0.
+
+    Raises:
+        UserError: The message names the parameter.
+    """
+    if not isinstance(value, int | float) or not value > 0:
+        raise UserError(f"{name} {value!r} given; expected a number above 0; correct loss_config")
+
+
+def variational_weights(coefficients: Coefficients, kind: Parameterization) -> np.ndarray:
     """Return the weights (T,) that turn the simple loss into the variational bound.
 
     For eps they are those of DDPM, arXiv:2006.11239, Eq. 12; for x0 the reference's, whose
@@ -45,25 +130,3 @@ def variational_weights(coefficients: dict[str, np.ndarray], kind: Parameterizat
             weights = betas**2 / (2 * variance * (1 - betas) * (1 - cumprod))
     weights[0] = weights[1]
     return weights
-
-
-def draw_steps(
-    count: int,
-    num_timesteps: int,
-    logit_normal: Sequence[float] | None = None,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Draw training steps (count,) in 0 ... T-1: all alike, or T sigmoid(z), z normal.
-
-    Args:
-        count: How many.
-        num_timesteps: T.
-        logit_normal: Mean and standard deviation of z (arXiv:2403.03206, section 3.1). A mean above
-            0 favours noisy steps; either end, where a loss is large but teaches little, is rare.
-        device: Of the result.
-    """
-    if logit_normal is None:
-        return torch.randint(0, num_timesteps, (count,), device=device)
-    mean, std = logit_normal
-    drawn = torch.sigmoid(mean + std * torch.randn(count, device=device)) * num_timesteps
-    return drawn.long().clamp_max(num_timesteps - 1)

@@ -10,19 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from ldm.errors import UserError
 from ldm.models.training_parts import pictures_from
 
 CLASS_KEYS = ("class_label", "cls")
 """Entries for which the conditioner is given the whole batch, as CompVis's ``ClassEmbedder`` is."""
-
-FIRST_CONVOLUTION = (
-    "model.diffusion_model.input_blocks.0.0.weight",
-    "model_ema.diffusion_modelinput_blocks00weight",
-)
-"""The UNet's first weight and its average: the only ones that know how many channels come in."""
 
 
 def conditioner_input(batch: Mapping[str, Any], key: str) -> Any:
@@ -116,45 +109,3 @@ def precomputed(batch: Mapping[str, Any], key: str, share: float) -> Tensor | No
         )
     kept = torch.rand(len(encoded)) >= share
     return torch.where(kept[:, None, None].to(encoded.device), encoded, empty.to(encoded))
-
-
-@torch.no_grad()
-def inpainting_maps(model: Any, batch: Mapping[str, Any]) -> list[Tensor]:
-    """Make what an inpainting UNet sees beside the latent, in the order of ``concat_keys``.
-
-    Args:
-        model: A ``LatentInpaintDiffusion``.
-        batch: Pictures and masks (B, H, W, C).
-
-    Returns:
-        Maps (B, C', h, w).
-    """
-    picture = model.get_input(batch, model.masked_image_key)
-    latent = model.get_first_stage_encoding(model.encode_first_stage(picture)).float()
-    return [
-        latent
-        if key == model.masked_image_key
-        else latent_mask(model.get_input(batch, key), latent, model.signed_mask)
-        for key in model.concat_keys
-    ]
-
-
-def latent_mask(mask: Tensor, latent: Tensor, signed: bool) -> Tensor:
-    """Resize masks (B, 1, H, W) in [0, 1], 1 = to be drawn, to the sides of ``latent``, nearest.
-
-    ``signed`` maps them to [-1, 1].
-    """
-    small = interpolate(mask.to(latent), size=latent.shape[-2:])
-    return small * 2 - 1 if signed else small
-
-
-def widen_inputs(offered: Tensor, wanted: Tensor) -> Tensor:
-    """Give a convolution's weight (O, I, k, k) further input channels of zeros, as ``wanted`` has.
-
-    Weights of any other difference, and of none, are returned as they are.
-    """
-    new = wanted.shape[1] - offered.shape[1]
-    if new <= 0 or offered.shape[0] != wanted.shape[0]:
-        return offered
-    zeros = offered.new_zeros((offered.shape[0], new, *offered.shape[2:]))
-    return torch.cat([offered, zeros], dim=1)

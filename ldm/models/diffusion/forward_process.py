@@ -5,36 +5,49 @@ Shapes: B batch, T training steps; samples (B, ...) of any shape.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ldm.process import weighting
 from ldm.process.gaussian import extract_into_tensor
 from ldm.process.prediction import Parameterization
-from ldm.process.schedules import diffusion_coefficients
+from ldm.process.schedules import diffusion_coefficients, make_beta_schedule
 
 
 class ForwardProcess(nn.Module):
-    """Base of diffusion models: a base class, for checkpoints have the buffers at their top."""
+    """Base of diffusion models: a base class, for checkpoints have the buffers at their top.
 
-    def _register_schedule(
+    Attributes:
+        v_posterior: Weight of beta_t in the posterior variance; set before ``register_schedule``.
+        num_timesteps: T.
+        coefficients: Those of ``diffusion_coefficients`` in float64, each (T,). The buffers have
+            the same names and are float32.
+    """
+
+    v_posterior: float = 0.0
+
+    def register_schedule(
         self,
-        betas: Sequence[float],
-        v_posterior: float,
-        kind: Parameterization,
-        snr_gamma: float | None,
+        given_betas: Sequence[float] | None = None,
+        beta_schedule: str = "linear",
+        timesteps: int = 1000,
+        linear_start: float = 1e-4,
+        linear_end: float = 2e-2,
+        cosine_s: float = 8e-3,
     ) -> None:
-        """Make the schedule's buffers, those of ``diffusion_coefficients`` and the loss weights."""
-        tables = diffusion_coefficients(betas, v_posterior)
-        self.num_timesteps, self.v_posterior = len(tables["betas"]), v_posterior
-        tables["lvlb_weights"] = weighting.variational_weights(tables, kind)
-        tables["snr_weights"] = weighting.min_snr_weights(tables["alphas_cumprod"], snr_gamma, kind)
-        for name, table in tables.items():
+        """Make the schedule's buffers, from ``given_betas`` (T,) or by ``make_beta_schedule``."""
+        if given_betas is None:
+            given_betas = make_beta_schedule(
+                beta_schedule, timesteps, linear_start, linear_end, cosine_s
+            )
+        self.coefficients = diffusion_coefficients(given_betas, self.v_posterior)
+        self.num_timesteps = len(self.coefficients["betas"])
+        self._step_tables: dict[str, tuple[tuple, Tensor]] = {}
+        for name, table in self.coefficients.items():
             # Explicit device: a model built on meta still has its schedule.
-            values = torch.tensor(table, dtype=torch.float32, device="cpu")
-            self.register_buffer(name, values, persistent=not name.endswith("_weights"))
+            self.register_buffer(name, torch.tensor(table, dtype=torch.float32, device="cpu"))
 
     @property
     def device(self) -> torch.device:
@@ -44,11 +57,29 @@ class ForwardProcess(nn.Module):
     def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         """Noise clean samples (B, ...) to steps t (B,): DDPM Eq. 4."""
         noise = torch.randn_like(x_start) if noise is None else noise
-        a, s = self._mix(t, x_start.shape)
+        a, s = self.mix(t, x_start.shape)
         return a * x_start + s * noise
 
-    def _mix(self, t: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    def mix(self, t: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
         """Return how much of x0 and of eps is in a sample at t, shaped to multiply ``shape``."""
         tables = (self.sqrt_alphas_cumprod, self.sqrt_one_minus_alphas_cumprod)
         a, s = (extract_into_tensor(table, t, shape) for table in tables)
         return a, s
+
+    def step_table(
+        self,
+        name: str,
+        rule: Callable[[Mapping[str, np.ndarray], Parameterization], np.ndarray],
+        kind: Parameterization,
+    ) -> Tensor:
+        """Return ``rule(coefficients, kind)`` (T,), beside the schedule and of its dtype.
+
+        It is computed once and kept under ``name`` until it is asked for another rule or kind, or
+        the schedule moves. A buffer would make drawing pay for what only training needs.
+        """
+        recipe = (rule, kind, self.betas.device, self.betas.dtype)
+        if name not in self._step_tables or self._step_tables[name][0] != recipe:
+            exact = rule(self.coefficients, kind)
+            table = torch.tensor(exact, dtype=torch.float32, device="cpu").to(self.betas)
+            self._step_tables[name] = recipe, table
+        return self._step_tables[name][1]

@@ -25,15 +25,15 @@ _ROW_STEPS = 5
 def preview_images(
     model: Any,
     batch: Mapping[str, Any],
-    N: int = 8,  # noqa: N803 - the logging interface
+    N: int,  # noqa: N803 - the logging interface
     *,
-    sample: bool = True,
-    ddim_steps: int = 25,
-    guidance_scale: float = 3.0,
-    plot_diffusion_rows: bool = False,
-    plot_denoise_rows: bool = False,
-    quantize_denoised: bool = False,
-    inpaint: bool = False,
+    sample: bool,
+    ddim_steps: int,
+    guidance_scale: float,
+    plot_diffusion_rows: bool,
+    plot_denoise_rows: bool,
+    quantize_denoised: bool,
+    inpaint: bool,
 ) -> dict[str, Tensor]:
     """Show a batch, its reconstruction, its conditioning and what the averaged weights draw of it.
 

@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 from tiny_model import CONFIG
 
 from ldm.errors import UserError
-from ldm.models.diffusion.batch_conditioning import conditioner_input, drop_some, widen_inputs
+from ldm.models.diffusion.batch_conditioning import conditioner_input, drop_some
+from ldm.models.diffusion.ddim import DDIMSampler
 from ldm.models.diffusion.ddpm import LatentDiffusion, LatentInpaintDiffusion
+from ldm.models.diffusion.latent_inpainting import widen_inputs
 
 PARAMS = {**CONFIG["model"]["params"], "image_size": 8}
 CLASSES = {
@@ -207,8 +209,10 @@ def test_an_inpainter_begun_from_plain_weights_computes_what_they_compute(tmp_pa
 
 
 def test_only_input_channels_are_widened():
-    wanted = torch.zeros(6, 9, 3, 3)
-    assert widen_inputs(torch.ones(6, 4, 3, 3), wanted).shape == wanted.shape
+    wanted = torch.full((6, 9, 3, 3), 5.0)
+    widened = widen_inputs(torch.ones(6, 4, 3, 3), wanted)
+    assert widened.shape == wanted.shape
+    assert (widened[:, :4] == 1).all() and (widened[:, 4:] == 0).all()
     other = torch.ones(5, 4, 3, 3)
     assert widen_inputs(other, wanted) is other
 
@@ -250,6 +254,20 @@ def test_every_kind_can_be_looked_at_while_it_trains(kind):
     assert all(v.shape[0] == 2 and v.shape[1] == 3 and v.isfinite().all() for v in shown.values())
     inside, mask = shown["samples_inpainting"], shown["mask"] > 0
     assert mask.any() and not mask.all() and inside.shape == mask.shape
+
+
+def test_painting_in_keeps_the_surroundings_and_painting_out_the_middle(monkeypatch):
+    def sample(self, *_, mask=None, x0=None, **__):
+        return (0.0 if mask is None else mask) * (shapes if x0 is None else x0), {}
+
+    model, shapes = make("none").eval(), torch.zeros(2, 4, 8, 8)
+    monkeypatch.setattr(DDIMSampler, "sample", sample)
+    monkeypatch.setattr(model, "decode_first_stage", lambda z: z[:, :3])
+    shown = model.log_images(batch(), N=2, inpaint=True)
+    kept, clean = (shown["mask"] > 0).float(), shown["reconstruction"]
+    assert (kept[..., 0, 0] == 1).all() and (kept[..., 4, 4] == 0).all()
+    assert torch.equal(shown["samples_inpainting"], kept * clean)
+    assert torch.equal(shown["samples_outpainting"], (1 - kept) * clean)
 
 
 def test_classes_are_shown_with_guidance_only_where_one_was_trained_to_be_empty(monkeypatch):

@@ -8,7 +8,7 @@ import torch
 from tiny_model import CONFIG
 
 from ldm.models.diffusion.ddpm import DDPM
-from ldm.process.weighting import min_snr_weights, variational_weights
+from ldm.process.weighting import variational_weights
 
 KINDS = ("eps", "x0", "v")
 STEPS = np.array([1, 2, 40, 500, 999])
@@ -153,4 +153,3 @@ def test_the_first_steps_infinite_weight_is_the_seconds():
     weights = variational_weights(tables, "eps")
     assert weights[0] == weights[1]
     assert np.isfinite(weights).all()
-    assert (min_snr_weights(cumprod, None, "eps") == 1).all()
