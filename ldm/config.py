@@ -18,7 +18,7 @@ def load_config(*paths: str | Path, overrides: Sequence[str] = ()) -> DictConfig
     """Merge YAML files from left to right, then ``a.b=c`` overrides.
 
     Raises:
-        UserError: A file is missing or no YAML mapping, or an override is no ``key=value``.
+        UserError: A file is missing or not a YAML mapping, or an override is not ``key=value``.
     """
     parts = [_read_yaml(Path(path)) for path in paths]
     for item in overrides:

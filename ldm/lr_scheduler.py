@@ -25,11 +25,11 @@ def _line(start: float, end: float, fraction: float) -> float:
 
 
 class LambdaWarmUpCosineScheduler:
-    """Rise in a line from ``lr_start`` to ``lr_max``, then fall to ``lr_min`` along a cosine.
+    """Rise linearly from ``lr_start`` to ``lr_max``, then fall to ``lr_min`` along a cosine.
 
     Args:
-        warm_up_steps: Steps of the rise; 0 begins at ``lr_max``.
-        lr_min: Last factor, kept after ``max_decay_steps``.
+        warm_up_steps: Steps of the rise; 0 starts at ``lr_max``.
+        lr_min: Final factor, kept after ``max_decay_steps``.
         lr_max: Factor at the end of the rise.
         lr_start: Factor at step 0.
         max_decay_steps: Step at which ``lr_min`` is reached.
@@ -66,14 +66,15 @@ class LambdaWarmUpCosineScheduler:
 
 
 class LambdaWarmUpCosineScheduler2:
-    """Repeated cycles, each with a rise of its own and then a cosine fall.
+    """Repeated cycles, each with its own linear rise and then a cosine fall.
 
     Args:
         warm_up_steps: Per cycle, steps of the rise.
-        f_min: Per cycle, last factor.
+        f_min: Per cycle, final factor.
         f_max: Per cycle, factor at the end of the rise.
         f_start: Per cycle, factor at its first step.
-        cycle_lengths: Per cycle, its steps, rise included. After the last one its end is kept.
+        cycle_lengths: Per cycle, its steps, rise included. After the last cycle its final factor
+            is kept.
         verbosity_interval: Log the factor every so many steps; 0 never.
 
     Raises:
@@ -102,7 +103,7 @@ class LambdaWarmUpCosineScheduler2:
         self.last_f = 0.0
 
     def find_in_interval(self, n: int) -> int:
-        """Return the number of the cycle that step ``n`` lies in; a cycle owns its last step."""
+        """Return the number of the cycle that contains step ``n``, its last step included."""
         cycle = bisect_left(self.cum_cycles, n) - 1
         return min(max(cycle, 0), len(self.cycle_lengths) - 1)
 
@@ -127,10 +128,10 @@ class LambdaWarmUpCosineScheduler2:
 
 
 class LambdaLinearScheduler(LambdaWarmUpCosineScheduler2):
-    """As ``LambdaWarmUpCosineScheduler2``, falling in a line.
+    """``LambdaWarmUpCosineScheduler2`` with a linear fall.
 
     As in the reference the line starts at the cycle's first step, so after a rise of w steps in a
-    cycle of L it is entered at w/L of the way down.
+    cycle of L steps the fall begins w/L of the way down.
     """
 
     def schedule(self, n: int, **_: object) -> float:

@@ -1,11 +1,11 @@
-"""Muon: steps along orthogonal directions for matrices, AdamW for everything else.
+"""Muon optimizer: orthogonalized steps for matrices, AdamW for everything else.
 
-Adam scales every number of a gradient by itself; the gradient of a matrix is dominated by few
-directions, and what is seldom seen, such as one noun of many, moves it little in the others. Muon
-takes the nearest orthogonal matrix to the averaged gradient, in which all directions count alike.
+Adam scales every element of a gradient by itself. The gradient of a matrix is dominated by a few
+directions; rare inputs, such as one noun of many, hardly move it in the others. Muon takes the
+orthogonal matrix nearest to the averaged gradient, in which all directions count equally.
 
-``torch.optim.Muon`` computes the same steps for matrices, and takes nothing else: no kernels of
-convolutions, which are most of a UNet, and no biases.
+``torch.optim.Muon`` computes the same steps for matrices but accepts nothing else: no convolution
+kernels, which are most of a UNet, and no biases.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-# Of the quintic that takes singular values from (0, 1] to about 1 (Jordan et al. 2024, "Muon").
+# Coefficients of the quintic that maps singular values in (0, 1] to about 1 (Jordan et al. 2024,
+# "Muon").
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 # Adam's steps have about this root mean square, in units of the learning rate
@@ -27,13 +28,13 @@ _ADAM_RMS = 0.2
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """Take singular values to about 1 by Newton-Schulz iterations, in bfloat16.
+    """Map singular values to about 1 by Newton-Schulz iterations, in bfloat16.
 
     Args:
         matrix: (m, n), any floating type.
 
     Returns:
-        (m, n) bfloat16, U S V^T with every s in about 0.7 to 1.2; zeros for zeros.
+        (m, n) bfloat16, U S V^T with every s between about 0.7 and 1.2; zeros for zeros.
     """
     a, b, c = _QUINTIC
     x = matrix.bfloat16()
@@ -47,18 +48,18 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for parameters of two and more dimensions, AdamW for the others, in one optimizer.
+    """Muon for parameters of two or more dimensions, AdamW for the others, in one optimizer.
 
     A convolution's kernel (out, in, h, w) counts as a matrix (out, in h w). Steps of matrices are
-    scaled to the size of Adam's, so that one learning rate and weight decay serve both.
+    scaled to the size of Adam's, so that both share one learning rate and weight decay.
 
     Args:
-        params: Parameters, or groups of them. A group with ``tables: True`` holds embeddings, which
-            are looked up in, not multiplied with: AdamW moves them.
+        params: Parameters, or groups of them. A group with ``tables: True`` holds embedding tables,
+            which are lookups and not matrix products: AdamW updates them.
         lr: Learning rate, as for AdamW.
-        momentum: Of the averaged gradient of matrices (Nesterov's form).
-        betas: Of AdamW.
-        weight_decay: Of both, decoupled.
+        momentum: Momentum of the averaged gradient of matrices (Nesterov's form).
+        betas: AdamW's betas.
+        weight_decay: Weight decay of both, decoupled.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Move all parameters that have a gradient; return the closure's value."""
+        """Update all parameters that have a gradient; return the closure's value."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

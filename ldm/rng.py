@@ -1,4 +1,4 @@
-"""Where random numbers come from: one global stream, or one generator per image."""
+"""Sources of random numbers: one global stream, or one generator per image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 def seed_everything(seed: int) -> int:
     """Seed Python, NumPy, and torch on the CPU and every accelerator.
 
-    Programs call it after the model is loaded, so that building a model never moves the pictures.
+    Programs call it after loading the model, so that building a model never changes the pictures.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -22,19 +22,20 @@ def seed_everything(seed: int) -> int:
 
 
 def item_generator() -> np.random.Generator:
-    """Give a generator of its own to one item of a data set, for its crop, flip or noise.
+    """Return a generator for one item of a data set, for its crop, flip or noise.
 
-    It is seeded by one draw from torch's global generator: a loader's workers seed that apart from
-    each other, ``seed_everything`` in the main process, and how much an item draws moves no other.
+    It is seeded by one draw from torch's global generator, which a loader seeds differently in each
+    worker, and ``seed_everything`` in the main process. How much one item draws does not affect
+    any other.
     """
     return np.random.default_rng(int(torch.randint(2**63 - 1, ())))
 
 
 def keep_random_state(device: torch.device | str) -> Callable[[], None]:
-    """Remember where torch's global generators are, the CPU's and that of ``device``.
+    """Save the state of torch's global generators, the CPU's and that of ``device``.
 
     Returns:
-        A function that puts them back there, as often as it is called.
+        A function that restores the saved state each time it is called.
     """
     device = torch.device(device)
     own = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
@@ -50,9 +51,9 @@ def keep_random_state(device: torch.device | str) -> Callable[[], None]:
 
 
 class GlobalNoise:
-    """The reference's source: torch's global generator of the device the numbers are for.
+    """The reference's source: torch's global generator of the target device.
 
-    One draw serves the whole batch, so image k of a batch depends on the batch's size.
+    One draw serves the whole batch, so image k depends on the batch size.
     """
 
     def randn(
@@ -68,7 +69,7 @@ class GlobalNoise:
 class PerImageNoise:
     """One CPU generator per image: row k of every draw comes from generator k alone.
 
-    A picture is then the same whatever the batch it is drawn in, and on every device.
+    A picture then depends neither on the batch it is drawn in nor on the device.
 
     Example:
         >>> pair = PerImageNoise([7, 8]).randn((2, 4))

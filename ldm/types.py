@@ -1,4 +1,4 @@
-"""Interfaces between the parts: what a sampler may assume of a model, and the like.
+"""Interfaces (protocols) between the parts, such as what a sampler may assume of a model.
 
 Shapes: B batch, C channels, h w latent sides, N M tokens, d head width.
 """
@@ -40,7 +40,7 @@ class Guider(Protocol):
 
 
 class AttentionProcessor(Protocol):
-    """The arithmetic of attention, exchangeable: no parameters, no keys."""
+    """The arithmetic of attention, replaceable: it has no parameters and no checkpoint keys."""
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, scale: float
@@ -58,7 +58,7 @@ class SamplerState:
         eps: The guided noise estimate that the step used (B,C,h,w).
         i: Steps done before this one: 0 for the first.
         t: Model time of the step, on the scale 0 ... num_timesteps - 1.
-        total: Steps that the whole walk takes.
+        total: Steps of the whole walk.
     """
 
     x: Tensor

@@ -1,4 +1,4 @@
-"""Small things the whole package shares. Closed to newcomers: a helper lives beside its idea."""
+"""Small helpers that the whole package shares. Add no more: a helper belongs beside its use."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ldm.errors import UserError
 logger = logging.getLogger(__name__)
 
 PLACEHOLDERS = ("__is_first_stage__", "__is_unconditional__")
-# Classes of taming-transformers that configurations name, and those of ours that take the same
-# parameters. Theirs downloads VGG's weights when it is built.
+# Classes of taming-transformers that configurations name, and ours with the same parameters.
+# Theirs download VGG's weights when they are built.
 STANDS_FOR = {
     "taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator": (
         "ldm.modules.losses.vqperceptual.VQLPIPSWithDiscriminator"
@@ -26,7 +26,7 @@ STANDS_FOR = {
 
 
 def exists(value: Any) -> bool:
-    """Tell whether ``value`` is not None."""
+    """Check whether ``value`` is not None."""
     return value is not None
 
 
@@ -38,12 +38,12 @@ def default(value: Any, fallback: Any) -> Any:
 
 
 def ismap(x: Any) -> bool:
-    """Tell whether ``x`` is a tensor (B, C, H, W) with more than three channels: a label map."""
+    """Check whether ``x`` is a tensor (B, C, H, W) with more than three channels: a label map."""
     return _is_image_batch(x) and x.shape[1] > 3
 
 
 def isimage(x: Any) -> bool:
-    """Tell whether ``x`` is a tensor (B, C, H, W) of one or three channels: a picture."""
+    """Check whether ``x`` is a tensor (B, C, H, W) of one or three channels: a picture."""
     return _is_image_batch(x) and x.shape[1] in (1, 3)
 
 
@@ -101,7 +101,7 @@ def parallel_data_prefetch(
 
 
 def get_obj_from_str(string: str, reload: bool = False, where: str = "target") -> Any:
-    """Import what a dotted path names, or what stands for it here (``STANDS_FOR``).
+    """Import what a dotted path names, or its replacement in ``STANDS_FOR``.
 
     Args:
         string: ``package.module.Name``.
@@ -109,7 +109,7 @@ def get_obj_from_str(string: str, reload: bool = False, where: str = "target") -
         where: Place in the YAML, for the error message.
 
     Raises:
-        UserError: No such module or name.
+        UserError: There is no such module or name.
     """
     module_name, _, name = STANDS_FOR.get(string, string).rpartition(".")
     try:
@@ -125,13 +125,13 @@ def get_obj_from_str(string: str, reload: bool = False, where: str = "target") -
 
 
 def lazy_exports(module: str, addresses: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a ``__getattr__`` that lets a module offer names which lie elsewhere.
+    """Return a ``__getattr__`` through which a module offers names of other modules.
 
-    They are imported when somebody first asks: a text-to-image run needs one conditioner of ten.
+    They are imported on first access: a text-to-image run needs one conditioner of ten.
 
     Args:
         module: The module's ``__name__``.
-        addresses: Name -> module that it lies in.
+        addresses: Name -> module that defines it.
     """
 
     def __getattr__(name: str) -> Any:
@@ -145,7 +145,7 @@ def lazy_exports(module: str, addresses: Mapping[str, str]) -> Callable[[str], A
 def accepted_parameters(cls: Callable) -> set[str] | None:
     """Return the keyword names that ``cls`` takes, or None when it takes any.
 
-    A ``**kwargs`` that is handed on to a base class is followed along the bases.
+    A ``**kwargs`` is taken to be passed on to the base class, and followed along the bases.
     """
     names: set[str] = set()
     constructors = [c.__init__ for c in inspect.getmro(cls)] if inspect.isclass(cls) else [cls]
@@ -162,7 +162,7 @@ def accepted_parameters(cls: Callable) -> set[str] | None:
 
 
 def required_parameters(cls: Callable) -> list[str]:
-    """Return the names that ``cls`` itself must be given; its bases are not asked."""
+    """Return the names that ``cls`` itself requires; its bases are not examined."""
     try:
         parameters = inspect.signature(cls).parameters.values()
     except (TypeError, ValueError):
@@ -174,16 +174,16 @@ def required_parameters(cls: Callable) -> list[str]:
 def check_parameters(
     cls: Callable, params: Mapping[str, Any], where: str, extra: Iterable[str] = ()
 ) -> None:
-    """Refuse parameters that ``cls`` does not have, or the lack of one that it needs.
+    """Refuse parameters that ``cls`` does not have, and missing ones that it requires.
 
     Args:
         cls: What is to be built.
         params: Its parameters in the YAML.
         where: Place of the mapping in the YAML, for error messages.
-        extra: Names that are given beside the YAML.
+        extra: Names that are passed in addition to the YAML.
 
     Raises:
-        UserError: The message has the nearest name, or the names that are missing.
+        UserError: The message gives the closest name, or the missing names.
     """
     accepted = accepted_parameters(cls)
     for key in params:
@@ -210,7 +210,7 @@ def instantiate_from_config(config: Any, *, where: str = "config", **extra: Any)
         **extra: Further keyword arguments for the constructor; they win over ``params``.
 
     Raises:
-        UserError: No target, a target that cannot be imported, or an unknown or missing parameter.
+        UserError: The target is missing or cannot be imported; a parameter is unknown or missing.
     """
     if isinstance(config, str) and config in PLACEHOLDERS:
         return None

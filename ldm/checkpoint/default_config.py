@@ -1,8 +1,7 @@
-"""Which configuration belongs to a checkpoint of Stable Diffusion that comes without one.
+"""Choose a configuration for a Stable Diffusion checkpoint that has none beside it.
 
-Told by the shapes of two weights: how many channels enter the UNet (16 in the retrieval-augmented
-model), and how wide the text encoder's tokens are (768 in version 1, 1024 in version 2). Imports no
-torch.
+The shapes of two weights decide: the UNet's input channels (16 in the retrieval-augmented model)
+and the text encoder's token width (768 in version 1, 1024 in version 2). Imports no torch.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ _BY_SHAPE = {
 
 
 def default_config(ckpt: Path) -> str:
-    """Name the configuration, from the repository's root, of a checkpoint that has none beside it.
+    """Return the path, from the repository's root, of the configuration to use for a checkpoint.
 
-    Version 1 is what is assumed where the weights tell nothing else.
+    Assumes version 1 unless the weights say otherwise.
 
     Raises:
-        UserError: Stable Diffusion 2, whose two kinds have weights of the same shapes.
+        UserError: Stable Diffusion 2, whose two variants have weights of the same shapes.
     """
     shapes = peek_shapes(ckpt)
     channels, width = (shapes.get(name, (0, 0))[1] for name in (_INPUT, _TOKENS))

@@ -41,7 +41,7 @@ class ExportReport:
         path: The file.
         size: Its size in bytes.
         kept: Component to number of tensors.
-        dropped: Component to number of tensors of the source that were left out.
+        dropped: Component to number of the source's tensors that were left out.
         averaged: How many weights are moving averages.
     """
 
@@ -75,7 +75,7 @@ def export_inference(
 
     Args:
         ckpt: See ``read_checkpoint``; it is not modified.
-        out: The file to write; its folder is made. Written beside itself first, then put in place.
+        out: The file; its folder is made. Written to a temporary name first, then moved in place.
         use_ema: Take the moving average of each weight that has one (the UNet's at least).
         dtype: Element type of UNet, VAE and text encoder; None keeps the source's. The schedule
             keeps its own.
@@ -83,8 +83,8 @@ def export_inference(
         overwrite: Replace ``out`` if it exists.
 
     Raises:
-        UserError: Unreadable source, no averages for ``use_ema``, ``out`` is no ``.safetensors``
-            name or exists, or the disk is full.
+        UserError: The source cannot be read or has no averages for ``use_ema``, ``out`` does not
+            end in ``.safetensors`` or exists, or the disk is full.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
@@ -112,7 +112,7 @@ def export_inference(
 
 
 def inference_tensors(checkpoint: Checkpoint, use_ema: bool) -> tuple[dict[str, Tensor], int]:
-    """Choose what inference needs, by today's names, and count the weights that are averages.
+    """Select what inference needs, under current names, and count the averaged weights.
 
     Raises:
         UserError: No averages for ``use_ema``.
@@ -134,15 +134,15 @@ def inference_tensors(checkpoint: Checkpoint, use_ema: bool) -> tuple[dict[str, 
 
 
 def converted(name: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Bring a weight of UNet, VAE or text encoder to an element type; None keeps its own."""
+    """Convert a weight of UNet, VAE or text encoder to an element type; None keeps its own."""
     weight = component_of(name) in (UNET, VAE, TEXT) and value.is_floating_point()
     return value.to(dtype if weight and dtype is not None else value.dtype).contiguous()
 
 
 def describe(checkpoint: Checkpoint, kept: Mapping[str, Tensor], title: str) -> dict[str, str]:
-    """Describe the file by Stability's ModelSpec 1.0.0; what the source says of itself stays.
+    """Describe the file by Stability's ModelSpec 1.0.0, and keep the source's own entries.
 
-    Except its hash, which was another file's.
+    The source's hash is dropped: it was that of another file.
     """
     spec = {
         "format": "pt",

@@ -1,4 +1,4 @@
-"""Where a model's weights and configuration lie: in the zoo's folders, or in a training's.
+"""Find a model's weights and configuration, in a model-zoo folder or in a training run's.
 
     FOLDER/config.yaml and FOLDER/model.ckpt                          CompVis's model zoo
     RUN/configs/*-project.yaml and RUN/checkpoints/last.ckpt          a run of main.py
@@ -30,7 +30,7 @@ class ModelFiles:
     Attributes:
         ckpt: The weights.
         configs: YAML files, to be merged in this order.
-        folder: The model's own folder, or the run's.
+        folder: The model's folder, or the run's.
     """
 
     ckpt: Path
@@ -49,15 +49,15 @@ class ModelFiles:
 def find_model_files(
     path: str | Path, flag: str = "--resume", config: str | Path | None = None
 ) -> ModelFiles:
-    """Find what belongs to a checkpoint file, or lies in a folder.
+    """Find the files of a model, given its checkpoint file or its folder.
 
     Args:
         path: The file, or the folder.
-        flag: What the path was given to, for the message.
-        config: The YAML in place of the one that lies with the checkpoint.
+        flag: The flag that the path was given to, for the message.
+        config: A YAML file to use in place of the one beside the checkpoint.
 
     Raises:
-        UserError: Nothing there, no checkpoint in the folder, or no configuration with it.
+        UserError: No such path, no checkpoint in the folder, or no configuration with it.
     """
     given = Path(path)
     ckpt = given if given.is_file() else _checkpoint_in(given, flag)

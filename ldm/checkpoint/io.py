@@ -1,7 +1,7 @@
-"""Read weights from disk: ``.safetensors``, and what ``torch.save`` wrote, safely and lazily.
+"""Read weights from disk, safely and lazily: ``.safetensors`` and ``torch.save`` files.
 
-A file is told by its content, not by its name. Tensors stay memory-mapped where the format allows
-(the pages are private: writing into such a tensor never reaches the file).
+A file's format is recognised by its content, not its name. Tensors stay memory-mapped if the format
+allows it (the pages are private: writing to such a tensor never changes the file).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Checkpoint:
 
     Attributes:
         tensors: Name to CPU tensor, in the file's order and element types.
-        path: Where they came from.
+        path: The file.
         metadata: The ``__metadata__`` of a safetensors file, else empty.
-        global_step: Training steps, where the file tells.
+        global_step: Training steps, if the file records them.
         stubbed: Classes that a pickle named and that were not imported.
-        mapped: Whether the tensors are pages of the file (nothing is read before it is used).
+        mapped: Whether the tensors are memory-mapped (read from the file on first use).
     """
 
     tensors: dict[str, torch.Tensor]
@@ -45,14 +45,14 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint without running anything that it contains.
+    """Read a checkpoint without executing anything in it.
 
     Args:
         path: A safetensors file or a file of ``torch.save``: ``{"state_dict": {...}, ...}`` or a
             bare dict of tensors; pickled training state beside the tensors is stubbed.
 
     Raises:
-        UserError: No such file, no checkpoint, damaged, or a pickle that asks to run code.
+        UserError: The file is missing, damaged, no checkpoint, or a pickle that asks to run code.
     """
     path = Path(path)
     kind = identify(path)
@@ -62,10 +62,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def identify(path: Path) -> str:
-    """Tell the format of a file: "safetensors", "zip" or "legacy" (torch.save before 1.6).
+    """Detect a file's format: "safetensors", "zip" or "legacy" (torch.save before 1.6).
 
     Raises:
-        UserError: Anything else; the message says what it is instead.
+        UserError: It is anything else; the message says what.
     """
     if path.is_dir():
         hint = "a folder of diffusers" if (path / "model_index.json").exists() else "a folder"
@@ -109,7 +109,7 @@ def _format_of(path: Path, head: bytes, size: int) -> str:
 
 
 def _what_else(head: bytes, size: int) -> str | None:
-    """Name the usual things that lie where a checkpoint should, or None."""
+    """Recognise the usual files that are mistaken for a checkpoint, or return None."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     again = f"{EXPECTED}; download it again"
     if size == 0:
@@ -155,7 +155,7 @@ def _check_zip(path: Path) -> None:
 
 
 def _is_stored(path: Path) -> bool:
-    """Tell whether no member of a zip is compressed: only then its bytes can be mapped."""
+    """Check that no member of a zip is compressed: only then can its bytes be mapped."""
     with zipfile.ZipFile(path) as archive:
         return all(item.compress_type == zipfile.ZIP_STORED for item in archive.infolist())
 
@@ -202,7 +202,7 @@ def _read_torch(path: Path, kind: str) -> Checkpoint:
     except MemoryError:
         raise
     except Exception as error:
-        # A damaged or forged pickle can fail in any way at all.
+        # A damaged or forged pickle can fail in any way.
         raise UserError(
             f"checkpoint {str(path)!r} is damaged ({_first_line(error)}); "
             "expected a file of torch.save; download or copy it again"
@@ -221,11 +221,11 @@ def _read_torch(path: Path, kind: str) -> Checkpoint:
 def _unpickle(path: Path, mapped: bool, restricted: RestrictedPickle) -> Any:
     options = {"map_location": "cpu", "mmap": mapped}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks about pickle protocols
+        warnings.simplefilter("ignore")  # about pickle protocols
         try:
             return torch.load(str(path), weights_only=True, **options)
         except pickle.UnpicklingError:
-            # Training state of other packages lies beside the weights: read around it.
+            # The file also holds other packages' training state: skip it.
             return torch.load(str(path), weights_only=False, pickle_module=restricted, **options)
 
 
@@ -240,7 +240,7 @@ def _state_of(content: Any, path: Path) -> Mapping[str, Any]:
 
 
 def _checked(state: Mapping, content: Mapping, path: Path) -> dict[str, torch.Tensor]:
-    """Return what is a tensor, without gradients; at least one must be."""
+    """Return the entries that are tensors, without gradients; there must be at least one."""
     tensors = {
         name: value.detach()
         for name, value in state.items()
@@ -256,6 +256,6 @@ def _checked(state: Mapping, content: Mapping, path: Path) -> dict[str, torch.Te
 
 
 def _first_line(error: Exception) -> str:
-    """The first line of an error's own words, short enough for one line of ours."""
+    """Return the first line of an error's message, shortened to fit into one of ours."""
     words = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {words[:120]}" if words else type(error).__name__

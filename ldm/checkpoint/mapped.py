@@ -1,4 +1,4 @@
-"""Memory of file-mapped tensors."""
+"""Release the memory of file-mapped tensors."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ def _madvise():
 
 
 def release_pages(tensor: Tensor) -> None:
-    """Give back the memory of a file-mapped tensor whose values have been copied elsewhere.
+    """Release the memory of a file-mapped tensor whose values have been copied elsewhere.
 
-    Keeps the peak near the size of the copy while a large file is converted. The values stay: the
-    pages are those of the file, and are read again if somebody looks. Does nothing where the
-    system cannot.
+    Keeps the peak near the size of the copy while a large file is converted. The values are not
+    lost: the pages are the file's, and are read again on access. Does nothing outside Linux.
 
     Args:
-        tensor: Contiguous and memory-mapped from a file, never written to. (Ordinary memory would
-            be lost.)
+        tensor: Contiguous and memory-mapped from a file, never written to. (The contents of
+            ordinary memory would be lost.)
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,4 +1,4 @@
-"""What the names in a checkpoint mean: components, EMA copies, ballast, older spellings."""
+"""Interpret the names in a checkpoint: components, EMA copies, ballast, older spellings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ OLDER_SPELLINGS = {
     f"{_TRANSFORMER}{part}": f"{_TEXT_MODEL}{part}"
     for part in ("embeddings.", "encoder.", "final_layer_norm.")
 }
-# Constants that older libraries wrote among the weights.
+# Constants that older libraries saved with the weights.
 CONSTANTS = ("embeddings.position_ids", "attn_mask")
 
 
@@ -76,7 +76,7 @@ def ema_name(name: str) -> str:
 
 
 def is_ballast(name: str) -> bool:
-    """Tell whether inference never needs a key: losses, constants, optimizer state."""
+    """Check whether inference never needs a key: losses, constants, optimizer state."""
     return (
         component_of(name) == LOSS
         or name.endswith(CONSTANTS)
@@ -85,7 +85,7 @@ def is_ballast(name: str) -> bool:
 
 
 def modern(name: str) -> str:
-    """Return the name that a key has today.
+    """Return a key's current name.
 
     >>> modern("cond_stage_model.transformer.final_layer_norm.bias")
     'cond_stage_model.transformer.text_model.final_layer_norm.bias'
@@ -97,7 +97,7 @@ def modern(name: str) -> str:
 
 
 def by_modern_name(names: Iterable[str]) -> dict[str, str]:
-    """Map today's name of each key to its own; where a file has both spellings, today's wins."""
+    """Map each key's current name to the key; of two spellings of a key the current one wins."""
     present = list(names)
     older = {modern(name): name for name in present}
     return older | {name: name for name in present if modern(name) == name}
@@ -112,7 +112,7 @@ def by_component(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def recognise(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Guess from names and shapes what a file is, when it is not what was asked for.
+    """Guess from names and shapes what a file is, when it is not the expected kind.
 
     Args:
         shapes: Key to tensor shape.

@@ -1,7 +1,8 @@
-"""Look at the shapes of a checkpoint's tensors without torch and without reading the weights.
+"""Read the shapes of a checkpoint's tensors without torch and without reading the weights.
 
-Programs choose a configuration by them before torch is imported: the header of a safetensors file
-and the pickle of a ``.ckpt`` lie apart from the weights. Nothing that a pickle names is imported.
+Programs choose a configuration by these shapes before torch is imported: the header of a
+safetensors file and the pickle of a ``.ckpt`` are separate from the weights. Nothing that a pickle
+names is imported.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 Shape = tuple[int, ...]
-LARGEST_HEADER = 2**27  # bytes; a damaged length must not fill the memory
+LARGEST_HEADER = 2**27  # bytes; a damaged length must not exhaust memory
 
 
 def peek_shapes(path: str | Path) -> dict[str, Shape]:
@@ -24,7 +25,7 @@ def peek_shapes(path: str | Path) -> dict[str, Shape]:
         path: A ``.safetensors`` file, or what ``torch.save`` writes since 1.6.
 
     Returns:
-        Empty for anything else and for damaged files: who loads them tells what is wrong.
+        Empty for anything else and for damaged files: loading them reports what is wrong.
     """
     try:
         with open(path, "rb") as file:
@@ -36,7 +37,7 @@ def peek_shapes(path: str | Path) -> dict[str, Shape]:
                 return {}
             header = json.loads(head[8:] + file.read(length - 1))
         return {name: tuple(entry["shape"]) for name, entry in header.items() if "shape" in entry}
-    except Exception:  # a damaged file can fail in any way at all
+    except Exception:  # a damaged file can fail in any way
         return {}
 
 
@@ -65,14 +66,14 @@ class _Inert:
 
 
 class _Dict(dict):
-    """A dict that a pickle may give attributes: they are dropped."""
+    """A dict that drops the attributes a pickle gives it."""
 
     def __setstate__(self, _state: Any) -> None:
         pass
 
 
 class _Tensor(_Inert):
-    """What is left of a tensor: ``torch._utils._rebuild_tensor_v2(storage, offset, size, ...)``."""
+    """A tensor's shape alone: ``torch._utils._rebuild_tensor_v2(storage, offset, size, ...)``."""
 
     def __init__(self, _storage: Any, _offset: int, size: Any, *_rest: Any) -> None:
         self.shape: Shape = tuple(size)

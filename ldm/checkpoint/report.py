@@ -1,4 +1,4 @@
-"""What fitted and what did not when weights were loaded, told by component."""
+"""Report which weights fitted and which did not when a checkpoint was loaded, by component."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class LoadReport:
         expected: Component to the number of keys that the model has there.
         loaded: Component to the number of keys that were filled from the file.
         missing: Component to keys of the model that the file lacks.
-        unexpected: Component to keys of the file that the model lacks and that nobody expects.
+        unexpected: Component to keys of the file that the model lacks and that are not ballast.
         mismatched: Component to (key, shape in the file, shape in the model).
-        ballast: Keys left aside by rule: training losses, position ids, optimizer state.
+        ballast: Keys that are always ignored: training losses, position ids, optimizer state.
         ema_present: Whether the file holds moving averages of the weights.
         ema_used: Whether they were taken in place of the weights.
         ema_kept: Whether the model itself holds averages and took them over.
@@ -81,7 +81,7 @@ class LoadReport:
         )
 
     def warnings(self) -> list[str]:
-        """Return one sentence per thing that the user should know."""
+        """Return one sentence for each thing that the user should know."""
         lines = [
             f"{self.source}: {len(names)} unexpected {part} keys are not used ({_first(names)})"
             for part, names in self.unexpected.items()
@@ -121,7 +121,7 @@ def compare(
         source: The file, for messages.
         wanted: The model's keys.
         offered: What the file offers under the model's names.
-        leftover: Keys of the file that stand for no key of the model.
+        leftover: Keys of the file that match no key of the model.
     """
     unused = list(leftover)
     fits = [name for name in wanted if offered.get(name) == wanted[name]]

@@ -1,7 +1,7 @@
 """Read pickles that ``torch.load(weights_only=True)`` refuses, without running what they ask for.
 
-A pickle is a program: it names importable things ("globals") and calls them. Here a name leads to
-one of three ends, and never to an import:
+A pickle is a program: it names importable things ("globals") and calls them. Here a name is handled
+in one of three ways, and never imported:
 
 * the few that rebuild tensors and plain containers: our own functions, sealed against change;
 * classes of packages known to be written into training checkpoints (Lightning, OmegaConf, numpy
@@ -139,10 +139,10 @@ INERT_NAMES: dict[str, frozenset[str]] = {
 
 
 def _is_inert(module: str, name: str) -> bool:
-    """Tell whether a name is known as harmless ballast of training checkpoints.
+    """Check whether a name is known as harmless ballast of training checkpoints.
 
-    A dotted name walks attributes (``pathlib`` + ``os.system``), so it never is; and of whole
-    packages only classes are, told by their capital letter.
+    A dotted name walks attributes (``pathlib`` + ``os.system``), so it is never harmless. Of whole
+    packages only classes are, recognised by their capital letter.
     """
     if not name.isidentifier():
         return False
@@ -152,7 +152,7 @@ def _is_inert(module: str, name: str) -> bool:
 
 
 class RestrictedPickle:
-    """What ``torch.load`` takes as ``pickle_module``; one per file.
+    """A ``pickle_module`` for ``torch.load``; one per file.
 
     Attributes:
         stubbed: Dotted paths of the classes that were replaced by stubs.

@@ -1,4 +1,4 @@
-"""Put files and folders in place whole, or not at all."""
+"""Write files and folders atomically: complete, or not at all."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ldm.errors import UserError
 
 @contextlib.contextmanager
 def whole(out: Path, needed: int) -> Iterator[Path]:
-    """Give a path beside ``out`` to write to, and move it there once the block ends well.
+    """Yield a path beside ``out`` to write to, and move it to ``out`` if the block succeeds.
 
     Args:
-        out: A file, or a folder; its own folder is made. What lies there is replaced.
+        out: A file or a folder; its parent folder is made. An existing one is replaced.
         needed: Bytes that will be written.
 
     Yields:
-        A path at which nothing lies yet.
+        A path that does not exist yet.
 
     Raises:
-        UserError: The disk is too small, or ``out`` cannot be written.
+        UserError: The disk has too little space, or ``out`` cannot be written.
     """
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
@@ -48,7 +48,7 @@ def whole(out: Path, needed: int) -> Iterator[Path]:
 
 
 def _move(part: Path, out: Path) -> None:
-    """Put a finished part in its place; a folder that lies there goes once it is replaced."""
+    """Move a finished part into place; an existing folder is removed once it is replaced."""
     if not out.is_dir():
         os.replace(part, out)
         return
@@ -63,7 +63,7 @@ def _move(part: Path, out: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    # Under a plain file there is nothing to remove, and asking raises too.
+    # If the parent is a plain file there is nothing to remove, and even asking raises.
     with contextlib.suppress(OSError):
         if path.is_dir():
             shutil.rmtree(path)
@@ -88,12 +88,12 @@ def save_safetensors(tensors: Mapping[str, Tensor], path: Path, header: Mapping[
     path.touch()
     mode = path.stat().st_mode
     save_file(dict(tensors), path, metadata=dict(header))
-    path.chmod(mode)  # the library makes files that only their owner may read
+    path.chmod(mode)  # the library creates files that only their owner may read
 
 
 def save_ckpt(tensors: Mapping[str, Tensor], path: Path, header: Mapping[str, str]) -> None:
-    """Write CPU tensors as training does; of the header only ``global_step`` has a place there."""
-    # A mapped tensor is a piece of a storage as large as its file, which torch would write whole.
+    """Write CPU tensors as training does; of the header only ``global_step`` can be kept."""
+    # A mapped tensor is a view of a storage as large as its file, which torch would write whole.
     content: dict[str, Any] = {"state_dict": {name: v.clone() for name, v in tensors.items()}}
     if step := header.get("global_step"):
         content["global_step"] = int(step)

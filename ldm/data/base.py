@@ -15,7 +15,7 @@ class Txt2ImgIterableBaseDataset(IterableDataset):
     A subclass yields items; each worker reads ``sample_ids``, its share of ``valid_ids``.
 
     Args:
-        num_records: Number of records, for those who ask the length.
+        num_records: Number of records; what ``len`` returns.
         valid_ids: Identifiers of the records that may be read.
         size: Side of the pictures in pixels.
     """

@@ -1,4 +1,4 @@
-"""Captions as texts: read from a file, and several of a picture kept together."""
+"""Read caption files, and keep several captions of one picture as one string."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_encoding(name: str) -> str:
     """Return the name of an encoding that Python knows.
 
     Raises:
-        UserError: It knows none of that name.
+        UserError: Python knows no encoding of that name.
     """
     try:
         codecs.lookup(name)
@@ -36,7 +36,7 @@ def check_encoding(name: str) -> str:
 
 
 def check_errors(name: str) -> str:
-    """Return what is to be done with bytes that are not in the encoding.
+    """Return the error handler for bytes that are not in the encoding.
 
     Raises:
         UserError: It is not one of ``ENCODING_ERRORS``.
@@ -52,7 +52,7 @@ def read_caption(path: Path, encoding: str, errors: str) -> str:
     """Read a caption file as one line.
 
     Raises:
-        BadItem: It cannot be read, or is not in the encoding.
+        BadItem: It cannot be read, or its bytes are not in the encoding.
     """
     try:
         return decode_caption(path.read_bytes(), encoding, errors)
@@ -63,7 +63,7 @@ def read_caption(path: Path, encoding: str, errors: str) -> str:
 
 
 def decode_caption(data: bytes, encoding: str = "utf-8", errors: str = "strict") -> str:
-    """Decode a caption as one line; a byte order mark says more than ``encoding``.
+    """Decode a caption as one line; a byte order mark overrides ``encoding``.
 
     Raises:
         UnicodeError: It is not in the encoding.
@@ -73,12 +73,12 @@ def decode_caption(data: bytes, encoding: str = "utf-8", errors: str = "strict")
 
 
 def one_line(text: str) -> str:
-    """Return a text without line breaks and repeated blanks."""
+    """Return a text without line breaks and repeated spaces."""
     return " ".join(text.split())
 
 
 def joined(value: Any) -> str | None:
-    """Keep a caption, or a list of them, as one text for ``choose``; None if there is no word."""
+    """Join a caption, or a list of them, into one text for ``choose``; None if all are empty."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         return None
@@ -87,6 +87,6 @@ def joined(value: Any) -> str | None:
 
 
 def choose(texts: str, rng: np.random.Generator) -> str:
-    """Return one of the captions that ``joined`` kept."""
+    """Return one of the captions that ``joined`` put together."""
     options = texts.split(_BETWEEN)
     return options[0] if len(options) == 1 else options[int(rng.integers(len(options)))]

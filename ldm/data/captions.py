@@ -1,4 +1,4 @@
-"""Pictures with captions: a text file beside each, or one JSON line for each.
+"""Data sets of captioned pictures: a text file beside each, or one JSON line for each.
 
 Items: "jpg" (H, W, 3) float32 in [-1, 1], RGB; "txt" str. These are Stable Diffusion's keys.
 """
@@ -22,18 +22,18 @@ from ldm.errors import UserError
 
 
 class Captioned(SkippingDataset):
-    """Framed pictures with captions; a subclass says where both of an item are.
+    """Framed pictures with captions; a subclass finds an item's picture and caption.
 
     Args:
         length: Items.
         size: Side of the pictures in pixels, or [height, width].
-        source: What is read, as messages name it.
+        source: Name of the data in messages.
         random_crop: Cut the picture at a random place; otherwise in the middle.
-        flip_p: Probability of mirroring left to right. Captions that say "left" then lie.
+        flip_p: Probability of mirroring left to right. Captions that say "left" are then wrong.
         interpolation: "linear", "bilinear", "bicubic" or "lanczos".
 
     Raises:
-        UserError: There is no item, or none can be read.
+        UserError: There are no items, or none can be read.
     """
 
     def __init__(
@@ -78,17 +78,17 @@ class CaptionedFolder(Captioned):
     """Pictures of a folder, each with a .txt file of the same name beside it.
 
     Args:
-        root: The folder; folders in it are searched too.
+        root: The folder; subfolders are searched too.
         size: Side in pixels, or [height, width].
         default_caption: Text for pictures that have no caption, or an empty one; "" is a caption
-            too. None leaves such pictures out and says how many there were.
-        encoding: How caption files are written. A byte order mark at their beginning wins.
+            too. None leaves such pictures out and reports how many there were.
+        encoding: Encoding of the caption files. A byte order mark at their beginning overrides it.
         encoding_errors: What to do with bytes that are not in that encoding: "strict" leaves the
             picture out and counts it, "replace" puts � in their place, "ignore" drops them.
         **options: ``random_crop``, ``flip_p``, ``interpolation``: see ``Captioned``.
 
     Raises:
-        UserError: There is no such folder, or nothing in it can be used.
+        UserError: The folder does not exist, or nothing in it can be used.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class CaptionedFolder(Captioned):
         name = self.names[index]
         return self.root / name, name
 
-    def caption(self, index: int, rng: np.random.Generator) -> str:  # noqa: ARG002 - one a file
+    def caption(self, index: int, rng: np.random.Generator) -> str:  # noqa: ARG002 - one per file
         """Read the caption beside a picture.
 
         Raises:
@@ -158,18 +158,18 @@ class CaptionedJSONL(Captioned):
     """Pictures and captions named by the lines of a JSONL file.
 
     A line is an object with a picture's path under "file_name", "image" or "path", relative to the
-    file's folder unless absolute, and a caption, or a list to choose from anew each time, under
-    "text", "caption" or "prompt"; the first of the names that is there counts. Lines that are not
-    like that are left out and said with their numbers.
+    file's folder unless absolute, and a caption, or a list to choose from at random each time,
+    under "text", "caption" or "prompt"; the first of these names that is present counts. Other
+    lines are skipped, and a warning gives their numbers.
 
     Args:
         path: The file, UTF-8.
         size: Side in pixels, or [height, width].
-        root: Folder that paths are relative to, if not the file's.
+        root: Folder that paths are relative to, if not the file's own.
         **options: ``random_crop``, ``flip_p``, ``interpolation``: see ``Captioned``.
 
     Raises:
-        UserError: There is no such file, or nothing in it can be used.
+        UserError: The file does not exist, or nothing in it can be used.
     """
 
     def __init__(self, path: str, size: Size, *, root: str | None = None, **options: Any):

@@ -1,4 +1,4 @@
-"""Read boxes of objects from a COCO file."""
+"""Read object boxes from a COCO annotation file."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Annotated:
 
 
 def read_coco(path: Path) -> tuple[list[str], list[Annotated]]:
-    """Read a file of boxes.
+    """Read an annotation file.
 
     Returns:
         The categories' names in the order of their identifiers, which is how they are numbered, and
         the pictures that have objects, sorted by name.
 
     Raises:
-        UserError: It is not such a file, or no picture has an object.
+        UserError: It is not a COCO annotation file, or no picture has an object.
     """
     try:
         content = json.loads(path.read_text("utf-8"))
@@ -52,7 +52,7 @@ def read_coco(path: Path) -> tuple[list[str], list[Annotated]]:
 
 
 def _add(entry: dict, pictures: dict[int, Annotated], numbers: dict[int, int]) -> bool:
-    """Add an object to its picture; tell whether it has a box, a picture and a category."""
+    """Add an object to its picture; return whether it has a box, a picture and a category."""
     try:
         x, y, width, height = map(float, entry["bbox"])
         number, picture = numbers[entry["category_id"]], pictures[entry["image_id"]]

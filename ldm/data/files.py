@@ -1,4 +1,4 @@
-"""Find the pictures of a folder, in an order that is the same on every machine."""
+"""List a folder's pictures, in the same order on every machine."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ldm.errors import UserError
 PICTURE_ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".avif")
 )
-"""In small letters; files may have them in any case."""
+"""In lower case; files may have them in any case."""
 
 
 def picture_files(root: str | Path) -> list[str]:
     """List the pictures under a folder.
 
     Args:
-        root: The folder; folders in it are searched too, through links as well. Names that begin
-            with a dot are left out: they are other programs' thumbnails.
+        root: The folder; subfolders are searched too, symbolic links included. Names that begin
+            with a dot are skipped: they are other programs' thumbnails.
 
     Returns:
         Paths relative to ``root`` with "/" between their parts, sorted.
@@ -39,7 +39,7 @@ def all_files(root: str | Path) -> Iterator[str]:
         UserError: There is no such folder.
     """
     root = check_folder(root)
-    seen: set[str] = set()  # a link to a folder above would lead round for ever
+    seen: set[str] = set()  # a link to a parent folder would make an endless loop
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         folders[:] = [] if real in seen else [n for n in folders if not n.startswith(".")]
@@ -66,7 +66,7 @@ def check_folder(root: str | Path) -> Path:
 
 
 def check_file(path: str | Path, what: str) -> Path:
-    """Return the path of a file that exists; ``what`` says in the message what it should be.
+    """Return the path of a file that exists; ``what`` names the expected file in the message.
 
     Raises:
         UserError: It does not.

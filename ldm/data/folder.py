@@ -1,4 +1,4 @@
-"""Folders of pictures: without anything beside them, or one folder for each class."""
+"""Data sets of plain pictures: all under one folder, or one folder per class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ImageFolder(SkippingDataset):
     Items: "image" (H, W, 3) float32 in [-1, 1]; "file_path_" str.
 
     Args:
-        root: The folder; folders in it are searched too.
+        root: The folder; subfolders are searched too.
         size: Side in pixels, or [height, width].
         random_crop: Cut the square at a random place; otherwise in the middle.
         flip_p: Probability of mirroring left to right.
@@ -66,18 +66,18 @@ class ClassFolder(ImageFolder):
 
     Items: those of ``ImageFolder``, "class_label" int, "human_label" str (the folder's name).
 
-    Classes are numbered in the order of their folders' names, empty folders left out; give
-    ``class_names`` where a training and a validation folder do not have the same ones.
+    Classes are numbered in the order of their folders' names, without empty folders. Give
+    ``class_names`` if the training and validation folders do not have the same classes.
 
     Args:
-        root: The folder of the classes' folders; pictures directly in it belong to none and are
-            left out.
+        root: The folder that holds the classes' folders; pictures directly in it have no class
+            and are skipped.
         size: Side in pixels, or [height, width].
-        class_names: Folders' names in the order of their numbers; other folders are left out.
+        class_names: Folder names in the order of the class numbers; other folders are skipped.
         **options: ``random_crop``, ``flip_p``, ``interpolation``: see ``ImageFolder``.
 
     Raises:
-        UserError: As for ``ImageFolder``, or there is no folder of a class.
+        UserError: As for ``ImageFolder``, or a class has no folder.
     """
 
     def __init__(self, root: str, size: Size, *, class_names: list[str] | None = None, **options):

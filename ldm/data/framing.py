@@ -1,4 +1,4 @@
-"""From a picture of any shape to an array of one size: crop, resize, flip.
+"""Crop, resize and flip a picture of any shape into an array of a fixed size.
 
 Shapes: pictures come out as (H, W, 3) float32 in [-1, 1], RGB.
 """
@@ -15,7 +15,7 @@ from ldm.data.pictures import to_model_range
 from ldm.errors import UserError
 
 INTERPOLATIONS = {
-    "linear": Image.Resampling.BILINEAR,  # CompVis's two names for one method
+    "linear": Image.Resampling.BILINEAR,  # CompVis has two names for this method
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
@@ -31,15 +31,15 @@ class Frame(NamedTuple):
 
 
 class Framing:
-    """Cut the largest part of the wanted shape out of a picture, resize it, perhaps mirror it.
+    """Crop a picture to the largest part of the wanted shape, resize it, maybe mirror it.
 
     Args:
-        size: Side of the square in pixels, or (height, width); None keeps the pixels and only cuts
-            a square.
+        size: Side of the square in pixels, or (height, width); None only crops a square, without
+            resizing.
         random_crop: Cut at a random place; otherwise in the middle.
         flip_p: Probability of mirroring left to right, 0 to 1.
-        interpolation: "linear", "bilinear", "bicubic" or "lanczos"; all look at every pixel when
-            they make a picture smaller.
+        interpolation: "linear", "bilinear", "bicubic" or "lanczos"; all antialias when they make
+            a picture smaller.
 
     Raises:
         UserError: A value is out of range.
@@ -61,7 +61,7 @@ class Framing:
 
     @property
     def enough(self) -> int | None:
-        """Shorter side, in pixels, from which a decoder may begin without harm (None: any).
+        """Shorter side, in pixels, that a decoder must keep to lose no quality (None: all).
 
         Twice the longer of the wanted sides, as Pillow's own thumbnails do.
         """
@@ -72,7 +72,7 @@ class Framing:
         return to_model_range(self.apply(image, self.choose(image.size, rng)))
 
     def choose(self, size: tuple[int, int], rng: np.random.Generator) -> Frame:
-        """Choose what to keep of a picture of (width, height) pixels."""
+        """Choose the part of a picture of (width, height) pixels to keep."""
         width, height = size
         h, w = self.size or (1, 1)
         scale = min(width / w, height / h)
@@ -86,7 +86,7 @@ class Framing:
     def apply(
         self, image: Image.Image, frame: Frame, resample: Image.Resampling | None = None
     ) -> Image.Image:
-        """Cut, resize and mirror, by default as pictures are resized; label maps need NEAREST."""
+        """Crop, resize and mirror, by default with ``interpolation``; label maps need NEAREST."""
         image = image if frame.box == (0, 0, *image.size) else image.crop(frame.box)
         if self.size is not None and image.size != self.size[::-1]:
             image = image.resize(self.size[::-1], self.resample if resample is None else resample)
@@ -106,10 +106,10 @@ def height_and_width(size: Size) -> tuple[int, int]:
 
 
 def choice(table: dict, name: str, what: str):
-    """Look up a name.
+    """Look up a name in a table.
 
     Raises:
-        UserError: It is not in the table; the message lists what is.
+        UserError: It is not in the table; the message lists the names that are.
     """
     if name not in table:
         raise UserError(f"{what} {name!r} is not known; expected one of {', '.join(table)}")

@@ -1,4 +1,4 @@
-"""Captioned data sets of the Hugging Face ``datasets`` library, from the disk alone.
+"""Captioned data sets of the Hugging Face ``datasets`` library, read from local disk only.
 
 Items: "jpg" (H, W, 3) float32 in [-1, 1], RGB; "txt" str.
 """
@@ -20,20 +20,20 @@ from ldm.errors import UserError
 class CaptionedDataset(Captioned):
     """A data set saved by ``save_to_disk``, Parquet files, or a folder with ``metadata.jsonl``.
 
-    Nothing is fetched. Parquet files and image folders are converted once into the library's cache
-    ($HF_DATASETS_CACHE), which takes as much disk again.
+    Nothing is downloaded. Parquet files and image folders are converted once into the library's
+    cache ($HF_DATASETS_CACHE), which takes the same disk space again.
 
     Args:
         path: Folder of ``save_to_disk``; a .parquet file or a folder of them; an image folder.
         size: Side in pixels, or [height, width].
-        image_column: Column of pictures: the library's images, bytes, or paths of files.
-        text_column: Column of captions, or of lists of them to choose from anew each time.
+        image_column: Column of pictures: the library's images, bytes, or file paths.
+        text_column: Column of captions, or of lists to choose from at random each time.
         split: Which part, if there are several.
         **options: ``random_crop``, ``flip_p``, ``interpolation``: see ``ldm.data.captions``.
 
     Raises:
         UserError: The library is not installed, ``path`` is none of these, a column or the split is
-            not there, or nothing can be read.
+            missing, or nothing can be read.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class CaptionedDataset(Captioned):
                     f"{path} has no column {column!r}; it has {', '.join(rows.column_names)}; "
                     "set image_column and text_column"
                 )
-        # Apart, so that looking for a caption does not read a picture.
+        # Separate, so that reading a caption does not read the picture.
         self.pictures = _undecoded(rows.select_columns([image_column]), image_column)
         self.texts = rows.select_columns([text_column])
         super().__init__(len(rows), size, source=str(path), **options)
@@ -89,10 +89,10 @@ class CaptionedDataset(Captioned):
 
 
 def _open(path: Path, split: str) -> Any:
-    """Open a data set by what lies at its path.
+    """Open a data set in the format found at its path.
 
     Raises:
-        UserError: It is none that is known, or has no such split.
+        UserError: The format is unknown, or the data set has no such split.
     """
     try:
         import datasets
@@ -104,7 +104,7 @@ def _open(path: Path, split: str) -> Any:
         raise UserError(f"{path} does not exist; expected a data set on disk; check the path")
     try:
         opened = _load(datasets, path, split)
-    except Exception as error:  # the library raises many kinds for folders that it cannot read
+    except Exception as error:  # the library raises many types for folders that it cannot read
         reason = " ".join(str(error).split())
         raise UserError(
             f"{path} cannot be read as a data set ({reason}); expected a folder of save_to_disk, "
@@ -129,7 +129,7 @@ def _load(datasets: Any, path: Path, split: str) -> Any:
 
 
 def _undecoded(rows: Any, column: str) -> Any:
-    """Let a column of images give what is in the files, so that a bad one is only one bad item."""
+    """Make an image column return undecoded files, so that a damaged one is only one bad item."""
     import datasets
 
     if isinstance(rows.features[column], datasets.Image):

@@ -26,21 +26,21 @@ CONFIG_KEYS = ("size", "random_crop", "sub_indices", "keep_orig_class_label", "s
 
 
 class ImageNetBase(SkippingDataset):
-    """A split of ImageNet, or of anything that lies in folders of classes.
+    """A split of ImageNet, or of any data set with one folder per class.
 
-    Classes are numbered by the sorted names of the folders that are there; of the whole ImageNet
-    these are the usual numbers 0 to 999.
+    Classes are numbered by their sorted folder names; for the whole ImageNet these are the usual
+    numbers 0 to 999.
 
     Args:
         process_images: Read the pictures; otherwise an item is only its file's path.
         data_root: Folder that holds the split; None is CompVis's, ~/.cache/autoencoders/data.
-        config: ``size``, side in pixels (256); ``random_crop``, the square at a random place;
-            ``sub_indices``, the classes to keep, as in "0-9, 50-58"; ``keep_orig_class_label``, by
-            which the numbers remain those of the whole ImageNet (of ``synset_file``);
-            ``synset_file``, another list of classes than data/imagenet_synsets.txt.
+        config: ``size``, side in pixels (256); ``random_crop``, crop at a random place;
+            ``sub_indices``, the classes to keep, as in "0-9, 50-58"; ``keep_orig_class_label``,
+            keep the numbers of the whole ImageNet (of ``synset_file``); ``synset_file``, a list of
+            classes to use in place of data/imagenet_synsets.txt.
 
     Raises:
-        UserError: The folder has no such split, or a setting cannot be used.
+        UserError: The folder has no such split, or a setting is invalid.
     """
 
     names: tuple[str, ...]
@@ -104,11 +104,11 @@ class ImageNetBase(SkippingDataset):
         }
 
     def _square(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Resize the shorter side to the size, and cut the square out of what results."""
+        """Resize the shorter side to the size, then crop a square."""
         height, width = picture.shape[:2]
         scale = self.size / min(height, width)
         height, width = round(height * scale), round(width * scale)
-        # As the reference's loader: OpenCV's bilinear, which aliases where it makes smaller.
+        # As in the reference's loader: OpenCV's bilinear, which aliases when it downsamples.
         picture = resize(picture, (height, width), "linear")
         top, left = (height - self.size) // 2, (width - self.size) // 2
         if self.random_crop:
@@ -118,27 +118,27 @@ class ImageNetBase(SkippingDataset):
 
 
 class ImageNetTrain(ImageNetBase):
-    """The training pictures; cut at random places by default."""
+    """The training pictures; cropped at random places by default."""
 
     names, crops_at_random = TRAIN, True
 
 
 class ImageNetValidation(ImageNetBase):
-    """The validation pictures; cut in the middle by default."""
+    """The validation pictures; cropped in the middle by default."""
 
     names, crops_at_random = VALIDATION, False
 
 
 class ImageNetSR(SuperResolutionPairs):
-    """Super-resolution pairs of a split of ImageNet, of all its pictures.
+    """Super-resolution pairs from all pictures of a split of ImageNet.
 
     Args:
         size: Side of the good picture in pixels.
         degradation: A key of ``ldm.data.superresolution.DEGRADATIONS``.
         downscale_f: As for ``SuperResolutionPairs``, as are the next three.
-        min_crop_f: Least side of the square, as a share of the shorter side.
-        max_crop_f: Greatest side of the square, as a share of the shorter side.
-        random_crop: Cut it at a random place.
+        min_crop_f: Smallest side of the square, as a fraction of the shorter side.
+        max_crop_f: Largest side of the square, as a fraction of the shorter side.
+        random_crop: Crop at a random place.
         data_root: Folder that holds the split; None is CompVis's.
 
     Raises:

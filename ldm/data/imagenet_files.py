@@ -1,4 +1,4 @@
-"""Find ImageNet's pictures in the folders that people unpack it into. Nothing is downloaded."""
+"""Find ImageNet's pictures in the usual folder layouts of an unpacked copy; never downloads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ldm.data.files import picture_files
 from ldm.errors import UserError
 
 IGNORED = frozenset({"n06596364_9591.JPEG"})
-"""Left out, as by the reference."""
+"""Skipped, as in the reference."""
 TRAIN = ("ILSVRC2012_train/data", "ILSVRC2012_train", "ILSVRC/Data/CLS-LOC/train", "train")
 VALIDATION = (
     *("ILSVRC2012_validation/data", "ILSVRC2012_validation", "ILSVRC/Data/CLS-LOC/val"),
@@ -31,8 +31,8 @@ def split_folder(data_root: str | None, names: Sequence[str]) -> Path:
 
     Args:
         data_root: Where ImageNet is; None is CompVis's cache.
-        names: Folders below it that the split may be in, the likeliest first; the last possibility
-            is ``data_root`` itself.
+        names: Subfolders that the split may be in, the most likely first; ``data_root`` itself is
+            tried last.
 
     Raises:
         UserError: There is none.
@@ -50,7 +50,7 @@ def split_folder(data_root: str | None, names: Sequence[str]) -> Path:
 
 
 def _holds_classes(root: Path) -> bool:
-    """Tell a folder of classes or pictures from one of other splits, which are no classes."""
+    """Check that a folder holds classes or pictures, and not folders of splits."""
     with os.scandir(root) as entries:
         names = [entry.name for entry in entries if not entry.name.startswith(".")]
     return bool(names) and not SPLIT_FOLDERS.intersection(names)
@@ -65,9 +65,9 @@ def classed_files(folder: Path) -> list[tuple[str, str]]:
     """List the pictures of a split with their classes' identifiers, sorted.
 
     Returns:
-        Pairs of path relative to ``folder`` and identifier: the first folder of the path, or, for
-        the pictures of a flat validation folder, what ``validation_synset.txt`` says, in the folder
-        or above it.
+        Pairs of path relative to ``folder`` and identifier. The identifier is the first folder of
+        the path or, in a flat validation folder, the entry of ``validation_synset.txt``, which is
+        in the folder or above it.
 
     Raises:
         UserError: A flat folder has no such list.

@@ -1,7 +1,7 @@
-"""Pictures with random holes, for models that fill them.
+"""Data sets of pictures with random holes, for training inpainting models.
 
-Items have beside the picture "mask" (H, W, 1) float32, 1 in the hole and 0 elsewhere, and
-"masked_image" (H, W, 3) float32: the picture with one grey in its hole.
+Besides the picture, items have "mask" (H, W, 1) float32, 1 in the hole and 0 elsewhere, and
+"masked_image" (H, W, 3) float32, the picture with its hole filled by a uniform grey.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Holes:
     """Give pictures random holes.
 
     Args:
-        masks: "box", "stroke", or "mixed", one of the two each time.
-        hole: What fills the hole, in [-1, 1]: 0 for Stable Diffusion's inpainting models, which
-            multiply the picture in [-1, 1] by 1 - mask; -1 for CompVis's inpainting_big, which
-            multiplies it in [0, 1].
+        masks: "box", "stroke", or "mixed" (one of the two at random each time).
+        hole: Value that fills the hole, in [-1, 1]: 0 for Stable Diffusion's inpainting models,
+            which multiply the picture in [-1, 1] by 1 - mask; -1 for CompVis's inpainting_big,
+            which multiplies it in [0, 1].
 
     Raises:
         UserError: A value is not one of these.
@@ -43,7 +43,7 @@ class Holes:
 
 
 class InpaintingFolder(ImageFolder):
-    """All pictures under a folder, each with a new hole whenever it is read.
+    """All pictures under a folder, with a new hole each time one is read.
 
     Items: "image", "mask", "masked_image", "file_path_".
 
@@ -51,7 +51,7 @@ class InpaintingFolder(ImageFolder):
         root: The folder.
         size: Side in pixels, or [height, width].
         masks: "box", "stroke" or "mixed".
-        hole: What fills the hole: see ``Holes``. -1, as CompVis's inpainting_big wants it.
+        hole: Value that fills the hole: see ``Holes``. -1, as CompVis's inpainting_big expects.
         **options: ``random_crop``, ``flip_p``, ``interpolation``: see ``ImageFolder``.
 
     Raises:
@@ -65,7 +65,7 @@ class InpaintingFolder(ImageFolder):
         super().__init__(root, size, **options)
 
     def item(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        """Read a picture and make a hole in a copy.
+        """Read a picture and make a hole in a copy of it.
 
         Raises:
             BadItem: It cannot be read.
@@ -75,7 +75,7 @@ class InpaintingFolder(ImageFolder):
 
 
 class CaptionedInpaintingFolder(CaptionedFolder):
-    """Captioned pictures of a folder, each with a new hole whenever it is read.
+    """Captioned pictures of a folder, with a new hole each time one is read.
 
     Items: "jpg", "txt", "mask", "masked_image".
 
@@ -83,7 +83,7 @@ class CaptionedInpaintingFolder(CaptionedFolder):
         root: The folder.
         size: Side in pixels, or [height, width].
         masks: "box", "stroke" or "mixed".
-        hole: What fills the hole: see ``Holes``. 0, as Stable Diffusion's models want it.
+        hole: Value that fills the hole: see ``Holes``. 0, as Stable Diffusion's models expect.
         **options: See ``CaptionedFolder``.
 
     Raises:
@@ -97,7 +97,7 @@ class CaptionedInpaintingFolder(CaptionedFolder):
         super().__init__(root, size, **options)
 
     def item(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        """Read a picture and its caption, and make a hole in a copy.
+        """Read a picture and its caption, and make a hole in a copy of the picture.
 
         Raises:
             BadItem: One of the two cannot be read.

@@ -1,4 +1,4 @@
-"""Pictures with boxes of objects, for layout-to-image models."""
+"""Data set of pictures with object boxes, for layout-to-image models."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class LayoutFolder(SkippingDataset):
         annotations: The COCO file: "images", "annotations" with "bbox" [x, y, width, height] in
             pixels, "categories".
         size: Side in pixels.
-        max_objects: Objects per picture; of more, as many are drawn at random.
-        no_tokens: Size of the vocabulary, as the conditioner's ``vocab_size``.
+        max_objects: Objects per picture; if there are more, that many are drawn at random.
+        no_tokens: Size of the vocabulary, equal to the conditioner's ``vocab_size``.
         random_crop: Cut the square at a random place; otherwise in the middle.
         flip_p: Probability of mirroring the picture and its boxes.
         interpolation: "linear", "bilinear", "bicubic" or "lanczos".
 
     Raises:
-        UserError: A file is missing or not of that kind, or there are more categories than tokens.
+        UserError: A file is missing or of the wrong kind, or there are more categories than tokens.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LayoutFolder(SkippingDataset):
         super().__init__(len(pictures), source=str(annotations))
 
     def item(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        """Read a picture and write down its layout.
+        """Read a picture and encode its layout.
 
         Raises:
             BadItem: It cannot be read.
@@ -79,7 +79,7 @@ class LayoutFolder(SkippingDataset):
 
 
 def _packed(pictures: list[Annotated]) -> tuple[np.ndarray, np.ndarray]:
-    """Put all objects in one array (n, 5), and where each picture's begin: (pictures + 1,)."""
+    """Pack all objects into one array (n, 5); offsets (pictures + 1,) tell where pictures begin."""
     starts = np.cumsum([0, *(len(picture.objects) for picture in pictures)])
     rows = [row for picture in pictures for row in picture.objects]
     return np.array(rows, np.float64).reshape(-1, 5), starts

@@ -1,8 +1,8 @@
-"""Write a layout as a row of tokens, as taming-transformers does for CompVis's layout models.
+"""Encode a layout as a row of tokens, as taming-transformers does for CompVis's layout models.
 
 An object is three tokens: its category, its upper left corner, its lower right corner. Corners are
-places on a square grid of as many points as there are tokens. Absent objects are three times the
-last token. Two corners at the end tell which part of the picture is seen.
+points of a square grid with as many points as there are tokens. An absent object is the last token
+three times. Two corners at the end give the part of the picture that is visible.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LayoutTokens:
         return 3 * self.max_objects + 2
 
     def place(self, x: float, y: float) -> int:
-        """Return the token of a point; ``x`` and ``y`` are shares of the picture's sides."""
+        """Return the token of a point; ``x`` and ``y`` are fractions of the picture's sides."""
         column, row = (round(value * (self.sections - 1)) for value in (x, y))
         return row * self.sections + column
 
@@ -57,10 +57,10 @@ class LayoutTokens:
 
         Args:
             categories: (n,), from 0.
-            boxes: (n, 4): left, top, right, bottom as shares of the whole picture's sides.
-            frame: (4,), likewise: the part of the picture that is seen. Objects outside it are left
-                out; the corners of the others remain where they are in the whole picture.
-            mirrored: The picture is turned left to right.
+            boxes: (n, 4): left, top, right, bottom as fractions of the whole picture's sides.
+            frame: (4,), likewise: the visible part of the picture. Objects outside it are left
+                out; the corners of the others stay where they are in the whole picture.
+            mirrored: The picture is mirrored left to right.
             rng: Source of the order.
         """
         seen = _overlap(boxes, frame)

@@ -15,19 +15,19 @@ from ldm.data.strings import Strings
 
 
 class LSUNBase(SkippingDataset):
-    """Pictures listed in a file, cut square in the middle.
+    """Pictures listed in a file, cropped to the square in the middle.
 
     Items: "image" (H, W, 3) float32 in [-1, 1]; "relative_file_path_", "file_path_" str.
 
     Args:
-        txt_file: Text file with one path a line, relative to ``data_root``.
+        txt_file: Text file with one path per line, relative to ``data_root``.
         data_root: The folder of the pictures.
         size: Side in pixels; None keeps the square as large as it is.
         interpolation: "linear" or "bilinear" (both the same), "bicubic", "lanczos".
         flip_p: Probability of mirroring left to right.
 
     Raises:
-        UserError: The list or the folder is not there, or no picture can be read.
+        UserError: The list or the folder does not exist, or no picture can be read.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LSUNBase(SkippingDataset):
 
 
 class LSUNSplit(LSUNBase):
-    """``LSUNBase`` of files that are where CompVis has them, unless others are named.
+    """``LSUNBase`` with CompVis's file locations as defaults.
 
     Args:
         txt_file: As for ``LSUNBase``, as are the others; None takes the class's own.

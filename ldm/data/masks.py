@@ -1,4 +1,4 @@
-"""Random holes for inpainting: boxes, and strokes of a broad brush.
+"""Draw random holes for inpainting: boxes, and strokes of a broad brush.
 
 Shapes: masks are (H, W) float32, 1 in the hole and 0 elsewhere.
 """
@@ -15,12 +15,12 @@ from ldm.data.framing import choice
 MOST_BOXES = 4
 MOST_STROKES = 4
 MOST_CORNERS = 8
-SIDE = (0.1, 0.5)  # of a box, as a share of the picture's
-WIDTH = (0.05, 0.2)  # of the brush, as a share of the shorter side
+SIDE = (0.1, 0.5)  # of a box, as a fraction of the picture's
+WIDTH = (0.05, 0.2)  # of the brush, as a fraction of the shorter side
 
 
 def box_mask(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw one to four boxes; each lies wholly in the picture."""
+    """Draw one to four boxes, each completely inside the picture."""
     mask = np.zeros((height, width), np.float32)
     for _ in range(int(rng.integers(1, MOST_BOXES + 1))):
         h, w = (max(1, int(side * rng.uniform(*SIDE))) for side in (height, width))
@@ -30,7 +30,7 @@ def box_mask(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def stroke_mask(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw one to four strokes of straight pieces with round corners, as of a hand."""
+    """Draw one to four strokes, polylines with round corners, as if drawn by hand."""
     canvas = Image.new("L", (width, height))
     draw = ImageDraw.Draw(canvas)
     side = min(height, width)
@@ -46,7 +46,7 @@ def _stroke(
     place = rng.uniform(0, size)
     angle = rng.uniform(0, 2 * np.pi)
     for _ in range(int(rng.integers(2, MOST_CORNERS + 1))):
-        angle += rng.uniform(-1, 1)  # about a radian at most, or it is a scribble in one place
+        angle += rng.uniform(-1, 1)  # more than a radian would make a scribble in one place
         length = min(size) * rng.uniform(0.1, 0.4)
         step = length * np.array([np.cos(angle), np.sin(angle)])
         goal = np.clip(place + step, 0, np.array(size) - 1)
@@ -63,17 +63,17 @@ MASKS: dict[str, Callable[[int, int, np.random.Generator], np.ndarray]] = {
 
 
 def random_mask(kind: str, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw a mask of a kind, "box" or "stroke", or of one of the two: "mixed"."""
+    """Draw a mask of a kind: "box", "stroke", or "mixed" for one of the two at random."""
     if kind == "mixed":
         kind = tuple(MASKS)[int(rng.integers(len(MASKS)))]
     return choice(MASKS, kind, "masks")(height, width, rng)
 
 
 def check_kind(kind: str) -> str:
-    """Return the kind if there is one of that name.
+    """Return the kind if it exists.
 
     Raises:
-        UserError: There is none.
+        UserError: It does not exist.
     """
     choice({**MASKS, "mixed": None}, kind, "masks")
     return kind

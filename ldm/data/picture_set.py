@@ -1,4 +1,4 @@
-"""The pictures of a folder as evaluation sees them: named, read in turn, the damaged ones counted.
+"""The pictures of a folder, for evaluation: listed, read one by one, damaged ones counted.
 
 Imports no torch of its own.
 """
@@ -18,19 +18,19 @@ from ldm.errors import UserError
 
 
 class PictureSet:
-    """The pictures of a folder and of those below it.
+    """The pictures of a folder and its subfolders.
 
     Args:
-        folder: Where they are.
-        flag: What the user named the folder with, for messages.
+        folder: The folder.
+        flag: The flag that the user named the folder with, for messages.
 
     Attributes:
         names: Paths below the folder, sorted.
-        unreadable: Why a picture could not be read, by name; known once it was tried.
+        unreadable: Why a picture could not be read, by name; filled as pictures are read.
         sizes: How many pictures of each (width, height), in pixels, were read.
 
     Raises:
-        UserError: there is no such folder, or it has no pictures.
+        UserError: the folder does not exist, or has no pictures.
     """
 
     def __init__(self, folder: str | Path, flag: str) -> None:
@@ -63,10 +63,10 @@ class PictureSet:
                 yield name, picture
 
     def require_readable(self) -> None:
-        """Hold that some picture could be read.
+        """Check that at least one picture could be read.
 
         Raises:
-            UserError: none could; the message says why not the first.
+            UserError: none could; the message says why the first one failed.
         """
         if not self.sizes and self.unreadable:
             raise UserError(
@@ -76,7 +76,7 @@ class PictureSet:
             )
 
     def notice(self) -> str | None:
-        """Say how many pictures could not be read; None if there were none."""
+        """Return a notice of how many pictures could not be read; None if all could."""
         if not self.unreadable:
             return None
         count, reason = len(self.unreadable), next(iter(self.unreadable.values()))
@@ -84,7 +84,7 @@ class PictureSet:
         return f"{self.flag} {self.folder}: {count} {files} left out: {reason}"
 
     def sizes_in_words(self) -> str:
-        """Say which sizes were read, such as ``256x256`` or ``3 sizes from 64x64 to 512x512``."""
+        """Describe the sizes read, such as ``256x256`` or ``3 sizes from 64x64 to 512x512``."""
         ordered = sorted(self.sizes, key=lambda size: size[0] * size[1])
         if not ordered:
             return "nothing read"

@@ -1,7 +1,7 @@
-"""Read a picture of a data set from a file or from bytes, whatever it is stored as.
+"""Read a data set's picture, from a file or bytes in any format, as upright 8-bit RGB.
 
-One function serves all data sets, so that a phone's sideways photo, a palette PNG, a CMYK JPEG and
-a 16-bit scan look the same in each.
+One function serves all data sets, so that all treat a rotated phone photo, a palette PNG, a CMYK
+JPEG and a 16-bit scan alike.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from ldm.images.io import upright_eight_bit
 def read_picture(
     source: str | Path | bytes, name: str | Path = "", *, at_least: int | None = None
 ) -> Image.Image:
-    """Read a picture as 8-bit RGB, upright, with white behind transparent parts.
+    """Read a picture as upright 8-bit RGB, with white behind transparent parts.
 
     Args:
-        source: A file's path, or what is in the file.
+        source: A file's path, or its bytes.
         name: What messages call bytes.
         at_least: Pixels that the shorter side must keep. A JPEG that is at least twice that large
-            is then decoded at 1/2, 1/4 or 1/8 of its size, which costs as much less.
+            is decoded at 1/2, 1/4 or 1/8 of its size, which is faster in proportion.
 
     Raises:
-        BadItem: It is missing, empty, truncated, no picture, or has more pixels than Pillow's guard
-            against decompression bombs admits (2 * PIL.Image.MAX_IMAGE_PIXELS).
+        BadItem: It is missing, empty, truncated, not a picture, or has more pixels than Pillow's
+            guard against decompression bombs allows (2 * PIL.Image.MAX_IMAGE_PIXELS).
     """
     data = isinstance(source, bytes)
     name = name if data else source
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of size and of broken EXIF: neither is in the way
+            warnings.simplefilter("ignore")  # about size and broken EXIF: both are harmless
             with Image.open(io.BytesIO(source) if data else source) as image:
                 if at_least is not None:
                     _decode_smaller(image, at_least)
@@ -47,7 +47,7 @@ def read_picture(
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    """Convert to RGB; what lies under transparent pixels is often black or left from an edit."""
+    """Convert to RGB over white: colours under transparent pixels are often black or leftovers."""
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     top = image.convert("RGBA")
@@ -72,7 +72,7 @@ def _reason(error: Exception) -> str:
 def to_model_range(image: Image.Image | np.ndarray) -> np.ndarray:
     """Turn 8-bit values into float32 in [-1, 1].
 
-    The order of the two steps rounds every value as the reference's ``x / 127.5 - 1`` in float64.
+    In this order of steps every value rounds as the reference's ``x / 127.5 - 1`` in float64.
     """
     values = np.asarray(image).astype(np.float32)
     values -= 127.5

@@ -1,7 +1,7 @@
-"""Latents and encoded captions that were computed once: a folder of safetensors shards.
+"""Data set of precomputed latents and caption embeddings: a folder of safetensors shards.
 
-Encoding pictures and captions anew at every epoch is the larger part of fine-tuning's work; a
-folder of this kind is read in their place. It is bound to the encoders that wrote it.
+Encoding pictures and captions again in every epoch is most of the work of fine-tuning; this folder
+is read instead. It is valid only with the encoders that wrote it.
 
 Shapes: n items of a shard, C latent channels, h w latent sides, L tokens, D width.
 """
@@ -28,10 +28,10 @@ OPEN_SHARDS = 64
 
 @dataclass(frozen=True)
 class Index:
-    """What a folder holds.
+    """The contents of a folder.
 
     Attributes:
-        first_stage_key: Name of the pictures that were encoded.
+        first_stage_key: Name of the encoded pictures.
         cond_stage_key: Name of the conditioning.
         first_stage: ``fingerprint`` of the first stage.
         cond_stage: That of the conditioner; None if the conditioning was not encoded.
@@ -64,7 +64,7 @@ def read_index(folder: Path) -> Index:
     """Read ``index.json``.
 
     Raises:
-        UserError: There is none, or it is no such index.
+        UserError: It is missing, or not such an index.
     """
     expected = "expected a folder that scripts/precompute_latents.py wrote"
     try:
@@ -92,17 +92,17 @@ def fingerprint(module: nn.Module) -> str:
 
 
 class PrecomputedLatents(Dataset):
-    """Read what ``scripts/precompute_latents.py`` wrote, in place of pictures and captions.
+    """Latents and embeddings from ``scripts/precompute_latents.py``, replacing the originals.
 
     Items: ``<first_stage_key>_moments`` (2C, h, w), mean and log-variance of the latent;
-    ``<cond_stage_key>_embedding`` and ``<cond_stage_key>_empty`` (L, D), where the conditioning
-    was encoded; all float32; and the labels and captions of the data set that was encoded.
+    ``<cond_stage_key>_embedding`` and ``<cond_stage_key>_empty`` (L, D), if the conditioning was
+    encoded; all float32; and the labels and captions of the original data set.
 
     Args:
         root: The folder.
 
     Raises:
-        UserError: No such folder, or its writing was not finished.
+        UserError: The folder does not exist, or is incomplete.
 
     Example:
         >>> PrecomputedLatents("no/such/folder")
@@ -125,13 +125,13 @@ scripts/precompute_latents.py wrote
         self._empty: Tensor | None = None
 
     def check_model(self, model: nn.Module) -> None:
-        """Refuse a model whose encoders are not those that wrote the folder.
+        """Check that a model's encoders are those that wrote the folder.
 
         Args:
             model: A ``LatentDiffusion`` with its weights.
 
         Raises:
-            UserError: The message says what differs.
+            UserError: They are not; the message says what differs.
         """
         index, organs = self.index, [("first_stage_key", "first_stage", "first_stage_model")]
         if index.cond_stage is not None:
@@ -172,7 +172,7 @@ scripts/precompute_latents.py wrote
         return item
 
     def _open(self, number: int) -> tuple[Any, Mapping[str, list[str]]]:
-        """Open a shard, or take it from those that are; a process may open only so many files."""
+        """Open a shard, or reuse an open one; a process may only open a limited number of files."""
         from safetensors import safe_open
 
         if number in self._shards:
@@ -192,5 +192,5 @@ scripts/precompute_latents.py wrote
         return self._empty
 
     def __getstate__(self) -> dict[str, Any]:
-        # Workers that are started anew open the files themselves.
+        # Spawned workers open the files themselves.
         return {**self.__dict__, "_shards": OrderedDict()}

@@ -16,14 +16,14 @@ _SHOWN = 5
 
 
 class Record(NamedTuple):
-    """A picture's path as it is written, and its captions as ``joined`` keeps them."""
+    """A picture's path as written in the file, and its captions as ``joined`` returns them."""
 
     picture: str
     texts: str
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read a JSONL file; warn once of all its bad lines. Blank lines count for nothing.
+    """Read a JSONL file; give one warning for all bad lines. Blank lines are ignored.
 
     Raises:
         UserError: No line can be used.
@@ -53,7 +53,7 @@ def parse_record(line: str) -> Record:
     """Read one line.
 
     Raises:
-        ValueError: It is no JSON object with a picture and a caption.
+        ValueError: It is not a JSON object with a picture and a caption.
     """
     try:
         entry = json.loads(line)

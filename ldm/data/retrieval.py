@@ -1,12 +1,12 @@
-"""Databases of embedded pictures, which retrieval searches: on disk, in memory, being built.
+"""Databases of picture embeddings that retrieval searches: reading, writing, holding in memory.
 
 A database is a folder of parts, ``*.npz`` with the arrays
 
     embedding  (n, D) float: CLIP's image embeddings
-    name       (n,) text: the pictures' files, as seen from their folder
+    name       (n,) text: the pictures' files, relative to their folder
 
 and ``database.json``, which says what embedded them. The reference's databases, whose parts have
-``img_id`` and ``patch_coords`` in place of ``name``, read as well.
+``img_id`` and ``patch_coords`` in place of ``name``, can be read too.
 
 Shape legend: N pictures, n of them in a part, D width of an embedding.
 """
@@ -29,7 +29,7 @@ PART, RECORD = "part-{:05d}.npz", "database.json"
 
 @dataclass(frozen=True)
 class Embedder:
-    """What embedded a database's pictures: only its like can search there.
+    """The model that embedded a database's pictures; queries must be embedded by the same.
 
     Attributes:
         clip_type: CLIP's architecture, such as ``ViT-L/14``.
@@ -46,9 +46,9 @@ class RetrievalDatabase:
 
     Attributes:
         embeddings: (N, D) float32, each of unit length.
-        names: (N,) text: the pictures' files or numbers; empty where the parts tell none.
-        path: Where they were read.
-        embedder: What embedded them, where the folder says so.
+        names: (N,) text: the pictures' files or numbers; empty if the parts have none.
+        path: Where the database was read from.
+        embedder: What embedded the pictures, if the folder says so.
     """
 
     embeddings: np.ndarray
@@ -61,7 +61,7 @@ class RetrievalDatabase:
 
     @property
     def width(self) -> int:
-        """Numbers in an embedding, D."""
+        """Width of an embedding, D."""
         return self.embeddings.shape[1]
 
     @classmethod
@@ -69,7 +69,7 @@ class RetrievalDatabase:
         """Read a database: a folder of parts, or a single ``.npz``.
 
         Raises:
-            UserError: nothing is there, a part is damaged, or its embeddings cannot be used.
+            UserError: nothing is found, a part is damaged, or its embeddings cannot be used.
         """
         path = Path(path)
         files = part_files(path)
@@ -153,7 +153,7 @@ def unit_length(embeddings: np.ndarray, what: str) -> np.ndarray:
 
 
 def read_record(folder: Path) -> Embedder | None:
-    """Return what embedded a folder's pictures; None where it does not say.
+    """Return what embedded a folder's pictures; None if the folder does not say.
 
     Raises:
         UserError: its record is damaged.
@@ -171,14 +171,14 @@ def read_record(folder: Path) -> Embedder | None:
 
 
 class DatabaseWriter:
-    """Adds parts to a database's folder, each whole or not at all, so that building can go on.
+    """Adds parts to a database's folder, each complete or not at all, so that building can resume.
 
     Args:
         folder: The database; made with its first part.
         embedder: What embeds the pictures.
 
     Raises:
-        UserError: there is a database of other embeddings, or it is damaged.
+        UserError: the folder holds a database of other embeddings, or a damaged one.
     """
 
     def __init__(self, folder: Path, embedder: Embedder) -> None:
@@ -203,7 +203,7 @@ class DatabaseWriter:
             names: n files.
 
         Raises:
-            UserError: the disk refuses.
+            UserError: the part cannot be written.
         """
         part = self.folder / f".{PART.format(self._next)}.part"
         try:

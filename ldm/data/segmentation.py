@@ -1,4 +1,4 @@
-"""Pictures with a class for every pixel, for semantic synthesis."""
+"""Data set of pictures with a label for every pixel, for semantic synthesis."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from ldm.errors import UserError
 
 
 class SegmentationPairs(SkippingDataset):
-    """Pictures in one folder, their label maps under the same names in another.
+    """Pictures in one folder, and their label maps under the same names in another.
 
-    A label map is a PNG, or another lossless file, of one channel or a palette; its values are the
-    labels, and it is as large as its picture.
+    A label map is a PNG, or another lossless file, with one channel or a palette; its values are
+    the labels, and it has the size of its picture.
 
     Items: "image" (H, W, 3) float32 in [-1, 1]; "segmentation" (H, W, n_labels) float32, one-hot.
 
     Args:
         images: Folder of the pictures.
-        labels: Folder of the maps; names agree but for their endings, folders included.
+        labels: Folder of the maps; relative paths are the pictures', apart from the extension.
         size: Side in pixels, or [height, width].
         n_labels: Number of labels.
-        ignore_label: Value of pixels without a label, which are zero in all channels.
+        ignore_label: Value of pixels without a label, which become zero in all channels.
         random_crop: Cut both at the same random place; otherwise in the middle.
         flip_p: Probability of mirroring both.
-        interpolation: For the pictures; labels are taken from the nearest pixel.
+        interpolation: For the pictures; labels use nearest-neighbour.
 
     Raises:
         UserError: A folder is missing, or no picture has a map that can be used.
@@ -106,7 +106,7 @@ class SegmentationPairs(SkippingDataset):
 
 
 def read_labels(path: Path) -> Image.Image:
-    """Read a label map as it is stored: of a palette the indices, not the colours.
+    """Read a label map as it is stored; a palette gives its indices, not its colours.
 
     Raises:
         BadItem: It cannot be read, or has several channels.

@@ -1,4 +1,4 @@
-"""Which files a pattern of webdataset shards names."""
+"""Expand a pattern of webdataset shards into file names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)$")
 
 
 def shard_files(shards: str | Sequence[str]) -> list[str]:
-    """List the shards that one or several patterns name, in order, none twice.
+    """List the shards that one or several patterns name, in order, without duplicates.
 
     Args:
         shards: Paths with ``{00..12}`` and ``{a,b}`` as in a shell, and ``*``, ``?``, ``[...]``; a
             folder stands for its .tar files.
 
     Raises:
-        UserError: A pattern names no file, or something that is not on this machine's disks.
+        UserError: A pattern matches no file, or names something that is not a local file.
     """
     patterns = [shards] if isinstance(shards, str) else list(shards)
     found = [path for pattern in patterns for path in _matches(pattern)]

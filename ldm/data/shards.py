@@ -30,18 +30,18 @@ T = TypeVar("T")
 
 
 class CaptionedShards(IterableDataset):
-    """A stream of the captioned pictures of tar files, of which the first is read at once.
+    """A stream of captioned pictures from tar files; the constructor reads one to check them.
 
     A sample is a picture (any of ``ldm.data.files.PICTURE_ENDINGS``) and a caption: .txt, .caption,
-    or .json with "text", "caption" or "prompt". Bad samples and the rest of broken shards are left
-    out and counted (``bad_items.count``).
+    or .json with "text", "caption" or "prompt". Bad samples and the rest of broken shards are
+    skipped and counted (``bad_items.count``).
 
-    What is exact: within a pass each sample is read once over all processes and workers. Consumers
-    (processes times workers) share whole shards; where there are fewer shards than consumers, each
+    Guaranteed: within a pass each sample is read once over all processes and workers. Consumers
+    (processes times workers) share whole shards; if there are fewer shards than consumers, each
     reads all shards and decodes every n-th sample. The order follows from ``seed``, the pass and
     the numbers of processes and workers.
 
-    What is not: a resumed run does not continue a pass, as a tar file has no places to go to.
+    Not guaranteed: a resumed run does not continue a pass, because a tar file cannot be sought in.
     ``take_place`` gives it another order, so that no part of the data is favoured. Consumers of
     unequal shards end a pass at different times: with several processes set ``repeat``, else the
     process that ends first leaves the others waiting.
@@ -49,10 +49,10 @@ class CaptionedShards(IterableDataset):
     Args:
         shards: Pattern or patterns of local paths: see ``ldm.data.shard_names.shard_files``.
         size: Side in pixels, or [height, width].
-        shuffle: Samples held back to be drawn from in random order, by each worker (compressed
-            pictures in memory); 0 keeps the order of shards and samples.
-        repeat: Begin again after each pass, for ever: for training, whose end is a number of steps.
-        seed: First number of the orders.
+        shuffle: Size of each worker's shuffle buffer, in samples (compressed pictures in memory);
+            0 keeps the order of shards and samples.
+        repeat: Start again after each pass, endlessly: for training, which ends by steps.
+        seed: First part of the seed of every order.
         random_crop: Cut the picture at a random place; otherwise in the middle.
         flip_p: Probability of mirroring left to right.
         interpolation: "linear", "bilinear", "bicubic" or "lanczos".
@@ -75,7 +75,7 @@ class CaptionedShards(IterableDataset):
     ):
         if shuffle < 0:
             raise UserError(f"shuffle is {shuffle}; expected a number of samples, 0 or more")
-        _tar_samples()  # to say now, and not in a worker, that it is not installed
+        _tar_samples()  # to report now, not from a worker, that webdataset is not installed
         self.shards = shard_files(shards)
         self.framing = Framing(
             size, random_crop=random_crop, flip_p=flip_p, interpolation=interpolation
@@ -83,13 +83,13 @@ class CaptionedShards(IterableDataset):
         self.shuffle, self.repeat, self.seed = shuffle, repeat, seed
         self.place: tuple[int, int] | None = None
         self.begun_at, self.passes = 0, 0
-        self.bad_items = Tally(self.shards[0])  # for the look only
+        self.bad_items = Tally(self.shards[0])  # for the first look only
         self._look()
         more = f" and {len(self.shards) - 1} more" if len(self.shards) > 1 else ""
         self.bad_items = Tally(f"{self.shards[0]}{more}")
 
     def _look(self) -> None:
-        fixed = partial(np.random.default_rng, 0)  # the run's random numbers are left alone
+        fixed = partial(np.random.default_rng, 0)  # does not consume the run's random numbers
         if next(self._items(self._samples(self.shards), fixed), None) is None:
             raise UserError(
                 f"none of {len(self.shards)} shards ({self.shards[0]}, ...) has a readable sample; "
@@ -97,12 +97,12 @@ class CaptionedShards(IterableDataset):
             )
 
     def take_place(self, rank: int, world: int, samples: int = 0) -> None:
-        """Say which process reads, before its workers start; else torch.distributed is asked.
+        """Set this process's place, before its workers start; else torch.distributed is asked.
 
         Args:
             rank: Number of this process.
             world: Number of processes.
-            samples: What the run has seen before; a stream that goes on takes another order.
+            samples: Samples that the run has seen before; a resumed stream takes another order.
         """
         self.place, self.begun_at = (rank, world), samples
 
@@ -111,7 +111,7 @@ class CaptionedShards(IterableDataset):
         empty = False
         while not empty:
             seed = (self.seed, self.begun_at, self.passes)
-            self.passes += 1  # kept between epochs, by workers that are
+            self.passes += 1  # persists between epochs if the workers do
             empty = True
             for sample in self._one_pass(seed, number, consumers):
                 empty = False
@@ -132,7 +132,7 @@ class CaptionedShards(IterableDataset):
         return self._items(samples)
 
     def _samples(self, shards: Iterable[str]) -> Iterator[Sample]:
-        # Not split by webdataset, which would not know of the sharing above.
+        # webdataset must not split them itself: it does not know of the sharing above.
         urls = ({"url": shard} for shard in shards)
         return _tar_samples()(urls, handler=self._skip)
 
@@ -165,7 +165,7 @@ class CaptionedShards(IterableDataset):
         return {"jpg": self.framing(picture, rng), "txt": caption}
 
     def _skip(self, error: Exception) -> bool:
-        """Count something bad; webdataset goes on where this is True."""
+        """Count a bad sample or shard; webdataset continues if this returns True."""
         self.bad_items.add(" ".join(str(error).split()))
         return True
 
@@ -186,7 +186,7 @@ def consumer(place: tuple[int, int] | None) -> tuple[int, int]:
 
 
 def shuffled(samples: Iterable[T], held: int, rng: np.random.Generator) -> Iterator[T]:
-    """Yield what is given in a random order, holding ``held`` of it back to draw from."""
+    """Yield samples in a random order, drawn from a buffer of ``held`` of them."""
     buffer: list[T] = []
     for sample in samples:
         if len(buffer) < held:

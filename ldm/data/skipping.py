@@ -1,7 +1,7 @@
-"""Data sets that outlive their bad files: an item that cannot be used gives way to another.
+"""Base class of data sets that skip bad files: another item replaces one that cannot be used.
 
-A run of many hours meets truncated downloads, empty files and vanished disks. Here they cost a
-warning and a count; only a data set without any usable item is an error.
+Long runs meet truncated downloads, empty files and disks that disappear. These are counted and
+give a warning; only a data set without any usable item is an error.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from ldm.rng import item_generator
 logger = logging.getLogger(__name__)
 
 MOST_IN_A_ROW = 1000
-"""Items that may fail one after another before the whole data set is taken to be unreadable."""
+"""Items that may fail in a row before the whole data set counts as unreadable."""
 
 
 class BadItem(Exception):
-    """One item of a data set cannot be used; the message is its name and the reason."""
+    """An item of a data set cannot be used; the message is its name and the reason."""
 
 
 class Tally:
-    """How often something bad was met, by this process or by any of a loader's workers.
+    """Counts bad items over this process and all of a loader's workers.
 
     Args:
-        source: What is read, as warnings name it.
-        places: Numbers that are shared between the processes; their sum is the count.
+        source: Name of the data in warnings.
+        places: Numbers shared between the processes; their sum is the count.
     """
 
     def __init__(self, source: str, places: Tensor | None = None):
@@ -46,7 +46,7 @@ class Tally:
 
     @property
     def count(self) -> int:
-        """What was counted so far; workers that count at the same moment may lose one."""
+        """The count so far; workers that count at the same moment may lose one."""
         return int(self._places.sum(dtype=torch.int64))
 
     def add(self, reason: str) -> None:
@@ -55,7 +55,7 @@ class Tally:
         self._places += 1
 
     def _tell(self, reason: str) -> None:
-        """Warn of the first: a thousand such lines would hide the rest."""
+        """Warn of the first one only: a thousand such lines would hide everything else."""
         if self.count:
             logger.debug("%s: left out: %s", self.source, reason)
         else:
@@ -64,12 +64,12 @@ class Tally:
             )
 
     def summary(self) -> str:
-        """Say how many there were."""
+        """Return a sentence with the count."""
         return f"{self.source}: {self.count} bad items were left out"
 
 
 class BadItems(Tally):
-    """Which items of a data set were found bad.
+    """The items of a data set that were found to be bad.
 
     Args:
         length: Items in the data set; a byte is shared for each.
@@ -88,7 +88,7 @@ class BadItems(Tally):
         self._places[index] = 1
 
     def summary(self) -> str:
-        """Say how many of all were bad."""
+        """Return a sentence with the number of bad items and of all items."""
         return (
             f"{self.source}: {self.count} of {len(self._places)} items were bad; "
             "others took their places"
@@ -99,17 +99,17 @@ class SkippingDataset(Dataset):
     """A data set of numbered items, of which some may turn out bad.
 
     A subclass sets up what ``item`` needs, then calls this constructor, which reads one item: a
-    data set that has none, or none that can be read, is refused before a run begins.
+    data set without items, or without readable ones, is refused before a run begins.
 
-    In place of a bad item comes another, the same each time. Which items were bad is shared with a
-    loader's workers: ``bad_items.count``, ``bad_items.summary()``.
+    A bad item is replaced by another, the same one each time. The record of bad items is shared
+    with a loader's workers: ``bad_items.count``, ``bad_items.summary()``.
 
     Args:
         length: Items, 1 or more.
-        source: What is read, as messages name it.
+        source: Name of the data in messages.
 
     Raises:
-        UserError: There is no item, or none can be read.
+        UserError: There are no items, or none can be read.
     """
 
     def __init__(self, length: int, *, source: str):
@@ -155,9 +155,9 @@ class SkippingDataset(Dataset):
 
 
 def substitutes(index: int, length: int) -> Iterator[int]:
-    """Yield an item's number, then those of the items that stand in for it, far from each other.
+    """Yield an item's number, then those of its substitutes, far from each other.
 
-    Neighbours in a folder are often bad together; steps of about 0.618 of the length leave it.
+    Neighbours in a folder are often all bad; steps of about 0.618 of the length leave the folder.
     """
     step = max(1, int(length * (math.sqrt(5) - 1) / 2))
     while math.gcd(step, length) > 1:

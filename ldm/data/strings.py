@@ -1,4 +1,4 @@
-"""Many texts in two arrays, which a loader's workers share instead of copying."""
+"""A sequence of strings in two arrays, which a loader's workers share instead of copying."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 
 class Strings(Sequence[str]):
-    """A sequence of texts that cannot be changed.
+    """An immutable sequence of strings.
 
-    Every look at a Python object writes its reference count, so a list of a million names is
-    copied, page by page, into each forked worker. An array is not.
+    Every access to a Python object writes its reference count, so a list of a million names is
+    copied page by page into each forked worker. An array is not.
     """
 
     def __init__(self, texts: Iterable[str]):
-        parts = [text.encode("utf-8", "surrogateescape") for text in texts]  # any file's name
+        parts = [text.encode("utf-8", "surrogateescape") for text in texts]  # any file name works
         self._ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
         self._bytes = np.frombuffer(b"".join(parts), np.uint8)
 

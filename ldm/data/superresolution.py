@@ -1,4 +1,4 @@
-"""Pairs of a picture and a small bad copy of it, for super-resolution.
+"""Data sets of super-resolution pairs: a picture and a small degraded copy of it.
 
 Items: "image" (S, S, 3) and "LR_image" (S / f, S / f, 3), float32 in [-1, 1], RGB; "file_path_".
 """
@@ -23,7 +23,7 @@ from ldm.modules.image_degradation.bsrgan import FULL, LIGHT, degradation_bsrgan
 from ldm.modules.image_degradation.resizing import resize
 
 Degradation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
-"""From uint8 (S, S, 3), a factor and a source of choices to uint8 (S / factor, S / factor, 3)."""
+"""Maps uint8 (S, S, 3), a factor and a random generator to uint8 (S / factor, S / factor, 3)."""
 
 
 def _opencv(method: str) -> Degradation:
@@ -64,17 +64,17 @@ DEGRADATIONS: dict[str, Degradation] = {
 
 
 class SuperResolutionPairs(SkippingDataset):
-    """Cut a square out of each picture, resize it (area), and degrade a copy of it.
+    """Crop a square from each picture, resize it (area), and degrade a copy of it.
 
     Args:
         root: Folder that the names are relative to.
         names: Paths of the pictures.
         size: Side of the good picture in pixels, a multiple of ``downscale_f``.
         degradation: A key of ``DEGRADATIONS``.
-        downscale_f: How many times smaller the bad picture is.
-        min_crop_f: Least side of the square, as a share of the picture's shorter side.
-        max_crop_f: Greatest side of the square, at most 1.
-        random_crop: Cut it at a random place; otherwise in the middle. Its side is random anyway.
+        downscale_f: How many times smaller the degraded picture is.
+        min_crop_f: Smallest side of the square, as a fraction of the picture's shorter side.
+        max_crop_f: Largest side of the square, at most 1.
+        random_crop: Crop at a random place; otherwise in the middle. The side is always random.
 
     Raises:
         UserError: A value is out of range, or no picture can be read.
@@ -104,7 +104,7 @@ class SuperResolutionPairs(SkippingDataset):
         """Read a picture and degrade a copy.
 
         Raises:
-            BadItem: It cannot be read, or is one pixel high or wide.
+            BadItem: It cannot be read, or is only one pixel high or wide.
         """
         path = self.root / self.names[index]
         good = resize(self._square(read_picture(path), rng), (self.size, self.size), "area")
@@ -137,16 +137,16 @@ def _check(size: int, downscale_f: int, min_crop_f: float, max_crop_f: float) ->
 
 
 class SuperResolutionFolder(SuperResolutionPairs):
-    """``SuperResolutionPairs`` of all pictures under a folder.
+    """``SuperResolutionPairs`` from all pictures under a folder.
 
     Args:
         root: The folder.
         size: Side of the good picture in pixels.
         degradation: A key of ``DEGRADATIONS``.
-        **options: ``downscale_f``, ``min_crop_f``, ``max_crop_f``, ``random_crop``: see there.
+        **options: ``downscale_f``, ``min_crop_f``, ``max_crop_f``, ``random_crop``: see the base.
 
     Raises:
-        UserError: There is no such folder, or see there.
+        UserError: The folder does not exist, or as for ``SuperResolutionPairs``.
     """
 
     def __init__(self, root: str, size: int, degradation: str, **options: Any):

@@ -1,4 +1,4 @@
-"""ImageNet's classes: which number and name a folder of pictures has."""
+"""ImageNet's classes: the number and name that belong to each folder (synset)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def read_synsets(path: Path = SYNSET_FILE) -> Mapping[str, str]:
 
 
 def chosen_classes(text: str, synsets: Mapping[str, str]) -> set[str]:
-    """Return the identifiers of class numbers such as "0-9, 50-58, 100"; both ends count.
+    """Return the identifiers of class numbers such as "0-9, 50-58, 100"; ranges are inclusive.
 
     Raises:
-        UserError: It is not a list of numbers of classes.
+        UserError: It is not a list of class numbers.
     """
     names = list(synsets)
     chosen: set[str] = set()

@@ -1,7 +1,7 @@
-"""How well pictures show their captions: CLIP score, arXiv:2104.08718.
+"""CLIP score, arXiv:2104.08718: how well pictures match their captions.
 
-100 max(cos(text, picture), 0), averaged; without the paper's factor of 2.5, as is usual today.
-A caption is the prompt in the picture's own file, or comes from a file of captions.
+The mean of 100 max(cos(text, picture), 0), without the paper's factor of 2.5, as is usual today.
+A caption is the prompt in the picture's own metadata, or comes from a file of captions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def read_captions(path: str | Path) -> dict[str, str]:
     """Read captions by the pictures' names: a JSON object, or lines of name, tab, caption.
 
     Raises:
-        UserError: it cannot be read as either.
+        UserError: the file is neither.
     """
     path = Path(path)
     try:
@@ -58,10 +58,10 @@ def captions_of(pictures: PictureSet, captions: Mapping[str, str] | None) -> dic
 
     Args:
         pictures: The set.
-        captions: By name, with or without folder and ending; None reads the pictures' own files.
+        captions: By name, with or without folder and extension; None reads the pictures' metadata.
 
     Raises:
-        UserError: none has one.
+        UserError: no picture has a caption.
     """
     found = {}
     for name in pictures.names:
@@ -80,7 +80,7 @@ def captions_of(pictures: PictureSet, captions: Mapping[str, str] | None) -> dic
 def _own(path: Path) -> str | None:
     try:
         text = read_parameters(path)
-    except UserError:  # told with the unreadable pictures
+    except UserError:  # reported with the unreadable pictures
         return None
     return parse_parameters(text)[0] if text else None
 
@@ -105,10 +105,10 @@ def clip_scores(
         captions: By name.
         encoders: CLIP's two towers.
         batch_size: Pictures at a time.
-        progress: Told how many pictures were just done.
+        progress: Called with the number of pictures just done.
 
     Raises:
-        UserError: none can be read.
+        UserError: no picture can be read.
     """
     texts, towers = encoders
     scores: list[float] = []

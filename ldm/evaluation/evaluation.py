@@ -1,8 +1,8 @@
 """Measure pictures: FID and KID of two sets, PSNR, SSIM and LPIPS of pairs, CLIP score of captions.
 
-    settings -> the two folders looked at -> networks loaded -> pictures read -> report
+    settings -> check both folders -> load networks -> read pictures -> report
 
-Networks may be passed in place of those that the settings name.
+Networks can be passed in place of those that the settings name.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ FEWEST_FOR_FID = 2048  # pictures: the width of Inception's features
 
 
 class Progress(Protocol):
-    """Shows how far a part of an evaluation has come."""
+    """Shows the progress of one part of an evaluation."""
 
     def __call__(self, what: str, total: int) -> Callable[[int], None]:
-        """Begin to show a part; what is returned is told how many pictures were just done."""
+        """Start showing a part; call the result with the number of pictures just done."""
 
 
 def _silent(what: str, total: int) -> Callable[[int], None]:  # noqa: ARG001
@@ -53,9 +53,9 @@ class Evaluation:
     Attributes:
         settings: What to measure.
         device: Where networks compute.
-        progress: Shows how far it is.
-        extractor: In place of Inception.
-        encoders: In place of CLIP's towers.
+        progress: Shows the progress.
+        extractor: Used in place of Inception.
+        encoders: Used in place of CLIP's towers.
     """
 
     settings: EvaluationSettings
@@ -68,8 +68,7 @@ class Evaluation:
         """Measure.
 
         Raises:
-            UserError: a folder without pictures, pairs of different sizes, weights that are not
-                there, ...
+            UserError: a folder without pictures, pairs of different sizes, missing weights, ...
         """
         settings = self.settings
         settings.validate()
@@ -80,7 +79,7 @@ class Evaluation:
             self.real = PictureSet(settings.real, "--real")
         self.report = Report()
         wanted = set(settings.metrics)
-        # What needs no network first: mistakes are told early.
+        # First what needs no network, so that mistakes are reported early.
         if paired := [name for name in PAIRED if name in wanted]:
             self._pairs(paired)
         if "clip" in wanted:
@@ -153,7 +152,7 @@ class Evaluation:
         settings = self.settings
         size = min(settings.kid_size, len(real), len(fake))
         generator = torch.Generator().manual_seed(settings.seed)
-        # There is but one subset of all pictures.
+        # There is only one subset that holds all pictures.
         count = 1 if size == len(real) == len(fake) else settings.kid_subsets
         values = kernel_distances(real, fake, size=size, count=count, generator=generator)
         spread = float(values.std()) if count > 1 else None

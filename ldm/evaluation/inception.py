@@ -1,11 +1,11 @@
-"""Features of pictures for FID and KID: an extractor, the resizing before it, sets of features.
+"""Features of pictures for FID and KID: the Inception extractor, clean resizing, statistics.
 
-The extractor is the Inception network of the FID paper as torch-fidelity has it, with weights from
-this machine. Before it pictures are resized as arXiv:2104.11222 ("clean" FID) asks: each channel
-with Pillow's bicubic filter, antialiased, in floating point. One thing differs: torch-fidelity's
+The extractor is torch-fidelity's version of the FID paper's Inception network, with weights from
+this machine. Pictures are first resized as in arXiv:2104.11222 ("clean" FID): each channel with
+Pillow's bicubic filter, antialiased, in floating point. One thing differs: torch-fidelity's
 network takes bytes, so the values are rounded after resizing.
 
-Shape legend: B pictures, N of a set, D width of a feature (2048).
+Shape legend: B pictures of a batch, N of a set, D width of a feature (2048).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SIDE = 299  # pixels
 
 
 class FeatureExtractor(Protocol):
-    """What pictures are compared by.
+    """Computes the features that pictures are compared by.
 
     Attributes:
-        side: Width and height of the pictures that it takes, in pixels.
-        name: What reports call it.
+        side: Width and height of its input pictures, in pixels.
+        name: Its name in reports.
     """
 
     side: int
@@ -44,14 +44,14 @@ class FeatureExtractor(Protocol):
 
 
 class Inception:
-    """The 2048 features behind the last pooling of Inception v3, as FID is defined.
+    """The 2048 features after the last pooling of Inception v3, on which FID is defined.
 
     Args:
-        weights: File of them, as torch-fidelity and pytorch-fid publish it; any checkpoint format.
+        weights: The file that torch-fidelity and pytorch-fid publish, in any checkpoint format.
         device: Where to compute.
 
     Raises:
-        UserError: there is no such file, it holds another network, or torch-fidelity is missing.
+        UserError: the file is missing or holds another network, or torch-fidelity is missing.
     """
 
     side = SIDE
@@ -66,7 +66,7 @@ class Inception:
                 'network; run pip install -e ".[train]"'
             ) from error
         tensors = read_checkpoint(weights).tensors
-        # The library would unpickle the file unguarded; it is handed what the safe reader found.
+        # The library would unpickle the file unsafely; it gets what our safe reader read instead.
         safe = io.BytesIO()
         torch.save(tensors, safe)
         safe.seek(0)
@@ -86,7 +86,7 @@ class Inception:
 
 
 def clean_resize(picture: Image.Image, side: int) -> np.ndarray:
-    """Return a picture as uint8 (side, side, 3), resized as the module's docstring says."""
+    """Return a picture as uint8 (side, side, 3), resized as described at the top of this file."""
     if picture.size == (side, side):
         return np.asarray(picture)
     channels = [
@@ -109,7 +109,7 @@ def features_of(
         pictures: The set.
         extractor: Computes them.
         batch_size: Pictures at a time.
-        progress: Told how many pictures were just done.
+        progress: Called with the number of pictures just done.
 
     Raises:
         UserError: fewer than two pictures can be read.
@@ -132,12 +132,12 @@ def read_statistics(path: str | Path) -> Gaussian:
     """Read a Gaussian from an ``.npz`` with ``mu`` (D,) and ``sigma`` (D, D), as pytorch-fid's.
 
     Raises:
-        UserError: it is no such file.
+        UserError: it is not such a file.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             mean, covariance = (torch.from_numpy(file[key]).double() for key in ("mu", "sigma"))
-    except Exception as error:  # NumPy raises whatever a damaged archive makes it raise
+    except Exception as error:  # a damaged archive makes NumPy raise almost anything
         reason = " ".join(str(error).split())
         raise UserError(
             f"statistics {path} cannot be read ({reason}); expected an .npz with mu (D,) and "
@@ -152,10 +152,10 @@ def read_statistics(path: str | Path) -> Gaussian:
 
 
 def save_statistics(gaussian: Gaussian, path: str | Path) -> None:
-    """Write what ``read_statistics`` reads.
+    """Write a Gaussian in the format that ``read_statistics`` reads.
 
     Raises:
-        UserError: the disk refuses.
+        UserError: the file cannot be written.
     """
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""Scores between a picture and the one it should equal: PSNR, SSIM, LPIPS.
+"""Scores of a picture against its reference picture: PSNR, SSIM, LPIPS.
 
-Pictures of two folders are pairs where their names are equal but for the ending.
+Pictures of two folders form a pair if their names are equal apart from the extension.
 Shape legend: H W pixels.
 """
 
@@ -56,7 +56,7 @@ def lpips_by(weights: str | Path | None, device: torch.device) -> Score:
         device: Where to compute.
 
     Raises:
-        UserError: the weights are not there, or are others.
+        UserError: the weights are missing, or are not VGG-16's.
     """
     if weights is None or not Path(weights).is_file():
         given = "no --lpips was given" if weights is None else f"--lpips {weights} is no file"
@@ -80,7 +80,7 @@ def pairs_of(real: PictureSet, fake: PictureSet) -> list[tuple[str, str]]:
     """Return the names of pictures that belong together, (real, fake).
 
     Raises:
-        UserError: there is none.
+        UserError: there are no pairs.
     """
     by_stem = {_stem(name): name for name in real.names}
     pairs = [(by_stem[_stem(name)], name) for name in fake.names if _stem(name) in by_stem]
@@ -102,7 +102,7 @@ def score_pairs(
     scores: dict[str, Score],
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, list[float]]:
-    """Return each score of each pair of which both pictures can be read.
+    """Return every score of every pair whose two pictures can be read.
 
     Raises:
         UserError: a pair's pictures differ in size, or no pair can be read.

@@ -1,4 +1,4 @@
-"""What an evaluation found: scores, and of which pictures; as a table and as JSON."""
+"""The result of an evaluation: scores and the picture sets behind them, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Score:
 
     Attributes:
         metric: Its name.
-        value: The mean, where there are several.
-        spread: Their standard deviation; None where there is one.
-        pictures: How many pictures of the judged set, or pairs, it is of.
+        value: The value, or the mean of several.
+        spread: The standard deviation of several; None for a single value.
+        pictures: Number of pictures of the judged set, or of pairs, behind it.
         how: What it was computed with.
     """
 
@@ -43,12 +43,12 @@ class Score:
 
 @dataclass
 class Report:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
         scores: In the order asked for.
-        sets: Of each folder its path, counts and sizes.
-        warnings: What to bear in mind, a sentence each.
+        sets: Path, counts and sizes of each folder.
+        warnings: Caveats, one sentence each.
     """
 
     scores: list[Score] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, text: str) -> None:
-        """Add a sentence."""
+        """Add a warning."""
         self.warnings.append(text)
 
     def describe(self, pictures: PictureSet) -> None:
@@ -89,7 +89,7 @@ class Report:
         """Write everything as JSON; an infinite score is the text "inf".
 
         Raises:
-            UserError: the disk refuses.
+            UserError: the file cannot be written.
         """
         scores = {score.metric: _finite(asdict(score)) for score in self.scores}
         content = {"scores": scores, "sets": self.sets, "warnings": self.warnings}
@@ -109,7 +109,7 @@ class Report:
 
 
 def check_place(flag: str, path: str | Path | None) -> None:
-    """Make sure that a file can be written, leaving no trace but its folder.
+    """Check that a file can be written; this may create its folder, and leaves nothing else.
 
     Raises:
         UserError: it cannot.

@@ -1,7 +1,7 @@
-"""Text about a picture inside its file: generation parameters and the mark of a synthetic picture.
+"""Embed text in a picture's file: generation parameters and the mark of a synthetic picture.
 
 PNG keeps the parameters in a text chunk named ``parameters``, JPEG in the EXIF tag UserComment:
-the places where AUTOMATIC1111's web UI and the tools that read it look. Every file also carries
+the places where AUTOMATIC1111's web UI and compatible tools look. Every file also carries
 IPTC's ``DigitalSourceType = trainedAlgorithmicMedia`` as XMP, the standard machine-readable
 statement that a picture comes from a generative model.
 """
@@ -38,19 +38,19 @@ _ONE_ENTRY = 18  # bytes of a directory with one entry
 _UNICODE = b"UNICODE\0"
 _ASCII = b"ASCII\0\0\0"
 _UNDEFINED = b"\0" * 8
-_LARGEST_SEGMENT = 65533  # bytes that one JPEG marker segment can hold beside its own length
+_LARGEST_SEGMENT = 65533  # bytes that one JPEG marker segment can hold besides its length
 
 
 def encodable(text: str) -> str:
-    """Replace what no Unicode encoding can write (lone surrogates) by U+FFFD.
+    """Replace lone surrogates, which no Unicode encoding can write, by U+FFFD.
 
-    A command line with invalid bytes gives such strings; a picture must not be lost for them.
+    A command line with invalid bytes gives such strings; they must not cost the user a picture.
     """
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def save_options(file_format: str, parameters: str | None) -> dict[str, Any]:
-    """Give the keyword arguments of ``PIL.Image.Image.save`` that put the texts into the file.
+    """Return the keyword arguments of ``PIL.Image.Image.save`` that put the texts into the file.
 
     Args:
         file_format: Pillow's name, "PNG" or "JPEG".
@@ -74,7 +74,7 @@ def save_options(file_format: str, parameters: str | None) -> dict[str, Any]:
 
 
 def parameters_in(image: Image.Image) -> str | None:
-    """Read the parameters text out of an opened and loaded picture, or None where there is none."""
+    """Read the parameters text of an opened and loaded picture; None if it has none."""
     text = image.info.get(TEXT_KEYWORD)
     if isinstance(text, str):
         return str(text)  # Pillow's iTXt is a subclass of str that also carries its language
@@ -96,9 +96,9 @@ def _png_chunks(parameters: str | None) -> PngInfo:
 def _exif(parameters: str) -> bytes:
     """Build an EXIF block whose UserComment holds the text as big-endian UTF-16.
 
-    EXIF leaves the text's byte order open; big-endian is what the web UI writes and reads. The
-    block is put together here because Pillow would give the tag the type BYTE, and readers that
-    insist on the standard's UNDEFINED then find no comment.
+    EXIF leaves the text's byte order open; the web UI writes and reads big-endian. The block is
+    built by hand because Pillow would give the tag the type BYTE, and readers that insist on the
+    standard's UNDEFINED would then find no comment.
     """
     comment = _UNICODE + encodable(parameters).encode("utf-16-be")
     header = b"Exif\0\0" + struct.pack(">2sHI", b"MM", 42, _TIFF_HEADER)

@@ -1,4 +1,4 @@
-"""A contact sheet of finished pictures."""
+"""Lay finished pictures out as a contact sheet."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ PADDING = 2  # pixels of black around and between the pictures
 
 
 def make_grid(pictures: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
-    """Lay pictures out line by line, as ``torchvision.utils.make_grid(..., nrow=n_rows)`` does.
+    """Lay pictures out row by row, as ``torchvision.utils.make_grid(..., nrow=n_rows)`` does.
 
     Args:
         pictures: At least one uint8 (H, W, 3), all of one size; not modified.
-        n_rows: Pictures per line. The name is the reference's flag, ``--n_rows``. The last line
-            may be shorter and is then filled with black.
+        n_rows: Pictures per line, named after the reference's flag ``--n_rows``. A shorter last
+            line is filled with black.
 
     Returns:
         uint8 (lines * (H + 2) + 2, columns * (W + 2) + 2, 3); a single picture is returned without

@@ -1,4 +1,4 @@
-"""Pictures on disk, in memory and as tensors; every function says which range it works in.
+"""Read, save and convert pictures: files, arrays and tensors. Every function states its range.
 
 Shape legend: B pictures, 3 channels (RGB), H W pixels. "uint8" is 0..255, "model range" [-1, 1].
 """
@@ -21,13 +21,13 @@ from PIL import ExifTags, Image, ImageOps
 from ldm.errors import UserError
 from ldm.images.embed import save_options
 
-if TYPE_CHECKING:  # programs read and write pictures without a model, and torch is slow to import
+if TYPE_CHECKING:  # programs that only read or write pictures need no torch, slow to import
     import torch
 
 logger = logging.getLogger(__name__)
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG"}
-# At 95 without chroma subsampling the invisible watermark, which lives in the chroma, survives.
+# The invisible watermark is in the chroma; it survives quality 95 without chroma subsampling.
 _JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
 _JPEG_LARGEST_SIDE = 65500  # pixels
 
@@ -36,7 +36,7 @@ def open_image(path: str | Path) -> Image.Image:
     """Open and fully decode a picture file, as it is stored.
 
     Raises:
-        UserError: There is no such file, or it is not a picture that Pillow can decode.
+        UserError: The file does not exist, or Pillow cannot decode it.
     """
     path = Path(path)
     if not path.is_file():
@@ -44,7 +44,7 @@ def open_image(path: str | Path) -> Image.Image:
         raise UserError(f"image {path} {what}; give the path of a picture file (PNG, JPEG, WebP)")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of size and of broken EXIF: neither is in the way
+            warnings.simplefilter("ignore")  # about size and broken EXIF: both are harmless
             with Image.open(path) as image:
                 image.load()
                 return image
@@ -69,9 +69,9 @@ def file_hash(path: str | Path) -> str:
 def load_image(path: str | Path) -> Image.Image:
     """Load a picture as 8-bit RGB, upright.
 
-    As in the reference, transparency is dropped (the colours under it show). Unlike there, an EXIF
-    orientation tag is obeyed, so that a phone's photo is not lying on its side; this changes only
-    files that have the tag.
+    As in the reference, transparency is dropped (the colours under it show). Unlike the reference,
+    an EXIF orientation tag is applied, so that a phone's photo is not on its side; only files with
+    the tag change.
 
     Raises:
         UserError: There is no such file, or it is not a picture.
@@ -80,7 +80,7 @@ def load_image(path: str | Path) -> Image.Image:
 
 
 def lost_as_rgb(path: str | Path) -> str | None:
-    """Say what of a picture file ``load_image`` leaves out; None where that is nothing.
+    """Describe what ``load_image`` drops from a picture file; None if it drops nothing.
 
     Args:
         path: A picture that can be opened.
@@ -94,7 +94,7 @@ def lost_as_rgb(path: str | Path) -> str | None:
 
 
 def upright_eight_bit(image: Image.Image) -> Image.Image:
-    """Return a picture turned as its EXIF data say, 16-bit greyscale brought to 8 bits."""
+    """Return a picture rotated as its EXIF data say, with 16-bit greyscale reduced to 8 bits."""
     return _eight_bit(_upright(image))
 
 
@@ -109,7 +109,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Bring 16-bit greyscale to 8 bits; Pillow's own conversion would clip it to white."""
+    """Reduce 16-bit greyscale to 8 bits; Pillow's own conversion would clip it to white."""
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image)
@@ -122,7 +122,7 @@ def fit_to_multiple(image: Image.Image, multiple: int = 64) -> tuple[Image.Image
     """Resize (Lanczos) so that both sides are multiples of ``multiple``, rounding down.
 
     Returns:
-        The picture, at least ``multiple`` on each side, and whether its size changed.
+        The picture, at least ``multiple`` on each side, and whether its size has changed.
     """
     size = tuple(max(multiple, side - side % multiple) for side in image.size)
     if size == image.size:
@@ -143,7 +143,7 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 
 def check_finite(x: torch.Tensor, what: str = "picture") -> None:
-    """Make sure that every value of a batch is a number.
+    """Check that every value of a batch is finite.
 
     Args:
         x: (B, ...), any dtype; not modified.
@@ -194,13 +194,13 @@ def to_uint8(x: torch.Tensor, *, rounded: bool = False) -> np.ndarray:
 
 
 def next_index(folder: str | Path, pattern: str) -> int:
-    """Give the number after the highest one in use, 0 for an empty or missing folder.
+    """Return the number after the highest one in use, 0 for an empty or missing folder.
 
     Args:
         folder: Where the numbered files are.
         pattern: A file name with one ``str.format`` field, such as ``"{:05d}"`` or
-            ``"grid-{:04d}.png"``. The extension plays no part, so that a run that writes JPEG
-            does not reuse the numbers of one that wrote PNG.
+            ``"grid-{:04d}.png"``. The extension is ignored, so that a run that writes JPEG does
+            not reuse the numbers of one that wrote PNG.
     """
     stem = _stem(pattern)
     before, after = re.split(r"\{[^{}]*\}", stem)
@@ -209,7 +209,7 @@ def next_index(folder: str | Path, pattern: str) -> int:
     found = [
         int(match[1])
         for name in (os.listdir(folder) if folder.is_dir() else ())
-        # 7.png is not a file of the series 00007.png: only names that the pattern writes count
+        # 7.png is not in the series 00007.png: only names that the pattern produces count
         if (match := numbered.fullmatch(_stem(name))) and stem.format(int(match[1])) == _stem(name)
     ]
     return max(found, default=-1) + 1
@@ -248,7 +248,7 @@ def encode_picture(picture: np.ndarray, file_format: str, metadata: str | None =
 
 
 def after_saving(picture: np.ndarray, file_format: str) -> np.ndarray:
-    """Give the pixels that a reader of the saved file sees: the same for PNG, nearly for JPEG."""
+    """Return the pixels that a reader of the saved file gets: exact for PNG, close for JPEG."""
     if FORMATS.get(file_format) == "PNG":
         return picture
     with Image.open(io.BytesIO(encode_picture(picture, file_format))) as image:
@@ -262,19 +262,19 @@ def save_picture(
     metadata: str | None = None,
     format: str | None = None,
 ) -> Path:
-    """Save a picture whole or not at all, and never over an existing file.
+    """Save a picture completely or not at all, and never over an existing file.
 
     Args:
         picture: uint8 (H, W, 3), RGB.
-        path: The file to make; missing folders are made.
+        path: The file to create; missing folders are created.
         metadata: The ``parameters`` text to embed, if any.
-        format: "png" or "jpg"; by default what the path's extension says.
+        format: "png" or "jpg"; by default the path's extension.
 
     Returns:
         The path as a ``Path``.
 
     Raises:
-        UserError: The file exists, the format is unknown, or the disk refuses.
+        UserError: The file exists, the format is unknown, or the file cannot be written.
     """
     path = Path(path)
     data = encode_picture(picture, format or path.suffix.lstrip(".").lower(), metadata)
@@ -297,7 +297,7 @@ def save_numbered(
     metadata: str | None = None,
     format: str = "png",
 ) -> tuple[Path, int]:
-    """Save a picture under the next free number, also when several processes share the folder.
+    """Save a picture under the next free number, even if several processes share the folder.
 
     Args:
         picture: uint8 (H, W, 3), RGB.
@@ -311,7 +311,7 @@ def save_numbered(
         The path, and the number that was free.
 
     Raises:
-        UserError: The format is unknown, or the disk refuses.
+        UserError: The format is unknown, or the file cannot be written.
     """
     data = encode_picture(picture, format, metadata)
     number = next_index(folder, pattern) if number is None else number
@@ -349,11 +349,11 @@ def _write_new(data: bytes, path: Path) -> None:
 
 
 def _give_name(part: Path, path: Path) -> None:
-    """Give a finished file its name, but never one in use, which ``os.replace`` would not ask."""
+    """Rename a finished file, but never over an existing one, as ``os.replace`` would."""
     try:
         os.link(part, path)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links: reserve the name, then fill it in one go
+    except OSError:  # a file system without hard links: reserve the name, then replace it
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         os.replace(part, path)

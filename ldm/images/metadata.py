@@ -1,4 +1,4 @@
-r"""The generation parameters of a picture as AUTOMATIC1111's text, written and read.
+r"""Write and read a picture's generation parameters in AUTOMATIC1111's text format.
 
 The text is the prompt, a line "Negative prompt: ..." if there is one, and a last line of settings::
 
@@ -6,10 +6,10 @@ The text is the prompt, a line "Negative prompt: ..." if there is one, and a las
     Negative prompt: blurry
     Steps: 50, Sampler: PLMS, CFG scale: 7.5, Seed: 42, Size: 512x512
 
-Many programs read it, and nothing in it is escaped: a prompt that itself has a line beginning
-"Negative prompt:", for example, reads back as something else. Where that happens the settings get
-an entry "Exact prompt" or "Exact negative prompt" with the text as a JSON string; other programs
-see one more setting, ``parse_parameters`` gives back exactly what was written.
+Many programs read it, and nothing in it is escaped: a prompt with a line that begins with
+"Negative prompt:", for example, reads back as something else. In such a case the settings get an
+entry "Exact prompt" or "Exact negative prompt" with the text as a JSON string. Other programs see
+one more setting; ``parse_parameters`` returns exactly what was written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ldm.images.io import open_image
 NEGATIVE_MARK = "Negative prompt:"
 EXACT_PROMPT = "Exact prompt"
 EXACT_NEGATIVE_PROMPT = "Exact negative prompt"
-# Readers take the last line for settings from this many entries on: shorter may be a prompt's line.
+# Readers take the last line for settings if it has this many entries; fewer may be prompt text.
 FEWEST_SETTINGS = 3
 
 # A key longer than 60 characters is prose. The limit also keeps the search linear in the prompt.
@@ -50,7 +50,7 @@ def format_parameters(prompt: str, negative_prompt: str, params: Mapping[str, ob
         A text that ``parse_parameters`` reads back without loss.
 
     Raises:
-        ValueError: A setting's name cannot be written in this format, or they are too few.
+        ValueError: A setting's name cannot be written in this format, or there are too few.
 
     Example:
         >>> print(format_parameters("a cat", "", {"Steps": 9, "Seed": 1, "Model": "a, b"}))
@@ -70,10 +70,10 @@ def format_parameters(prompt: str, negative_prompt: str, params: Mapping[str, ob
 
 
 def parse_parameters(text: str) -> tuple[str, str, dict[str, str]]:
-    """Read a ``parameters`` text, whoever wrote it; what is not understood stays in the prompt.
+    """Read a ``parameters`` text from any program; what is not understood stays in the prompt.
 
-    Settings come back as the text they are; "Sampler: DPM++ 2M Karras" of older programs is left
-    whole (``split_sampler`` takes it apart), and so is a JSON tail as of stable-diffusion.cpp.
+    Settings are returned as text. Older programs' "Sampler: DPM++ 2M Karras" is not split
+    (``split_sampler`` does that), nor is a JSON tail such as stable-diffusion.cpp's.
 
     Returns:
         Prompt, negative prompt ("" for none), and the settings in the order found.
@@ -86,7 +86,7 @@ def parse_parameters(text: str) -> tuple[str, str, dict[str, str]]:
     start = _settings_start(lines)
     settings: dict[str, str] = {}
     for line in lines[start:]:
-        settings = dict(_scan(line)) | settings  # what extensions add overrides nothing
+        settings = dict(_scan(line)) | settings  # extensions' entries override nothing
     prompt, negative_prompt = _split_prompts(lines[:start])
     prompt = settings.pop(EXACT_PROMPT, prompt)
     negative_prompt = settings.pop(EXACT_NEGATIVE_PROMPT, negative_prompt)
@@ -94,7 +94,7 @@ def parse_parameters(text: str) -> tuple[str, str, dict[str, str]]:
 
 
 def read_parameters(path: str | Path) -> str | None:
-    """Read the ``parameters`` text of a picture file; None where it carries none.
+    """Read the ``parameters`` text of a picture file; None if it has none.
 
     Raises:
         UserError: There is no such file, or it is not a picture.
@@ -103,7 +103,7 @@ def read_parameters(path: str | Path) -> str | None:
 
 
 def split_sampler(settings: Mapping[str, str]) -> tuple[str, str | None]:
-    """Give the sampler and the noise schedule that settings name, in new style or old.
+    """Return the sampler and the noise schedule that settings name, in the new style or the old.
 
     Args:
         settings: As from ``parse_parameters``.
@@ -147,12 +147,12 @@ def _compose(prompt: str, negative_prompt: str, entries: list[str]) -> str:
 
 
 def _quote(text: str) -> str:
-    # ASCII escapes only where needed: they also carry the lone surrogates of a broken command line.
+    # ASCII escapes only if needed: they can also hold a broken command line's lone surrogates.
     return json.dumps(text, ensure_ascii=encodable(text) != text)
 
 
 def _quote_if_needed(value: str) -> str:
-    """Quote what the web UI quotes (, : and line breaks) and what would not read back bare."""
+    """Quote what the web UI quotes (, : and line breaks) and what cannot be read back unquoted."""
     ambiguous = value[:1] in tuple('"[{') or value != value.strip() or encodable(value) != value
     return _quote(value) if ambiguous or re.search(r"[,:\n\r]", value) else value
 
@@ -161,7 +161,7 @@ def _settings_start(lines: list[str]) -> int:
     """Find the line where the settings begin; ``len(lines)`` if there are none.
 
     That is the last line if it has enough of them. Some programs and extensions add lines after
-    it, so failing that the last line that starts with "Steps:" opens the settings.
+    it; then the settings begin at the last line that starts with "Steps:".
     """
     if _is_settings(lines[-1]):
         return len(lines) - 1
@@ -184,7 +184,7 @@ def _split_prompts(lines: list[str]) -> tuple[str, str]:
 
 
 def _scan(line: str) -> Iterator[tuple[str, str]]:
-    """Walk over the ``key: value`` pairs of a line, skipping what is none."""
+    """Yield the ``key: value`` pairs of a line, skipping everything else."""
     position = 0
     while match := _KEY.search(line, position):
         value, position = _value(line, match.end())
@@ -192,7 +192,7 @@ def _scan(line: str) -> Iterator[tuple[str, str]]:
 
 
 def _value(line: str, start: int) -> tuple[str, int]:
-    """Read the value at ``start``; give it and the position after its comma."""
+    """Read the value at ``start``; return it and the position after its comma."""
     if quoted := _QUOTED.match(line, start):
         return _unquote(quoted[1]), quoted.end()
     end = line.find(",", _end_of_brackets(line, start))
@@ -203,7 +203,7 @@ def _value(line: str, start: int) -> tuple[str, int]:
 def _unquote(quoted: str) -> str:
     try:
         return json.loads(quoted)
-    except ValueError:  # quotes of a program that does not escape as JSON does
+    except ValueError:  # quoted by a program that does not escape as JSON does
         return quoted
 
 
@@ -211,7 +211,7 @@ def _end_of_brackets(line: str, start: int) -> int:
     """Skip an unquoted list or JSON object, whose commas and colons are its own.
 
     Returns:
-        The position after the closing bracket; ``start`` if there is no bracket or no end to it.
+        The position after the closing bracket; ``start`` if there is no bracket or no closing one.
     """
     if line[start : start + 1] not in tuple("[{"):
         return start

@@ -1,4 +1,4 @@
-"""Pictures and masks made larger by their own reflection, for models that want certain sides."""
+"""Pad pictures and masks by reflection, for models that need sides of certain multiples."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def round_up(side: int, multiple: int) -> int:
 
 
 def reflected(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return an array (H, W, ...) that is continued below and to the right by its reflection.
+    """Pad an array (H, W, ...) at the bottom and the right by reflection.
 
     Args:
         array: A picture or a mask; a line of one pixel is repeated.
-        height: What H becomes, not below it, in pixels.
+        height: The new H in pixels, not less than the old.
         width: The same for W.
 
     Example:

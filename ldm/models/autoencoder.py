@@ -1,4 +1,4 @@
-"""First stages: pictures to latents and back.
+"""First stages: encode pictures to latents and decode them back.
 
 Shapes: B batch, H W pixels, h w latent sides, C latent channels (embed_dim).
 """
@@ -31,17 +31,17 @@ class AutoencoderKL(FirstStage):
 
     Args:
         ddconfig: Parameters shared by the encoder and the decoder.
-        lossconfig: ``target`` / ``params`` of the training loss; ``torch.nn.Identity`` without one.
-            ``ReconstructionLoss`` takes one optimizer, ``LPIPSWithDiscriminator`` two.
+        lossconfig: ``target`` / ``params`` of the training loss; ``torch.nn.Identity`` for none.
+            ``ReconstructionLoss`` needs one optimizer, ``LPIPSWithDiscriminator`` two.
         embed_dim: Latent channels C.
         ckpt_path: Checkpoint to start from.
-        ignore_keys: Prefixes of keys of that checkpoint to leave out.
+        ignore_keys: Prefixes of that checkpoint's keys to ignore.
         image_key: Entry of a batch that holds the pictures (B, H, W, 3) in [-1, 1].
-        colorize_nlabels: Channels of label maps, to be shown in random colours.
+        colorize_nlabels: Channels of label maps, which are shown in random colours.
         monitor: Logged value that chooses the best checkpoint.
         scheduler_config: ``target`` / ``params`` of a learning-rate multiplier, per step.
-        decoder_only: Train the decoder alone, as the published ft-MSE autoencoders of SD were: the
-            latents stay what they were, and a diffusion model trained in them stays valid.
+        decoder_only: Train only the decoder, as for SD's published ft-MSE autoencoders: the
+            latents do not change, so a diffusion model trained on them stays valid.
 
     Raises:
         UserError: ``ddconfig`` is not for a KL autoencoder or has an unknown parameter, or the
@@ -102,9 +102,9 @@ class AutoencoderKL(FirstStage):
     def autoencoder_loss(
         self, batch: Mapping[str, Any], optimizer_idx: int, split: str
     ) -> tuple[Tensor, Logs]:
-        """Return one side's loss of a batch and its figures."""
+        """Return one side's loss for a batch, and the figures to log."""
         inputs = self.get_input(batch, self.image_key)
-        # The discriminator's side leaves the autoencoder as it is.
+        # The discriminator's side does not train the autoencoder.
         with torch.set_grad_enabled(optimizer_idx == 0 and torch.is_grad_enabled()):
             reconstructions, posterior = self(inputs)
         if not self.two_optimizers:

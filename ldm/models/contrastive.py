@@ -1,6 +1,6 @@
-"""Text and picture towers trained to agree: where a conditioner learns words before diffusion.
+"""Contrastive pretraining (CLIP) that teaches a conditioner words before diffusion training.
 
-Shapes: B batch, H W pixels, L D text tokens and their width, E the width that both towers share.
+Shapes: B batch, H W pixels, L text tokens, D their width, E the width that both towers share.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PictureTower(nn.Module):
                 layers += [*_layer(width, width, stride=1)]
             before = width
         side = image_size // 2 ** len(widths)
-        # Where things stand is part of a caption: positions are kept, not averaged away.
+        # Captions say where things are, so positions are kept and not averaged away.
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * side**2, embed_dim))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,12 +53,12 @@ def _layer(before: int, width: int, stride: int) -> tuple[nn.Module, ...]:
 
 
 class ContrastiveTextImage(nn.Module):
-    """CLIP's objective, arXiv:2103.00020, section 2.3, for a text encoder that starts from nothing.
+    """CLIP's objective, arXiv:2103.00020, section 2.3, for a text encoder trained from scratch.
 
-    A UNet learns what words mean slowly: a caption changes its loss by a hundredth. Telling which
-    of a batch's captions belongs to which picture teaches the same words a hundred times sooner.
-    The text is summed up by the mean of its end tokens and not, as in CLIP, by the first alone,
-    because cross-attention sees all of them.
+    A UNet learns the meaning of words slowly: a caption changes its loss by a hundredth. Matching
+    the captions of a batch to its pictures teaches the same words a hundred times sooner. The text
+    is summarised by the mean of its end tokens, not by the first alone as in CLIP, because
+    cross-attention sees all of them.
 
     Args:
         cond_stage_config: ``target`` / ``params`` of the text encoder to train.
@@ -107,7 +107,7 @@ class ContrastiveTextImage(nn.Module):
     def forward(self, x: Tensor, text: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the symmetric cross-entropy of a batch, and what to log.
 
-        ``accuracy`` is the share of pictures whose own caption is the likeliest of the batch.
+        ``accuracy`` is the share of pictures whose own caption scores highest in the batch.
         """
         scale = self.logit_scale.exp().clamp(max=LARGEST_SCALE)
         logits = scale * self.encode_pictures(x) @ self.encode_text(text).T  # (B, B)
@@ -133,7 +133,7 @@ class ContrastiveTextImage(nn.Module):
         batch: Mapping[str, Any],
         batch_idx: int,  # noqa: ARG002 - the training interface
     ) -> dict[str, Tensor]:
-        """Return what to log of a validation batch."""
+        """Return what to log for a validation batch."""
         return self._step(batch, "val")[1]
 
     def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int, step: int) -> None:
@@ -143,6 +143,6 @@ class ContrastiveTextImage(nn.Module):
         """Do nothing: the towers keep no average of their weights."""
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW, with a short memory for a short run, and the schedule if configured."""
+        """Return AdamW, with a beta2 of 0.95 for short runs, and the schedule if configured."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.95))
         return with_scheduler(optimizer, self.scheduler_config)

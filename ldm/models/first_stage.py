@@ -1,4 +1,4 @@
-"""What all first stages share: pictures in and out, one optimizer or two, label maps in colour.
+"""Base class of the first stages: reading batches, one or two optimizers, label maps in colour.
 
 Shapes: B batch, C channels, H W pixels.
 """
@@ -23,25 +23,25 @@ Logs = dict[str, Tensor]
 class FirstStage(nn.Module):
     """An encoder, a decoder and a training loss between them.
 
-    A loss with a ``discriminator`` is trained against it by a second optimizer:
+    If the loss has a ``discriminator``, a second optimizer trains it:
     ``training_step(batch, batch_idx, optimizer_idx)`` is then called for both.
 
     Args:
         ddconfig: Parameters shared by the encoder and the decoder.
-        lossconfig: ``target`` / ``params`` of the training loss; ``torch.nn.Identity`` without one.
+        lossconfig: ``target`` / ``params`` of the training loss; ``torch.nn.Identity`` for none.
         embed_dim: Latent channels.
         image_key: Entry of a batch that holds the pictures (B, H, W, C) in [-1, 1].
-        colorize_nlabels: Channels of label maps, to be shown in random colours.
+        colorize_nlabels: Channels of label maps, which are shown in random colours.
         monitor: Logged value that chooses the best checkpoint.
         scheduler_config: ``target`` / ``params`` of a learning-rate multiplier, per step.
 
     Raises:
-        UserError: ``ddconfig`` has an unknown parameter or lacks one, or ``colorize_nlabels`` is
-            no number, or the loss is made for another kind of autoencoder.
+        UserError: ``ddconfig`` has an unknown parameter or lacks one, ``colorize_nlabels`` is not
+            a number, or the loss is for another kind of autoencoder.
     """
 
     takes_losses_for: str
-    """Which of the losses' ``made_for`` this kind of autoencoder can be trained by."""
+    """The ``made_for`` of the losses that can train this kind of autoencoder."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class FirstStage(nn.Module):
         load_component(self, path, prefix="first_stage_model.", ignore=tuple(ignore_keys))
 
     def get_last_layer(self) -> Tensor:
-        """Return the weight by whose gradient an adversarial loss is balanced."""
+        """Return the weight whose gradients balance an adversarial loss."""
         return self.decoder.conv_out.weight
 
     def get_input(self, batch: Mapping[str, Any], key: str) -> Tensor:
@@ -107,7 +107,7 @@ class FirstStage(nn.Module):
     def autoencoder_loss(
         self, batch: Mapping[str, Any], optimizer_idx: int, split: str
     ) -> tuple[Tensor, Logs]:
-        """Return one side's loss of a batch and its figures; each kind has its own."""
+        """Return one side's loss for a batch, and the figures to log; subclasses define it."""
         raise NotImplementedError
 
     def training_step(
@@ -130,7 +130,7 @@ class FirstStage(nn.Module):
         batch: Mapping[str, Any],
         batch_idx: int,  # noqa: ARG002 - the training interface
     ) -> Logs:
-        """Return what to log of a validation batch."""
+        """Return what to log for a validation batch."""
         return self.validation_figures(batch, "val")
 
     def validation_figures(self, batch: Mapping[str, Any], split: str) -> Logs:
@@ -140,24 +140,24 @@ class FirstStage(nn.Module):
         return {name: value for side in figures for name, value in side.items()}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int, step: int) -> None:  # noqa: ARG002
-        """Note the step, by which a discriminator is let in."""
+        """Note the step, which decides when a discriminator takes part."""
         self.global_step = step
 
     def on_train_batch_end(self) -> None:
         """Do nothing: no average of the weights is kept."""
 
     def autoencoder_parameters(self) -> list[nn.Parameter]:
-        """Return what the first optimizer trains: all but the loss's own parameters."""
+        """Return what the first optimizer trains: everything except the loss's own parameters."""
         named = self.named_parameters()
         return [p for name, p in named if p.requires_grad and not name.startswith("loss.")]
 
     def configure_optimizers(self) -> Any:
-        """Return Adam with the reference's betas, for a discriminator a second, and schedules.
+        """Return Adam with the reference's betas, a second one for a discriminator, and schedules.
 
         Raises:
             UserError: The model has no loss to train with.
         """
-        from ldm.modules.losses.contperceptual import DummyLoss  # only who trains needs losses
+        from ldm.modules.losses.contperceptual import DummyLoss  # only training needs losses
 
         if isinstance(self.loss, nn.Identity | DummyLoss):
             raise UserError(
@@ -186,7 +186,7 @@ class FirstStage(nn.Module):
         if not hasattr(self, "colorize"):
             generator = torch.Generator().manual_seed(0)
             colours = torch.randn(3, x.shape[1], 1, 1, generator=generator)
-            # Not persistent: looking at pictures must not change what a checkpoint holds.
+            # Not persistent: logging pictures must not change what a checkpoint holds.
             self.register_buffer("colorize", colours.to(x), persistent=False)
         shown = F.conv2d(x, self.colorize)
         low, high = shown.min(), shown.max()

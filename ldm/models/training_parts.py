@@ -1,4 +1,4 @@
-"""What the training methods of all models share."""
+"""Helpers of all models' training methods: pictures from batches, optimizers, schedules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ldm.util import instantiate_from_config
 
-# Types of device with a fused Adam; a model on meta is only looked at.
+# Device types with a fused Adam; a model on meta is never stepped.
 FUSED = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -24,27 +24,27 @@ def pictures_from(batch: Mapping[str, Any], key: str) -> Tensor:
 def make_optimizer(
     kind: type[torch.optim.Adam], parameters: Iterable[nn.Parameter], **options: Any
 ) -> torch.optim.Optimizer:
-    """Make an optimizer that moves all weights in one kernel, where torch has one for them.
+    """Make an optimizer that updates all weights in one fused kernel, if torch has one.
 
     Args:
         kind: Adam or AdamW.
-        parameters: What it moves.
+        parameters: What it updates.
         **options: Learning rate, betas, weight decay.
     """
     parameters = list(parameters)
     fused = all(p.is_floating_point() and p.device.type in FUSED for p in parameters)
     optimizer = kind(parameters, fused=fused, **options)
-    # It could divide by a float16 run's loss scale itself. Lightning does that beforehand, because
-    # gradients are clipped between the two, and refuses to clip for an optimizer that would.
+    # A fused optimizer could undo a float16 run's loss scaling itself. Lightning does that before
+    # it clips gradients, and refuses to clip for an optimizer that unscales.
     optimizer._step_supports_amp_scaling = False
     return optimizer
 
 
 def split_tables(model: nn.Module, parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
-    """Part parameters into two groups: those that multiply, and tables that are looked up in.
+    """Split parameters into two groups: weights that multiply, and embedding tables.
 
-    A table of embeddings has two dimensions, but is no matrix: an optimizer that treats matrices in
-    their own way finds ``tables: True`` in its group.
+    An embedding table has two dimensions but is not used as a matrix. Its group has
+    ``tables: True``, for optimizers that treat matrices differently.
     """
     looked_up = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     parameters = list(parameters)

@@ -22,7 +22,7 @@ BETA = 0.25
 SIDE_STEP = 16
 """Pixels between two sizes of ``batch_resize_range``."""
 LARGEST_FIRST = 5
-"""Steps at the largest size, so that a lack of memory shows at once."""
+"""Initial steps at the largest size, so that a lack of memory shows at once."""
 
 
 class VQModel(FirstStage):
@@ -30,14 +30,14 @@ class VQModel(FirstStage):
 
     Args:
         ddconfig: Parameters shared by the encoder and the decoder, with ``double_z`` false.
-        lossconfig: ``target`` / ``params`` of ``VQLPIPSWithDiscriminator`` or of a class like it;
-            ``torch.nn.Identity`` without training.
+        lossconfig: ``target`` / ``params`` of ``VQLPIPSWithDiscriminator`` or a class like it;
+            ``torch.nn.Identity`` if it is not trained.
         n_embed: Entries of the codebook.
         embed_dim: Latent channels C.
         ckpt_path: Checkpoint to start from.
-        ignore_keys: Prefixes of keys of that checkpoint to leave out.
+        ignore_keys: Prefixes of that checkpoint's keys to ignore.
         image_key: Entry of a batch that holds the pictures (B, H, W, 3) in [-1, 1].
-        colorize_nlabels: Channels of label maps, to be shown in random colours.
+        colorize_nlabels: Channels of label maps, which are shown in random colours.
         monitor: Logged value that chooses the best checkpoint.
         batch_resize_range: Smallest and largest side, in pixels: every batch is resized to a
             square of a random side between them, a multiple of 16 above the smallest.
@@ -48,8 +48,8 @@ class VQModel(FirstStage):
         use_ema: Keep an average of the autoencoder's weights, in ``model_ema``.
 
     Raises:
-        UserError: ``ddconfig`` is not for a VQ autoencoder or has an unknown parameter, or
-            ``batch_resize_range`` is no range, or the loss is a KL autoencoder's.
+        UserError: ``ddconfig`` is not for a VQ autoencoder or has an unknown parameter,
+            ``batch_resize_range`` is not a range, or the loss is a KL autoencoder's.
     """
 
     takes_losses_for = "VQModel"
@@ -98,14 +98,14 @@ class VQModel(FirstStage):
             self.init_from_ckpt(ckpt_path, ignore_keys)
 
     def _follow(self) -> None:
-        """Begin the average: of the autoencoder, not of what it is trained against."""
+        """Start the average, of the autoencoder only and not of its loss."""
         loss, self.loss = self.loss, None
         self.model_ema = LitEma(self)
         self.loss = loss
 
     @contextmanager
     def ema_scope(self, context: str | None = None) -> Iterator[None]:  # noqa: ARG002 - CompVis's
-        """Put the averaged weights in place inside the block, and the trained ones back after."""
+        """Use the averaged weights inside the block, and restore the trained ones after it."""
         if not self.use_ema:
             yield
             return
@@ -125,7 +125,7 @@ class VQModel(FirstStage):
         return self.quantize(self.encode_to_prequant(x))
 
     def encode_to_prequant(self, x: Tensor) -> Tensor:
-        """Encode pictures to latents (B, C, h, w) that are no entries yet."""
+        """Encode pictures to latents (B, C, h, w) before quantization."""
         return self.quant_conv(self.encoder(x))
 
     def decode(self, quant: Tensor) -> Tensor:
@@ -161,9 +161,9 @@ class VQModel(FirstStage):
     def autoencoder_loss(
         self, batch: Mapping[str, Any], optimizer_idx: int, split: str
     ) -> tuple[Tensor, Logs]:
-        """Return one side's loss of a batch and its figures."""
+        """Return one side's loss for a batch, and the figures to log."""
         x = self.get_input(batch, self.image_key)
-        # The discriminator's side leaves the autoencoder as it is.
+        # The discriminator's side does not train the autoencoder.
         with torch.set_grad_enabled(optimizer_idx == 0 and torch.is_grad_enabled()):
             reconstruction, codebook_loss, indices = self(x, return_pred_indices=True)
         return self.loss(
@@ -178,7 +178,7 @@ class VQModel(FirstStage):
         )
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> Logs:
-        """Return what to log of a validation batch; with EMA also of the averaged weights."""
+        """Return what to log for a validation batch; with EMA, for the averaged weights too."""
         figures = super().validation_step(batch, batch_idx)
         if self.use_ema:
             with self.ema_scope():
@@ -186,7 +186,7 @@ class VQModel(FirstStage):
         return figures
 
     def on_train_batch_end(self) -> None:
-        """Let the average follow the weights."""
+        """Update the average of the weights."""
         if self.use_ema:
             self.model_ema(self)
 
@@ -203,7 +203,7 @@ class VQModel(FirstStage):
         Args:
             batch: Pictures under ``image_key``.
             N: Pictures of each kind, at most.
-            only_inputs: Return the batch's own alone.
+            only_inputs: Return only the batch's own pictures.
             plot_ema: Also show what the averaged weights reconstruct.
         """
         x = self._inputs(batch, N)
@@ -219,7 +219,7 @@ class VQModel(FirstStage):
 
 
 class VQModelInterface(VQModel):
-    """A VQ first stage for diffusion: latents are taken before the codebook, decoded after it.
+    """A VQ first stage for diffusion: latents are not quantized until they are decoded.
 
     Args:
         embed_dim: Latent channels C.
@@ -231,7 +231,7 @@ class VQModelInterface(VQModel):
         super().__init__(*args, embed_dim=embed_dim, **kwargs)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Encode pictures (B, 3, H, W) to latents (B, C, h, w) that are no entries yet."""
+        """Encode pictures (B, 3, H, W) to latents (B, C, h, w) before quantization."""
         return self.encode_to_prequant(x)
 
     def decode(self, h: Tensor, force_not_quantize: bool = False) -> Tensor:
@@ -239,7 +239,7 @@ class VQModelInterface(VQModel):
 
         Args:
             h: Latents.
-            force_not_quantize: Decode them as they are, not their nearest entries.
+            force_not_quantize: Decode the latents themselves, not their nearest entries.
         """
         return super().decode(h if force_not_quantize else self.quantize(h)[0])
 

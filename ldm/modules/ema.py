@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class LitEma(nn.Module):
-    """Keep a smoothed copy of every trainable parameter, as buffers named without dots.
+    """Keep a smoothed copy of every trainable parameter, in buffers named without dots.
 
     The decay warms up as min(decay, (1 + n) / (10 + n)) after n updates. The names are those of
     ``model_ema.*`` in checkpoints.
@@ -41,7 +41,7 @@ class LitEma(nn.Module):
 
     @torch.no_grad()
     def restart(self, model: nn.Module) -> None:
-        """Begin the averages anew at the weights of ``model``."""
+        """Restart the averages from the weights of ``model``."""
         parameters, shadows = dict(model.named_parameters()), dict(self.named_buffers())
         for name, shadow in self.m_name2s_name.items():
             shadows[shadow].copy_(parameters[name])
@@ -62,19 +62,19 @@ class LitEma(nn.Module):
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
-        """Overwrite the weights of ``model`` by the averages."""
+        """Overwrite the weights of ``model`` with the averages."""
         parameters, shadows = dict(model.named_parameters()), dict(self.named_buffers())
         for name, shadow in self.m_name2s_name.items():
             parameters[name].copy_(shadows[shadow])
 
     @torch.no_grad()
     def store(self, parameters: Iterable[Tensor]) -> None:
-        """Remember weights, for ``restore``."""
+        """Save weights for ``restore``."""
         self.collected_params = [p.detach().clone() for p in parameters]
 
     @torch.no_grad()
     def restore(self, parameters: Iterable[Tensor]) -> None:
-        """Put the remembered weights back."""
+        """Put the saved weights back."""
         for kept, parameter in zip(self.collected_params, parameters, strict=True):
             parameter.copy_(kept)
         self.collected_params = []

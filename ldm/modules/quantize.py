@@ -1,4 +1,4 @@
-"""The codebook of VQ first stages: every latent vector becomes its nearest entry.
+"""The codebook of VQ first stages: replace every latent vector by its nearest entry.
 
 VQ-VAE, arXiv:1711.00937, section 3; VQ-GAN, arXiv:2012.09841, section 3.1.
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ldm.errors import UserError
 
 TABLE = 2**26
-"""Distances held at a time: 256 MiB in float32, whatever the size of the picture."""
+"""Distances in memory at a time: 256 MiB in float32, whatever the size of the picture."""
 
 Info = tuple[None, None, Tensor]
 
@@ -29,16 +29,16 @@ class VectorQuantizer2(nn.Module):
         n_e: Entries N.
         e_dim: Width D of an entry.
         beta: Weight of the commitment term; which term that is, see ``legacy``.
-        remap: Path of a ``.npy`` file with the entries in use, 1-D integers: indices are told by
-            their place in it (for a transformer over fewer symbols).
-        unknown_index: What an entry outside ``remap`` becomes: ``random``, ``extra`` (one symbol
-            more) or a fixed integer.
+        remap: Path of a ``.npy`` file with the entries in use, 1-D integers: indices become
+            positions in this list (for a transformer over fewer symbols).
+        unknown_index: What an entry outside ``remap`` becomes: ``random``, ``extra`` (an additional
+            symbol) or a fixed integer.
         sane_index_shape: Return indices as (B, h, w) instead of flat.
-        legacy: Put ``beta`` on the codebook's term, where CompVis's models were trained with it;
-            False puts it on the encoder's, VQ-VAE Eq. 3.
+        legacy: Put ``beta`` on the codebook's term, as in the training of CompVis's models; False
+            puts it on the encoder's, VQ-VAE Eq. 3.
 
     Raises:
-        UserError: ``remap`` is no such file, or ``unknown_index`` is none of the three.
+        UserError: ``remap`` is not such a file, or ``unknown_index`` is none of the three.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class VectorQuantizer2(nn.Module):
             )
 
     def remap_to_used(self, inds: Tensor) -> Tensor:
-        """Turn entries (B, ...) into their places in ``used``.
+        """Turn entries (B, ...) into their positions in ``used``.
 
-        Unknown ones are drawn on the CPU's stream, as in the reference.
+        Random replacements are drawn from the CPU's generator, as in the reference.
         """
         match = inds[..., None] == self.used.to(inds)  # (B, ..., used)
         new, unknown = match.long().argmax(-1), ~match.any(-1)
@@ -87,7 +87,7 @@ class VectorQuantizer2(nn.Module):
         return new
 
     def unmap_to_all(self, inds: Tensor) -> Tensor:
-        """Turn places in ``used`` (B, ...) into entries; the extra symbol becomes the first."""
+        """Turn positions in ``used`` (B, ...) into entries; the extra symbol becomes the first."""
         used = self.used.to(inds)
         return used[inds.masked_fill(inds >= used.shape[0], 0)]
 
@@ -102,7 +102,7 @@ class VectorQuantizer2(nn.Module):
 
         Args:
             z: Latents (B, D, h, w).
-            temp: Kept for CompVis, as are the next two: a Gumbel quantiser takes them.
+            temp: Kept for CompVis, like the next two, for Gumbel quantisers.
             rescale_logits: See ``temp``.
             return_logits: See ``temp``.
 
@@ -111,7 +111,7 @@ class VectorQuantizer2(nn.Module):
             ``(None, None, indices)``: (B*h*w,), (B*h*w, 1) with ``remap``, or (B, h, w).
 
         Raises:
-            ValueError: Latents of another width, or an argument for a Gumbel quantiser.
+            ValueError: The latents have another width, or a Gumbel quantiser's argument is given.
         """
         if temp not in (None, 1.0) or rescale_logits or return_logits:
             raise ValueError("VectorQuantizer2 takes no temp, rescale_logits or return_logits")
@@ -139,7 +139,7 @@ class VectorQuantizer2(nn.Module):
     def nearest(self, tokens: Tensor) -> Tensor:
         """Return the index (n,) of the entry nearest to each of ``tokens`` (n, D).
 
-        In float32 under autocast too: in half precision neighbours are no longer told apart.
+        In float32 even under autocast: half precision cannot distinguish neighbouring entries.
         """
         with torch.autocast(tokens.device.type, enabled=False):
             entries = self.embedding.weight.float()
@@ -155,7 +155,7 @@ class VectorQuantizer2(nn.Module):
 
         Args:
             indices: As ``forward`` returns them, in any shape.
-            shape: (B, h, w, D) to lay them out in; None leaves (n, D).
+            shape: (B, h, w, D) of the entries; None leaves them as (n, D).
 
         Returns:
             Entries (B, D, h, w), or (n, D).

@@ -1,10 +1,10 @@
-"""Which plan fits into how much memory, before anything is there.
+"""Estimate the memory of plans, and choose the fastest that fits, before anything is loaded.
 
     measure(model) -> sizes;  choose(sizes, budget) -> settings;  out of memory: tighter(settings)
 
-An estimate is the most of three phases: text, UNet, autoencoder; each with the weights that the
-policy has on the device then, and the activations. All sizes are in bytes; a device's own needs
-(CUDA's context) are no part of them.
+An estimate is the maximum over three phases: text, UNet, autoencoder. Each counts the weights that
+the policy has on the device in it, and the activations. All sizes are in bytes, without the
+device's own needs (CUDA's context).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ __all__ = [
 ]
 
 WORKSPACE = 2**25
-"""What libraries of a device take for their own tables, and the sampler for its states."""
+"""Bytes for the tables of the device's libraries, and for the sampler's states."""
 STRIPS = 8.0
-"""What the autoencoder holds when it works in strips, as a number of them."""
+"""Memory of the autoencoder when it works in strips, as a number of strips."""
 STRIPS_BESIDE_KEYS = 6.5
 """The same in its attention, without the keys and values of the whole map."""
 GIB = 2**30
@@ -55,14 +55,14 @@ _DTYPE_WORDS = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "f
 
 @dataclass(frozen=True)
 class _Demand:
-    """What is to be drawn.
+    """The pictures to draw, as far as memory depends on them.
 
     Attributes:
         height: Of the pictures, in pixels.
         width: The same.
-        rows: Of the UNet's batch.
-        itemsize: Bytes of a number while computing.
-        autocast: Norms are in float32 also where the rest is in half precision.
+        rows: Rows of the UNet's batch.
+        itemsize: Bytes per element while computing.
+        autocast: Norms are in float32 even if the rest is in half precision.
     """
 
     height: int
@@ -85,15 +85,15 @@ def estimate(
     itemsize: int,
     autocast: bool = True,
 ) -> int:
-    """Return the most bytes that a run has on the device at once.
+    """Return the peak memory of a run on the device, in bytes.
 
     Args:
-        sizes: Of the model, in the precision of the run.
+        sizes: The model's sizes, in the precision of the run.
         settings: How it is run.
         height: Of the pictures, in pixels.
         width: The same.
         rows: Pictures in a batch, times 2 with guidance.
-        itemsize: Bytes of a number while computing: 2 in half precision, else 4.
+        itemsize: Bytes per element while computing: 2 in half precision, else 4.
         autocast: Half precision comes from autocast, which keeps norms in float32.
     """
     return _estimate(sizes, settings, _Demand(height, width, rows, itemsize, autocast))
@@ -137,14 +137,14 @@ def _unet_activations(sizes: StageSizes, settings: PlanSettings, demand: _Demand
 
 
 def _autoencoder_activations(sizes: StageSizes, settings: PlanSettings, demand: _Demand) -> float:
-    """Return what the autoencoder takes for one picture, and the pictures that are done."""
+    """Return the memory of the autoencoder for one picture, plus that of the finished pictures."""
     pixels = demand.height * demand.width
     half = max(demand.bytes(sizes.decoder), demand.bytes(sizes.encoder)) * pixels
     done = demand.rows * 3 * pixels * demand.itemsize
     if settings.tiled_decode and sizes.middle:
         keys = 2 * sizes.middle * pixels / sizes.factor**2
         strips = max(STRIPS * STRIP, STRIPS_BESIDE_KEYS * STRIP + keys) * demand.itemsize
-        # Maps as small as a strip stay where they are, beside their strips.
+        # Maps no larger than a strip stay on the device, in addition to their strips.
         half = min(1.5 * half, strips)
     return half + done
 
@@ -163,20 +163,20 @@ def choose(
 ) -> PlanSettings:
     """Choose the fastest settings that fit.
 
-    Fast is what moves little and computes much at a time, in this order: the policies as
-    ``POLICIES`` has them, then many rows, then decoding in one piece. What a streaming plan leaves
-    free is given to the layers with the most work per byte.
+    Settings are faster the less they move and the more they compute at a time. In this order:
+    policies in the order of ``POLICIES``, then many rows, then decoding in one piece. Memory that a
+    streaming plan leaves free goes to resident layers, those with the most work per byte first.
 
     Args:
-        sizes: Of the model, in the precision of the run.
+        sizes: The model's sizes, in the precision of the run.
         height: See ``estimate``.
         width: See ``estimate``.
         rows: See ``estimate``.
         itemsize: See ``estimate``.
-        budget: Bytes to stay within; None where memory is no concern: the halves swapped, or both
-            kept with ``turbo``.
+        budget: Bytes to stay within; None if memory does not matter: the halves are then swapped,
+            or both kept with ``turbo``.
         turbo: Only policies that keep the UNet on the device while sampling.
-        unet_bs: Rows of the UNet at a time, at most; None for no such wish.
+        unet_bs: Most rows of the UNet at a time; None for no limit.
         autocast: See ``estimate``.
 
     Raises:
@@ -199,7 +199,7 @@ def choose(
 
 
 def _plans(rows: int, turbo: bool, unet_bs: int | None) -> Iterator[PlanSettings]:
-    """Yield what can be chosen, the fastest first."""
+    """Yield the possible settings, fastest first."""
     for policy in POLICIES[: 2 if turbo else None]:
         for count in _row_counts(rows, unet_bs):
             for tiled in (False, True):
@@ -207,7 +207,7 @@ def _plans(rows: int, turbo: bool, unet_bs: int | None) -> Iterator[PlanSettings
 
 
 def _row_counts(rows: int, most: int | None) -> Iterator[int | None]:
-    """Yield rows to compute at a time: as many as allowed, then half of that, down to 1."""
+    """Yield numbers of rows at a time: as many as allowed, then half of that, down to 1."""
     count = min(rows, most or rows)
     while count >= 1:
         yield None if count == rows else count
@@ -220,7 +220,7 @@ def _with_residents(
     demand: _Demand,
     fits: Callable[[PlanSettings], bool],
 ) -> PlanSettings:
-    """Let layers stay while they fit, those with the most work per byte first."""
+    """Make layers resident while they fit, those with the most work per byte first."""
     positions = demand.height * demand.width // sizes.factor**2
     weighty = [layer for layer in sizes.layers if layer.nbytes]
     for layer in sorted(weighty, key=lambda layer: -layer.flops(positions) / layer.nbytes):
@@ -245,15 +245,15 @@ def _nothing_fits(
 def tighter(settings: PlanSettings, *, rows: int | None = None) -> tuple[PlanSettings, str] | None:
     """Return the next settings to try after running out of memory.
 
-    Fewer rows of the UNet at a time, then decoding in strips, then the next policy, then no
+    First fewer rows of the UNet at a time, then decoding in strips, then the next policy, then no
     resident blocks.
 
     Args:
-        settings: What was too much.
-        rows: Rows of the UNet's batch, if they are known; else one follows on all.
+        settings: The settings that ran out of memory.
+        rows: Rows of the UNet's batch, if known; else the step after all rows is one row.
 
     Returns:
-        The settings and what is different about them, for the user; None if nothing is left.
+        The settings and what has changed, in words for the user; None if nothing is left to try.
     """
     count = settings.unet_rows or rows or 2
     if count > 1 and rows != 1:
@@ -271,7 +271,7 @@ def tighter(settings: PlanSettings, *, rows: int | None = None) -> tuple[PlanSet
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return the bytes of a CUDA device that torch could still hand out; None of other devices."""
+    """Return the bytes of a CUDA device that torch can still allocate; None for other devices."""
     if device.type != "cuda":
         return None
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -286,14 +286,14 @@ def describe(
     available: int | None,
     dtype: torch.dtype,
 ) -> str:
-    """Say in one line how a model is run.
+    """Describe in one line how a model is run.
 
     Args:
-        settings: How.
-        sizes: Of the model.
+        settings: The settings of the run.
+        sizes: The model's sizes.
         estimate: Bytes that the run is expected to take.
-        available: Bytes that there are, None if nobody counts them.
-        dtype: Of the weights.
+        available: Bytes available, None if unknown.
+        dtype: Element type of the weights.
 
     Returns:
         Such as ``UNet fp16, halves swapped, VAE tiled, estimated 1.1 of 5.6 GiB``.

@@ -1,10 +1,10 @@
-"""How weights reach a device: at once, or on CUDA beside the computation.
+"""Copy weights to a device: synchronously, or on CUDA in parallel with the computation.
 
     compute stream   ... layer 3 ......... | layer 4 ......... | layer 5
-    copy stream      | layer 4 -> slot A   | layer 5 -> slot B   (B: when layer 3 has been read)
+    copy stream      | layer 4 -> slot A   | layer 5 -> slot B   (B: once layer 3 has computed)
 
-Two rules keep that right: a layer computes when its copy has arrived, and a copy begins when the
-layer that was in its slot has computed.
+Two rules keep this correct: a layer computes only after its copy has arrived, and a copy begins
+only after the layer in its slot has computed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from ldm.offload.pieces import Piece
 logger = logging.getLogger(__name__)
 
 CHUNK = 2**28
-"""Bytes of pinned memory asked for at a time: torch rounds a request up to a power of two."""
+"""Bytes of pinned memory per allocation: torch rounds a request up to a power of two."""
 
 
 class Mover:
-    """Brings weights to a device, each copy done when the call returns.
+    """Copies weights to a device; each copy is complete when the call returns.
 
     Args:
-        device: Where to.
-        moves: Whether the device has a memory of its own; by default unless it is the CPU.
+        device: The device to copy to.
+        moves: Whether the device has its own memory; by default true unless it is the CPU.
     """
 
     def __init__(self, device: torch.device, *, moves: bool | None = None):
@@ -37,92 +37,92 @@ class Mover:
         self.moves = device.type != "cpu" if moves is None else moves
 
     def settle(self, pieces: Iterable[Piece]) -> None:
-        """Prepare the host's side of pieces, once."""
+        """Prepare the host tensors of pieces, once."""
 
     def room(self, nbytes: int) -> Tensor:
-        """Return new memory of the device, bytes (nbytes,)."""
+        """Return new memory on the device, bytes (nbytes,)."""
         # Memory from inference mode could not be written to outside of it.
         with torch.inference_mode(False):
             return torch.empty(nbytes, dtype=torch.uint8, device=self.device)
 
     def fetch(self, piece: Piece, room: Tensor) -> None:
-        """Copy a piece into ``room``, bytes (nbytes,), before what is computed next."""
+        """Copy a piece into ``room``, bytes (nbytes,), before the next computation."""
         piece.copy_to(room)
 
     def prefetch(self, piece: Piece, room: Tensor, after: Any) -> Any:  # noqa: ARG002
-        """Copy a piece into ``room``, beside the computation where the device can.
+        """Copy a piece into ``room``, in parallel with the computation if the device can.
 
         Args:
             piece: What to copy.
-            room: Where to, bytes (nbytes,).
-            after: What ``mark`` returned once the last reader of ``room`` was under way.
+            room: Destination, bytes (nbytes,).
+            after: The ``mark`` taken after the last use of ``room`` was queued.
 
         Returns:
-            What to ``wait`` for before computing with the copy.
+            What to pass to ``wait`` before computing with the copy.
         """
         piece.copy_to(room)
 
     def mark(self) -> Any:
-        """Return a point in the computation: all that was asked for up to now."""
+        """Return a marker in the computation, after everything queued so far."""
 
     def wait(self, arrival: Any) -> None:
-        """Let what is computed next begin after a prefetch has arrived."""
+        """Make the next computation wait until a prefetch has arrived."""
 
     def join(self) -> None:
-        """Let what is computed next begin after every prefetch: its memory may then be freed."""
+        """Make the next computation wait for all prefetches: their memory may then be freed."""
 
     def trim(self) -> None:
-        """Give memory that is free back to the device."""
+        """Return free memory to the device."""
 
 
 class CudaMover(Mover):
-    """Brings weights to a CUDA device from pinned memory, prefetching on a stream of its own."""
+    """Copies weights to a CUDA device from pinned memory, and prefetches on a separate stream."""
 
     def __init__(self, device: torch.device):
         super().__init__(device)
         self._copies = torch.cuda.Stream(device)
 
     def settle(self, pieces: Iterable[Piece]) -> None:
-        """Move the host's tensors into pinned memory, unless they are there."""
+        """Move the host tensors into pinned memory, unless they are there already."""
         gather(pieces, _pinned, Tensor.is_pinned)
 
     def fetch(self, piece: Piece, room: Tensor) -> None:
-        """Copy on the stream that computes, without waiting."""
+        """Copy on the compute stream, without waiting."""
         piece.copy_to(room, non_blocking=True)
 
     def prefetch(self, piece: Piece, room: Tensor, after: Any) -> torch.cuda.Event:
-        """Copy on the stream for copies, see ``Mover.prefetch``."""
+        """Copy on the copy stream; see ``Mover.prefetch``."""
         with torch.cuda.stream(self._copies):
             self._copies.wait_event(after)
             piece.copy_to(room, non_blocking=True)
             return self._copies.record_event()
 
     def mark(self) -> torch.cuda.Event:
-        """Return an event on the stream that computes."""
+        """Return an event on the compute stream."""
         return torch.cuda.current_stream(self.device).record_event()
 
     def wait(self, arrival: torch.cuda.Event) -> None:
-        """Let the stream that computes wait for a prefetch."""
+        """Make the compute stream wait for a prefetch."""
         torch.cuda.current_stream(self.device).wait_event(arrival)
 
     def join(self) -> None:
-        """Let the stream that computes wait for all prefetches."""
+        """Make the compute stream wait for all prefetches."""
         torch.cuda.current_stream(self.device).wait_stream(self._copies)
 
     def trim(self) -> None:
-        """Give the memory that torch keeps for later back to the device."""
+        """Return the memory that torch caches to the device."""
         torch.cuda.empty_cache()
 
 
 def gather(
     pieces: Iterable[Piece], make: Callable[[int], Tensor], suits: Callable[[Tensor], bool]
 ) -> None:
-    """Move the host's tensors of each piece into one buffer, from which one copy fetches all.
+    """Move the host tensors of each piece into one buffer, so that one copy transfers them all.
 
     Args:
-        pieces: What to move; what an earlier call left in buffers that suit stays there.
-        make: Returns new memory of the host, bytes (nbytes,), for several pieces.
-        suits: Tells whether memory is of the right kind.
+        pieces: What to move; pieces that an earlier call left in suitable buffers stay there.
+        make: Returns new host memory, bytes (nbytes,), for several pieces.
+        suits: Checks whether memory is of the right kind.
     """
     loose = []
     for piece in pieces:
@@ -132,7 +132,7 @@ def gather(
         else:
             loose.append(piece)
     places, sizes = pack([piece.nbytes for piece in loose])
-    # Chunk by chunk: what is moved leaves its old memory before more is asked for.
+    # Chunk by chunk, so that old memory is freed before the next chunk is allocated.
     for number, size in enumerate(sizes):
         chunk = make(size)
         for piece, (where, start) in zip(loose, places, strict=True):
@@ -141,14 +141,14 @@ def gather(
 
 
 def pack(sizes: Sequence[int], chunk: int = CHUNK) -> tuple[list[tuple[int, int]], list[int]]:
-    """Lay blocks into chunks: the largest first, each where it fits first.
+    """Pack blocks into chunks, largest first, each into the first chunk with room for it.
 
     Args:
-        sizes: Of the blocks.
-        chunk: Size of a chunk; a larger block gets one of its own, a power of two.
+        sizes: Sizes of the blocks.
+        chunk: Size of a chunk; a larger block gets its own chunk, with a power of two as its size.
 
     Returns:
-        The chunk and the place in it of each block, and the size of each chunk.
+        The chunk of each block and its offset in it, and the size of each chunk.
     """
     places, chunks, used = [(0, 0)] * len(sizes), [], []
     for block in sorted(range(len(sizes)), key=lambda block: -sizes[block]):
@@ -164,7 +164,7 @@ def pack(sizes: Sequence[int], chunk: int = CHUNK) -> tuple[list[tuple[int, int]
 
 
 def _pinned(nbytes: int) -> Tensor:
-    """Return memory of the host that a device can read by itself, bytes (nbytes,)."""
+    """Return pinned host memory, which a device can read directly, bytes (nbytes,)."""
     try:
         return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
     except RuntimeError as error:
@@ -177,5 +177,5 @@ def _pinned(nbytes: int) -> Tensor:
 
 
 def mover_for(device: torch.device) -> Mover:
-    """Return what moves weights to ``device``."""
+    """Return the mover for ``device``."""
     return CudaMover(device) if device.type == "cuda" else Mover(device)

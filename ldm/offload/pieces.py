@@ -1,7 +1,7 @@
-"""Weights that travel together: where they live on the host, and how modules come to see a copy.
+"""Pieces: weights that move together, their host memory, and how modules switch to a copy.
 
-Nothing is ever copied back: a module's entry is pointed at the copy on the device, and later at
-the tensor on the host again, which stayed where it was.
+Nothing is ever copied back: a module's entry is pointed at the copy on the device, and later back
+at the host tensor, which stayed where it was.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.offload.stages import STAGES, layers_of
 
 ALIGNMENT = 256
-"""Bytes between whose multiples tensors begin, as in memory that CUDA hands out."""
+"""Tensors are aligned to multiples of this many bytes, as in memory that CUDA allocates."""
 
 
 @dataclass
 class _Weight:
-    """A tensor on the host and every entry of a module that is that tensor.
+    """A host tensor and every module entry that refers to it.
 
     Attributes:
         tensor: Parameter or buffer.
-        entries: A module's ``_parameters`` or ``_buffers``, and the name there.
-        owners: The pieces that it belongs to.
+        entries: A module's ``_parameters`` or ``_buffers``, and the name in it.
+        owners: The pieces that the tensor belongs to.
     """
 
     tensor: Tensor
@@ -34,20 +34,20 @@ class _Weight:
     owners: set[str] = field(default_factory=set)
 
     def show(self, tensor: Tensor) -> None:
-        """Let the modules compute with ``tensor``."""
+        """Make the modules compute with ``tensor``."""
         for entries, name in self.entries:
             entries[name] = tensor
 
 
 class Piece:
-    """Weights that go to the device and leave it together.
+    """Weights that are moved to the device and released together.
 
     Args:
         name: A stage or a layer of the UNet.
-        weights: What it consists of.
+        weights: Its weights.
 
     Attributes:
-        nbytes: Bytes that they take one after another, each aligned.
+        nbytes: Bytes of all its tensors in one buffer, each aligned.
     """
 
     def __init__(self, name: str, weights: Sequence[_Weight]):
@@ -60,7 +60,7 @@ class Piece:
         self._flat: Tensor | None = None
 
     def find_flat(self) -> Tensor | None:
-        """Return the host's tensors as one buffer if an earlier ``settle`` left them so."""
+        """Return the host tensors as one buffer if an earlier ``settle`` left them so."""
         tensors = [weight.tensor for weight in self._weights]
         if not tensors:
             return None
@@ -76,14 +76,14 @@ class Piece:
 
     @torch.no_grad()
     def settle(self, flat: Tensor) -> None:
-        """Move the host's tensors into ``flat``, bytes (nbytes,), where one copy fetches all."""
+        """Move the host tensors into ``flat``, bytes (nbytes,), so that one copy transfers all."""
         for weight, view in zip(self._weights, self.views(flat), strict=True):
             if weight.tensor.data_ptr() != view.data_ptr():
                 weight.tensor.data = view.copy_(weight.tensor)
         self._flat = flat
 
     def views(self, flat: Tensor) -> list[Tensor]:
-        """Return the piece's tensors as they would lie in ``flat``, bytes (nbytes,)."""
+        """Return views of the piece's tensors in ``flat``, bytes (nbytes,)."""
         return [
             flat[start : start + weight.tensor.nbytes]
             .view(weight.tensor.dtype)
@@ -93,7 +93,7 @@ class Piece:
 
     @torch.no_grad()
     def copy_to(self, flat: Tensor, *, non_blocking: bool = False) -> None:
-        """Copy the host's values into ``flat``, bytes (nbytes,) of any device."""
+        """Copy the host values into ``flat``, bytes (nbytes,) on any device."""
         if self._flat is not None:
             flat.copy_(self._flat, non_blocking=non_blocking)
             return
@@ -103,7 +103,7 @@ class Piece:
     def copies(self, flat: Tensor) -> list[Tensor]:
         """Return ``views(flat)`` as modules hold them: parameters as parameters."""
         return [
-            # Without a gradient also because autocast would keep its half-precision copy.
+            # Without a gradient, also because autocast would else keep a half-precision copy.
             nn.Parameter(view, requires_grad=False)
             if isinstance(weight.tensor, nn.Parameter)
             else view
@@ -111,18 +111,18 @@ class Piece:
         ]
 
     def show(self, copies: Iterable[Tensor]) -> None:
-        """Let the modules compute with copies, as ``copies`` returned them."""
+        """Make the modules compute with copies that ``copies`` returned."""
         for weight, copy in zip(self._weights, copies, strict=True):
             weight.show(copy)
 
     def go_home(self) -> None:
-        """Let the modules see the host's tensors."""
+        """Point the modules at the host tensors again."""
         for weight in self._weights:
             weight.show(weight.tensor)
 
 
 def _dense_strides(tensor: Tensor) -> tuple[int, ...]:
-    """Return strides for a copy of ``tensor`` without gaps, channels last where it is so."""
+    """Return strides for a dense copy of ``tensor``, channels last if it is."""
     last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     if last or tensor.is_contiguous():
         return tensor.stride()
@@ -131,12 +131,12 @@ def _dense_strides(tensor: Tensor) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Pieces:
-    """A model's weights, cut up.
+    """A model's weights, cut into pieces.
 
     Attributes:
         stages: The pieces of each stage, in the order in which they compute.
-        common: What belongs to no stage or to two of them: the noise schedule, shared weights.
-            It is small, and stays on the device.
+        common: Weights of no stage or of several: the noise schedule, shared weights. They are
+            small and stay on the device.
     """
 
     stages: dict[str, list[Piece]]
@@ -148,7 +148,7 @@ class Pieces:
 
 
 def cut(model: LatentDiffusion) -> Pieces:
-    """Cut a model into pieces. Averaged weights (``model_ema``) are in none: they stay at home.
+    """Cut a model into pieces. Averaged weights (``model_ema``) are in none: they stay on the host.
 
     Raises:
         UserError: As ``layers_of``.

@@ -1,14 +1,14 @@
-"""A plan of devices for one model: which of its parts are on the device, and when.
+"""A device plan for one model: which of its stages are on the device, and when.
 
     policy      on the device while sampling      while text is encoded or pictures decoded
     resident    everything used so far            everything used so far
-    turbo       both halves of the UNet           that part
-    four-part   the half that computes            that part
-    stream      two layers, and those that stay   that part
+    turbo       both halves of the UNet           that stage
+    four-part   the half that computes            that stage
+    stream      two layers, and resident ones     that stage
 
-The modules, their names and their checkpoint keys are the model's own; a plan exchanges what
-their entries point to, and puts itself in front of a few methods. Weights stay on the host in one
-copy, so that leaving the device costs nothing.
+Modules, names and checkpoint keys do not change; a plan only swaps the tensors that the modules
+refer to, and wraps a few methods. One copy of the weights stays on the host, so leaving the device
+costs nothing.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ __all__ = ["POLICIES", "PlanSettings", "StagePlan"]
 
 
 class StagePlan:
-    """Runs a model's stages on a device by turns.
+    """Runs a model's stages on a device in turn.
 
-    Between ``attach`` and ``detach`` the model is used as ever, without gradients, and one stage
-    at a time. On a device with memory of its own the autoencoder works picture by picture; on the
-    CPU a whole batch is no burden, and gives the same bits as without a plan.
+    Between ``attach`` and ``detach`` the model is used as usual, without gradients and one stage at
+    a time. On a device with its own memory the autoencoder works picture by picture; on the CPU it
+    takes the whole batch, which gives the same bits as without a plan.
 
-    What stays: ``resident`` keeps every stage from its first use until ``detach``. The UNet of
-    ``turbo`` and the resident blocks of ``stream`` leave when the text encoder or the autoencoder
-    comes. With these three policies, too, an exception (``KeyboardInterrupt`` included) inside a
-    stage sends everything home, except that ``resident`` keeps the stages that are complete.
-    ``release`` sends home what is there at any time.
+    What stays on the device: ``resident`` keeps every stage from its first use until ``detach``.
+    The UNet of ``turbo`` and the resident blocks of ``stream`` leave when the text encoder or the
+    autoencoder is needed. An exception (``KeyboardInterrupt`` included) inside a stage frees the
+    device, with these three policies too, except that ``resident`` keeps the stages that are
+    complete. ``release`` frees the device at any time.
 
     Args:
         model: In evaluation mode, on the CPU, in the precision of the run.
         settings: How to run it.
-        device: Where its parts compute.
-        ledger: Notes what comes and goes.
-        mover: Moves the weights; by default as fits ``device``.
+        device: Where its stages compute.
+        ledger: Records arrivals and departures.
+        mover: Moves the weights; by default the one for ``device``.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class StagePlan:
         self._current: str | None = None
 
     def attach(self) -> StagePlan:
-        """Take charge of the model. Its schedule and other small things go to the device.
+        """Start managing the model; its schedule and other small tensors move to the device.
 
         Raises:
-            UserError: A model that is training or not on the CPU, has a plan already, or does not
-                fit the settings.
+            UserError: The model is in training mode, not on the CPU, has a plan already, or does
+                not fit the settings.
         """
         _check_model(self.model)
         _check_settings(self.model, self.settings)
@@ -101,7 +101,7 @@ class StagePlan:
         return self
 
     def detach(self) -> None:
-        """Give the model back as it was: on the CPU, its methods its own."""
+        """Restore the model as it was: on the CPU, with its own methods."""
         if self._pieces is None:
             return
         self._stop_streaming()
@@ -112,7 +112,7 @@ class StagePlan:
         self._mover.trim()
 
     def change(self, settings: PlanSettings) -> None:
-        """Go on in another way, between batches; everything leaves the device first.
+        """Switch to other settings, between batches; everything leaves the device first.
 
         Raises:
             UserError: The model does not fit the settings.
@@ -130,7 +130,7 @@ class StagePlan:
             self._start_streaming()
 
     def release(self) -> None:
-        """Send home whatever is on the device, but for the schedule."""
+        """Free the device of everything except the schedule."""
         if self._streamer is not None:
             self._streamer.close()
         for stage in STAGES:
@@ -158,12 +158,12 @@ class StagePlan:
 
     @contextmanager
     def on(self, stage: str) -> Iterator[None]:
-        """Have a stage on the device inside the ``with`` block; again inside itself is fine.
+        """Keep a stage on the device inside the ``with`` block, which may be nested.
 
-        With ``stream`` the layers of the UNet come one by one as they compute.
+        With ``stream`` the UNet's layers are brought one by one as they compute.
 
         Raises:
-            UserError: An unknown stage, gradients, or training mode.
+            UserError: The stage is unknown, or gradients or training mode are on.
             RuntimeError: Not attached, or another stage is in use.
         """
         self._check_use(stage)
@@ -215,7 +215,7 @@ class StagePlan:
 
     def _leave(self, stage: str) -> None:
         if self._streamer is not None and stage in UNET:
-            if stage == "unet_decode":  # what stays, stays on for the next step
+            if stage == "unet_decode":  # resident layers stay for the next step
                 self._streamer.rest()
         elif stage not in self.settings.keeps:
             self._unload(stage)
@@ -238,10 +238,10 @@ class StagePlan:
         self.ledger.load(stage, sum(piece.nbytes for piece in pieces))
 
     def _room(self, stage: str) -> Tensor:
-        """Return memory for a stage: the halves that take turns share theirs.
+        """Return memory for a stage; halves that take turns share one block.
 
-        Two blocks of different size, freed and asked for at every step, would make the allocator
-        hold both.
+        If two blocks of different size were freed and allocated at every step, the allocator would
+        keep both.
         """
         together = UNET if stage in UNET and stage not in self.settings.keeps else (stage,)
         name = stage if together == (stage,) else "halves"
@@ -261,7 +261,7 @@ class StagePlan:
         self.ledger.unload(stage)
 
     def _wrap(self) -> None:
-        """Stand in front of the methods that the stages are called by."""
+        """Wrap the methods that call the stages."""
         model, unet, put = self.model, self.model.model.diffusion_model, self._wrapping.put
         put(unet, "encode", self._encode_unet)
         put(unet, "decode", self._decode_unet)
@@ -279,9 +279,9 @@ class StagePlan:
             put(model, "ema_scope", self._ema_scope)
 
     def _rows_of_half(self, first: Tensor) -> int | None:
-        """Return the rows that a half takes at a time, given a map (B, C, h, w) of the latent.
+        """Return the rows that a half computes at a time, given a map (B, C, h, w) of the latent.
 
-        Where streamed layers take rows in turn by themselves a half takes them all.
+        If streamed layers split the rows themselves, a half takes all of them.
         """
         rows = self.settings.unet_rows
         if self._streamer is None:
@@ -341,7 +341,7 @@ class StagePlan:
 
     @contextmanager
     def _ema_scope(self, own: Callable, context: str | None = None) -> Iterator[None]:
-        """Exchange weights and averages on the host, with nothing on the device."""
+        """Swap weights and averages on the host, while nothing is on the device."""
         self.release()
         with own(context):
             try:

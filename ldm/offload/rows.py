@@ -1,4 +1,4 @@
-"""Work on a batch a few rows at a time: the same result from less memory.
+"""Process a batch a few rows at a time: the same result with less memory.
 
 Shapes: B batch; every tensor with B rows is cut, whatever its other sides.
 """
@@ -12,14 +12,14 @@ from torch import Tensor
 
 
 def in_rows(function: Callable[..., Any], rows: int | None, x: Tensor, *args: Any) -> Any:
-    """Return ``function(x, *args)``, worked out ``rows`` rows at a time.
+    """Return ``function(x, *args)``, computed ``rows`` rows at a time.
 
     Args:
-        function: Treats each row by itself; returns a tensor, or a list or tuple of them, nested
-            if need be.
+        function: Treats rows independently; returns a tensor, or a list or tuple of tensors, maybe
+            nested.
         rows: Rows at a time; None for all.
         x: The batch (B, ...).
-        *args: Further arguments; tensors of B rows, also inside lists, are cut with the batch.
+        *args: Further arguments; tensors of B rows, even inside lists, are cut with the batch.
     """
     total = x.shape[0]
     if rows is None or rows >= total:
@@ -40,9 +40,9 @@ def _cut(value: Any, part: slice, total: int) -> Any:
 
 
 def _gather(gathered: Any, result: Any, part: slice, total: int) -> Any:
-    """Write a part of the result into the whole, which the first part makes room for.
+    """Write a part of the result into the whole, which is allocated with the first part.
 
-    Joining the parts at the end would hold them twice.
+    Concatenating the parts at the end would hold them twice.
     """
     if not isinstance(result, Tensor):
         held = gathered or [None] * len(result)

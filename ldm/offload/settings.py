@@ -1,4 +1,4 @@
-"""How to run a model on a device: the choices that a plan carries out."""
+"""Settings of a device plan: policy, rows at a time, tiling and resident blocks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ldm.errors import UserError
 from ldm.offload.stages import STAGES, UNET
 
 POLICIES = ("resident", "turbo", "four-part", "stream")
-"""From most to least memory."""
+"""The policies, from most to least memory."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,13 @@ class PlanSettings:
         policy: One of ``POLICIES``.
         unet_rows: Rows of the UNet's batch (guidance doubles them) computed at a time; None: all.
         tiled_decode: The autoencoder works in strips, in both directions; its pictures are the
-            same but for rounding.
+            same up to rounding.
         resident_blocks: With ``stream``: layers of the UNet that stay on the device while
             sampling, such as ``input_blocks.1.0``.
 
     Raises:
-        UserError: A policy that is none, no rows, or resident blocks without ``stream``.
+        UserError: The policy is unknown, ``unet_rows`` is below 1, or there are resident blocks
+            without ``stream``.
     """
 
     policy: str = "four-part"
@@ -46,5 +47,5 @@ class PlanSettings:
 
     @property
     def keeps(self) -> tuple[str, ...]:
-        """Stages that stay on the device when they have computed."""
+        """Stages that stay on the device after they have computed."""
         return {"resident": STAGES, "turbo": UNET}.get(self.policy, ())

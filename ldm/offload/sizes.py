@@ -1,7 +1,7 @@
-"""What a model takes: the weights of its parts, and the memory and work of computing with them.
+"""Measure a model: the bytes of its stages' weights, its activations, and its work in FLOPs.
 
-Activations are counted by the layer that holds most at once. Elements are per row of a batch, and
-per position of the latent for the UNet, per pixel for the autoencoder.
+Activations are those of the layer that holds the most at once. Elements are counted per row of a
+batch, and per position of the latent for the UNet, per pixel for the autoencoder.
 
 Shapes: C channels, h w latent sides, N = h*w positions.
 """
@@ -35,10 +35,10 @@ class LayerSize:
 
     Attributes:
         name: Such as ``input_blocks.1.0``.
-        nbytes: Of its weights.
-        share: Positions that it works on, as a share of the latent's.
+        nbytes: Bytes of its weights.
+        share: Positions that it works on, as a fraction of the latent's.
         weights: Elements of its kernels and matrices, each used at every position.
-        attention: Width over which every position meets every other, summed over its sites.
+        attention: Width of its self-attentions, in which every position meets every other, summed.
     """
 
     name: str
@@ -48,18 +48,18 @@ class LayerSize:
     attention: int = 0
 
     def flops(self, positions: int) -> float:
-        """Return the work of one row on a latent of so many positions, in FLOPs (2 per MAC)."""
+        """Return the work for one row with this many latent positions, in FLOPs (2 per MAC)."""
         own = positions * self.share
         return 2 * own * self.weights + 4 * own**2 * self.attention
 
 
 @dataclass(frozen=True)
 class Activations:
-    """Elements held at once.
+    """Elements held at the same time.
 
     Attributes:
-        plain: In the precision of the run.
-        norms: In float32 under autocast, else in the precision of the run.
+        plain: Those in the precision of the run.
+        norms: Those in float32 under autocast, else in the precision of the run.
     """
 
     plain: float = 0.0
@@ -71,26 +71,26 @@ class Activations:
 
 
 def _weight(activations: Activations) -> float:
-    """Return what orders activations by size, as autocast has them."""
+    """Return the sort key of activations: their size under autocast."""
     return activations.plain + 2 * activations.norms
 
 
 @dataclass(frozen=True)
 class StageSizes:
-    """What ``measure`` found.
+    """The sizes that ``measure`` finds.
 
     Attributes:
         stages: Bytes of weights by stage.
         common: Bytes that are always on the device.
-        layers: Those of the UNet, in the order in which they compute.
-        factor: Pixels along a side of a position of the latent.
-        held: Elements that the UNet keeps of each row between its halves.
-        work: Most that it holds beside them of a row that it computes.
-        between: Most that it holds of each row while one layer follows another.
-        decoder: Most that the autoencoder's decoder holds.
-        encoder: The same of its encoder.
-        middle: Its width where the latent is smallest, 0 without weights.
-        text: Most that the text encoder holds of a row, as a whole.
+        layers: The UNet's layers, in the order in which they compute.
+        factor: Pixels per latent position along a side.
+        held: Elements per row that the UNet keeps between its halves.
+        work: Peak elements, in addition to ``held``, for a row that is being computed.
+        between: Peak elements per row between one layer and the next.
+        decoder: Peak elements of the autoencoder's decoder.
+        encoder: The same for its encoder.
+        middle: The autoencoder's width at its lowest resolution, 0 without weights.
+        text: Peak elements of the text encoder for one whole row.
     """
 
     stages: Mapping[str, int]
@@ -111,16 +111,17 @@ class StageSizes:
         return sum(self.stages[half] for half in UNET)
 
     def rows_meet_in_layers(self, rows: int, positions: int, itemsize: int) -> bool:
-        """Tell how the rows of a streamed UNet take turns: inside each layer, or each half.
+        """Return whether a streamed UNet splits rows inside each layer, or else in each half.
 
-        Inside a layer, each layer comes once a call; but the maps between two layers are then
-        those of all rows. Where they outgrow what streaming saves over swapping the halves, the
-        layers come once for each turn instead, which maps so large take long enough to hide.
+        Inside layers, each layer is brought once per call, but the maps between two layers are
+        those of all rows. If these maps outgrow what streaming saves over swapping the halves, each
+        layer is brought once per part of the rows instead; with maps that large the computation
+        takes long enough to hide the copies.
 
         Args:
-            rows: Of the batch.
-            positions: Of a row's latent.
-            itemsize: Bytes of a number while computing.
+            rows: Rows of the batch.
+            positions: Positions of a row's latent.
+            itemsize: Bytes per element while computing.
         """
         slots = SLOTS * max(layer.nbytes for layer in self.layers)
         saved = max(self.stages[half] for half in UNET) - slots
@@ -128,10 +129,10 @@ class StageSizes:
 
 
 def measure(model: LatentDiffusion) -> StageSizes:
-    """Measure a model in the precision of its run; the meta device will do.
+    """Measure a model in the precision of its run; it may be on the meta device.
 
     Raises:
-        UserError: The UNet has no halves to run apart.
+        UserError: The UNet has no halves that can run separately.
     """
     pieces = cut(model)
     nbytes = {piece.name: piece.nbytes for piece in pieces}
@@ -157,7 +158,7 @@ def measure(model: LatentDiffusion) -> StageSizes:
 
 
 def _layer(name: str, layer: nn.Module, nbytes: int, share: float) -> LayerSize:
-    """Weigh a layer; what is computed once a row (time, context) is too little to count."""
+    """Measure a layer; what is computed once per row (time, context) is too little to count."""
     once = ("emb_layers", "attn2.to_k", "attn2.to_v")
     weights = sum(
         tensor.numel()
@@ -176,13 +177,13 @@ def _attention_width(module: nn.Module) -> int:
 
 @dataclass
 class _Walk:
-    """Goes through the UNet as a map does, and notes what is held.
+    """Walks through the UNet in the order of computation, and records what is held.
 
     Attributes:
-        channels: Of the map.
-        share: Its positions, as a share of the latent's.
-        skips: Channels of the maps that wait for the second half.
-        shares: Each layer and where it works.
+        channels: Channels of the current map.
+        share: Its positions, as a fraction of the latent's.
+        skips: Channels of the maps kept for the second half.
+        shares: Each layer and the share that it works at.
     """
 
     channels: int
@@ -194,11 +195,11 @@ class _Walk:
     shares: list[tuple[nn.Module, float]] = field(default_factory=list)
 
     def run(self, block: nn.Module, joined: int = 0) -> None:
-        """Run a block of layers on the map, and on ``joined`` channels of a skip beside it.
+        """Run a block of layers on the map, concatenated with ``joined`` channels of a skip.
 
-        The map before and the joined one live until the block is done.
+        The previous map and the joined one are kept until the block is done.
         """
-        # In the first half the map that came is a skip, and counted as such.
+        # In the first half the incoming map is a skip, and counted as such.
         waiting = (2 * self.channels + joined) * self.share if joined else 0.0
         self.channels += joined
         given = 0.0
@@ -213,7 +214,7 @@ class _Walk:
 
     def _step(self, layer: nn.Module) -> None:
         self.channels = _channels_after(layer, self.channels)
-        # Kernels of a layer that resamples work on its output's positions.
+        # The kernels of a layer that resamples work on the output's positions.
         self.share *= _growth(layer)
         self.shares.append((layer, self.share))
 
@@ -232,7 +233,7 @@ def _walk_unet(unet: nn.Module) -> _Walk:
 
 
 def _growth(layer: nn.Module) -> float:
-    """Return by how much a layer multiplies the positions of a map."""
+    """Return the factor by which a layer multiplies the positions of a map."""
     resample = getattr(layer, "h_upd", layer)
     if isinstance(resample, (Upsample, Downsample)):
         return 4.0 if isinstance(resample, Upsample) else 0.25
@@ -244,7 +245,7 @@ def _channels_after(layer: nn.Module, channels: int) -> int:
 
 
 def _inside(layer: nn.Module, channels: int, share: float) -> Activations:
-    """Return what the UNet's layers hold at once, their input and output included."""
+    """Return what a layer of the UNet holds at once, its input and output included."""
     at = share * max(1.0, _growth(layer))
     if isinstance(layer, SpatialTransformer):
         # The map, its tokens, and what the feed-forward part makes of them: both halves of its
@@ -261,7 +262,7 @@ def _inside(layer: nn.Module, channels: int, share: float) -> Activations:
 
 
 def _half_peak(half: nn.Module) -> Activations:
-    """Return what half of the autoencoder holds at most, per pixel of the picture."""
+    """Return the peak of one half of the autoencoder, per pixel of the picture."""
     growing = isinstance(half, vae.Decoder)
     peak = Activations()
     share = 0.25 ** (len(half.up) - 1) if growing else 1.0
@@ -276,7 +277,7 @@ def _half_peak(half: nn.Module) -> Activations:
 
 
 def _vae_inside(layer: nn.Module, share: float) -> Iterator[Activations]:
-    """Yield what a layer of the autoencoder holds at its several steps."""
+    """Yield what a layer of the autoencoder holds at each of its steps."""
     if isinstance(layer, vae.ResnetBlock):
         before, after = layer.conv1.in_channels, layer.conv1.out_channels
         yield Activations(share * before, share * 2 * before)
@@ -288,7 +289,7 @@ def _vae_inside(layer: nn.Module, share: float) -> Iterator[Activations]:
 
 
 def _text_peak(encoder: nn.Module | None) -> float:
-    """Return what a text encoder holds of a row: a few times its tokens at their widest."""
+    """Return a text encoder's elements for a row: a few times its tokens at their widest."""
     if encoder is None:
         return 0.0
     widths = [m.out_features for m in encoder.modules() if isinstance(m, nn.Linear)]

@@ -1,9 +1,9 @@
-"""The four parts of a latent diffusion model, and the ledger of which of them are on the device.
+"""The four stages of a latent diffusion model, and a ledger of which are on the device.
 
     text -> (unet_encode -> unet_decode) for every step -> autoencoder
 
-A part of the UNet is a row of layers, in the order in which they compute; the text encoder and
-the autoencoder are one layer each.
+A stage of the UNet is a sequence of layers, in the order in which they compute; the text encoder
+and the autoencoder are one layer each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STAGES = ("text", "unet_encode", "unet_decode", "autoencoder")
 UNET = ("unet_encode", "unet_decode")
 
 REMEMBERED = 2**15
-"""Events that a ledger keeps at least; older ones are forgotten, so that a server may run on."""
+"""Least number of events that a ledger keeps; older ones are dropped, so a server can run on."""
 
 _UNET_MODULES = (
     "time_embed",
@@ -40,8 +40,8 @@ class Event:
 
     Attributes:
         action: What happened.
-        stage: The stage, or the UNet layer (``input_blocks.1.0``) where layers move singly.
-        bytes: Its weights.
+        stage: The stage, or the UNet layer (``input_blocks.1.0``) if layers move one by one.
+        bytes: Size of its weights.
     """
 
     action: Literal["load", "unload"]
@@ -50,13 +50,13 @@ class Event:
 
 
 class Ledger:
-    """What is on the compute device, in order: the proof that a plan is kept.
+    """A record of what is on the compute device, in order, to verify that a plan is kept.
 
-    On a CPU nothing moves; the ledger tells what would.
+    On a CPU nothing moves; the ledger records what would.
 
     Attributes:
         events: Arrivals and departures, oldest first; the latest ``REMEMBERED`` at least.
-        peak_bytes: Most bytes of weights that were there at once.
+        peak_bytes: Most bytes of weights on the device at once.
     """
 
     def __init__(self) -> None:
@@ -66,18 +66,18 @@ class Ledger:
 
     @property
     def resident(self) -> set[str]:
-        """The stages and layers that are there now."""
+        """The stages and layers on the device now."""
         return set(self._held)
 
     def load(self, stage: str, size: int) -> None:
-        """Note that ``size`` bytes of weights have come."""
+        """Record that ``size`` bytes of weights have arrived."""
         assert stage not in self._held, f"{stage} is there already"
         self._held[stage] = size
         self.peak_bytes = max(self.peak_bytes, sum(self._held.values()))
         self._note(Event("load", stage, size))
 
     def unload(self, stage: str) -> None:
-        """Note that a stage or layer has gone; nothing if it is not there."""
+        """Record that a stage or layer has left; does nothing if it is not on the device."""
         if stage in self._held:
             self._note(Event("unload", stage, self._held.pop(stage)))
 
@@ -93,7 +93,7 @@ def layers_of(model: LatentDiffusion) -> dict[str, dict[str, nn.Module]]:
     A model without a text encoder, or with the first stage in its place, has an empty ``text``.
 
     Raises:
-        UserError: The UNet has no halves to run apart.
+        UserError: The UNet has no halves that can run separately.
     """
     unet = model.model.diffusion_model
     missing = [name for name in _UNET_MODULES if not hasattr(unet, name)]
@@ -124,7 +124,7 @@ def _named(unet: nn.Module, *names: str) -> dict[str, nn.Module]:
 
 
 def _unfolded(name: str, blocks: object, numbered: bool = True) -> dict[str, nn.Module]:
-    """Return the layers inside blocks by the names that the UNet's keys begin with."""
+    """Return the layers inside blocks by their prefixes in the UNet's keys."""
     layers: dict[str, nn.Module] = {}
     for number, block in enumerate(blocks):
         place = f"{name}.{number}" if numbered else name

@@ -1,13 +1,13 @@
-"""The UNet layer by layer through two slots of device memory.
+"""Stream the UNet layer by layer through two slots of device memory.
 
 While a layer computes from one slot, the next is copied into the other:
 
     slot A   | time_embed |         | input_blocks.1.0 |                  | input_blocks.2.0 | ...
     slot B                | input_blocks.0.0 |         | input_blocks.1.1 |
 
-The slots are as large as the largest layer that travels and are taken once, so the allocator has
-nothing to do between two steps. Rows of a batch may take turns inside a layer, so that it passes
-once for all of them.
+The slots have the size of the largest streamed layer and are allocated once, so nothing is
+allocated between two steps. A layer can compute the rows of a batch in turns, so that it is
+brought once for all of them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Slot:
     Attributes:
         layer: Number of the layer whose weights are in it or on their way, None if it is free.
         ready: What to wait for before computing with them.
-        free: The point in the computation after which the memory may be overwritten.
+        free: Marker in the computation after which the memory may be overwritten.
     """
 
     def __init__(self, room: Tensor, free: Any):
@@ -49,21 +49,21 @@ class _Slot:
         return self._room[: piece.nbytes]
 
     def copies(self, number: int, piece: Piece) -> list[Tensor]:
-        """Return the tensors of layer ``number`` as they lie here."""
+        """Return the tensors of layer ``number`` in this slot."""
         if number not in self._copies:
             self._copies[number] = piece.copies(self.room_for(piece))
         return self._copies[number]
 
 
 class Streamer:
-    """Lets the UNet's layers come to the device when they compute.
+    """Brings the UNet's layers to the device when they compute.
 
     Args:
         halves: The weights of the layers of each half, in the order in which they compute.
         layers: The layers by the same names.
-        resident: Names of those that stay while the streamer is open.
+        resident: Names of the layers that stay while the streamer is open.
         mover: Moves the weights.
-        ledger: Notes which layers are there.
+        ledger: Records which layers are on the device.
     """
 
     def __init__(
@@ -89,30 +89,30 @@ class Streamer:
         self._wrapping = Wrapping()
 
     def attach(self) -> None:
-        """Stand in front of the layers."""
+        """Wrap the layers."""
         for piece in self._residents:
             self._wrapping.put(self._layers[piece.name], "forward", self._stay)
         for number, piece in enumerate(self._travellers):
             self._wrapping.put(self._layers[piece.name], "forward", partial(self._pass, number))
 
     def detach(self) -> None:
-        """Give the layers back."""
+        """Unwrap the layers."""
         self.close()
         self._wrapping.undo()
 
     def take_turns(self, rows: int | None, *, inside: bool) -> None:
-        """Settle how the rows of a batch take turns from here on.
+        """Set how the rows of a batch take turns from now on.
 
         Args:
             rows: Rows at a time; None for all.
-            inside: Turns are taken inside every layer; else each half is run for every turn, and
-                brings no layer of the other half in advance.
+            inside: Turns are taken inside every layer; else each half runs once per turn, and
+                prefetches no layer of the other half.
         """
         self._rows = rows if inside else None
         self._crosses = inside or rows is None
 
     def open(self) -> None:
-        """Take the slots, and bring the layers that stay; nothing if that is done already."""
+        """Allocate the slots and bring the resident layers; does nothing if already open."""
         if self._slots:
             return
         for piece in self._residents:
@@ -124,31 +124,31 @@ class Streamer:
             self._ledger.load(piece.name, piece.nbytes)
         largest = max((piece.nbytes for piece in self._travellers), default=0)
         rooms = [self._mover.room(largest) for _ in range(SLOTS)]
-        # The memory may have had another use, which the computation is not done with.
+        # The memory may have had another use that the computation has not finished.
         free = self._mover.mark()
         self._slots = [_Slot(room, free) for room in rooms]
 
     def rest(self) -> None:
-        """Forget what was brought in advance; the slots stay."""
+        """Discard what was prefetched; the slots stay."""
         for slot in self._slots:
             self._vacate(slot)
 
     def close(self) -> None:
-        """Send everything home and give the slots back."""
+        """Point all layers at the host again and free the slots."""
         for piece in [*self._residents, *self._travellers]:
             piece.go_home()
             self._ledger.unload(piece.name)
-        # Copies still on their way write into memory that is free from here on.
+        # Copies that are still running write into memory that is about to be freed.
         self._mover.join()
         self._slots.clear()
         self._rooms.clear()
 
     def _stay(self, own: Callable, x: Tensor, *args: Any) -> Tensor:
-        """Compute a layer that is there."""
+        """Compute a resident layer."""
         return in_rows(own, self._rows, x, *args)
 
     def _pass(self, number: int, own: Callable, x: Tensor, *args: Any) -> Tensor:
-        """Compute a layer while it passes."""
+        """Compute a streamed layer while it is on the device."""
         if not self._slots:
             return own(x, *args)
         with self._present(number):
@@ -156,7 +156,7 @@ class Streamer:
 
     @contextmanager
     def _present(self, number: int) -> Iterator[None]:
-        """Have a layer on the device inside, and the next one on its way."""
+        """Keep a layer on the device inside the block, with the next one on its way."""
         piece = self._travellers[number]
         slot = self._slot_of(number) or self._send(number, self._free_slot() or self._slots[0])
         self._mover.wait(slot.ready)
@@ -166,11 +166,11 @@ class Streamer:
         piece.go_home()
         slot.free = self._mover.mark()
         self._vacate(slot)
-        # At once, not when the next layer comes: layers that stay may compute before it.
+        # Now, not when the next layer is needed: resident layers may compute before it.
         self._send_ahead(number + 1)
 
     def _send_ahead(self, number: int) -> None:
-        """Send layers from ``number`` on into the slots that are free."""
+        """Prefetch layers from ``number`` on into the free slots."""
         stop = len(self._travellers) if self._crosses or number > self._seam else self._seam
         waiting = (n for n in range(number, stop) if self._slot_of(n) is None)
         for slot in self._slots:
@@ -184,7 +184,7 @@ class Streamer:
         return next((slot for slot in self._slots if slot.layer == number), None)
 
     def _send(self, number: int, slot: _Slot) -> _Slot:
-        """Send a layer into a slot, in place of what may be there."""
+        """Copy a layer into a slot, replacing what may be there."""
         self._vacate(slot)
         piece = self._travellers[number]
         slot.ready = self._mover.prefetch(piece, slot.room_for(piece), slot.free)

@@ -1,4 +1,4 @@
-"""Standing in front of an object's methods for a while, and leaving without a trace."""
+"""Wrap an object's methods temporarily, and restore them without a trace."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import Any
 
 
 class StandIn(partial):
-    """What is called in place of a method; its first argument is that method."""
+    """A function that is called in place of a method; its first argument is that method."""
 
 
 def is_stood_in(owner: Any, name: str) -> bool:
-    """Tell whether something stands in for a method."""
+    """Check whether a method is wrapped."""
     return isinstance(vars(owner).get(name), StandIn)
 
 
 class Wrapping:
-    """Methods that are called through something else until ``undo``.
+    """Methods that are wrapped until ``undo``.
 
-    The stand-ins are attributes of the objects themselves, which Python finds before the methods
-    of their classes.
+    The wrappers are attributes of the objects themselves, which Python finds before the methods of
+    their classes.
     """
 
     def __init__(self) -> None:
         self._put: list[tuple[Any, str, dict[str, Any]]] = []
 
     def put(self, owner: Any, name: str, function: Callable) -> None:
-        """Let ``owner.name(...)`` call ``function(own method, ...)``."""
+        """Make ``owner.name(...)`` call ``function(own method, ...)``."""
         own = getattr(owner, name)
         before = {name: own} if name in vars(owner) else {}
         setattr(owner, name, StandIn(function, own))
         self._put.append((owner, name, before))
 
     def undo(self) -> None:
-        """Let every object have its methods back as they were, the latest first."""
+        """Restore every object's own methods, in reverse order."""
         while self._put:
             owner, name, before = self._put.pop()
             delattr(owner, name)

@@ -1,4 +1,4 @@
-"""What a retrieval-augmented model is conditioned on: CLIP's rows for a text and its neighbours.
+"""Conditioner of retrieval-augmented models: CLIP embeddings of a text and its neighbours.
 
 Shape legend: B texts, k neighbours, E CLIP's width.
 """
@@ -15,16 +15,16 @@ from ldm.retrieval.searcher import Searcher
 
 
 class RetrievalConditioner(nn.Module):
-    """Turns texts into tokens: the text's own row, repeated, then its neighbours', nearest first.
+    """Turns texts into tokens: each text's embedding, repeated, then its neighbours' embeddings.
 
-    Stands in for a model's ``cond_stage_model``. The empty text is what guidance steers away from:
-    zeros, as the model was trained with.
+    Neighbours come nearest first. The conditioner replaces a model's ``cond_stage_model``. The
+    empty text, which guidance steers away from, is encoded as zeros, as in the model's training.
 
     Args:
         texts: CLIP's text tower.
         n_repeat: Tokens of the text itself.
-        searcher: Finds neighbours; None does without.
-        knn: How many of them.
+        searcher: Finds neighbours; None uses none.
+        knn: Number of neighbours.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class RetrievalConditioner(nn.Module):
         super().__init__()
         self.texts, self.n_repeat, self.searcher = texts, n_repeat, searcher
         self.knn = knn if searcher is not None else 0
-        self.tokenizer = getattr(texts, "tokenizer", None)  # asked what it cuts off
+        self.tokenizer = getattr(texts, "tokenizer", None)  # used to report truncated prompts
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Return (B, n_repeat + k, E), each token of unit length, or zeros for an empty text.
 
         Raises:
-            UserError: the database has too few embeddings, or of another width.
+            UserError: the database has too few embeddings, or their width differs.
         """
         rows = self.texts(prompts)  # (B, E)
         tokens = rows[:, None].expand(-1, self.n_repeat, -1)

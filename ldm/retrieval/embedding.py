@@ -1,4 +1,4 @@
-"""Build a database from a folder of pictures, in parts, so that a stopped run can go on."""
+"""Build a retrieval database from a folder of pictures, in parts, so a stopped run can resume."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PER_PART = 4096  # pictures
 
 @dataclass(frozen=True)
 class Embedded:
-    """What a run has done.
+    """The result of a run.
 
     Attributes:
         added: Pictures embedded now.
         there: Pictures that were in the database before.
-        notice: Says what could not be read; None if all could.
+        notice: Which pictures could not be read; None if all could.
     """
 
     added: int
@@ -39,17 +39,17 @@ def embed_folder(
     batch_size: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Embedded:
-    """Add the pictures of a folder, and of those below it, to a database.
+    """Add the pictures of a folder and its subfolders to a database.
 
     Args:
         images: The folder.
-        database: The database; made if missing, and gone on with if it was made by this encoder.
-        encoder: CLIP's picture tower.
+        database: The database; created if missing, continued if this encoder made it.
+        encoder: CLIP's image tower.
         batch_size: Pictures at a time.
-        progress: Told how many pictures were just done.
+        progress: Called with the number of pictures just done.
 
     Raises:
-        UserError: a folder without pictures, or a database of another encoder's embeddings.
+        UserError: the folder has no pictures, or the database has another encoder's embeddings.
     """
     if batch_size < 1:
         raise UserError(f"--batch_size {batch_size} was given; expected 1 or more; change it")
@@ -75,7 +75,7 @@ def embed_folder(
             progress(len(batch))
             if len(names) >= PER_PART:
                 flush()
-    finally:  # also when the user stops it
+    finally:  # also if the user stops the run
         flush()
     there = len(pictures.names) - len(new)
     if not there:

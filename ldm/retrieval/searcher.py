@@ -1,14 +1,14 @@
-"""Nearest neighbours in a database of embeddings, exactly or by a trained index.
+"""Find nearest neighbours in a database of embeddings, exactly or with a trained index.
 
-Similarity is the cosine: all embeddings are of unit length, so the inner product. By the size N of
-the database an index is
+Similarity is the cosine, which is the inner product because all embeddings have unit length. The
+size N of the database decides which index is used:
 
     exact   every embedding is compared; below 20 000
     ivf     inverted lists: those of the nearest sqrt(N)/20 of sqrt(N) cells are compared
-    ivfpq   the same over product-quantised embeddings, in memory 16 times less; from 100 000 on
+    ivfpq   the same with product-quantised embeddings, in 16 times less memory; from 100 000 on
 
-Candidates of the last two are compared once more by their exact embeddings. The faiss library
-searches; without it scikit-learn does, exactly. Imports no torch.
+Candidates of the last two are compared again by their exact embeddings. The search uses the faiss
+library; without it scikit-learn, exactly. Imports no torch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ldm.errors import UserError
 
 KINDS = ("exact", "ivf", "ivfpq")
 FEWEST_FOR_LISTS, FEWEST_FOR_CODES = 20_000, 100_000  # embeddings
-CANDIDATES = 10  # compared once more for each neighbour asked for
+CANDIDATES = 10  # compared exactly for each neighbour asked for
 INDEX, RECORD = "index.faiss", "searcher.json"
 POINTS_PER_CENTROID = 39  # below that faiss warns that clusters are not well trained
 
@@ -37,7 +37,7 @@ class Index(Protocol):
     """Finds candidates.
 
     Attributes:
-        library: Name of the library that it is of.
+        library: Name of the library that made it.
     """
 
     library: str
@@ -54,7 +54,7 @@ class SearcherRecord:
         kind: One of ``KINDS``.
         count: Embeddings in the database, N.
         width: D.
-        checksum: Of the database, so that a searcher is not used with another one.
+        checksum: The database's, so that a searcher is not used with another one.
     """
 
     kind: str
@@ -88,23 +88,23 @@ class Searcher:
             k: Neighbours of each.
 
         Raises:
-            UserError: the database has fewer embeddings, or of another width.
+            UserError: the database has fewer embeddings, or their width differs.
         """
         self.check_width(queries.shape[1])
         check_count(self.database, k)
         wanted = k if self.kind == "exact" else min(CANDIDATES * k, len(self.database))
         rows = self.index.search(np.ascontiguousarray(queries, np.float32), wanted)
-        # An inverted list that ran dry gives -1, whose similarity must come last.
+        # An exhausted inverted list gives -1, whose similarity must come last.
         likeness = np.einsum("bd,bnd->bn", queries, self.database.embeddings[rows])
         likeness = np.where(rows < 0, -np.inf, likeness)
         order = np.argsort(-likeness, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(rows, order, 1), np.take_along_axis(likeness, order, 1)
 
     def check_width(self, width: int) -> None:
-        """Make sure that queries of a width can be asked.
+        """Check that queries have the database's width.
 
         Raises:
-            UserError: the database's embeddings have another.
+            UserError: the database's embeddings have another width.
         """
         if width != self.database.width:
             raise UserError(
@@ -115,7 +115,7 @@ class Searcher:
 
 
 def check_count(database: RetrievalDatabase, k: int) -> None:
-    """Make sure that a database has ``k`` embeddings.
+    """Check that a database has at least ``k`` embeddings.
 
     Raises:
         UserError: it has fewer.
@@ -128,7 +128,7 @@ def check_count(database: RetrievalDatabase, k: int) -> None:
 
 
 def has_faiss() -> bool:
-    """Tell whether the faiss library is installed."""
+    """Check whether the faiss library is installed."""
     return importlib.util.find_spec("faiss") is not None
 
 
@@ -144,11 +144,10 @@ def train_searcher(database: RetrievalDatabase, kind: str | None = None) -> Sear
 
     Args:
         database: What to search.
-        kind: One of ``KINDS``; by default what its size asks for.
+        kind: One of ``KINDS``; by default the one for its size.
 
     Raises:
-        UserError: neither faiss nor scikit-learn is installed, or an index is asked for that only
-            faiss has.
+        UserError: neither faiss nor scikit-learn is installed, or the index needs faiss.
     """
     kind = kind or kind_for(len(database))
     if has_faiss():
@@ -208,30 +207,30 @@ def _train_faiss(embeddings: np.ndarray, kind: str) -> Any:
 
 
 def _subspaces(width: int) -> int:
-    """Return into how many parts embeddings are cut: of 4 numbers, where the width allows."""
+    """Return the number of subspaces of an embedding: 4 numbers each, if the width allows."""
     return next(width // size for size in (4, 3, 2, 1) if width % size == 0)
 
 
 def _bits(count: int) -> int:
-    """Return bits of a code: 8, fewer where there is too little to train 256 centroids."""
+    """Return the bits of a code: 8, or fewer if there is too little data for 256 centroids."""
     return min(8, max(1, int(math.log2(max(count / POINTS_PER_CENTROID, 2)))))
 
 
 def save_searcher(searcher: Searcher, folder: Path) -> None:
-    """Write a searcher into a folder; an exact one needs no more than its record.
+    """Write a searcher into a folder; an exact one needs only its record.
 
     Args:
         searcher: What to write.
-        folder: Made if missing; a searcher that lies there is replaced.
+        folder: Created if missing; an existing searcher in it is replaced.
 
     Raises:
-        UserError: the disk refuses.
+        UserError: the folder cannot be written.
     """
     database = searcher.database
     record = SearcherRecord(searcher.kind, len(database), database.width, _checksum(database))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECORD).unlink(missing_ok=True)  # until the index is whole
+        (folder / RECORD).unlink(missing_ok=True)  # no record until the index is complete
         (folder / INDEX).unlink(missing_ok=True)
         if searcher.kind != "exact":
             import faiss
@@ -247,7 +246,7 @@ def save_searcher(searcher: Searcher, folder: Path) -> None:
 
 
 def load_searcher(folder: Path, database: RetrievalDatabase) -> Searcher:
-    """Read the searcher that was trained for a database.
+    """Read the searcher trained for a database.
 
     Raises:
         UserError: it is damaged, of another database, or needs the faiss library.
@@ -290,7 +289,7 @@ def _read_record(folder: Path) -> SearcherRecord:
 
 
 def _checksum(database: RetrievalDatabase) -> str:
-    """Tell databases apart by some of their numbers: reading all would take as long as training."""
+    """Hash a sample of a database's numbers: reading all would take as long as training."""
     rows = np.linspace(0, len(database) - 1, num=min(64, len(database)), dtype=int)
     return hashlib.sha256(database.embeddings[rows].tobytes()).hexdigest()[:16]
 
@@ -299,9 +298,9 @@ def recall(searcher: Searcher, k: int, queries: int = 256) -> float:
     """Return the share of true neighbours that a searcher finds for embeddings of its database.
 
     Args:
-        searcher: Which one.
+        searcher: The searcher to test.
         k: Neighbours of each.
-        queries: How many embeddings are asked for, spread over the database.
+        queries: Number of embeddings to query, spread over the database.
     """
     embeddings = searcher.database.embeddings
     check_count(searcher.database, k)

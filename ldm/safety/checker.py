@@ -1,4 +1,4 @@
-"""The safety checker: flagged pictures are blacked out, and nothing about it is silent."""
+"""The safety checker: black out flagged pictures, and report every finding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ldm.errors import UserError
 from ldm.safety.weights import LOCAL_FOLDER, find_weights
 
-if TYPE_CHECKING:  # a checker that is off, or has no weights, needs neither torch nor transformers
+if TYPE_CHECKING:  # a checker that is off or has no weights needs neither torch nor transformers
     import torch
 
     from ldm.safety.concepts import ConceptModel
@@ -27,7 +27,7 @@ class Finding:
     Attributes:
         concepts: Number (row of ``concept_embeds``, from 0) and score of each concept matched;
             one is enough to flag the picture. The score is the cosine above the threshold.
-        special_care: The same of the special-care concepts, which make the others stricter.
+        special_care: The same for the special-care concepts, which make the others stricter.
     """
 
     concepts: tuple[tuple[int, float], ...] = ()
@@ -35,7 +35,7 @@ class Finding:
 
     @property
     def flagged(self) -> bool:
-        """Whether the picture is to be withheld."""
+        """Whether the picture is withheld."""
         return bool(self.concepts)
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Finding:
 
 
 class Checked(NamedTuple):
-    """The pictures to hand out, uint8 (B, H, W, 3), and what was found in each."""
+    """The pictures to return, uint8 (B, H, W, 3), and what was found in each."""
 
     pictures: np.ndarray
     flags: list[bool]
@@ -56,7 +56,7 @@ class Checked(NamedTuple):
 class SafetyChecker:
     """Checks finished pictures with the network of CompVis/stable-diffusion-safety-checker.
 
-    The network is loaded at the first check (or by ``load``), from this machine only.
+    The network is loaded at the first check (or by ``load``), from local files only.
 
     Args:
         policy: "black" blacks flagged pictures out, "off" checks nothing.
@@ -64,7 +64,7 @@ class SafetyChecker:
         device: Where to compute. The reference computes on the CPU.
 
     Raises:
-        UserError: Another policy, or a path without the files.
+        UserError: The policy is unknown, or the path does not have the files.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class SafetyChecker:
 
     @property
     def status(self) -> str | None:
-        """Say in one line why pictures are not checked; None if they are."""
+        """Return one line on why pictures are not checked; None if they are."""
         if self.active:
             return None
         if self.policy == "off":
@@ -99,7 +99,7 @@ class SafetyChecker:
         )
 
     def load(self) -> None:
-        """Load the network now, to learn of a damaged file before any picture is made.
+        """Load the network now, to detect a damaged file before any picture is made.
 
         Raises:
             UserError: A file is damaged or incomplete, or transformers cannot be imported.
@@ -110,11 +110,11 @@ class SafetyChecker:
             self._model = ConceptModel(self.files, self.device)
 
     def check(self, pictures: np.ndarray, *, seen: np.ndarray | None = None) -> Checked:
-        """Check a batch; where the checker is not active nothing is flagged.
+        """Check a batch; if the checker is not active, nothing is flagged.
 
         Args:
             pictures: uint8 (B, H, W, 3), RGB, what would be saved; not modified.
-            seen: The same pictures for the network to look at. The reference rounds for it but
+            seen: The same pictures as the network's input. The reference rounds these, but
                 truncates what it saves: ``to_uint8(x, rounded=True)``. Default: ``pictures``.
 
         Returns:

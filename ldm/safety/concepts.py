@@ -1,4 +1,4 @@
-"""The network of the safety checker: CLIP's view of a picture compared with fixed concepts.
+"""The safety checker's network: compare a picture's CLIP embedding with fixed concepts.
 
 Shape legend: B pictures, H W pixels, K concepts, S special-care concepts, D embedding width.
 """
@@ -49,7 +49,7 @@ _HEAD_TENSORS = (
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture is brought to the network's input; the defaults are CLIP's.
+    """How a picture becomes the network's input; the defaults are CLIP's.
 
     Attributes:
         resize: The shorter side after resizing, in pixels.
@@ -64,7 +64,7 @@ class Preprocessing:
 
     @classmethod
     def from_file(cls, path: Path | None, image_size: int) -> Preprocessing:
-        """Read a ``preprocessor_config.json``, old style or new."""
+        """Read a ``preprocessor_config.json`` in the old style or the new."""
         found = _read_json(path) if path else {}
         return cls(
             resize=_side(found.get("size", image_size)),
@@ -84,7 +84,7 @@ class Preprocessing:
     def _square(self, picture: np.ndarray) -> np.ndarray:
         height, width = picture.shape[:2]
         short = min(height, width)
-        # Cut down to whole pixels, as CLIP's preprocessing does.
+        # Truncated to whole pixels, as in CLIP's preprocessing.
         size = (self.resize * width // short, self.resize * height // short)
         resized = Image.fromarray(picture).resize(size, resample=self.resample)
         left, top = ((side - self.crop) // 2 for side in size)
@@ -93,11 +93,11 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Scores:
-    """How near pictures are to the concepts, in cosine above each concept's threshold.
+    """How close pictures are to the concepts: cosine minus each concept's threshold.
 
     Attributes:
         concepts: float64 (B, K), rounded to three digits; above 0 is a match.
-        special_care: float64 (B, S), the same.
+        special_care: The same for special-care concepts, float64 (B, S).
     """
 
     concepts: np.ndarray
@@ -107,7 +107,7 @@ class Scores:
 class ConceptModel:
     """CLIP's vision transformer, its projection, and the concepts' embeddings; float32.
 
-    Building it draws no random numbers, so that it can be loaded in the middle of a run.
+    Building it draws no random numbers, so it can be loaded in the middle of a run.
 
     Args:
         files: From ``find_weights``.
@@ -150,14 +150,14 @@ class ConceptModel:
 
 
 def _above(embedding: Tensor, concepts: Tensor, thresholds: Tensor) -> np.ndarray:
-    """Give how far each cosine is above its concept's threshold; float64 (B, concepts)."""
+    """Return by how much each cosine exceeds its concept's threshold; float64 (B, concepts)."""
     cosine = embedding @ F.normalize(concepts).T
     return cosine.cpu().double().numpy() - thresholds.cpu().double().numpy()
 
 
 def _vision_settings(path: Path) -> dict[str, Any]:
     config = _read_json(path)
-    # Files of 2022 carry the telling entries a second time, and those are what counts.
+    # Files from 2022 repeat the relevant entries, and the repeated ones count.
     given = {**config.get("vision_config", {}), **(config.get("vision_config_dict") or {})}
     return {name: given[name] for name in _VISION_SETTINGS if name in given}
 
@@ -184,7 +184,7 @@ def _load_vision(
     state = {own[name]: tensor.float() for name, tensor in given.items()}
     model.load_state_dict(state, strict=True, assign=True)
     for module in model.modules():
-        # Position numbers are no weights: they were made on the meta device and have no values yet.
+        # Position ids are not weights: they were made on the meta device and have no values yet.
         if isinstance(getattr(module, "position_ids", None), Tensor):
             count = module.position_ids.shape[-1]
             module.position_ids = torch.arange(count).expand(1, -1)

@@ -1,10 +1,10 @@
-"""The invisible watermark of the reference, embedded and then read back to be sure of it.
+"""Embed the reference's invisible watermark, and read it back to make sure that it is there.
 
 The ``invisible-watermark`` package (imported only when used: it needs OpenCV) hides one bit in each
-8x8 block of the picture's chroma. Its method ``dwtDct`` is what the reference uses, and is what
-every picture gets on which it can be read back; that is often not so for colourful pictures. Those
-get ``dwtDctSvd``. Neither can raise a value that is already at its limit, so a picture with large
-pure white or pure blue areas has its extremes brought in by a few levels where nothing else works.
+8x8 block of the picture's chroma. The reference uses its method ``dwtDct``, and so does every
+picture on which it can be read back. Colourful pictures often fail; they get ``dwtDctSvd``.
+Neither method can raise a value that is already at its limit, so as a last resort the extremes of
+a picture, such as large pure white or pure blue areas, are brought in by a few levels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Method = Literal["dwtDct", "dwtDctSvd"]
 
 TEXT = "StableDiffusionV1"
 SMALLEST_AREA = 256 * 256  # pixels; the package refuses less
-# Each attempt is a method and how far the picture's extremes are brought in first, in levels.
+# Each attempt: a method, and by how many levels the picture's extremes are first brought in.
 _ATTEMPTS: tuple[tuple[Method, int], ...] = (
     ("dwtDct", 0),
     ("dwtDctSvd", 0),
@@ -34,7 +34,7 @@ _ATTEMPTS: tuple[tuple[Method, int], ...] = (
 
 
 class Watermarker:
-    """Embeds a text, and knows whether it can be read back.
+    """Embeds a text, and checks that it can be read back.
 
     Args:
         text: What to embed; UTF-8.
@@ -45,7 +45,7 @@ class Watermarker:
         self._payload = text.encode("utf-8")
 
     def fits(self, height: int, width: int) -> bool:
-        """Tell whether a picture of this size in pixels can carry the text."""
+        """Check whether a picture of this size in pixels can hold the text."""
         blocks = (height // 8) * (width // 8)
         return height * width >= SMALLEST_AREA and blocks >= 8 * len(self._payload)
 
@@ -59,12 +59,12 @@ class Watermarker:
 
         Args:
             picture: uint8 (H, W, 3), RGB; not modified.
-            after_saving: What a lossy file format does to a picture; the watermark then has to
-                be readable behind it. By default the saved pixels are the embedded ones.
+            after_saving: What a lossy file format does to a picture; the watermark must then be
+                readable afterwards. By default the saved pixels are the embedded ones.
 
         Returns:
-            The marked picture and the method that carries the text, or an unchanged copy and None
-            when the picture is too small or no method can be read back.
+            The marked picture and the method that was used, or an unchanged copy and None if the
+            picture is too small or no method can be read back.
 
         Raises:
             UserError: The package is missing or broken.
@@ -90,11 +90,11 @@ def read_watermark(picture: np.ndarray, text: str = TEXT) -> str | None:
 
     Args:
         picture: uint8 (H, W, 3), RGB; not modified.
-        text: The text that is expected; another one of as many bytes is found too.
+        text: The expected text; another text with the same number of bytes is found too.
 
     Returns:
-        The text, or None where there is none: any picture decodes to some bytes, and only those
-        that are printable text count.
+        The text, or None if there is none: any picture decodes to some bytes, and only printable
+        text counts.
 
     Raises:
         UserError: The package is missing or broken.
@@ -107,7 +107,7 @@ def read_watermark(picture: np.ndarray, text: str = TEXT) -> str | None:
 
 
 def why_unavailable() -> str | None:
-    """Tell in one line why pictures cannot be watermarked here; None if they can."""
+    """Return one line on why pictures cannot be watermarked here; None if they can."""
     try:
         _package()
     except UserError as error:

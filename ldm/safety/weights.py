@@ -1,8 +1,8 @@
-"""Where the safety checker's files are on this machine. Looks only; never downloads.
+"""Find the safety checker's files on this machine; never downloads.
 
 The layout is that of the hub's repository CompVis/stable-diffusion-safety-checker: ``config.json``,
 the weights as ``model.safetensors`` or ``pytorch_model.bin``, and ``preprocessor_config.json``.
-Stable Diffusion repositories hold the same files in a sub-folder, so those serve as well.
+Stable Diffusion repositories have the same files in a subfolder, so those can be used too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WEIGHT_NAMES = (
     "model.fp16.safetensors",
     "pytorch_model.fp16.bin",
 )
-# Repository on the hub, and the folder in it.
+# A repository on the hub, and the folder in it.
 HUB_SOURCES = (
     ("CompVis/stable-diffusion-safety-checker", ""),
     ("CompVis/stable-diffusion-v1-4", "safety_checker"),
@@ -32,7 +32,7 @@ HUB_SOURCES = (
 
 @dataclass(frozen=True)
 class CheckerFiles:
-    """The files of one safety checker; ``preprocessor`` is None where it has none."""
+    """The files of one safety checker; ``preprocessor`` is None if it has none."""
 
     config: Path
     weights: Path
@@ -47,7 +47,7 @@ def find_weights(path: str | Path | None = None) -> CheckerFiles | None:
             looks in ``models/safety-checker`` and in the hub's local cache.
 
     Returns:
-        The files, or None where none were given and none found.
+        The files, or None if no path was given and none were found.
 
     Raises:
         UserError: A path was given and is not such a folder.

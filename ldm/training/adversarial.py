@@ -1,8 +1,8 @@
-"""The task of models that are trained against a discriminator: two optimizers, stepped by hand.
+"""Training task of models with a discriminator: two optimizers, stepped manually.
 
-One batch is an autoencoder's step, then a discriminator's on what the stepped autoencoder makes,
-as in the reference. It counts as one step: ``max_steps``, ``disc_start`` and a checkpoint's
-``global_step`` are steps of the autoencoder.
+As in the reference, each batch is one step of the autoencoder, then one of the discriminator on the
+updated autoencoder's output. Both count as one step: ``max_steps``, ``disc_start`` and a
+checkpoint's ``global_step`` are steps of the autoencoder.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ldm.training.task import TrainingTask
 class AdversarialTask(TrainingTask):
     """Train a model with ``two_optimizers``.
 
-    Lightning neither accumulates nor clips gradients, nor steps schedules, where a task steps its
-    optimizers itself; so this one does, by the Trainer's settings, as Lightning would.
+    If a task steps its optimizers itself, Lightning does not accumulate or clip gradients, nor step
+    schedules; so this task does so, following the Trainer's settings.
 
     Args:
         model: Has ``configure_optimizers() -> (optimizers, schedules)`` and
             ``training_step(batch, batch_idx, optimizer_idx) -> (loss, logs)``.
-        seed: First number of the random state.
+        seed: First part of each batch's seed.
     """
 
     def __init__(self, model: nn.Module, *, seed: int = 23):
@@ -35,10 +35,10 @@ class AdversarialTask(TrainingTask):
         self.clip: dict[str, Any] = {}
 
     def adopt(self, trainer: pl.Trainer) -> None:
-        """Take over what the Trainer would refuse to do, and read what the loss needs.
+        """Take over what the Trainer would refuse to do, and load the weights of the loss.
 
         Raises:
-            UserError: The loss needs weights that are not there.
+            UserError: The loss needs weights that are missing.
         """
         self.accumulated_batches = trainer.accumulate_grad_batches
         trainer.accumulate_grad_batches = 1
@@ -53,7 +53,7 @@ class AdversarialTask(TrainingTask):
             prepare()
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
-        """Put the accumulation back: past the Trainer's refusal, its loggers count steps by it."""
+        """Restore the accumulation after the Trainer's check: its loggers count steps by it."""
         self.trainer.accumulate_grad_batches = self.accumulated_batches
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
@@ -74,11 +74,11 @@ class AdversarialTask(TrainingTask):
                 schedule.step()
             self.model.on_train_batch_end()
         self.record(batch, logs)
-        # What is told is the autoencoder's; a discriminator's NaN must not be saved either.
+        # The reported loss is the autoencoder's; a discriminator's NaN must not be saved either.
         self.last_loss = losses[0] + 0.0 * losses[1]
 
     def _completes_a_step(self, batch_idx: int) -> bool:
-        """Tell whether gradients of enough batches have come together, or the epoch ends."""
+        """Check whether enough batches have been accumulated, or the epoch ends."""
         number = batch_idx + 1
         ends = self.trainer.is_last_batch or number >= self.trainer.num_training_batches
         return ends or number % self.accumulated_batches == 0
@@ -88,12 +88,12 @@ class AdversarialTask(TrainingTask):
             self._clip_gradients(optimizer)
         if counts:
             optimizer.step()
-        else:  # past Lightning's wrapper, which would count a step of its own
+        else:  # bypass Lightning's wrapper, which would count another step
             self.trainer.strategy.optimizer_step(optimizer.optimizer, closure=_nothing)
         optimizer.zero_grad()
 
     def _clip_gradients(self, optimizer: LightningOptimizer) -> None:
-        # In 16-mixed the gradients are still scaled here, so the limit is scaled along.
+        # In 16-mixed the gradients are still scaled here, so the limit is scaled too.
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         limit = self.clip["gradient_clip_val"] * (scaler.get_scale() if scaler else 1.0)
         self.clip_gradients(optimizer.optimizer, **{**self.clip, "gradient_clip_val": limit})
@@ -105,7 +105,7 @@ class AdversarialTask(TrainingTask):
         return schedules if isinstance(schedules, list) else [schedules]
 
     def on_validation_start(self) -> None:
-        """Tell the model the step, which decides whether a discriminator is in."""
+        """Tell the model the step, which decides whether the discriminator takes part."""
         self.model.global_step = max(self.global_step, self.loaded_step)
 
     def on_test_start(self) -> None:
@@ -114,4 +114,4 @@ class AdversarialTask(TrainingTask):
 
 
 def _nothing() -> None:
-    """Be the closure of a step whose gradients are there already."""
+    """Serve as the closure of a step whose gradients are already computed."""

@@ -1,4 +1,4 @@
-"""The Trainer of a run with its loggers and callbacks, from the ``lightning`` section."""
+"""Build a run's Trainer, loggers and callbacks from the ``lightning`` section."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_trainer(
     """Build the Trainer for ``model``.
 
     Raises:
-        UserError: A setting's value is refused.
+        UserError: The Trainer refuses a setting's value.
     """
     settings = OmegaConf.to_container(lightning.trainer, resolve=True)
     strategy = choose_strategy(settings, model)
@@ -53,7 +53,7 @@ def make_trainer(
 
 
 def make_loggers(lightning: DictConfig, place: Run) -> list[Any]:
-    """Return the CSV logger, TensorBoard where it is installed, and the configured one."""
+    """Return the CSV logger, TensorBoard if it is installed, and the configured logger."""
     loggers: list[Any] = [MetricsFile(place.logdir)]
     if lightning.get("logger"):
         return [*loggers, instantiate_from_config(lightning.logger, where="lightning.logger")]
@@ -74,9 +74,9 @@ def make_callbacks(
     Args:
         lightning: The ``lightning`` section.
         place: The run's folder.
-        saved: Model and data as they are to be saved there.
+        saved: Model and data sections as they will be saved there.
         monitor: Figure that chooses the best checkpoints; None if none is measured.
-        every: Steps between two lines on the console; None takes the configuration's.
+        every: Steps between two lines on the console; None uses the configuration's.
     """
     defaults = {
         "progress_line": {"target": "ldm.training.callbacks.ProgressLine", "params": {}},
@@ -119,7 +119,7 @@ def _best_checkpoint(lightning: DictConfig, place: Run, monitor: str | None) -> 
 
 
 def _step_checkpoint(given: DictConfig, place: Run) -> pl.Callback:
-    """Keep the weights alone every so many steps, all of them: figures over training steps."""
+    """Save the weights alone at intervals, and keep all of them, to evaluate over training."""
     default = {
         "target": "pytorch_lightning.callbacks.ModelCheckpoint",
         "params": {
@@ -139,7 +139,7 @@ def _step_checkpoint(given: DictConfig, place: Run) -> pl.Callback:
 def make_last_checkpoint(
     options: TrainingOptions, lightning: DictConfig, place: Run
 ) -> LastCheckpoint:
-    """Build what keeps ``last.ckpt``; flags win over ``lightning.callbacks.last_checkpoint``."""
+    """Build ``last.ckpt``'s callback; flags override ``lightning.callbacks.last_checkpoint``."""
     given = (lightning.get("callbacks") or {}).get("last_checkpoint") or {}
     params = dict(given.get("params") or {})
     if options.checkpoint_every is not None:

@@ -1,4 +1,4 @@
-"""What a run does beside training: its folder, its line on the console, its memory."""
+"""Callbacks of a run: its folder, its progress line on the console, its time and memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class SetupCallback(pl.Callback):
-    """Make the run's folders and keep its merged configuration there.
+    """Make the run's folders and save its merged configuration there.
 
     Args:
         now: Time of the start, part of the files' names.
@@ -42,7 +42,7 @@ class SetupCallback(pl.Callback):
         self.config, self.lightning_config = config, lightning_config
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Write the folders; the first process does it for all."""
+        """Make the folders and files; the first process does it for all."""
         if not trainer.is_global_zero:
             return
         folders = (self.ckptdir, self.cfgdir, self.logdir / "images")
@@ -54,7 +54,7 @@ class SetupCallback(pl.Callback):
             path.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Take back the figures beyond the checkpoint that training goes on from."""
+        """Drop the figures logged after the checkpoint that training continues from."""
         for log in trainer.loggers:
             if isinstance(log, MetricsFile):
                 log.forget_from(trainer.global_step)
@@ -64,14 +64,14 @@ class CUDACallback(pl.Callback):
     """Log the time and the peak memory of each epoch on a GPU."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Begin to measure."""
+        """Start measuring."""
         self._begun = time.monotonic()
         device = trainer.strategy.root_device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Log the measures."""
+        """Log the measurements."""
         device = trainer.strategy.root_device
         if device.type != "cuda" or not trainer.is_global_zero:
             return
@@ -86,7 +86,7 @@ class CUDACallback(pl.Callback):
 
 
 class ProgressLine(pl.Callback):
-    """Log one line every so many steps: mean loss, speed, learning rate and time left.
+    """Log a line at intervals: mean loss, speed, learning rate and time left.
 
     Args:
         every_n_train_steps: Optimizer steps between two lines.
@@ -96,7 +96,7 @@ class ProgressLine(pl.Callback):
         self.every_n_train_steps = every_n_train_steps
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Begin to count."""
+        """Start counting."""
         self._begun = time.monotonic()
         self._first_step = trainer.global_step
         self._restart(trainer, pl_module)
@@ -113,7 +113,7 @@ class ProgressLine(pl.Callback):
         self._restart(trainer, pl_module)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Stop the clock: validation is not training speed."""
+        """Stop the clock: validation does not count towards training speed."""
         del trainer, pl_module
         self._validating = time.monotonic()
 

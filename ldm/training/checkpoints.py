@@ -1,4 +1,4 @@
-"""When and how a run is written to disk: regularly, on request, and before it stops."""
+"""Save a run's checkpoints: at intervals, on request, and before it stops."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Stopped(Exception):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write checkpoints beside their name and move them there; read without executing pickles."""
+    """Write checkpoints to a temporary name, then rename them; read without executing pickles."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -56,12 +56,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Load tensors and plain values; anything else in the pickle is refused.
+        """Load tensors and plain values; refuse anything else in the pickle.
 
         Raises:
-            UserError: The file is no checkpoint, or holds more than plain values.
+            UserError: The file is not a checkpoint, or holds more than plain values.
         """
-        del weights_only  # always on: a checkpoint of a run has nothing that needs more
+        del weights_only  # always on: a run's checkpoint needs nothing more
         try:
             return torch.load(path, map_location=map_location, weights_only=True)
         except Exception as error:
@@ -73,10 +73,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class LastCheckpoint(pl.Callback):
-    """Keep ``last.ckpt``: every so many steps, on SIGUSR1, and before any end of training.
+    """Save ``last.ckpt`` at intervals, on SIGUSR1, and before training ends for any reason.
 
-    Requests that come in the middle of a batch are served at its end, where weights, optimizer,
-    EMA and position agree. Ctrl-C and SIGTERM save and stop; a second Ctrl-C stops at once.
+    Requests during a batch are served at its end, when weights, optimizer, EMA and position agree.
+    Ctrl-C and SIGTERM save and stop; a second Ctrl-C stops at once.
 
     Args:
         dirpath: The run's checkpoint folder.
@@ -99,7 +99,7 @@ class LastCheckpoint(pl.Callback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle signals inside the block and put the old handlers back after it."""
+        """Handle signals inside the block and restore the old handlers after it."""
         wanted = {"SIGUSR1": self._on_save, "SIGINT": self._on_stop, "SIGTERM": self._on_stop}
         present = {getattr(signal, k): v for k, v in wanted.items() if hasattr(signal, k)}
         old = {number: signal.signal(number, handler) for number, handler in present.items()}
@@ -122,7 +122,7 @@ class LastCheckpoint(pl.Callback):
         self._begun = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        """Save if it is time or asked, then stop if asked."""
+        """Save if due or requested, then stop if requested."""
         step = trainer.global_step
         due = step % self.every_n_train_steps == 0 or step == trainer.max_steps
         stop = self._stop_reason(trainer)
@@ -133,13 +133,13 @@ class LastCheckpoint(pl.Callback):
             raise stop
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop in the middle of a validation too; it may be a long one."""
+        """Stop during validation too, which may take long."""
         if not trainer.sanity_checking and (stop := self._stop_reason(trainer)):
             self.save(trainer)
             raise stop
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Save the end of a run that was limited by epochs."""
+        """Save at the end of a run that was limited by epochs."""
         if trainer.global_step != self._saved_step and trainer.global_step > 0:
             pl_module.check_loss()
             self.save(trainer)
@@ -147,9 +147,10 @@ class LastCheckpoint(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Save what a failing run has reached, unless its weights may be spoilt.
+        """Save the state of a failing run, unless its weights may be corrupted.
 
-        One of several processes cannot: saving waits for the others, who wait for its gradients.
+        One of several processes cannot do this: saving waits for the others, and they wait for its
+        gradients.
         """
         del pl_module
         done = isinstance(exception, Stopped | NonFiniteLoss | KeyboardInterrupt)
@@ -168,7 +169,7 @@ class LastCheckpoint(pl.Callback):
     def _stop_reason(self, trainer: pl.Trainer) -> Stopped | None:
         over = self.max_time is not None and time.monotonic() - self._begun >= self.max_time
         number = self._stop_signal or 0
-        # Every process must take the same way, or the others wait for ever in the next reduction.
+        # All processes must decide alike, or the others wait forever in the next reduction.
         if trainer.world_size > 1:
             both = trainer.strategy.reduce(
                 torch.tensor([number, int(over)], device=trainer.strategy.root_device),

@@ -1,4 +1,4 @@
-"""Datasets from YAML, read in an order that a resumed run continues."""
+"""Build datasets from YAML, and read them in an order that a resumed run continues."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class WrappedDataset(Dataset):
-    """Give anything with a length and items the Dataset interface."""
+    """Give any object with a length and items the Dataset interface."""
 
     def __init__(self, dataset: Any):
         self.data = dataset
@@ -36,16 +36,16 @@ class WrappedDataset(Dataset):
 
 
 class ResumableSampler(Sampler[int]):
-    """Draw every item once per pass, beginning where ``position`` says.
+    """Draw every item once per pass, starting at ``position``.
 
-    Pass p is a permutation that depends on ``(seed, p)`` only, so the number of samples seen is
-    all that a continuation needs. With several processes each takes every ``world``-th item; the
-    pass is filled up from its beginning so that all have the same number.
+    Pass p is a permutation that depends only on ``(seed, p)``, so resuming needs only the number of
+    samples seen. With several processes each takes every ``world``-th item; the pass is padded from
+    its beginning so that all get the same number.
 
     Args:
         length: Items in the dataset.
         shuffle: False keeps the dataset's order.
-        seed: First number of the permutations.
+        seed: First part of the seed of each permutation.
         position: Returns how many samples all processes together have seen since the run began.
         rank: Number of this process.
         world: Number of processes.
@@ -81,7 +81,7 @@ class ResumableSampler(Sampler[int]):
 def worker_init_fn(_: int, rank: int = 0, world: int = 1) -> None:
     """Leave signals to the main process, and take this worker's share of an iterable dataset.
 
-    A worker inherits the handlers that save a checkpoint; Ctrl-C reaches the whole group.
+    A worker inherits the handlers that save a checkpoint, and Ctrl-C reaches the whole group.
 
     Args:
         rank: Number of the process that the worker loads for.
@@ -96,12 +96,12 @@ def worker_init_fn(_: int, rank: int = 0, world: int = 1) -> None:
 
 
 def own_words(error: UserError) -> str:
-    """Return the line of an error that a worker raised without the traceback torch puts before."""
+    """Return a worker's error message without the traceback that torch puts before it."""
     return str(error).rpartition(f"{UserError.__module__}.{UserError.__name__}: ")[2].strip()
 
 
 def take_share(dataset: Any, number: int, count: int) -> None:
-    """Leave an iterable dataset the ``number``-th of ``count`` shares of its records."""
+    """Reduce an iterable dataset to the ``number``-th of ``count`` shares of its records."""
     if isinstance(dataset, Txt2ImgIterableBaseDataset):
         dataset.sample_ids = dataset.valid_ids[number::count]
 
@@ -113,10 +113,10 @@ class DataModuleFromConfig(pl.LightningDataModule):
         batch_size: Items per batch and device.
         train: Dataset configuration, as are ``validation``, ``test`` and ``predict``.
         wrap: Wrap datasets that do not derive from ``torch.utils.data.Dataset``.
-        num_workers: Loader processes; None takes twice the batch size, at most the CPU's cores
-            less one.
+        num_workers: Loader processes; None uses twice the batch size, at most the CPU's cores
+            minus one.
         shuffle_test_loader: Shuffle the test set.
-        use_worker_init_fn: Kept for CompVis: torch seeds NumPy in every worker by now.
+        use_worker_init_fn: Kept for CompVis: today torch seeds NumPy in every worker itself.
         shuffle_val_dataloader: Shuffle the validation set.
     """
 
@@ -160,13 +160,13 @@ class DataModuleFromConfig(pl.LightningDataModule):
         return WrappedDataset(dataset) if self.wrap else dataset
 
     def has(self, name: str) -> bool:
-        """Tell whether a ``train``, ``validation``, ``test`` or ``predict`` set is configured."""
+        """Check whether a ``train``, ``validation``, ``test`` or ``predict`` set is configured."""
         return name in self.dataset_configs
 
     # An absent set is an empty list: Lightning then skips that loop.
 
     def train_dataloader(self) -> Any:
-        """Load the training set in shuffled passes, from where the run stands."""
+        """Load the training set in shuffled passes, from the run's current position."""
         return self._loader("train") if self.has("train") else []
 
     def val_dataloader(self) -> Any:
@@ -182,7 +182,7 @@ class DataModuleFromConfig(pl.LightningDataModule):
         return self._loader("predict") if self.has("predict") else []
 
     def teardown(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
-        """Say how many items of each dataset were bad and left out."""
+        """Log how many bad items of each dataset were skipped."""
         for dataset in self.datasets.values():
             bad = getattr(getattr(dataset, "data", dataset), "bad_items", None)
             if bad is not None and bad.count:
@@ -215,7 +215,7 @@ class DataModuleFromConfig(pl.LightningDataModule):
         return task.samples_done if task and name == "train" else 0
 
     def _ordered(self, name: str, dataset: Any) -> tuple[Dataset, Sampler]:
-        """Give items random numbers of their own, and an order that a resumed run continues."""
+        """Give each item its own random numbers, in an order that a resumed run continues."""
         rank, world = self._place()
         task = self.trainer.lightning_module if self.trainer else None
         training = name == "train"

@@ -1,4 +1,4 @@
-"""Pictures of a model in training, as PNG grids in the run's folder."""
+"""Save pictures of a model in training as PNG grids in the run's folder."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ class ImageLogger(pl.Callback):
     """Write what ``model.log_images`` returns to ``images/{train,val}/``.
 
     File names are the reference's: ``<key>_gs-<step>_e-<epoch>_b-<batch>.png``. The noise is the
-    same at every step, so that one grid can be compared with the next; the training's own random
-    numbers are not touched.
+    same at every step, so that grids can be compared; training's random numbers are not consumed.
 
     Args:
         batch_frequency: Steps between two pictures of the training set.
@@ -69,7 +68,7 @@ class ImageLogger(pl.Callback):
         self._last_logged = -1
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Check ``log_images_kwargs`` now, not at the first picture.
+        """Check ``log_images_kwargs`` now, before the first picture.
 
         Raises:
             UserError: The model's ``log_images`` has no such argument.
@@ -132,7 +131,7 @@ class ImageLogger(pl.Callback):
         return regular and (index > 0 or self.log_first_step)
 
     def _grid(self, pictures: Tensor) -> np.ndarray:
-        """Lay out (n, 3, H, W), or one grid made already (3, H, W), as uint8 (H, W, 3)."""
+        """Lay out (n, 3, H, W), or an existing grid (3, H, W), as uint8 (H, W, 3)."""
         pictures = pictures.detach().float().cpu()
         pictures = pictures[: self.max_images] if pictures.ndim == 4 else pictures[None]
         if self.rescale:

@@ -1,4 +1,4 @@
-"""``metrics.csv``: every logged figure under its step, continued when a run is resumed."""
+"""Write ``metrics.csv``: every logged figure by step, continued when a run is resumed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class MetricsFile(Logger):
 
     @property
     def version(self) -> str:
-        """A run has one file, so one version."""
+        """The version: a run has one file, so only one."""
         return ""
 
     @property
@@ -42,7 +42,7 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing to do: the run's configuration is saved as YAML."""
+        """Do nothing: the run's configuration is saved as YAML."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Encode a data set once: pictures to latents, captions to embeddings, written shard by shard.
+"""Encode a data set once, shard by shard: pictures as latents, captions as embeddings.
 
 Shapes: B batch, C latent channels, h w latent sides, L tokens, D width.
 """
@@ -25,27 +25,27 @@ from ldm.models.diffusion.batch_conditioning import conditioner_input, empty_of
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.training.seeding import SeededItems
 
-# The least log-variance of ``DiagonalGaussianDistribution``: a latent without spread.
+# The lowest log-variance of ``DiagonalGaussianDistribution``: a latent without spread.
 NO_SPREAD = -30.0
 
 
 @dataclass(frozen=True)
 class Precomputation:
-    """What is to be encoded, and where it goes.
+    """What to encode, and where to write it.
 
     Attributes:
         base: Configurations with ``model`` and ``data``, merged in order.
         out: The folder to write.
         overrides: ``a.b=c`` for the configurations.
         split: Data set of ``data.params``: train, validation or test.
-        ckpt: File of a whole model that has the encoders' weights; else as configured.
-        text: Encode the conditioning too.
+        ckpt: File of a whole model with the encoders' weights; None loads them as configured.
+        text: Also encode the conditioning.
         half: Write float16; float32 otherwise.
         batch_size: Pictures encoded at once.
-        shard_size: Items of a file.
+        shard_size: Items per file.
         num_workers: Processes that read pictures.
         device: Where encoders run.
-        seed: Of random crops and flips, which are drawn once and for all.
+        seed: Seed of random crops and flips, which are drawn only once.
     """
 
     base: tuple[Path, ...]
@@ -64,11 +64,11 @@ class Precomputation:
 
 @torch.no_grad()
 def precompute(task: Precomputation, tell: Callable[[str], None] = lambda _: None) -> Index:
-    """Encode a data set; shards that are in the folder already stay as they are.
+    """Encode a data set; existing shards in the folder are kept.
 
     Args:
         task: What to do.
-        tell: Takes lines about the progress.
+        tell: Called with lines about the progress.
 
     Raises:
         UserError: The configuration, the checkpoint or the data set cannot be used, or the folder
@@ -148,7 +148,7 @@ def _describe(task: Precomputation, config: DictConfig, model: Any, count: int) 
 
 
 def _prepare(out: Path, index: Index) -> None:
-    """Make the folder, or check that it is one of the same work, begun earlier."""
+    """Make the folder, or check that it was begun earlier for the same work."""
     begun = (out / INDEX).exists()
     if begun and any((out / name).exists() for name in read_index(out).shards):
         earlier = read_index(out)
@@ -159,12 +159,12 @@ def _prepare(out: Path, index: Index) -> None:
                     f"now {value}); give another folder, or remove that one"
                 )
         return
-    # An index alone is what a run left that failed before its first shard: it binds nobody.
+    # A lone index is left by a run that failed before its first shard: it may be replaced.
     if out.exists() and not begun and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {str(out)!r} holds something else; give a new or empty folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / EMPTY).unlink(missing_ok=True)  # it may be another model's
+        (out / EMPTY).unlink(missing_ok=True)  # may be another model's
         index.write(out)
     except OSError as error:
         raise UserError(
@@ -176,7 +176,7 @@ def _prepare(out: Path, index: Index) -> None:
 def _encode(
     task: Precomputation, model: Any, dataset: Any, rows: range
 ) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """Encode the items of one shard: tensors (n, ...) and texts by name."""
+    """Encode the items of one shard; return tensors (n, ...) and texts by name."""
     tensors: dict[str, list[Tensor]] = {}
     texts: dict[str, list[str]] = {}
     for batch in _batches(task, dataset, rows):
@@ -204,7 +204,7 @@ def _batches(task: Precomputation, dataset: Any, rows: range) -> Iterator[Mappin
 
 
 def _encoded(task: Precomputation, model: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Encode a batch: moments (B, 2C, h, w) and, where asked, embeddings (B, L, D)."""
+    """Encode a batch: moments (B, 2C, h, w) and, if requested, embeddings (B, L, D)."""
     on_device = {
         name: value.to(task.device) if isinstance(value, Tensor) else value
         for name, value in batch.items()

@@ -1,7 +1,7 @@
-"""Random choices of data sets (crops, flips), the same in a resumed run as in one that never was.
+"""Seed data sets' random choices (crops, flips) so that a resumed run repeats them exactly.
 
 A choice depends on the run's seed and on the number of the sample in the run, not on how many
-numbers were drawn before, by which process or worker.
+random numbers were drawn before, nor on the process or worker.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 
 
 class NumberedSampler(Sampler[tuple[int, int]]):
-    """Put each sample's number in the run before its index.
+    """Yield each sample's number in the run together with its index.
 
     Args:
         sampler: Yields indices.
@@ -42,11 +42,11 @@ class NumberedSampler(Sampler[tuple[int, int]]):
 
 
 class SeededItems(Dataset):
-    """Give each item of a data set random numbers of its own: torch's, NumPy's and Python's.
+    """Seed torch, NumPy and Python separately for each item of a data set.
 
     Args:
-        dataset: Has items by index.
-        seed: The run's.
+        dataset: A data set with items by index.
+        seed: The run's seed.
         purpose: Name of the set, so that two sets do not share their choices.
     """
 
@@ -70,7 +70,7 @@ def seed_of(*parts: Any) -> int:
 
 @contextmanager
 def _own_numbers(seed: int) -> Iterator[None]:
-    """Seed the global generators of the CPU inside the block and put them back after it."""
+    """Seed the CPU's global generators inside the block and restore them after it."""
     kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)

@@ -1,4 +1,4 @@
-"""Where a run lives and how it is configured: found and checked before anything is made."""
+"""Find a run's folder and merge its configuration; check both before anything is built."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ldm.training.checkpoints import LAST
 
 SECTIONS = ("model", "data", "lightning")
 LIGHTNING_KEYS = ("trainer", "callbacks", "modelcheckpoint", "logger", "channels_last")
-# Settings that differ from Lightning's own: a YAML or a flag wins over them.
+# Defaults that differ from Lightning's own; a YAML or a flag overrides them.
 TRAINER_DEFAULTS = {
     "devices": 1,
     "enable_progress_bar": False,
     "enable_model_summary": False,
-    # Tables that models make on first use, made in inference mode, could not be trained on.
+    # Tables that models make on first use could not be trained on if made in inference mode.
     "inference_mode": False,
 }
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run keeps its things, and the checkpoint it continues from."""
+    """The folders of a run, and the checkpoint that it continues from."""
 
     logdir: Path
     now: str
@@ -50,10 +50,10 @@ class Run:
 
 
 def find_run(options: TrainingOptions) -> Run:
-    """Name the run's folder; nothing is made yet.
+    """Choose the run's folder, without creating anything yet.
 
     Raises:
-        UserError: No configuration, or nothing to resume at that path.
+        UserError: There is no configuration, or nothing to resume at that path.
     """
     now = datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
     if options.resume is None:
@@ -85,8 +85,8 @@ def load_run_config(
     """Merge a resumed run's configurations, then ``--base``, then overrides and flags.
 
     Returns:
-        What to save (model and data, references such as ``${lightning.trainer.max_steps}`` kept, so
-        that a longer continuation moves them too); the same with references resolved; and the
+        What to save (model and data; references such as ``${lightning.trainer.max_steps}`` are kept
+        so that they follow when a run is extended); the same with references resolved; and the
         ``lightning`` section, resolved.
 
     Raises:
@@ -117,7 +117,7 @@ def load_run_config(
 
 
 def _train_on_latents(config: DictConfig, folder: Path) -> None:
-    """Put a folder of precomputed latents in the place of the training set."""
+    """Replace the training set with a folder of precomputed latents."""
     if OmegaConf.select(config, "data.params") is None:
         raise UserError("--latents given, but the configuration has no data.params; add --base")
     target = "ldm.data.precomputed.PrecomputedLatents"
@@ -133,7 +133,7 @@ def _check_keys(config: DictConfig, known: tuple[str, ...], where: str) -> None:
 
 
 def _devices(given: Any, name: str) -> int | str | list[int]:
-    """Read devices as older Lightning did: 2 is a number of them, "0,1", "2," and [2] name them."""
+    """Read devices as older Lightning did: 2 is a count; "0,1", "2," and [2] are device numbers."""
     text = str(0 if given is None else given).strip("[] ")
     if text == "auto":
         return text
@@ -148,8 +148,8 @@ def _devices(given: Any, name: str) -> int | str | list[int]:
 
 
 def _modern_trainer(trainer: DictConfig) -> DictConfig:
-    """Translate what older Lightning called otherwise and check every name."""
-    if trainer.get("accelerator") == "ddp":  # once the name of a way, not of a kind of device
+    """Translate settings that older Lightning named differently, and check every name."""
+    if trainer.get("accelerator") == "ddp":  # once named a strategy, not a device type
         trainer.accelerator, trainer.strategy = "auto", "ddp"
     if "gpus" in trainer:
         devices = _devices(trainer.pop("gpus"), "gpus")
@@ -157,7 +157,7 @@ def _modern_trainer(trainer: DictConfig) -> DictConfig:
         trainer.devices = devices or 1
     trainer.devices = _devices(trainer.devices, "devices")
     if trainer.get("accelerator") == "cpu" and isinstance(trainer.devices, ListConfig):
-        trainer.devices = len(trainer.devices)  # a CPU's processes have no numbers
+        trainer.devices = len(trainer.devices)  # CPU processes have no device numbers
     accepted = tuple(inspect.signature(pl.Trainer).parameters)
     _check_keys(trainer, accepted, "lightning.trainer")
     interval = trainer.get("val_check_interval")
@@ -167,6 +167,6 @@ def _modern_trainer(trainer: DictConfig) -> DictConfig:
             "a part of an epoch (up to 1.0); to turn validation off give limit_val_batches=0"
         )
     if isinstance(interval, int):
-        # Batches are then counted over the ends of epochs, so that a small set needs no care.
+        # Batches are then counted across epochs, so a small data set needs no special care.
         trainer.setdefault("check_val_every_n_epoch", None)
     return trainer

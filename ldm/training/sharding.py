@@ -1,4 +1,4 @@
-"""FSDP: the diffusion network's weights, gradients and optimizer state, shared out over devices."""
+"""FSDP: shard the diffusion network's weights, gradients and optimizer state over devices."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ldm.modules.attention import BasicTransformerBlock
 from ldm.modules.diffusionmodules.unet_blocks import ResBlock
 from ldm.training.task import whole
 
-# Each of these is gathered before its forward or backward pass and given back after it.
+# Each of these is gathered before its forward or backward pass and freed after it.
 UNITS = (BasicTransformerBlock, ResBlock)
 
 
 class ShardedStrategy(DDPStrategy):
-    """Shard ``model.model``, the network, and its averages; the first stage stays whole.
+    """Shard the network, ``model.model``, and its averages; the first stage stays whole.
 
-    Processes are those of DDP, and so are checkpoints: whole, under the model's own names, to be
-    continued with or without shards.
+    Processes and checkpoints are the same as with DDP: checkpoints are whole, under the model's own
+    names, and can be resumed with or without shards.
     """
 
-    # Whatever calls the network must then do so on all devices: each has a part of it.
+    # Calls of the network must then happen on all devices: each holds a part of it.
     sharded = True
 
     def configure_ddp(self) -> None:
-        """Shard the network, in the place where Lightning would wrap all in DDP."""
+        """Shard the network, where Lightning would wrap the whole model in DDP."""
         hub = self.lightning_module.model
         mesh = init_device_mesh(self.root_device.type, (self.world_size,))
         for module in hub.model.modules():
@@ -45,7 +45,7 @@ class ShardedStrategy(DDPStrategy):
             _shard_averages(hub.model, hub.model_ema)
 
     def setup(self, trainer: pl.Trainer) -> None:
-        """Prepare training, or a test; then weights are there already, whole or in shards."""
+        """Prepare training, or a test, whose weights are already loaded, whole or sharded."""
         if trainer.state.fn == TrainerFn.FITTING:
             super().setup(trainer)
             return
@@ -55,11 +55,11 @@ class ShardedStrategy(DDPStrategy):
         self.setup_precision_plugin()
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Gather the optimizer's state; the weights are gathered by the task."""
+        """Gather the optimizer's state; the task gathers the weights."""
         return whole(super().optimizer_state(optimizer))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Share out a whole optimizer state again."""
+        """Shard a whole optimizer state again."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             shards = {
@@ -70,10 +70,10 @@ class ShardedStrategy(DDPStrategy):
 
 
 def check_shardable(model: nn.Module) -> None:
-    """Refuse what would not train as it does on one device.
+    """Refuse models that would not train as they do on one device.
 
     Raises:
-        UserError: The model has no network of its own, or trains weights outside it.
+        UserError: The model has no network in ``model.model``, or trains weights outside it.
     """
     network = getattr(model, "model", None)
     inside = set(network.parameters()) if isinstance(network, nn.Module) else set()
@@ -86,14 +86,14 @@ def check_shardable(model: nn.Module) -> None:
 
 
 def _shard_averages(network: nn.Module, ema: nn.Module) -> None:
-    """Share out the averages as their weights are, so that they never need to be gathered."""
+    """Shard the averages like their weights, so that they never need to be gathered."""
     parameters = dict(network.named_parameters())
     for name, shadow in ema.m_name2s_name.items():
         setattr(ema, shadow, _like(getattr(ema, shadow), parameters[name]))
 
 
 def _like(value: Any, parameter: Tensor) -> Any:
-    """Share out a tensor of a parameter's shape as the parameter is; leave all else."""
+    """Shard a tensor of a parameter's shape like the parameter; return anything else unchanged."""
     if not isinstance(parameter, DTensor) or getattr(value, "shape", None) != parameter.shape:
         return value
     return distribute_tensor(

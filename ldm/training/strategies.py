@@ -1,4 +1,4 @@
-"""How several devices share a run: the strategy of Lightning's Trainer."""
+"""Choose the Lightning strategy by which several devices share a run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def choose_strategy(settings: Mapping[str, Any], model: nn.Module) -> Strategy |
 
     Args:
         settings: Arguments of the Trainer.
-        model: With a true ``two_optimizers`` a backward pass reaches only a part of its weights,
-            and DDP must look which.
+        model: If ``two_optimizers`` is true, a backward pass reaches only some of its weights, and
+            DDP must find out which.
 
     Raises:
         UserError: fsdp for a model that it cannot train.
@@ -40,8 +40,8 @@ def choose_strategy(settings: Mapping[str, Any], model: nn.Module) -> Strategy |
     return DDPStrategy(
         start_method=DDP[plain],
         find_unused_parameters=plain != name or getattr(model, "two_optimizers", False),
-        # The moving averages are buffers, alike on all devices and as large as the network: not
-        # to be sent at every step. What the first batch sets is sent once, by the task.
+        # The moving averages are buffers, equal on all devices and as large as the network, so
+        # buffers are not sent at every step. What the first batch sets is sent once, by the task.
         broadcast_buffers=False,
         gradient_as_bucket_view=True,
     )

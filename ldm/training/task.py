@@ -1,8 +1,8 @@
 """The adapter between a model and Lightning's Trainer.
 
 A model (``AutoencoderKL``, ``LatentDiffusion``, ...) is a plain ``nn.Module`` that knows its
-losses, optimizer and pictures. The task gives the Trainer what it calls, and keeps what an exact
-continuation needs beside the weights: how many batches and samples have been seen.
+losses, optimizer and pictures. The task provides the Trainer's hooks, and records what exact
+resuming needs besides the weights: how many batches and samples have been seen.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ PROGRESS_KEY = "training_progress"
 
 
 class NonFiniteLoss(UserError):
-    """The loss became NaN or infinite; saving now would spoil the last good checkpoint."""
+    """The loss became NaN or infinite; saving now would overwrite the last good checkpoint."""
 
 
 class TrainingTask(pl.LightningModule):
     """Train ``model`` under a Lightning Trainer, and save it under its own key names.
 
-    Every batch starts from a random state that depends on ``(seed, batch number, rank)`` alone:
+    Every batch starts from a random state that depends only on ``(seed, batch number, rank)``:
     noise, timesteps and dropout of batch k are the same in one long run and in a resumed one, and
-    neither validation nor image logging moves them.
+    neither validation nor image logging changes them.
 
     Args:
         model: Has ``training_step(batch, batch_idx) -> (loss, logs)``, ``validation_step(batch,
             batch_idx) -> logs`` and ``configure_optimizers()``.
-        seed: First number of the random state.
+        seed: First part of each batch's seed.
     """
 
     def __init__(self, model: nn.Module, *, seed: int = 23):
@@ -52,13 +52,13 @@ class TrainingTask(pl.LightningModule):
         self.loaded_step = 0
         self.last_loss: Tensor | None = None
 
-    # Weights carry the model's own names, so that a checkpoint of training is a checkpoint of
-    # the model: no "model." prefix that loaders would have to know.
+    # Weights have the model's own names, without a "model." prefix that loaders would have to
+    # know, so that a training checkpoint is a checkpoint of the model.
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the model's weights under the model's names; shards are put together.
+        """Return the model's weights under the model's names, with shards gathered.
 
-        Where weights are in shards all processes must call it.
+        If weights are sharded, all processes must call it.
         """
         state = self.model.state_dict(*args, **kwargs)
         sharded = any(isinstance(value, DTensor) for value in state.values())
@@ -68,7 +68,7 @@ class TrainingTask(pl.LightningModule):
         """Fill the model.
 
         Raises:
-            UserError: The weights are of another model.
+            UserError: The weights are another model's.
         """
         try:
             return self.model.load_state_dict(state_dict, strict=strict, **kwargs)
@@ -88,10 +88,10 @@ class TrainingTask(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue the data where it was left, with the seed it was begun with.
+        """Continue the data at the saved position, with the original seed.
 
         Raises:
-            UserError: Training is to go on from weights alone.
+            UserError: The checkpoint holds only weights.
         """
         if "optimizer_states" not in checkpoint and self.trainer.training:
             raise UserError(
@@ -108,23 +108,23 @@ class TrainingTask(pl.LightningModule):
         self.seed = seed
 
     def adopt(self, trainer: pl.Trainer) -> None:  # noqa: ARG002
-        """Do nothing: the Trainer does all; a task that steps by itself takes over from it."""
+        """Do nothing: the Trainer does everything; tasks that step manually take over parts."""
 
     def configure_optimizers(self) -> Any:
         """Return the model's optimizer and its schedule."""
         return self.model.configure_optimizers()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set this batch's random state and let the model look at the batch (scale_by_std)."""
+        """Set this batch's random state, and pass the batch to the model's hook (scale_by_std)."""
         self._seed("train", self.batches_done)
         self.model.on_train_batch_start(batch, batch_idx, self.global_step)
         if self.trainer.world_size > 1 and self.batches_done == 0:
             self._share_buffers()
 
     def _share_buffers(self) -> None:
-        """Give all processes what the first one measured on its first batch (scale_by_std)."""
+        """Send all processes what the first one measured on its first batch (scale_by_std)."""
         for buffer in self.model.buffers():
-            if not isinstance(buffer, DTensor):  # a shard is each process's own
+            if not isinstance(buffer, DTensor):  # shards differ between processes
                 torch.distributed.broadcast(buffer, src=0)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -142,18 +142,18 @@ class TrainingTask(pl.LightningModule):
         self.samples_done += size * self.trainer.world_size
 
     def watch_loss(self, loss: Tensor) -> None:
-        """Keep a batch's loss, and stop before a step that it would spoil.
+        """Record a batch's loss, and stop before a step with a loss that is not finite.
 
         Raises:
             NonFiniteLoss: See ``check_loss``.
         """
         self.last_loss = loss.detach()
-        # Reading the loss waits for an accelerator, so there it is looked at now and then.
+        # Reading the loss waits for an accelerator, so there it is checked only now and then.
         if loss.device.type == "cpu" or self.batches_done % 50 == 0:
             self.check_loss()
 
     def check_loss(self) -> None:
-        """Stop when the last loss is not a number.
+        """Stop if the last loss is not finite.
 
         Raises:
             NonFiniteLoss: The loss is NaN or infinite.
@@ -172,11 +172,11 @@ class TrainingTask(pl.LightningModule):
         optimizer: Any,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Step, let the gradients go, then let the model follow (EMA).
+        """Step, free the gradients, then update the model's averages (EMA).
 
-        Here and not in ``on_train_batch_end``: that hook runs after the checkpoints are written,
-        and once per batch where gradients are accumulated over several. Lightning keeps gradients
-        until the next backward pass, beside all activations of the forward pass before it.
+        Here and not in ``on_train_batch_end``: that hook runs after checkpoints are written, and
+        once per batch even if gradients are accumulated over several. Lightning would keep the
+        gradients until the next backward pass, together with the next forward pass's activations.
         """
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         optimizer.zero_grad()
@@ -185,8 +185,8 @@ class TrainingTask(pl.LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Log the model's validation figures, averaged over the set.
 
-        The noise of validation batch k is the same each time, so that two validations differ by
-        the weights only.
+        The noise of validation batch k is the same each time, so that two validations differ only
+        by the weights.
         """
         self._seed("validation", batch_idx)
         logs = self.model.validation_step(batch, batch_idx)
@@ -201,7 +201,7 @@ class TrainingTask(pl.LightningModule):
         )
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Log the validation's figures of the test set, as ``test/...``."""
+        """Log the validation figures of the test set as ``test/...``."""
         self._seed("test", batch_idx)
         logs = self.model.validation_step(batch, batch_idx)
         named = {key.replace("val/", "test/", 1): value for key, value in logs.items()}
@@ -210,7 +210,7 @@ class TrainingTask(pl.LightningModule):
         self.log_dict(_detached(named), batch_size=batch_size_of(batch), sync_dist=True)
 
     def _check_monitor(self, logs: Mapping[str, Any]) -> None:
-        """Find out now, not hours later, that the figure which chooses the best is not logged."""
+        """Check now, not hours later, that the figure which chooses the best is logged."""
         monitor = getattr(self.model, "monitor", None)
         if monitor is not None and monitor.startswith("val") and monitor not in logs:
             raise UserError(
@@ -223,7 +223,7 @@ class TrainingTask(pl.LightningModule):
 
 
 def batch_size_of(batch: Any) -> int:
-    """Count the items of a collated batch: a mapping, sequence or tensor of equal first sides."""
+    """Count the items of a collated batch: a mapping, sequence or tensor with equal first sides."""
     if isinstance(batch, Tensor):
         return int(batch.shape[0])
     if isinstance(batch, Mapping):
@@ -232,7 +232,7 @@ def batch_size_of(batch: Any) -> int:
 
 
 def whole(state: Any) -> Any:
-    """Put the shards in nested dicts and lists together, on the CPU; leave all else as it is."""
+    """Gather the shards in nested dicts and lists, on the CPU; return anything else unchanged."""
     return tree_map(lambda v: v.full_tensor().cpu() if isinstance(v, DTensor) else v, state)
 
 

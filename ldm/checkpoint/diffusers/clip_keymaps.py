@@ -1,7 +1,7 @@
-"""Names of a whole CLIP model's weights: transformers' CLIPModel to OpenAI's and open_clip's.
+"""Rename a whole CLIP model's weights from transformers' CLIPModel to OpenAI's and open_clip's.
 
-Both towers: the text's at the root, the image's below ``visual.``. All functions leave their input
-alone.
+Covers both towers: the text tower at the root, the image tower below ``visual.``. No function
+modifies its input.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VISION_ENDS = {
     "post_layernorm.weight": "ln_post.weight",
     "post_layernorm.bias": "ln_post.bias",
 }
-# There Linear layers, here matrices that are multiplied from the right.
+# transformers has Linear layers here; OpenAI and open_clip have matrices multiplied from the right.
 PROJECTIONS = {
     "text_projection.weight": "text_projection",
     "visual_projection.weight": "visual.proj",
@@ -32,13 +32,13 @@ PROJECTIONS = {
 
 
 def clip_model_from_transformers(state: Mapping[str, Tensor]) -> State:
-    """Name a CLIPModel's weights as open_clip does; weights named so already stay.
+    """Rename a CLIPModel's weights to open_clip's names; names that are open_clip's already stay.
 
     Args:
         state: Weights of one or both towers, by either's names.
 
     Raises:
-        UserError: A weight of a tower without a place.
+        UserError: A tower has a weight that open_clip's towers lack.
     """
     if not any(name.startswith((TEXT, VISION)) for name in state):
         return dict(state)

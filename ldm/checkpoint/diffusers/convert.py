@@ -1,7 +1,7 @@
 """Convert a checkpoint file to a diffusers folder and back, without loss.
 
 What a folder has no place for (the noise schedule, the blocks that Stable Diffusion 2 leaves out)
-lies beside its own files in ``compvis.safetensors``, and comes back from there.
+is kept in ``compvis.safetensors`` beside its own files, and restored from there.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Conversion:
         dtype: Element type of UNet, VAE and text encoder; None keeps the source's. The schedule
             keeps its own.
         metadata: Entries for the header, over those of the source and the ModelSpec defaults.
-        overwrite: Replace what lies at the destination.
+        overwrite: Replace the destination if it exists.
     """
 
     use_ema: bool = False
@@ -66,7 +66,7 @@ def to_diffusers(
 
     Args:
         ckpt: See ``read_checkpoint``; it is not modified.
-        out: The folder. Written beside itself first, then put in place.
+        out: The folder. Written to a temporary name first, then moved in place.
         config: The checkpoint's configuration, or the path of its YAML file.
         how: See ``Conversion``.
 
@@ -107,12 +107,12 @@ def from_diffusers(
 ) -> list[str]:
     """Write a diffusers folder as a checkpoint file, with its configuration beside it.
 
-    The configuration ``X.yaml`` is written for every model but plain Stable Diffusion v1, whose
-    configuration programs take anyway.
+    The configuration ``X.yaml`` is written for every model except plain Stable Diffusion v1, whose
+    configuration programs use by default.
 
     Args:
         folder: See ``read_diffusers``; it is not modified.
-        out: A ``.safetensors`` or ``.ckpt`` file, written beside itself first.
+        out: A ``.safetensors`` or ``.ckpt`` file, written to a temporary name first.
         config: The configuration; None derives it from the folder.
         how: See ``Conversion``.
 
@@ -153,7 +153,7 @@ def from_diffusers(
 
 
 def _free_folder(out: Path, overwrite: bool) -> Path:
-    """Check that a folder may be written; return where it really lies."""
+    """Check that a folder may be written; return its resolved path."""
     if out.suffix in SAVERS:
         raise UserError(
             f"output {str(out)!r} given for a checkpoint file; expected a folder's name; to write "
@@ -200,7 +200,7 @@ def _yaml_beside(out: Path, files: Mapping[str, Any]) -> Path | None:
 
 
 def _check(source: str, model: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Hold that a source has every weight of the model in its shape; return what is odd in it."""
+    """Check that a source has all of the model's weights in their shapes; return its oddities."""
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     offered = {name: tuple(tensors[name].shape) for name in wanted if name in tensors}
     report = compare(source, wanted, offered, (n for n in tensors if n not in wanted))
@@ -211,7 +211,7 @@ def _check(source: str, model: nn.Module, tensors: Mapping[str, Tensor]) -> list
 def name_for_folder(
     chosen: State, model: nn.Module, params: Mapping[str, Any], files: Mapping[str, Any]
 ) -> tuple[dict[str, State], State]:
-    """Name the weights as a folder's parts do; return what has no place in them too."""
+    """Rename the weights as in a folder's parts; also return those that have no place there."""
     wanted = model.state_dict()
     ours = split_parts({name: value for name, value in chosen.items() if name in wanted})
     ddconfig = params["first_stage_config"]["params"]["ddconfig"]
@@ -249,7 +249,7 @@ def _write_folder(
 
 
 def _in_order(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> State:
-    """Order tensors as a checkpoint does; what the folder lacks is the model's own schedule."""
+    """Put tensors in a checkpoint's order; the model supplies the schedule that a folder lacks."""
     found = {n: tensors.get(n, own) for n, own in wanted.items()}
     found = {name: value for name, value in found.items() if not value.is_meta}
     return found | {name: value for name, value in tensors.items() if name not in found}
@@ -274,7 +274,7 @@ def _number(value: Tensor | None) -> float | None:
 
 
 def _spec(files: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Describe a model by the entries of ModelSpec that its configuration tells."""
+    """Describe a model by the ModelSpec entries that follow from its configuration."""
     unet, scheduler = files["unet/config.json"], files["scheduler/scheduler_config.json"]
     side = files["vae/config.json"]["sample_size"]
     kind = scheduler["prediction_type"]

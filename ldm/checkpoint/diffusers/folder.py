@@ -1,7 +1,7 @@
 """Read a diffusers folder's weights under CompVis's names.
 
-Each part lies in one file or in shards with an index, as safetensors or pickled (read safely), in
-full or as a variant (``fp16``). Where there are several, the fullest form is taken.
+A part is one file or several shards with an index, safetensors or pickled (read safely), in full
+precision or a variant (``fp16``). If there are several, the one with the most precision is used.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class DiffusersModel:
     """A folder's model in this project's terms.
 
     Attributes:
-        config: The configuration that its JSON files, or the caller, describe.
+        config: The configuration, from its JSON files or from the caller.
         checkpoint: Its weights by CompVis's names, and what a conversion kept beside them.
         files: The files that were read, by part.
     """
@@ -56,7 +56,7 @@ class DiffusersModel:
             wanted: The model's tensors; only their shapes are read.
 
         Returns:
-            The weights, and the names of those that were made up; see ``stand_ins``.
+            The weights, and the names of the stand-ins among them; see ``stand_ins``.
         """
         prefix = PARTS["text_encoder"]
         present = {n.removeprefix(prefix): v for n, v in self.checkpoint.tensors.items()}
@@ -75,8 +75,8 @@ def read_diffusers(path: str | Path, config: DictConfig | None = None) -> Diffus
         config: The configuration to name the weights by; None derives it from the folder.
 
     Raises:
-        UserError: As ``folder_config``; weights are missing, damaged, pickles that ask to run
-            code, or named as the configuration has no place for.
+        UserError: As ``folder_config``; or weights are missing, damaged, pickles that ask to run
+            code, or have names that the configuration does not have.
     """
     path = Path(path)
     config = folder_config(path) if config is None else config
@@ -93,7 +93,7 @@ def read_diffusers(path: str | Path, config: DictConfig | None = None) -> Diffus
 
 
 def _kept(path: Path, config: DictConfig) -> Checkpoint:
-    """Read what a conversion kept; not its schedule, if the folder has another one since."""
+    """Read what a conversion kept, without its schedule if the folder's has changed since."""
     if not (path / KEPT).is_file():
         return Checkpoint({}, path)
     kept = read_checkpoint(path / KEPT)

@@ -1,4 +1,4 @@
-"""Which files a diffusers folder has, what its JSON says, and the one that we add. No torch."""
+"""Find a diffusers folder's files (weights, our own extra file) and read its JSON. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ldm.errors import UserError
 Json = Mapping[str, Any]
 
 INDEX = "model_index.json"
-# What a checkpoint holds and a folder's own files have no place for: a safetensors file.
+# A safetensors file for what a checkpoint holds and the folder's own files have no place for.
 KEPT = "compvis.safetensors"
 STEMS = {
     "unet": ("diffusion_pytorch_model",),
@@ -24,7 +24,7 @@ VARIANTS = ("", ".fp16")
 
 
 def is_diffusers(path: str | Path) -> bool:
-    """Tell whether a path is a folder in diffusers' layout."""
+    """Check whether a path is a folder in diffusers' layout."""
     return (Path(path) / INDEX).is_file()
 
 
@@ -48,7 +48,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     """Read one of a folder's JSON files.
 
     Raises:
-        UserError: It is not there, or no JSON mapping.
+        UserError: It is missing, or not a JSON mapping.
     """
     try:
         read = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def find_weights(path: Path, part: str) -> list[Path]:
-    """List the files of a part's weights: one, or the shards of an index.
+    """List the files of a part's weights: one file, or the shards that an index names.
 
     Raises:
         UserError: There are none.
@@ -92,7 +92,7 @@ def find_weights(path: Path, part: str) -> list[Path]:
 
 
 def _shards(index: Path) -> list[Path]:
-    """List an index's files; they lie beside it, whatever it says."""
+    """List an index's files, always beside the index: folders in its paths are ignored."""
     entries = read_json(index.parent, index.name).get("weight_map")
     if not isinstance(entries, dict) or not entries:
         raise UserError(
@@ -103,7 +103,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 class Source:
-    """The JSON files of a folder, or a UserError that names the entry that is wrong."""
+    """The JSON files of a folder; a wrong entry raises a UserError that names it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -144,7 +144,7 @@ class Source:
         return widths[0], [width // widths[0] for width in widths]
 
     def blocks(self, part: str, plain: tuple[str, str], attending: tuple[str, str]) -> list[bool]:
-        """Tell which levels attend, finest first; both halves must agree.
+        """Return which levels have attention, finest first; both halves must agree.
 
         Args:
             part: ``unet`` or ``vae``.
@@ -163,13 +163,13 @@ class Source:
         return found[0]
 
     def check(self, part: str, fixed: Json) -> None:
-        """Refuse entries that have another value than the only one allowed."""
+        """Refuse entries whose value differs from the only one allowed."""
         for key, allowed in fixed.items():
             if self.get(part, key, allowed) != allowed:
                 raise self.wrong(part, key, str(allowed))
 
     def wrong(self, part: str, key: str, expected: str) -> UserError:
-        """Say that an entry describes what this project does not have."""
+        """Make the error for an entry that this project has no counterpart for."""
         return UserError(
             f"folder {str(self.folder)!r}: {self.files[part]} has {self.parts[part].get(key)!r} "
             f"for {key}; expected {expected}; this project's networks have no other"

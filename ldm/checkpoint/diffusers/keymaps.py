@@ -1,13 +1,13 @@
-"""Names of weights here (CompVis's) and elsewhere: tables, both directions.
+"""Translate weight names between CompVis's layout (ours) and diffusers' or optimizedSD's.
 
-Elsewhere is diffusers and the optimizedSD fork, which halves the UNet; ``text_keymaps`` names the
-text encoder's weights as transformers does.
+The optimizedSD fork splits the UNet into two halves; ``text_keymaps`` translates the text
+encoder's names to transformers'.
 
 A table maps the name of a module in one layout to its name in the other; a weight's name is
 translated by its longest module name in the table. All functions take and return plain dicts of
-tensors (meta tensors included) and leave their input alone; values are shared, not copied.
+tensors (meta tensors included) and do not modify their input; values are shared, not copied.
 
-Names of the components are relative: ``input_blocks.0.0.weight`` for the UNet (below
+Names within a component are relative: ``input_blocks.0.0.weight`` for the UNet (below
 ``model.diffusion_model.``), ``encoder.conv_in.weight`` for the VAE (below ``first_stage_model.``).
 """
 
@@ -29,7 +29,7 @@ PARTS = {
     "text_encoder": "cond_stage_model.",
 }
 
-LEVELS = (1, 2, 4, 8)  # of UNet and autoencoder where a configuration does not say
+LEVELS = (1, 2, 4, 8)  # default channel multipliers of UNet and autoencoder
 
 # Inside one block: CompVis's name to diffusers'.
 UNET_RESNET = {
@@ -71,8 +71,8 @@ UNET_ENDS = {
 }
 VAE_ENDS = ("conv_in", "conv_norm_out", "conv_out")
 
-# A whole checkpoint's UNet and its halves in the optimizedSD fork. The fork's rule leaves class
-# labels to the second half, which has no use for them; here they go with the time embedding.
+# A whole checkpoint's UNet and its halves in the optimizedSD fork. The fork puts class labels into
+# the second half, which does not use them; here they go with the time embedding.
 UNET_HALVES = {
     f"model.diffusion_model.{part}": f"{half}.diffusion_model.{part}"
     for half, parts in {
@@ -88,7 +88,7 @@ def unet_table(config: Mapping[str, Any]) -> Table:
 
     Args:
         config: ``params`` of a ``UNetModel``: ``channel_mult``, ``num_res_blocks`` (one number,
-            or one a level) and ``attention_resolutions`` (downsampling factors) are read.
+            or one per level) and ``attention_resolutions`` (downsampling factors) are read.
 
     Raises:
         UserError: A form that diffusers' UNet2DConditionModel does not have.
@@ -112,7 +112,7 @@ def unet_table(config: Mapping[str, Any]) -> Table:
 
 
 def blocks_per_level(given: int | Sequence[int], levels: int) -> list[int]:
-    """Return the residual blocks of each level, finest first, from one number or one a level."""
+    """Return the residual blocks of each level, finest first, from one number or one per level."""
     return [given] * levels if isinstance(given, int) else list(given)
 
 
@@ -141,7 +141,7 @@ def _unet_up(level: int, depths: Sequence[int], attends: bool) -> Table:
         if attends:
             table |= _block(f"{here}.1", f"{there}.attentions.{j}")
     if not last:
-        # Behind the block's attention, if it has one.
+        # After the block's attention, if it has one.
         upsample = f"output_blocks.{first + depth}.{2 if attends else 1}.conv"
         table[upsample] = f"{there}.upsamplers.0.conv"
     return table
@@ -165,7 +165,7 @@ def vae_table(config: Mapping[str, Any], *, old_names: bool = False) -> Table:
         table |= _block(f"{half}.mid.attn_1", f"{middle}.attentions.0", attention)
         table |= _block(f"{half}.mid.block_2", f"{middle}.resnets.1", VAE_RESNET)
     for level in range(levels):
-        # CompVis counts both halves from the full size, diffusers each in its own order.
+        # CompVis numbers both halves' levels from full size; diffusers numbers them in run order.
         down = f"encoder.down.{level}", f"encoder.down_blocks.{level}"
         up = f"decoder.up.{level}", f"decoder.up_blocks.{levels - 1 - level}"
         table |= _vae_level(*down, depth, attention) | _vae_level(*up, depth + 1, attention)
@@ -183,7 +183,7 @@ def _vae_level(here: str, there: str, blocks: int, attention: Mapping[str, str])
 
 
 def _block(here: str, there: str, inner: Mapping[str, str] | None = None) -> Table:
-    """Table of one block; without inner names everything in it is called the same."""
+    """Table of one block; without ``inner``, the names inside it are the same in both layouts."""
     if inner is None:
         return {here: there}
     return {f"{here}.{ours}": f"{there}.{theirs}" for ours, theirs in inner.items()}
@@ -244,7 +244,7 @@ def _is_vae_projection(name: str, value: Tensor, ndim: int) -> bool:
 
 
 def split_parts(state: Mapping[str, Tensor]) -> dict[str, State]:
-    """Take a whole checkpoint apart into ``unet``, ``vae`` and ``text_encoder``; drop the rest."""
+    """Split a whole checkpoint into ``unet``, ``vae`` and ``text_encoder``; drop the rest."""
     return {
         part: {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
         for part, prefix in PARTS.items()
@@ -252,7 +252,7 @@ def split_parts(state: Mapping[str, Tensor]) -> dict[str, State]:
 
 
 def join_parts(parts: Mapping[str, Mapping[str, Tensor]]) -> State:
-    """Put components together under the names of a whole checkpoint."""
+    """Join components under the names of a whole checkpoint."""
     return {f"{PARTS[part]}{n}": v for part, state in parts.items() for n, v in state.items()}
 
 

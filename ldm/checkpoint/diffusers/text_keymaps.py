@@ -1,11 +1,11 @@
-"""Names of a text encoder's weights here and in transformers' CLIPTextModel, both directions.
+"""Translate a text encoder's weight names to transformers' CLIPTextModel and back.
 
 Two encoders have a counterpart there: CLIP's under its classic names (``transformer.text_model.*``,
-Stable Diffusion 1) and open_clip's (``model.*``, Stable Diffusion 2), which keeps the projections
-of queries, keys and values in one matrix. Names are relative, below ``cond_stage_model.``.
+Stable Diffusion 1), and open_clip's (``model.*``, Stable Diffusion 2), which joins the query, key
+and value projections in one matrix. Names are relative, below ``cond_stage_model.``.
 
-All functions take and return plain dicts of tensors (meta tensors included) and leave their input
-alone.
+All functions take and return plain dicts of tensors (meta tensors included) and do not modify
+their input.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ OPEN_CLIP_BLOCK = {
     "mlp.c_proj": "mlp.fc2",
 }
 OPEN_CLIP_PROJECTIONS = ("q_proj", "k_proj", "v_proj")  # their order in in_proj_weight
-# What the conditioning does not depend on, and a folder has no place for.
+# The conditioning does not depend on these, and a folder has no place for them.
 OPEN_CLIP_UNUSED = ("text_projection", "logit_scale")
 
 
 def text_kind(names: Iterable[str]) -> TextKind | None:
-    """Tell which of the encoders some weights are of, by CompVis's names; None for neither."""
+    """Tell from CompVis's names which encoder weights belong to; None for neither."""
     starts = {CLIP_PREFIX: "clip", f"{OPEN_CLIP_PREFIX}transformer.resblocks.": "open_clip"}
     found = [kind for name in names for start, kind in starts.items() if name.startswith(start)]
     return found[0] if found else None
@@ -75,12 +75,12 @@ def open_clip_to_transformers(
 
     Args:
         state: Weights by open_clip's names (``model.transformer.resblocks.*``).
-        layers: Blocks that the conditioning uses: one less than there are for the penultimate.
+        layers: Blocks that the conditioning uses: all, or all but the last for the penultimate.
         flat: See ``clip_to_transformers``.
 
     Returns:
-        What has a place there, and by its own names what has none: the blocks above, the
-        projection to pictures, anything else.
+        The weights under transformers' names, and under their own names those that have no place
+        there: the blocks above, the projection to the shared embedding, anything else.
     """
     table = _open_clip_table(layers)
     prefix = "" if flat else THEIR_PREFIX
@@ -104,7 +104,7 @@ def open_clip_from_transformers(state: Mapping[str, Tensor]) -> State:
     """Name the weights of transformers' CLIPTextModel, of any release, as open_clip does.
 
     Raises:
-        UserError: A weight without a place, or some of the projections of a block without others.
+        UserError: A weight has no place, or a block has only some of its projections.
     """
     weights = _weights(state)
     layers = count_layers(weights)
@@ -127,18 +127,18 @@ def open_clip_from_transformers(state: Mapping[str, Tensor]) -> State:
 
 
 def stand_ins(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> State:
-    """Make what an open_clip text tower has and transformers' text encoder of it lacks.
+    """Make stand-ins for the weights of an open_clip text tower that transformers leaves out.
 
-    Blocks of zeros change nothing (each adds zero to its input), so that the states after them
-    are those before them; the conditioning does not see them, nor the projection to pictures.
+    A block of zeros adds zero to its input, so the states pass through it unchanged. The
+    conditioning depends neither on these blocks nor on the projection to the shared embedding.
 
     Args:
-        state: The weights that there are, by open_clip's names.
-        wanted: Name to shape of those that there should be.
+        state: The weights at hand, by open_clip's names.
+        wanted: Name to shape of the weights that the tower needs.
 
     Returns:
-        The missing blocks above the last one, ``text_projection`` and ``logit_scale``, in zeros
-        of the other weights' type; weights missing anywhere else are not made up.
+        The missing blocks above the last one, ``text_projection`` and ``logit_scale``, as zeros
+        of the other weights' type. Weights missing anywhere else get no stand-in.
     """
     last = count_layers(state)
     made: State = {}
@@ -174,7 +174,7 @@ def _weights(state: Mapping[str, Tensor]) -> State:
 
 
 def _open_clip_table(layers: int) -> dict[str, str]:
-    """Map open_clip's names to transformers'; of the joined projections, their common stem."""
+    """Map open_clip's names to transformers'; joined projections map to their common stem."""
     table = dict(OPEN_CLIP_ENDS)
     for layer in range(layers):
         here, there = f"transformer.resblocks.{layer}", f"encoder.layers.{layer}"

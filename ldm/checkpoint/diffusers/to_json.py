@@ -1,7 +1,7 @@
-"""A diffusers folder's JSON files, from a configuration: what each part is built from there.
+"""Make a diffusers folder's JSON files from a configuration.
 
-``diffusers_yaml`` is the way back. What a part cannot be there is an error, never an approximation.
-Blocks follow from the configuration; no size of a known model stands here.
+``to_yaml`` is the inverse. A part that diffusers cannot express is an error, never approximated.
+Blocks follow from the configuration; no size of a known model is written down here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CLIP_SIZES = (
     "hidden_act",
     "layer_norm_eps",
 )
-# Parameters that change the network and have one value there: all else is an error.
+# Parameters that change the network and have a single value in diffusers: any other is an error.
 UNET_FIXED = {
     "dims": 2,
     "conv_resample": True,
@@ -67,13 +67,13 @@ def folder_configs(
     Args:
         params: ``model.params`` of the configuration, as plain containers.
         model: What it builds; may be on the meta device.
-        scale_factor: The file's own, where it holds one.
+        scale_factor: The file's own, if it holds one.
 
     Returns:
         Path in the folder to the content of that JSON file.
 
     Raises:
-        UserError: A model that diffusers' Stable Diffusion pipelines do not have.
+        UserError: diffusers' Stable Diffusion pipelines do not have such a model.
     """
     unet, ddconfig = _networks(params)
     size = params.get("image_size", 256)
@@ -93,7 +93,7 @@ def _networks(params: Params) -> tuple[Params, Params]:
     """Return the UNet's parameters and the autoencoder's ddconfig.
 
     Raises:
-        UserError: No latent diffusion in the latents of a KL autoencoder.
+        UserError: The model is not a latent diffusion model with a KL autoencoder.
     """
     target = dict(params.get("first_stage_config") or {}).get("target")
     if not str(target).endswith(".AutoencoderKL"):
@@ -136,7 +136,7 @@ def unet_json(unet: Params, size: int) -> dict[str, Any]:
         "attention_head_dim": _heads(unet, widths),
         "transformer_layers_per_block": unet.get("transformer_depth", 1),
         "use_linear_projection": unet.get("use_linear_in_transformer", False),
-        # Scores of SD 2.1 overflow in half precision; elsewhere float32 does no harm.
+        # Attention scores of SD 2.1 overflow in half precision; float32 does no harm elsewhere.
         "upcast_attention": unet.get("use_linear_in_transformer", False),
         "resnet_time_scale_shift": (
             "scale_shift" if unet.get("use_scale_shift_norm", False) else "default"
@@ -153,7 +153,7 @@ def unet_json(unet: Params, size: int) -> dict[str, Any]:
 
 
 def _blocks(given: int | Sequence[int]) -> int | list[int]:
-    """Return the residual blocks of all levels, or of each, as JSON has it."""
+    """Return the residual blocks as in the JSON: one number, or a list with one per level."""
     return given if isinstance(given, int) else list(given)
 
 
@@ -229,7 +229,7 @@ def text_json(conditioner: nn.Module) -> dict[str, Any]:
 
 
 def _projection(conditioner: nn.Module) -> int | None:
-    """Return the width of the rows that a tower compares with pictures, if it makes such."""
+    """Return the width of the tower's projection to the shared embedding, if it has one."""
     projection = getattr(getattr(conditioner, "model", None), "text_projection", None)
     return None if projection is None else projection.shape[1]
 
@@ -240,7 +240,7 @@ def _clip_sizes(conditioner: nn.Module) -> dict[str, Any]:
 
 
 def _open_clip_sizes(conditioner: nn.Module) -> dict[str, Any]:
-    """Read sizes off an open_clip text tower, but for the blocks that conditioning leaves out."""
+    """Read an open_clip text tower's sizes, without the blocks that conditioning leaves out."""
     tower = conditioner.model
     blocks = tower.transformer.resblocks
     return {
@@ -273,14 +273,14 @@ def scheduler_json(params: Params) -> dict[str, Any]:
         "steps_offset": 1,
         "set_alpha_to_one": False,
         "timestep_spacing": "leading",
-        # Of PNDM's steps SD takes those of PLMS alone; of other samplers' none clips.
+        # Of PNDM's steps SD takes only the PLMS ones; none of its other samplers clips.
         "skip_prk_steps": True,
         "clip_sample": False,
     }
 
 
 def _betas(params: Params) -> dict[str, Any]:
-    """Name the schedule where diffusers has it, else spell it out."""
+    """Name the schedule if diffusers has it, else list its betas."""
     schedule = params.get("beta_schedule", "linear")
     known = BETA_SCHEDULES.get(schedule)
     if params.get("given_betas") is not None or known is None or not known.by_ends:
@@ -310,7 +310,7 @@ def betas_of(params: Params) -> Sequence[float]:
 
 
 def index_json(params: Params, unet: Params, scheduler: str) -> dict[str, Any]:
-    """List the parts; without a safety checker, which is no part of a checkpoint.
+    """List the parts, without a safety checker, which is not part of a checkpoint.
 
     Raises:
         UserError: Conditioning, or an input of the UNet, that Stable Diffusion does not have.
@@ -338,7 +338,7 @@ def index_json(params: Params, unet: Params, scheduler: str) -> dict[str, Any]:
 
 
 def _check(params: Params, where: str, fixed: Params) -> None:
-    """Refuse parameters that make another network than diffusers has."""
+    """Refuse parameters that make a network different from diffusers'."""
     for name, allowed in fixed.items():
         allowed = allowed if isinstance(allowed, tuple) else (allowed,)
         value = params.get(name, allowed[0])

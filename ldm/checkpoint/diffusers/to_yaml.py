@@ -1,6 +1,6 @@
-"""A configuration from a diffusers folder's JSON files: the way back of ``to_json``.
+"""Make a configuration from a diffusers folder's JSON files: the inverse of ``to_json``.
 
-Reads JSON only: no torch and no weights, so that programs can tell sizes and mistakes at once.
+Reads JSON only, no torch and no weights, so that programs know sizes and report mistakes at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PIPELINES = (
 )
 PARAMETERIZATIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 OURS = {entry.diffusers: name for name, entry in BETA_SCHEDULES.items() if entry.diffusers}
-# The open_clip tower that Stable Diffusion 2 conditions on, which its class builds unasked.
+# The open_clip tower that Stable Diffusion 2 conditions on: what its class builds by default.
 V2_TOWER = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
@@ -50,7 +50,7 @@ TEXT_SIZES = {  # with transformers' defaults
     "layer_norm_eps": 1e-5,
 }
 END, OPEN_CLIP_PADDING = "<|endoftext|>", "!"
-# Entries that change a network and have one value here; absent ones have it.
+# Entries that change a network and have a single value here, which absent entries get.
 UNET_FIXED = {
     "act_fn": "silu",
     "addition_embed_type": None,
@@ -92,8 +92,8 @@ def folder_config(path: str | Path) -> DictConfig:
         path: The folder.
 
     Raises:
-        UserError: It is no Stable Diffusion folder, incomplete, or of a form that this project's
-            networks do not have.
+        UserError: It is not a Stable Diffusion folder, is incomplete, or has a form that this
+            project's networks do not have.
     """
     folder = Path(path)
     kind = read_json(folder, INDEX).get("_class_name")
@@ -194,7 +194,7 @@ def _heads(source: Source, widths: Sequence[int]) -> dict[str, int]:
 
 
 def _autoencoder(source: Source) -> tuple[dict[str, Any], float]:
-    """Describe the autoencoder; return what its latents are multiplied by too."""
+    """Describe the autoencoder; also return the scale factor of its latents."""
     source.check("vae", VAE_FIXED)
     width, mult = source.widths("vae")
     attends = source.blocks(
@@ -231,7 +231,7 @@ def _autoencoder(source: Source) -> tuple[dict[str, Any], float]:
 
 
 def _text_encoder(source: Source, kept: set[str]) -> dict[str, Any]:
-    """Describe the text encoder: open_clip's, told by its padding, or CLIP's own."""
+    """Describe the text encoder: open_clip's, recognised by its padding, or CLIP's own."""
     sizes = {key: source.get("text_encoder", key, usual) for key, usual in TEXT_SIZES.items()}
     padding = padding_token(source.folder)
     home = "ldm.modules.encoders.modules"
@@ -248,8 +248,8 @@ def _text_encoder(source: Source, kept: set[str]) -> dict[str, Any]:
 def _tower(source: Source, sizes: Json, kept: set[str]) -> dict[str, Any]:
     """Describe an open_clip text tower, which may have a block that the folder leaves out.
 
-    It has if the folder keeps the block beside its own files, or if it is one block short of the
-    architecture that Stable Diffusion 2 has.
+    It has one if the folder keeps that block beside its own files, or if the folder is one block
+    short of Stable Diffusion 2's architecture.
     """
     if sizes["layer_norm_eps"] != TEXT_SIZES["layer_norm_eps"]:
         raise source.wrong("text_encoder", "layer_norm_eps", str(TEXT_SIZES["layer_norm_eps"]))
@@ -266,7 +266,7 @@ def _tower(source: Source, sizes: Json, kept: set[str]) -> dict[str, Any]:
 
 
 def padding_token(folder: Path) -> str:
-    """Return what a folder's tokenizer fills rows with."""
+    """Return the token that a folder's tokenizer pads rows with."""
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         file = f"tokenizer/{name}"
         if (folder / file).is_file():
@@ -278,7 +278,7 @@ def padding_token(folder: Path) -> str:
 
 
 def _hub(source: Source, params: Json) -> tuple[str, str]:
-    """Return the model's class and how conditioning enters it, by what the UNet takes."""
+    """Return the model's class and conditioning key, which follow from the UNet's inputs."""
     latents, inputs = params["channels"], params["unet_config"]["params"]["in_channels"]
     home = "ldm.models.diffusion.ddpm"
     if inputs == latents:

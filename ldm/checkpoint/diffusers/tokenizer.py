@@ -1,4 +1,4 @@
-"""The tokenizer of a diffusers folder, as transformers' CLIPTokenizer of every release reads it."""
+"""Write a diffusers folder's tokenizer, readable by transformers' CLIPTokenizer of any release."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MERGES_HEADER = "#version: 0.2"  # readers skip the first line
 
 
 class Tokenizer(Protocol):
-    """What is asked of a text encoder's tokenizer.
+    """What is needed of a text encoder's tokenizer.
 
     ``vocabulary`` has the rank of each merge ``"left right"`` and the id of each token.
     """
@@ -24,9 +24,9 @@ class Tokenizer(Protocol):
 def tokenizer_files(tokenizer: Tokenizer) -> dict[str, str]:
     """Return the files by name.
 
-    Prompts become the same tokens there but for the cleaning, which transformers does not do
-    alike, and but for exclamation marks where rows are padded with ``!`` (Stable Diffusion 2): it
-    takes those for padding, in the published folders too.
+    transformers then gives the same tokens, with two exceptions: it cleans prompts differently,
+    and where rows are padded with ``!`` (Stable Diffusion 2) it takes exclamation marks for
+    padding, as it does with the published folders.
 
     Args:
         tokenizer: Of CLIP's byte-level BPE; its padding is the end token or ``!`` (id 0).
@@ -70,5 +70,5 @@ def _added(content: str) -> dict[str, Any]:
 
 
 def as_json(content: Mapping[str, Any]) -> str:
-    """Lay out a mapping as diffusers does its own files."""
+    """Format a mapping as JSON, laid out as diffusers lays out its own files."""
     return json.dumps(content, indent=2, sort_keys=True) + "\n"

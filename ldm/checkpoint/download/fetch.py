@@ -1,7 +1,7 @@
-"""Fetch one file over HTTP: resumed where it stopped, checked, and put in place whole.
+"""Download one file over HTTP: resume a partial download, check it, put it in place complete.
 
 Only ``scripts/download_models.py`` uses this; nothing else in the project touches the network.
-What has arrived lies in ``NAME.part`` beside the target until it is complete and checked.
+Until the file is complete and checked, its bytes are in ``NAME.part`` beside the target.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from ldm.errors import UserError
 
 BLOCK = 1 << 20  # bytes
 TIMEOUT = 30.0  # seconds without a byte
-Progress = Callable[[int, "int | None"], None]  # bytes so far, bytes in all if known
+Progress = Callable[[int, "int | None"], None]  # bytes so far, total bytes if known
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a file comes from and how it is known.
+    """Where a file comes from and how it is verified.
 
     Attributes:
         url: Its address.
-        sha256: Its digest in hexadecimal, or None where no document states it; then the digest
-            that the hub announces is checked.
+        sha256: Its digest in hexadecimal, or None if no document states it; the digest that the
+            hub announces is then checked.
         page: Where a person can read about it and accept its licence.
         token: Sent as a bearer token to the host of ``url``, and to no other.
     """
@@ -49,21 +49,21 @@ class Source:
 
 @dataclass(frozen=True)
 class Patience:
-    """How often to go on after a broken connection that brought nothing new."""
+    """How often to retry after a broken connection that brought nothing new."""
 
     retries: int = 4
     wait: float = 1.0  # seconds before the first; doubled each time
 
 
 class _Interrupted(Exception):
-    """The connection broke; what has arrived is kept."""
+    """The connection broke; the bytes received so far are kept."""
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows the hub to its file servers without handing them the token.
 
     Attributes:
-        announced: The SHA-256 that the hub states for a large file, if it did.
+        announced: The SHA-256 that the hub states for a large file, if any.
     """
 
     announced: str | None = None
@@ -89,20 +89,20 @@ def fetch(
     progress: Progress = lambda _done, _total: None,
     patience: Patience = Patience(),  # noqa: B008 - frozen
 ) -> bool:
-    """Bring a file to ``target``; resume a part that lies there.
+    """Download a file to ``target``; resume a partial download if there is one.
 
     Args:
         source: What to fetch.
         target: Where it goes; its folder is made.
-        progress: Told after every block.
+        progress: Called after every block.
         patience: See ``Patience``.
 
     Returns:
         False if the file was there already.
 
     Raises:
-        UserError: Not allowed, not found, no connection, disk full, another file than expected,
-            or something else lies at ``target``.
+        UserError: Not allowed, not found, no connection, disk full, a different file than
+            expected, or ``target`` exists and is something else.
     """
     if target.exists():
         _check_present(source, target)
@@ -146,7 +146,7 @@ def _check_digest(part: Path, expected: str | None, url: str) -> None:
 
 
 def _transfer(source: Source, part: Path, progress: Progress, patience: Patience) -> str | None:
-    """Bring all bytes to ``part``, in as many goes as it takes; return the digest to expect."""
+    """Download all bytes to ``part``, in as many attempts as needed; return the expected digest."""
     vain = 0
     while True:
         before = _size(part)
@@ -163,7 +163,7 @@ def _transfer(source: Source, part: Path, progress: Progress, patience: Patience
 
 
 def _one_go(source: Source, part: Path, progress: Progress) -> str | None:
-    """Ask for what is missing and append it; return the digest to expect."""
+    """Request the missing bytes and append them; return the expected digest."""
     redirects = _Redirects()
     response = _open(source, part, redirects)
     if response is None:
@@ -184,7 +184,7 @@ def _one_go(source: Source, part: Path, progress: Progress) -> str | None:
 
 
 def _open(source: Source, part: Path, redirects: _Redirects) -> http.client.HTTPResponse | None:
-    """Send the request; None means that the part is complete already."""
+    """Send the request; return None if the part is already complete."""
     offset = _size(part)
     request = urllib.request.Request(source.url, headers={"User-Agent": "ldm-download/1"})
     if source.token:
@@ -207,7 +207,7 @@ def _open(source: Source, part: Path, redirects: _Redirects) -> http.client.HTTP
 
 
 def _check_length(headers: Message, part: Path, offset: int) -> None:
-    """Accept a part that is as long as the file; throw away one that cannot be of it."""
+    """Accept a part that is as long as the file; delete one of any other length."""
     whole = re.fullmatch(r"bytes \*/(\d+)", headers.get("Content-Range", ""))
     if whole and int(whole[1]) != offset:
         part.unlink()
@@ -215,7 +215,7 @@ def _check_length(headers: Message, part: Path, offset: int) -> None:
 
 
 def _refusal(source: Source, code: int) -> Exception:
-    """Turn a status code into what the user can do about it."""
+    """Return the error to raise for a status code; it says what the user can do."""
     if code == 429 or code >= 500:
         return _Interrupted(f"the server answered {code}")
     if code in (401, 403):
@@ -234,7 +234,7 @@ def _refusal(source: Source, code: int) -> Exception:
 
 
 def _unreachable(source: Source, reason: object) -> Exception:
-    """Tell a machine without network, at once, from a connection worth another try."""
+    """Return the error to raise: final if the machine has no network, else worth a retry."""
     final = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
     if not isinstance(reason, final):
         return _Interrupted(str(reason))
@@ -246,7 +246,7 @@ def _unreachable(source: Source, reason: object) -> Exception:
 
 
 def _extent(response: http.client.HTTPResponse, part: Path) -> tuple[int, int | None]:
-    """Return where the answer's first byte belongs and the size of the whole file."""
+    """Return the offset of the response's first byte and the size of the whole file."""
     if "text/html" in response.headers.get("Content-Type", ""):
         raise UserError(
             f"{response.url} answered with a web page; expected a file; open it in a browser to "
@@ -299,7 +299,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 
 def _announced(headers: Message) -> str | None:
-    """Return the SHA-256 in the hub's header for large files, if it is there."""
+    """Return the SHA-256 from the hub's header for large files, if present."""
     found = re.fullmatch(r'(?:W/)?"?([0-9a-f]{64})"?', headers.get("X-Linked-Etag", ""))
     return found[1] if found else None
 

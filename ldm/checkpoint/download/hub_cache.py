@@ -1,4 +1,4 @@
-"""Where the hub's local cache keeps a repository's files. Looks only; never downloads."""
+"""Find a repository's files in the Hugging Face hub's local cache; never downloads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def hub_cache() -> Path:
-    """Give the folder of the hub's local cache, as huggingface_hub finds it."""
+    """Return the folder of the hub's local cache, located as huggingface_hub does."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
             return Path(os.environ[variable]).expanduser()
@@ -17,7 +17,7 @@ def hub_cache() -> Path:
 
 
 def snapshots(repository: str) -> list[Path]:
-    """List the cached revisions of a repository: the one that "main" names, then the newest.
+    """List a repository's cached revisions: first the one that "main" names, then newest first.
 
     Args:
         repository: Such as ``openai/clip-vit-large-patch14``.

@@ -1,4 +1,4 @@
-"""Where the weights that this project can use are published."""
+"""List the published weights that this project can use, and their addresses."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class RemoteFile:
     """A file of a hub repository.
 
     Attributes:
-        path: Its path there.
-        name: Its name here.
-        sha256: Its digest, where documented publicly.
+        path: Its path in the repository.
+        name: Its name on this machine.
+        sha256: Its digest, if publicly documented.
     """
 
     path: str
@@ -31,7 +31,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Model:
-    """What is fetched under one name.
+    """The files downloaded under one name.
 
     Attributes:
         about: What it is for.
@@ -122,7 +122,7 @@ MODELS = {
         files=(
             RemoteFile("config.json", "config.json"),
             RemoteFile("preprocessor_config.json", "preprocessor_config.json"),
-            # No digest of this repository's own file is documented: the hub's is checked.
+            # No digest of this repository's own file is documented; the hub's is checked.
             RemoteFile("pytorch_model.bin", "pytorch_model.bin"),
         ),
     ),

@@ -30,7 +30,7 @@ _FONT_FOLDERS = (
     "~/.fonts",
     "~/Library/Fonts",
 )
-# The font holds bitmaps of this one size only; FreeType refuses every other.
+# The font has bitmaps of this size only; FreeType refuses every other.
 _BITMAP_SIZE = 109
 # One glyph is 136 pixels wide; anything clearly wider is a sequence that was not joined.
 _WIDEST_GLYPH = 150
@@ -64,7 +64,7 @@ def find_font() -> Path:
 @lru_cache(maxsize=4)
 def _load_font(path: Path) -> ImageFont.FreeTypeFont:
     try:
-        # For a path that it cannot read, Pillow quietly takes a namesake from the system's folders.
+        # If Pillow cannot read a path, it silently uses a font of that name from the system.
         return ImageFont.truetype(io.BytesIO(path.read_bytes()), size=_BITMAP_SIZE)
     except OSError as error:
         raise UserError(
@@ -94,8 +94,8 @@ def glyph_image(emoji: str) -> Image.Image:
     box = canvas.getchannel("A").point(lambda alpha: 255 * (alpha > 8)).getbbox()
     if box is None:
         raise UserError(f"the emoji font has no glyph for {emoji}; {_HOW_TO_INSTALL}")
-    # Drawing blended the glyph with the canvas's transparent black, which premultiplied it by its
-    # alpha; left so, it would get dark edges when it is premultiplied again for resizing.
+    # Drawing on transparent black premultiplied the glyph by its alpha. Undo that here: resizing
+    # premultiplies again, and doing it twice would darken the edges.
     return Image.frombytes("RGBa", canvas.size, canvas.tobytes()).convert("RGBA").crop(box)
 
 
@@ -114,7 +114,7 @@ def resized_glyph(emoji: str, height: int, width: int) -> tuple[np.ndarray, np.n
         colour (height, width, 3) float32 in [0, 1], premultiplied by alpha;
         transparency (height, width, 1) float32 in [0, 1] = 1 - alpha.
     """
-    # Pillow premultiplies RGBA itself before it filters, so edges take no colour from outside.
+    # Pillow premultiplies RGBA before it filters, so no outside colour bleeds into the edges.
     image = glyph_image(emoji).resize((width, height), Image.Resampling.LANCZOS)
     rgba = np.asarray(image, dtype=np.float32) / 255
     alpha = rgba[..., 3:]

@@ -1,7 +1,7 @@
 """Captions of the demo scenes, in English and Japanese.
 
-A caption is assembled from three choices: the wording of what is seen, the kind of picture, and how
-the background is named (or that it is not named).
+A caption combines three choices: how the objects are worded, the kind of picture, and how the
+background is named (if at all).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ENGLISH_BACKGROUNDS = (
     "{x}, {bare} background",
 )
 JAPANESE_KINDS = ("{x}の写真", "{x}の絵", "{x}の画像", "{x}")
-# The background stands either after the kind of picture or before what is seen.
+# The background is named either after the kind of picture or before the objects.
 JAPANESE_BACKGROUNDS_AFTER = ("{x}、{colour}背景",)
 JAPANESE_BACKGROUNDS_BEFORE = ("{colour}背景の{x}", "{colour}背景に{x}")
 

@@ -1,9 +1,10 @@
-"""Where the objects of a demo scene stand.
+"""Place the objects of a demo scene.
 
 Boxes are (left, top, right, bottom) as fractions of the picture's side, tight around the glyph.
-Their left upper corners lie on a grid of 8: at 64 pixels these are the cells of the UNet's second
-level, so that a glyph of one size is the same there wherever it stands, and a small network has one
-picture to learn. Riders alone sit on half lines of it, or they would float or sink.
+Their upper left corners are on a grid of 8: at 64 pixels these are the cells of the UNet's second
+level, so a glyph of a given size looks the same there in every position, and a small network has
+only one picture of it to learn. Only riders use half lines of the grid; else they would float or
+sink.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ Box = tuple[float, float, float, float]
 
 _GRID = 8
 PAIR_EXTENT = SIZES["small"].extent
-# Both objects of a pair stand this far from the middle: two extents of 0.47, moved by at most the
-# jitter and put on the grid in their own halves, never meet.
+# Both objects of a pair are this far from the middle: two extents of 0.47, moved by at most the
+# jitter and put on the grid in their own halves, never touch.
 _PAIR_OFFSET = 0.25
 _PAIR_JITTER = 0.02
 # How much of the lower object's height the rider covers: it sits on the back, not on the ears.
@@ -57,7 +58,7 @@ def _jitter(rng: np.random.Generator, reach: float) -> float:
 
 
 def lone_box(noun: str, size: str, rng: np.random.Generator) -> tuple[Box]:
-    """Place one object near the middle; smaller ones wander further."""
+    """Place one object near the middle; smaller ones may be further from it."""
     extent = SIZES[size].extent
     reach = 0.3 * (1 - extent - 2 * _EDGE)
     return (_box_around(0.5 + _jitter(rng, reach), 0.5 + _jitter(rng, reach), noun, extent),)
@@ -98,7 +99,7 @@ def riding_boxes(rider: str, mount: str, rng: np.random.Generator) -> tuple[Box,
     top = (1 - height) / 2 + _jitter(rng, min(0.05, (1 - height) / 2 - _EDGE))
     x = 0.5 + _jitter(rng, 0.08)
     lower = _box_around(x, top + height - mount_height / 2, mount, PAIR_EXTENT)
-    # From where the grid put the mount, or both edges' rounding would add up.
+    # Relative to the mount's place on the grid, or the rounding of both would add up.
     rider_y = lower[1] + overlap - rider_height / 2
     return _box_around(x + _jitter(rng, 0.03), rider_y, rider, PAIR_EXTENT, rows=2 * _GRID), lower
 

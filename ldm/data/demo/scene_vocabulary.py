@@ -93,7 +93,7 @@ class Size:
     """How large a lone object is drawn.
 
     Attributes:
-        english, japanese: the adjective in a caption; empty for the size that goes without saying.
+        english, japanese: the adjective in a caption; empty for the default size.
         extent: longer side of the glyph as a fraction of the picture's side.
         share: fraction of the one-object scenes that have this size.
     """
@@ -113,11 +113,11 @@ SIZES: dict[str, Size] = {
 
 @dataclass(frozen=True)
 class Relation:
-    """How the first-named object A stands to the second, B.
+    """How the first-named object A is placed relative to the second, B.
 
     Attributes:
-        layout: which picture this is: the arrangement and who comes first in it. ``beside`` lists
-            left then right, ``stacked`` upper then lower, ``riding`` rider then mount.
+        layout: the arrangement, which also sets the order of the objects: ``beside`` lists left
+            then right, ``stacked`` upper then lower, ``riding`` rider then mount.
         swapped: whether the layout's first object is B instead of A.
         english: wordings; ``{a}`` and ``{b}`` are noun phrases with their articles.
         japanese: wordings; ``{a}`` and ``{b}`` are bare noun phrases.

@@ -1,7 +1,7 @@
-"""The demo data set: emoji on coloured backgrounds with exact captions, made as it is read.
+"""The demo data set: emoji on coloured backgrounds with exact captions, generated on the fly.
 
 Shapes: pictures are (H, W, C) float32 in [-1, 1], RGB, with H = W = the data set's size in pixels.
-A held-out part of the combinations of nouns, relation or size, and colour never occurs in training.
+Some combinations of nouns, relation or size, and colour are held out of training.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ PAIR_SHARE = 0.55
 JAPANESE_SHARE = 0.25
 UNNAMED_COLOUR_SHARE = 0.10
 HELD_OUT_PERCENT = 5
-# A background's brightness varies by this factor up and down, half of it from top to bottom.
+# A background's brightness varies by up to this fraction: half overall, half from top to bottom.
 SHADE_REACH = 0.06
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that is seen and said in one picture.
+    """Everything that one picture shows and its caption.
 
     Attributes:
         objects: one or two nouns, in the order of the layout: the lone one; left, right; upper,
@@ -65,7 +65,7 @@ class Scene:
 
 
 def is_held_out(objects: Sequence[str], arrangement: str, colour: str) -> bool:
-    """Tell whether a combination is kept out of training.
+    """Check whether a combination is held out of training.
 
     Args:
         objects: nouns in the order of the layout, so that "a cat above a dog" and "a dog below a
@@ -153,20 +153,19 @@ def _paste(picture: np.ndarray, noun: str, box: Box) -> None:
 
 
 class SceneDataset(Dataset):
-    """Endless-looking, exactly repeatable captioned scenes.
+    """Random captioned scenes, as many as wanted, exactly repeatable.
 
-    Item k depends on ``(seed, split, k)``, ``languages`` and the shares alone: not on the order
-    of reading, the number of workers or ``length``. The same scene can be drawn at any size.
+    Item k depends only on ``(seed, split, k)``, ``languages`` and the shares, not on the reading
+    order, the number of workers or ``length``. The same scene can be drawn at any size.
 
     Args:
         size: side of the pictures in pixels.
         length: number of items.
         seed: which sequence of scenes, >= 0.
-        split: "train" never shows a held-out combination, "heldout" shows nothing else.
+        split: "train" has no held-out combination, "heldout" has only those.
         languages: of the captions.
         pair_share: fraction of the scenes that show two objects, 0 to 1.
-        japanese_share: fraction of the captions that is Japanese, where both languages are asked
-            for, 0 to 1.
+        japanese_share: fraction of Japanese captions, 0 to 1, if both languages are asked for.
 
     Raises:
         UserError: unknown split or language, impossible size or share, no emoji font.
@@ -197,7 +196,7 @@ class SceneDataset(Dataset):
                 f"size {size}, length {length}, seed {seed}; expected a size of 16 or more, a"
                 " length of 1 or more and a seed of 0 or more; correct the config"
             )
-        find_font()  # a missing font is told now, not by a worker in the middle of training
+        find_font()  # to report a missing font now, not from a worker during training
         self.size, self.length, self.seed = size, length, seed
         self.split, self.languages = split, tuple(languages)
         self.pair_share, self.japanese_share = pair_share, japanese_share

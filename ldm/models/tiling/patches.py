@@ -1,8 +1,8 @@
-"""Large maps in overlapping patches, blended: the reference's ``split_input_params``.
+"""Process large maps in overlapping, blended patches: the reference's ``split_input_params``.
 
-A patch sees nothing of the rest, so seams are hidden, not absent: for an autoencoder
-``ldm.models.tiling.tiled`` gives the picture that it makes in one piece. For a UNet trained on
-small pictures, super-resolution above all, patches are the way to large ones: each has the size
+A patch sees nothing of the rest, so seams are hidden, not absent. For an autoencoder,
+``ldm.models.tiling.tiled`` gives the same picture as in one piece. For a UNet trained on small
+pictures, such as a super-resolution model, patches are the way to large ones: each has the size
 that it was trained on.
 
 Shapes: B batch, C channels, H W the sides of the map that is cut.
@@ -24,18 +24,18 @@ from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 
 @dataclass(frozen=True)
 class SplitInput:
-    """How a map is cut and blended; the names are the reference's.
+    """How a map is cut and blended; the field names are the reference's.
 
     Attributes:
         ks: Sides of a patch, in elements of the map that is cut: latent ones for the UNet and the
             decoder, pixels for the encoder.
-        stride: From one patch to the next; the last one is moved to end with the map.
+        stride: Distance from one patch to the next; the last one is moved to end with the map.
         vqf: Pixels per latent element along a side.
-        patch_distributed_vq: Cut for the autoencoder too, not for the UNet alone.
-        tie_braker: Also weigh patches by how near the middle of the map they are.
+        patch_distributed_vq: Cut for the autoencoder too, not only for the UNet.
+        tie_braker: Also weight patches by how near the middle of the map they are.
         clip_min_weight, clip_max_weight: Limits of an element's weight, which is its distance from
             the patch's edge as a fraction of the side.
-        clip_min_tie_weight, clip_max_tie_weight: The same of a patch's weight.
+        clip_min_tie_weight, clip_max_tie_weight: The same for a patch's weight.
     """
 
     ks: tuple[int, int]
@@ -60,7 +60,7 @@ class SplitInput:
 
     @classmethod
     def of(cls, params: Mapping[str, Any] | SplitInput) -> SplitInput:
-        """Take the reference's dictionary.
+        """Make one from the reference's dictionary.
 
         Raises:
             UserError: An unknown or missing name, or sides that leave gaps.
@@ -84,19 +84,19 @@ def blend(
     split: SplitInput,
     scale: Fraction = Fraction(1),
 ) -> Tensor:
-    """Run a function over patches of x (B, C, H, W) and blend what comes out.
+    """Run a function over patches of x (B, C, H, W) and blend the results.
 
     Args:
-        function: Takes a patch (B, C, h, w) and where it lies; returns (B, C', h s, w s).
+        function: Takes a patch (B, C, h, w) and its slices of x; returns (B, C', h s, w s).
         x: The map.
         split: How it is cut.
-        scale: s, sides out per side in.
+        scale: s, output pixels per input pixel along a side.
 
     Returns:
         (B, C', H s, W s), in the dtype of the function's results.
 
     Raises:
-        UserError: Patches or strides that ``scale`` does not take to whole numbers.
+        UserError: ``scale`` does not map patches or strides to whole numbers.
     """
     size = tuple(x.shape[-2:])
     ks = tuple(min(k, n) for k, n in zip(split.ks, size, strict=True))
@@ -126,7 +126,7 @@ def blend(
 
 
 def _starts(length: int, side: int, stride: int) -> list[int]:
-    """Return where patches begin along a side; the last ends with it."""
+    """Return where patches begin along a side; the last patch ends with the side."""
     return [*range(0, length - side, stride), length - side]
 
 
@@ -154,10 +154,10 @@ def denoise_in_patches(
     cond: dict[str, Any] | None,
     split: SplitInput,
 ) -> Tensor:
-    """Run the UNet over patches of x (B, C, h, w): maps of ``cond`` are cut alike, tokens shared.
+    """Run the UNet over patches of x (B, C, h, w); maps in ``cond`` are cut too, tokens are not.
 
     Raises:
-        UserError: A map of another size than x.
+        UserError: A map's size differs from x's.
     """
     maps = (cond or {}).get("c_concat") or []
     if any(m.shape[-2:] != x.shape[-2:] for m in maps):
@@ -182,15 +182,15 @@ def code_in_patches(
     *,
     up: bool,
 ) -> Any:
-    """Encode or decode x (B, C, H, W), in patches where ``patch_distributed_vq`` asks for it.
+    """Encode or decode x (B, C, H, W), in patches if ``patch_distributed_vq`` is set.
 
-    A posterior's moments are blended, so that a latent can be drawn from all of it at once.
+    A posterior's moments are blended, so that a latent can be sampled from the whole at once.
 
     Args:
         function: ``encode`` or ``decode`` of a first stage.
         x: Pictures or latents.
         params: See ``SplitInput``; None works in one piece.
-        up: Whether ``function`` decodes.
+        up: Whether ``function`` is ``decode``.
     """
     split = None if params is None else SplitInput.of(params)
     if split is None or not split.patch_distributed_vq:

@@ -1,11 +1,11 @@
-"""Run layers over strips of rows, with the norms of the whole map.
+"""Run layers over strips of rows, normalised by the statistics of the whole map.
 
-A 3x3 convolution sees one row beyond a strip, so a halo of one row a side is all that a strip
-needs. What ties the rows of a map together are its norms: a tile that is normalised by its own
-statistics shifts in tone. Here a layer runs over all strips before the next one begins, and while
-its strips are written the mean and deviation of each channel are merged, for the norm that follows.
+A 3x3 convolution sees one row beyond a strip, so a strip needs a halo of only one row per side.
+Norms couple all rows of a map: a tile that is normalised by its own statistics shifts in tone. So
+here a layer runs over all strips before the next one begins, and while its strips are written the
+mean and deviation of each channel are accumulated for the norm that follows.
 
-Maps between layers wait on the host when the layers run on an accelerator.
+When the layers run on an accelerator, the maps between them are kept on the host.
 
 Shapes: C channels, H W the sides of a map; maps and strips have a batch of one.
 """
@@ -24,9 +24,9 @@ from torch import Tensor, nn
 logger = logging.getLogger(__name__)
 
 STRIP = 2**23
-"""Elements that a strip holds of a layer's larger map, in or out: 16 MiB of half floats."""
+"""Elements of a strip, in the larger of a layer's input and output: 16 MiB in half precision."""
 PINNED = 2**29
-"""Bytes of a host map up to which its memory is page-locked: torch keeps such memory for good."""
+"""Largest host map, in bytes, whose memory is page-locked: torch never frees such memory."""
 
 
 @dataclass
@@ -34,10 +34,10 @@ class FeatureMap:
     """The map between two layers, and the statistics of each channel.
 
     Attributes:
-        values: (1, C, H, W); its rows lie together in memory, so that a strip is one piece.
-        count: Elements of a channel that the statistics have seen.
-        mean: Of each channel, (C,).
-        squares: Sum of the squared deviations from it, (C,).
+        values: (1, C, H, W); rows are contiguous in memory, so that a strip is one block.
+        count: Elements of a channel that the statistics cover.
+        mean: Mean of each channel, (C,).
+        squares: Sum of the squared deviations from the mean, (C,).
     """
 
     values: Tensor
@@ -49,7 +49,7 @@ class FeatureMap:
         """Merge the statistics of a strip: Chan, Golub and LeVeque 1979, STAN-CS-79-773."""
         wide = strip.to(torch.promote_types(strip.dtype, torch.float32))
         mean = wide.mean(dim=(0, 2, 3))
-        # In two passes, and in place of torch.var_mean, which is five times slower on a CPU.
+        # In two passes, instead of torch.var_mean, which is five times slower on a CPU.
         squares = (wide - mean[:, None, None]).square_().sum(dim=(0, 2, 3))
         new = strip.shape[2] * strip.shape[3]
         total = self.count + new
@@ -59,7 +59,7 @@ class FeatureMap:
         self.count = total
 
     def normaliser(self, norm: nn.GroupNorm) -> Callable[[Tensor], Tensor]:
-        """Return what applies ``norm`` to a strip of this map, by the whole map's statistics."""
+        """Return a function that applies ``norm`` to a strip, with the whole map's statistics."""
         means = self.mean.view(norm.num_groups, -1)  # (G, C/G)
         mean = means.mean(dim=1, keepdim=True)
         variances = self.squares.view_as(means) / self.count + (means - mean) ** 2
@@ -70,7 +70,7 @@ class FeatureMap:
         def normalise(strip: Tensor) -> Tensor:
             if torch.is_autocast_enabled(strip.device.type):
                 strip = strip.float()  # autocast computes group norms in float32
-            # Batch norm in evaluation normalises by given statistics, half floats by float32 ones.
+            # Batch norm in evaluation uses given statistics, float32 ones for half precision too.
             return F.batch_norm(strip, mean, variance, weight, bias, eps=norm.eps)
 
         return normalise
@@ -102,12 +102,12 @@ class Strips:
 
         Args:
             layer: Maps a strip of each source, halo included, to the same rows of the output.
-                What it makes of the outermost rows counts only at the map's own border.
-            *sources: Maps of equal sides; left as they are.
+                Its outermost rows are used only at the map's own border.
+            *sources: Maps of equal sides; not modified.
             channels: C of the output.
-            unit: Rows in that become rows out.
+            unit: Input rows per unit, and the output rows that they become.
             halo: Units that the layer sees beyond the strip on either side.
-            most: Rows of a strip at most, where the layer has a bound of its own.
+            most: Most rows of a strip, if the layer has a limit of its own.
             stay: Leave the output on the device.
         """
         height, width = sources[0].values.shape[2:]
@@ -126,12 +126,12 @@ class Strips:
             result.observe(out)
             place = result.values[:, :, start * given : stop * given]
             place.copy_(out, non_blocking=self._ordered)
-            del out  # else it would live beside the next strip
+            del out  # else it would be kept in memory with the next strip
         return result
 
     @property
     def _ordered(self) -> bool:
-        """Whether copies both ways wait for each other in the device's own queue."""
+        """Whether the device's own queue orders the copies in both directions."""
         return self.device.type == "cuda"
 
     def _cut(self, source: FeatureMap, rows: slice) -> Tensor:
@@ -140,7 +140,7 @@ class Strips:
     def _units(
         self, before: int, after: int, width: int, unit: tuple[int, int], most: int | None
     ) -> int:
-        """Return how many units make a strip, at least one."""
+        """Return the number of units in a strip, at least one."""
         larger = max(unit)
         row = max(before, after) * width * larger // unit[0]
         rows = STRIP // row if self.rows is None else self.rows
@@ -162,6 +162,6 @@ class Strips:
         if pin:
             try:
                 return space(pin_memory=True)
-            except RuntimeError as error:  # systems have limits of their own for such memory
+            except RuntimeError as error:  # systems limit the amount of such memory
                 logger.warning("no page-locked memory (%s): strips move more slowly", error)
         return space()

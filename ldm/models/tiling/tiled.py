@@ -1,6 +1,6 @@
-"""The autoencoder in strips of rows: the picture that it makes in one piece, in bounded memory.
+"""Run the autoencoder in strips of rows: the same picture as in one piece, in bounded memory.
 
-The decoder's own layers run one after the other, each over all strips of the map before it, with
+The autoencoder's layers run one after the other, each over all strips of the previous map, with
 norms over the whole picture: see ``ldm.models.tiling.strips``. Gradients are not kept.
 
 Shapes: B batch, C channels, h w latent sides, H W pixels.
@@ -28,9 +28,9 @@ from ldm.modules.diffusionmodules.model import (
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 
 TABLE = 2**26
-"""Queries x keys of attention at a time: what a device without a fused kernel has to hold."""
+"""Queries x keys of attention at a time: the scores that a device without a fused kernel holds."""
 UNITS = {Upsample: (1, 2), Downsample: (2, 1)}
-"""Rows in that become rows out, where they are not one to one."""
+"""Input rows and the output rows that they become, for layers that change the size."""
 
 
 @torch.no_grad()
@@ -38,16 +38,16 @@ def decode_in_tiles(first_stage: AutoencoderKL, z: Tensor, *, rows: int | None =
     """Decode as ``first_stage.decode`` does, strip by strip.
 
     Args:
-        first_stage: On the device of ``z``; left as it is.
-        z: Latents (B, C, h, w), as ``decode`` takes them; decoded one after the other.
+        first_stage: On the device of ``z``; not modified.
+        z: Latents (B, C, h, w), as for ``decode``; decoded one after the other.
         rows: Rows of a strip without its halo, in every layer; None chooses by memory.
 
     Returns:
-        Pictures (B, 3, H, W) on the device of ``z``, about [-1, 1], unclamped: those of
+        Pictures (B, 3, H, W) on the device of ``z``, about [-1, 1], unclamped: equal to those of
         ``decode`` up to rounding.
 
     Raises:
-        UserError: A first stage that decodes in a way of its own, or fewer than 1 row.
+        UserError: The first stage overrides the method, or ``rows`` is below 1.
     """
     _check(first_stage, "decode", rows)
     decoder, strips = first_stage.decoder, Strips(z.device, rows)
@@ -67,12 +67,12 @@ def encode_in_tiles(
     """Encode as ``first_stage.encode`` does, strip by strip.
 
     Args:
-        first_stage: On the device of ``x``; left as it is.
+        first_stage: On the device of ``x``; not modified.
         x: Pictures (B, 3, H, W) in [-1, 1]; encoded one after the other.
         rows: See ``decode_in_tiles``.
 
     Returns:
-        The distribution over latents (B, C, h, w), that of ``encode`` up to rounding.
+        The distribution over latents (B, C, h, w), equal to that of ``encode`` up to rounding.
 
     Raises:
         UserError: As ``decode_in_tiles``.
@@ -127,7 +127,7 @@ def _residual(block: ResnetBlock, x: FeatureMap, strips: Strips) -> FeatureMap:
 
 
 def _attention(block: AttnBlock, x: FeatureMap, strips: Strips) -> FeatureMap:
-    """Attend from strips of the map to the keys and values of all of it."""
+    """Attend from strips of the map to the keys and values of the whole map."""
     _, channels, height, width = x.values.shape
     norm = x.normaliser(block.norm)
 
@@ -165,4 +165,4 @@ def _head(
 
 
 def _silu(x: Tensor) -> Tensor:
-    return F.silu(x, inplace=True)  # of a norm's output, which nobody else holds
+    return F.silu(x, inplace=True)  # x is a norm's output, which nothing else uses

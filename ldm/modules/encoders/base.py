@@ -1,4 +1,4 @@
-"""What all conditioners have in common."""
+"""Base class of the conditioners, and helpers that they share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class AbstractEncoder(nn.Module):
-    """Base of the conditioners: ``encode`` gives what the model's ``apply_model`` takes."""
+    """Base of the conditioners: ``encode`` returns what the model's ``apply_model`` takes."""
 
     def encode(self, *args: Any, **kwargs: Any) -> Tensor:
         """Encode a batch of conditions."""
@@ -18,7 +18,7 @@ class AbstractEncoder(nn.Module):
 
 
 def place(module: nn.Module, device: str | torch.device | None) -> None:
-    """Move a conditioner's weights; None, and weights without memory, stay where they are."""
+    """Move a conditioner's weights, unless ``device`` is None or they are on the meta device."""
     if device is not None and not any(p.is_meta for p in module.parameters()):
         module.to(device)
 

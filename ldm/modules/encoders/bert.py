@@ -1,4 +1,4 @@
-"""Conditioners over our own transformer: captions as BERT's tokens, or tokens of any kind.
+"""Conditioners with our own transformer: over captions as BERT tokens, or over any tokens.
 
 Shapes: B batch, L tokens (77 for captions), D width, V vocabulary.
 """
@@ -23,13 +23,13 @@ REPOSITORIES = ("google-bert/bert-base-uncased", "bert-base-uncased")
 
 
 class TransformerEmbedder(AbstractEncoder):
-    """Token numbers to the states of a transformer.
+    """Encode token numbers as the states of a transformer.
 
     Args:
         n_embed: D.
         n_layer: Pairs of attention and feed-forward.
         vocab_size: V.
-        max_seq_len: Most tokens L of a row.
+        max_seq_len: Maximum number of tokens L in a row.
         device: Where to put the weights; None leaves that to the caller.
     """
 
@@ -47,7 +47,7 @@ class TransformerEmbedder(AbstractEncoder):
             max_seq_len=max_seq_len,
             attn_layers=Encoder(dim=n_embed, depth=n_layer),
         )
-        # Nothing reads them, and DDP waits for the gradient of every weight that is to learn.
+        # Nothing uses them, and DDP waits for a gradient of every trainable weight.
         self.transformer.to_logits.requires_grad_(False)
         place(self, device)
 
@@ -62,14 +62,14 @@ class TransformerEmbedder(AbstractEncoder):
 
 
 class BERTTokenizer(AbstractEncoder):
-    """Captions to rows of ``bert-base-uncased``'s tokens: [CLS] words [SEP] and padding (0).
+    """Turn captions into rows of ``bert-base-uncased`` tokens: [CLS] words [SEP] and padding (0).
 
-    The vocabulary is read when it is first needed, so that models are built without it, from a
-    folder or from the hub's local cache; nothing is downloaded.
+    The vocabulary is read on first use, so that models can be built without it, from a folder or
+    from the hub's local cache; nothing is downloaded.
 
     Args:
         device: Where rows go; None leaves them on the CPU.
-        vq_interface: Let ``encode`` answer as a vector-quantising first stage does, as CompVis.
+        vq_interface: Let ``encode`` return what a VQ first stage does, as in CompVis.
         max_length: L, start and end included.
         tokenizer_path: Folder with ``tokenizer.json`` or ``vocab.txt``, or such a file; None
             looks in the hub's local cache.
@@ -106,7 +106,7 @@ class BERTTokenizer(AbstractEncoder):
         return tokenizer
 
     def forward(self, text: str | Sequence[str]) -> Tensor:
-        """Return the tokens (B, L) of captions; what exceeds L is cut, the end token kept."""
+        """Return the tokens (B, L) of captions, truncated to L with the end token kept."""
         rows = self.tokenizer.encode_batch(as_batch(text))
         return torch.tensor([row.ids for row in rows], dtype=torch.long, device=self.device)
 
@@ -116,7 +116,7 @@ class BERTTokenizer(AbstractEncoder):
         return (None, None, [None, None, tokens]) if self.vq_interface else tokens
 
     def decode(self, text: Any) -> Any:
-        """Return what is given: the counterpart of a first stage's ``decode``."""
+        """Return the argument: the counterpart of a first stage's ``decode``."""
         return text
 
     def truncated(self, text: str) -> str | None:
@@ -130,7 +130,7 @@ class BERTTokenizer(AbstractEncoder):
 
 
 class BERTEmbedder(TransformerEmbedder):
-    """Captions, or token numbers, to the states of a transformer trained with the model.
+    """Encode captions, or token numbers, with a transformer trained together with the model.
 
     Args:
         n_embed: D.
@@ -138,7 +138,7 @@ class BERTEmbedder(TransformerEmbedder):
         vocab_size: V; BERT's by default.
         max_seq_len: L.
         device: Where to put the weights; None leaves that to the caller.
-        use_tokenizer: Take captions; else token numbers (B, L), such as a layout's.
+        use_tokenizer: Take captions; if false, token numbers (B, L), such as a layout's.
         embedding_dropout: Dropout probability of the embeddings in training.
         tokenizer_path: See ``BERTTokenizer``.
     """
@@ -166,7 +166,7 @@ class BERTEmbedder(TransformerEmbedder):
         """Encode captions, or with ``use_tokenizer: false`` tokens (B, L): (B, L, D).
 
         Raises:
-            UserError: No tokenizer is found, or it has more words than the model.
+            UserError: No tokenizer is found, or its vocabulary is larger than the model's.
         """
         return super().forward(self._tokens(text) if self.use_tknz_fn else text)
 

@@ -1,6 +1,6 @@
-"""CLIP as a measure: texts and pictures to rows that can be compared with each other.
+"""CLIP's joint embeddings: texts and pictures as vectors that can be compared with each other.
 
-What retrieval-augmented models are conditioned on (arXiv:2204.11824). The weights are OpenAI's,
+Retrieval-augmented models are conditioned on them (arXiv:2204.11824). The weights are OpenAI's,
 from this machine: see ``clip_weights``.
 
 Shapes: B batch, E width that texts and pictures share, H W sides of pictures.
@@ -32,23 +32,23 @@ from ldm.modules.encoders.open_clip_tokenizer import OpenCLIPTokenizer
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-"""Of the pictures that CLIP was trained with, in [0, 1]."""
+"""Mean and deviation of the pictures that CLIP was trained with, in [0, 1]."""
 
 
 class FrozenCLIPTextEmbedder(AbstractEncoder):
-    """Texts to CLIP's row for them.
+    """Embed texts with CLIP.
 
     Args:
         version: OpenAI's name of the model.
         device: Where to put the weights; None leaves that to the caller.
         max_length: Tokens per text, start and end included.
-        n_repeat: How many equal tokens ``encode`` returns for a text.
-        normalize: Scale each row to length 1.
+        n_repeat: Number of equal tokens that ``encode`` returns for a text.
+        normalize: Scale each embedding to length 1.
         weights: File or folder with the model's weights; None looks in the local caches.
         sizes: Sizes that differ from the version's, by the names of ``CLIPSizes``.
 
     Raises:
-        UserError: An unknown version, or no weights on this machine.
+        UserError: The version is unknown, or its weights are not on this machine.
     """
 
     def __init__(
@@ -80,23 +80,23 @@ class FrozenCLIPTextEmbedder(AbstractEncoder):
         return rows / rows.norm(dim=1, keepdim=True) if self.normalize else rows
 
     def encode(self, text: str | Sequence[str]) -> Tensor:
-        """Return (B, n_repeat, E): the row of each text as equal tokens."""
+        """Return (B, n_repeat, E): each text's embedding, repeated as equal tokens."""
         return repeat(self(text), "b d -> b k d", k=self.n_repeat)
 
 
 class FrozenClipImageEmbedder(nn.Module):
-    """Pictures to CLIP's row for them.
+    """Embed pictures with CLIP.
 
     Args:
         model: OpenAI's name of the model.
         jit: Kept for CompVis.
         device: Where to put the weights; None leaves that to the caller.
-        antialias: Smooth pictures before they are made smaller.
+        antialias: Smooth pictures before downsampling them.
         weights: File or folder with the model's weights; None looks in the local caches.
         sizes: Sizes that differ from the model's, by the names of ``CLIPSizes``.
 
     Raises:
-        UserError: An unknown model, or no weights on this machine.
+        UserError: The model is unknown, or its weights are not on this machine.
     """
 
     def __init__(
@@ -125,12 +125,12 @@ class FrozenClipImageEmbedder(nn.Module):
         return ((x + 1) / 2 - self.mean[:, None, None]) / self.std[:, None, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, E) for pictures (B, 3, H, W) in [-1, 1]; rows are not normalised."""
+        """Return (B, E), not normalised, for pictures (B, 3, H, W) in [-1, 1]."""
         return self.model(self.preprocess(x).to(self.model.proj.dtype))
 
 
 def _sizes(version: str, changes: Mapping[str, Any] | None) -> CLIPSizes:
-    """Return the sizes of OpenAI's model, whose activation is the approximate one."""
+    """Return the sizes of OpenAI's model, which uses the approximate GELU."""
     sizes = clip_sizes(openai_architecture(version) + QUICK)
     changes = dict(changes or {})
     for tower in ("text", "image"):

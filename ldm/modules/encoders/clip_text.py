@@ -30,9 +30,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, 
 class CLIPTextConfig:
     """Sizes of the transformer; the defaults are those of openai/clip-vit-large-patch14.
 
-    ``embedding_std`` is how token and position embeddings are drawn. CLIP's 0.02 suits its long
-    training; a small encoder that has a few thousand steps learns words much sooner from 0.5, where
-    a token is not drowned by what the first layers add to it.
+    ``embedding_std`` is the standard deviation of the initial token and position embeddings. CLIP's
+    0.02 suits its long training; a small encoder with a few thousand steps learns words much sooner
+    from 0.5, because what the first layers add then does not drown out the token.
     """
 
     vocab_size: int = 49408

@@ -3,9 +3,9 @@
 Shapes: B batch, L tokens (77), P patches, D width of a tower, E width that both towers share,
 heads, d head width.
 
-Stable Diffusion 2 names its text encoder so (``cond_stage_model.model.*``); version 1 has
-transformers' names, see ``clip_text``. Causality is the attention's own: the ``attn_mask`` that
-some files carry is not needed, and accepted.
+Stable Diffusion 2 uses these names for its text encoder (``cond_stage_model.model.*``); version 1
+uses transformers' names, see ``clip_text``. The attention itself is causal: the ``attn_mask`` that
+some files hold is accepted but not needed.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ _ARCHITECTURES = {
     "ViT-bigG-14": CLIPSizes(1280, _BIG_G, TowerSizes(1664, 16, 48, 8192), 14),
 }
 QUICK = "-quickgelu"
-"""What an architecture's name ends in where it has OpenAI's approximation of GELU."""
+"""Suffix of the names of architectures that use OpenAI's approximation of GELU."""
 
 
 def clip_sizes(arch: str) -> CLIPSizes:
     """Return the sizes of an architecture by open_clip's name.
 
     Raises:
-        UserError: It is not known.
+        UserError: The name is unknown.
     """
     base = arch.removesuffix(QUICK)
     if base not in _ARCHITECTURES:
@@ -117,7 +117,7 @@ class MLP(nn.Module):
 
 
 class ResidualAttentionBlock(nn.Module):
-    """Attention and feed-forward, each normalised before and added."""
+    """Pre-norm residual block of attention and feed-forward."""
 
     def __init__(self, sizes: TowerSizes, activation: str, causal: bool):
         super().__init__()
@@ -148,10 +148,10 @@ class Transformer(nn.Module):
 
 
 class CLIPTextTower(nn.Module):
-    """Tokens to states, and to a row that pictures can be compared with.
+    """Encode tokens as states, and as one embedding that pictures can be compared with.
 
     Args:
-        sizes: Of the model; the text's are read.
+        sizes: The model's sizes; those of the text tower are read.
     """
 
     def __init__(self, sizes: CLIPSizes):
@@ -172,7 +172,7 @@ class CLIPTextTower(nn.Module):
         """Return the states after the final norm.
 
         Args:
-            tokens: (B, L), L at most the context's.
+            tokens: (B, L), L at most the context length.
             skip_last: Blocks to leave out at the end; 1 gives the penultimate states.
 
         Returns:
@@ -193,10 +193,10 @@ class CLIPTextTower(nn.Module):
 
 
 class CLIPImageTower(nn.Module):
-    """Pictures to a row that texts can be compared with.
+    """Encode pictures as embeddings that texts can be compared with.
 
     Args:
-        sizes: Of the model; the image's are read.
+        sizes: The model's sizes; those of the image tower are read.
     """
 
     def __init__(self, sizes: CLIPSizes):
@@ -215,7 +215,7 @@ class CLIPImageTower(nn.Module):
             nn.init.normal_(parameter, std=width**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, E) for pictures (B, 3, image_size, image_size), normalised as CLIP's."""
+        """Return (B, E) for pictures (B, 3, image_size, image_size), normalised as for CLIP."""
         patches = self.conv1(x).flatten(2).mT  # (B, P, D)
         first = self.class_embedding.expand(len(x), 1, -1)
         tokens = torch.cat([first, patches], dim=1) + self.positional_embedding

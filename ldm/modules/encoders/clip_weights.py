@@ -1,7 +1,6 @@
-"""Weights of a whole CLIP model on this machine: where they lie, and how they are read.
+"""Find and read the weights of a whole CLIP model on this machine; never downloads.
 
-Looks only; never downloads. The layouts of OpenAI's package (a TorchScript file), of open_clip and
-of transformers are read.
+Reads the layouts of OpenAI's package (a TorchScript file), of open_clip and of transformers.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ FILES = (
     "model.safetensors",
     "pytorch_model.bin",
 )
-# Where OpenAI's own package keeps what it downloaded.
+# Where OpenAI's own package keeps its downloads.
 OPENAI_CACHE = Path("~/.cache/clip")
 REPOSITORIES = {
     "ViT-L-14": ("openai/clip-vit-large-patch14", "timm/vit_large_patch14_clip_224.openai"),
@@ -38,7 +37,7 @@ def openai_architecture(version: str) -> str:
     """Return open_clip's name for OpenAI's name of a model: ``ViT-L/14`` is ``ViT-L-14``.
 
     Raises:
-        UserError: OpenAI has published no such model, or its form is not known here.
+        UserError: OpenAI has published no such model, or its architecture is not supported here.
     """
     name = version.replace("/", "-")
     if name not in REPOSITORIES:
@@ -48,13 +47,13 @@ def openai_architecture(version: str) -> str:
 
 
 def fill_tower(tower: nn.Module, version: str, weights: str | Path | None, prefix: str) -> None:
-    """Fill one of CLIP's towers from this machine.
+    """Fill one of CLIP's towers with weights from this machine.
 
     Args:
         tower: A tower; one on the meta device is left for a checkpoint to fill.
         version: OpenAI's name of the model.
         weights: File or folder; None looks where OpenAI's package and the hub keep theirs.
-        prefix: What the tower's names begin with in a whole model.
+        prefix: Prefix of the tower's names in a whole model.
 
     Raises:
         UserError: Nothing is found, or it does not fill the tower.
@@ -99,7 +98,7 @@ def _usual_places(version: str) -> Iterator[Path]:
 
 def _read(path: Path) -> dict[str, Tensor]:
     if _is_torchscript(path):
-        # Its code is not run: only the tensors of the module are taken. OpenAI has no other file.
+        # OpenAI publishes only TorchScript. Its code is not run: only the tensors are taken.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             state = torch.jit.load(str(path), map_location="cpu").state_dict()

@@ -1,4 +1,4 @@
-"""Conditioners: what turns a batch's captions or classes into the UNet's context."""
+"""Conditioners: they turn a batch's captions or classes into the UNet's context."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class ClassEmbedder(AbstractEncoder):
         """Return (B, 1, D) for ``batch[key]``, the (B,) class numbers.
 
         Raises:
-            UserError: A number outside the table. Numbers that lie on an accelerator already are
-                not looked at, for that would wait for it.
+            UserError: A number is outside the table. Numbers on an accelerator are not checked,
+                because that would have to wait for the device.
         """
         labels = batch[key or self.key]
         if labels.device.type == "cpu" and not ((labels >= 0) & (labels < self.n_classes)).all():
@@ -69,22 +69,22 @@ class ClassEmbedder(AbstractEncoder):
 
 
 class FrozenCLIPEmbedder(AbstractEncoder):
-    """CLIP's text encoder as conditioner; built from its sizes and filled from the checkpoint.
+    """CLIP's text encoder as a conditioner, built from its sizes and filled from a checkpoint.
 
-    Nothing is ever downloaded: the weights are random until a checkpoint fills
+    Nothing is downloaded: the weights are random until a checkpoint fills
     ``cond_stage_model.transformer.*`` or training sets them.
 
     Args:
         version: a known text tower; only its sizes are used.
         device: where to put the weights; None leaves that to the caller, and so does building
-            on the meta device. Tokens always go to wherever the weights are at the time.
+            on the meta device. Tokens always follow the weights.
         max_length: tokens per prompt L, start and end included.
         text_config: sizes that differ from the version's, by the names of ``CLIPTextConfig``.
-        trainable: leave the weights trainable instead of freezing them.
+        trainable: keep the weights trainable instead of freezing them.
         ckpt_path: checkpoint of a whole model, or of contrastive training, to start from.
 
     Raises:
-        UserError: for a version that is not known, or sizes that do not go together.
+        UserError: the version is unknown, or sizes do not go together.
     """
 
     def __init__(
@@ -126,8 +126,8 @@ class FrozenCLIPEmbedder(AbstractEncoder):
         """Encode prompts.
 
         Args:
-            text: B prompts, or one prompt as a batch of one. What exceeds ``max_length`` tokens
-                is cut; ``tokenizer.truncated`` tells what.
+            text: B prompts, or one prompt as a batch of one. Prompts are cut to ``max_length``
+                tokens; ``tokenizer.truncated`` returns the rest.
 
         Returns:
             States after the final layer norm, (B, L, D), in the weights' dtype and device.

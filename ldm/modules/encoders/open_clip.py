@@ -22,24 +22,25 @@ LAYERS = ("last", "penultimate")
 
 
 class FrozenOpenCLIPEmbedder(AbstractEncoder):
-    """A CLIP text tower as conditioner; built from its sizes and filled from the checkpoint.
+    """A CLIP text tower as a conditioner, built from its sizes and filled from a checkpoint.
 
-    Nothing is ever downloaded: the weights are random until a checkpoint fills
-    ``cond_stage_model.model.*``. The tower for pictures, which no conditioning uses, is not built.
+    Nothing is downloaded: the weights are random until a checkpoint fills
+    ``cond_stage_model.model.*``. The image tower, which no conditioning uses, is not built.
 
     Args:
-        arch: open_clip's name of the architecture; Stable Diffusion 2 has ``ViT-H-14``.
+        arch: open_clip's name of the architecture; Stable Diffusion 2 uses ``ViT-H-14``.
         version: Kept for SD 2, where it names weights to download.
         device: Where to put the weights; None leaves that to the caller, and so does building on
-            the meta device. Tokens always go to wherever the weights are at the time.
+            the meta device. Tokens always follow the weights.
         max_length: Tokens per prompt L, start and end included.
         freeze: Stop the gradients and stay in evaluation mode.
-        layer: Whose states to take, ``last`` or ``penultimate`` (SD 2); the final norm follows.
+        layer: Block whose states are used, ``last`` or ``penultimate`` (SD 2), before the final
+            norm.
         text_config: Sizes of the text tower that differ from the architecture's: ``width``,
             ``heads``, ``layers``, ``mlp``, ``embed_dim``, ``context_length``, ``vocab_size``.
 
     Raises:
-        UserError: An unknown architecture, layer or size, or sizes that do not go together.
+        UserError: An architecture, layer or size is unknown, or sizes do not go together.
     """
 
     def __init__(
@@ -76,8 +77,8 @@ class FrozenOpenCLIPEmbedder(AbstractEncoder):
         """Encode prompts.
 
         Args:
-            text: B prompts, or one prompt as a batch of one. What exceeds ``max_length`` tokens
-                is cut; ``tokenizer.truncated`` tells what.
+            text: B prompts, or one prompt as a batch of one. Prompts are cut to ``max_length``
+                tokens; ``tokenizer.truncated`` returns the rest.
 
         Returns:
             States after the final norm, (B, L, D), in the weights' dtype and device.
@@ -99,11 +100,11 @@ def resized(sizes: CLIPSizes, changes: Mapping[str, Any] | None) -> CLIPSizes:
     """Return sizes with changes to the text tower, or to what both towers share.
 
     Args:
-        sizes: Of an architecture.
+        sizes: The sizes of an architecture.
         changes: Names as in ``TowerSizes`` and ``CLIPSizes``; None changes nothing.
 
     Raises:
-        UserError: A name that neither has, or sizes that do not go together.
+        UserError: Neither class has such a name, or sizes do not go together.
     """
     changes = dict(changes or {})
     tower = {f.name for f in fields(TowerSizes)}

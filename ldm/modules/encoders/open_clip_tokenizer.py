@@ -15,8 +15,8 @@ START, END = "<start_of_text>", "<end_of_text>"
 class OpenCLIPTokenizer(CLIPTokenizer):
     """Turn prompts into the token ids of ``open_clip.tokenize``.
 
-    It differs from the tokenizer of Stable Diffusion 1 in three ways: the padding, HTML that is
-    unescaped, and how the start and end tokens are written out in a prompt.
+    It differs from the tokenizer of Stable Diffusion 1 in three ways: the padding, the unescaping
+    of HTML, and the spelling of the start and end tokens in a prompt.
 
     Args:
         max_length: tokens per prompt, including the start and end tokens.

@@ -1,4 +1,4 @@
-"""Maps as conditions: brought to the latent's size and number of channels.
+"""Conditioner for maps: scale them to the latent's size and mix their channels.
 
 Shapes: B batch, C channels, H W sides of the map.
 """
@@ -18,15 +18,15 @@ class SpatialRescaler(AbstractEncoder):
     """Scale a map (B, C, H, W) ``n_stages`` times by ``multiplier``, then mix its channels.
 
     Args:
-        n_stages: How often it is scaled; 0 leaves its size.
-        method: Name of an interpolation of torch.
+        n_stages: Number of times it is scaled; 0 keeps its size.
+        method: Name of a torch interpolation mode.
         multiplier: Factor of each stage.
         in_channels: C.
         out_channels: Channels of the result, by a learned 1x1 convolution; None keeps them.
         bias: Whether that convolution has a bias.
 
     Raises:
-        UserError: An unknown method, or a negative number of stages.
+        UserError: The method is unknown, or ``n_stages`` is negative.
     """
 
     def __init__(

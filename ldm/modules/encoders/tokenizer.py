@@ -39,15 +39,15 @@ _WORD = regex.compile(f"{_SPECIAL.pattern[1:-1]}|{WORDS}", regex.IGNORECASE)
 def clean_text(text: str) -> str:
     """Repair, lower-case and space out a prompt as the reference's environment did.
 
-    That is ftfy's default repairs (ligatures, full-width letters and punctuation, curly quotes,
-    mojibake), every run of white space as one space, and lower case. OpenAI's own tokenizer
-    unescapes HTML twice beyond this; the one in transformers, which the reference uses, does not.
+    That means ftfy's default repairs (ligatures, full-width letters and punctuation, curly quotes,
+    mojibake), one space for each run of white space, and lower case. OpenAI's own tokenizer also
+    unescapes HTML twice; the one in transformers, which the reference uses, does not.
     """
     return regex.sub(r"\s+", " ", ftfy.fix_text(text)).strip().lower()
 
 
 def _byte_letters() -> dict[int, str]:
-    """Give each byte a printable letter, in the vocabulary's order: visible Latin-1 first."""
+    """Map each byte to a printable letter, in the vocabulary's order: visible Latin-1 first."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in set(visible)]
     letters = {byte: chr(byte) for byte in visible}
@@ -55,7 +55,7 @@ def _byte_letters() -> dict[int, str]:
 
 
 def vocabulary_path() -> Path:
-    """Find open_clip's vocabulary without importing open_clip, which would cost seconds.
+    """Find open_clip's vocabulary without importing open_clip, which would take seconds.
 
     Raises:
         UserError: if the package or the file is not installed.
@@ -116,10 +116,10 @@ class Vocabulary:
     def merge(self, symbols: Sequence[str]) -> list[str]:
         """Join neighbouring symbols of one word, always the best-ranked pair first.
 
-        A heap of candidate pairs keeps a long unspaced text (a page of Japanese is one "word")
-        at n log n; rescanning the word after each merge is quadratic. Both give the same tokens,
-        because each token is made by exactly one merge, so that the pairs which a merge creates
-        rank below it.
+        A heap of candidate pairs keeps a long text without spaces (a page of Japanese is one
+        "word") at n log n; rescanning the word after each merge is quadratic. Both give the same
+        tokens: each token is made by exactly one merge, so the pairs that a merge creates rank
+        below it.
         """
         parts: list[str | None] = list(symbols)
         after = [*range(1, len(parts)), -1]
@@ -138,7 +138,7 @@ class Vocabulary:
         while heap:
             _, left, right, pair = heapq.heappop(heap)
             if after[left] != right or f"{parts[left]} {parts[right]}" != pair:
-                continue  # one of the two has been joined to something else since
+                continue  # one of the two has since been joined to something else
             parts[left], parts[right] = pair.replace(" ", ""), None
             after[left] = after[right]
             if after[left] >= 0:
@@ -182,7 +182,7 @@ class CLIPTokenizer:
         """Return the ids of a text, whatever its length, without start and end tokens.
 
         A literal ``<|endoftext|>`` or ``<|startoftext|>`` is that special token, as in the
-        reference's tokenizer; the text on either side of it is cleaned by itself.
+        reference's tokenizer; the text before it and after it is cleaned separately.
         """
         ids: list[int] = []
         for stretch in _SPECIAL.split(text):
@@ -199,9 +199,9 @@ class CLIPTokenizer:
         return [self.vocabulary.ids[token] for token in self.vocabulary.merge(symbols)]
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
-        """Return the text of some ids: lower case, with a space after each word.
+        """Return the text of ids: lower case, with a space after each word.
 
-        Bytes that are no whole UTF-8 character become U+FFFD.
+        Bytes that do not form a complete UTF-8 character become U+FFFD.
         """
         special = {self.bos_token_id, self.eos_token_id}
         raw = bytearray()
@@ -219,7 +219,7 @@ class CLIPTokenizer:
         ids, kept = self.encode(text), self.max_length - 2
         if len(ids) <= kept:
             return None
-        # The cut may fall between the bytes of one character: that character is lost as a whole.
+        # A cut between the bytes of one character loses the whole character.
         while kept > 0 and self.decode(ids[kept:]).startswith("\N{REPLACEMENT CHARACTER}"):
             kept -= 1
         return self.decode(ids[kept:])
@@ -238,7 +238,7 @@ class CLIPTokenizer:
 
         Args:
             text: one prompt (a batch of one) or several.
-            truncation: cut what is longer than ``max_length``, keeping the end token.
+            truncation: cut prompts to ``max_length``, keeping the end token.
             max_length: row length L; None means the tokenizer's own.
             return_length: add ``"length"``, L for each row, as transformers does.
             return_overflowing_tokens: kept for CompVis's call, which passes False.
@@ -249,7 +249,7 @@ class CLIPTokenizer:
             ``{"input_ids": (B, L)}``, ids on the CPU.
 
         Raises:
-            ValueError: for a combination of options that cannot be given.
+            ValueError: the combination of options is not supported.
         """
         if return_overflowing_tokens:
             raise ValueError("return_overflowing_tokens=True is not supported; see truncated()")

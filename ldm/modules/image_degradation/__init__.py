@@ -1,4 +1,4 @@
-"""How pictures get bad, for training super-resolution; the names are CompVis's."""
+"""Degrade pictures, to train super-resolution models; the names are CompVis's."""
 
 from ldm.modules.image_degradation.bsrgan import degradation_bsrgan_variant as degradation_fn_bsr
 from ldm.modules.image_degradation.bsrgan_light import (

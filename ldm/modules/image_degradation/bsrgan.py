@@ -1,8 +1,8 @@
-"""BSRGAN's degradation: what a good picture goes through before it is a small bad one.
+"""BSRGAN's degradation: turn a good picture into a small, blurred and noisy one.
 
 K. Zhang et al., "Designing a Practical Degradation Model for Deep Blind Image Super-Resolution",
 arXiv:2103.14006, section 3: blurs, resizing, noise and JPEG in random order. The light variant of
-the latent diffusion models is the same with the numbers of ``LIGHT``.
+the latent diffusion models uses the same steps with the parameters in ``LIGHT``.
 
 Shapes: pictures (H, W, 3), RGB, float32 in [0, 1] inside, uint8 outside.
 """
@@ -25,8 +25,8 @@ from ldm.modules.image_degradation.resizing import resize
 from ldm.rng import item_generator
 
 RESIZINGS = ("linear", "cubic", "area")  # one is drawn each time
-HALVING_P = 0.25  # that a 4x degradation first halves the picture, and goes on as a 2x one
-JPEG_P = 0.9  # of the JPEG among the shuffled steps; the one at the end is certain
+HALVING_P = 0.25  # that a 4x degradation first halves the picture, then does a 2x one
+JPEG_P = 0.9  # of the JPEG among the shuffled steps; the final one always happens
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Strength:
     """How strong each step is.
 
     Attributes:
-        blurs: How many blurs there are.
-        turned_sizes: Sides of the kernels of direction-dependent blur, in pixels.
-        round_sizes: Sides of the kernels of round blur, in pixels.
+        blurs: Number of blurs.
+        turned_sizes: Kernel sides of the anisotropic blur, in pixels.
+        round_sizes: Kernel sides of the isotropic blur, in pixels.
         width: Factor on the widths of both.
         resize_p: Probability of downsampling by resizing, not by a blur and every sf-th pixel.
-        noise: Least and greatest standard deviation of the noise, in 1/255.
-        jpeg: Least and greatest JPEG quality.
+        noise: Smallest and largest standard deviation of the noise, in 1/255.
+        jpeg: Lowest and highest JPEG quality.
     """
 
     blurs: int
@@ -84,11 +84,11 @@ def degradation_bsrgan_variant(
 
     Args:
         image: uint8 (H, W, 3), RGB; not modified. Rows and columns beyond a multiple of ``sf`` are
-            cut off.
+            cropped.
         sf: Factor between the sizes.
         isp_model: Kept for CompVis.
         strength: How strong the steps are.
-        rng: Source of all choices; None takes one seeded from torch's global generator.
+        rng: Source of all random choices; None makes one seeded from torch's global generator.
 
     Returns:
         {"image": uint8 (H // sf, W // sf, 3)}.
@@ -107,7 +107,7 @@ def degradation_bsrgan_variant(
 def _steps(
     sf: int, small: tuple[int, int], strength: Strength, rng: np.random.Generator
 ) -> list[Callable[[np.ndarray], np.ndarray]]:
-    """Return the steps in random order, but with the resize to the final size after the other."""
+    """Return the steps in random order, except that the final resize comes after the other one."""
     resizes = [
         lambda x: _downsample(x, sf, strength, rng),
         lambda x: np.clip(resize(x, small, rng.choice(RESIZINGS)), 0, 1),
@@ -133,10 +133,10 @@ def _halve(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _random_blur(
     picture: np.ndarray, sf: int, strength: Strength, rng: np.random.Generator
 ) -> np.ndarray:
-    """Blur with a Gaussian, round or with a direction, each half of the time.
+    """Blur with a Gaussian, isotropic or anisotropic with equal probability.
 
-    The variances of the second kind are at most 4 + sf, the standard deviation of the first at
-    most 2 + 0.2 sf, in pixels.
+    The anisotropic variances are at most 4 + sf, the isotropic standard deviation at most
+    2 + 0.2 sf, in pixels.
     """
     if rng.random() < 0.5:
         variances = strength.width * (4 + sf) * rng.random(2)
@@ -150,7 +150,7 @@ def _random_blur(
 def _downsample(
     picture: np.ndarray, sf: int, strength: Strength, rng: np.random.Generator
 ) -> np.ndarray:
-    """Resize to 1 to 1 / (2 ``sf``) of the size, or take every ``sf``-th pixel of a blurred one."""
+    """Resize to 1 to 1 / (2 ``sf``) of the size, or blur and take every ``sf``-th pixel."""
     if rng.random() < strength.resize_p:
         factor = rng.uniform(1, 2 * sf)
         size = (int(picture.shape[0] / factor), int(picture.shape[1] / factor))

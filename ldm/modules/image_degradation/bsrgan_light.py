@@ -1,4 +1,4 @@
-"""CompVis's address of BSRGAN's degradation with milder steps."""
+"""CompVis's import path of BSRGAN's degradation with milder steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sensors and JPEG do to a picture.
+"""Add sensor noise and JPEG artefacts to a picture.
 
 Shapes: pictures (H, W, 3) float32 in [0, 1], RGB; not modified.
 """
@@ -14,12 +14,12 @@ from PIL import Image
 def add_gaussian_noise(
     picture: np.ndarray, levels: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Add white noise: of each channel alone (0.4), the same in all (0.4), or correlated (0.2).
+    """Add white noise: independent per channel (0.4), equal in all (0.4), or correlated (0.2).
 
     Args:
         picture: (H, W, 3).
-        levels: Least and greatest standard deviation, in 1/255; integers in between are drawn, and
-            the correlated kind has at most the greatest.
+        levels: Smallest and largest standard deviation, in 1/255; an integer between them is drawn,
+            and the largest bounds the correlated noise.
         rng: Source of the noise.
     """
     std = int(rng.integers(levels[0], levels[1] + 1)) / 255
@@ -48,7 +48,7 @@ def _correlated_noise(
 def add_jpeg_noise(
     picture: np.ndarray, qualities: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Save and read a picture as JPEG with halved chroma, at a random quality (both ends count)."""
+    """Save and reload a picture as JPEG with halved chroma, at a random quality (inclusive)."""
     quality = int(rng.integers(qualities[0], qualities[1] + 1))
     buffer = io.BytesIO()
     Image.fromarray(to_uint8(picture)).save(buffer, "JPEG", quality=quality, subsampling=2)

@@ -1,8 +1,8 @@
-"""Resize as OpenCV and MATLAB do, which a super-resolution model is trained to undo.
+"""Resize as OpenCV and MATLAB do: super-resolution models are trained to undo exactly that.
 
-Each way is a table for either axis, of which pixels an output pixel is the weighted sum. OpenCV's
-ways but "area" look at a few neighbours however much smaller the picture becomes (they alias);
-Pillow's, which are in Pillow, do not.
+Each method is a table per axis that says which pixels an output pixel is the weighted sum of.
+OpenCV's methods, except "area", use a few neighbours however much smaller the picture becomes, so
+they alias; Pillow's, which are in Pillow, do not.
 
 Shapes: pictures (H, W, C); n pixels in, m pixels out, k taps; tables are indices (m, k) and
 weights (m, k) whose rows sum to 1.
@@ -32,7 +32,7 @@ def resize(picture: np.ndarray, size: tuple[int, int], method: str) -> np.ndarra
         (h, w, C) of the same type. uint8 is rounded and clipped; float32 may overshoot.
 
     Raises:
-        UserError: There is no such method.
+        UserError: The method is unknown.
     """
     if method not in METHODS:
         raise UserError(f"resizing {method!r} is not known; expected one of {', '.join(METHODS)}")
@@ -61,7 +61,7 @@ def _nearest(n: int, m: int) -> Table:
 
 
 def _by_kernel(kernel: Callable[[np.ndarray], np.ndarray], reach: int) -> Callable[..., Table]:
-    """Make the table of a kernel of 2 * ``reach`` taps; the border pixel repeats beyond it."""
+    """Make the table of a kernel of 2 * ``reach`` taps; border pixels are repeated."""
 
     def table(n: int, m: int) -> Table:
         centres = (np.arange(m) + 0.5) * (n / m) - 0.5
@@ -90,7 +90,7 @@ def _lanczos4(x: np.ndarray) -> np.ndarray:
 
 
 def _area(n: int, m: int) -> Table:
-    """Average over the stretch that an output pixel covers; enlarge by short ramps, as OpenCV."""
+    """Average over the pixels that an output pixel covers; enlarge by short ramps, as OpenCV."""
     return _area_mean(n, m) if n >= m else _area_ramp(n, m)
 
 
@@ -114,14 +114,14 @@ def _area_ramp(n: int, m: int) -> Table:
 
 
 def _matlab(n: int, m: int) -> Table:
-    """Bicubic with a kernel stretched by the reduction; beyond the border lies the mirror image."""
+    """Bicubic with a kernel stretched by the reduction; the picture is mirrored at its border."""
     scale = m / n
     shrink = min(1.0, scale)
     reach = int(np.ceil(2 / shrink)) + 1
     centres = (np.arange(m) + 0.5) / scale - 0.5
     taps = np.floor(centres).astype(int)[:, None] + np.arange(-reach + 1, reach + 1)
     weights = _cubic((centres[:, None] - taps) * shrink, -0.5)
-    around = taps % (2 * n)  # the picture, then its mirror image, again and again
+    around = taps % (2 * n)  # the picture and its mirror image, repeated
     return np.where(around < n, around, 2 * n - 1 - around), weights / weights.sum(1, keepdims=True)
 
 

@@ -1,7 +1,6 @@
-"""What the adversarial losses of first stages share: VQ-GAN, arXiv:2012.09841, section 3.1.
+"""Base class of first stages' adversarial losses: VQ-GAN, arXiv:2012.09841, section 3.1.
 
-A loss has two sides, told apart by ``optimizer_idx``: 0 trains the autoencoder, 1 the
-discriminator.
+A loss has two sides, selected by ``optimizer_idx``: 0 trains the autoencoder, 1 the discriminator.
 
 Shapes: B batch, C channels, H W pixels.
 """
@@ -31,7 +30,7 @@ def hinge_d_loss(logits_real: Tensor, logits_fake: Tensor) -> Tensor:
 
 
 def vanilla_d_loss(logits_real: Tensor, logits_fake: Tensor) -> Tensor:
-    """Return half the discriminator's cross entropy: arXiv:1406.2661, Eq. 1."""
+    """Return half the discriminator's cross-entropy: arXiv:1406.2661, Eq. 1."""
     return 0.5 * (F.softplus(-logits_real).mean() + F.softplus(logits_fake).mean())
 
 
@@ -44,22 +43,22 @@ class AdversarialLoss(nn.Module):
     """The discriminator, its balance with the reconstruction, and the perceptual distance.
 
     Args:
-        disc_start: Optimizer step from which the autoencoder is judged.
+        disc_start: Optimizer step from which the discriminator is used.
         pixelloss_weight: Kept for CompVis, whose losses do not use it either.
         disc_num_layers: Layers of the discriminator that halve the sides.
-        disc_in_channels: Channels that it sees.
+        disc_in_channels: Its input channels.
         disc_ndf: Width of its first layer.
         disc_factor: Weight of both sides' adversarial terms; 0 turns them off.
-        disc_weight: Share of the adversarial gradient beside the reconstruction's, lambda's
-            factor in VQ-GAN.
-        perceptual_weight: Weight of LPIPS beside the pixels' error; 0 never builds it.
+        disc_weight: Adversarial gradient relative to the reconstruction's: the factor of lambda
+            in VQ-GAN.
+        perceptual_weight: Weight of LPIPS relative to the pixel error; 0 never builds it.
         use_actnorm: ActNorm in place of BatchNorm in the discriminator.
-        disc_conditional: The discriminator also sees ``cond``, joined to the picture.
+        disc_conditional: The discriminator also sees ``cond``, concatenated to the picture.
         disc_loss: ``hinge`` or ``vanilla`` (cross entropy).
-        perceptual_weights: File of VGG-16's weights, see ``LPIPS``; read at the first use.
+        perceptual_weights: File of VGG-16's weights, see ``LPIPS``; read on first use.
 
     Raises:
-        UserError: An unknown ``disc_loss``.
+        UserError: ``disc_loss`` is unknown.
     """
 
     def __init__(
@@ -91,11 +90,11 @@ class AdversarialLoss(nn.Module):
         self.disc_factor, self.discriminator_weight = disc_factor, disc_weight
         self.disc_conditional = disc_conditional
         self.perceptual_weight, self.perceptual_weights = perceptual_weight, perceptual_weights
-        # In a list, so that VGG's 15 million frozen weights are no part of a checkpoint.
+        # In a list, so that VGG's 15 million frozen weights are not saved in checkpoints.
         self._perceptual: list[LPIPS] = []
 
     def prepare(self) -> None:
-        """Read LPIPS's weights now, so that their absence is told before training begins.
+        """Read LPIPS's weights now, so that missing ones are reported before training begins.
 
         Raises:
             UserError: See ``LPIPS``.
@@ -104,7 +103,7 @@ class AdversarialLoss(nn.Module):
             self._perceptual.append(LPIPS(self.perceptual_weights))
 
     def perceptual_loss(self, inputs: Tensor, reconstructions: Tensor) -> Tensor:
-        """Return LPIPS (B, 1, 1, 1), or zeros where it has no weight."""
+        """Return LPIPS (B, 1, 1, 1), or zeros if its weight is 0."""
         if self.perceptual_weight <= 0:
             return inputs.new_zeros(inputs.shape[0], 1, 1, 1)
         self.prepare()
@@ -114,7 +113,7 @@ class AdversarialLoss(nn.Module):
     def calculate_adaptive_weight(
         self, nll_loss: Tensor, g_loss: Tensor, last_layer: Tensor
     ) -> Tensor:
-        """Return the weight at which both gradients are alike at the last layer: VQ-GAN, Eq. 7.
+        """Return the weight that balances both gradients at the last layer: VQ-GAN, Eq. 7.
 
         CompVis's numbers: 1e-4 in the denominator, at most 1e4, times ``disc_weight``.
         """
@@ -132,20 +131,20 @@ class AdversarialLoss(nn.Module):
         global_step: int,
         last_layer: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what the autoencoder's loss gains by the discriminator, and figures of it.
+        """Return the discriminator's term of the autoencoder's loss, and its figures.
 
-        Without gradients (validation) and before ``disc_start`` the weight is 0, and nothing is
-        spent on it.
+        Without gradients (validation) and before ``disc_start`` the weight is 0 and is not
+        computed.
 
         Args:
-            nll_loss: The reconstruction's loss, whose gradient the term is balanced with.
+            nll_loss: The reconstruction loss, whose gradient the term is balanced against.
             reconstructions: Pictures (B, C, H, W), with gradients to ``last_layer``.
-            cond: What the discriminator sees beside them.
+            cond: What a conditional discriminator also sees.
             global_step: Optimizer steps done.
             last_layer: Weight at which gradients are compared.
 
         Raises:
-            ValueError: No ``last_layer``, where the term has a gradient.
+            ValueError: ``last_layer`` is missing and the term has a gradient.
         """
         factor = adopt_weight(self.disc_factor, global_step, self.discriminator_iter_start)
         judged = factor > 0 and torch.is_grad_enabled()
@@ -190,5 +189,5 @@ class AdversarialLoss(nn.Module):
 
 
 def named(figures: dict[str, Tensor], split: str) -> dict[str, Tensor]:
-    """Return figures as they are logged: ``split/name``, without gradients."""
+    """Return figures under their logged names, ``split/name``, without gradients."""
     return {f"{split}/{name}": value.detach() for name, value in figures.items()}

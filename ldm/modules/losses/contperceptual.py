@@ -34,19 +34,19 @@ __all__ = [
 
 
 class DummyLoss(nn.Module):
-    """The loss of a first stage that is not to be trained."""
+    """The loss of a first stage that is not trained."""
 
 
 class LPIPSWithDiscriminator(AdversarialLoss):
-    """Pixels, LPIPS and a discriminator, and a light pull of the posterior to N(0, I).
+    """Pixel error, LPIPS, a discriminator, and a small KL term of the posterior to N(0, I).
 
-    Sums over a picture's values, means over the batch, as the reference: ``kl_weight`` is small
-    because both terms are large.
+    As in the reference, terms are summed over a picture's values and averaged over the batch:
+    ``kl_weight`` is small because both terms are large.
 
     Args:
-        disc_start: Optimizer step from which the autoencoder is judged.
-        logvar_init: Log-variance of a pixel given its reconstruction. It is a parameter of the
-            checkpoint, which no optimizer of the reference or of ours moves.
+        disc_start: Optimizer step from which the discriminator is used.
+        logvar_init: Log-variance of a pixel given its reconstruction. It is a parameter in the
+            checkpoint, but neither the reference's optimizers nor ours update it.
         kl_weight: Weight of the KL term.
         **shared: See ``AdversarialLoss``.
     """
@@ -81,9 +81,9 @@ class LPIPSWithDiscriminator(AdversarialLoss):
             optimizer_idx: 0 the autoencoder's side, 1 the discriminator's.
             global_step: Optimizer steps done.
             last_layer: The decoder's last weight; needed for side 0 with gradients.
-            cond: What a conditional discriminator sees beside the picture.
+            cond: What a conditional discriminator sees besides the picture.
             split: Prefix of the logged names.
-            weights: Factor of the reconstruction's loss per value, of a shape like the pictures'.
+            weights: Factor of the reconstruction loss per value, in the shape of the pictures.
 
         Returns:
             Scalar loss, and detached figures.
@@ -92,7 +92,7 @@ class LPIPSWithDiscriminator(AdversarialLoss):
             return self.discriminator_side(
                 inputs, reconstructions, cond=cond, global_step=global_step, split=split
             )
-        # In float32 under autocast too: half numbers overflow in these sums.
+        # In float32 even under autocast: half precision overflows in these sums.
         inputs, reconstructions = inputs.float(), reconstructions.float()
         rec_loss = (inputs - reconstructions).abs()
         rec_loss = rec_loss + self.perceptual_weight * self.perceptual_loss(inputs, reconstructions)

@@ -1,6 +1,6 @@
 """The patch discriminator of adversarial first stages: arXiv:1611.07004, section 3.2.2.
 
-Key names are those of checkpoints, ``loss.discriminator.main.N.*``.
+Key names are the checkpoints': ``loss.discriminator.main.N.*``.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ class ActNorm(nn.Module):
 
 
 class NLayerDiscriminator(nn.Module):
-    """Tell real patches from made ones: a map of logits, each for a patch of the picture.
+    """Tell real patches from generated ones: a map of logits, one per patch of the picture.
 
     Args:
-        input_nc: Channels of the picture, and of what it is conditioned on.
+        input_nc: Channels of the picture plus those of its conditioning.
         ndf: Width of the first layer; it doubles up to 8 times that.
         n_layers: Layers that halve the sides; 3 gives patches of 70 pixels.
         use_actnorm: ActNorm in place of BatchNorm.
 
     Raises:
-        UserError: Fewer than 1 layer.
+        UserError: ``n_layers`` is below 1.
     """
 
     def __init__(
         self, input_nc: int = 3, ndf: int = 64, n_layers: int = 3, use_actnorm: bool = False
     ):
         super().__init__()
-        # The two layers after the halvings take a pixel each.
+        # The two layers after the halvings shrink the map by one pixel each.
         self.n_layers, self.least_side = n_layers, 3 * 2**n_layers
         if n_layers < 1:
             raise UserError(f"disc_num_layers is {n_layers}; expected 1 or more")
@@ -63,7 +63,7 @@ class NLayerDiscriminator(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(input_nc, ndf, 4, 2, 1), nn.LeakyReLU(0.2, True)]
         for n, (before, after) in enumerate(zip(widths, widths[1:], strict=False), start=1):
             stride = 2 if n < n_layers else 1
-            # BatchNorm has a bias of its own.
+            # BatchNorm has its own bias.
             layers.append(nn.Conv2d(before, after, 4, stride, 1, bias=use_actnorm))
             layers.append(ActNorm(after) if use_actnorm else nn.BatchNorm2d(after))
             layers.append(nn.LeakyReLU(0.2, True))
@@ -74,7 +74,7 @@ class NLayerDiscriminator(nn.Module):
         """Return logits (B, 1, h, w) of pictures (B, input_nc, H, W); above 0 is real.
 
         Raises:
-            UserError: Pictures smaller than a patch.
+            UserError: The pictures are smaller than a patch.
         """
         if min(x.shape[-2:]) < self.least_side:
             raise UserError(

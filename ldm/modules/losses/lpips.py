@@ -1,7 +1,7 @@
 """LPIPS, the perceptual distance of two pictures in VGG-16's features: arXiv:1801.03924.
 
-Weights come from this machine only. VGG-16's are any file that holds them: torchvision's
-``vgg16-397923af.pth``, or a first stage of CompVis (``loss.perceptual_loss.*``). The heads, some
+Weights come from this machine only. VGG-16's can be in any file that holds them: torchvision's
+``vgg16-397923af.pth``, or a CompVis first stage (``loss.perceptual_loss.*``). The heads, about a
 thousand numbers, are in the latter too, and ship with the packages ``lpips`` and ``torchmetrics``.
 """
 
@@ -54,11 +54,11 @@ class VGGFeatures(nn.Module):
 
 
 class Head(nn.Module):
-    """Weigh the channels of a squared difference."""
+    """Weight the channels of a squared difference."""
 
     def __init__(self, width: int):
         super().__init__()
-        # CompVis's module has dropout before it, which a metric never applies.
+        # CompVis's module has dropout before it, which is never active in a metric.
         self.model = nn.ModuleDict({"1": nn.Conv2d(width, 1, 1, bias=False)})
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,13 +66,13 @@ class Head(nn.Module):
 
 
 class LPIPS(nn.Module):
-    """Distance of pictures: 0 for equal ones. Frozen, but gradients flow to the pictures.
+    """Distance of pictures, 0 for equal ones. Frozen, but gradients flow to the pictures.
 
     Args:
-        path: File with VGG-16's weights; None looks in the environment, ``LDM_LPIPS_WEIGHTS``.
+        path: File with VGG-16's weights; None reads the path from ``LDM_LPIPS_WEIGHTS``.
 
     Raises:
-        UserError: No file is given, or it does not hold VGG-16, or no heads are found.
+        UserError: No file is given, it does not hold VGG-16, or no heads are found.
     """
 
     def __init__(self, path: str | Path | None = None):
@@ -104,7 +104,7 @@ class LPIPS(nn.Module):
         """Return the distance (B, 1, 1, 1) of pictures (B, 3, H, W) in [-1, 1].
 
         Raises:
-            ValueError: Pictures without three channels.
+            ValueError: The pictures do not have three channels.
         """
         if input.shape != target.shape or input.shape[1] != 3:
             raise ValueError(
@@ -119,18 +119,18 @@ class LPIPS(nn.Module):
         return torch.stack(distances).sum(0)
 
     def _features(self, x: Tensor) -> list[Tensor]:
-        """Return maps of unit length at every place, in float32: section 3, Eq. 1."""
+        """Return maps of unit length at every position, in float32: section 3, Eq. 1."""
         maps = [h.float() for h in self.net((x - self.shift) / self.scale)]
-        # At a place without features the root's own gradient would be NaN.
+        # Where all features are zero the square root's own gradient would be NaN.
         squares = [h.square().sum(1, keepdim=True).clamp_min(1e-30) for h in maps]
         return [h / (square.sqrt() + 1e-10) for h, square in zip(maps, squares, strict=True)]
 
 
 def find_weights(path: str | Path | None) -> Path:
-    """Return the file of VGG-16's weights: the given one, or the environment's.
+    """Return the file of VGG-16's weights: the given one, or the environment variable's.
 
     Raises:
-        UserError: None is given, or it is not there.
+        UserError: No file is given, or it does not exist.
     """
     given = path or os.environ.get(VARIABLE)
     if given and Path(given).expanduser().is_file():
@@ -144,7 +144,7 @@ def find_weights(path: str | Path | None) -> Path:
 
 
 def _by_our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename what torchvision and CompVis call the parts of LPIPS."""
+    """Rename the parts of LPIPS from torchvision's and CompVis's names to ours."""
     with torch.device("meta"):
         slices = list(VGGFeatures().named_children())
     ours = {f"features.{n}": f"net.{name}.{n}" for name, piece in slices for n in piece._modules}

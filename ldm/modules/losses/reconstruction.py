@@ -1,4 +1,4 @@
-"""The plain loss of a KL autoencoder: pixels and a light pull of the posterior to N(0, I).
+"""The plain loss of a KL autoencoder: pixel error and a small KL term of the posterior.
 
 Shapes: B batch · C channels · H W pixels · h w latent.
 """
@@ -19,13 +19,13 @@ class ReconstructionLoss(nn.Module):
     """Mean pixel error + ``kl_weight`` x KL divergence.
 
     Everything is divided by the number of pixel values C·H·W: the loss has the size of one pixel's
-    error whatever the picture's, and ``kl_weight`` keeps the meaning it has in the reference's
-    ``LPIPSWithDiscriminator``, which sums both terms over the picture. It has no parameters, so a
-    checkpoint carries no ``loss.*`` keys.
+    error whatever the picture's size, and ``kl_weight`` means what it does in the reference's
+    ``LPIPSWithDiscriminator``, which sums both terms over the picture. The loss has no parameters,
+    so a checkpoint has no ``loss.*`` keys.
 
     Args:
         kind: ``l1`` absolute error, ``l2`` squared error (what PSNR measures), or their sum.
-        kl_weight: Weight of the KL term; 1e-6 keeps latents near unit variance with hardly a cost
+        kl_weight: Weight of the KL term; 1e-6 keeps latents near unit variance at almost no cost
             in sharpness.
 
     Raises:
@@ -56,7 +56,7 @@ class ReconstructionLoss(nn.Module):
             Scalar loss; and detached figures: ``total_loss``, ``rec_loss`` (mean pixel error of
             ``kind``), ``kl_loss`` (nats per picture), ``psnr`` (dB, clamped, mean over pictures).
         """
-        # In float32 under autocast too: bfloat16 has two decimal digits.
+        # In float32 even under autocast: bfloat16 has only two decimal digits.
         difference = reconstructions.float() - inputs.float()
         rec_loss = self._error(difference)
         kl_loss = posterior.kl().float().mean()

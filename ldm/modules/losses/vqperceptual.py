@@ -43,14 +43,14 @@ def l2(x: Tensor, y: Tensor) -> Tensor:
 
 
 def measure_perplexity(predicted_indices: Tensor, n_embed: int) -> tuple[Tensor, Tensor]:
-    """Tell how evenly and how much of a codebook is used.
+    """Measure how much of a codebook is used, and how evenly.
 
     Args:
-        predicted_indices: Entries chosen, in any shape.
+        predicted_indices: Indices of the chosen entries, in any shape.
         n_embed: Entries N of the codebook.
 
     Returns:
-        Perplexity, from 1 (one entry) to N (all alike); and the number of entries used.
+        Perplexity, from 1 (one entry) to N (all equally often); and the number of entries used.
     """
     shares = torch.bincount(predicted_indices.flatten(), minlength=n_embed).float()
     shares = shares / shares.sum()
@@ -59,18 +59,18 @@ def measure_perplexity(predicted_indices: Tensor, n_embed: int) -> tuple[Tensor,
 
 
 class VQLPIPSWithDiscriminator(AdversarialLoss):
-    """Pixels, LPIPS, the codebook's loss and a discriminator; means over everything.
+    """Pixel error, LPIPS, codebook loss and a discriminator, averaged over everything.
 
     Args:
-        disc_start: Optimizer step from which the autoencoder is judged.
-        codebook_weight: Weight of the codebook's loss.
-        n_classes: Entries of the codebook; with it the share in use is logged.
-        perceptual_loss: ``lpips``, the only one that CompVis's class knows.
+        disc_start: Optimizer step from which the discriminator is used.
+        codebook_weight: Weight of the codebook loss.
+        n_classes: Entries of the codebook; if given, the share in use is logged.
+        perceptual_loss: ``lpips``, the only one that CompVis's class has.
         pixel_loss: ``l1`` or ``l2``.
         **shared: See ``AdversarialLoss``.
 
     Raises:
-        UserError: An unknown ``perceptual_loss``, ``pixel_loss`` or ``disc_loss``.
+        UserError: ``perceptual_loss``, ``pixel_loss`` or ``disc_loss`` is unknown.
     """
 
     made_for = "VQModel"
@@ -116,9 +116,9 @@ class VQLPIPSWithDiscriminator(AdversarialLoss):
             optimizer_idx: 0 the autoencoder's side, 1 the discriminator's.
             global_step: Optimizer steps done.
             last_layer: The decoder's last weight; needed for side 0 with gradients.
-            cond: What a conditional discriminator sees beside the picture.
+            cond: What a conditional discriminator sees besides the picture.
             split: Prefix of the logged names.
-            predicted_indices: Entries chosen, for the figures of the codebook's use.
+            predicted_indices: Indices of the chosen entries, to log the codebook's use.
 
         Returns:
             Scalar loss, and detached figures.
