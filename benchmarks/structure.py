@@ -2,7 +2,7 @@
 
 One small picture is drawn with the bundled model, once in a process of its own. Told are the
 project's functions on the call stack where the token embedding and the UNet's attention are
-computed, the files that the picture imports, and those of them in which anything is called.
+computed, and the files that the picture imports.
 
 Example:
     python benchmarks/structure.py
@@ -27,7 +27,7 @@ import json, runpy, sys
 import torch
 from torch.nn import functional
 
-root, found, called = sys.argv.pop(1), {}, set()
+root, found = sys.argv.pop(1), {}
 sys.argv[0] = root + "/scripts/txt2img.py"
 
 def own(frame):
@@ -54,21 +54,13 @@ def watch(name, label, wanted):
 watch("embedding", "token embedding", ["encoders"])
 watch("scaled_dot_product_attention", "UNet attention", ["openaimodel"])
 
-def profile(frame, event, arg):
-    if event == "call" and own(frame):
-        called.add((frame.f_code.co_filename, frame.f_code.co_name))
-
-sys.setprofile(profile)
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")
 except SystemExit as end:
     assert not end.code, end.code
-finally:
-    sys.setprofile(None)
 files = {m.__file__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
 files = sorted(f[len(root) + 1:] for f in files if f.startswith(root + "/"))
-inside = {file for file, name in called if name != "<module>"}
-print(json.dumps({"found": found, "imported": files, "called": len(inside)}))
+print(json.dumps({"found": found, "imported": files}))
 """
 
 
@@ -84,7 +76,7 @@ def measure(root: Path) -> dict:
 
 def sizes(root: Path) -> dict[str, int | str]:
     """Count the package's files and lines, and find its biggest room."""
-    files = [path for path in (root / "ldm").rglob("*.py") if path.stat().st_size]
+    files = [path for path in (root / "ldm").rglob("*.py") if path.name != "__init__.py"]
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     rooms = Counter()
     for path, count in lines.items():
@@ -107,7 +99,7 @@ def report(root: Path) -> None:
         print(f"{label}: {len(chain)} calls in {len({file for file, _ in chain})} files")
         for file, name in chain:
             print(f"    {file}: {name}")
-    print(f"imported: {len(seen['imported'])} files, of which {seen['called']} are called")
+    print(f"imported: {len(seen['imported'])} files")
 
 
 def main() -> int:
