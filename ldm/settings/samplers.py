@@ -18,6 +18,7 @@ class SamplerEntry:
     Attributes:
         target: Address of a ``ldm.models.diffusion.sampler.Sampler``.
         label: What metadata calls it: AUTOMATIC1111's name where it has one.
+        diffusers: The scheduler class of the diffusers library that steps alike; empty: none.
         karras: Whether it steps in noise levels, so that ``--spacing karras`` suits it.
         calls: How many times a step runs the model.
         eta: What ``--ddim_eta`` does: it is ``used``, ``must be 0`` or is ``ignored``.
@@ -25,6 +26,7 @@ class SamplerEntry:
 
     target: str
     label: str
+    diffusers: str = ""
     karras: bool = False
     calls: int = 1
     eta: Literal["used", "must be 0", "ignored"] = "ignored"
@@ -33,15 +35,31 @@ class SamplerEntry:
 _DIFFUSION = "ldm.models.diffusion"
 _K = f"{_DIFFUSION}.k_samplers"
 SAMPLERS = {
-    "ddim": SamplerEntry(f"{_DIFFUSION}.ddim.DDIMSampler", "DDIM", eta="used"),
-    "plms": SamplerEntry(f"{_DIFFUSION}.plms.PLMSSampler", "PLMS", eta="must be 0"),
-    "dpm_solver": SamplerEntry(f"{_DIFFUSION}.dpm_solver.DPMSolverSampler", "DPM++ 2M"),
-    "heun": SamplerEntry(f"{_K}.HeunSampler", "Heun", karras=True, calls=2),
-    "euler": SamplerEntry(f"{_K}.EulerSampler", "Euler", karras=True),
-    "euler_a": SamplerEntry(f"{_K}.EulerAncestralSampler", "Euler a", karras=True),
-    "dpm2": SamplerEntry(f"{_K}.DPM2Sampler", "DPM2", karras=True, calls=2),
-    "dpm2_a": SamplerEntry(f"{_K}.DPM2AncestralSampler", "DPM2 a", karras=True, calls=2),
-    "lms": SamplerEntry(f"{_K}.LMSSampler", "LMS", karras=True),
+    "ddim": SamplerEntry(f"{_DIFFUSION}.ddim.DDIMSampler", "DDIM", "DDIMScheduler", eta="used"),
+    "plms": SamplerEntry(
+        f"{_DIFFUSION}.plms.PLMSSampler", "PLMS", "PNDMScheduler", eta="must be 0"
+    ),
+    "dpm_solver": SamplerEntry(
+        f"{_DIFFUSION}.dpm_solver.DPMSolverSampler", "DPM++ 2M", "DPMSolverMultistepScheduler"
+    ),
+    "heun": SamplerEntry(
+        f"{_K}.HeunSampler", "Heun", "HeunDiscreteScheduler", karras=True, calls=2
+    ),
+    "euler": SamplerEntry(f"{_K}.EulerSampler", "Euler", "EulerDiscreteScheduler", karras=True),
+    "euler_a": SamplerEntry(
+        f"{_K}.EulerAncestralSampler", "Euler a", "EulerAncestralDiscreteScheduler", karras=True
+    ),
+    "dpm2": SamplerEntry(
+        f"{_K}.DPM2Sampler", "DPM2", "KDPM2DiscreteScheduler", karras=True, calls=2
+    ),
+    "dpm2_a": SamplerEntry(
+        f"{_K}.DPM2AncestralSampler",
+        "DPM2 a",
+        "KDPM2AncestralDiscreteScheduler",
+        karras=True,
+        calls=2,
+    ),
+    "lms": SamplerEntry(f"{_K}.LMSSampler", "LMS", "LMSDiscreteScheduler", karras=True),
 }
 
 
@@ -54,20 +72,24 @@ class SpacingEntry:
         sigmas: Address of a rule (steps, ``SigmaSchedule``) -> falling noise levels without the
             last one, 0; empty where there is none.
         label: What metadata calls it; empty is its name.
+        diffusers: The diffusers library's ``timestep_spacing``; empty where it has none.
         offered: Whether programs let it be chosen.
     """
 
     times: str = ""
     sigmas: str = ""
     label: str = ""
+    diffusers: str = ""
     offered: bool = True
 
 
 _TIMES, _SIGMAS = "ldm.process.spacing", "ldm.process.sigmas"
 SPACINGS = {
-    "uniform": SpacingEntry(f"{_TIMES}.uniform", f"{_SIGMAS}.even_times"),
-    "linspace": SpacingEntry(f"{_TIMES}.linspace", f"{_SIGMAS}.even_times"),
-    "trailing": SpacingEntry(f"{_TIMES}.trailing", f"{_SIGMAS}.trailing_times"),
+    "uniform": SpacingEntry(f"{_TIMES}.uniform", f"{_SIGMAS}.even_times", diffusers="leading"),
+    "linspace": SpacingEntry(f"{_TIMES}.linspace", f"{_SIGMAS}.even_times", diffusers="linspace"),
+    "trailing": SpacingEntry(
+        f"{_TIMES}.trailing", f"{_SIGMAS}.trailing_times", diffusers="trailing"
+    ),
     "quad": SpacingEntry(f"{_TIMES}.quad", offered=False),
     "karras": SpacingEntry(sigmas=f"{_SIGMAS}.karras", label="Karras"),
 }

@@ -24,7 +24,7 @@ from ldm.pipelines.postprocess import Watermark
 from ldm.pipelines.progress import Notice, Observer, Picture, Progress
 from ldm.settings.samplers import k_samplers
 from optimizedSD.by_diffusers.folder import DiffusersFolder
-from optimizedSD.by_diffusers.settings import SCHEDULERS, SPACINGS, DiffusersSettings
+from optimizedSD.by_diffusers.settings import OUR_SPACINGS, SCHEDULERS, DiffusersSettings
 
 PARTS = {
     "unet": diffusers.UNet2DConditionModel,
@@ -80,7 +80,9 @@ def make_scheduler(sampler: str, config: Any) -> Any:
     Raises:
         UserError: it needs a library that is not installed.
     """
-    name, options = SCHEDULERS[sampler]
+    name = SCHEDULERS[sampler]
+    # Ours begins PLMS without Runge-Kutta steps, as the reference does.
+    options = {"skip_prk_steps": True} if name == "PNDMScheduler" else {}
     try:
         return getattr(diffusers, name).from_config(config, **options)
     except ImportError as error:
@@ -238,7 +240,7 @@ class Run:
         config = self.pipe.scheduler.config
         if config.get("use_karras_sigmas") and self.settings.sampler in k_samplers():
             return "karras"
-        return SPACINGS[config.get("timestep_spacing", "leading")]
+        return OUR_SPACINGS[config.get("timestep_spacing", "leading")]
 
     def _send_notices(self) -> None:
         """Send the notices that are known before the first step."""

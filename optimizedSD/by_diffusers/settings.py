@@ -12,22 +12,13 @@ from ldm.errors import UserError
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.low_memory import ForkHabits, LowMemoryTxt2ImgSettings
 from ldm.settings.option import changed, option, options_of
+from ldm.settings.samplers import SAMPLERS, SPACINGS
 
 OFFLOADS = ("none", "model", "sequential", "group")
-# diffusers' class for each of our samplers, and options on top of the folder's configuration.
-SCHEDULERS: dict[str, tuple[str, dict[str, object]]] = {
-    "ddim": ("DDIMScheduler", {}),
-    "plms": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "dpm_solver": ("DPMSolverMultistepScheduler", {}),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "dpm2": ("KDPM2DiscreteScheduler", {}),
-    "dpm2_a": ("KDPM2AncestralDiscreteScheduler", {}),
-    "lms": ("LMSDiscreteScheduler", {}),
-}
+# diffusers' scheduler class for each of our samplers.
+SCHEDULERS = {name: entry.diffusers for name, entry in SAMPLERS.items() if entry.diffusers}
 # Our name for each of diffusers' "timestep_spacing".
-SPACINGS = {"leading": "uniform", "linspace": "linspace", "trailing": "trailing"}
+OUR_SPACINGS = {entry.diffusers: name for name, entry in SPACINGS.items() if entry.diffusers}
 
 
 def _like(name: str, **changes: Any) -> Any:
