@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from ldm.errors import UserError
+from ldm.programs.console import Console, exit_codes
 from ldm.training.arguments import parse
 
 PUBLIC = {
@@ -33,17 +33,15 @@ def __getattr__(name: str):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code: 0, 2 for a user's error, 128 + n for a signal."""
-    try:
+    console = Console("main.py", sys.stdout, sys.stderr)
+    left = "training had not begun; nothing was saved"
+    # Training logs by itself, and Lightning's warnings are worth reading.
+    with exit_codes(console, lambda: left, takes_warnings=False) as ending:
         options = parse(argv)
         from ldm.training.program import run
 
-        return run(options)
-    except UserError as error:
-        print(f"main.py: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("main.py: interrupted before training began; nothing was saved", file=sys.stderr)
-        return 130
+        ending.code = run(options)
+    return ending.code
 
 
 if __name__ == "__main__":

@@ -11,55 +11,24 @@ Example:
 
 from __future__ import annotations
 
-import argparse
-import logging
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ldm.arguments import ArgumentParser
-from ldm.checkpoint.header import HELP, header_entries
+from ldm.checkpoint.header import header_entries
 from ldm.errors import UserError
+from ldm.programs.console import Console
+from ldm.programs.start import run_settings_program
+from ldm.settings.checkpoints import ConvertSettings
 
 
-def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "src", metavar="SRC", help="a .ckpt or .safetensors file, or a diffusers folder"
-    )
-    parser.add_argument(
-        "dst", metavar="DST", help="a folder for a file; a .safetensors or .ckpt file for a folder"
-    )
-    parser.add_argument(
-        "--config",
-        metavar="YAML",
-        help="the model's configuration (default: of a file the YAML beside it, else Stable "
-        "Diffusion's own; of a folder what its JSON files say)",
-    )
-    parser.add_argument("--half", action="store_true", help="write the weights as float16")
-    parser.add_argument(
-        "--use_ema", action="store_true", help="take the averaged (EMA) weights where there are any"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
-    parser.add_argument("--meta", action="append", default=[], metavar="KEY=VALUE", help=HELP)
-    return parser
-
-
-def convert(options: argparse.Namespace) -> list[str]:
-    """Convert as the command line says; return what was done.
-
-    Raises:
-        UserError: What is wrong; nothing is written.
-    """
-    entries = header_entries(options.meta)
-    src = Path(options.src)
+def convert(console: Console, settings: ConvertSettings) -> None:
+    """Convert as the settings say, and say what was done."""
+    src = Path(settings.src)
     if not src.exists():
         raise UserError(
-            f"{options.src!r} does not exist; expected a checkpoint file or a diffusers folder; "
+            f"{settings.src!r} does not exist; expected a checkpoint file or a diffusers folder; "
             "check the path"
         )
 
@@ -68,30 +37,24 @@ def convert(options: argparse.Namespace) -> list[str]:
     from ldm.checkpoint.diffusers.convert import Conversion, from_diffusers, to_diffusers
 
     how = Conversion(
-        use_ema=options.use_ema,
-        dtype=torch.float16 if options.half else None,
-        metadata=entries,
-        overwrite=options.overwrite,
+        use_ema=settings.use_ema,
+        dtype=torch.float16 if settings.half else None,
+        metadata=header_entries(settings.meta),
+        overwrite=settings.overwrite,
     )
     if src.is_dir():
-        return from_diffusers(src, options.dst, options.config, how)
-    from ldm.pipelines.models import config_beside
+        lines = from_diffusers(src, settings.dst, settings.config, how)
+    else:
+        from ldm.pipelines.models import config_beside
 
-    return to_diffusers(src, options.dst, options.config or config_beside(src), how)
+        lines = to_diffusers(src, settings.dst, settings.config or config_beside(src), how)
+    for line in lines:
+        console.say(line)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    logging.basicConfig(format="convert: %(message)s", level=logging.WARNING)
-    try:
-        lines = convert(parser().parse_args(argv))
-    except UserError as error:
-        print(f"convert: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    print("\n".join(lines))
-    return 0
+    return run_settings_program(ConvertSettings, __doc__, convert, argv)
 
 
 if __name__ == "__main__":

@@ -12,34 +12,25 @@ Example:
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ldm.arguments import ArgumentParser
 from ldm.checkpoint.download.fetch import Source, fetch
 from ldm.checkpoint.download.sources import HUB, MODELS, V1_FOLDER, V1_LICENCE, Model, describe
 from ldm.errors import UserError
+from ldm.programs.console import Console
+from ldm.programs.downloads import DownloadSettings
+from ldm.programs.start import run_settings_program
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(MODELS)}")
-    parser.add_argument("--list", action="store_true", help="say what there is, and stop")
-    parser.add_argument("--dest", type=Path, metavar="FOLDER", help="put the files there instead")
-    return parser
-
-
-def choose(names: list[str]) -> list[Model]:
+def choose(names: Sequence[str]) -> list[Model]:
     """Look names up.
 
     Raises:
@@ -67,7 +58,7 @@ def endpoint() -> str:
     return address.rstrip("/")
 
 
-def download(model: Model, dest: Path | None) -> None:
+def download(console: Console, model: Model, dest: Path | None) -> None:
     """Fetch what is not there yet of one model, with a progress bar a file."""
     from tqdm import tqdm
 
@@ -86,35 +77,34 @@ def download(model: Model, dest: Path | None) -> None:
                 bar.update(done - bar.n)
 
             fetched = fetch(source, folder / file.name, progress=show)
-        print(f"{'put in place' if fetched else 'already there'}: {folder / file.name}")
+        console.say(f"{'put in place' if fetched else 'already there'}: {folder / file.name}")
 
 
-def notice(dest: Path | None) -> None:
-    """Say which of two default checkpoints is used."""
+def say_which_is_used(console: Console, dest: Path | None) -> None:
+    """Say which of two default checkpoints is used, where both are there."""
     both = [ROOT / V1_FOLDER / name for name in ("model.ckpt", "model.safetensors")]
     if dest is None and all(path.exists() for path in both):
-        print(f"{both[0].name} is there too and stays the default; --ckpt {both[1]} takes this one")
+        console.say(
+            f"{both[0].name} is there too and stays the default; --ckpt {both[1]} takes this one"
+        )
+
+
+def act(console: Console, settings: DownloadSettings) -> None:
+    """List the models, or fetch those that are named."""
+    if settings.list:
+        console.say(describe())
+        return
+    for model in choose(settings.names):
+        download(console, model, settings.dest)
+        if model.folder == V1_FOLDER:
+            console.say(f"Licence: {V1_LICENCE}")
+    say_which_is_used(console, settings.dest)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    try:
-        options = parser().parse_args(argv)
-        if options.list:
-            print(describe())
-            return 0
-        for model in choose(options.names):
-            download(model, options.dest)
-            if model.folder == V1_FOLDER:
-                print(f"Licence: {V1_LICENCE}")
-        notice(options.dest)
-    except UserError as error:
-        print(f"download_models: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; what has arrived is kept, run again to go on", file=sys.stderr)
-        return 130
-    return 0
+    left = "what has arrived is kept, run again to go on"
+    return run_settings_program(DownloadSettings, __doc__, act, argv, left=left)
 
 
 if __name__ == "__main__":

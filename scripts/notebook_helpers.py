@@ -24,8 +24,9 @@ from ldm.models.diffusion.ddim import DDIMSampler
 from ldm.pipelines.progress import log_events
 from ldm.pipelines.samples import SampleRun
 from ldm.pipelines.showcase import class_name, model_for
-from ldm.pipelines.upscale import Upscaler, UpscaleSettings
+from ldm.pipelines.upscale import Upscaler
 from ldm.settings.samples import SampleSettings
+from ldm.settings.upscale import UpscaleSettings
 
 __all__ = ["class_name", "convsample_ddim", "get_cond", "get_model", "run", "show"]
 

@@ -1,51 +1,70 @@
-"""What a user of evaluation can choose. Imports no torch."""
+"""Settings of an evaluation. Imports no torch."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ldm.errors import UserError
+from ldm.settings.option import REQUIRED, Settings, device_option, option
 
 PAIRED = ("psnr", "ssim", "lpips")
 METRICS = ("fid", "kid", *PAIRED, "clip")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
-    """Settings of an evaluation; names are the flags'.
+class EvaluationSettings(Settings):
+    """Settings of an evaluation; the field names are the flags' names.
 
-    Attributes:
-        fake: Folder of the pictures to judge.
-        real: Folder of those to judge by, or an ``.npz`` of their statistics for FID.
-        metrics: Of ``METRICS``.
-        inception: File of Inception's weights, for FID and KID.
-        clip_ckpt: CLIP's weights; None looks in the local caches.
-        clip_type: OpenAI's name of the CLIP model.
-        captions: File of captions; None reads the prompts in the pictures' files.
-        lpips: File of VGG-16's weights.
-        save_stats: File for the statistics of ``real``.
-        batch_size: Pictures at a time.
-        kid_subsets: Pairs of subsets that KID averages over.
-        kid_size: Pictures in a subset, at most as many as there are.
-        seed: Draws the subsets.
-        device: As everywhere: auto, cpu, cuda, cuda:N or mps.
+    Example:
+        >>> EvaluationSettings(fake="drawn", metrics=("clip",)).batch_size
+        32
     """
 
-    fake: str
-    real: str | None = None
-    metrics: tuple[str, ...] = ("fid", "kid")
-    inception: str | None = None
-    clip_ckpt: str | None = None
-    clip_type: str = "ViT-L/14"
-    captions: str | None = None
-    lpips: str | None = None
-    save_stats: str | None = None
-    batch_size: int = 32
-    kid_subsets: int = 100
-    kid_size: int = 1000
-    seed: int = 0
-    device: str = "auto"
+    program: ClassVar[str] = "evaluate"
+
+    fake: str = option(REQUIRED, "the pictures to judge", str, metavar="FOLDER")
+    real: str | None = option(
+        None,
+        "the pictures to judge by; for fid alone also an .npz of their statistics (mu, sigma)",
+        str,
+        metavar="FOLDER",
+    )
+    metrics: tuple[str, ...] = option(
+        ("fid", "kid"),
+        "what to measure; psnr, ssim and lpips compare pictures of the same name",
+        str,
+        choices=METRICS,
+        several="+",
+    )
+    inception: str | None = option(
+        None, "Inception's weights as torch-fidelity has them, for fid and kid", str, metavar="FILE"
+    )
+    clip_ckpt: str | None = option(
+        None, "CLIP's weights", str, shown="those in the hub's caches", metavar="FILE"
+    )
+    clip_type: str = option("ViT-L/14", "the CLIP model", metavar="MODEL")
+    captions: str | None = option(
+        None,
+        "captions by name, JSON or tab-separated",
+        str,
+        shown="the prompts in the pictures",
+        metavar="FILE",
+    )
+    lpips: str | None = option(
+        None, "VGG-16's weights as torchvision has them", str, metavar="FILE"
+    )
+    save_stats: str | None = option(
+        None,
+        "write the statistics of --real there, an .npz that --real takes",
+        str,
+        metavar="FILE",
+    )
+    batch_size: int = option(32, "pictures at a time", minimum=1)
+    kid_subsets: int = option(100, "subsets that KID averages over", minimum=1)
+    kid_size: int = option(1000, "pictures in a subset, at most as many as there are", minimum=2)
+    seed: int = option(0, "seed of the draw of subsets", minimum=0)
+    device: str = device_option()
 
     @property
     def real_is_statistics(self) -> bool:
@@ -53,22 +72,13 @@ class EvaluationSettings:
         return self.real is not None and self.real.lower().endswith(".npz")
 
     def validate(self) -> None:
-        """Check what can be told without looking at pictures.
+        """Check what can be checked without reading pictures.
 
         Raises:
-            UserError: naming the flag, what it allows and what to do.
+            UserError: the message names the flag, what it allows and what to do.
         """
+        super().validate()
         self._check_metrics()
-        for name, least in (("batch_size", 1), ("kid_subsets", 1), ("kid_size", 2), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UserError(
-                    f"--{name} {getattr(self, name)} was given; expected {least} or more; change it"
-                )
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            raise UserError(
-                f"--device {self.device} is unknown; expected auto, cpu, cuda, cuda:N or mps; "
-                "choose one of them"
-            )
         if self.save_stats is not None and not (self._uses_features and self._has_real_pictures):
             raise UserError(
                 "--save_stats was given; it writes the statistics of the pictures in --real; "
@@ -76,12 +86,8 @@ class EvaluationSettings:
             )
 
     def _check_metrics(self) -> None:
-        unknown = [name for name in self.metrics if name not in METRICS]
-        if unknown or not self.metrics:
-            raise UserError(
-                f"--metrics {' '.join(self.metrics)} was given; expected some of "
-                f"{', '.join(METRICS)}; change it"
-            )
+        if not self.metrics:
+            raise UserError(f"no --metrics were given; expected some of {', '.join(METRICS)}")
         for name in self.metrics:
             if name != "clip" and self.real is None:
                 raise UserError(
@@ -102,12 +108,16 @@ class EvaluationSettings:
     def _has_real_pictures(self) -> bool:
         return self.real is not None and not self.real_is_statistics
 
-    def require_inception(self) -> None:
-        """Hold that Inception's weights are named where they are needed.
 
-        Raises:
-            UserError: they are not.
-        """
+@dataclass(frozen=True, kw_only=True)
+class EvaluationProgramSettings(EvaluationSettings):
+    """Settings of ``scripts/evaluate.py``, where the networks come from files."""
+
+    json: str | None = option(None, "write the report there too", str, metavar="FILE")
+
+    def validate(self) -> None:
+        """Check as the base does, and that Inception's weights are given if they are needed."""
+        super().validate()
         if self._uses_features and self.inception is None:
             raise UserError(
                 "fid and kid need --inception, a file of Inception's weights "

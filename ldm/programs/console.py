@@ -204,18 +204,3 @@ def _library_warnings(console: Console) -> Iterator[None]:
         if not sys.warnoptions:  # libraries' advice to programmers; python -W shows it
             warnings.simplefilter("ignore")
         yield
-
-
-def run_guarded(
-    console: Console, act: Callable[[], object], left: Callable[[], str] = lambda: ""
-) -> int:
-    """Do a program's work and return its exit code: ``exit_codes`` around a function.
-
-    Args:
-        console: Shows errors, and what the library logs as warnings; closed in the end.
-        act: The work.
-        left: Says what an interruption leaves behind.
-    """
-    with exit_codes(console, left) as ending:
-        act()
-    return ending.code

@@ -1,4 +1,4 @@
-"""A run's folder of samples, laid out as the reference's:
+"""A run's folder of samples, laid out as in the reference.
 
     LOGDIR/samples/<global_step>/<date>/img/sample_000000.png ...
                                        /numpy/<N>x<H>x<W>x<C>-samples.npz

@@ -1,4 +1,4 @@
-"""What a user of retrieval-augmented drawing can choose, and where its files lie. Imports no torch.
+"""Settings of retrieval-augmented drawing, and the paths of its files. Imports no torch.
 
 Retrieval-augmented diffusion: arXiv:2204.11824 and arXiv:2207.13038.
 """
@@ -26,7 +26,7 @@ DATABASE, KNN, CLIP_TYPE = "artbench-surrealism", 10, "ViT-L/14"
 class RetrievalSettings(Txt2ImgSettings):
     """Settings of text-to-image with neighbours.
 
-    ``None`` in ``knn``, ``database`` and ``n_repeat`` is their default where it has an effect.
+    ``None`` in ``knn``, ``database`` and ``n_repeat`` stands for the default, if it has an effect.
 
     Example:
         >>> RetrievalSettings(prompt="a red apple", use_neighbors=True).scale
@@ -38,7 +38,7 @@ class RetrievalSettings(Txt2ImgSettings):
     wanted: ClassVar[str] = (
         "a retrieval-augmented one, whose cond_stage_config is torch.nn.Identity"
     )
-    # Another model's flag: a class variable in the field's place takes it away.
+    # Another model's flag: a class variable in place of the field removes it.
     laion400m: ClassVar[bool] = False
 
     scale: float = changed(Txt2ImgSettings, "scale", default=5.0)
@@ -112,13 +112,13 @@ class RetrievalSettings(Txt2ImgSettings):
     )
 
     def suited(self, kind: ModelKind, named: Collection[str]) -> Self:  # noqa: ARG002
-        """Return these settings with the defaults of what has an effect filled in."""
+        """Return these settings with defaults filled in for what has an effect."""
         if not self.use_neighbors:
             return self
         return replace(self, knn=self.knn or KNN, database=self.database or DATABASE)
 
     def notices(self, prompts: Sequence[str] = ()) -> list[str]:
-        """List settings without effect beside the others."""
+        """List settings that have no effect given the others."""
         found = super().notices(prompts)
         for name in ("knn", "database", "searcher"):
             if getattr(self, name) is not None and not self.use_neighbors:
@@ -166,7 +166,7 @@ class SearcherSettings(Settings):
 
 
 def database_path(name: str) -> Path:
-    """Return where a database lies: its folder if there is one of that name, else the usual place.
+    """Return a database's path: the folder of that name if it exists, else the usual place.
 
     Example:
         >>> database_path("artbench-baroque").parts[-2:]
@@ -176,7 +176,7 @@ def database_path(name: str) -> Path:
 
 
 def searcher_path(name: str) -> Path:
-    """Return where the searcher of a database lies.
+    """Return the path of a database's searcher.
 
     Example:
         >>> searcher_path("artbench-baroque").parts[-2:]

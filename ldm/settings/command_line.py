@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ldm.arguments import ArgumentParser
 from ldm.errors import UserError
 from ldm.settings.generation import GenerationSettings
-from ldm.settings.option import Option, options_of
+from ldm.settings.option import OVERRIDE, Option, options_of
 
 GROUPS = {
     "prompt": "what to draw",
@@ -21,19 +24,122 @@ GROUPS = {
 }
 
 
-class _Parser(ArgumentParser):
-    """Knows its flags well enough to guess what an unknown one was meant to be."""
+class OptionParser(ArgumentParser):
+    """A command line whose flags are options. Its result holds only what the user gave.
+
+    Args:
+        schema: The settings class; it knows the defaults.
+        description: First lines of ``--help``; of several lines, they are shown as they are.
+        **rest: Arguments of ``argparse.ArgumentParser``.
+    """
+
+    def __init__(self, schema: type, description: str, **rest: Any) -> None:
+        if "\n" in description:
+            rest["formatter_class"] = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=schema.program, description=description, **rest)
+        self.schema = schema
+        self.options: list[Option] = []
+        titles = getattr(schema, "groups", GROUPS)
+        groups = {key: self.add_argument_group(title) for key, title in titles.items()}
+        for each in options_of(schema):
+            default = schema.__dataclass_fields__[each.name].default
+            self.add_option(groups.get(each.group, self), each, default)
+
+    def add_option(self, group: Any, each: Option, default: Any = None) -> None:
+        """Add one option to the command line or to a group of it."""
+        self.options.append(each)
+        silent = each.shown is None and (each.kind is bool or default in (None, "", ()))
+        shown = default if each.shown is None else each.shown
+        suffix = "" if silent or each.required else f" (default: {_in_words(shown)})"
+        common: dict[str, Any] = {
+            "help": (each.help + suffix).replace("%", "%%"),
+            "default": argparse.SUPPRESS,
+        }
+        if each.positional:
+            group.add_argument(each.name, nargs=_nargs(each), metavar=_metavar(each), **common)
+            return
+        common |= {"dest": each.name, "required": each.required}
+        # Short flags first, as everywhere.
+        names = sorted((each.flag, *each.synonyms), key=lambda name: name.startswith("--"))
+        if each.kind is bool and not each.worded:
+            group.add_argument(*names, action="store_true", **common)
+            return
+        # Values stay text here: the option reads them, with better words for what is wrong.
+        common["metavar"] = _metavar(each)
+        if each.aliases or each.several == "again":
+            group.add_argument(*names, action="append", **common)
+        else:
+            const = "true" if each.worded else None
+            group.add_argument(*names, nargs=_nargs(each), const=const, **common)
+        for flag, value in each.aliases:
+            group.add_argument(
+                flag,
+                dest=each.name,
+                action="append_const",
+                const=value,
+                default=argparse.SUPPRESS,
+                help=f"the same as {each.flag} {value}",
+            )
+
+    def read(self, argv: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return the settings that a command line gives explicitly, by name.
+
+        Args:
+            argv: Arguments without the program's name; ``None`` takes ``sys.argv``.
+
+        Raises:
+            UserError: an unknown flag, a value of the wrong kind, something missing, or flags that
+                contradict each other.
+        """
+        rest, overrides = self._without_overrides(sys.argv[1:] if argv is None else argv)
+        self._leave_missing_to_us()
+        positional = any(each.positional for each in self.options)
+        known = self.parse_known_intermixed_args if positional else self.parse_known_args
+        namespace, unknown = known(rest)
+        if unknown:
+            raise UserError(f"unknown argument {unknown[0]!r}" + self.nearest(unknown[0]))
+        given = vars(namespace)
+        if overrides:
+            given["overrides"] = [*overrides, *given.get("overrides", ())]
+        for each in self.options:
+            if each.name in given:
+                given[each.name] = _value(each, given[each.name])
+            elif each.required:
+                raise UserError(each.missing)
+        return given
+
+    def _without_overrides(self, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Take ``a.b=c`` out: after ``-b YAML`` or ``-t`` it would be read as one more value."""
+        if all(each.name != "overrides" for each in self.options):
+            return list(argv), []
+        flags = self._option_string_actions
+        rest, overrides = [], []
+        for before, item in zip(["", *argv], argv, strict=False):
+            owner = flags.get(before)
+            # A flag with a `const` needs no value, so it leaves the override alone.
+            owned = owner is not None and owner.nargs in (None, "?") and owner.const is None
+            changes = re.fullmatch(OVERRIDE, item, re.DOTALL) and not Path(item).exists()
+            (overrides if changes and not owned else rest).append(item)
+        return rest, overrides
+
+    def _leave_missing_to_us(self) -> None:
+        """Let argparse pass over what is missing: a mistyped flag is to be told first."""
+        self.usage = self.format_usage().removeprefix("usage: ").replace("%", "%%")
+        for action in self._actions:
+            action.required = False
+            if not action.option_strings and action.nargs is None:
+                action.nargs = "?"
 
     def nearest(self, unknown: str) -> str:
-        """Return a notice that says what ``unknown`` may have been meant to be."""
+        """Return the end of a sentence that says what ``unknown`` may have been meant to be."""
         if not unknown.startswith("-"):
-            return "; a text of several words needs quotes around it"
+            takes_text = any(e.kind is str and not (e.metavar or e.choices) for e in self.options)
+            quotes = "; a text of several words needs quotes around it"
+            return quotes if takes_text else "; see --help for what is expected"
         flag = "--" + unknown.split("=")[0].lstrip("-")
-        for other in GenerationSettings.__subclasses__():
-            if (
-                flag
-                in {each.flag for each in options_of(other)} - self._option_string_actions.keys()
-            ):
+        for other in self._relatives():
+            own = {each.flag for each in options_of(other)}
+            if flag in own - self._option_string_actions.keys():
                 return f"; it is a flag of scripts/{other.program}.py"
         # All flags of one letter are alike.
         known = [] if len(flag) < 4 else self._option_string_actions
@@ -44,27 +150,22 @@ class _Parser(ArgumentParser):
             return '; a text with a dash first is written as in --prompt="-text"'
         return "; see --help for the flags there are"
 
-
-def build_parser(settings: type[GenerationSettings], description: str) -> argparse.ArgumentParser:
-    """Make the parser of a program whose flags are the options of ``settings``.
-
-    Its namespace holds only what the user gave: the settings class knows the defaults.
-    """
-    parser = _Parser(prog=settings.program, description=description)
-    groups = {key: parser.add_argument_group(title) for key, title in GROUPS.items()}
-    for each in options_of(settings):
-        default = settings.__dataclass_fields__[each.name].default
-        _add(groups[each.group], each, default)
-    return parser
+    def _relatives(self) -> Iterable[type]:
+        """Return the programs that users may take this one for."""
+        draws = any(each.name == "prompt" for each in self.options)
+        return GenerationSettings.__subclasses__() if draws else ()
 
 
-def parse(
-    settings: type[GenerationSettings], description: str, argv: Sequence[str] | None = None
-) -> dict[str, Any]:
+def build_parser(schema: type, description: str) -> OptionParser:
+    """Make the parser of a program whose flags are the options of ``schema``."""
+    return OptionParser(schema, description)
+
+
+def parse(schema: type, description: str, argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Return the settings that a command line gives explicitly, by field name.
 
     Args:
-        settings: The schema.
+        schema: The settings class.
         description: First lines of ``--help``.
         argv: Arguments without the program's name; ``None`` takes ``sys.argv``.
 
@@ -76,19 +177,16 @@ def parse(
         >>> parse(Txt2ImgSettings, "", ["--plms", "--seed", "7"])
         {'sampler': 'plms', 'seed': 7}
     """
-    parser = build_parser(settings, description)
-    namespace, unknown = parser.parse_known_args(argv)
-    if unknown:
-        raise UserError(f"unknown argument {unknown[0]!r}" + parser.nearest(unknown[0]))
-    given = vars(namespace)
-    for each in options_of(settings):
-        if each.name not in given or each.kind is bool:
-            continue
-        value = given[each.name]
-        if value is None:
-            raise UserError('--prompt was given without text; expected it; write --prompt "a cat"')
-        given[each.name] = each.read(_single(each, value) if each.aliases else value)
-    return given
+    return build_parser(schema, description).read(argv)
+
+
+def _value(each: Option, typed: Any) -> Any:
+    """Return the value of what argparse found for an option: a text, a list or a truth."""
+    if each.kind is bool and not each.worded:
+        return typed
+    if typed is None:
+        raise UserError('--prompt was given without text; expected it; write --prompt "a cat"')
+    return each.read(_single(each, typed) if each.aliases else typed)
 
 
 def _single(each: Option, values: list[str]) -> str:
@@ -99,35 +197,17 @@ def _single(each: Option, values: list[str]) -> str:
     return values[0]
 
 
-def _add(group: argparse._ArgumentGroup, each: Option, default: Any) -> None:
-    shown = each.shown or default
-    silent = each.kind is bool or shown is None
-    suffix = "" if silent else f" (default: {shown})"
-    text = (each.help + suffix).replace("%", "%%")
-    common = {"dest": each.name, "default": argparse.SUPPRESS}
-    if each.kind is bool:
-        group.add_argument(each.flag, action="store_true", help=text, **common)
-        return
-    # Values stay text here: the option reads them, with better words for what is wrong.
-    common |= {"help": text, "metavar": _metavar(each)}
-    if each.aliases:
-        group.add_argument(each.flag, action="append", **common)
-    else:
-        # CompVis's --prompt takes its text as an optional value; kept, and checked in `parse`.
-        names, nargs = (each.flag, *each.synonyms), "?" if each.name == "prompt" else None
-        group.add_argument(*names, nargs=nargs, **common)
-    for flag, value in each.aliases:
-        group.add_argument(
-            flag,
-            dest=each.name,
-            action="append_const",
-            const=value,
-            default=argparse.SUPPRESS,
-            help=f"the same as {each.flag} {value}",
-        )
+def _nargs(each: Option) -> str | None:
+    # CompVis's --prompt takes its text as an optional value; kept, and checked in `_value`.
+    return each.several or ("?" if each.worded or each.name == "prompt" else None)
 
 
-def _metavar(each: Option) -> str:
+def _in_words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _metavar(each: Option) -> str | tuple[str, ...]:
     if each.choices:
         return f"{{{','.join(each.offered)}}}"
-    return each.metavar or {int: "N", float: "X"}.get(each.kind, "TEXT")
+    names = {int: "N", float: "X", bool: "BOOL"}
+    return each.metavar or names.get(each.kind, "TEXT")

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from ldm.errors import UserError
+
+REQUIRED = MISSING
+"""The default of an option that has to be given."""
+OVERRIDE = r"[A-Za-z_][\w\[\]-]*(\.[\w\[\]-]+)+=.*"
+"""A change of a configuration, such as ``model.params.embed_dim=8``."""
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -16,7 +24,7 @@ class Option:
 
     Attributes:
         help: One sentence for ``--help`` and for a web page's label.
-        kind: int, float, str or bool.
+        kind: int, float, str, Path or bool; of each value where there are several.
         name: The field's name, which is also the flag's unless ``flag`` says otherwise.
         flag: The flag with its dashes.
         choices: The only values allowed; a table may hold entries that are not ``offered``.
@@ -27,8 +35,18 @@ class Option:
         infotext: The key under which pictures keep the setting.
         group: The heading in ``--help``.
         optional: None is a value too: "decide for me".
-        metavar: What the value is called if it names something: FILE, FOLDER or DEVICE.
-        synonyms: Other names of the flag.
+        metavar: What the value is called in ``--help``; a text or path that has one is a name, such
+            as FILE, FOLDER or DEVICE, and may not be empty.
+        synonyms: Other names of the flag, such as ``-n``.
+        required: It has to be given.
+        positional: It is given without a flag.
+        several: The field is a tuple: of one or more values (``+``), of any number (``*``), or of
+            one for each time that the flag is given (``again``).
+        worded: A bool whose flag may carry a word: ``--train false``.
+        pattern: A regular expression for the whole of a text.
+        words: What is expected, where kind and range do not say it.
+        reader: Reads what was typed, a text or a list of them, in place of ``kind``; raises
+            UserError itself.
     """
 
     help: str
@@ -45,6 +63,13 @@ class Option:
     optional: bool = False
     metavar: str = ""
     synonyms: tuple[str, ...] = ()
+    required: bool = False
+    positional: bool = False
+    several: Literal["", "+", "*", "again"] = ""
+    worded: bool = False
+    pattern: str = ""
+    words: str = ""
+    reader: Callable[[Any], Any] | None = None
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -54,34 +79,63 @@ class Option:
         entries = self.choices.items()
         return tuple(name for name, entry in entries if getattr(entry, "offered", True))
 
-    def read(self, text: str) -> Any:
-        """Turn what a user typed into a value.
+    def read(self, typed: Any) -> Any:
+        """Turn what a user typed, a text or a list of texts, into a value.
 
         Raises:
             UserError: it is of another kind, or out of range.
         """
-        try:
-            value = self.kind(text)
-        except ValueError:
-            value = text
-        self.check(value)
+        if self.reader is not None:
+            return self.reader(typed)
+        if self.several:
+            return tuple(self._read(text) for text in typed)
+        return self._read(typed)
+
+    def _read(self, text: str) -> Any:
+        value: Any = text
+        if self.kind is bool:
+            value = TRUTHS.get(text.lower(), text)
+        elif text:  # the path of an empty text would be the present folder
+            try:
+                value = self.kind(text)
+            except ValueError:
+                value = text
+        self._check(value)
         return value
 
     def check(self, value: Any) -> None:
         """Raise UserError unless ``value`` is of the right kind and in range."""
-        if not (value is None and self.optional) and not self._allows(value):
-            shown = repr(value) if value == "" else value
-            raise UserError(f"{self.flag} {shown} was given; {self.expected}; change it")
+        if value is None and self.optional:
+            return
+        if self.required and value == ():
+            raise UserError(self.missing)
+        for each in value if self.several else (value,):
+            self._check(each)
+
+    def _check(self, value: Any) -> None:
+        if not self._allows(value):
+            shown = repr(value) if value == "" or not self.flag else value
+            given = f"{self.flag} {shown}".strip()
+            raise UserError(f"{given} was given; {self.expected}; change it")
 
     def _allows(self, value: Any) -> bool:
+        if self.kind is Path:
+            return isinstance(value, Path)
         # A bool is an int to Python, and an int is as good as a float.
         kinds = {float: (int, float)}.get(self.kind, (self.kind,))
         if type(value) not in kinds:
             return False
         if self.kind is str:
-            # A text may be empty, a name may not.
-            return value in self.offered if self.choices else value != "" or not self.metavar
+            return self._allows_text(value)
         return self.kind is bool or self._in_range(value)
+
+    def _allows_text(self, value: str) -> bool:
+        if self.choices:
+            return value in self.offered
+        # A text may be empty, a name may not.
+        return bool(re.fullmatch(self.pattern or ".*", value, re.DOTALL)) and (
+            value != "" or not self.metavar
+        )
 
     def _in_range(self, value: float) -> bool:
         low = -math.inf if self.minimum is None else self.minimum
@@ -95,23 +149,71 @@ class Option:
         if self.choices:
             *others, last = self.offered
             return f"expected {', '.join(others)} or {last}"
-        if self.metavar:
+        if self.words:
+            return f"expected {self.words}"
+        if self.metavar and self.kind in (str, Path):
             return f"expected the name of a {self.metavar.lower()}"
-        kind = {int: "a whole number", float: "a number", bool: "on or off"}.get(self.kind, "text")
+        truth = "true or false" if self.worded else "on or off"
+        kind = {int: "a whole number", float: "a number", bool: truth}.get(self.kind, "text")
         if self.minimum is not None and self.maximum is not None:
             return f"expected {kind} from {self.minimum} to {self.maximum}"
         if self.minimum is not None:
             return f"expected {kind}, {self.minimum} or more"
         return f"expected {kind}"
 
+    @property
+    def missing(self) -> str:
+        """Say that it was not given and has to be."""
+        value = self.metavar or self.kind.__name__.upper()
+        name = self.flag or value
+        usage = value if self.positional else f"{self.flag} {value}"
+        return f"{name} was not given; {self.expected}; add {usage}"
+
 
 def option(default: Any, help: str, kind: type | None = None, **rest: Any) -> Any:
-    """Make a dataclass field that carries an ``Option``; ``kind`` is needed when None is default.
+    """Make a dataclass field that carries an ``Option``.
 
-    A default of None means that the program works the value out, so None is allowed then.
+    Args:
+        default: The field's default. None means that the program works the value out, so None is
+            allowed then; REQUIRED means that there is none.
+        help: One sentence.
+        kind: Needed where the default does not tell it: None, REQUIRED, or a tuple.
+        **rest: Other attributes of ``Option``.
     """
-    made = Option(help=help, kind=kind or type(default), optional=default is None, **rest)
+    made = Option(
+        help=help,
+        kind=kind or type(default),
+        optional=default is None,
+        required=default is REQUIRED,
+        **rest,
+    )
     return field(default=default, metadata={"option": made})
+
+
+def device_option(help: str = "where to compute: auto, cpu, cuda, cuda:1 or mps") -> Any:
+    """Make the field ``device`` of a program."""
+    return option(
+        "auto",
+        help,
+        metavar="DEVICE",
+        group="model",
+        pattern=r"auto|cpu|mps|cuda(:\d+)?",
+        words="auto, cpu, cuda, cuda:N or mps",
+    )
+
+
+def overrides_option() -> Any:
+    """Make the field ``overrides`` of a program that reads a model's configuration."""
+    return option(
+        (),
+        "changes of the configuration",
+        str,
+        positional=True,
+        several="*",
+        metavar="a.b=c",
+        pattern=OVERRIDE,
+        words="a flag, or a change of the configuration as a.b=c",
+    )
 
 
 def changed(settings: Any, name: str, **changes: Any) -> Any:
@@ -124,17 +226,55 @@ def changed(settings: Any, name: str, **changes: Any) -> Any:
     """
     theirs = settings.__dataclass_fields__[name]
     default, made = changes.pop("default", theirs.default), theirs.metadata["option"]
-    made = replace(made, **changes, optional=made.optional or default is None)
+    optional, required = made.optional or default is None, default is REQUIRED
+    made = replace(made, **changes, optional=optional, required=required)
     return field(default=default, metadata={"option": made})
 
 
 def options_of(settings: Any) -> Iterator[Option]:
-    """Yield the options of a settings class or object, named, in the order of its fields."""
+    """Yield the options of a settings class or object, named, in the order of its fields.
+
+    A field without an option is none that the user sets.
+    """
     for each in fields(settings):
-        made: Option = each.metadata["option"]
-        yield replace(made, name=each.name, flag=made.flag or f"--{each.name}")
+        made: Option | None = each.metadata.get("option")
+        if made is not None:
+            flag = "" if made.positional else made.flag or f"--{each.name}"
+            yield replace(made, name=each.name, flag=flag)
 
 
 def flag_of(settings: Any, name: str) -> str:
     """Return the flag of one setting of a settings class or object."""
     return next(each.flag for each in options_of(settings) if each.name == name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A schema: fields made by ``option``, which are a program's flags and are checked alike.
+
+    Attributes:
+        program: The program's name, before its errors and in ``--help``.
+        groups: Headings of ``--help`` by ``Option.group``; an option of another group stands among
+            the unnamed ones.
+
+    Example:
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Greeting(Settings):
+        ...     times: int = option(1, "how often", minimum=1)
+        >>> Greeting(times=0).validate()
+        Traceback (most recent call last):
+        ...
+        ldm.errors.UserError: --times 0 was given; expected a whole number, 1 or more; change it
+    """
+
+    program: ClassVar[str] = "ldm"
+    groups: ClassVar[Mapping[str, str]] = {}
+
+    def validate(self) -> None:
+        """Check each value, then, in subclasses, those that depend on one another.
+
+        Raises:
+            UserError: naming the flag, what it allows and what to do.
+        """
+        for each in options_of(self):
+            each.check(getattr(self, each.name))

@@ -2,107 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
 
 from ldm.errors import UserError
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED
+from ldm.settings.option import Settings, device_option, option, overrides_option
 from ldm.settings.samplers import SAMPLERS, SPACINGS, k_samplers
 
 PRECISIONS = ("full", "autocast")
 STEPS, ETA = 50, 1.0
 """The reference's, where nothing is asked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleSettings:
-    """How samples are drawn. Picture k depends on these and on k, but on no batch size.
-
-    Attributes:
-        n_samples: How many, those of a run that is continued included.
-        batch_size: How many at a time; the last batch may be shorter.
-        vanilla_sample: Ancestral sampling over all training steps, in place of ``sampler``.
-        custom_steps: Sampling steps; None is 50.
-        eta: Noise that a DDIM step adds, 0 to 1; None is 1.
-        sampler: Its name.
-        spacing: How steps are spread over the model's times.
-        class_label: Classes, taken in turn: picture k is of class k modulo their number.
-        prompt: The text of every picture, for text models.
-        scale: Classifier-free guidance; 1 is none.
-        classifier_scale: Guidance by a classifier, where one is given.
-        seed: Picture k has the seed ``seed + k``.
-        precision: ``full`` or ``autocast``.
-    """
-
-    n_samples: int = 50000
-    batch_size: int = 10
-    vanilla_sample: bool = False
-    custom_steps: int | None = None
-    eta: float | None = None
-    sampler: str = "ddim"
-    spacing: str = "uniform"
-    class_label: tuple[int, ...] = ()
-    prompt: str | None = None
-    scale: float = 1.0
-    classifier_scale: float = 1.0
-    seed: int = 42
-    precision: str = "full"
-
-    @property
-    def steps(self) -> int:
-        """The sampling steps to ask for, unless all are taken."""
-        return STEPS if self.custom_steps is None else self.custom_steps
-
-    @property
-    def ddim_eta(self) -> float:
-        """The eta to ask the sampler for."""
-        own = ETA if SAMPLERS[self.sampler].eta == "used" else 0.0
-        return own if self.eta is None else self.eta
-
-    def label(self, number: int) -> int:
-        """Return the class of a picture; there must be classes."""
-        return self.class_label[number % len(self.class_label)]
-
-    def validate(self) -> None:
-        """Check every value, and that they go together.
-
-        Raises:
-            UserError: One is out of range.
-        """
-        _whole("--n_samples", self.n_samples, 1, LONGEST_RUN)
-        _whole("--batch_size", self.batch_size, 1, LONGEST_RUN)
-        _whole("--custom_steps", self.steps, 1, LONGEST_RUN)
-        _whole("--seed", self.seed, 0, MAX_SEED)
-        for flag, value, choices in (
-            ("--sampler", self.sampler, SAMPLERS),
-            ("--spacing", self.spacing, SPACINGS),
-            ("--precision", self.precision, PRECISIONS),
-        ):
-            if value not in choices:
-                raise UserError(f"{flag} {value} was given; expected one of {', '.join(choices)}")
-        for flag, value in (("--scale", self.scale), ("--classifier_scale", self.classifier_scale)):
-            if not math.isfinite(value):
-                raise UserError(f"{flag} {value} was given; expected a finite number")
-        if not 0.0 <= self.ddim_eta <= 1.0:
-            raise UserError(f"--eta {self.eta} was given; expected a number from 0 to 1")
-        sampler = SAMPLERS[self.sampler]
-        if not SPACINGS[self.spacing].times and not sampler.karras:
-            raise UserError(
-                f"--spacing {self.spacing} was given with --sampler {self.sampler}; expected one "
-                f"of {', '.join(k_samplers())}; take one of them or another --spacing"
-            )
-        if sampler.eta == "must be 0" and self.ddim_eta != 0.0:
-            raise UserError(f"--eta {self.eta} was given; {self.sampler} needs 0; leave --eta out")
-
-    def notices(self) -> Iterator[str]:
-        """Yield what is given and has no effect."""
-        if self.vanilla_sample and (self.custom_steps, self.eta) != (None, None):
-            yield "--vanilla_sample takes every training step: --custom_steps and --eta do nothing"
-        elif SAMPLERS[self.sampler].eta == "ignored" and self.eta is not None:
-            yield f"--eta does nothing: {self.sampler} has no use for it"
-        if self.vanilla_sample and self.sampler != "ddim":
-            yield f"--vanilla_sample takes ancestral steps: --sampler {self.sampler} does nothing"
 
 
 def read_labels(texts: Sequence[str]) -> tuple[int, ...]:
@@ -130,6 +42,211 @@ def read_labels(texts: Sequence[str]) -> tuple[int, ...]:
     return tuple(labels)
 
 
-def _whole(flag: str, value: int, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:
-        raise UserError(f"{flag} {value} was given; expected a whole number from {low} to {high}")
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings(Settings):
+    """How samples are drawn. Picture k depends on these and on k, but on no batch size.
+
+    Example:
+        >>> SampleSettings(n_samples=4).steps
+        50
+    """
+
+    program: ClassVar[str] = "sample_diffusion"
+
+    n_samples: int = option(
+        50000,
+        "how many samples, those of a run that is continued included",
+        synonyms=("-n",),
+        minimum=1,
+        maximum=LONGEST_RUN,
+    )
+    batch_size: int = option(
+        10,
+        "how many samples at a time; the last batch may be shorter",
+        minimum=1,
+        maximum=LONGEST_RUN,
+    )
+    vanilla_sample: bool = option(
+        False,
+        "ancestral (DDPM) sampling over all training steps, in place of --sampler",
+        synonyms=("-v",),
+    )
+    custom_steps: int | None = option(
+        None,
+        "number of sampling steps",
+        int,
+        synonyms=("-c",),
+        minimum=1,
+        maximum=LONGEST_RUN,
+        shown=f"{STEPS}",
+    )
+    eta: float | None = option(
+        None,
+        "noise added in each DDIM step: 0 is deterministic, 1 is DDPM's amount",
+        float,
+        synonyms=("-e",),
+        minimum=0.0,
+        maximum=1.0,
+        shown=f"{ETA:g}",
+    )
+    sampler: str = option("ddim", "the sampler that takes the steps", choices=SAMPLERS)
+    spacing: str = option(
+        "uniform", "how the steps are spread over the model's times", choices=SPACINGS
+    )
+    class_label: tuple[int, ...] = option(
+        (),
+        "classes, as 207 or 0-999, taken in turn",
+        int,
+        several="+",
+        minimum=0,
+        metavar="CLASS",
+        reader=read_labels,
+    )
+    prompt: str | None = option(None, "what to draw, for text models", str)
+    scale: float = option(
+        1.0,
+        "classifier-free guidance away from the model's last class, or from the empty text; 1 "
+        "turns it off",
+    )
+    classifier_scale: float = option(1.0, "how much --classifier guides")
+    seed: int = option(
+        42,
+        "the seed of the first picture; picture k has the seed SEED + k",
+        minimum=0,
+        maximum=MAX_SEED,
+    )
+    precision: str = option("full", "autocast is faster on GPUs", choices=PRECISIONS)
+
+    @property
+    def steps(self) -> int:
+        """The sampling steps to ask for, unless all are taken."""
+        return STEPS if self.custom_steps is None else self.custom_steps
+
+    @property
+    def ddim_eta(self) -> float:
+        """The eta to ask the sampler for."""
+        own = ETA if SAMPLERS[self.sampler].eta == "used" else 0.0
+        return own if self.eta is None else self.eta
+
+    def label(self, number: int) -> int:
+        """Return the class of a picture; there must be classes."""
+        return self.class_label[number % len(self.class_label)]
+
+    def validate(self) -> None:
+        """Check every value, and that they go together.
+
+        Raises:
+            UserError: One is out of range.
+        """
+        super().validate()
+        sampler = SAMPLERS[self.sampler]
+        if not SPACINGS[self.spacing].times and not sampler.karras:
+            raise UserError(
+                f"--spacing {self.spacing} was given with --sampler {self.sampler}; expected one "
+                f"of {', '.join(k_samplers())}; take one of them or another --spacing"
+            )
+        if sampler.eta == "must be 0" and self.ddim_eta != 0.0:
+            raise UserError(f"--eta {self.eta} was given; {self.sampler} needs 0; leave --eta out")
+
+    def notices(self) -> Iterator[str]:
+        """Yield what is given and has no effect."""
+        if self.vanilla_sample and (self.custom_steps, self.eta) != (None, None):
+            yield "--vanilla_sample takes every training step: --custom_steps and --eta do nothing"
+        elif SAMPLERS[self.sampler].eta == "ignored" and self.eta is not None:
+            yield f"--eta does nothing: {self.sampler} has no use for it"
+        if self.vanilla_sample and self.sampler != "ddim":
+            yield f"--vanilla_sample takes ancestral steps: --sampler {self.sampler} does nothing"
+
+
+def _folder_or_none(text: str) -> str | None:
+    return None if text == "none" else text  # the reference's word
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleProgramSettings(SampleSettings):
+    """Settings of ``scripts/sample_diffusion.py``.
+
+    Attributes:
+        earlier: The folder of an earlier run, to go on in.
+        overrides: ``a.b=c`` changes of the model's configuration.
+    """
+
+    groups: ClassVar[Mapping[str, str]] = {
+        "model": "the model",
+        "picture": "how to draw the samples",
+        "output": "what is written",
+    }
+
+    resume: str | None = option(
+        None,
+        "the model: a checkpoint, a folder with model.ckpt and config.yaml, or a run of main.py",
+        str,
+        synonyms=("-r",),
+        shown="none, it has to be given unless --continue is",
+        group="model",
+        metavar="PATH",
+    )
+    config: str | None = option(
+        None,
+        "the YAML that describes the model",
+        str,
+        shown="beside the weights",
+        group="model",
+        metavar="FILE",
+    )
+    logdir: str | None = option(
+        None,
+        "the folder in which one of the model's name gets the samples",
+        str,
+        synonyms=("-l",),
+        shown="none, the model's own folder",
+        group="output",
+        metavar="FOLDER",
+        reader=_folder_or_none,
+    )
+    use_ema: bool = option(
+        False,
+        "use the averaged (EMA) weights of a checkpoint that holds both; a model whose "
+        "configuration has use_ema does so anyway",
+        group="model",
+    )
+    classifier: str | None = option(
+        None, "a classifier's run or checkpoint, to guide by", str, group="model", metavar="PATH"
+    )
+    device: str = device_option()
+    earlier: str | None = option(
+        None,
+        "go on in the folder of an earlier run, up to --n_samples",
+        str,
+        flag="--continue",
+        group="output",
+        metavar="FOLDER",
+    )
+    overrides: tuple[str, ...] = overrides_option()
+
+    def validate(self) -> None:
+        """Check as the base does, and that there are a model and classes where they are needed."""
+        super().validate()
+        if self.resume is None:
+            raise UserError("no model was given; expected one; add --resume FOLDER or CHECKPOINT")
+        if self.classifier is not None and not self.class_label:
+            raise UserError("--classifier was given; expected classes with it; add --class_label")
+
+    def record(self) -> dict[str, Any]:
+        """Return what a run writes down, under the flags' names, paths in full."""
+        drawing = {each.name: getattr(self, each.name) for each in fields(SampleSettings)}
+        return {
+            "resume": _whole_path(self.resume),
+            "config": _whole_path(self.config),
+            "logdir": self.logdir,
+            "overrides": list(self.overrides),
+            "use_ema": self.use_ema,
+            "device": self.device,
+            "classifier": _whole_path(self.classifier),
+            **drawing,
+            "class_label": list(self.class_label),
+        }
+
+
+def _whole_path(name: str | None) -> str | None:
+    return name and str(Path(name).resolve())

@@ -5,18 +5,13 @@ Nothing here imports torch, so that ``--help`` and a mistyped flag answer at onc
 
 from __future__ import annotations
 
-import argparse
-import difflib
-import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from ldm.arguments import ArgumentParser
 from ldm.errors import UserError
-
-OVERRIDE = re.compile(r"[A-Za-z_][\w\[\]-]*(\.[\w\[\]-]+)+=")
+from ldm.settings.command_line import OptionParser
+from ldm.settings.option import Option, Settings, option, overrides_option
 
 # Flag -> what it does; each sets `lightning.trainer.<flag>`.
 TRAINER_FLAGS = {
@@ -62,141 +57,13 @@ RENAMED = {
 }
 
 
-@dataclass(frozen=True)
-class TrainingOptions:
-    """What the command line asked for.
+def read_value(text: str) -> Any:
+    """Read a number, a truth value or none; anything else stays text.
 
-    ``trainer`` holds the Trainer settings that were given as flags; ``overrides`` the ``a.b=c``
-    items; ``max_time`` is the wall-clock limit of this process in seconds, or None; a
-    ``channels_last`` of None leaves it to the configuration.
+    Example:
+        >>> [read_value(text) for text in ("2", "0.5", "true", "none", "bf16-mixed")]
+        [2, 0.5, True, None, 'bf16-mixed']
     """
-
-    name: str = ""
-    resume: Path | None = None
-    base: tuple[Path, ...] = ()
-    train: bool = False
-    no_test: bool = False
-    project: str = ""
-    debug: bool = False
-    seed: int = 23
-    postfix: str = ""
-    logdir: Path = Path("logs")
-    scale_lr: bool = True
-    channels_last: bool | None = None
-    latents: Path | None = None
-    max_time: float | None = None
-    checkpoint_every: int | None = None
-    progress_every: int | None = None
-    trainer: dict[str, Any] = field(default_factory=dict)
-    overrides: tuple[str, ...] = ()
-
-
-def parse(argv: list[str] | None = None) -> TrainingOptions:
-    """Read the command line.
-
-    Raises:
-        UserError: An unknown flag (the nearest one is named), a value that does not fit, or
-            ``--name`` together with ``--resume``.
-    """
-    given = sys.argv[1:] if argv is None else argv
-    # Taken out first: `-b a.yaml x.y=1` and `-t x.y=1` would swallow an override as their value.
-    overrides = tuple(item for item in given if OVERRIDE.match(item) and not Path(item).exists())
-    parser = build_parser()
-    known, unknown = parser.parse_known_args([item for item in given if item not in overrides])
-    if unknown:
-        _refuse(unknown[0], [flag for action in parser._actions for flag in action.option_strings])
-    if known.name and known.resume:
-        raise UserError(
-            "--name and --resume given; a resumed run keeps its folder and name: drop one of them"
-        )
-    values = vars(known)
-    trainer = {key: values.pop(key) for key in (*TRAINER_FLAGS, "gpus") if key in values}
-    base = tuple(map(Path, values.pop("base")))
-    return TrainingOptions(**values, base=base, trainer=trainer, overrides=overrides)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Describe the flags."""
-    parser = ArgumentParser(
-        prog="main.py",
-        description="Train a model from YAML configurations.",
-        epilog="Any setting of the configuration can be given as a.b=c, "
-        "for instance model.params.embed_dim=8 or lightning.trainer.max_steps=1000.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("-n", "--name", default="", help="name of the run's folder (default: the first config's)")
-    add("-r", "--resume", type=Path, metavar="PATH", help="run folder or checkpoint to continue")
-    add("-b", "--base", nargs="*", default=[], metavar="YAML", help="configs, merged in order")
-    add("-t", "--train", type=_boolean, nargs="?", const=True, default=False, help="train")
-    add("--no-test", type=_boolean, nargs="?", const=True, default=False, help="skip the test")
-    add("-p", "--project", default="", help="kept for old command lines; unused")
-    add("-d", "--debug", type=_boolean, nargs="?", const=True, default=False, help="debug errors")
-    add("-s", "--seed", type=int, default=23, help="seed of data order and noise (23)")
-    add("-f", "--postfix", default="", help="appended to the name of the run's folder")
-    add("-l", "--logdir", type=Path, default=Path("logs"), help="where run folders go (logs)")
-    add(
-        "--scale_lr",
-        type=_boolean,
-        nargs="?",
-        const=True,
-        default=True,
-        help="learning rate = accumulation x devices x batch size x base_learning_rate (true)",
-    )
-    add(
-        "--channels_last",
-        type=_boolean,
-        nargs="?",
-        const=True,
-        default=None,
-        help="lay pictures out by pixel, not by channel: faster convolutions on most GPUs and CPUs",
-    )
-    add(
-        "--latents",
-        type=Path,
-        metavar="FOLDER",
-        help="train on what scripts/precompute_latents.py wrote, in place of the training set",
-    )
-    add(
-        "--max_time",
-        type=_duration,
-        metavar="DD:HH:MM:SS",
-        help="save and stop after this time; counted from this start, also when resuming",
-    )
-    add("--checkpoint_every", type=int, metavar="STEPS", help="save last.ckpt so often (1000)")
-    add("--progress_every", type=int, metavar="STEPS", help="print a line so often (50)")
-    group = parser.add_argument_group("Trainer settings (the same as lightning.trainer.NAME=...)")
-    for flag, text in TRAINER_FLAGS.items():
-        group.add_argument(
-            f"--{flag}", type=_value, default=argparse.SUPPRESS, metavar="VALUE", help=text
-        )
-    group.add_argument(
-        "--gpus", type=str, default=argparse.SUPPRESS, dest="gpus", help="as --devices, on GPUs"
-    )
-    return parser
-
-
-def _refuse(item: str, flags: list[str]) -> None:
-    """Raise the error for something that is neither a flag nor an override."""
-    if not item.startswith("-"):
-        raise UserError(f"{item!r} given; expected a flag, or an override such as a.b=c")
-    name = item.split("=")[0]
-    if name in RENAMED:
-        raise UserError(f"unknown flag {name}; it is now called {RENAMED[name]}")
-    near = difflib.get_close_matches(name, flags, n=1)
-    hint = f"did you mean {near[0]}?" if near else "see --help for the flags"
-    raise UserError(f"unknown flag {name}; {hint}")
-
-
-def _boolean(text: str) -> bool:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if text.lower() not in words:
-        raise argparse.ArgumentTypeError(f"{text!r} given, expected true or false")
-    return words[text.lower()]
-
-
-def _value(text: str) -> Any:
-    """Read a number, truth value or none; anything else stays text."""
     plain = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in plain:
         return plain[text.lower()]
@@ -208,10 +75,151 @@ def _value(text: str) -> Any:
     return text
 
 
-def _duration(text: str) -> float:
-    """Read DD:HH:MM:SS as seconds."""
+def read_duration(text: str) -> float:
+    """Read DD:HH:MM:SS as seconds.
+
+    Raises:
+        UserError: Something else is there.
+
+    Example:
+        >>> read_duration("00:01:00:30")
+        3630.0
+    """
     fields = text.split(":")
     if len(fields) != 4 or not all(part.isdigit() for part in fields):
-        raise argparse.ArgumentTypeError(f"{text!r} given, expected DD:HH:MM:SS as 00:03:30:00")
+        raise UserError(
+            f"--max_time {text} was given; expected DD:HH:MM:SS, as 00:03:30:00; change it"
+        )
     days, hours, minutes, seconds = map(int, fields)
     return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Settings):
+    """What the command line asked for.
+
+    Attributes:
+        max_time: The wall-clock limit of this process, in seconds.
+        channels_last: None leaves it to the configuration.
+        overrides: ``a.b=c`` items.
+        trainer: The Trainer's settings that were given as flags.
+    """
+
+    program: ClassVar[str] = "main.py"
+
+    name: str = option(
+        "", "name of the run's folder", synonyms=("-n",), shown="that of the first configuration"
+    )
+    resume: Path | None = option(
+        None,
+        "the run's folder or checkpoint to continue",
+        Path,
+        synonyms=("-r",),
+        metavar="PATH",
+        words="a run's folder or a checkpoint in it",
+    )
+    base: tuple[Path, ...] = option(
+        (),
+        "configurations, merged in order",
+        Path,
+        synonyms=("-b",),
+        several="*",
+        metavar="YAML",
+        words="the name of a YAML file",
+    )
+    train: bool = option(False, "train", synonyms=("-t",), worded=True)
+    no_test: bool = option(False, "skip the test", flag="--no-test", worded=True)
+    project: str = option("", "kept for old command lines; unused", synonyms=("-p",))
+    debug: bool = option(
+        False, "open the debugger where an error ends the run", synonyms=("-d",), worded=True
+    )
+    seed: int = option(23, "seed of data order and noise", synonyms=("-s",))
+    postfix: str = option("", "appended to the name of the run's folder", synonyms=("-f",))
+    logdir: Path = option(
+        Path("logs"), "where run folders go", Path, synonyms=("-l",), metavar="FOLDER"
+    )
+    scale_lr: bool = option(
+        True,
+        "learning rate = accumulation x devices x batch size x base_learning_rate",
+        worded=True,
+        shown="true",
+    )
+    channels_last: bool | None = option(
+        None,
+        "lay pictures out by pixel, not by channel: faster convolutions on most GPUs and CPUs",
+        bool,
+        worded=True,
+    )
+    latents: Path | None = option(
+        None,
+        "train on what scripts/precompute_latents.py wrote, in place of the training set",
+        Path,
+        metavar="FOLDER",
+    )
+    max_time: float | None = option(
+        None,
+        "save and stop after this time; counted from this start, also when resuming",
+        float,
+        metavar="DD:HH:MM:SS",
+        reader=read_duration,
+    )
+    checkpoint_every: int | None = option(
+        None, "steps between two savings of last.ckpt", int, metavar="STEPS", shown="1000"
+    )
+    progress_every: int | None = option(
+        None, "steps between two lines of progress", int, metavar="STEPS", shown="50"
+    )
+    overrides: tuple[str, ...] = overrides_option()
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    def validate(self) -> None:
+        """Check each value, and that a resumed run is not given a name."""
+        super().validate()
+        if self.name and self.resume:
+            raise UserError(
+                "--name and --resume given; a resumed run keeps its folder and name: drop one of "
+                "them"
+            )
+
+
+class TrainingParser(OptionParser):
+    """The flags of ``main.py``: its own, then the Trainer's."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            TrainingOptions,
+            "Train a model from YAML configurations.",
+            epilog="Any setting of the configuration can be given as a.b=c, "
+            "for instance model.params.embed_dim=8 or lightning.trainer.max_steps=1000.",
+            allow_abbrev=False,
+        )
+        title = "Trainer settings (the same as lightning.trainer.NAME=...)"
+        group = self.add_argument_group(title)
+        for name, text in TRAINER_FLAGS.items():
+            made = Option(text, str, name, f"--{name}", metavar="VALUE", reader=read_value)
+            self.add_option(group, made)
+        self.add_option(group, Option("as --devices, on GPUs", str, "gpus", "--gpus"))
+
+    def nearest(self, unknown: str) -> str:
+        """Return the end of a sentence that says what ``unknown`` is called now, or may be."""
+        now = RENAMED.get(unknown.split("=")[0])
+        return f"; it is now called {now}" if now else super().nearest(unknown)
+
+
+def build_parser() -> TrainingParser:
+    """Describe the flags."""
+    return TrainingParser()
+
+
+def parse(argv: list[str] | None = None) -> TrainingOptions:
+    """Read the command line.
+
+    Raises:
+        UserError: An unknown flag (the nearest one is named), a value that does not fit, or
+            ``--name`` together with ``--resume``.
+    """
+    given = build_parser().read(argv)
+    trainer = {name: given.pop(name) for name in (*TRAINER_FLAGS, "gpus") if name in given}
+    options = TrainingOptions(**given, trainer=trainer)
+    options.validate()
+    return options

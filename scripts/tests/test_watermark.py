@@ -3,30 +3,37 @@
 Exit code: 0 when a watermark was found, 1 when not, 2 when the file cannot be read.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a checkout, uninstalled
 
-from ldm.arguments import ArgumentParser
-from ldm.errors import UserError
+from ldm.programs.console import Console, exit_codes
+from ldm.settings.command_line import parse
+from ldm.settings.option import REQUIRED, Settings, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatermarkSettings(Settings):
+    """Settings of this program."""
+
+    program: ClassVar[str] = "test_watermark"
+
+    file: str = option(REQUIRED, "a PNG or JPEG picture", str, positional=True, metavar="FILE")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; see the module's description for its exit codes."""
-    parser = ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("file", help="a PNG or JPEG picture")
-    try:
-        options = parser.parse_args(argv)
-        text = _read(options.file)
-    except UserError as error:
-        print(f"test_watermark: {error}", file=sys.stderr)
-        return 2
-    print("null" if text is None else text)
-    return 1 if text is None else 0
+    console = Console(WatermarkSettings.program, sys.stdout, sys.stderr)
+    with exit_codes(console) as ending:
+        settings = WatermarkSettings(**parse(WatermarkSettings, __doc__, argv))
+        text = _read(settings.file)
+        console.say("null" if text is None else text)
+        ending.code = 1 if text is None else 0
+    return ending.code
 
 
 def _read(path: str) -> str | None:

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from running import load_program, run_program
+from running import load_program
 
 from ldm.images.io import save_picture
 
@@ -74,10 +74,3 @@ def test_a_report_that_cannot_be_written_is_told_before_measuring(run, folders, 
     arguments = ("--real", real, "--fake", fake, "--metrics", "psnr")
     code, out, err = run(*arguments, "--json", tmp_path / "file/report.json")
     assert code == 2 and out == "" and "--json" in err and err.count("\n") == 1
-
-
-def test_help_needs_no_torch(tmp_path):
-    code, out, imports = run_program(SCRIPT, "--help", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
-    loaded = {line.split("|")[-1].strip().split(".")[0] for line in imports.splitlines()}
-    assert code == 0 and "--metrics" in out
-    assert loaded.isdisjoint({"torch", "numpy", "PIL", "torchmetrics", "omegaconf"})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -55,18 +53,3 @@ def test_a_users_error_is_one_line_and_exit_code_2(
     assert shown.err.count("\n") == 1
     assert shown.out == ""
     assert list(tmp_path.iterdir()) == []
-
-
-def test_help_names_every_flag_and_imports_no_torch():
-    check = (
-        "import runpy, sys\n"
-        f"sys.argv = [{str(PROGRAM)!r}, '--help']\n"
-        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "finally: assert not {'torch', 'numpy', 'safetensors'} & set(sys.modules)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", check], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    for flag in ("--ckpt", "--out", "--use_ema", "--dtype", "--half", "--meta", "--overwrite"):
-        assert flag in done.stdout

@@ -196,7 +196,7 @@ def test_resizing_is_pillows_bicubic_in_floating_point():
     ("given", "message"),
     [
         ({"metrics": ("fid",)}, "without --real"),
-        ({"metrics": ("fame",)}, "expected some of fid"),
+        ({"metrics": ("fame",)}, "expected fid, kid"),
         ({"metrics": ("kid",), "real": "s.npz"}, "fid alone"),
         ({"metrics": ("psnr",), "real": "nowhere"}, "--real nowhere does not exist"),
         ({"metrics": ("fid",), "real": "nothing.npz"}, "statistics nothing.npz cannot be read"),

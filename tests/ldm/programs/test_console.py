@@ -3,9 +3,13 @@ from __future__ import annotations
 import io
 import logging
 import os
+import warnings
 
+import pytest
+
+from ldm.errors import UserError
 from ldm.pipelines.progress import Notice, Progress
-from ldm.programs.console import Console, ConsoleLog
+from ldm.programs.console import Console, ConsoleLog, exit_codes
 
 
 def make():
@@ -101,3 +105,42 @@ def test_a_terminal_without_the_prompts_letters_shows_them_escaped():
     console = Console("draw", narrow, narrow)
     console.say("富")
     assert raw.getvalue() == b"\\u5bcc\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (None, 0, ""),
+        (UserError("--n 0 was given"), 2, "draw: error: --n 0 was given\n"),
+        (KeyboardInterrupt(), 130, "draw: stopped: two pictures are kept\n"),
+    ],
+)
+def test_what_ends_a_program_becomes_its_exit_code_and_one_line(error, code, line):
+    console, out, err = make()
+    with exit_codes(console, lambda: "two pictures are kept") as ending:
+        if error is not None:
+            raise error
+    assert (ending.code, out.getvalue(), err.getvalue()) == (code, "", line)
+
+
+def test_a_mistake_in_the_program_keeps_its_traceback():
+    console, _, err = make()
+    with pytest.raises(ZeroDivisionError), exit_codes(console):
+        _ = 1 / 0
+    assert err.getvalue() == ""
+
+
+def test_a_program_may_end_with_a_code_of_its_own():
+    with exit_codes(make()[0]) as ending:
+        ending.code = 143
+    assert ending.code == 143
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_warnings_are_the_consoles_unless_the_program_keeps_them(takes, recwarn):
+    console, _, err = make()
+    with exit_codes(console, takes_warnings=takes):
+        logging.getLogger("ldm.models").warning("mind the gap")
+        warnings.warn("advice to programmers", stacklevel=1)
+    assert (err.getvalue() == "warning: mind the gap\n") is takes
+    assert bool(recwarn.list) is not takes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ldm.errors import UserError
-from ldm.settings.samples import SampleSettings, read_labels
+from ldm.settings.command_line import parse
+from ldm.settings.samples import SampleProgramSettings, SampleSettings, read_labels
 
 
 def test_the_defaults_are_the_references():
@@ -67,3 +68,30 @@ def test_what_has_no_effect_is_remarked():
     assert "--eta does nothing" in notice
     (notice,) = SampleSettings(vanilla_sample=True, sampler="heun").notices()
     assert "--sampler heun" in notice
+
+
+def test_a_command_line_reads_classes_and_the_word_none():
+    line = "-r a -n 3 --class_label 9 0-2 -l none model.params.x=1"
+    given = parse(SampleProgramSettings, "", line.split())
+    assert given["class_label"] == (9, 0, 1, 2) and given["logdir"] is None
+    assert given["overrides"] == ("model.params.x=1",)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({}, "add --resume"), ({"resume": "a", "classifier": "b"}, "add --class_label")],
+)
+def test_a_model_is_needed_and_classes_where_a_classifier_guides(values, words):
+    with pytest.raises(UserError, match=words):
+        SampleProgramSettings(**values).validate()
+
+
+def test_a_record_holds_what_the_pictures_depend_on_in_the_order_it_always_had():
+    record = SampleProgramSettings(resume="a", class_label=(1, 2), logdir="out").record()
+    assert " ".join(record) == (
+        "resume config logdir overrides use_ema device classifier n_samples batch_size "
+        "vanilla_sample custom_steps eta sampler spacing class_label prompt scale "
+        "classifier_scale seed precision"
+    )
+    assert record["class_label"] == [1, 2] and record["logdir"] == "out"
+    assert record["resume"].endswith("/a") and record["config"] is None
