@@ -13,34 +13,25 @@ from typing import Any
 from ldm.arguments import ArgumentParser
 from ldm.errors import UserError
 from ldm.settings.generation import GenerationSettings
-from ldm.settings.option import OVERRIDE, Option, options_of
-
-GROUPS = {
-    "prompt": "what to draw",
-    "picture": "how to draw it",
-    "model": "the model",
-    "output": "what is written",
-    "page": "the page",
-}
+from ldm.settings.option import OVERRIDE, Option, Settings, options_of
 
 
 class OptionParser(ArgumentParser):
     """A command line whose flags are options. Its result holds only what the user gave.
 
     Args:
-        schema: The settings class; it knows the defaults.
+        schema: The settings class; it knows the defaults and the headings.
         description: First lines of ``--help``; of several lines, they are shown as they are.
         **rest: Arguments of ``argparse.ArgumentParser``.
     """
 
-    def __init__(self, schema: type, description: str, **rest: Any) -> None:
+    def __init__(self, schema: type[Settings], description: str, **rest: Any) -> None:
         if "\n" in description:
             rest["formatter_class"] = argparse.RawDescriptionHelpFormatter
         super().__init__(prog=schema.program, description=description, **rest)
         self.schema = schema
         self.options: list[Option] = []
-        titles = getattr(schema, "groups", GROUPS)
-        groups = {key: self.add_argument_group(title) for key, title in titles.items()}
+        groups = {key: self.add_argument_group(title) for key, title in schema.groups.items()}
         for each in options_of(schema):
             default = schema.__dataclass_fields__[each.name].default
             self.add_option(groups.get(each.group, self), each, default)
@@ -152,7 +143,7 @@ class OptionParser(ArgumentParser):
 
     def _relatives(self) -> Iterable[type]:
         """Return the programs that users may take this one for."""
-        draws = any(each.name == "prompt" for each in self.options)
+        draws = self.schema.groups.keys() & {"prompt", "page"}
         return GenerationSettings.__subclasses__() if draws else ()
 
 

@@ -9,20 +9,25 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ldm.errors import UserError
 from ldm.settings.model_kind import ModelKind, Task
-from ldm.settings.option import changed, option, options_of
+from ldm.settings.option import Settings, changed, device_option, option
 from ldm.settings.samplers import SAMPLERS, SPACINGS, k_samplers
 
 if TYPE_CHECKING:
     from typing import Self  # in typing from Python 3.11 on
 
 SEED_MODES = ("compvis", "per-image")
+DRAWING_GROUPS = {
+    "prompt": "what to draw",
+    "picture": "how to draw it",
+    "model": "the model",
+    "output": "what is written",
+}
 # The largest seed that NumPy's generator takes; torch takes more.
 MAX_SEED = 2**32 - 1
 # A run is planned in memory, and a slip of the finger must not fill it.
@@ -31,7 +36,7 @@ LARGEST_SIDE = 2**16  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationSettings:
+class GenerationSettings(Settings):
     """What text-to-image and image-to-image share. Field names are the flags' names.
 
     ``None`` in ``C`` and ``f`` stands for the model's own value, in ``ckpt`` and ``config`` for
@@ -42,7 +47,7 @@ class GenerationSettings:
         wanted: What model that takes, in words.
     """
 
-    program: ClassVar[str] = "ldm"
+    groups: ClassVar[Mapping[str, str]] = DRAWING_GROUPS
     task: ClassVar[Task] = "text"
     wanted: ClassVar[str] = "one that draws from text"
 
@@ -173,11 +178,8 @@ class GenerationSettings:
         infotext="EMA",
         group="model",
     )
-    device: str = option(
-        "auto",
-        "auto, cpu, cuda, cuda:1 or mps; auto is cuda where there is one, else cpu",
-        group="model",
-        metavar="DEVICE",
+    device: str = device_option(
+        "auto, cpu, cuda, cuda:1 or mps; auto is cuda where there is one, else cpu"
     )
     precision: str = option(
         "autocast",
@@ -199,14 +201,8 @@ class GenerationSettings:
         Raises:
             UserError: naming the flag, what it allows and what to do.
         """
-        for each in options_of(self):
-            each.check(getattr(self, each.name))
+        super().validate()
         self._check_walk()
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            raise UserError(
-                f"--device {self.device} is unknown; expected auto, cpu, cuda, cuda:N or mps; "
-                "choose one of them"
-            )
 
     def _check_walk(self) -> None:
         """Check what the sampler allows beside it."""

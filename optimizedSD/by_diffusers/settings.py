@@ -5,13 +5,14 @@ Its flags are those of ``optimized_txt2img.py`` that the diffusers library has a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ldm.errors import UserError
-from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.generation import DRAWING_GROUPS, Txt2ImgSettings
 from ldm.settings.low_memory import ForkHabits, LowMemoryTxt2ImgSettings
-from ldm.settings.option import changed, option, options_of
+from ldm.settings.option import Settings, changed, option
 from ldm.settings.samplers import SAMPLERS, SPACINGS
 
 OFFLOADS = ("none", "model", "sequential", "group")
@@ -26,7 +27,7 @@ def _like(name: str, **changes: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusersSettings(ForkHabits):
+class DiffusersSettings(ForkHabits, Settings):
     """Settings of text-to-image by the diffusers library.
 
     Example:
@@ -35,6 +36,7 @@ class DiffusersSettings(ForkHabits):
     """
 
     program: ClassVar[str] = "diffusers_txt2img"
+    groups: ClassVar[Mapping[str, str]] = DRAWING_GROUPS
     seed_mode: ClassVar[str] = "per-image"
 
     prompt: str = _like("prompt")
@@ -84,8 +86,7 @@ class DiffusersSettings(ForkHabits):
         Raises:
             UserError: a value is not allowed, alone or with another.
         """
-        for each in options_of(self):
-            each.check(getattr(self, each.name))
+        super().validate()
         if self.model is None:
             raise UserError("no --model was given; expected a diffusers folder; add --model FOLDER")
         if self.offload != "none" and self.device == "cpu":

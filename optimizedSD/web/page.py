@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ldm.settings.generation import GenerationSettings, Img2ImgSettings
+from ldm.settings.generation import DRAWING_GROUPS, GenerationSettings, Img2ImgSettings
 from ldm.settings.inpaint import InpaintSettings, LowMemoryInpaintSettings
 from ldm.settings.low_memory import LowMemory, LowMemoryImg2ImgSettings, LowMemoryTxt2ImgSettings
-from ldm.settings.option import changed, option
+from ldm.settings.option import Settings, changed, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerSettings:
+class ServerSettings(Settings):
     """Command-line options of a page's program; what to draw is chosen on the page."""
 
     program: ClassVar[str] = "page"
+    groups: ClassVar[Mapping[str, str]] = {**DRAWING_GROUPS, "page": "the page"}
 
     config: str | None = changed(GenerationSettings, "config")
     ckpt: str | None = changed(GenerationSettings, "ckpt")

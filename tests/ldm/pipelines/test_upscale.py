@@ -14,7 +14,8 @@ from running import ROOT
 from ldm.checkpoint.load import load_model
 from ldm.config import load_config
 from ldm.errors import UserError
-from ldm.pipelines.upscale import Upscaler, UpscaleSettings
+from ldm.pipelines.upscale import Upscaler
+from ldm.settings.upscale import UpscaleSettings
 from ldm.util import instantiate_from_config
 
 SHORT = UpscaleSettings(steps=2, tile=0)

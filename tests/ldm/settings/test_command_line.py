@@ -92,7 +92,7 @@ def test_two_samplers_contradict_each_other(flags, named):
         (["--format", "gif"], "--format gif was given; expected png or jpg"),
         (["--ckpt", ""], "--ckpt '' was given; expected the name of a file"),
         (["--outdir", ""], "--outdir '' was given; expected the name of a folder"),
-        (["--device", ""], "--device '' was given; expected the name of a device"),
+        (["--device", ""], "--device '' was given; expected auto, cpu, cuda"),
         (["--prompt", "-rainy"], '--prompt="-text"'),
         (["--outdir"], "--outdir: expected one argument"),
         (["--init-img", "a.png"], "it is a flag of scripts/img2img.py"),
