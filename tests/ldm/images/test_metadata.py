@@ -120,6 +120,15 @@ def test_an_ordinary_text_is_exactly_what_the_web_ui_writes():
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [("v1-4", "v1-4"), ("v1:5", '"v1:5"'), ("a, b", '"a, b"'), ("a\nb", '"a\\nb"')],
+)
+def test_values_are_quoted_where_the_web_ui_quotes_them(value, written):
+    text = format_parameters("a cat", "", {**SETTINGS, "Model": value})
+    assert text.endswith(f"Model: {written}")
+
+
 def web_ui_reading(text):
     """Read settings with the pattern that the web UI documents for this line."""
     pattern = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')

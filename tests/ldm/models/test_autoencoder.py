@@ -7,6 +7,7 @@ import torch
 
 from ldm.errors import UserError
 from ldm.models.autoencoder import AutoencoderKL, IdentityFirstStage
+from ldm.modules.diffusionmodules.model import Downsample
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.rng import PerImageNoise
 
@@ -43,6 +44,24 @@ def test_pictures_become_latents_and_pictures_again(attn_type):
 def test_tanh_out_and_give_pre_end_belong_to_the_decoder():
     assert make(tanh_out=True).decode(torch.randn(1, 3, 2, 2) * 50).abs().max() <= 1
     assert make(give_pre_end=True).decode(torch.randn(1, 3, 2, 2)).shape == (1, 32, 4, 4)
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+@pytest.mark.parametrize("column", [0, 1, 2])
+@torch.no_grad()
+def test_pictures_are_halved_from_the_first_pixel_on_with_zeros_right_and_below(row, column):
+    layer, x = Downsample(1), torch.rand(1, 1, 6, 8) + 1
+    layer.conv.bias.zero_()
+    layer.conv.weight.zero_()[0, 0, row, column] = 1  # picks one pixel of each window
+    beyond = torch.nn.functional.pad(x, (0, 1, 0, 1))
+    assert torch.equal(layer(x), beyond[:, :, row::2, column::2][:, :, :3, :4])
+
+
+def test_faint_maps_are_normalised_with_the_references_eps():
+    faint = 1e-3 * torch.randn(1, 64, 16, 16, generator=torch.Generator().manual_seed(0))
+    # Of variance 1e-6, the reference's eps, half is left; at 1e-5 it would be a tenth.
+    spread = make().encoder.norm_out(faint).var().item()
+    assert spread == pytest.approx(0.5, rel=0.05)
 
 
 @pytest.mark.parametrize(

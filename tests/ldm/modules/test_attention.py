@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ldm.modules import attention_processors
 from ldm.modules.attention import (
+    GEGLU,
     BasicTransformerBlock,
     CrossAttention,
     SpatialTransformer,
@@ -278,3 +279,18 @@ def test_clips_causal_attention_and_linear_attention_keep_their_own_arithmetic()
     assert any("dot_product" in name for name in kernels.names)
     linear = Decoder(**AUTOENCODER, attn_type="linear")
     assert set_attention_processor(linear, Recorder()) == 0
+
+
+def test_geglu_multiplies_the_first_half_by_the_gelu_of_the_second():
+    torch.manual_seed(0)
+    layer, x = GEGLU(3, 2), torch.randn(2, 4, 3)
+    value, gate = layer.proj(x)[..., :2], layer.proj(x)[..., 2:]
+    expected = value * gate * 0.5 * (1 + torch.erf(gate / math.sqrt(2)))
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_a_spatial_transformer_normalises_faint_maps_with_the_references_eps():
+    faint = 1e-3 * torch.randn(1, 32, 16, 16, generator=torch.Generator().manual_seed(0))
+    # Of variance 1e-6, the reference's eps, half is left; at 1e-5 it would be a tenth.
+    spread = SpatialTransformer(32, 2, 16).norm(faint).var().item()
+    assert spread == pytest.approx(0.5, rel=0.05)

@@ -8,10 +8,12 @@ from PIL import Image
 from ldm.images.io import to_uint8
 from ldm.pipelines.batches import plan
 from ldm.pipelines.infotext import Source
+from ldm.pipelines.init_image import InitImage
+from ldm.pipelines.masks import Mask
 from ldm.pipelines.postprocess import PostProcessor, Watermark
 from ldm.programs.output import OutputFolder
 from ldm.safety import watermark
-from ldm.safety.checker import SafetyChecker
+from ldm.safety.checker import Checked, Finding, SafetyChecker
 from ldm.safety.watermark import read_watermark
 from ldm.settings.generation import Txt2ImgSettings
 
@@ -83,3 +85,29 @@ def test_a_missing_package_is_told_and_pictures_are_made_all_the_same(decoded, m
     pictures, told = finish(decoded, Txt2ImgSettings(n_iter=1, n_samples=2))
     assert sum("without watermark" in text for text in told) == 1
     assert np.array_equal(pictures[0].pixels, pictures[0].plain)
+
+
+@pytest.mark.parametrize(("mode", "seeds"), [("compvis", [7, 7]), ("per-image", [7, 8])])
+def test_a_picture_has_the_seed_that_draws_it_again(decoded, mode, seeds):
+    settings = Txt2ImgSettings(n_iter=1, n_samples=2, seed=7, seed_mode=mode)
+    pictures, _ = finish(decoded[:, :, :64, :64], settings)
+    assert [picture.seed for picture in pictures] == seeds
+    assert all(f"Seed: {p.seed}," in p.parameters for p in pictures)
+
+
+def test_a_picture_that_is_blacked_out_is_marked_beyond_its_mask_too(decoded):
+    class FlagsAll(SafetyChecker):
+        def check(self, pictures, *, seen=None):
+            black = np.zeros_like(pictures)
+            return Checked(black, [True] * len(black), [Finding()] * len(black))
+
+    marked = np.zeros((256, 256), bool)
+    marked[:64, :64] = True
+    image = InitImage(Image.new("RGB", (256, 256), "white"), mask=Mask(marked))
+    source = Source("tiny", _Fingerprint(), "cpu", (256, 256), image)
+    settings = Txt2ImgSettings(n_iter=1, n_samples=2)
+    ways = settings, source, FlagsAll(policy="off"), Watermark("png"), lambda event: None
+    (batch,) = plan(settings, ["a cat"] * 2)
+    for picture in PostProcessor(*ways).pictures(batch, decoded):
+        assert picture.flagged and not picture.plain.any()
+        assert read_watermark(picture.pixels) == "StableDiffusionV1"

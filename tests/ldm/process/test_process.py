@@ -111,3 +111,25 @@ def test_continuous_time_meets_the_table_and_variances_sum_to_one():
     assert np.allclose(process.alpha(times) ** 2 + process.sigma(times) ** 2, 1)
     assert (np.diff(process.lam(times)) < 0).all()
     assert process.model_time(1.0) == pytest.approx(999)
+
+
+def test_the_posterior_s_mean_weighs_both_sides_by_their_precision():
+    tables = diffusion_coefficients(make_beta_schedule("linear", 50))
+    t = np.arange(1, 50)
+    betas, before = tables["betas"][t], tables["alphas_cumprod"][t - 1]
+    variance = tables["posterior_variance"][t]
+    of_x0, of_x = tables["posterior_mean_coef1"][t], tables["posterior_mean_coef2"][t]
+    assert np.allclose(of_x0, variance * np.sqrt(before) / (1 - before))
+    assert np.allclose(of_x, variance * np.sqrt(1 - betas) / betas)
+
+
+def test_the_logarithm_of_the_variance_is_cut_at_the_first_step_alone():
+    tables = diffusion_coefficients(make_beta_schedule("linear", 50))
+    variance, logs = tables["posterior_variance"], tables["posterior_log_variance_clipped"]
+    assert variance[0] == 0 and logs[0] == pytest.approx(np.log(1e-20))
+    assert np.array_equal(logs[1:], np.log(variance[1:]))
+
+
+def test_quad_is_even_in_the_root_of_the_step_up_to_four_fifths_of_them():
+    expected = [1, 10, 40, 89, 159, 247, 356, 484, 633, 801]
+    assert make_timesteps("quad", 10, 1000).tolist() == expected

@@ -193,7 +193,7 @@ class Duel(nn.Module):
 
     def configure_optimizers(self):
         parts = (self.maker, self.judge)
-        optimizers = [torch.optim.Adam(part.parameters(), lr=0.01) for part in parts]
+        optimizers = [torch.optim.SGD(part.parameters(), lr=0.01, momentum=0.9) for part in parts]
         make = torch.optim.lr_scheduler.StepLR
         schedules = [make(optimizer, step_size=1, gamma=0.5) for optimizer in optimizers]
         return optimizers, [{"scheduler": s, "interval": "step"} for s in schedules]

@@ -41,6 +41,20 @@ def narrow(home):
 
 
 @pytest.fixture(scope="module")
+def returned(narrow, home):
+    """A function: kind of model to its checkpoint as it came back from a diffusers folder."""
+
+    @functools.cache
+    def there_and_back(kind):
+        ckpt, config = narrow(kind)
+        to_diffusers(ckpt, home / f"{kind}-folder", config, AS_IT_IS)
+        from_diffusers(home / f"{kind}-folder", home / f"{kind}-back.safetensors")
+        return home / f"{kind}-back.safetensors"
+
+    return there_and_back
+
+
+@pytest.fixture(scope="module")
 def v1(narrow, home):
     """The checkpoint, the configuration and the folder of the v1 kind; not to be changed."""
     ckpt, config = narrow("v1")
@@ -62,20 +76,16 @@ def assert_equal(found, expected):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_tensor_comes_back_to_the_bit_in_its_order(kind, narrow, tmp_path):
-    ckpt, config = narrow(kind)
-    to_diffusers(ckpt, tmp_path / "folder", config, AS_IT_IS)
-    from_diffusers(tmp_path / "folder", tmp_path / "back.safetensors")
-    assert_equal(tensors(tmp_path / "back.safetensors"), tensors(ckpt))
+def test_every_tensor_comes_back_to_the_bit_in_its_order(kind, narrow, returned):
+    ckpt, _ = narrow(kind)
+    assert_equal(tensors(returned(kind)), tensors(ckpt))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_configuration_that_is_written_loads_the_file_without_a_remark(kind, narrow, tmp_path):
+def test_the_configuration_that_is_written_loads_the_file_without_a_remark(kind, narrow, returned):
     ckpt, config = narrow(kind)
-    to_diffusers(ckpt, tmp_path / "folder", config, AS_IT_IS)
-    from_diffusers(tmp_path / "folder", tmp_path / "back.safetensors")
     ours, _ = load_model(config, ckpt)
-    again, report = load_model(tmp_path / "back.yaml", tmp_path / "back.safetensors")
+    again, report = load_model(returned(kind).with_suffix(".yaml"), returned(kind))
     assert not report.warnings()
     assert type(again) is type(ours) and again.parameterization == ours.parameterization
     assert float(again.scale_factor) == float(ours.scale_factor)

@@ -22,6 +22,7 @@ UNETS = {
     "attention in the middle": {**V1_UNET, "channel_mult": [1, 2, 3], "attention_resolutions": [2]},
     "one block a level": {**V1_UNET, "channel_mult": [1, 2], "num_res_blocks": 1},
     "three blocks a level": {**V1_UNET, "channel_mult": [1, 1, 2], "num_res_blocks": 3},
+    "blocks by level": {**V1_UNET, "channel_mult": [1, 2], "num_res_blocks": [1, 3]},
     "one level": {**V1_UNET, "channel_mult": [1]},
 }
 VAES = {

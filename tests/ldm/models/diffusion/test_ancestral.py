@@ -88,8 +88,10 @@ def test_the_models_own_posterior_variance_is_respected():
     assert not torch.equal(sample(model, 40)[0], narrow)
 
 
-def test_the_last_step_adds_no_noise():
+@pytest.mark.parametrize("v_posterior", [0.0, 1.0])
+def test_the_last_step_adds_no_noise(v_posterior):
     model = short_model(std=0.0, mean=0.25)
+    model.v_posterior = v_posterior  # at 1 the table has a variance there: beta
     # Where all data are one point, only noise of the last step could move a sample off it.
     torch.testing.assert_close(
         sample(model, 40)[0], torch.full((2, *SHAPE), 0.25), atol=1e-4, rtol=0

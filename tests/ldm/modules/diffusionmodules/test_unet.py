@@ -153,3 +153,25 @@ def test_repeated_noise_is_the_same_in_every_row():
     noise = noise_like((3, 2, 2), "cpu", repeat=True)
     assert torch.equal(noise[0], noise[2])
     assert not torch.equal(*noise_like((2, 4), "cpu"))
+
+
+@torch.no_grad()
+def test_the_time_embedding_scales_and_shifts_the_second_norm():
+    torch.manual_seed(0)
+    block = ResBlock(32, 16, dropout=0.0, use_scale_shift_norm=True)
+    torch.nn.init.normal_(block.out_layers[3].weight)
+    x, emb = torch.randn(2, 32, 4, 4), torch.randn(2, 16)
+    scale, shift = block.emb_layers(emb)[:, :32], block.emb_layers(emb)[:, 32:]
+    norm, *rest = block.out_layers
+    h = norm(block.in_layers(x)) * (1 + scale[..., None, None]) + shift[..., None, None]
+    torch.testing.assert_close(block(x, emb), x + torch.nn.Sequential(*rest)(h))
+
+
+@torch.no_grad()
+def test_a_skip_is_joined_behind_what_comes_from_below():
+    model, inputs = make("transformer")
+    h, emb, skips = model.encode(**inputs)
+    met = []
+    model.output_blocks[0].register_forward_pre_hook(lambda _, given: met.append(given[0]))
+    model.decode(h, emb, skips, inputs["context"])
+    assert torch.equal(met[0], torch.cat([h, skips[-1]], dim=1))

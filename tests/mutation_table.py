@@ -1,0 +1,295 @@
+"""Key lines of the library and what ``tests/mutations.py`` turns each into.
+
+A line's text has to be in its file once. Whoever changes such a line changes it here too.
+"""
+
+from __future__ import annotations
+
+Row = tuple[str, str]
+"""What stands in a file, and what comes in its place."""
+
+PROCESS, DIFFUSION = "tests/ldm/process", "tests/ldm/models/diffusion"
+NETWORKS, PIPELINES = "tests/ldm/modules", "tests/ldm/pipelines"
+ORACLE, BEHAVIOUR = f"{DIFFUSION}/test_oracle.py", f"{DIFFUSION}/test_sampler_behaviour.py"
+
+# A file of the library, and the tests (files or single ones) that guard it: its lines.
+TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
+    # The noise process.
+    ("ldm/process/schedules.py", f"{PROCESS}/test_process.py"): (
+        ("np.linspace(start**0.5, end**0.5, count) ** 2", "np.linspace(start, end, count)"),
+        ("(1 - v_posterior) * betas * (1 - previous)", "(1 - v_posterior) * betas * (1 - cumprod)"),
+        ("np.log(np.maximum(variance, 1e-20))", "np.log(np.maximum(variance, 1e-6))"),
+        ("betas * np.sqrt(previous) / (1 - cumprod)", "betas * np.sqrt(cumprod) / (1 - cumprod)"),
+        ("alphas_cumprod = np.cos(t / (1 + offset)", "alphas_cumprod = np.cos(t / (1 - offset)"),
+    ),
+    ("ldm/process/spacing.py", f"{PROCESS}/test_process.py"): (
+        ("np.arange(0, num_timesteps, stride) + 1", "np.arange(0, num_timesteps, stride)"),
+        (
+            "(num_timesteps / steps)).astype(np.int64) - 1",
+            "(num_timesteps / steps)).astype(int) - 2",
+        ),
+        ("np.sqrt(num_timesteps * 0.8), steps)", "np.sqrt(num_timesteps), steps)"),
+    ),
+    ("ldm/process/sigmas.py", f"{PROCESS}/test_sigmas.py"): (
+        ("eta * sigma_next * (1.0 - (sigma_next", "eta * sigma * (1.0 - (sigma_next"),
+        ("max(sigma_next**2 - added**2, 0.0)", "max(sigma_next**2 - added, 0.0)"),
+        ("RHO = 7.0", "RHO = 5.0"),
+        ("(len(nodes) + 1) // 2)", "max(len(nodes) // 2, 1))"),
+    ),
+    ("ldm/process/log_snr.py", f"{PROCESS}/test_process.py"): (
+        ("np.sqrt(-np.expm1(2.0 * self.log_alpha(t)))", "np.sqrt(-np.expm1(self.log_alpha(t)))"),
+        ("(t - 1.0 / self.num_timesteps) * self", "t * self"),
+    ),
+    ("ldm/process/prediction.py", f"{PROCESS}/test_process.py"): (
+        ("return a * out + s * x", "return a * out - s * x"),
+        ("return (x - s * out) / a", "return (x - s * out) / s"),
+        ("return a * eps - s * x0", "return a * eps + s * x0"),
+    ),
+    ("ldm/process/guidance.py", f"{PROCESS}/test_guidance.py"): (
+        ("return out_uncond + self.scale", "return out_cond + self.scale"),
+        ("return torch.cat([uncond, cond])", "return torch.cat([cond, uncond])"),
+    ),
+    ("ldm/process/classifier_guidance.py", f"{PROCESS}/test_classifier_guidance.py"): (
+        ('"v": -s / a}', '"v": -s * a}'),
+    ),
+    ("ldm/process/gaussian.py", f"{PROCESS}/test_process.py"): (
+        ("logvar.exp() - 1.0 - logvar)", "logvar.exp() - 1.0 + logvar)"),
+    ),
+    ("ldm/process/weighting.py", f"{PROCESS}/test_weighting.py {DIFFUSION}/test_losses.py"): (
+        ("np.minimum(snr, self.gamma) /", "np.maximum(snr, self.gamma) /"),
+        ("snr + self.sigma_data**-2", "snr + self.sigma_data**2"),
+        ('"v": snr + 1}', '"v": snr}'),
+        ("np.sqrt(cumprod) / (2.0 - cumprod)", "np.sqrt(cumprod) / (2.0 - 2.0 * cumprod)"),
+        ("weights[0] = weights[1]", "weights[0] = 0.0"),
+    ),
+    ("ldm/process/density.py", f"{PROCESS}/test_density.py"): (
+        ("torch.sigmoid(z) * num_timesteps", "torch.sigmoid(-z) * num_timesteps"),
+        ("torch.randint(0, num_timesteps", "torch.randint(1, num_timesteps"),
+    ),
+    ("ldm/process/loss.py", f"{PROCESS}/test_loss.py"): (
+        ("return 2 * torch.nn.functional.huber_loss", "return torch.nn.functional.huber_loss"),
+        ("return prediction.target(x0, eps, a, s, wanted)", "return out"),
+    ),
+    # Samplers.
+    (
+        "ldm/models/diffusion/ddim.py",
+        f"{ORACLE}::test_ddim_keeps_the_mean_and_the_variance_of_the_data_at_every_eta",
+    ): (
+        ("(1.0 - a_prev - sigma_t**2).sqrt() * e", "(1.0 - a_prev).sqrt() * e"),
+        ("x_prev = a_prev.sqrt() * x0 + direction", "x_prev = a_t.sqrt() * x0 + direction"),
+    ),
+    ("ldm/modules/diffusionmodules/util.py", f"{DIFFUSION}/test_ddim.py"): (
+        ("np.append(alphacums[0],", "np.append(1.0,"),
+    ),
+    (
+        "ldm/models/diffusion/ddim.py",
+        f"{BEHAVIOUR}::test_ddim_encodes_to_the_alpha_of_the_index_given",
+    ): (("self.schedule.alphas[t.clamp(0", "self.schedule.alphas[(t - 1).clamp(0"),),
+    (
+        "ldm/models/diffusion/plms.py",
+        f"{DIFFUSION}/test_plms.py {ORACLE}::test_plms_is_far_nearer_to_the_flow_than_ddim",
+    ): (
+        ("3: ((23, -16, 5), 12)", "3: ((23, -16, 4), 11)"),
+        ("4: ((55, -59, 37, -9), 24)", "4: ((55, -59, 37, -8), 25)"),
+        ("history.insert(0, eps)", "history.append(eps)"),
+    ),
+    (
+        "ldm/models/diffusion/dpm_solver/sampler.py",
+        f"{ORACLE}::test_dpm_solver_converges_with_an_order_well_above_one"
+        f" {DIFFUSION}/test_reference.py::test_samplers_end_where_the_reference_ends",
+    ): (
+        ("(2.0 * (lam_s - lam_before))", "(lam_s - lam_before)"),
+        ("index == 0 and total < FEW_STEPS", "index == 0 and total < 1"),
+    ),
+    ("ldm/models/diffusion/k_samplers.py", f"{DIFFUSION}/test_k_samplers.py"): (
+        ("trial = y + (sigma_next - sigma) * slope", "trial = y + (sigma - sigma_next) * slope"),
+        ("mean = (slope + denoise(trial, sigma_next)[1]) / 2", "mean = slope"),
+        ("middle = (sigma * sigma_next) ** 0.5", "middle = (sigma + sigma_next) / 2"),
+        ("step = plain(y, sigma, down)", "step = plain(y, sigma, sigma_next)"),
+        ("ORDER = 4", "ORDER = 3"),
+    ),
+    ("ldm/models/diffusion/ancestral.py", f"{DIFFUSION}/test_ancestral.py"): (
+        ("* (np.arange(self.steps) > 0)", "* (np.arange(self.steps) > -1)"),
+    ),
+    (
+        "ldm/models/diffusion/sampler.py",
+        f"{BEHAVIOUR}::test_a_batch_of_two_is_two_singles_with_a_generator_per_image"
+        f" {BEHAVIOUR}::test_a_mask_keeps_what_it_covers_and_leaves_the_rest_to_the_model",
+    ): (
+        ("x = known * mask + (1.0 - mask) * x", "x = x * mask + (1.0 - mask) * known"),
+        ("draw = self.noise.randn(x.shape, x.device, x.dtype)", "draw = torch.randn_like(x)"),
+    ),
+    # Networks.
+    ("ldm/modules/attention.py", f"{NETWORKS}/test_attention.py"): (
+        ("self.scale = dim_head**-0.5", "self.scale = inner**-0.5"),
+        ("value, gate = self.proj(x)", "gate, value = self.proj(x)"),
+        ("nn.GroupNorm(32, in_channels, eps=1e-6)", "nn.GroupNorm(32, in_channels, eps=1e-5)"),
+    ),
+    ("ldm/modules/attention_processors.py", f"{NETWORKS}/test_attention.py"): (
+        ("scores.masked_fill(~mask", "scores.masked_fill(mask"),
+    ),
+    ("ldm/modules/diffusionmodules/util.py", f"{NETWORKS}/diffusionmodules/test_unet.py"): (
+        ("torch.cat([angles.cos(), angles.sin()]", "torch.cat([angles.sin(), angles.cos()]"),
+        ("* (1 - alphas / previous))", "* (1 - previous / alphas))"),
+    ),
+    ("ldm/modules/diffusionmodules/unet_blocks.py", f"{NETWORKS}/diffusionmodules/test_unet.py"): (
+        ("norm(h) * (1 + scale) + shift", "norm(h) * scale + shift"),
+        ("scale, shift = emb_out.chunk(2, dim=1)", "shift, scale = emb_out.chunk(2, dim=1)"),
+    ),
+    ("ldm/modules/diffusionmodules/unet_blocks.py", f"{NETWORKS}/test_attention.py"): (
+        ("scale=q.shape[-1] ** -0.5)", "scale=q.shape[-2] ** -0.5)"),
+    ),
+    ("ldm/modules/diffusionmodules/openaimodel.py", f"{NETWORKS}/diffusionmodules/test_unet.py"): (
+        ("joined = torch.cat([h, skip], dim=1)", "joined = torch.cat([skip, h], dim=1)"),
+    ),
+    ("ldm/modules/diffusionmodules/model.py", "tests/ldm/models/test_autoencoder.py"): (
+        ("F.pad(x, (0, 1, 0, 1))", "F.pad(x, (1, 0, 1, 0))"),
+        ("nn.GroupNorm(num_groups, channels, eps=1e-6)", "nn.GroupNorm(num_groups, channels)"),
+    ),
+    ("ldm/modules/distributions/distributions.py", "tests/ldm/models/test_autoencoder.py"): (
+        ("logvar.clamp(-30.0, 20.0)", "logvar.clamp(-30.0, 30.0)"),
+        ("else (0.5 * self.logvar).exp()", "else self.logvar.exp()"),
+    ),
+    ("ldm/modules/ema.py", f"{NETWORKS}/test_ema.py"): (
+        ("(1 + updates) / (10 + updates)", "(1 + updates) / (11 + updates)"),
+        ("(averages, weights, 1.0 - decay)", "(averages, weights, decay)"),
+        ("self.num_updates += 1", "self.num_updates += 2"),
+    ),
+    # The hub and its training.
+    ("ldm/models/diffusion/latent_diffusion.py", f"{DIFFUSION}/test_ddpm.py"): (
+        ("z = (1.0 / self.scale_factor * z)", "z = (self.scale_factor * z)"),
+        ("1.0 / self.latents_of(batch).flatten().std()", "1.0 / self.latents_of(batch).var()"),
+    ),
+    (
+        "ldm/models/diffusion/pixel_diffusion.py",
+        f"{DIFFUSION}/test_losses.py {DIFFUSION}/test_ddpm.py",
+    ): (
+        ("per_sample * weights / logvar.exp() + logvar", "per_sample * weights / logvar.exp()"),
+        ("+ self.original_elbo_weight * bound", "+ bound"),
+        ("bound = (self.lvlb_weights[t] * per_sample)", "bound = (per_sample)"),
+        ("self.model_ema.restore(self.model.parameters())", "pass"),
+        (
+            "                averaged = self.p_losses(x_start, cond, *drawn)[1]",
+            "                averaged = parts",
+        ),
+    ),
+    ("ldm/models/diffusion/forward_process.py", f"{DIFFUSION}/test_forward_process.py"): (
+        ("return a * x_start + s * noise", "return a * x_start + s * s * noise"),
+    ),
+    (
+        "ldm/training/adversarial.py",
+        "tests/ldm/training/test_adversarial.py::test_it_steps_as_the_reference_does",
+    ): (
+        ("manual_backward(loss / self.accumulated_batches)", "manual_backward(loss)"),
+        ("number % self.accumulated_batches == 0", "number % self.accumulated_batches == 1"),
+    ),
+    ("ldm/lr_scheduler.py", "tests/ldm/test_lr_scheduler.py"): (
+        ("0.5 * (start - end) * (1.0 + math.cos(", "0.5 * (start - end) * (1.0 - math.cos("),
+        ("bisect_left(self.cum_cycles, n) - 1", "bisect_left(self.cum_cycles, n + 1) - 1"),
+        ("(length - step) / length)", "(length - step) / (length - warm))"),
+    ),
+    ("ldm/muon.py", "tests/ldm/test_muon.py"): (
+        ("beta=b, alpha=c), x, beta=a)", "beta=c, alpha=b), x, beta=a)"),
+        ("math.sqrt(max(ahead.shape))", "math.sqrt(min(ahead.shape))"),
+        (
+            'average.lerp_(p.grad, 1 - group["momentum"])',
+            'average.lerp_(p.grad, group["momentum"])',
+        ),
+    ),
+    ("ldm/rng.py", "tests/ldm/test_rng.py"): (
+        ("[torch.randn(row, generator=g) for g", "[torch.randn(row) for g"),
+    ),
+    # Checkpoints and data.
+    ("ldm/checkpoint/names.py", "tests/ldm/checkpoint/test_load.py"): (
+        ('name.removeprefix("model.").replace(".", "")', 'name.removeprefix("model.")'),
+    ),
+    ("ldm/checkpoint/load.py", "tests/ldm/checkpoint/test_load.py"): (
+        ("if component_of(name) == SCHEDULE and not own", "if False and not own"),
+    ),
+    ("ldm/checkpoint/diffusers/keymaps.py", "tests/ldm/checkpoint/diffusers/test_keymaps.py"): (
+        ('"out_layers.3": "conv2"', '"out_layers.2": "conv2"'),
+        ("decoder.up_blocks.{levels - 1 - level}", "decoder.up_blocks.{level}"),
+        ("depths[::-1], attends[levels - 1 - level])", "depths, attends[levels - 1 - level])"),
+    ),
+    ("ldm/data/pictures.py", "tests/ldm/data/test_pictures.py"): (
+        ("values /= 127.5", "values /= 128"),
+        ('Image.new("RGBA", top.size, "white")', 'Image.new("RGBA", top.size, "black")'),
+    ),
+    ("ldm/data/framing.py", "tests/ldm/data/test_framing.py"): (
+        ("scale = min(width / w, height / h)", "scale = max(width / w, height / h)"),
+        ("rng.random() < self.flip_p", "rng.random() > self.flip_p"),
+    ),
+    ("ldm/data/skipping.py", "tests/ldm/data/test_skipping.py"): (
+        ("while math.gcd(step, length) > 1", "while math.gcd(step, length) > length"),
+    ),
+    # Pictures, the safety checker, devices.
+    ("ldm/images/io.py", "tests/ldm/images/test_io.py"): (
+        ("bad = (~x.isfinite()).flatten(1)", "bad = x.isinf().flatten(1)"),
+        ("(scaled.round() if rounded else scaled)", "scaled.round()"),
+        ("max(found, default=-1) + 1", "len(found)"),
+        ("max(multiple, side - side % multiple)", "max(multiple, side)"),
+    ),
+    ("ldm/images/metadata.py", "tests/ldm/images/test_metadata.py"): (
+        ("if read_negative != negative_prompt", "if False"),
+        ("yield match[1].strip(), value", "yield match[1].strip(), value.strip()"),
+        (r'r"[,:\n\r]", value', r'r"[,\n\r]", value'),
+    ),
+    ("ldm/images/grid.py", "tests/ldm/images/test_grid.py"): (
+        ("top = k // columns * cell_h", "top = k // lines * cell_h"),
+    ),
+    ("ldm/safety/checker.py", "tests/ldm/safety/test_checker.py"): (
+        ("np.uint8(0), pictures)", "np.uint8(1), pictures)"),
+        ("if score > 0)", "if score > 0.1)"),
+        ("self._model.score(pictures if seen is None else seen)", "self._model.score(pictures)"),
+    ),
+    ("ldm/safety/watermark.py", "tests/ldm/safety/test_watermark.py"): (
+        ("picture[..., ::-1])", "picture)"),
+        ("return text if text.isprintable() else None", "return text"),
+    ),
+    ("ldm/offload/rows.py", "tests/ldm/offload/test_rows.py"): (
+        ("value.shape[0] == total", "value.shape[0] >= total"),
+        ("gathered[part] = result", "gathered[: len(result)] = result"),
+    ),
+    ("ldm/offload/plan.py", "tests/ldm/offload/test_plan.py"): (
+        ("elif stage not in self.settings.keeps:", "elif stage in UNET:"),
+        ("other not in (stage, *beside)", "other not in (stage, *STAGES)"),
+    ),
+    ("ldm/offload/movers.py", "tests/ldm/offload/test_movers.py"): (
+        ("if taken + size <= chunks[n])", "if taken <= chunks[n])"),
+    ),
+    # What a run is made of.
+    ("ldm/settings/prompt_weights.py", "tests/ldm/settings/test_prompt_weights.py"): (
+        ("[(text, weight / total) for", "[(text, weight) for"),
+        ("if weight > 0]", "if weight >= 0]"),
+    ),
+    ("ldm/settings/samples.py", "tests/ldm/settings/test_samples.py"): (
+        ("self.class_label[number % len(self.class_label)]", "self.class_label[0]"),
+    ),
+    ("ldm/pipelines/batches.py", f"{PIPELINES}/test_batches.py"): (
+        ("self.iteration * self.per_iteration + self", "self.iteration * self.n_samples + self"),
+        ("for start in range(0, total, n)", "for start in range(0, n, n)"),
+    ),
+    ("ldm/pipelines/masks.py", f"{PIPELINES}/test_masks.py"): (
+        ("blocks.any(axis=(1, 3))", "blocks.all(axis=(1, 3))"),
+        (">= HALF_GREY", "> HALF_GREY"),
+    ),
+    ("ldm/pipelines/initial_latents.py", f"{PIPELINES}/test_initial_latents.py"): (
+        ("self.settings.seed + place.index", "self.settings.seed + place.row"),
+        ("noise.randn((rows, *self.shape), self.device)\n            return", "return"),
+        ("posterior.parameters.repeat(rows, 1, 1, 1)", "posterior.parameters"),
+    ),
+    ("ldm/pipelines/walks.py", f"{PIPELINES}/test_initial_latents.py"): (
+        ("int(self.settings.strength * self", "round(self.settings.strength * self"),
+        ("            return latents\n", "            pass\n"),
+    ),
+    ("ldm/pipelines/walks.py", f"{PIPELINES}/test_walks.py"): (
+        ("(shares[:, None, None] * encoded).sum(0)", "encoded.mean(0)"),
+    ),
+    ("ldm/pipelines/postprocess.py", f"{PIPELINES}/test_postprocess.py"): (
+        ("(place.index if own else 0)", "place.index"),
+        ("None if flagged else self._repainted", "self._repainted"),
+    ),
+    ("ldm/pipelines/inpainting.py", f"{PIPELINES}/test_inpainting.py"): (
+        ("if state.i + 1 == state.total", "if state.i == state.total"),
+    ),
+}
