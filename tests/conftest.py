@@ -5,10 +5,38 @@ Tests write ``from golden.fill import official_state`` and ``from oracle import 
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+
+import pytest
 
 TESTS = Path(__file__).resolve().parent
 for folder in (TESTS, TESTS.parent):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+# The tests' tensors are small: a second thread waits more than it works, and workers of xdist would
+# take the cores from each other. Torch reads this on import, programs that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+MOST_WORKERS = 8  # each holds torch, Lightning and gradio: about 1 GB
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers ``-n auto`` starts: one for each core that this process may use.
+
+    By itself xdist counts physical cores, which is one on many a virtual machine with two.
+    """
+    usable = getattr(os, "sched_getaffinity", None)
+    cores = len(usable(0)) if usable else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
+@pytest.fixture(scope="session")
+def tiny_ckpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of a tiny checkpoint with its configuration beside it. Not to be modified."""
+    from tiny_model import write_tiny_model  # imports torch: not before a test asks for it
+
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))

@@ -27,6 +27,9 @@ def models() -> list:
     return [pytest.param(*pair, id=f"{pair[0].relative_to(ROOT)}:{pair[1]}") for pair in sections]
 
 
+MODELS = models()
+
+
 def targets(node, where: str = "") -> list[tuple[str, str]]:
     """Return (YAML path, class name) of every `target:` at any depth."""
     if isinstance(node, ListConfig):
@@ -54,10 +57,10 @@ def test_there_are_configs_to_test():
 
 @pytest.mark.parametrize("path", titled(YAMLS))
 def test_a_shipped_config_describes_a_model(path):
-    assert any(path == found.values[0] for found in models())
+    assert any(path == found.values[0] for found in MODELS)
 
 
-@pytest.mark.parametrize(("path", "section"), models())
+@pytest.mark.parametrize(("path", "section"), MODELS)
 def test_the_model_of_a_shipped_config_builds(path, section):
     with torch.device("meta"):
         config = load_config(path)
@@ -78,7 +81,7 @@ def test_every_target_of_a_shipped_config_exists(path, monkeypatch):
             pytest.fail(f"{where} names {name}: {error}")
 
 
-@pytest.mark.parametrize(("path", "section"), models())
+@pytest.mark.parametrize(("path", "section"), MODELS)
 def test_a_misspelt_parameter_of_a_shipped_config_is_refused(path, section):
     config = without_files(load_config(path)[section])
     config.params.monitr = "val/loss"

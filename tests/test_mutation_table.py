@@ -1,4 +1,4 @@
-"""The table of mutations names lines that exist, so that ``tests/mutations.py`` can be run any day."""
+"""The table of mutations names lines that exist: ``tests/mutations.py`` can be run any day."""
 
 from __future__ import annotations
 

@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from running import run_program
+from preloaded import run_main
 
 import main
-
-TESTS = str(Path(__file__).resolve().parents[2])
 
 DENOISER = {
     "model": {
@@ -58,22 +56,17 @@ class Workplace:
         return main.main(["-r", str(self.run(name)), "-t", *arguments])
 
     def start_apart(self, name: str, *arguments: str) -> None:
-        """Train from the beginning, in a new process.
-
-        A run that forks needs one, of one thread: forked from a process whose threads have worked,
-        as the tests' have, the copies wait for ever for threads that they do not have.
-        """
+        """Train from the beginning, in a process of its own that may fork."""
         config = str(self.folder / "config.yaml")
         self._apart("-b", config, "-t", "-n", name, "-l", str(self.folder), *arguments)
 
     def go_on_apart(self, name: str, *arguments: str) -> None:
-        """Resume the run of that name from its folder, in a new process."""
+        """Resume the run of that name from its folder, in a process of its own."""
         self._apart("-r", str(self.run(name)), "-t", *arguments)
 
     def _apart(self, *arguments: str) -> None:
-        alone = {"PYTHONPATH": TESTS, "OMP_NUM_THREADS": "1"}
-        code, _, err = run_program("main.py", *arguments, cwd=self.folder, **alone)
-        assert code == 0, err
+        code, output = run_main(*arguments, cwd=self.folder)
+        assert code == 0, output
 
     def run(self, name: str) -> Path:
         (found,) = self.folder.glob(f"*_{name}")

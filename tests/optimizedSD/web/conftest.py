@@ -3,16 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_model import write_tiny_model
 
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.staging import Staging
-
-
-@pytest.fixture(scope="session")
-def tiny_ckpt(tmp_path_factory):
-    """Path of a tiny checkpoint with its configuration beside it."""
-    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
