@@ -14,7 +14,7 @@ format:
 	$(PYTHON) -m ruff format .
 
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --dist worksteal
 
 docs:
 	$(PYTHON) docs/refresh.py

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from emoji_font import needs_font
 
 import main
 from ldm.errors import UserError
@@ -116,7 +117,7 @@ def test_the_time_limit_is_read_as_days_hours_minutes_seconds(text, seconds):
         (["-t", "-r", "nowhere"], ["nowhere", "no file or folder"]),
         (["-t", "-r", str(CONFIG)], ["not in a run's folder", "model.params.ckpt_path"]),
         (["-t", "-r", str(ROOT)], ["without checkpoints/last.ckpt"]),
-        (["-b", str(CONFIG)], ["neither --train nor a test set"]),
+        pytest.param(["-b", str(CONFIG)], ["neither --train nor a test set"], marks=needs_font),
     ],
     ids=lambda value: " ".join(value)[:40],
 )
@@ -132,14 +133,20 @@ def test_a_mistake_is_one_line_that_says_what_to_do(arguments, words, capsys):
         ("lightnin.trainer.max_steps=1", ["'lightnin'", "'lightning'"]),
         ("lightning.trainr.max_steps=1", ["'trainr'", "'trainer'"]),
         ("lightning.trainer.max_step=1", ["'max_step'", "'max_steps'"]),
-        ("lightning.trainer.precision=12", ["12", "lightning.trainer"]),
+        pytest.param(
+            "lightning.trainer.precision=12", ["12", "lightning.trainer"], marks=needs_font
+        ),
         ("model.params.embed_dims=4", ["'embed_dims'", "'embed_dim'", "AutoencoderKL"]),
         ("model.params.lossconfig.params.kind=l3", ["'l3'", "'l1+l2'"]),
-        ("model.base_learning_rate=null", ["base_learning_rate"]),
+        pytest.param("model.base_learning_rate=null", ["base_learning_rate"], marks=needs_font),
         ("data.params.batch_sizes=4", ["'batch_sizes'", "'batch_size'"]),
         ("data.params.train.target=no.such.Thing", ["no.such.Thing"]),
         ("model.params.monitor=${nothing.there}", ["nothing"]),
-        ("lightning.callbacks.last_checkpoint.params.every_n_train_steps=0", ["0 steps"]),
+        pytest.param(
+            "lightning.callbacks.last_checkpoint.params.every_n_train_steps=0",
+            ["0 steps"],
+            marks=needs_font,
+        ),
     ],
 )
 def test_a_mistake_in_the_configuration_is_found_before_anything_is_written(
