@@ -20,7 +20,8 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FLAGS = "--prompt cat --n_samples 1 --n_iter 1 --ddim_steps 2 --device cpu --skip_grid --H 64 --W 64"
+SMALL = "--n_samples 1 --n_iter 1 --ddim_steps 2 --H 64 --W 64"
+FLAGS = f"--prompt cat {SMALL} --device cpu --skip_grid"
 # Runs in the checkout that is measured, which may be of any age.
 PROBE = """
 import json, runpy, sys
