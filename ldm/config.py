@@ -40,7 +40,8 @@ def _read_yaml(path: Path) -> DictConfig:
         config = OmegaConf.load(path)
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"config {str(path)!r} is no readable YAML ({reason}); mend it") from error
+        what = f"config {str(path)!r} is no readable YAML ({reason})"
+        raise UserError(f"{what}; correct it") from error
     if not isinstance(config, DictConfig):
         raise UserError(f"config {str(path)!r} holds no mapping; expected keys such as 'model'")
     return config

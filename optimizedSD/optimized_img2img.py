@@ -1,4 +1,4 @@
-"""Draw pictures of a text, starting from a picture, on a device with little memory.
+"""Draw pictures from a text prompt and an init image, on a device with little memory.
 
 Example:
     python optimizedSD/optimized_img2img.py --prompt "a fantasy landscape" --init-img a.jpg
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
     return DrawingProgram(
         LowMemoryImg2ImgSettings,
-        "Draw pictures of a text, starting from a picture, on a device with little memory.",
+        "Draw pictures from a text prompt and an init image, on a device with little memory.",
         naming=PromptNaming(),
         log=RunLog("img2img_logs.csv"),
     ).main(argv)

@@ -1,6 +1,7 @@
-"""Draw pictures of a text on a device with little memory.
+"""Draw pictures from a text prompt, on a device with little memory.
 
-The model's four parts (text encoder, the UNet's two halves, autoencoder) visit the device by turns.
+The model's four parts (text encoder, the UNet's two halves, autoencoder) take turns
+on the device.
 
 Example:
     python optimizedSD/optimized_txt2img.py --prompt "tabby cat:0.25 white duck:0.75" --seed 27
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
     return DrawingProgram(
         LowMemoryTxt2ImgSettings,
-        "Draw pictures of a text on a device with little memory.",
+        "Draw pictures from a text prompt, on a device with little memory.",
         naming=PromptNaming(),
         log=RunLog("txt2img_logs.csv"),
     ).main(argv)

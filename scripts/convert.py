@@ -25,6 +25,7 @@ from ldm.settings.checkpoints import ConvertSettings
 
 def convert(console: Console, settings: ConvertSettings) -> None:
     """Convert as the settings say, and say what was done."""
+    entries = header_entries(settings.meta)
     src = Path(settings.src)
     if not src.exists():
         raise UserError(
@@ -39,7 +40,7 @@ def convert(console: Console, settings: ConvertSettings) -> None:
     how = Conversion(
         use_ema=settings.use_ema,
         dtype=torch.float16 if settings.half else None,
-        metadata=header_entries(settings.meta),
+        metadata=entries,
         overwrite=settings.overwrite,
     )
     if src.is_dir():

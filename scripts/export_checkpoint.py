@@ -23,6 +23,7 @@ from ldm.settings.checkpoints import ExportSettings
 
 def export(console: Console, settings: ExportSettings) -> None:
     """Write the file, and say what is in it."""
+    entries = header_entries(settings.meta)
     import torch
 
     from ldm.checkpoint.export import export_inference
@@ -32,7 +33,7 @@ def export(console: Console, settings: ExportSettings) -> None:
         settings.out,
         use_ema=settings.use_ema,
         dtype=getattr(torch, settings.dtype) if settings.dtype else None,
-        metadata=header_entries(settings.meta),
+        metadata=entries,
         overwrite=settings.overwrite,
     )
     console.say(report.summary())

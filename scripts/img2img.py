@@ -1,4 +1,4 @@
-"""Draw pictures of a text, starting from a picture.
+"""Draw pictures from a text prompt and an init image.
 
 Example:
     python scripts/img2img.py --prompt "a fantasy landscape" --init-img sketch.png --strength 0.8
@@ -15,7 +15,7 @@ from ldm.settings.generation import Img2ImgSettings
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    description = "Draw pictures of a text, starting from a picture."
+    description = "Draw pictures from a text prompt and an init image."
     return DrawingProgram(Img2ImgSettings, description).main(argv)
 
 

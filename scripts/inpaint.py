@@ -1,6 +1,6 @@
-"""Repaint parts of pictures: what a mask marks is drawn anew, the rest stays to the bit.
+"""Repaint parts of pictures: what a mask marks is redrawn, and the rest stays exactly as it is.
 
-Without --prompt a hole is filled from what is around it, as CompVis's inpaint.py does.
+Without --prompt, the hole is filled from its surroundings, as CompVis's inpaint.py does.
 
 Example:
     python scripts/inpaint.py --indir pictures --outdir repainted
@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ldm.programs.inpainting import InpaintProgram
 
 DESCRIPTION = (
-    "Repaint parts of pictures: what a mask marks is drawn anew, the rest stays to the bit. "
-    "Without --prompt a hole is filled from what is around it."
+    "Repaint parts of pictures: what a mask marks is redrawn, and the rest stays exactly as it is. "
+    "Without --prompt, the hole is filled from its surroundings."
 )
 
 

@@ -1,4 +1,4 @@
-"""Draw pictures of a text and of its nearest neighbours in a database of pictures.
+"""Draw pictures from a text prompt and its nearest neighbours in a picture database.
 
 Example:
     python scripts/knn2img.py --prompt "a city at night" --use_neighbors --database artbench-baroque
@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.programs.retrieval import RetrievalProgram
 
-DESCRIPTION = "Draw pictures of a text and of its nearest neighbours in a database of pictures."
+DESCRIPTION = "Draw pictures from a text prompt and its nearest neighbours in a picture database."
 
 
 def main(argv: list[str] | None = None) -> int:

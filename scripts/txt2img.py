@@ -1,4 +1,4 @@
-"""Draw pictures of a text.
+"""Draw pictures from a text prompt.
 
 Example:
     python scripts/txt2img.py --prompt "a photograph of an astronaut riding a horse" --plms
@@ -15,7 +15,7 @@ from ldm.settings.generation import Txt2ImgSettings
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    return DrawingProgram(Txt2ImgSettings, "Draw pictures of a text.").main(argv)
+    return DrawingProgram(Txt2ImgSettings, "Draw pictures from a text prompt.").main(argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Hold the walls: imports go down the storeys, never in a circle; nothing prints or assumes CUDA.
+"""Imports go down the storeys, never in a circle; nothing prints or assumes CUDA.
 
 Everything is read from the source with `ast`, so an import inside a function counts too: a lazy
 import saves start-up time, it does not excuse an upward dependency.

@@ -20,6 +20,8 @@ UNUSED = (
     "ldm/modules/image_degradation/",
     "ldm/models/tiling/",
     "ldm/process/weighting.py",
+    "ldm/process/loss.py",
+    "ldm/process/density.py",
     "ldm/pipelines/staging.py",
     "ldm/checkpoint/export.py",
 )

@@ -37,7 +37,7 @@ def read_captions(path: str | Path) -> dict[str, str]:
         if not line.strip():
             continue
         if not tab:
-            raise UserError(f"--captions {path}: line {number} has no tab; {EXPECTED}; mend it")
+            raise UserError(f"--captions {path}: line {number} has no tab; {EXPECTED}; correct it")
         captions[name] = caption
     return captions
 
@@ -49,7 +49,7 @@ def _from_json(path: Path, text: str) -> dict[str, str]:
         raise UserError(f"--captions {path} is damaged JSON ({error}); {EXPECTED}") from error
     wrong = [name for name, caption in captions.items() if not isinstance(caption, str)]
     if wrong:
-        raise UserError(f"--captions {path}: {wrong[0]!r} has no text; {EXPECTED}; mend it")
+        raise UserError(f"--captions {path}: {wrong[0]!r} has no text; {EXPECTED}; correct it")
     return captions
 
 

@@ -20,7 +20,7 @@ class Place:
     """Where in a run a picture was drawn; numbers count from 0.
 
     Attributes:
-        iteration: Which time through the prompts.
+        iteration: Which pass over the prompts.
         position: Which picture of its iteration.
         per_iteration: Pictures in each iteration: ``n_samples``, or the lines of the prompt file.
         n_samples: Batch size; the last batch of an iteration may be shorter.
@@ -49,7 +49,7 @@ class Batch:
     Attributes:
         places: The place of each row.
         prompts: The prompt of each row.
-        kept: Rows that become pictures; none means that only the random numbers are drawn.
+        kept: Rows that become pictures; if empty, only the random numbers are drawn.
     """
 
     places: tuple[Place, ...]
@@ -61,11 +61,11 @@ def plan(settings: GenerationSettings, prompts: Sequence[str]) -> list[Batch]:
     """Lay out a run in the reference's order: iterations, then prompts in chunks of ``n_samples``.
 
     Args:
-        settings: ``n_iter`` and ``n_samples`` count.
+        settings: The run's; ``n_iter`` and ``n_samples`` give the layout.
         prompts: One prompt per picture of an iteration.
 
     Raises:
-        UserError: more pictures, or higher seeds, than there can be.
+        UserError: too many pictures, or a seed above the largest one.
 
     Example:
         >>> from ldm.settings.generation import Txt2ImgSettings
@@ -86,29 +86,29 @@ def plan(settings: GenerationSettings, prompts: Sequence[str]) -> list[Batch]:
 
 
 def check_length(settings: GenerationSettings, per_iteration: int) -> None:
-    """Make sure that a run can be planned, and that each of its pictures has a seed.
+    """Check that a run can be planned, and that each of its pictures has a valid seed.
 
     Raises:
-        UserError: more pictures, or higher seeds, than there can be.
+        UserError: too many pictures, or a seed above the largest one.
     """
     total = settings.n_iter * per_iteration
     if total > LONGEST_RUN:
         raise UserError(
             f"--n_iter {settings.n_iter} of {per_iteration} pictures was given, {total} in all; "
-            f"expected {LONGEST_RUN} at most; make several runs"
+            f"expected at most {LONGEST_RUN}; split it into several runs"
         )
     if settings.seed_mode == "per-image" and settings.seed + total - 1 > MAX_SEED:
         raise UserError(
-            f"--seed {settings.seed} was given for {total} pictures with a seed each; expected "
-            f"{MAX_SEED - total + 1} at most, as seeds end at {MAX_SEED}; give a smaller one"
+            f"--seed {settings.seed} was given for {total} pictures with a seed each; expected at "
+            f"most {MAX_SEED - total + 1}, as the largest seed is {MAX_SEED}; give a smaller one"
         )
 
 
 def replay(place: Place, prompt: str) -> list[Batch]:
     """Lay out the run that ends with the one picture at ``place``.
 
-    Every row of its batch is given the same prompt: rows do not influence one another, but the
-    size of a batch decides how arithmetic is ordered, and thereby the last bits.
+    Every row of its batch gets the same prompt: rows do not influence one another, but the batch
+    size sets the order of floating-point operations, and so the last bits.
     """
     layout = GenerationSettings(n_samples=place.n_samples, n_iter=place.iteration + 1)
     batches = plan(layout, [prompt] * place.per_iteration)
@@ -139,14 +139,14 @@ def read_prompts(settings: GenerationSettings) -> list[str]:
     except OSError as error:
         raise UserError(
             f"--from-file {path} cannot be read ({error.strerror or error}); expected a text file "
-            "with one prompt a line; check the path"
+            "with one prompt per line; check the path"
         ) from error
     if not text.strip():
         raise UserError(
-            f"--from-file {path} holds no prompt; expected one prompt a line; write some into it"
+            f"--from-file {path} holds no prompt; expected one prompt per line; add some"
         )
     lines, repeats = text.splitlines(), settings.per_line
     check_length(settings, len(lines) * repeats)
     for line in dict.fromkeys(lines):
-        settings.mixture(line)  # finds weights that cannot be
+        settings.mixture(line)  # raises on invalid weights
     return [line for line in lines for _ in range(repeats)]

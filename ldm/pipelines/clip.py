@@ -1,4 +1,4 @@
-"""CLIP with weights from this machine: texts and pictures as directions that can be compared.
+"""CLIP with local weights: texts and pictures as unit vectors that can be compared.
 
 Shape legend: B texts or pictures, E CLIP's width (768 for ViT-L/14).
 """
@@ -25,26 +25,26 @@ CLIP_TYPE = "ViT-L/14"
 
 
 class TextEncoder(Protocol):
-    """Turns texts into directions."""
+    """Encodes texts as unit vectors."""
 
     def to(self, device: torch.device) -> None:
-        """Compute there from now on."""
+        """Move the encoder to ``device``."""
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Return (B, E), each of unit length, float32 on the encoder's device."""
+        """Return (B, E), each row of unit length, float32 on the encoder's device."""
 
 
 class PictureEncoder(Protocol):
-    """Turns pictures into directions.
+    """Encodes pictures as unit vectors.
 
     Attributes:
-        embedder: Says which encoder it is.
+        embedder: Identifies the encoder.
     """
 
     embedder: Embedder
 
     def __call__(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Return (B, E) of RGB pictures, each of unit length, float32 on the CPU."""
+        """Encode RGB pictures: (B, E), each row of unit length, float32 on the CPU."""
 
 
 class ClipTexts:
@@ -65,7 +65,7 @@ class ClipTexts:
         self.tokenizer = self._embedder.tokenizer
 
     def to(self, device: torch.device) -> None:
-        """Compute there from now on."""
+        """Move the encoder to ``device``."""
         self._embedder.to(device)
 
     @torch.no_grad()
@@ -105,7 +105,7 @@ def square(picture: Image.Image, side: int) -> Image.Image:
 
     Args:
         picture: RGB.
-        side: Of the square, in pixels.
+        side: Side of the square, in pixels.
     """
     return ImageOps.fit(picture, (side, side), Image.Resampling.BICUBIC)
 
@@ -114,5 +114,5 @@ def _require(weights: str | Path | None) -> None:
     if weights is not None and not Path(weights).exists():
         raise UserError(
             f"--clip_ckpt {weights} does not exist; expected CLIP's weights, a file or a folder "
-            "of the hub's; check the path (nothing is downloaded here)"
+            "from the Hugging Face hub; check the path (nothing is downloaded here)"
         )

@@ -1,4 +1,4 @@
-"""The address that ``Pipeline`` had first, kept for those who import it from here."""
+"""The original import path of ``Pipeline``, kept for compatibility."""
 
 from ldm.pipelines.pipeline import Pipeline, resolve_device
 

@@ -1,9 +1,9 @@
-"""The settings in a picture's file, in the format that other tools read.
+"""The settings stored in a picture's file, in the format that other tools read.
 
-Every reader of the format understands them, and the identical picture is drawn again from them:
-AUTOMATIC1111's keys where it has them; beside them what bit-identity needs: the seed mode, the
-picture's place in its run, the device and precision, and of image-to-image the init image.
-Imports no torch.
+Any reader of the format understands them, and the identical picture can be redrawn from them.
+The keys are AUTOMATIC1111's where it has one. The others hold what bit-identity needs: the seed
+mode, the picture's place in its run, the device and precision, and for image-to-image the init
+image. Imports no torch.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from ldm.settings.generation import LONGEST_RUN, GenerationSettings, Img2ImgSett
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import LowMemory
 from ldm.settings.option import Option, options_of
-from ldm.settings.samplers import SAMPLERS, SPACINGS
+from ldm.settings.samplers import SAMPLERS, SPACINGS, samplers_for
 
 # The order of AUTOMATIC1111's text; further keys follow.
 ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model")
-# AUTOMATIC1111's sign of an inpainting: here the whole picture is always denoised, not a cut-out.
+# How AUTOMATIC1111 marks an inpainting; here the whole picture is always denoised, not a crop.
 INPAINTING = ("Inpaint area", "Whole picture")
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.settings.prompt_weights
-# Settings that take effect only when they differ from the default are left out while they do not.
+# Settings that are 0 or off by default; they are written only when set.
 _QUIET = ("ddim_eta", "fixed_code", "use_ema", "use_neighbors")
 _PLACE = {
     "Batch size": "n_samples",
@@ -42,19 +42,20 @@ _PLACE = {
     "Picture": "position",
     "Pictures per iteration": "per_iteration",
 }
+DEFAULTS = GenerationSettings()
 _COUNTED_FROM_1 = ("iteration", "position")
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a picture came from beside its settings.
+    """What a picture was made from, besides its settings.
 
     Attributes:
         model: Name of the model.
         fingerprint: The checkpoint's hash.
-        device: Type of the device, such as ``cuda``: generators differ between them.
+        device: Device type, such as ``cuda``: random generators differ between devices.
         size: Height and width in pixels.
-        init_image: What image-to-image started from.
+        init_image: The init image of image-to-image.
     """
 
     model: str
@@ -115,15 +116,15 @@ def _written(each: Option, value: Any) -> str:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a picture's file says about its making.
+    """What a picture's file says about how it was made.
 
     Attributes:
         values: Settings by field name.
         place: Where in its run it was drawn; None for pictures of other programs.
-        device: Type of device that it was drawn on, if said.
-        model_hash: Hash of its checkpoint, if said.
-        model: Name of its model, if said.
-        notices: Sentences on what could not be taken over.
+        device: Type of the device that it was drawn on, if recorded.
+        model_hash: Hash of its checkpoint, if recorded.
+        model: Name of its model, if recorded.
+        notices: Messages about settings that could not be restored.
     """
 
     values: dict[str, Any]
@@ -134,11 +135,11 @@ class Recorded:
     notices: list[str] = field(default_factory=list)
 
     def rerun(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], Place | None]:
-        """Return the settings to draw the picture again with, and its place in the run.
+        """Return the settings that redraw the picture, and its place in the run.
 
         Args:
-            given: Settings that the user gives anew. A new batch layout starts an ordinary run:
-                the place is None then.
+            given: Settings that the user overrides. A new batch layout starts an ordinary run: the
+                place is then None.
         """
         values, place = {**self.values, **given}, self.place
         if place is None:
@@ -149,7 +150,7 @@ class Recorded:
             return values, place
         if {"seed", "seed_mode"} & given.keys():
             return {"n_samples": 1, "n_iter": 1, **values}, None
-        # The picture's own seed was stored; the run's is as many below it as pictures came before.
+        # The picture's own seed was stored; the run's is lower by the number of pictures before it.
         return {**values, "seed": values["seed"] - place.index}, place
 
 
@@ -161,11 +162,11 @@ def read_picture(
     Args:
         path: A picture file.
         schema: The settings class to read into.
-        given: Names of settings that the user gives anew: they need not be in the picture.
+        given: Names of settings that the user overrides: they need not be in the picture.
 
     Raises:
-        UserError: the file is no picture, has no parameters, was made by the other program, or
-            the picture that it started from is missing or changed.
+        UserError: the file is not a picture, has no parameters, was made by a different program,
+            or its init image is missing or has changed.
     """
     text = read_parameters(path)
     if text is None:
@@ -184,19 +185,20 @@ def read_picture(
         if each.infotext in entries:
             _take(each, entries, values, notices if each.name not in given else [])
     if not {"sampler", "spacing"} & set(given):
-        _drop_lone_karras(values, notices)
+        _drop_unfit_spacing(values, notices)
     _take_size(schema, entries, values)
     if issubclass(schema, LowMemory) and "prompt" not in given:
         values["plain_prompt"] = WEIGHTS not in entries
     if WEIGHTS in entries and not issubclass(schema, LowMemory):
         notices.append(
-            f"{path} shows a mixture of weighted prompts: its text is drawn as it stands, which "
-            f"gives another picture; optimizedSD/optimized_{schema.program}.py draws the mixture"
+            f"{path} was drawn from a mixture of weighted prompts; here its prompt is plain text, "
+            "which gives a different picture; "
+            f"optimizedSD/optimized_{schema.program}.py draws the mixture"
         )
     place = _read_place(entries)
     if place is None:
         notices.append(
-            f"{path} was made by another program: expect a similar picture, not the same"
+            f"{path} was made by another program: expect a similar picture, not the same one"
         )
     values |= find_sources(path, schema, entries, given)
     return Recorded(
@@ -245,12 +247,12 @@ def _check_program(path: str, schema: type[GenerationSettings], entries: Mapping
 def _take(
     each: Option, entries: Mapping[str, str], values: dict[str, Any], notices: list[str]
 ) -> None:
-    """Put one entry into ``values``, or say why not: other programs know other samplers."""
+    """Put one entry into ``values``, or say why not: other programs have other samplers."""
     text = entries[each.infotext]
     try:
         value = _read(each, entries)
     except (ValueError, KeyError):  # UserError is a ValueError
-        notices.append(f"{each.infotext} {text!r} is not known here: left at its default")
+        notices.append(f"{each.infotext} {text!r} is unknown here: the default is used")
     else:
         values[each.name] = value
 
@@ -260,17 +262,21 @@ def _read(each: Option, entries: Mapping[str, str]) -> Any:
     if each.name == "sampler":
         names = {entry.label.lower(): name for name, entry in SAMPLERS.items()}
         return names[text.lower()]
+    if each.name == "spacing":
+        names = {(entry.label or name).lower(): name for name, entry in SPACINGS.items()}
+        return each.read(names[text.lower()])
     if each.kind is bool:
         return {"True": True, "False": False}[text]
     return each.read(text.lower() if each.choices else text)
 
 
-def _drop_lone_karras(values: dict[str, Any], notices: list[str]) -> None:
-    """Leave out Karras's spacing where the sampler has none here: other programs mix freely."""
-    sampler = values.get("sampler", GenerationSettings().sampler)
-    if values.get("spacing") == "karras" and not SAMPLERS[sampler].karras:
+def _drop_unfit_spacing(values: dict[str, Any], notices: list[str]) -> None:
+    """Drop a spacing that the sampler does not support here: other programs mix freely."""
+    sampler, spacing = (values.get(n, getattr(DEFAULTS, n)) for n in ("sampler", "spacing"))
+    if sampler not in samplers_for(spacing):
         del values["spacing"]
-        notices.append(f"Schedule type 'Karras' is not known of {sampler}: left at its default")
+        label = SPACINGS[spacing].label or spacing
+        notices.append(f"Schedule type {label!r} does not apply to {sampler}: the default is used")
 
 
 def _take_size(
@@ -291,6 +297,6 @@ def _read_place(entries: Mapping[str, str]) -> Place | None:
             return None
         numbers[name] = number
     place = Place(**numbers)
-    # A damaged file must not make the program count for hours.
+    # A damaged file must not keep the program busy for hours.
     planned = max((place.iteration + 1) * place.per_iteration, place.n_samples)
     return place if place.position < place.per_iteration and planned <= LONGEST_RUN else None

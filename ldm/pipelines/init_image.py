@@ -25,9 +25,9 @@ class InitImage:
         path: Where it was read, as the user gave it; empty for a picture from memory.
         sha256: Hash of the file, empty for a picture from memory.
         notice: Says that the picture was resized or padded, if it was.
-        mask: What of it inpainting draws anew; None is all of it.
-        unpadded: Width and height of what counts of ``pixels``, from the upper left corner, where
-            the rest is padding; None where there is none.
+        mask: The part that inpainting repaints; None is the whole picture.
+        unpadded: Width and height of the real picture within ``pixels``, from the upper left
+            corner; the rest is padding. None if there is no padding.
     """
 
     pixels: Image.Image
@@ -57,11 +57,11 @@ class InitImage:
         return cls(load_image(path), path, file_hash(path))
 
     def fit(self, multiple: int, target: tuple[int, int] | None = None) -> InitImage:
-        """Return the picture, and so its mask, at a size that the model can draw.
+        """Return the picture and its mask at a size that the model can draw.
 
         Args:
             multiple: What its sides must be multiples of, in pixels.
-            target: Height and width to resize it to; None is the next smaller multiples.
+            target: Height and width to resize to; None rounds the sides down to multiples.
         """
         pixels, changed = self.pixels.convert("RGB"), True
         if target is None:
@@ -73,19 +73,19 @@ class InitImage:
             return replace(self, pixels=pixels, mask=mask)
         (w0, h0), (w, h) = self.pixels.size, pixels.size
         name = self.path or "the picture"
-        why = f"as sides must be multiples of {multiple}" if target is None else "as asked"
+        why = f"as sides must be multiples of {multiple}" if target is None else "as requested"
         text = f"{name} is {w0}x{h0}: resized to {w}x{h}, {why}."
         return replace(self, pixels=pixels, notice=text, mask=mask)
 
     def pad(self, multiple: int) -> InitImage:
-        """Return the picture, and so its mask, continued by reflection to a size for the model.
+        """Return the picture and its mask, padded by reflection to a size that fits the model.
 
-        The mask is reflected too: what it hides is not shown to the model in the padding.
+        The mask is reflected too, so that the padding does not show what the mask hides.
 
         Args:
             multiple: What the sides must be multiples of, in pixels.
         """
-        if self.unpadded is not None:  # done before
+        if self.unpadded is not None:  # already padded
             return self
         size = self.pixels.size
         mask = None if self.mask is None else self.mask.fit(size, size)
@@ -94,15 +94,15 @@ class InitImage:
             return replace(self, pixels=self.pixels.convert("RGB"), mask=mask)
         pixels = Image.fromarray(reflected(np.asarray(self.pixels.convert("RGB")), height, width))
         text = (
-            f"{self.path or 'the picture'} is {size[0]}x{size[1]}: drawn on {width}x{height} and "
-            f"cut back, as the model wants sides that are multiples of {multiple}."
+            f"{self.path or 'the picture'} is {size[0]}x{size[1]}: drawn at {width}x{height} and "
+            f"cropped back, as the model needs sides that are multiples of {multiple}."
         )
         mask = None if mask is None else mask.pad(padded)
         text = f"{self.notice} {text}" if self.notice else text
         return replace(self, pixels=pixels, mask=mask, notice=text, unpadded=size)
 
     def restore(self, drawn: np.ndarray) -> np.ndarray:
-        """Return drawn pictures without padding, and as they were where the mask keeps them.
+        """Return drawn pictures without padding, with the original pixels outside the mask.
 
         Args:
             drawn: uint8 (B, H, W, 3) of the size of ``pixels``.
@@ -132,18 +132,18 @@ def read_init_image(
     Args:
         settings: The run's; they name the files of what is not given.
         image: The picture to start from.
-        mask: What of it to draw anew: white is.
+        mask: The part to repaint, in white.
 
     Raises:
-        UserError: something is needed and neither given nor named, or its file cannot be read.
-        TypeError: something was given that pictures of this kind do not start from.
+        UserError: something needed is neither given nor named, or its file cannot be read.
+        TypeError: an image or a mask was given to settings that take none.
     """
     kind = type(settings).__name__
     if mask is not None and not isinstance(settings, InpaintSettings):
-        raise TypeError(f"{kind} take no mask; use InpaintSettings")
+        raise TypeError(f"{kind} takes no mask; use InpaintSettings")
     if not isinstance(settings, Img2ImgSettings):
         if image is not None:
-            raise TypeError(f"{kind} start from no image; use Img2ImgSettings")
+            raise TypeError(f"{kind} takes no init image; use Img2ImgSettings")
         return None
     image = InitImage(image) if isinstance(image, Image.Image) else image
     image = image or InitImage.read(settings.init_img)
@@ -151,7 +151,7 @@ def read_init_image(
         return image
     mask = Mask.of(mask) if isinstance(mask, Image.Image) else mask
     lost = lost_as_rgb(image.path) if image.path else None
-    notice = f"{image.path}: {lost} is left out, as models draw RGB of 8 bits." if lost else None
+    notice = f"{image.path}: {lost} is dropped, as models draw 8-bit RGB." if lost else None
     return replace(image, mask=mask or Mask.read(settings.mask), notice=notice)
 
 
@@ -159,7 +159,7 @@ def fit_init_image(image: InitImage, settings: Img2ImgSettings, choice: ModelCho
     """Return the picture at the size that the settings ask for and the model can draw.
 
     Raises:
-        UserError: its size, or the one asked for, cannot be meant.
+        UserError: its size, or the requested one, is too large, or its mask does not fit.
     """
     if settings.keeps_size:
         return image.pad(choice.multiple)

@@ -41,17 +41,17 @@ class StartNoise:
 
     @property
     def per_image(self) -> bool:
-        """Whether every picture has a generator of its own."""
+        """Whether every picture has its own generator."""
         return self.settings.seed_mode == "per-image"
 
     def source(self, places: Sequence[Place]) -> NoiseSource:
-        """Return where the pictures at ``places`` take all their random numbers from."""
+        """Return the source of all random numbers for the pictures at ``places``."""
         if self.per_image:
             return PerImageNoise([self.settings.seed + place.index for place in places])
         return GlobalNoise()
 
     def fix(self, draw_before: Callable[[NoiseSource], None] = lambda _: None) -> None:
-        """Draw the noise that all batches share, if that is asked for.
+        """Draw the noise that all batches share, if ``fixed_code`` is set.
 
         Args:
             draw_before: Draws what picture 0 draws before its start noise.
@@ -78,7 +78,7 @@ class StartNoise:
 
 
 class EncodedPicture:
-    """A picture in the first stage: its posterior, and the draws from it that a run shares.
+    """A picture encoded by the first stage: its posterior, and the draws that a run shares.
 
     Args:
         model: A latent diffusion model.
@@ -97,7 +97,7 @@ class EncodedPicture:
         )
 
     def is_finite(self) -> bool:
-        """Tell whether the encoded picture is all finite numbers."""
+        """Return whether every value of the encoded picture is finite."""
         posterior = self._posterior
         values = posterior if isinstance(posterior, Tensor) else posterior.parameters
         return bool(values.isfinite().all())
@@ -116,7 +116,7 @@ class EncodedPicture:
         return self._model.get_first_stage_encoding(repeated, noise=noise)
 
     def latents(self, noise: NoiseSource, rows: int) -> Tensor:
-        """Return the latents (B, C, h, w) for a batch: the shared ones, or drawn anew."""
+        """Return the latents (B, C, h, w) for a batch: the shared ones, or a new draw."""
         return self.draw(noise, rows) if self._shared is None else self._shared[:rows]
 
 

@@ -1,19 +1,19 @@
-"""What inpainting starts from, and how the kept part stays, for each kind of model.
+"""What inpainting starts from, and how the kept part is preserved, for each kind of model.
 
-A model that draws from text: RePaint without resampling (arXiv:2201.09865, Algorithm 1 with
-U = 1), as the reference's samplers have it: before every step the kept cells are replaced by the
-init image at that step's noise level. One thing is added: after the last step they are replaced
-by the picture without noise, so that the decoder sees the exact surroundings of what was
-repainted. Random draws are image-to-image's, and one (B, C, h, w) more before each step.
+Models that draw from text use RePaint without resampling (arXiv:2201.09865, Algorithm 1 with
+U = 1), as the reference's samplers do: before every step the kept cells are replaced by the init
+image at that step's noise level. One thing is added: after the last step they are replaced by the
+noise-free picture, so that the decoder sees the exact surroundings of what was repainted. Random
+draws are those of image-to-image, plus one (B, C, h, w) before each step.
 
-A model that was made for inpainting sees mask and surroundings, in every step the same:
+Models made for inpainting see the mask and its surroundings, the same in every step. The UNet is
+given, concatenated along the channels,
 
     noisy latents (B, C, h, w) | mask (B, 1, h, w) | latents of the masked picture (B, C, h, w)
 
-is what the UNet is given, joined on the channels: text-guided checkpoints of 2C + 1 = 9 channels
-(runwayml's sd-v1-5-inpainting, Stable Diffusion 2's) in this order, latent-diffusion's
-``inpainting_big`` of 7 with the mask last. Random draws: the masked picture's posterior, the
-picture's (below strength 1), the start noise.
+in this order for text-guided checkpoints with 2C + 1 = 9 channels (runwayml's sd-v1-5-inpainting,
+Stable Diffusion 2's), and with the mask last for latent-diffusion's ``inpainting_big``, which has
+7. Random draws: the masked picture's posterior, the picture's (below strength 1), the start noise.
 
 Shape legend: B pictures, C h w latent, H W pixels.
 """
@@ -42,23 +42,23 @@ GREY, BLACK = 0.0, -1.0
 
 
 class RepaintWalk(ImageWalk):
-    """Image-to-image that at strength 1 starts from noise alone, as all inpainting does."""
+    """Image-to-image that starts from pure noise at strength 1, as all inpainting does."""
 
     @property
     def from_noise(self) -> bool:
-        """Whether nothing of the picture is under the mask when sampling starts."""
+        """Whether sampling starts from pure noise, with nothing of the picture under the mask."""
         return self.settings.strength == 1.0
 
     def steps(self, sampler: Sampler) -> int:
-        """Return how many of the sampler's steps ``strength`` leaves: at 1 every one."""
+        """Return how many of the sampler's steps ``strength`` leaves: all of them at 1."""
         return sampler.steps if self.from_noise else super().steps(sampler)
 
 
 class MaskedWalk(RepaintWalk):
-    """Inpainting by a model that draws from text: what the mask leaves out is kept.
+    """Inpainting by a model that draws from text: everything outside the mask is kept.
 
     Args:
-        request: What is wanted: its init image has a mask.
+        request: What is wanted; its init image has a mask.
         model: A latent diffusion model with a text encoder.
         device: Where the latents are.
     """
@@ -77,17 +77,17 @@ class MaskedWalk(RepaintWalk):
         cond: Conditioning = None,
         **guidance: Any,
     ) -> tuple[Tensor, Iterator[SamplerState]]:
-        """Start the sampler from the noised picture, at strength 1 from noise alone."""
+        """Start the sampler from the noised picture, or at strength 1 from pure noise."""
         latents = self._picture.latents(noise, rows)
         start_noise, steps = self.start_noise.draw(noise, rows), self.steps(sampler)
-        # The last entry of the noise table still holds some per cent of the picture.
+        # The last entry of the noise table still contains a few per cent of the picture.
         x = start_noise if self.from_noise else self.noised(sampler, latents, start_noise)
         masked = {"mask": self._keep, "x0": latents}
         states = sampler.walk(x, cond, t_start=steps, noise=noise, **masked, **guidance)
         return x, self._settled(states, latents)
 
     def _settled(self, states: Iterator[SamplerState], latents: Tensor) -> Iterator[SamplerState]:
-        """Pass the steps on, the last one with the picture itself in the kept cells."""
+        """Pass the steps through; the last one has the picture itself in the kept cells."""
         for state in states:
             if state.i + 1 == state.total:
                 keep = self._keep.to(state.x)
@@ -99,11 +99,11 @@ class MaskedWalk(RepaintWalk):
 class HybridWalk(RepaintWalk):
     """Text-guided inpainting by a model with hybrid conditioning.
 
-    At strength 1 sampling starts from noise alone, as in the reference; below, from the picture
-    with noise on it.
+    At strength 1 sampling starts from pure noise, as in the reference; below 1, from the noised
+    picture.
 
     Args:
-        request: What is wanted: its init image, of a size for the model, has a mask.
+        request: What is wanted; its init image has a mask and a size that fits the model.
         model: A latent diffusion model whose ``conditioning_key`` is ``hybrid``.
         device: Where the latents are.
     """
@@ -115,7 +115,7 @@ class HybridWalk(RepaintWalk):
 
     @property
     def encoded(self) -> tuple[EncodedPicture, ...]:
-        """The masked picture, and the picture where sampling starts from it."""
+        """The masked picture, and the picture itself if sampling starts from it."""
         return (self._surroundings,) if self.from_noise else (self._surroundings, self._picture)
 
     @torch.no_grad()
@@ -127,7 +127,7 @@ class HybridWalk(RepaintWalk):
         cond: Conditioning = None,
         **guidance: Any,
     ) -> tuple[Tensor, Iterator[SamplerState]]:
-        """Start the sampler with mask and surroundings beside the text."""
+        """Start the sampler, conditioned on the mask and its surroundings as well as the text."""
         surroundings = self._surroundings.latents(noise, rows)
         maps = torch.cat([self._mask.expand(rows, -1, -1, -1), surroundings], dim=1)
         uncond = guidance.get("unconditional_conditioning")
@@ -141,13 +141,13 @@ class HybridWalk(RepaintWalk):
 
 
 class FillWalk(TextWalk):
-    """Inpainting without text, by a model with concat conditioning: latent-diffusion's way.
+    """Inpainting without text, by a model with concat conditioning, as in latent-diffusion.
 
-    The conditioning is (B, C' + 1, h, w): the masked picture as the conditioner encodes it, which
-    is not scaled as latents are, and the mask in [-1, 1].
+    The conditioning is (B, C' + 1, h, w): the masked picture as the conditioner encodes it, not
+    scaled as latents are, and the mask in [-1, 1].
 
     Args:
-        request: What is wanted: its init image, of a size for the model, has a mask.
+        request: What is wanted; its init image has a mask and a size that fits the model.
         model: A latent diffusion model whose conditioner is its first stage.
         device: Where the latents are.
     """
@@ -165,16 +165,16 @@ class FillWalk(TextWalk):
         super().encode()
 
     def is_finite(self) -> bool:
-        """Tell whether what was encoded is all finite numbers."""
+        """Return whether every encoded value is finite."""
         return bool(self._around.isfinite().all())
 
     def condition(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """Return mask and surroundings; the model takes no text, and nothing guides it."""
+        """Return the mask and its surroundings; the model takes neither text nor guidance."""
         return {"cond": {"c_concat": [self._around.expand(len(prompts), -1, -1, -1)]}}
 
 
 def hide(image: InitImage, value: float) -> Tensor:
-    """Return a picture (1, 3, H, W) in [-1, 1] with ``value`` where its mask marks it."""
+    """Return a picture (1, 3, H, W) in [-1, 1] with ``value`` wherever its mask is set."""
     marked = torch.from_numpy(image.mask.marked.copy())
     return torch.where(marked, value, to_tensor(image.pixels))
 

@@ -1,9 +1,10 @@
-"""Where a picture is repainted: read, fitted to the picture, brought to latent size.
+"""The mask of a picture to repaint: read, fitted to the picture, reduced to latent size.
 
     mask picture -> bool (H0, W0) -> bool (H, W) of the fitted picture -> bool (h, w) latent cells
 
-A mask is hard: from half grey on a pixel is repainted, below it is kept. At every reduction a
-place is repainted if any part of it is marked, so that nothing that was painted over stays.
+Masks are binary: a pixel is repainted if it is half grey or brighter, and kept if it is darker.
+Whenever a mask is reduced, a cell is repainted if any part of it is marked, so that nothing the
+user painted over remains.
 Imports no torch.
 """
 
@@ -19,7 +20,7 @@ from ldm.images.io import file_hash, open_image, upright_eight_bit
 from ldm.images.padding import reflected
 
 HALF_GREY = 128  # of 255
-# A mask of other proportions than the picture's was made for another picture.
+# A mask with a different aspect ratio was made for another picture.
 PROPORTION_TOLERANCE = 0.01
 
 
@@ -29,9 +30,9 @@ class Mask:
 
     Attributes:
         marked: bool (H, W): True where to repaint.
-        path: Where it was read, as the user gave it; empty for a mask from memory.
+        path: The file, as the user gave it; empty for a mask from memory.
         sha256: Hash of the file, empty for a mask from memory.
-        notice: Says that the mask was resized, if it was not made for the picture.
+        notice: Says that the mask was resized, if it did not have the picture's size.
     """
 
     marked: np.ndarray
@@ -41,7 +42,7 @@ class Mask:
 
     @classmethod
     def of(cls, image: Image.Image) -> Mask:
-        """Take a picture as a mask: white is repainted, black and transparent is kept."""
+        """Make a mask from a picture: white is repainted, black and transparent parts are kept."""
         image = upright_eight_bit(image)
         if image.has_transparency_data:
             image = image.convert("RGBA")
@@ -50,14 +51,14 @@ class Mask:
 
     @classmethod
     def read(cls, path: str | None) -> Mask:
-        """Read a mask's file.
+        """Read a mask file.
 
         Raises:
             UserError: no file was named, there is none, or it is not a picture.
         """
         if path is None:
             raise UserError(
-                "no --mask was given; expected a picture that is white where to draw anew; add one"
+                "no --mask was given; expected a picture that is white where to repaint; add one"
             )
         return replace(cls.of(open_image(path)), path=path, sha256=file_hash(path))
 
@@ -75,12 +76,12 @@ class Mask:
             fitted: Width and height that it was resized to.
 
         Raises:
-            UserError: the mask has other proportions than the picture, or marks nothing.
+            UserError: the mask's aspect ratio differs from the picture's, or it marks nothing.
         """
         if not self.marked.any():
             raise UserError(
                 f"the mask {self.path or 'of the picture'} marks nothing; expected some white, "
-                "where to draw anew; paint over what is to change"
+                "where to repaint; paint over the part to change"
             )
         notice = None if self.size in (given, fitted) else self._stretched(given)
         if self.size == fitted:
@@ -90,7 +91,7 @@ class Mask:
         return replace(self, marked=rows @ self.marked @ columns.T, notice=notice)
 
     def pad(self, size: tuple[int, int]) -> Mask:
-        """Return the mask continued by its reflection, as ``InitImage.pad`` continues pictures.
+        """Return the mask padded by reflection, as ``InitImage.pad`` pads pictures.
 
         Args:
             size: Width and height to reach, in pixels.
@@ -121,7 +122,7 @@ class Mask:
         """Return the latent cells that marked pixels touch.
 
         Args:
-            factor: How many times smaller than the picture the latent is.
+            factor: Downsampling factor from picture to latent.
 
         Returns:
             bool (h, w).
@@ -133,11 +134,11 @@ class Mask:
     def samples(self, factor: int) -> np.ndarray:
         """Return the mask at latent size as models are trained with it: one pixel of each block.
 
-        Torch's nearest interpolation, as in the reference and in diffusers. A mask finer than
-        ``factor`` pixels can fall between the pixels that are looked at.
+        Torch's nearest interpolation, as in the reference and in diffusers. Details finer
+        than ``factor`` pixels can fall between the sampled pixels.
 
         Args:
-            factor: How many times smaller than the picture the latent is.
+            factor: Downsampling factor from picture to latent.
 
         Returns:
             bool (h, w).
@@ -145,11 +146,11 @@ class Mask:
         return self.marked[::factor, ::factor]
 
     def restore(self, drawn: np.ndarray, original: np.ndarray) -> np.ndarray:
-        """Return ``drawn`` (..., H, W, 3) with every unmarked pixel of ``original`` (H, W, 3)."""
+        """Return ``drawn`` (..., H, W, 3), its unmarked pixels those of ``original`` (H, W, 3)."""
         return np.where(self.marked[..., None], drawn, original)
 
 
 def _overlap(old: int, new: int) -> np.ndarray:
-    """Return bool (new, old): which of ``old`` pixels in a line reach into each of ``new``."""
+    """Return bool (new, old): which of ``old`` pixels in a line overlap each of ``new``."""
     before, after = np.arange(old), np.arange(new)[:, None]
     return (before * new < (after + 1) * old) & ((before + 1) * new > after * old)

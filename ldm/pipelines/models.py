@@ -1,6 +1,6 @@
 """Which model a run uses, and what its configuration says about the pictures it makes.
 
-Reads YAML only: no torch and no weights, so that bad sizes and paths are told at once.
+Reads YAML only: no torch and no weights, so that bad sizes and paths are reported at once.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class ModelChoice:
 
     Attributes:
         config: The whole YAML.
-        config_path: Where it was read.
+        config_path: The file that it was read from.
         ckpt_path: The weights.
         size: The side in pixels that the model was made for.
         channels: Latent channels.
-        factor: How many times smaller than the picture the latent is.
+        factor: Downsampling factor from picture to latent.
         multiple: Sides of pictures must be multiples of it, in pixels.
         timesteps: Length of the noise schedule, in steps.
-        kind: What it takes beside its latents.
+        kind: Which pictures it draws, and with what.
         inputs: Input channels of its UNet.
         notice: A sentence for the user when the model is not the one expected.
     """
@@ -80,7 +80,7 @@ class ModelChoice:
 
     @property
     def name(self) -> str:
-        """What pictures call the model: the file's name, or the folder's if that says more."""
+        """The model's name in metadata: the file's name, or the folder's if that says more."""
         if self.ckpt_path.is_dir():
             return self.ckpt_path.resolve().name
         stem = self.ckpt_path.stem
@@ -88,9 +88,9 @@ class ModelChoice:
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """The checkpoint's hash, being computed from the first time that this is asked.
+        """The checkpoint's hash, computed in the background from the first access on.
 
-        Of a diffusers folder it is that of the UNet's weights, their first file.
+        For a diffusers folder it is the hash of the first file of the UNet's weights.
         """
         folder = self.ckpt_path.is_dir()
         return Fingerprint(find_weights(self.ckpt_path, "unet")[0] if folder else self.ckpt_path)
@@ -121,18 +121,18 @@ class Fingerprint:
 def find(path: str | Path) -> Path:
     """Return ``path`` if it exists, else the same path under the repository if that exists.
 
-    A path that is nowhere comes back as it is.
+    A path that exists in neither place is returned unchanged.
     """
     under_root = ROOT / path
     return under_root if not Path(path).exists() and under_root.exists() else Path(path)
 
 
 def choose_model(settings: GenerationSettings) -> ModelChoice:
-    """Find the model that ``settings`` ask for, or the one that is there.
+    """Find the model that ``settings`` ask for, or else the first one that is installed.
 
-    In this order: ``laion400m``; ``ckpt`` and ``config`` as given; without text latent-diffusion's
-    inpainting model; to inpaint, SD v1's inpainting checkpoint in its usual place; SD v1 in its
-    usual place; the demo model that comes with the project.
+    In this order: ``laion400m``; ``ckpt`` and ``config`` as given; without text, latent-diffusion's
+    inpainting model; for inpainting, SD v1's inpainting checkpoint in its usual place; SD v1 in
+    its usual place; the demo model that comes with the project.
 
     Raises:
         UserError: a file is missing, or the model cannot draw such pictures.
@@ -143,10 +143,10 @@ def choose_model(settings: GenerationSettings) -> ModelChoice:
 
 
 def find_model(settings: GenerationSettings) -> ModelChoice:
-    """Find a model as ``choose_model`` does, whatever it can draw.
+    """Find a model as ``choose_model`` does, without checking that it can draw the pictures.
 
     Raises:
-        UserError: a file is missing, or the configuration describes nothing that can draw.
+        UserError: a file is missing, or the configuration is of no kind that can draw.
     """
     if getattr(settings, "laion400m", False):
         return _describe(_present(LAION_CHECKPOINT, "--laion400m"), find(LAION_CONFIG))
@@ -179,16 +179,16 @@ def _fill_model(config: str | None) -> ModelChoice:
 
 
 def check_kind(choice: ModelChoice, settings: GenerationSettings) -> None:
-    """Hold that a model can draw what ``settings`` ask for.
+    """Check that a model can draw what ``settings`` ask for.
 
     Raises:
-        UserError: it is made for other pictures than they ask for.
+        UserError: it is made for another kind of pictures.
     """
     if settings.draws_with(choice.kind):
         return
     what, program = choice.kind.made_for(choice.inputs)
     raise UserError(
-        f"config {choice.config_path} describes {what}; expected {settings.wanted}; take "
+        f"config {choice.config_path} describes {what}; expected {settings.wanted}; use "
         f"{program}, or give another --ckpt"
     )
 
@@ -218,10 +218,10 @@ def _present(path: str, flag: str) -> Path:
 
 
 def config_beside(ckpt: Path) -> Path:
-    """Return the YAML that lies beside a checkpoint, or Stable Diffusion's own.
+    """Return the YAML beside a checkpoint, or else Stable Diffusion's own.
 
-    ``X.yaml`` beside ``X.ckpt`` is the web UIs' habit, ``config.yaml`` the CompVis zoo's. A
-    diffusers folder has its own files for it, beginning with the one that is returned.
+    ``X.yaml`` beside ``X.ckpt`` is the web UIs' convention, ``config.yaml`` that of the CompVis
+    model zoo. For a diffusers folder, its index file is returned, which leads to the others.
     """
     if ckpt.is_dir():
         return ckpt / INDEX
@@ -232,7 +232,7 @@ def config_beside(ckpt: Path) -> Path:
 
 
 class _Entries:
-    """Entries of a configuration, or a UserError that names the one that is wrong."""
+    """Entries of a configuration, or a UserError that names the wrong one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -248,8 +248,8 @@ class _Entries:
             value = OmegaConf.select(self.config, f"model.params.{key}", default=fallback)
         except OmegaConfBaseException as error:
             raise UserError(
-                f"config {self.path}: model.params.{key} leads nowhere "
-                f"({str(error).splitlines()[0]}); expected a value; mend it"
+                f"config {self.path}: model.params.{key} cannot be resolved "
+                f"({str(error).splitlines()[0]}); expected a value; correct it"
             ) from error
         if value is None:
             raise UserError(
@@ -272,7 +272,7 @@ class _Entries:
 
     def _wrong(self, key: str, value: Any, expected: str) -> UserError:
         where = f"config {self.path}: model.params.{key} is {value!r}"
-        return UserError(f"{where}; expected {expected}; mend it")
+        return UserError(f"{where}; expected {expected}; correct it")
 
 
 def _describe(ckpt: Path, config_path: Path) -> ModelChoice:
@@ -297,7 +297,7 @@ def _describe(ckpt: Path, config_path: Path) -> ModelChoice:
 
 
 def _kind(entries: _Entries, channels: int, inputs: int) -> ModelKind:
-    """Tell the kind of model; ``channels`` are the latents', ``inputs`` the UNet's."""
+    """Return the kind of model; ``channels`` are the latents', ``inputs`` the UNet's."""
     encoder = entries.get("cond_stage_config")
     has_class = isinstance(encoder, DictConfig)
     facts = ModelFacts(
@@ -319,9 +319,8 @@ def _require_text(entries: _Entries) -> None:
     key = entries.get("cond_stage_key", "")
     if key in TEXTLESS_KEYS:
         raise UserError(
-            f"config {entries.path} describes a model that draws {key!r}, not text; expected "
-            "text conditioning; take scripts/sample_diffusion.py for classes, or give another "
-            "--config"
+            f"config {entries.path} describes a model conditioned on {key!r}; expected text "
+            "conditioning; use scripts/sample_diffusion.py for classes, or give another --config"
         )
 
 
@@ -333,7 +332,7 @@ def _of_no_kind(path: Path, facts: ModelFacts) -> UserError:
         )
     channels = facts.channels
     return UserError(
-        f"config {path} describes a UNet of {facts.inputs} input channels for latents of "
+        f"config {path} describes a UNet with {facts.inputs} input channels for latents with "
         f"{channels}; expected {channels}, or {2 * channels + 1} with conditioning_key hybrid for "
         "inpainting; give another --config"
     )
@@ -343,7 +342,7 @@ def resolve(settings: Settings, choice: ModelChoice) -> Settings:
     """Fill in what ``settings`` leave to the model, and check the rest against it.
 
     Raises:
-        UserError: a size, channel count or step count that the model cannot have.
+        UserError: a size, channel count or step count that the model does not support.
     """
     for name, own in (("C", choice.channels), ("f", choice.factor)):
         asked = getattr(settings, name)
@@ -368,13 +367,13 @@ def resolve(settings: Settings, choice: ModelChoice) -> Settings:
 
 
 def _check_text(settings: GenerationSettings, choice: ModelChoice) -> None:
-    """Hold that a model without a text encoder is asked for nothing that needs one."""
+    """Check that a model without a text encoder is asked for nothing that needs one."""
     check_kind(choice, settings)
     if choice.kind.takes_text:
         return
     without = {"prompt": "", "negative_prompt": "", "scale": 1.0, "strength": 1.0}
     for name, neutral in {**without, "from_file": None}.items():
-        given = getattr(settings, name)
+        given = getattr(settings, name, neutral)
         if given != neutral:
             shown = repr(given) if isinstance(given, str) else given
             raise UserError(

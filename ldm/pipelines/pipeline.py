@@ -1,8 +1,8 @@
-"""Draw pictures from text, or from text and a picture: the one way for every program.
+"""Draw pictures from text, or from text and a picture: the entry point of every program.
 
     settings -> prepare -> Request -> generate
              -> Run: (per batch) text encoding -> sampler steps -> decoding
-             -> safety check -> watermark -> Picture with the text that draws it again
+             -> safety check -> watermark -> Picture with the parameters that redraw it
 
 Nothing here prints or writes files: pictures are yielded, everything else goes to an observer.
 
@@ -31,22 +31,22 @@ from ldm.checkpoint.load import load_model
 from ldm.errors import UserError
 from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.pipelines.batches import Place
-from ldm.pipelines.execution import half_of, memory_for
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import ModelChoice, find_model
+from ldm.pipelines.phases import half_of, memory_for
 from ldm.pipelines.progress import Notice, Observer, Picture, log_events
 from ldm.pipelines.request import Request, prepare
 from ldm.pipelines.run import Execution, Run
 from ldm.safety.checker import SafetyChecker
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 
-if TYPE_CHECKING:  # runs with the whole model on the device can do without plans
+if TYPE_CHECKING:  # runs with the whole model on the device need no plans
     from ldm.pipelines.staging import StagedModel, Staging
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into a device that is there.
+    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into a device that exists.
 
     Raises:
         UserError: this machine, or this build of torch, has no such device.
@@ -64,7 +64,7 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            there = f"{count} CUDA devices" if count else "no CUDA device that torch can use"
+            there = f"{count} CUDA device(s)" if count else "no CUDA device that torch can use"
             raise UserError(f"--device {name} was given; there is {there}; use --device cpu")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError("--device mps was given; it needs a Mac with Metal; use --device cpu")
@@ -79,8 +79,8 @@ class Pipeline:
     Args:
         model: A latent diffusion model in evaluation mode, on the device to use.
         choice: Which model it is.
-        use_ema: Its weights are the checkpoint's averages: pictures remember it.
-        staged: The model on the host, where its parts are to take turns on the device.
+        use_ema: Whether its weights are the checkpoint's EMA weights; pictures record it.
+        staged: The model on the host, if its parts are to take turns on the device.
     """
 
     def __init__(
@@ -110,24 +110,24 @@ class Pipeline:
         """Load a model.
 
         Args:
-            model: A checkpoint, whose YAML is looked for as by ``choose_model``; what that
-                returned; or None for the model that is there. One that is made for inpainting
-                draws ``InpaintSettings`` only.
+            model: A checkpoint, whose YAML is found as in ``choose_model``; what that returned; or
+                None for the default model. A model made for inpainting draws
+                ``InpaintSettings`` only.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-            use_ema: Take the checkpoint's averaged weights.
+            use_ema: Use the checkpoint's averaged (EMA) weights.
             staging: Keep the model on the host and its parts on the device only while they
-                compute; None has the whole model there.
-            observer: Told of what is odd about the checkpoint.
+                compute; None keeps the whole model on the device.
+            observer: Called with warnings about the checkpoint.
 
         Raises:
-            UserError: no such device, or the checkpoint is not a complete model of its config.
+            UserError: no such device, or the checkpoint lacks weights that its config needs.
         """
         where = resolve_device(device)
         if not isinstance(model, ModelChoice):
             model = find_model(Txt2ImgSettings(ckpt=None if model is None else str(model)))
         weights = f"the weights of {model.ckpt_path}"
         home = where if staging is None else torch.device("cpu")
-        with memory_for(weights, home, "take a smaller model or another --device"):
+        with memory_for(weights, home, "use a smaller model or another --device"):
             made, report = load_model(model.config, model.ckpt_path, use_ema=use_ema, device=home)
             staged = None if staging is None else _stage(made, staging, where)
         for text in report.warnings():
@@ -157,17 +157,17 @@ class Pipeline:
         """Complete and check what a run of this model is to draw.
 
         Args:
-            settings: What to draw. ``Img2ImgSettings`` start from a picture. What concerns the
-                model and files (``ckpt``, ``device``, ``outdir``, ``from_image``, ...) is there
-                for programs and not looked at.
+            settings: What to draw. ``Img2ImgSettings`` start from a picture. Fields about the
+                model and files (``ckpt``, ``device``, ``outdir``, ``from_image``, ...) are for
+                programs and are ignored here.
             prompts: One per picture of an iteration; by default the settings' file or prompt.
             image: The picture to start from; by default the file ``settings.init_img``.
-            mask: What of it ``InpaintSettings`` draw anew: white is; by default the file
-                ``settings.mask``. Elsewhere the pictures are equal to ``image``.
+            mask: The part that ``InpaintSettings`` repaint, in white; by default the file
+                ``settings.mask``. Everywhere else the pictures equal ``image``.
             place: Draw only the picture at this place of a run, as that run drew it.
 
         Raises:
-            UserError: settings that cannot be, or files that cannot be read.
+            UserError: invalid settings, or files that cannot be read.
         """
         settings = replace(settings, use_ema=self.use_ema)
         given = {"prompts": prompts, "image": image, "mask": mask, "place": place}
@@ -180,7 +180,7 @@ class Pipeline:
         observer: Observer = log_events,
         **given: Any,
     ) -> Iterator[Picture]:
-        """Draw the pictures of a run, yielding each batch as it is done.
+        """Draw the pictures of a run, yielding each batch when it is done.
 
         Args:
             request: What ``prepare`` returned, or settings to prepare it from.
@@ -188,8 +188,8 @@ class Pipeline:
             **given: With settings: further keywords of ``prepare``.
 
         Raises:
-            UserError: at once what ``prepare`` finds; later a lack of memory, or pictures that
-                came out as NaN.
+            UserError: at once for what ``prepare`` finds; later if memory runs out or pictures
+                come out as NaN.
             ValueError: the request was prepared for another model.
         """
         if not isinstance(request, Request):
@@ -198,8 +198,8 @@ class Pipeline:
             raise TypeError(f"a request is complete; {', '.join(given)} belong to prepare()")
         if request.choice is not self.choice:
             raise ValueError(
-                f"the request is for {request.choice.ckpt_path}, this is {self.choice.ckpt_path}; "
-                "prepare it with this pipeline"
+                f"the request is for {request.choice.ckpt_path}, this pipeline has "
+                f"{self.choice.ckpt_path}; prepare the request with this pipeline"
             )
         checker = self.checker(request.settings.safety_checker)
         return Run(self.model, request, self._execution, checker, observer).pictures()

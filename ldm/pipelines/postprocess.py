@@ -1,4 +1,4 @@
-"""From decoded pixels to pictures to hand out: bytes, safety check, watermark, parameters."""
+"""From decoded pixels to finished pictures: bytes, safety check, watermark, parameters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Watermark:
     """Puts the watermark on pictures that can carry one.
 
     Attributes:
-        format: The file format that the watermark has to outlive.
+        format: The file format that the watermark must survive.
     """
 
     format: str
@@ -37,11 +37,11 @@ class Watermark:
         if not self.watermarker.fits(height, width):
             return Notice(f"Pictures of {width}x{height} are too small for the watermark.")
         if reason := why_unavailable():
-            return Notice(f"pictures are saved without watermark: {reason}", warning=True)
+            return Notice(f"pictures are saved without a watermark: {reason}", warning=True)
         return None
 
     def __call__(self, plain: np.ndarray, part: Mask | None = None) -> np.ndarray:
-        """Return a marked copy of a picture, uint8 (H, W, 3), RGB, or the picture itself.
+        """Return a watermarked copy of a picture, uint8 (H, W, 3), RGB, or the picture itself.
 
         Args:
             plain: The picture.
@@ -53,7 +53,7 @@ class Watermark:
         def within(marked: np.ndarray) -> np.ndarray:
             return marked if part is None else part.restore(marked, plain)
 
-        # What lossless formats do to the picture is nothing.
+        # Lossless formats leave the picture unchanged.
         embedded, _ = self.watermarker.apply(
             plain, after_saving=lambda marked: after_saving(within(marked), self.format)
         )
@@ -66,20 +66,20 @@ class PostProcessor:
 
     Attributes:
         settings: The run's.
-        source: What the pictures came from beside them.
+        source: What the pictures are made from, besides the settings.
         checker: Blacks out what it flags.
-        marker: Puts the watermark on.
-        observer: Told of flagged pictures.
+        watermark: Adds the watermark.
+        observer: Called with a notice for each flagged picture.
     """
 
     settings: GenerationSettings
     source: Source
     checker: SafetyChecker
-    marker: Watermark
+    watermark: Watermark
     observer: Observer
 
     def prepare(self) -> None:
-        """Say what will be missing, and find damaged files before anything is drawn.
+        """Report what will be missing, and find damaged files before anything is drawn.
 
         Raises:
             UserError: the safety checker's files are damaged.
@@ -87,21 +87,21 @@ class PostProcessor:
         if self.checker.status is not None:
             self.observer(Notice(f"Note: {self.checker.status}"))
         self.checker.load()
-        if obstacle := self.marker.obstacle(*self.source.size):
+        if obstacle := self.watermark.obstacle(*self.source.size):
             self.observer(obstacle)
 
     @property
     def _repainted(self) -> Mask | None:
-        """The part of the init image that was drawn anew; None is all of it."""
+        """The part of the init image that was repainted; None is all of it."""
         return self.source.init_image and self.source.init_image.repainted
 
     def _kept(self, drawn: np.ndarray) -> np.ndarray:
-        """Return pictures (B, H, W, 3) with the init image's pixels where it was to stay."""
+        """Return pictures (B, H, W, 3) with the init image's pixels where it is kept."""
         image = self.source.init_image
         return drawn if image is None else image.restore(drawn)
 
     def pictures(self, batch: Batch, decoded: Tensor) -> Iterator[Picture]:
-        """Yield the pictures that are wanted of a decoded batch (B, 3, H, W) in [-1, 1].
+        """Yield the wanted pictures of a decoded batch (B, 3, H, W) in [-1, 1].
 
         Raises:
             UserError: the model computed NaN.
@@ -118,7 +118,7 @@ class PostProcessor:
             seed = self.settings.seed + (place.index if own else 0)
             settings = replace(self.settings, prompt=prompt, seed=seed)
             yield Picture(
-                pixels=self.marker(plain, None if flagged else self._repainted),
+                pixels=self.watermark(plain, None if flagged else self._repainted),
                 plain=plain,
                 prompt=prompt,
                 seed=seed,

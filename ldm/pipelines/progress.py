@@ -1,4 +1,4 @@
-"""What a run tells while it goes, and what it yields: values for a program to show.
+"""What a run reports and what it yields: values for a program to show.
 
 Notices are sentences for the user; some are known before the first step. Imports no torch.
 """
@@ -6,20 +6,15 @@ Notices are sentences for the user; some are known before the first step. Import
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ldm.pipelines.batches import Place
-
-if TYPE_CHECKING:  # a program tells its --help without NumPy
-    import numpy as np
-
-
-from collections.abc import Iterator, Sequence
-from typing import Any
-
 from ldm.settings.generation import GenerationSettings
+
+if TYPE_CHECKING:  # --help works without NumPy
+    import numpy as np
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +50,11 @@ class Picture:
 
     Attributes:
         pixels: uint8 (H, W, 3), RGB, watermarked where that is possible: what to save.
-        plain: The same before the watermark: what the grid is made of.
-        prompt: The text that it shows.
-        seed: The seed to name: the run's, or the picture's own in per-image mode.
+        plain: The same before the watermark; the grid is made of these.
+        prompt: The text that it was drawn from.
+        seed: The seed to report: the run's, or the picture's own in per-image mode.
         place: Where in its run it was drawn.
-        parameters: The text to store in the file; ``--from-image`` draws the picture from it.
+        parameters: The text to store in the file; ``--from-image`` redraws the picture from it.
         flagged: Whether the safety checker blacked it out.
     """
 
@@ -76,7 +71,7 @@ Observer = Callable[[Notice | Progress], None]
 
 
 def log_events(event: Notice | Progress) -> None:
-    """Pass notices to logging: what happens when a caller brings no observer of its own."""
+    """Pass notices to logging: the default for callers without their own observer."""
     if isinstance(event, Notice):
         logger.log(logging.WARNING if event.warning else logging.INFO, event.text)
 
@@ -93,7 +88,7 @@ def notices_on_run(
     own_size: int,
     steps: int,
 ) -> Iterator[Notice]:
-    """Say what the settings, the size and the number of steps lead to.
+    """Warn about consequences of the settings, the size and the number of steps.
 
     Args:
         settings: The run's.
@@ -108,19 +103,19 @@ def notices_on_run(
     if height * width > FAR_ABOVE * own_size**2:
         text = (
             f"{width}x{height} is far above the {own_size}x{own_size} pixels that "
-            "the model was made for: it takes long, and things may appear more than once"
+            "the model was made for: drawing takes long, and objects may appear more than once"
         )
         yield Notice(text, warning=True)
     if steps == 0:
         strength = f"--strength {settings.strength} of {settings.ddim_steps}"
-        yield Notice(f"{strength} steps leaves none to take: nothing is drawn anew.")
+        yield Notice(f"{strength} steps leaves no steps to take: nothing is redrawn.")
 
 
 def notices_on_length(tokenizer: Any, texts: Sequence[str]) -> Iterator[Notice]:
-    """Name the end of each text that the text encoder will not see.
+    """Report the end of each text that the text encoder cuts off.
 
     Args:
-        tokenizer: The text encoder's; one that cannot say what it cuts is not asked.
+        tokenizer: The text encoder's; one that cannot say what it cuts is skipped.
         texts: What is encoded; repeated ones count once.
     """
     if not hasattr(tokenizer, "truncated"):
@@ -128,6 +123,6 @@ def notices_on_length(tokenizer: Any, texts: Sequence[str]) -> Iterator[Notice]:
     limit = f"{tokenizer.max_length} tokens (with start and end)"
     for text in dict.fromkeys(texts):
         if cut := tokenizer.truncated(text):
-            rest = f" and {len(cut) - LONGEST_CUT} letters more" if len(cut) > LONGEST_CUT else ""
-            said = f"a prompt is longer than {limit}; this end of it is not used: "
+            rest = f" and {len(cut) - LONGEST_CUT} more letters" if len(cut) > LONGEST_CUT else ""
+            said = f"a prompt is longer than {limit}; its end is not used: "
             yield Notice(f"{said}{cut[:LONGEST_CUT]!r}{rest}", warning=True)

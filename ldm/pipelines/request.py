@@ -42,11 +42,12 @@ class Request:
         settings: Complete and checked.
         choice: The model that it is for.
         prompts: One per picture of an iteration.
-        image: What image-to-image starts from, fitted to the model; None as well where there is
-            a folder of them.
-        place: The one picture of a recorded run to draw again.
-        recorded: What the picture of ``--from-image`` says about its making.
-        device_is_recorded: The device is the recorded picture's, not one that the user named.
+        image: What image-to-image starts from, fitted to the model; also None if a folder of
+            images is given.
+        place: The one picture of a recorded run to redraw.
+        recorded: What the picture of ``--from-image`` says about how it was made.
+        device_is_recorded: Whether the device is the recorded picture's, not one that the user
+            named.
         notices: Warnings for the user.
     """
 
@@ -78,14 +79,14 @@ class Request:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width that is drawn, in pixels."""
+        """Height and width that the model draws, in pixels."""
         if self.image is None:
             return self.settings.H, self.settings.W
         return self.image.pixels.height, self.image.pixels.width
 
     @property
     def shown_size(self) -> tuple[int, int]:
-        """Height and width of the pictures that are handed out: without padding."""
+        """Height and width of the finished pictures, without padding."""
         return self.size if self.image is None else self.image.size[::-1]
 
     @property
@@ -96,7 +97,7 @@ class Request:
         return grid and self.pictures <= LARGEST_GRID
 
     def model_notice(self) -> str | None:
-        """Say so if the picture to draw again was made by another model."""
+        """Return a warning if the picture to redraw was made by another model."""
         recorded = self.recorded
         if recorded is None or recorded.model_hash is None:
             return None
@@ -105,7 +106,7 @@ class Request:
             return None
         return (
             f"the picture was made by model {recorded.model} ({recorded.model_hash}), this is "
-            f"{self.choice.name} ({own}): it will not be the same; give its checkpoint by --ckpt"
+            f"{self.choice.name} ({own}): it will not be the same; give its checkpoint with --ckpt"
         )
 
 
@@ -122,13 +123,13 @@ def prepare(
     """Complete and check what a run is to draw.
 
     Args:
-        settings: What to draw; they name the files of what is not given.
+        settings: What to draw; they name the files for what is not given here.
         choice: The model; None finds the one that the settings ask for.
-        named: Settings that the user gave: the others are set to what suits the kind of model.
-            None leaves all as they are.
+        named: Settings that the user gave; the others are set to suit the kind of model. None
+            leaves all unchanged.
         prompts: One per picture of an iteration.
         image: What to start from.
-        mask: What of it to draw anew: white is.
+        mask: The part to repaint, in white.
         place: Draw only the picture at this place of a run, as that run drew it.
 
     Raises:
@@ -140,11 +141,11 @@ def prepare(
         choice = choose_model(settings)
     if named is not None:
         settings = settings.suited(choice.kind, named)
-    prompts = read_prompts(settings) if prompts is None else prompts
-    if place is None:
-        check_length(settings, len(prompts))
-    else:
-        settings = replace(settings, n_samples=place.n_samples)
+    if place is not None:
+        settings, prompts = replace(settings, n_samples=place.n_samples), [settings.prompt]
+    elif prompts is None:
+        prompts = read_prompts(settings)
+    check_length(settings, len(prompts))
     fitted = None if settings.takes_folder else read_init_image(settings, image, mask)
     settings = resolve(settings, choice)
     if fitted is not None:
@@ -160,7 +161,7 @@ def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any
         given: Settings given explicitly, by field name.
 
     Raises:
-        UserError: as ``prepare``, or a picture to draw again that cannot be.
+        UserError: as in ``prepare``, or if a picture cannot be redrawn.
     """
     values, place, recorded, notices = dict(given), None, None, []
     if given.get("from_image") is not None:
@@ -175,7 +176,7 @@ def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any
     request = prepare(schema(**values), named=values.keys(), place=place)
     if request.pictures > LARGEST_GRID and not request.settings.skip_grid:
         notices.append(
-            f"no grid is made of {request.pictures} pictures; {LARGEST_GRID} are the most"
+            f"no grid is made of {request.pictures} pictures; the limit is {LARGEST_GRID}"
         )
     own_device = recorded is not None and "device" not in given
     return replace(request, recorded=recorded, device_is_recorded=own_device, notices=notices)

@@ -1,10 +1,10 @@
 """One run: its batches drawn in order, phase by phase.
 
     encode (once)  ->  (per batch) walk: text encoding, sampler steps  ->  decode
-                   ->  what ``PostProcessor`` makes of it
+                   ->  ``PostProcessor``
 
-``Execution`` is the plain way to compute a phase: the whole model is on the device, and a failure
-is the caller's. ``ldm.pipelines.staging`` has the way of small devices, which tries again.
+``Execution`` is the plain way to compute a phase: the whole model is on the device, and errors
+reach the caller. ``ldm.pipelines.staging`` has the one for small devices, which retries.
 
 Shape legend: B pictures, C h w latent, H W pixels.
 """
@@ -23,8 +23,8 @@ from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.batches import Batch
-from ldm.pipelines.execution import Phase, Result, is_finite, is_not_black, memory_for
 from ldm.pipelines.infotext import Source
+from ldm.pipelines.phases import Phase, Result, is_finite, is_not_black, memory_for
 from ldm.pipelines.postprocess import PostProcessor, Watermark
 from ldm.pipelines.progress import (
     Notice,
@@ -58,14 +58,14 @@ class Execution:
         self,
         phase: Phase,
         work: Callable[[], Result],
-        usable: Callable[[Result], bool],  # noqa: ARG002 - asked where there is a second way
+        usable: Callable[[Result], bool],  # noqa: ARG002 - used where a phase can be retried
     ) -> Result:
-        """Compute a phase in the precision that it has.
+        """Compute a phase in its precision.
 
         Args:
             phase: Which one.
-            work: Computes it, drawing its random numbers itself, so that it may be done again.
-            usable: Whether what came out can be used.
+            work: Computes it; draws its own random numbers, so that it can be repeated.
+            usable: Whether the result can be used.
         """
         with self.precision(phase):
             return work()
@@ -73,7 +73,7 @@ class Execution:
     def precision(self, phase: Phase) -> AbstractContextManager:
         """Return the context that a phase is computed in.
 
-        As in the reference an init image is encoded in float32, whatever the precision.
+        As in the reference, an init image is encoded in float32, whatever the precision.
         """
         if self.half is None or phase == "encode":
             return nullcontext()
@@ -84,11 +84,11 @@ class Run:
     """One call of ``Pipeline.generate``.
 
     Args:
-        model: What draws; where it is, is the execution's affair.
+        model: What draws; the execution decides which device it is on.
         request: What to draw.
         make_ready: Makes the device ready for a request, until the run ends.
         checker: Blacks out what it flags.
-        observer: Told of notices and progress.
+        observer: Called with notices and progress.
     """
 
     def __init__(
@@ -131,13 +131,13 @@ class Run:
         return sampler
 
     def pictures(self) -> Iterator[Picture]:
-        """Draw, yielding each batch's pictures as it is done.
+        """Draw, yielding each batch's pictures when it is done.
 
         Raises:
-            UserError: a lack of memory, or numbers that came out as NaN.
+            UserError: memory ran out, or values came out as NaN.
         """
         make_ready = self.make_ready(self.request, self.observer)
-        # A model that trains draws with its averages, as the reference does.
+        # A model in training draws with its EMA weights, as in the reference.
         with self.model.ema_scope(), make_ready as self.execution:
             self._begin()
             for batch in self.request.batches:
@@ -150,12 +150,12 @@ class Run:
                     decode = partial(self.model.decode_first_stage, x)
                     decoded = self.execution.compute("decode", decode, is_not_black)
                 self._count(batch)
-                # What a caller draws between two pictures must not move the next batch.
+                # Random numbers that the caller draws in between must not affect the next batch.
                 with torch.random.fork_rng(self._cuda_devices):
                     yield from self.post_processor.pictures(batch, decoded)
 
     def _begin(self) -> None:
-        """Say what there is to say, seed, and compute what all batches share."""
+        """Give notices, seed, and compute what all batches share."""
         self._tell_of_init_image()
         self.walk = make_walk(self.request, self.model, self.execution.device)
         self.steps = self.walk.steps(self.sampler)
@@ -176,7 +176,7 @@ class Run:
         return [device] if device.type == "cuda" else []
 
     def _give_notices(self) -> None:
-        """Say what the user should know of the run before its first step."""
+        """Report what the user should know about the run before its first step."""
         batches = [batch for batch in self.request.batches if batch.kept]
         prompts = list(dict.fromkeys(text for batch in batches for text in batch.prompts))
         sizes = {"size": self.request.size, "own_size": self.request.choice.size}
@@ -197,7 +197,7 @@ class Run:
         return memory_for(what, self.execution.device, fewer)
 
     def _walk(self, batch: Batch) -> Tensor:
-        """Encode the prompts and take the steps: the latents (B, C, h, w) of a batch.
+        """Encode a batch's prompts and take the steps; return its latents (B, C, h, w).
 
         The steps are taken in one go rather than yielded: a suspended generator would leave
         autocast switched on for its caller.
@@ -215,7 +215,7 @@ class Run:
         return self._make_sampler(_Silenced(self.model))
 
     def _draw_only(self, batch: Batch) -> None:
-        """Take from the stream of random numbers what drawing ``batch`` takes."""
+        """Consume the random numbers that drawing ``batch`` would consume."""
         if self.walk.start_noise.per_image:
             return
         noise = self.walk.start_noise.source(batch.places)
@@ -223,13 +223,13 @@ class Run:
             pass
 
     def _count(self, batch: Batch) -> None:
-        """Tell that a batch is done."""
+        """Report that a batch is done."""
         self.steps_done += len(batch.prompts) * self.steps
         self.pictures_done += len(batch.kept)
         self._progress(0)
 
     def _progress(self, steps: int) -> None:
-        """Tell how far the run is: ``steps`` into the batch that is being drawn."""
+        """Report how far the run is: ``steps`` into the current batch."""
         done = self.steps_done + steps
         self.observer(Progress(done, self.steps_total, self.pictures_done, self.pictures_total))
 
@@ -245,5 +245,5 @@ class _Silenced:
         self.q_sample = model.q_sample  # noises what a mask keeps
 
     def apply_model(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:  # noqa: ARG002
-        """Predict nothing at once: (B, C, h, w) -> zeros (B, C, h, w)."""
+        """Return zeros (B, C, h, w) like ``x``, without running a model."""
         return torch.zeros_like(x)

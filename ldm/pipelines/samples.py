@@ -1,4 +1,4 @@
-"""Samples of a model in numbers: what they are conditioned on, and how they are drawn.
+"""Many samples of one model: what they are conditioned on, and how they are drawn.
 
 The condition is nothing, classes, or one text. Picture k depends on its number and the settings,
 not on the batch that it is drawn in.
@@ -23,7 +23,7 @@ from ldm.models.diffusion.batch_conditioning import CLASS_KEYS
 from ldm.models.diffusion.classifier import NoisyLatentImageClassifier
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
-from ldm.pipelines.execution import half_of, memory_for
+from ldm.pipelines.phases import half_of, memory_for
 from ldm.pipelines.progress import Observer, Progress
 from ldm.process.guidance import make_guider
 from ldm.rng import PerImageNoise
@@ -38,13 +38,13 @@ class SampleRun:
     in every batch, on every device, in one run or in several.
 
     Args:
-        model: A hub in evaluation mode: unconditional, of classes, or of texts.
+        model: A diffusion model in evaluation mode: unconditional, class- or text-conditional.
         settings: How to draw, checked.
-        observer: Told of progress.
-        classifier: Leads to ``settings.class_label`` by its gradient.
+        observer: Called with progress.
+        classifier: Guides towards ``settings.class_label`` by its gradient.
 
     Raises:
-        UserError: The model and the settings do not go together.
+        UserError: The model and the settings do not match.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SampleRun:
 
     @cached_property
     def sampler(self) -> Sampler:
-        """The sampler, its steps laid out."""
+        """The sampler with its schedule made."""
         settings = self.settings
         if settings.vanilla_sample:
             sampler = AncestralSampler(self.model)
@@ -92,7 +92,7 @@ class SampleRun:
         """Yield pictures ``first`` ... ``n_samples - 1``: the number, and uint8 (H, W, 3).
 
         Raises:
-            UserError: A lack of memory, or numbers that came out as NaN.
+            UserError: Memory ran out, or values came out as NaN.
         """
         wanted = range(first, self.settings.n_samples)
         total = self.sampler.steps * len(wanted)
@@ -151,24 +151,24 @@ class Nothing:
     """No condition: an unconditional model."""
 
     def rows(self, numbers: Sequence[int]) -> Rows:  # noqa: ARG002
-        """Return the conditioning of pictures by their numbers, and its empty counterpart."""
+        """Return the conditioning of pictures given by number, and its empty counterpart."""
         return None, None
 
 
 class Classes:
-    """Classes in turn; the last of the model's is the empty one.
+    """Classes in turn; the model's last class is the empty one.
 
     Args:
-        model: A class-conditional hub.
+        model: A class-conditional diffusion model.
         settings: The run's.
-        count: Classes that the model has.
+        count: Number of classes in the model.
     """
 
     def __init__(self, model: nn.Module, settings: SampleSettings, count: int) -> None:
         self.model, self.settings, self.count = model, settings, count
 
     def rows(self, numbers: Sequence[int]) -> Rows:
-        """Return the conditioning of pictures by their numbers, and its empty counterpart."""
+        """Return the conditioning of pictures given by number, and its empty counterpart."""
         cond = self.encode([self.settings.label(number) for number in numbers])
         guided = self.settings.scale != 1.0
         return cond, self.encode([self.count - 1] * len(numbers)) if guided else None
@@ -184,7 +184,7 @@ class Text:
     """One text for all pictures; the empty text is its counterpart.
 
     Args:
-        model: A text-conditional hub.
+        model: A text-conditional diffusion model.
         settings: The run's.
     """
 
@@ -192,7 +192,7 @@ class Text:
         self.model, self.settings = model, settings
 
     def rows(self, numbers: Sequence[int]) -> Rows:
-        """Return the conditioning of pictures by their numbers, and its empty counterpart."""
+        """Return the conditioning of pictures given by number, and its empty counterpart."""
         encode, count = self.model.get_learned_conditioning, len(numbers)
         guided = self.settings.scale != 1.0
         return encode([self.settings.prompt] * count), encode([""] * count) if guided else None
@@ -204,12 +204,12 @@ def conditions_for(
     """Return what a model's samples are conditioned on.
 
     Args:
-        model: A hub.
+        model: A diffusion model.
         settings: The run's.
-        classifier: A classifier leads to the classes, so that the model need not know them.
+        classifier: Whether a classifier guides towards the classes: the model then needs none.
 
     Raises:
-        UserError: The model wants what is not given, or something else is given.
+        UserError: Something that the model needs is missing, or it cannot use what is given.
     """
     count = class_count(model)
     if count is not None:
@@ -217,7 +217,7 @@ def conditions_for(
         _check_classes(settings, count)
         return Classes(model, settings, count)
     if settings.class_label and not classifier:
-        raise UserError("--class_label was given; the model knows no classes; leave it out")
+        raise UserError("--class_label was given; the model has no classes; leave it out")
     if _key(model) is None:
         if settings.prompt is not None or settings.scale != 1.0:
             raise UserError(
@@ -228,12 +228,12 @@ def conditions_for(
     if model.cond_stage_key not in TEXT_KEYS and not hasattr(model.cond_stage_model, "tokenizer"):
         raise UserError(
             f"the model is conditioned on {model.cond_stage_key!r}; expected an unconditional, a "
-            "class-conditional or a text model; for pictures there are scripts/inpaint.py and "
-            "scripts/upscale.py"
+            "class-conditional or a text model; for models conditioned on pictures use "
+            "scripts/inpaint.py or scripts/upscale.py"
         )
     _check_inputs(model)
     if settings.prompt is None:
-        raise UserError('the model draws texts; expected one; add --prompt "..."')
+        raise UserError('the model draws from text; expected a prompt; add --prompt "..."')
     return Text(model, settings)
 
 
@@ -251,7 +251,7 @@ def class_count(model: nn.Module) -> int | None:
 
 
 def _key(model: nn.Module) -> str | None:
-    """Return where conditioning enters a model; None is nowhere."""
+    """Return where conditioning enters a model; None if it takes none."""
     conditional = getattr(model, "cond_stage_key", None) is not None
     return model.model.conditioning_key if conditional else None
 
@@ -261,8 +261,8 @@ def _check_inputs(model: nn.Module) -> None:
     if inputs != model.channels:
         raise UserError(
             f"the model's UNet takes {inputs} channels, and {model.channels} are diffused; "
-            "expected as many, as nothing is shown to it beside them; for pictures there are "
-            "scripts/inpaint.py and scripts/upscale.py"
+            "expected equal numbers, as it is given nothing else; for models conditioned on "
+            "pictures use scripts/inpaint.py or scripts/upscale.py"
         )
 
 

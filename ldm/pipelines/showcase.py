@@ -1,4 +1,4 @@
-"""Models to show what the family does: the published ones, or what stands in for them."""
+"""Models for demonstrations: the published ones, or stand-ins for them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CaptionClasses(nn.Module):
 
     Args:
         text_encoder: The text model's conditioner.
-        captions: One for each class but the last.
+        captions: One for each class except the last.
     """
 
     def __init__(self, text_encoder: nn.Module, captions: Sequence[str]) -> None:
@@ -54,11 +54,11 @@ def model_for(mode: str, device: str = "auto", observer: Observer = log_events) 
     Args:
         mode: A key of ``MODELS``.
         device: As for ``resolve_device``.
-        observer: Told which model it is, and why.
+        observer: Called with notices that say which model it is, and why.
 
     Returns:
-        The model. Where its weights are not there, the demo model with captions as its classes
-        stands in for the class-conditional one; for super-resolution nothing does.
+        The model. If its weights are missing, the demo model with captions as its classes stands
+        in for the class-conditional one; for super-resolution, None is returned.
 
     Raises:
         UserError: No such mode or device.
@@ -69,7 +69,7 @@ def model_for(mode: str, device: str = "auto", observer: Observer = log_events) 
     if ckpt.is_file():
         observer(Notice(f"Loading {ckpt}."))
         return load_model(config, ckpt, device=resolve_device(device))[0]
-    observer(Notice(f"{ckpt} is not there; with the published weights in its place it is used."))
+    observer(Notice(f"{ckpt} is missing; put the published weights there to use them."))
     if mode == "superresolution":
         return None
     observer(Notice("Drawing with the small demo model, whose classes are a few captions."))
@@ -80,7 +80,7 @@ def model_for(mode: str, device: str = "auto", observer: Observer = log_events) 
 
 
 def class_name(model: nn.Module, label: int) -> str:
-    """Return what a class of a model of ``model_for`` is called; the empty class is ``none``."""
+    """Return the name of a class of a model from ``model_for``; the empty class is ``none``."""
     captions = getattr(model.cond_stage_model, "captions", None)
     names = captions or [name.split(",")[0] for name in read_synsets().values()]
     return names[label] if label < len(names) and names[label] else "none"

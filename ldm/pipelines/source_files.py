@@ -18,7 +18,7 @@ from ldm.settings.inpaint import InpaintSettings
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that pictures are made from, and where they keep its name.
+    """A file that pictures are made from, and the entries that record it.
 
     Attributes:
         name: The setting that names it.
@@ -49,13 +49,13 @@ def find_sources(
     entries: Mapping[str, str],
     given: Collection[str] = (),
 ) -> dict[str, str]:
-    """Find the files that a picture was made from, unchanged.
+    """Find the files that a picture was made from, and check that they have not changed.
 
     Args:
         path: The picture.
         schema: The settings to read into: they say which files there are.
         entries: What the picture's parameters say.
-        given: Names of settings that the user gives anew: they need not be found.
+        given: Names of settings that the user overrides: their files need not be found.
 
     Returns:
         Paths by the settings' names.
@@ -81,7 +81,7 @@ def _find_source(source: SourceFile, path: str, entries: Mapping[str, str]) -> s
     there = [place for place in places if place.is_file()]
     if not there:
         raise UserError(
-            f"--from-image {path} started from {recorded}, which is not there; expected that file; "
+            f"--from-image {path} started from {recorded}, which is missing; expected that file; "
             f"put it back or give it with {flag} FILE"
         )
     if file_hash(there[0]) != entries.get(source.hash_key):

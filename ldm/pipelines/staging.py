@@ -1,11 +1,11 @@
-"""Runs on small devices: the model stays on the host, and its stages visit the device by a plan.
+"""Runs on small devices: the model stays on the host, and a plan moves its stages to the device.
 
     what the user asked (Staging) + size and rows of the run + free memory
-        -> plan (ldm.offload) -> run -> out of memory?          a tighter plan, that phase again
-                                     -> NaN, black in float16?  that phase again in float32
+        -> plan (ldm.offload) -> run -> out of memory?          retry that phase, tighter plan
+                                     -> NaN, black in float16?  retry that phase in float32
 
-The plan is chosen anew for every run. Between runs, and after an error or Ctrl-C, nothing of the
-model is on the device.
+Every run chooses its own plan. Between runs, and after an error or Ctrl-C, no part of the model is
+on the device.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.offload.budget import choose, describe, estimate, free_memory, measure, tighter
 from ldm.offload.plan import StagePlan
 from ldm.offload.stages import Ledger
-from ldm.pipelines.execution import Phase, Result, half_of, is_refusal
+from ldm.pipelines.phases import Phase, Result, half_of, is_refusal
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.request import Request
 from ldm.pipelines.run import Execution
@@ -49,11 +49,11 @@ class Staging:
     """What a user asks of a run on a small device.
 
     Attributes:
-        vram_budget: GiB of the device's memory to stay within; None is what is free.
+        vram_budget: GiB of the device's memory to stay within; None is all that is free.
         turbo: Keep the whole UNet on the device while sampling.
-        unet_bs: Rows that the UNet computes at a time, at most; None is as many as fit. On a CPU
-            all are: nothing would be saved, and the pictures' last bits would be others.
-        precision: ``autocast`` holds weights in half precision where the device computes in it.
+        unet_bs: Rows that the UNet computes at a time, at most; None is as many as fit. A CPU
+            computes all at once: fewer would save nothing and change the pictures' last bits.
+        precision: ``autocast`` keeps weights in half precision if the device computes in it.
     """
 
     vram_budget: float | None = None
@@ -63,21 +63,21 @@ class Staging:
 
     @classmethod
     def of(cls, settings: LowMemory) -> Staging:
-        """Return what settings ask."""
+        """Return what the settings ask for."""
         return cls(settings.vram_budget, settings.turbo, settings.unet_bs, settings.precision)
 
 
 class StagedModel:
-    """A model that waits on the host for its runs.
+    """A model that is kept on the host between its runs.
 
     Args:
-        model: In evaluation mode, on the CPU, in float32; its matrices and kernels become half
-            where that is the precision. Norms and embeddings stay, as autocast needs them so.
-        staging: What the user asked.
+        model: In evaluation mode, on the CPU, in float32; its linear and convolution layers are
+            converted if the precision is half. Norms and embeddings stay float32 for autocast.
+        staging: What the user asked for.
         device: Where it computes.
 
     Attributes:
-        ledger: What came to the device and left it, over all runs.
+        ledger: What moved to the device and off it, over all runs.
         dtype: Element type of the weights.
     """
 
@@ -92,7 +92,7 @@ class StagedModel:
 
     @contextmanager
     def run(self, request: Request, observer: Observer) -> Iterator[StagedRun]:
-        """Take the model to the device for one run, by turns.
+        """Run the model on the device for one request, its stages taking turns.
 
         Raises:
             UserError: no plan fits the memory, or the weights were loaded for another precision.
@@ -111,22 +111,22 @@ class StagedModel:
             run.plan.detach()
 
     def is_half(self, phase: Phase) -> bool:
-        """Tell whether a phase's weights are in half precision."""
+        """Return whether a phase's weights are in half precision."""
         return self.dtype != torch.float32 and _weights_of(phase) not in self._widened
 
     def widen(self, phase: Phase) -> None:
-        """Hold a phase's weights in float32 from now on."""
+        """Keep a phase's weights in float32 from now on."""
         self._widened.add(_weights_of(phase))
         self._convert(_weights_of(phase), torch.float32)
 
     def narrow(self, phase: Phase) -> None:
-        """Undo ``widen``: every value came from half precision, so none changes."""
+        """Undo ``widen``; this is lossless, as every value came from half precision."""
         self._widened.discard(_weights_of(phase))
         self._convert(_weights_of(phase), self.dtype)
 
     @property
     def itemsize(self) -> int:
-        """Bytes of a number while computing, the largest over the phases."""
+        """Bytes per number in computation, the largest over the phases."""
         return torch.float32.itemsize if self._widened else self.dtype.itemsize
 
     def _convert(self, name: str, dtype: torch.dtype) -> None:
@@ -142,12 +142,12 @@ class StagedModel:
 
 
 class StagedRun(Execution):
-    """One run of a model whose stages take turns; plan and precision give way where they must.
+    """One run of a model whose stages take turns; it retries with a tighter plan or in float32.
 
     Args:
         staged: The model.
         request: What is drawn.
-        observer: Told of the plan, and of what gives way.
+        observer: Called with the plan and every change to it or to the precision.
     """
 
     def __init__(self, staged: StagedModel, request: Request, observer: Observer) -> None:
@@ -155,13 +155,13 @@ class StagedRun(Execution):
         self._staged, self._request, self._observer = staged, request, observer
         rows = staged.staging.unet_bs
         if self.device.type == "cpu" and rows not in (None, 1):
-            self._warn(f"--unet_bs {rows} has no effect: a CPU takes all rows at once")
+            self._warn(f"--unet_bs {rows} has no effect: a CPU computes all rows at once")
         self.plan = self._make_plan()
 
     def compute(
         self, phase: Phase, work: Callable[[], Result], usable: Callable[[Result], bool]
     ) -> Result:
-        """Compute a phase; once more in float32 where half precision gave what cannot be used."""
+        """Compute a phase; repeat it in float32 if half precision gave an unusable result."""
         restore = keep_random_state(self.device)
         result = self._within_memory(phase, work, restore)
         if not self._staged.is_half(phase) or usable(result):
@@ -178,7 +178,7 @@ class StagedRun(Execution):
     def _within_memory(
         self, phase: Phase, work: Callable[[], Result], restore: Callable[[], None]
     ) -> Result:
-        """Compute a phase; where memory runs out again under a tighter plan, down to the last."""
+        """Compute a phase; when memory runs out, retry with tighter plans, down to the tightest."""
         tighter_settings = None
         while True:
             try:
@@ -192,9 +192,9 @@ class StagedRun(Execution):
                 step = tighter(self.plan.settings, rows=self._rows) if refused else None
                 if step is None:
                     raise
-            # Tried again only here: in the handler the error still holds the phase's memory.
+            # Retried only here: in the handler the error still holds the phase's memory.
             tighter_settings, words = step
-            self._warn(f"out of memory while {_DOING[phase]}: {words}; that is begun again")
+            self._warn(f"out of memory while {_DOING[phase]}: {words}; starting that again")
 
     def precision(self, phase: Phase) -> AbstractContextManager:
         """Return the context that a phase is computed in: half-precision weights need autocast."""
@@ -204,18 +204,18 @@ class StagedRun(Execution):
 
     @property
     def _rows(self) -> int:
-        """Rows of the UNet's largest batch: guidance makes two of each picture."""
+        """Rows of the UNet's largest batch: guidance needs two per picture."""
         return self._request.rows * (1 if self._request.settings.scale == 1.0 else 2)
 
     def _replan(self, convert: Callable[[], None]) -> None:
-        """Change the weights at home, and choose a plan that fits them."""
+        """Convert the weights on the host, and choose a plan that fits them."""
         self.plan.detach()
         convert()
         self.plan = self._make_plan()
         self.plan.attach()
 
     def _make_plan(self) -> StagePlan:
-        """Choose a plan for the run, and tell it."""
+        """Choose a plan for the run, and report it."""
         staged, staging = self._staged, self._staged.staging
         budget, on_cpu = staging.vram_budget, self.device.type == "cpu"
         available = free_memory(self.device) if budget is None else int(budget * GIB)

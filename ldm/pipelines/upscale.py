@@ -1,7 +1,7 @@
 """Super-resolution by a model that sees the small picture beside its latents, as bsr_sr does.
 
-    small picture -> padded by its reflection -> (sampler, the picture on the latent's channels)
-                  -> decoded -> what belongs to the padding cut off
+    small picture -> padded by reflection -> (sampler, the picture on the latent's channels)
+                  -> decoded -> padding cropped off
 
 Shapes: h w sides of the small picture and of the latent, which are the same; f h, f w those of the
 result, f the first stage's factor.
@@ -22,7 +22,7 @@ from ldm.images.io import to_tensor, to_uint8
 from ldm.images.padding import reflected, round_up
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
-from ldm.pipelines.execution import memory_for
+from ldm.pipelines.phases import memory_for
 from ldm.pipelines.progress import Observer, Progress, log_events
 from ldm.rng import PerImageNoise
 from ldm.settings.upscale import UpscaleSettings
@@ -35,9 +35,9 @@ class Upscaler:
     """Makes pictures larger.
 
     Args:
-        model: A hub that is conditioned on pictures by ``concat``, in evaluation mode.
-        settings: How.
-        observer: Told of progress.
+        model: A diffusion model conditioned on pictures by ``concat``, in evaluation mode.
+        settings: How to enlarge them.
+        observer: Called with progress.
 
     Raises:
         UserError: A model of another kind, or settings out of range.
@@ -66,7 +66,7 @@ class Upscaler:
             image: RGB, of any size (w, h).
 
         Raises:
-            UserError: A lack of memory, or numbers that came out as NaN.
+            UserError: Memory ran out, or values came out as NaN.
         """
         cond = self.condition(image)
         sampler = make_sampler("ddim", self.model)
@@ -74,13 +74,13 @@ class Upscaler:
         height, width = image.height * self.factor, image.width * self.factor
         with self.model.ema_scope(), self._patches():
             for number in range(self.settings.n_samples):
-                what = f"a picture of {width}x{height} pixels"
+                what = f"pictures of {width}x{height} pixels"
                 with memory_for(what, self.model.device, "give a smaller picture or --tile"):
                     decoded = self._draw(sampler, cond, number)
                 yield to_uint8(decoded[..., :height, :width])[0]
 
     def condition(self, image: Image.Image) -> Tensor:
-        """Return a picture as the model is given it: (1, 3, h, w) in [-1, 1], padded."""
+        """Return a picture as the model takes it: (1, 3, h, w) in [-1, 1], padded."""
         sides = (round_up(side, self.multiple) for side in (image.height, image.width))
         padded = reflected(np.asarray(image.convert("RGB")), *sides)
         pixels = to_tensor(Image.fromarray(padded)).to(self.model.device)
@@ -89,7 +89,7 @@ class Upscaler:
 
     @torch.no_grad()
     def _draw(self, sampler: Sampler, cond: Conditioning, number: int) -> Tensor:
-        """Return a result (1, 3, H, W), the padding's part included."""
+        """Return a result (1, 3, H, W), padding included."""
         noise = PerImageNoise([self.settings.seed + number])
         x = noise.randn((1, self.model.channels, *cond.shape[-2:]), self.model.device)
         steps, total = sampler.steps, self.settings.n_samples
@@ -102,7 +102,7 @@ class Upscaler:
         return self.model.decode_first_stage(x)
 
     def _patches(self):
-        """Return a context in which the model works in patches, if it is to."""
+        """Return a context in which the model works in patches, if ``tile`` is set."""
         tile = self.settings.tile
         if tile == 0:
             return _Attribute(self.model, "split_input_params", None)
@@ -111,7 +111,7 @@ class Upscaler:
 
 
 class _Attribute:
-    """Gives an object an attribute inside a ``with`` block."""
+    """Sets an attribute of an object inside a ``with`` block."""
 
     def __init__(self, owner: object, name: str, value: object) -> None:
         self.owner, self.name, self.value = owner, name, value

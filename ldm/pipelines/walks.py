@@ -1,10 +1,10 @@
-"""What draws with a kind of model: its conditioning, its initial latents, its walk.
+"""How a kind of model draws: its conditioning, its initial latents, its walk.
 
     encode()                once a run: what all its batches share
-    condition(prompts)      each batch: what leads the model, as keywords of ``Sampler.walk``
+    condition(prompts)      each batch: its conditioning, as keywords of ``Sampler.walk``
     begin(sampler, ...)     each batch: its initial latents, and the sampler's steps from them
 
-The class of a run is named by its kind of model (``ldm.settings.model_kind``).
+The kind of model (``ldm.settings.model_kind``) names the class that draws a run.
 Shape legend: B pictures, C h w latent, H W pixels, L D tokens and their width.
 """
 
@@ -28,13 +28,13 @@ from ldm.util import get_obj_from_str
 
 
 def make_walk(request: Request, model: LatentDiffusion, device: torch.device) -> TextWalk:
-    """Return what draws a request with its model, on ``device``."""
+    """Return the walk that draws a request with its model on ``device``."""
     address = request.choice.kind.walks[request.settings.task]
     return get_obj_from_str(address)(request, model, device)
 
 
 class TextWalk:
-    """Text-to-image: from noise, led by the prompts.
+    """Text-to-image: starts from noise, conditioned on the prompts.
 
     Args:
         request: What is wanted.
@@ -43,12 +43,8 @@ class TextWalk:
     """
 
     def __init__(self, request: Request, model: LatentDiffusion, device: torch.device) -> None:
-        self.request, self.settings, self.model, self.device = (
-            request,
-            request.settings,
-            model,
-            device,
-        )
+        self.request, self.settings = request, request.settings
+        self.model, self.device = model, device
         self.start_noise = StartNoise(request.settings, request.size, device)
 
     def encode(self) -> None:
@@ -56,7 +52,7 @@ class TextWalk:
         self.start_noise.fix()
 
     def is_finite(self) -> bool:
-        """Tell whether what ``encode`` computed is all finite numbers."""
+        """Return whether every value that ``encode`` computed is finite."""
         return True
 
     def condition(self, prompts: Sequence[str]) -> dict[str, Any]:
@@ -111,7 +107,7 @@ class TextWalk:
 
 
 class ImageWalk(TextWalk):
-    """Image-to-image: from part of the way, an init image with noise on it.
+    """Image-to-image: starts part of the way through the steps, from the noised init image.
 
     Args:
         request: What is wanted, with its init image.
@@ -125,7 +121,7 @@ class ImageWalk(TextWalk):
 
     @property
     def encoded(self) -> tuple[EncodedPicture, ...]:
-        """What is encoded, in the order that random numbers are drawn for it."""
+        """What is encoded, in the order in which random numbers are drawn for it."""
         return (self._picture,)
 
     @torch.no_grad()
@@ -140,7 +136,7 @@ class ImageWalk(TextWalk):
         self.start_noise.fix(lambda first: [each.draw(first, 1) for each in self.encoded])
 
     def is_finite(self) -> bool:
-        """Tell whether what was encoded is all finite numbers."""
+        """Return whether every encoded value is finite."""
         return all(each.is_finite() for each in self.encoded)
 
     def steps(self, sampler: Sampler) -> int:
@@ -157,7 +153,7 @@ class ImageWalk(TextWalk):
         cond: Conditioning = None,
         **guidance: Any,
     ) -> tuple[Tensor, Iterator[SamplerState]]:
-        """Put noise on the init image as ``strength`` says, and start the sampler from there."""
+        """Add noise to the init image as ``strength`` says, and start the sampler from there."""
         latents = self._picture.latents(noise, rows)
         x = self.noised(sampler, latents, self.start_noise.draw(noise, rows))
         return x, sampler.walk(x, cond, t_start=self.steps(sampler), noise=noise, **guidance)
@@ -166,20 +162,20 @@ class ImageWalk(TextWalk):
         """Return ``latents`` (B, C, h, w) with as much noise as ``strength`` says."""
         steps = self.steps(sampler)
         if steps == 0:
-            # The table's entry 0 has a little noise, which no step would take away again.
+            # The table's entry 0 has a little noise, which no step would remove.
             return latents
         return sampler.stochastic_encode(latents, steps, noise=start_noise)
 
 
 def blend(mixtures: Sequence[Mixture], encode: Callable[[list[str]], Tensor]) -> Tensor:
-    """Encode the prompts of a batch in which there are mixtures of texts.
+    """Encode the prompts of a batch that contains mixtures of texts.
 
     Args:
         mixtures: One for each row: texts with their shares.
-        encode: Turns texts into their encodings (texts, L, D), each by itself.
+        encode: Turns texts into their encodings (texts, L, D), each on its own.
 
     Returns:
-        (B, L, D), the sums of the encodings by their shares.
+        (B, L, D), the sums of the encodings weighted by their shares.
     """
     sums: dict[tuple, Tensor] = {}
     for mixture in map(tuple, mixtures):

@@ -43,7 +43,7 @@ def rule_of(spacing: str, kind: Literal["times", "sigmas"]) -> Callable[..., np.
 
 
 def check_steps(steps: int, num_timesteps: int) -> None:
-    """Hold that a count of sampling steps is 1 ... ``num_timesteps``.
+    """Check that a count of sampling steps is 1 ... ``num_timesteps``.
 
     Raises:
         UserError: It is not.

@@ -1,8 +1,8 @@
-"""The course of a command-line run, for every program that generates pictures.
+"""A command-line run from start to finish, for every program that generates pictures.
 
     arguments -> request (settings, model, init image) -> torch -> model loaded -> pictures saved
 
-Everything that can be told without torch is told before torch is imported.
+Everything that can be checked without torch is reported before torch is imported.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class PictureProgram(ABC):
         description: First lines of ``--help``.
 
     Attributes:
-        console: What is shown.
+        console: Shows messages and progress.
         output: Where pictures go; None until that is known.
         settings: Complete and checked, once ``prepare`` has run.
         wants_grid: Whether the run ends with a grid.
-        columns: Pictures side by side in it.
+        columns: Pictures per row of the grid.
     """
 
     settings: GenerationSettings
@@ -61,7 +61,7 @@ class PictureProgram(ABC):
             given: Settings given explicitly, by field name.
 
         Raises:
-            UserError: what is wrong, told before torch is imported where that can be.
+            UserError: what is wrong, reported before torch is imported where possible.
         """
 
     @abstractmethod
@@ -77,7 +77,7 @@ class PictureProgram(ABC):
         with exit_codes(self.console, self.left_behind) as ending:
             self.prepare(parse(self.schema, self.description, argv))
             save, keep = not self.settings.skip_save, self.wants_grid
-            # Closed also where a picture cannot be written: that frees the device at once.
+            # Closed even if a picture cannot be written: that frees the device at once.
             with closing(self.pictures()) as pictures:
                 for picture in pictures:
                     self.output.take(picture, save=save, keep=keep)
@@ -101,13 +101,13 @@ class PictureProgram(ABC):
 
 
 class DrawingProgram(PictureProgram):
-    """Text-to-image, image-to-image and their like, by ``Pipeline``.
+    """Text-to-image, image-to-image and similar programs, by ``Pipeline``.
 
     Args:
         schema: The settings class whose options are the program's flags.
         description: First lines of ``--help``.
-        naming: What files are called; None is as in ``OutputFolder``.
-        log: A table that gets a row of settings.
+        naming: How files are named; None is the default of ``OutputFolder``.
+        log: A table of runs; it gets a row with the settings.
 
     Attributes:
         request: What is wanted, once ``prepare`` has run.
@@ -127,7 +127,7 @@ class DrawingProgram(PictureProgram):
         self.naming, self.log = naming, log
 
     def prepare(self, given: dict[str, Any]) -> None:
-        """Work out the request, and find a place for the pictures."""
+        """Work out the request, and check the output folder."""
         from ldm.pipelines.request import prepare_from_flags
 
         self.request = request = prepare_from_flags(self.schema, given)
@@ -174,7 +174,7 @@ class DrawingProgram(PictureProgram):
         )
 
     def _device(self) -> torch.device:
-        """Return the device that is asked for; a recorded picture's may be missing here."""
+        """Return the device that is asked for, or ``auto`` if a recorded picture's is missing."""
         from ldm.pipelines.pipeline import resolve_device
 
         name = self.settings.device
@@ -187,7 +187,7 @@ class DrawingProgram(PictureProgram):
             return resolve_device("auto")
 
     def _note(self, pipeline: Pipeline) -> None:
-        """Add the run to the table; without one it goes on, for its pictures are what counts."""
+        """Add the run to the table; if that fails, only warn: the pictures matter more."""
         from ldm.programs.run_log import row_of
 
         used = {"config": pipeline.choice.config_path, "ckpt": pipeline.choice.ckpt_path}

@@ -1,8 +1,8 @@
 """The program that repaints: one picture with its mask, or a folder of them, with text or without.
 
-    arguments -> model (what kind is it?) -> every picture and mask looked at -> torch -> drawn
+    arguments -> model (what kind is it?) -> every picture and mask checked -> torch -> drawn
 
-Imports no torch by itself.
+Does not import torch itself.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:  # these import NumPy, Pillow and OmegaConf, which --help can 
     from ldm.programs.pairs import Pair
 
 HELD = 2**26
-"""Pixels of a folder's pictures that are kept from looking at them until they are drawn."""
+"""Pixels of a folder's pictures that stay in memory from the check until they are drawn."""
 
 
 class InpaintProgram(DrawingProgram):
-    """Repaints one picture as other programs draw, or the pairs of a folder one after another.
+    """Repaints one picture, or the pairs of a folder one after another.
 
     Args:
         description: First lines of ``--help``.
@@ -39,12 +39,12 @@ class InpaintProgram(DrawingProgram):
         self._requests: dict[Pair, Request] = {}
 
     def make_output(self) -> OutputFolder:
-        """Return where pictures go; of a folder, look at every pair first."""
+        """Return where pictures go; for a folder, check every pair first."""
         choice, settings = self.request.choice, self.settings
         self.console.say(choice.kind.sentence(choice.inputs))
         if settings.format == "jpg":
             self.console.warn(
-                "--format jpg changes every pixel a little, also where the mask keeps them"
+                "--format jpg changes every pixel a little, even where the mask keeps them"
             )
         if not settings.takes_folder:
             return super().make_output()
@@ -55,10 +55,10 @@ class InpaintProgram(DrawingProgram):
         return PairedOutput(settings.outdir, settings.format, self._pairs, self.request.pictures)
 
     def _look_at_pairs(self) -> None:
-        """Make sure that every pair can be drawn; so many as fit are kept for their turn.
+        """Check that every pair can be drawn; as many as fit stay in memory for their turn.
 
         Raises:
-            UserError: a file is no picture, or a mask does not fit or marks nothing.
+            UserError: a file is not a picture, or a mask does not fit or marks nothing.
         """
         held = 0
         for pair in self._pairs:
@@ -87,7 +87,7 @@ class InpaintProgram(DrawingProgram):
 
 @dataclass
 class _Course:
-    """One progress bar and one telling of each notice over the runs of a folder.
+    """Shows one progress bar, and each notice once, over the runs of a folder.
 
     Attributes:
         console: Where they are shown.
@@ -101,7 +101,7 @@ class _Course:
     _told: set[str] = field(default_factory=set)
 
     def observe(self, event: Notice | Progress) -> None:
-        """Show one event of the present run."""
+        """Show one event of the current run."""
         from ldm.pipelines.progress import Progress
 
         if isinstance(event, Progress):

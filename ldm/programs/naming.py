@@ -1,6 +1,6 @@
-"""What the files of a run are called: as the reference names them, or by prompt and seed.
+"""How the files of a run are named: as in the reference, or by prompt and seed.
 
-Imports nothing heavy, for programs name their way of naming before they answer ``--help``.
+Imports nothing heavy, as programs choose their naming before they answer ``--help``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from ldm.pipelines.progress import Picture
 
-LONGEST_SLUG = 120  # bytes; Linux allows 255 a name, Windows 260 characters for the whole path
+LONGEST_SLUG = 120  # bytes; Linux allows 255 per name, Windows 260 characters for the whole path
 GRID = "grid-{:04d}.png"
 
-# What Windows keeps for devices, whatever follows after a dot.
+# Names that Windows reserves for devices, with any extension.
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"}
 _DEVICES |= {f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"}
 _HASHED = re.compile(r"-[0-9a-f]{10}$")
@@ -62,7 +62,7 @@ class ReferenceNaming:
 class PromptNaming:
     """``<prompt slug>/seed_<seed>_00000.png``, ... and ``<prompt slug>/grid-0000.png``.
 
-    Numbers go on in a folder whatever the seeds are.
+    Numbers continue within a folder, whatever the seeds are.
     """
 
     def single(self, picture: Picture) -> tuple[str, str]:
@@ -81,11 +81,11 @@ class PromptNaming:
 
 
 def slug(prompt: str) -> str:
-    """Name the folder of a prompt, in any language and of any length, on Linux and Windows.
+    """Return the folder name of a prompt of any language and length, for Linux and Windows.
 
-    Letters stay as they are; blanks become ``_``, and so does what file systems refuse. A name
-    that does not say the prompt exactly (because of that, of its length, or because Windows and
-    macOS take its capitals for small letters) ends in a hash: two prompts never share a folder.
+    Letters stay as they are; white space and what file systems refuse become ``_``. A name that
+    does not identify its prompt (because of that, of its length, or because Windows and macOS
+    ignore case) ends in a hash: two prompts never share a folder.
 
     Returns:
         A name of at most ``LONGEST_SLUG`` bytes of UTF-8.
@@ -105,7 +105,7 @@ def slug(prompt: str) -> str:
 
 
 def _safe(prompt: str) -> str:
-    """Replace what a file's name may not hold, or not begin or end with."""
+    """Replace what a file name may not contain, or not begin or end with."""
     composed = unicodedata.normalize("NFC", prompt)
     name = "".join("_" if _is_refused(letter) else letter for letter in composed)
     name = re.sub(r"^\.|\.$", "_", name)  # hidden on Linux, dropped on Windows
@@ -113,12 +113,12 @@ def _safe(prompt: str) -> str:
 
 
 def _is_refused(letter: str) -> bool:
-    # Control characters, and halves of letters that a damaged command line leaves.
+    # Control characters, and lone surrogates from a damaged command line.
     kind = unicodedata.category(letter)
     return letter in '<>:"/\\|?*' or letter.isspace() or kind in ("Cc", "Cs")
 
 
 def _says(name: str, prompt: str) -> bool:
-    """Tell whether a name leads back to one prompt, also where capitals do not count."""
+    """Return whether a name identifies one prompt, even where case is ignored."""
     one_case = prompt.upper().casefold() == prompt
     return bool(name) and name.replace("_", " ") == prompt and one_case and not _HASHED.search(name)

@@ -18,13 +18,13 @@ from ldm.programs.naming import Naming, ReferenceNaming
 class OutputFolder:
     """Where a run's pictures go.
 
-    Numbers continue from the highest file there is, and nothing is ever replaced, also when two
-    processes write into one folder. Folders are made with the first file.
+    Numbers continue from the highest existing file, and nothing is ever replaced, even when two
+    processes write into one folder. Folders are created with the first file.
 
     Args:
         folder: The run's ``outdir``.
         format: ``png`` or ``jpg``.
-        naming: What files are called; by default ``samples/00000.png``, ... and
+        naming: How files are named; by default ``samples/00000.png``, ... and
             ``grid-0000.png``.
     """
 
@@ -40,13 +40,13 @@ class OutputFolder:
         self._next: dict[Path, int] = {}
 
     def check(self, prompts: Sequence[str] = ()) -> None:
-        """Make sure that files can be written, leaving no trace.
+        """Check that files can be written, leaving no trace.
 
         Args:
             prompts: Those of the run.
 
         Raises:
-            UserError: a folder is a file, or may not be written to.
+            UserError: a folder is a file, or is not writable.
         """
         folders = [self.folder / name for name in self.naming.folders(prompts)]
         for existing in dict.fromkeys(map(_existing, folders)):
@@ -56,7 +56,7 @@ class OutputFolder:
             except OSError as error:
                 raise UserError(
                     f"--outdir {self.folder}: {existing} cannot be written to "
-                    f"({error.strerror or error}); expected a folder; give another one"
+                    f"({error.strerror or error}); expected a writable folder; give another one"
                 ) from error
 
     def take(self, picture: Picture, *, save: bool = True, keep: bool = False) -> None:
@@ -64,11 +64,11 @@ class OutputFolder:
 
         Args:
             picture: The picture.
-            save: Write it.
-            keep: Keep it.
+            save: Whether to write it.
+            keep: Whether to keep it for the grid.
 
         Raises:
-            UserError: the disk refuses.
+            UserError: a file cannot be written.
         """
         if keep:
             self._kept.setdefault(self.naming.grid(picture), []).append(picture.plain)
@@ -90,14 +90,14 @@ class OutputFolder:
         self.saved.append(path)
 
     def save_grids(self, columns: int, mark: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Write the kept pictures side by side, a grid for each folder that grids go to.
+        """Write the kept pictures as grids, one for each folder that grids go to.
 
         Args:
-            columns: Pictures in a line.
-            mark: Puts the watermark into a grid.
+            columns: Pictures per row.
+            mark: Adds the watermark to a grid.
 
         Raises:
-            UserError: the disk refuses.
+            UserError: a file cannot be written.
         """
         for (name, pattern), pictures in self._kept.items():
             grid = mark(make_grid(pictures, columns))

@@ -1,6 +1,7 @@
 """A folder of pictures and masks, as the reference's inpainting takes them: X.png and X_mask.png.
 
-All that can be wrong with a pair is told before the first one is drawn. Imports no torch.
+Everything that can be wrong with a pair is reported before the first one is drawn. Imports no
+torch.
 """
 
 from __future__ import annotations
@@ -76,33 +77,32 @@ def _check_partners(folder: Path, pictures: list[Path], masks: dict[str, Path]) 
     ]
     if alone:
         raise UserError(
-            f"--indir {folder}: without a partner {_named(alone)}; expected a mask "
-            f"X{MASK_ENDING}.png to each picture X.png; add what is missing, or take them out"
+            f"--indir {folder}: no partner for {_named(alone)}; expected a mask "
+            f"X{MASK_ENDING}.png for each picture X.png; add what is missing, or remove them"
         )
     twice = [each.name for each in pictures if stems.count(each.stem) > 1]
     if twice:
         raise UserError(
             f"--indir {folder}: {_named(twice)} would become the same file; expected one picture "
-            "of each name; rename one"
+            "per name; rename one"
         )
 
 
 def _named(names: Sequence[str]) -> str:
     rest = len(names) - MOST_NAMED
-    verb = "is" if len(names) == 1 else "are"
-    return f"{verb} {', '.join(names[:MOST_NAMED])}" + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(names[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 class PairedOutput(OutputFolder):
-    """Where the pictures of a folder of pairs go: under the names that they had there.
+    """Where the pictures of a folder of pairs go: under their original names.
 
-    Nothing is ever replaced: a name in use is told before anything is drawn.
+    Nothing is ever replaced: a name in use is reported before anything is drawn.
 
     Args:
         folder: The run's ``outdir``.
         format: ``png`` or ``jpg``.
         pairs: What is drawn.
-        each: How many pictures are made of each pair: of one X.png, of more X_00000.png, ...
+        each: Pictures made of each pair: a single one is X.png, several are X_00000.png, ...
 
     Attributes:
         pair: What is being drawn.
@@ -119,13 +119,13 @@ class PairedOutput(OutputFolder):
         return self.folder / f"{stem}.{self.format}"
 
     def check(self, prompts: Sequence[str] = ()) -> None:
-        """Make sure that files can be written and that none is in the way, leaving no trace.
+        """Check that files can be written and that no name is taken, leaving no trace.
 
         Args:
             prompts: Those of the run.
 
         Raises:
-            UserError: a folder is a file or may not be written to, or a name is taken.
+            UserError: a folder is a file or is not writable, or a name is taken.
         """
         super().check(prompts)
         paths = [self.path(pair, k) for pair in self._pairs for k in range(self._each)]
@@ -133,7 +133,7 @@ class PairedOutput(OutputFolder):
         taken += [path.name for path, count in Counter(paths).items() if count > 1]
         if taken:
             raise UserError(
-                f"--outdir {self.folder}: in use {_named(taken)}; expected free names, as "
+                f"--outdir {self.folder}: already in use: {_named(taken)}; expected free names, as "
                 "pictures are never replaced; give another folder, or move them away"
             )
 
@@ -141,7 +141,7 @@ class PairedOutput(OutputFolder):
         """Write a picture of ``pair`` with its parameters; there are no grids.
 
         Raises:
-            UserError: the disk refuses, or the name was taken in the meantime.
+            UserError: the file cannot be written, or the name was taken in the meantime.
         """
         path = self.path(self.pair, picture.place.index)
         self.saved.append(save_picture(picture.pixels, path, metadata=picture.parameters))

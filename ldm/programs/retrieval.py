@@ -1,4 +1,4 @@
-"""The program that draws from text and neighbours. Imports no torch by itself."""
+"""The program that draws from text and neighbours. Does not import torch itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # these import NumPy, OmegaConf and torch, which --help can d
     from ldm.programs.output import OutputFolder
     from ldm.retrieval.searcher import Searcher
 
-LARGE = 200_000  # embeddings that an exact search takes long for
+LARGE = 200_000  # embeddings from which on an exact search is slow
 
 
 class RetrievalProgram(DrawingProgram):
@@ -29,7 +29,7 @@ class RetrievalProgram(DrawingProgram):
         self._searcher: Searcher | None = None
 
     def make_output(self) -> OutputFolder:
-        """Return where the pictures go; read the database first, for it needs no torch."""
+        """Return where the pictures go; read the database first, as that needs no torch."""
         if self.settings.use_neighbors:
             self._searcher = self._open(self.settings)
         return super().make_output()
@@ -38,7 +38,7 @@ class RetrievalProgram(DrawingProgram):
         """Return the searcher of the database that the settings name.
 
         Raises:
-            UserError: either cannot be read, or they do not fit.
+            UserError: the searcher or database cannot be read, or they do not match.
         """
         from ldm.data.retrieval import RetrievalDatabase
         from ldm.pipelines.models import find
@@ -75,7 +75,7 @@ class RetrievalProgram(DrawingProgram):
         return ClipTexts(settings.clip_type, settings.clip_ckpt, torch.device("cpu"))
 
     def load(self) -> Pipeline:
-        """Load CLIP, then the model, and put one in front of the other."""
+        """Load CLIP, then the model, and make CLIP the model's conditioner."""
         from ldm.retrieval.conditioner import RetrievalConditioner
 
         settings = self.settings
@@ -89,7 +89,7 @@ class RetrievalProgram(DrawingProgram):
         return pipeline
 
     def announce(self, pipeline: Pipeline) -> None:
-        """Say what pictures will be drawn with, and which neighbours."""
+        """Say what pictures will be drawn with, neighbours included."""
         super().announce(pipeline)
         if self._searcher is not None:
             found = self._searcher
@@ -99,7 +99,7 @@ class RetrievalProgram(DrawingProgram):
             )
 
     def _check_width(self, texts: TextEncoder) -> None:
-        """Hold that CLIP, the model and the database speak of rows of the same width.
+        """Check that CLIP, the model and the database use embeddings of the same width.
 
         Raises:
             UserError: they do not.

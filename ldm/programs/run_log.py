@@ -15,12 +15,12 @@ from ldm.errors import UserError
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import options_of
 
-# Surrogates are what Python makes of a command line that is not UTF-8: written as they came.
+# Python turns bytes of a command line that are not UTF-8 into surrogates: written unchanged.
 _TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 
 
 class RunLog:
-    """A CSV file in UTF-8 that several processes may add to at once.
+    """A CSV file in UTF-8 that several processes may append to at once.
 
     Args:
         name: The file's name.
@@ -34,10 +34,10 @@ class RunLog:
         self.path = Path(folder) / name
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row; names that are new become columns, empty in the rows before.
+        """Append a row; new names become columns, empty in earlier rows.
 
         Raises:
-            UserError: the file cannot be written, or is no table.
+            UserError: the file cannot be written, or is not a table.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,8 +46,8 @@ class RunLog:
         except (OSError, csv.Error) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(
-                f"the run cannot be noted in {self.path} ({reason}); expected a table of runs that "
-                "can be written to; move it away"
+                f"the run cannot be logged in {self.path} ({reason}); expected a writable table of "
+                "runs; move it away"
             ) from error
 
     def _add(self, row: Mapping[str, Any]) -> None:
@@ -67,7 +67,7 @@ class RunLog:
             return next(csv.reader(file), [])
 
     def _extend(self, columns: list[str]) -> None:
-        """Write the file anew with more columns: whole, or not at all."""
+        """Rewrite the file with more columns, atomically."""
         part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
         try:
             with open(part, "w", **_TEXT) as file:
@@ -82,7 +82,7 @@ class RunLog:
 
 
 def row_of(settings: GenerationSettings, **used: Any) -> dict[str, Any]:
-    """Return a run's row: the time, every setting, and what was used where it was left open."""
+    """Return a run's row: the time, every setting, and what was used for settings left open."""
     values = {each.name: getattr(settings, each.name) for each in options_of(settings)}
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     return {"time": now, **values, **used}
@@ -107,7 +107,7 @@ def _end_line(file: IO[bytes]) -> None:
 
 @contextlib.contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process is inside with the same file; a crash frees it as well."""
+    """Hold the lock on a file while no other process does; a crash releases it as well."""
     with open(lock, "a") as file:
         try:
             import fcntl

@@ -150,7 +150,7 @@ class _Program:
         import torch
 
         from ldm.checkpoint.load import load_model
-        from ldm.pipelines.execution import memory_for
+        from ldm.pipelines.phases import memory_for
 
         with memory_for(f"the weights of {files.ckpt}", torch.device(device), "take --device cpu"):
             model, report = load_model(config, files.ckpt, use_ema=use_ema, device=device)
@@ -174,7 +174,7 @@ class _Program:
 
 
 def _check_classifier(classifier: Any, model: nn.Module, settings: SampleProgramSettings) -> None:
-    """Hold that a classifier judges what the model diffuses.
+    """Check that a classifier judges what the model diffuses.
 
     Raises:
         UserError: It does not.

@@ -85,7 +85,8 @@ class OptionParser(ArgumentParser):
         rest, overrides = self._without_overrides(sys.argv[1:] if argv is None else argv)
         self._leave_missing_to_us()
         positional = any(each.positional for each in self.options)
-        known = self.parse_known_intermixed_args if positional else self.parse_known_args
+        mixed = positional and "--" not in rest  # which argparse reads in its plain way alone
+        known = self.parse_known_intermixed_args if mixed else self.parse_known_args
         namespace, unknown = known(rest)
         if unknown:
             raise UserError(f"unknown argument {unknown[0]!r}" + self.nearest(unknown[0]))
@@ -123,8 +124,8 @@ class OptionParser(ArgumentParser):
 
     def nearest(self, unknown: str) -> str:
         """Return the end of a sentence that says what ``unknown`` may have been meant to be."""
+        takes_text = any(e.kind is str and not (e.metavar or e.choices) for e in self.options)
         if not unknown.startswith("-"):
-            takes_text = any(e.kind is str and not (e.metavar or e.choices) for e in self.options)
             quotes = "; a text of several words needs quotes around it"
             return quotes if takes_text else "; see --help for what is expected"
         flag = "--" + unknown.split("=")[0].lstrip("-")
@@ -137,7 +138,7 @@ class OptionParser(ArgumentParser):
         likeness = 0.6 if unknown.startswith("--") else 0.9  # else it may be a text
         if close := difflib.get_close_matches(flag, known, n=1, cutoff=likeness):
             return f"; did you mean {close[0]}?"
-        if not unknown.startswith("--"):
+        if takes_text and not unknown.startswith("--"):
             return '; a text with a dash first is written as in --prompt="-text"'
         return "; see --help for the flags there are"
 

@@ -15,22 +15,24 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ldm.errors import UserError
 from ldm.settings.model_kind import ModelKind, Task
-from ldm.settings.option import Settings, changed, device_option, option
-from ldm.settings.samplers import SAMPLERS, SPACINGS, k_samplers
+from ldm.settings.option import Settings, changed, device_option, one_of, option
+from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk
 
 if TYPE_CHECKING:
     from typing import Self  # in typing from Python 3.11 on
 
 SEED_MODES = ("compvis", "per-image")
+_TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], "and")
 DRAWING_GROUPS = {
     "prompt": "what to draw",
     "picture": "how to draw it",
     "model": "the model",
     "output": "what is written",
 }
+PRECISIONS = ("full", "autocast")
 # The largest seed that NumPy's generator takes; torch takes more.
 MAX_SEED = 2**32 - 1
-# A run is planned in memory, and a slip of the finger must not fill it.
+# A run is planned in memory, and a typo must not fill it.
 LONGEST_RUN = 10**6  # pictures
 LARGEST_SIDE = 2**16  # pixels
 
@@ -44,7 +46,7 @@ class GenerationSettings(Settings):
 
     Attributes:
         task: What is drawn; the kind of model says what draws it.
-        wanted: What model that takes, in words.
+        wanted: The model that this needs, in words.
     """
 
     groups: ClassVar[Mapping[str, str]] = DRAWING_GROUPS
@@ -52,7 +54,7 @@ class GenerationSettings(Settings):
     wanted: ClassVar[str] = "one that draws from text"
 
     prompt: str = option(
-        "a painting of a virus monster playing guitar", "the text to draw", group="prompt"
+        "a painting of a virus monster playing guitar", "the text prompt", group="prompt"
     )
     negative_prompt: str = option(
         "",
@@ -62,7 +64,7 @@ class GenerationSettings(Settings):
     )
     from_file: str | None = option(
         None,
-        "a UTF-8 text file with one prompt a line; each line is drawn once per iteration",
+        "a UTF-8 text file with one prompt per line; each line is drawn once per iteration",
         str,
         flag="--from-file",
         group="prompt",
@@ -70,15 +72,15 @@ class GenerationSettings(Settings):
     )
     from_image: str | None = option(
         None,
-        "draw a saved picture again from the settings stored in it; other flags given beside it "
-        "replace single settings (--n_samples or --n_iter start an ordinary run)",
+        "redraw a saved picture from the settings stored in it; other flags override single "
+        "settings (--n_samples or --n_iter start an ordinary run)",
         str,
         flag="--from-image",
         group="prompt",
         metavar="FILE",
     )
     outdir: str = option(
-        "outputs", "the folder that the pictures go to", group="output", metavar="FOLDER"
+        "outputs", "the folder to write pictures to", group="output", metavar="FOLDER"
     )
     skip_grid: bool = option(
         False, "write single pictures only, no grid of all of them", group="output"
@@ -86,13 +88,13 @@ class GenerationSettings(Settings):
     skip_save: bool = option(False, "write no single pictures, only the grid", group="output")
     format: str = option(
         "png",
-        "file format of the pictures; jpg is smaller and loses a little",
+        "file format of the pictures; jpg is smaller and lossy",
         choices=("png", "jpg"),
         group="output",
     )
     sampler: str = option(
         "ddim",
-        "the sampler that takes the steps; heun, dpm2 and dpm2_a run the model twice a step",
+        f"the sampler; {_TWICE} run the model twice per step",
         choices=SAMPLERS,
         aliases=(("--plms", "plms"), ("--dpm_solver", "dpm_solver")),
         infotext="Sampler",
@@ -102,9 +104,9 @@ class GenerationSettings(Settings):
     )
     spacing: str = option(
         "uniform",
-        "how the steps are spread over the model's times; uniform is the reference's and may take "
-        "a few steps more than asked (for the k-samplers heun to lms it is k-diffusion's and the "
-        "same as linspace), linspace and trailing take exactly as many; karras spreads noise "
+        "how the steps are spread over the model's timesteps; uniform is the reference's and may "
+        "take a few more steps than asked (for the k-samplers, heun to lms, it is k-diffusion's, "
+        "the same as linspace); linspace and trailing take exactly as many; karras spaces noise "
         "levels instead, for the k-samplers only",
         choices=SPACINGS,
         infotext="Schedule type",
@@ -126,13 +128,11 @@ class GenerationSettings(Settings):
     )
     n_samples: int = option(
         3,
-        "pictures per prompt and batch size (with --from-file the batch size)",
+        "pictures per prompt, drawn in one batch (with --from-file: the batch size)",
         minimum=1,
         maximum=LONGEST_RUN,
     )
-    n_rows: int = option(
-        0, "pictures side by side in the grid", minimum=0, shown="as many as n_samples"
-    )
+    n_rows: int = option(0, "pictures per row of the grid", minimum=0, shown="as many as n_samples")
     fixed_code: bool = option(
         False,
         "start every batch from the same noise (per-image: every picture from the noise of --seed)",
@@ -141,7 +141,7 @@ class GenerationSettings(Settings):
     C: int | None = option(None, "latent channels", int, minimum=1, shown="the model's; SD v1: 4")
     f: int | None = option(
         None,
-        "how many times smaller than the picture the latent is",
+        "downsampling factor from picture to latent",
         int,
         minimum=1,
         shown="the model's; SD v1: 8",
@@ -151,8 +151,8 @@ class GenerationSettings(Settings):
     )
     seed_mode: str = option(
         "compvis",
-        "compvis: one stream of random numbers for the run, as the reference; per-image: picture i "
-        "uses seed + i alone and is the same whatever --n_samples is",
+        "compvis: one stream of random numbers for the run, as in the reference; per-image: "
+        "picture i uses seed + i only and is the same for every --n_samples",
         choices=SEED_MODES,
         infotext="Seed mode",
     )
@@ -179,49 +179,33 @@ class GenerationSettings(Settings):
         group="model",
     )
     device: str = device_option(
-        "auto, cpu, cuda, cuda:1 or mps; auto is cuda where there is one, else cpu"
+        "auto, cpu, cuda, cuda:1 or mps; auto is cuda if available, else cpu"
     )
     precision: str = option(
         "autocast",
-        "autocast computes in float16 on cuda (elsewhere float32 all the same); full is float32",
-        choices=("full", "autocast"),
+        "autocast computes in float16 on cuda (in float32 elsewhere); full is float32",
+        choices=PRECISIONS,
         infotext="Precision",
         group="model",
     )
     safety_checker: str = option(
         "on",
-        "black out pictures that the safety checker flags, where its weights are on this machine",
+        "black out pictures that the safety checker flags, if its weights are on this machine",
         choices=("on", "off"),
         group="output",
     )
 
     def validate(self) -> None:
-        """Check each value and those that depend on one another.
+        """Check each value, and those that depend on one another.
 
         Raises:
             UserError: naming the flag, what it allows and what to do.
         """
         super().validate()
-        self._check_walk()
-
-    def _check_walk(self) -> None:
-        """Check what the sampler allows beside it."""
-        sampler = SAMPLERS[self.sampler]
-        if sampler.eta == "must be 0" and self.ddim_eta != 0:
-            raise UserError(
-                f"--ddim_eta {self.ddim_eta} with --sampler {self.sampler} was given; ddim_eta "
-                f"must be 0 for {sampler.label}, which adds no noise; leave it out or take "
-                "--sampler ddim"
-            )
-        if not SPACINGS[self.spacing].times and not sampler.karras:
-            raise UserError(
-                f"--spacing {self.spacing} with --sampler {self.sampler} was given; "
-                f"{self.spacing} is for {', '.join(k_samplers())}; take one of them or another "
-                "--spacing"
-            )
+        check_walk(self.sampler, self.spacing, self.ddim_eta, "--ddim_eta")
 
     def notices(self, prompts: Sequence[str] = ()) -> list[str]:  # noqa: ARG002 - for subclasses
-        """List settings that have no effect beside the others, a sentence each.
+        """List settings that have no effect in this combination, one sentence each.
 
         Args:
             prompts: Those that the run draws.
@@ -233,7 +217,7 @@ class GenerationSettings(Settings):
             found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")
         return found
 
-    # What programs with other habits override.
+    # Overridden by programs with other conventions.
 
     @property
     def wants_text(self) -> bool:
@@ -241,7 +225,7 @@ class GenerationSettings(Settings):
         return True
 
     def draws_with(self, kind: ModelKind) -> bool:
-        """Tell whether a kind of model can draw what these settings ask for."""
+        """Return whether a kind of model can draw what these settings ask for."""
         return self.task in kind.walks
 
     @property
@@ -262,17 +246,17 @@ class GenerationSettings(Settings):
             named: Settings that the user gave.
 
         Raises:
-            UserError: something given, or not given, that such a model cannot draw with.
+            UserError: such a model cannot draw with what was given, or needs something more.
         """
         return self
 
     def with_seed(self) -> Self:
-        """Return these settings with a seed, where that is left to chance."""
+        """Return these settings, with a random seed if they have none."""
         return self
 
     @property
     def per_line(self) -> int:
-        """How many pictures each line of a prompt file becomes, every iteration."""
+        """How many pictures an iteration draws for each line of a prompt file."""
         return 1
 
     def mixture(self, prompt: str) -> list[tuple[str, float]]:
@@ -316,7 +300,7 @@ class Txt2ImgSettings(GenerationSettings):
     )
 
     def validate(self) -> None:
-        """Check as ``GenerationSettings.validate``, and that one model is asked for."""
+        """Check as ``GenerationSettings.validate``, and that only one model is asked for."""
         super().validate()
         if self.laion400m and (self.config or self.ckpt):
             raise UserError(
@@ -327,10 +311,10 @@ class Txt2ImgSettings(GenerationSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Img2ImgSettings(GenerationSettings):
-    """Settings of image-to-image: ``init_img`` is needed, its size is the pictures' size.
+    """Settings of image-to-image: ``init_img`` is required, and its size is the pictures' size.
 
     Attributes:
-        keeps_size: The picture is padded for the model and cut back, not resized.
+        keeps_size: Whether the picture is padded for the model and cropped back, not resized.
 
     Example:
         >>> Img2ImgSettings(init_img="sketch.png").strength
@@ -344,16 +328,16 @@ class Img2ImgSettings(GenerationSettings):
     outdir: str = changed(GenerationSettings, "outdir", default="outputs/img2img-samples")
     init_img: str | None = option(
         None,
-        "the picture to start from; resized to the next smaller multiples of 64 pixels",
+        "the picture to start from; its sides are reduced to multiples of 64 pixels",
         str,
         flag="--init-img",
-        shown="none, it has to be given",
+        shown="none, required",
         group="prompt",
         metavar="FILE",
     )
     strength: float = option(
         0.75,
-        "how much of the picture to draw anew: 0 keeps it, 1 starts from noise",
+        "how much to change the picture: 0 keeps it, 1 starts from noise",
         minimum=0.0,
         maximum=1.0,
         infotext="Denoising strength",
@@ -371,7 +355,7 @@ class Img2ImgSettings(GenerationSettings):
     ) -> tuple[int, int] | None:
         """Return the height and width to resize the init image to, in pixels.
 
-        None is its own size, brought down to multiples.
+        None is its own size, rounded down to multiples.
 
         Args:
             own: Its height and width.

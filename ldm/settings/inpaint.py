@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class InpaintSettings(Img2ImgSettings):
-    """Settings of inpainting: of ``init_img`` only what ``mask`` marks is drawn anew.
+    """Settings of inpainting: of ``init_img`` only what ``mask`` marks is repainted.
 
-    Outside the mask ``Picture.plain`` and ``Picture.pixels`` are equal to the (fitted) first
-    picture, byte for byte: the invisible watermark is put into the repainted part alone, and a
-    warning tells where that part is too small to carry it. Two things do reach the kept part:
-    a flagged picture is blacked out whole, and a JPEG file changes every pixel a little.
+    Outside the mask, ``Picture.plain`` and ``Picture.pixels`` are equal to the fitted init
+    image, byte for byte: the invisible watermark is put into the repainted part only, and a
+    warning says if that part is too small to carry it. Two things do affect the kept part: a
+    flagged picture is blacked out entirely, and a JPEG file changes every pixel a little.
 
-    The picture may be of any size: for the model it is continued by its reflection, and what is
-    drawn is cut back. With a model made for inpainting, ``strength`` is best left at 1, its own.
+    The picture may be of any size: it is padded by reflection for the model, and the result is
+    cropped back. With a model made for inpainting, leave ``strength`` at 1, that model's default.
 
     Example:
         >>> InpaintSettings(init_img="room.png", mask="window.png").strength
@@ -45,15 +45,15 @@ class InpaintSettings(Img2ImgSettings):
     outdir: str = changed(Img2ImgSettings, "outdir", default="outputs/inpaint-samples")
     mask: str | None = option(
         None,
-        "a picture of the first one's size: white where to draw anew, black where to keep",
+        "a picture of the same size: white where to repaint, black where to keep",
         str,
-        shown="none, it has to be given",
+        shown="none, required",
         group="prompt",
         metavar="FILE",
     )
     strength: float = option(
         0.75,
-        "how much of what the mask marks to draw anew: 0 keeps it, 1 starts from pure noise",
+        "how much to change what the mask marks: 0 keeps it, 1 starts from pure noise",
         minimum=0.0,
         maximum=1.0,
         infotext="Denoising strength",
@@ -79,7 +79,7 @@ class LowMemoryInpaintSettings(LowMemoryImg2ImgSettings, InpaintSettings):
     strength: float = changed(InpaintSettings, "strength")
 
     def draws_with(self, kind: ModelKind) -> bool:
-        """Tell whether a kind of model can draw this: one that takes a text."""
+        """Return whether a kind of model can draw this: only one that takes text can."""
         return super().draws_with(kind) and kind.takes_text
 
 
@@ -97,11 +97,11 @@ class InpaintProgramSettings(InpaintSettings):
         "prompt",
         default=None,
         help="what to draw where the mask is white",
-        shown="none: the hole is filled from what is around it, by a model that takes no text",
+        shown="none: the hole is filled from its surroundings, by a model that takes no text",
     )
     indir: str | None = option(
         None,
-        "a folder of pictures X.png with their masks X_mask.png, in place of --init-img and "
+        "a folder of pictures X.png with their masks X_mask.png, instead of --init-img and "
         "--mask; each becomes X.png in --outdir",
         str,
         group="prompt",
@@ -110,11 +110,11 @@ class InpaintProgramSettings(InpaintSettings):
     init_img: str | None = changed(
         InpaintSettings,
         "init_img",
-        help="the picture to repaint, of any size: what --mask keeps of it stays as it is",
-        shown="none, it has to be given unless --indir is",
+        help="the picture to repaint, of any size; the parts that --mask keeps stay unchanged",
+        shown="none, required unless --indir is given",
     )
     mask: str | None = changed(
-        InpaintSettings, "mask", shown="none, it has to be given unless --indir is"
+        InpaintSettings, "mask", shown="none, required unless --indir is given"
     )
     strength: float = changed(
         InpaintSettings, "strength", shown="0.75; 1 with a model made for inpainting"
@@ -129,14 +129,14 @@ class InpaintProgramSettings(InpaintSettings):
         "ckpt",
         help="the checkpoint: .ckpt, .safetensors or a diffusers folder; an ordinary one, or one "
         "made for inpainting",
-        shown="without --prompt models/ldm/inpainting_big/last.ckpt; with it the first that is "
-        "there of models/ldm/stable-diffusion-v1/sd-v1-5-inpainting.ckpt, model.ckpt beside it, "
+        shown="without --prompt: models/ldm/inpainting_big/last.ckpt; with it: the first that "
+        "exists of models/ldm/stable-diffusion-v1/sd-v1-5-inpainting.ckpt, model.ckpt beside it, "
         "the bundled demo model",
     )
     config: str | None = changed(
         InpaintSettings,
         "config",
-        shown="beside the checkpoint, else the one of configs/stable-diffusion that fits it",
+        shown="beside the checkpoint, else the one in configs/stable-diffusion that fits it",
     )
 
     @property
@@ -171,7 +171,7 @@ class InpaintProgramSettings(InpaintSettings):
             )
 
     def suited(self, kind: ModelKind, named: Collection[str]) -> Self:
-        """Return these settings with scale, strength and number as the model and folder want them.
+        """Return these settings with the scale, strength and number that suit model and folder.
 
         Args:
             kind: The model's.
@@ -183,7 +183,7 @@ class InpaintProgramSettings(InpaintSettings):
         if kind.takes_text and not self.wants_text:
             raise UserError(
                 f"no --prompt was given, and {self.ckpt or self.config} draws from text; expected "
-                'what to draw; add --prompt TEXT, or --prompt "" to leave it to the model'
+                'a prompt; add --prompt TEXT, or --prompt "" to leave it to the model'
             )
         own = {**kind.own_values, **({"n_samples": 1} if self.takes_folder else {})}
         left = {name: value for name, value in own.items() if name not in named}

@@ -1,7 +1,7 @@
-"""What a user of the programs for small devices can choose. Imports no torch.
+"""What a user of the low-memory programs can choose. Imports no torch.
 
-The flags and defaults are those of basujindal's fork, whose users they are for; beside them is
-all that text-to-image and image-to-image have.
+The flags and defaults are those of basujindal's fork, for its users. Everything that
+text-to-image and image-to-image offer is available as well.
 """
 
 from __future__ import annotations
@@ -25,47 +25,47 @@ if TYPE_CHECKING:
     from typing import Self  # in typing from Python 3.11 on
 
 HIGHEST_RANDOM_SEED = 10**6
-HEIGHT, WIDTH = "height in pixels to resize the picture to", "width to resize the picture to"
-LARGEST_ASKED = 2**27  # pixels: what Pillow would read back without a warning of bombs
+HEIGHT, WIDTH = "height in pixels to resize to", "width in pixels to resize to"
+LARGEST_ASKED = 2**27  # pixels: Pillow reads this back without a decompression-bomb warning
 LARGEST_UNASKED = 16  # times the model's own number of pixels: SD v1's 2048x2048
 PRECISION = (
-    "autocast holds the weights and computes in float16 on cuda (elsewhere float32 all the same); "
-    "full is float32"
+    "autocast keeps the weights and computes in float16 on cuda (in float32 elsewhere); full is "
+    "float32"
 )
 
 
 class ForkHabits:
-    """How the fork's programs count: a seed of chance, and every line of a file as a batch.
+    """How the fork's programs count: a random seed by default, and a batch for each line of a file.
 
-    For settings with the fields ``seed`` (None is a seed of chance) and ``n_samples``.
+    For settings with the fields ``seed`` (None is a random seed) and ``n_samples``.
     """
 
     def with_seed(self) -> Self:
-        """Return these settings with a seed of chance, unless they have one."""
+        """Return these settings with a random seed, unless they have one."""
         if self.seed is not None:
             return self
         return replace(self, seed=secrets.randbelow(HIGHEST_RANDOM_SEED + 1))
 
     @property
     def per_line(self) -> int:
-        """How many pictures each line of a prompt file becomes, every iteration."""
+        """How many pictures an iteration draws for each line of a prompt file."""
         return self.n_samples
 
 
 @dataclass(frozen=True, kw_only=True)
 class LowMemory(ForkHabits):
-    """What both programs for small devices add to, or have otherwise than, their bases."""
+    """What the low-memory programs add to their base settings, or change in them."""
 
     from_file: str | None = changed(
         GenerationSettings,
         "from_file",
-        help="a UTF-8 text file with one prompt a line; each line is drawn --n_samples times per "
+        help="a UTF-8 text file with one prompt per line; each line is drawn --n_samples times per "
         "iteration, in the file's order",
     )
     plain_prompt: bool = option(
         False,
-        "read a colon and a number in a prompt as text; otherwise 'tabby cat:0.25 duck:0.75' is a "
-        "mixture of both in this proportion",
+        "read a colon and a number in a prompt as plain text; otherwise 'tabby cat:0.25 duck:0.75' "
+        "is a mixture of both in these proportions",
         group="prompt",
     )
     scale: float = changed(GenerationSettings, "scale", default=7.5)
@@ -84,7 +84,7 @@ class LowMemory(ForkHabits):
     precision: str = changed(GenerationSettings, "precision", help=PRECISION)
     vram_budget: float | None = option(
         None,
-        "GiB of the device's memory to stay within; the fastest plan that fits is taken",
+        "GiB of the device's memory to stay within; the fastest plan that fits is used",
         float,
         minimum=0.0,
         shown="what is free",
@@ -97,8 +97,8 @@ class LowMemory(ForkHabits):
     )
     unet_bs: int = option(
         1,
-        "rows that the UNet computes at a time on a GPU (a CPU takes all at once); guidance makes "
-        "two rows of each picture",
+        "rows that the UNet computes at a time on a GPU (a CPU computes all at once); guidance "
+        "needs two rows per picture",
         minimum=1,
         group="model",
     )
@@ -109,20 +109,21 @@ class LowMemory(ForkHabits):
         return True
 
     def validate(self) -> None:
-        """Check as the base does, and the weights in the prompts."""
+        """Check as the base does, and also the weights in the prompts."""
         super().validate()
         for prompt in (self.prompt, self.negative_prompt):
             self.mixture(prompt)
 
     def notices(self, prompts: Sequence[str] = ()) -> list[str]:
-        """List settings without effect, and what in the prompts looks like a weight."""
+        """List settings without effect, and text in the prompts that only looks like a weight."""
         found = super().notices(prompts)
         if self.plain_prompt:
             return found
         alike = [text for prompt in (*prompts, self.negative_prompt) for text in doubtful(prompt)]
         return found + [
-            f"{text!r} in the prompt is text, not a weight; one is a number directly after a word "
-            "and a colon, and after a digit has a point: cat:2, route 66:2.0"
+            f"{text!r} in the prompt is text, not a weight; a weight is a number directly after a "
+            "word and a colon, with a decimal point if the word ends in a digit: cat:2, "
+            "route 66:2.0"
             for text in dict.fromkeys(alike)
         ]
 
@@ -130,7 +131,7 @@ class LowMemory(ForkHabits):
         """Return the texts that a prompt is encoded as, and their shares, which sum to 1.
 
         Raises:
-            UserError: weights that cannot be.
+            UserError: invalid weights.
         """
         return [(prompt, 1.0)] if self.plain_prompt else mixture_of(prompt)
 
@@ -168,10 +169,10 @@ class LowMemoryImg2ImgSettings(LowMemory, Img2ImgSettings):
         "multiples of 64 pixels",
     )
     H: int | None = changed(
-        Txt2ImgSettings, "H", help=HEIGHT, shown="as --W in proportion, or the picture's own"
+        Txt2ImgSettings, "H", help=HEIGHT, shown="in proportion to --W, or the picture's own"
     )
     W: int | None = changed(
-        Txt2ImgSettings, "W", help=WIDTH, shown="as --H in proportion, or the picture's own"
+        Txt2ImgSettings, "W", help=WIDTH, shown="in proportion to --H, or the picture's own"
     )
 
     def target_size(
@@ -180,7 +181,7 @@ class LowMemoryImg2ImgSettings(LowMemory, Img2ImgSettings):
         """Return the size that ``H`` and ``W`` ask for, one of them in proportion to the other.
 
         Raises:
-            UserError: neither is given, and the picture is so large that this cannot be meant.
+            UserError: the size is too large, or neither is given and the picture is too large.
         """
         height, width = own
         if self.H is None and self.W is None:
@@ -192,8 +193,8 @@ class LowMemoryImg2ImgSettings(LowMemory, Img2ImgSettings):
         )
         if max(asked) > LARGEST_SIDE or asked[0] * asked[1] > LARGEST_ASKED:
             raise UserError(
-                f"--H {self.H} and --W {self.W} were given, which makes {asked[1]}x{asked[0]} of "
-                f"--init-img; expected {LARGEST_ASKED} pixels at most; give smaller ones"
+                f"--H {self.H} and --W {self.W} were given, which resizes --init-img to "
+                f"{asked[1]}x{asked[0]}; expected at most {LARGEST_ASKED} pixels; give smaller ones"
             )
         return asked
 
@@ -209,5 +210,5 @@ def _refuse_huge(own: tuple[int, int], model_size: int) -> None:
         raise UserError(
             f"--init-img is {width}x{height} pixels, and the model was made for "
             f"{model_size}x{model_size}; expected about {largest}x{largest} at most; give the "
-            f"size to draw in, such as --W {model_size}"
+            f"size to draw at, such as --W {model_size}"
         )

@@ -1,7 +1,7 @@
-"""The kinds of models that draw, one entry each: how one is recognised, and what draws with it.
+"""The kinds of models, one entry each: how one is recognised, and which class draws with it.
 
-A UNet's input channels tell most of it: C for its latents alone; 2C + 1 for latents, a mask and
-the latents of the picture without what the mask marks. Imports no torch.
+The UNet's input channels decide most of it: C for latents only; 2C + 1 for latents, a mask and the
+latents of the masked picture. Imports no torch.
 
 A new kind is one class (see ``ldm.pipelines.walks``) and one entry in ``KINDS``.
 """
@@ -18,13 +18,13 @@ Task = Literal["text", "image", "mask", "neighbours"]
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a configuration says that tells a model's kind.
+    """The facts in a configuration that decide a model's kind.
 
     Attributes:
         channels: Latent channels C.
         inputs: Input channels of the UNet.
         encoder: Class of the conditioner; empty where there is none.
-        word: What stands in the conditioner's place where there is none.
+        word: The configuration's entry in place of a conditioner, if there is none.
         conditioning_key: Where conditioning enters.
     """
 
@@ -36,12 +36,12 @@ class ModelFacts:
 
     @property
     def sees_latents_alone(self) -> bool:
-        """Whether the UNet takes nothing beside its latents."""
+        """Whether the UNet takes nothing but its latents."""
         return self.inputs == self.channels
 
     @property
     def sees_mask(self) -> bool:
-        """Whether the UNet takes a mask and what surrounds it."""
+        """Whether the UNet takes a mask and its surroundings."""
         return self.inputs == 2 * self.channels + 1
 
 
@@ -51,13 +51,13 @@ class ModelKind:
 
     Attributes:
         name: A word for it.
-        recognises: Tells whether a model is of this kind.
-        walks: Address of the class that draws, for each task that it has.
+        recognises: Returns whether a model is of this kind.
+        walks: Import path of the class that draws, for each task that it supports.
         what: Says what such a model is; ``{inputs}`` are the UNet's input channels.
         program: The program that draws with it.
-        repainting: Says how it repaints, likewise; empty if it does not.
-        own_values: Settings that it is best left at when it repaints: those of the program that
-            the kind came with.
+        repainting: Says how it repaints, with the same field; empty if it does not.
+        own_values: The best settings for repainting: those of the program that the kind came
+            with.
         takes_text: Whether it draws from a text.
     """
 
@@ -95,7 +95,7 @@ RETRIEVAL = ModelKind(
     name="retrieval",
     recognises=lambda facts: facts.sees_latents_alone and facts.encoder == OUTSIDE,
     walks={"neighbours": f"{_WALKS}.TextWalk"},
-    what="a model without a text encoder (it takes the rows of CLIP)",
+    what="a model without a text encoder (it takes CLIP embeddings)",
     program="scripts/knn2img.py",
 )
 TEXT = ModelKind(
@@ -109,7 +109,7 @@ TEXT = ModelKind(
     what="a model with a text encoder of its own",
     program="scripts/txt2img.py",
     repainting="An ordinary model ({inputs} input channels): before every step the part to keep "
-    "is put back at that step's noise.",
+    "is put back at that step's noise level.",
     own_values={"scale": 5.0, "strength": 0.75},
 )
 INPAINT = ModelKind(
@@ -118,7 +118,7 @@ INPAINT = ModelKind(
         facts.sees_mask and facts.conditioning_key == "hybrid" and facts.encoder != ""
     ),
     walks={"mask": f"{_INPAINTING}.HybridWalk"},
-    what="a model for inpainting alone ({inputs} input channels)",
+    what="a model for inpainting only ({inputs} input channels)",
     program="scripts/inpaint.py",
     repainting=f"{_SEES}.",
     own_values={"scale": 7.5, "strength": 1.0},
@@ -133,5 +133,5 @@ FILL = ModelKind(
     own_values={"scale": 1.0, "strength": 1.0},
     takes_text=False,
 )
-# The first one that recognises a model has it.
+# The first one that recognises a model is its kind.
 KINDS = [RETRIEVAL, TEXT, INPAINT, FILL]

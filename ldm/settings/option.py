@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,6 +16,17 @@ REQUIRED = MISSING
 OVERRIDE = r"[A-Za-z_][\w\[\]-]*(\.[\w\[\]-]+)+=.*"
 """A change of a configuration, such as ``model.params.embed_dim=8``."""
 TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def one_of(names: Iterable[str], last_word: str = "or") -> str:
+    """Return names in words.
+
+    Example:
+        >>> one_of(["png", "jpg", "webp"]), one_of(["png"])
+        ('png, jpg or webp', 'png')
+    """
+    *others, last = names
+    return f"{', '.join(others)} {last_word} {last}" if others else last
 
 
 @dataclass(frozen=True)
@@ -147,8 +158,7 @@ class Option:
     def expected(self) -> str:
         """Say in words what values are allowed."""
         if self.choices:
-            *others, last = self.offered
-            return f"expected {', '.join(others)} or {last}"
+            return f"expected {one_of(self.offered)}"
         if self.words:
             return f"expected {self.words}"
         if self.metavar and self.kind in (str, Path):
@@ -197,7 +207,7 @@ def device_option(help: str = "where to compute: auto, cpu, cuda, cuda:1 or mps"
         help,
         metavar="DEVICE",
         group="model",
-        pattern=r"auto|cpu|mps|cuda(:\d+)?",
+        pattern=r"auto|(cpu|cuda|mps)(:\d+)?",
         words="auto, cpu, cuda, cuda:N or mps",
     )
 

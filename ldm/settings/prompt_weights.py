@@ -1,12 +1,12 @@
 """Prompts that are mixtures: ``tabby cat:0.25 white duck:0.75 hybrid``.
 
 A weight is a number directly after a word and a colon; white space, a comma, a semicolon or the
-end follows it. It belongs to the text since the weight before; a last text without one weighs 1.
-Each text is encoded by itself, and the encodings are summed in proportion to the weights.
+end follows it. It applies to the text since the previous weight; a last text without one weighs 1.
+Each text is encoded on its own, and the encodings are summed in proportion to the weights.
 
 A colon without a number is text ("a sign: hello"), and so is a whole number after a digit: clocks
 and ratios (12:30, 16:9). A text that ends in a digit takes a weight with a point (route 66:2.0).
-What looks like a weight and is none is named by ``doubtful``. Imports no torch.
+``doubtful`` lists what looks like a weight and is none. Imports no torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ldm.errors import UserError
 Mixture = list[tuple[str, float]]
 """Texts and their shares, which sum to 1."""
 
-# Full-width signs are what a Japanese keyboard types. A comma before a digit is a decimal one.
+# Japanese keyboards type full-width signs. A comma before a digit is a decimal comma.
 _COLON, _GAP = r"[:：]", r"\s,;、，；"
 _END = r"(?:\s|[,;、，；](?!\d)|$)"
 _WEIGHT = re.compile(rf"(?<=[^{_GAP}]){_COLON}(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)){_END}")
@@ -47,7 +47,7 @@ def weighted_texts(prompt: str) -> list[tuple[str, float]]:
 
 
 def mixture_of(prompt: str) -> Mixture:
-    """Return a prompt's texts with their shares; those that weigh 0 are left out.
+    """Return a prompt's texts with their shares; those with weight 0 are left out.
 
     Raises:
         UserError: a weight below 0, or weights that sum to 0 or to infinity.
@@ -73,7 +73,7 @@ def mixture_of(prompt: str) -> Mixture:
 
 
 def doubtful(prompt: str) -> list[str]:
-    """Return the places of a prompt that look like a weight and are read as text.
+    """Return the parts of a prompt that look like a weight but are read as text.
 
     Example:
         >>> doubtful("a clock at 12:30, a cat: 0.5 and a duck:0.75")
@@ -90,6 +90,6 @@ def doubtful(prompt: str) -> list[str]:
 
 
 def _weights(prompt: str) -> list[re.Match]:
-    """Find the weights, which begin with their colons."""
+    """Find the weights; each match begins at its colon."""
     found = _WEIGHT.finditer(prompt)
     return [match for match in found if not _CLOCK.match(prompt, max(match.start() - 1, 0))]

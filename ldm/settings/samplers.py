@@ -1,8 +1,8 @@
-"""The one table of each thing that a walk is made of: samplers, spacings, beta schedules.
+"""The tables of what a walk is made of: samplers, spacings, beta schedules.
 
 A sampler, spacing or schedule of your own is one file or function with the rule and one line here;
 command lines, pages, metadata and checks read these tables. Imports no torch: rules are named by
-their address and imported when they are first used.
+their import path and imported when they are first used.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ldm.errors import UserError
+
 
 @dataclass(frozen=True)
 class SamplerEntry:
     """A sampler that can be chosen.
 
     Attributes:
-        target: Address of a ``ldm.models.diffusion.sampler.Sampler``.
-        label: What metadata calls it: AUTOMATIC1111's name where it has one.
+        target: Import path of a ``ldm.models.diffusion.sampler.Sampler``.
+        label: Its name in metadata: AUTOMATIC1111's where it has one.
         diffusers: The scheduler class of the diffusers library that steps alike; empty: none.
         karras: Whether it steps in noise levels, so that ``--spacing karras`` suits it.
-        calls: How many times a step runs the model.
+        calls: Model evaluations per step.
         eta: What ``--ddim_eta`` does: it is ``used``, ``must be 0`` or is ``ignored``.
     """
 
@@ -68,12 +70,12 @@ class SpacingEntry:
     """A way to spread a walk's steps.
 
     Attributes:
-        times: Address of a rule (steps, T) -> increasing timesteps; empty where there is none.
-        sigmas: Address of a rule (steps, ``SigmaSchedule``) -> falling noise levels without the
+        times: Import path of a rule (steps, T) -> increasing timesteps; empty where there is none.
+        sigmas: Import path of a rule (steps, ``SigmaSchedule``) -> falling noise levels without the
             last one, 0; empty where there is none.
-        label: What metadata calls it; empty is its name.
+        label: Its name in metadata; empty means its key in the table.
         diffusers: The diffusers library's ``timestep_spacing``; empty where it has none.
-        offered: Whether programs let it be chosen.
+        offered: Whether programs offer it as a choice.
     """
 
     times: str = ""
@@ -100,9 +102,9 @@ class BetaScheduleEntry:
     """A noise schedule of training.
 
     Attributes:
-        target: Address of a rule (T, linear_start, linear_end, cosine_s) -> betas (T,).
+        target: Import path of a rule (T, linear_start, linear_end, cosine_s) -> betas (T,).
         diffusers: What diffusers calls it; empty where it has none.
-        by_ends: Whether its two ends tell all of it, so that diffusers draws it from them.
+        by_ends: Whether its two end values define it, so that diffusers can rebuild it from them.
     """
 
     target: str
@@ -123,3 +125,34 @@ BETA_SCHEDULES = {
 def k_samplers() -> list[str]:
     """Return the names of the samplers that step in noise levels."""
     return [name for name, entry in SAMPLERS.items() if entry.karras]
+
+
+def samplers_for(spacing: str) -> list[str]:
+    """Return the names of the samplers that have a rule of this spacing for their steps."""
+    rules = SPACINGS[spacing]
+    return [name for name, e in SAMPLERS.items() if (rules.sigmas if e.karras else rules.times)]
+
+
+def check_walk(sampler: str, spacing: str, eta: float, eta_flag: str) -> None:
+    """Check what a sampler takes beside it.
+
+    Args:
+        sampler: A name in ``SAMPLERS``.
+        spacing: A name in ``SPACINGS``.
+        eta: Noise that DDIM steps add.
+        eta_flag: The flag that sets it.
+
+    Raises:
+        UserError: the sampler takes no such spacing, or no noise.
+    """
+    entry, fitting = SAMPLERS[sampler], samplers_for(spacing)
+    if entry.eta == "must be 0" and eta != 0:
+        raise UserError(
+            f"{eta_flag} {eta} with --sampler {sampler} was given; {eta_flag.lstrip('-')} must be "
+            f"0 for {entry.label}, which adds no noise; leave it out or take --sampler ddim"
+        )
+    if sampler not in fitting:
+        raise UserError(
+            f"--spacing {spacing} with --sampler {sampler} was given; {spacing} is for "
+            f"{', '.join(fitting)}; take one of them or another --spacing"
+        )

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ldm.errors import UserError
-from ldm.settings.generation import LONGEST_RUN, MAX_SEED
+from ldm.settings.generation import LONGEST_RUN, MAX_SEED, PRECISIONS
 from ldm.settings.option import Settings, device_option, option, overrides_option
-from ldm.settings.samplers import SAMPLERS, SPACINGS, k_samplers
+from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk
 
-PRECISIONS = ("full", "autocast")
 STEPS, ETA = 50, 1.0
 """The reference's, where nothing is asked for."""
 
@@ -139,14 +138,7 @@ class SampleSettings(Settings):
             UserError: One is out of range.
         """
         super().validate()
-        sampler = SAMPLERS[self.sampler]
-        if not SPACINGS[self.spacing].times and not sampler.karras:
-            raise UserError(
-                f"--spacing {self.spacing} was given with --sampler {self.sampler}; expected one "
-                f"of {', '.join(k_samplers())}; take one of them or another --spacing"
-            )
-        if sampler.eta == "must be 0" and self.ddim_eta != 0.0:
-            raise UserError(f"--eta {self.eta} was given; {self.sampler} needs 0; leave --eta out")
+        check_walk(self.sampler, self.spacing, self.ddim_eta, "--eta")
 
     def notices(self) -> Iterator[str]:
         """Yield what is given and has no effect."""

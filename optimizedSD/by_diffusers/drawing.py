@@ -18,8 +18,8 @@ import transformers
 
 from ldm.errors import UserError
 from ldm.pipelines.batches import Batch
-from ldm.pipelines.execution import memory_for
 from ldm.pipelines.infotext import Source, write_parameters
+from ldm.pipelines.phases import memory_for
 from ldm.pipelines.postprocess import Watermark
 from ldm.pipelines.progress import Notice, Observer, Picture, Progress
 from ldm.settings.samplers import k_samplers

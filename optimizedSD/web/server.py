@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
-from ldm.programs.console import Console, exit_codes
+from ldm.programs.console import Console, ConsoleLog, exit_codes
 from ldm.programs.run_log import RunLog, row_of
 from ldm.settings.command_line import parse
 from ldm.settings.option import options_of
@@ -41,16 +41,18 @@ def run_page(page: Page, description: str, argv: Sequence[str] | None = None) ->
     """
     console = Console(page.server.program, sys.stdout, sys.stderr)
     # Ctrl-C is how a server ends, so it is no failure here.
-    with exit_codes(console) as ending, contextlib.suppress(KeyboardInterrupt):
+    ending = exit_codes(console, takes_warnings=False)  # visitors' warnings are for their pages
+    with ending as end, contextlib.suppress(KeyboardInterrupt):
         _serve(page, page.server(**parse(page.server, description, argv)), console)
-    return ending.code
+    return end.code
 
 
 def _serve(page: Page, server: ServerSettings, console: Console) -> None:
     _check_gradio()
     check_address(server.host, server.port)
     log = RunLog(f"{server.program}_logs.csv")
-    worker, about = _load_worker(page, _fixed_settings(page, server), log, console)
+    with ConsoleLog(console):
+        worker, about = _load_worker(page, _fixed_settings(page, server), log, console)
     with tempfile.TemporaryDirectory(prefix="pages-") as cache:
         blocks = launch(page, server, worker, about, cache)
         console.say(f"{page.title}: {blocks.share_url or blocks.local_url} (Ctrl-C ends it)")

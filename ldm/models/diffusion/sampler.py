@@ -150,7 +150,7 @@ class Sampler(ABC):
         """
 
     def require_schedule(self) -> None:
-        """Hold that there are steps to take.
+        """Check that there are steps to take.
 
         Raises:
             RuntimeError: ``make_schedule`` was not called.

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+from types import ModuleType
+
 import pytest
 import torch
+from omegaconf import OmegaConf
+from tiny_model import CONFIG
 
+from ldm.pipelines import models
 from ldm.pipelines.request import Request
 from ldm.pipelines.walks import TextWalk, blend, make_walk
 from ldm.settings import model_kind
@@ -70,13 +77,6 @@ def test_guidance_steers_away_from_the_negative_prompt_in_every_row(encoding):
 
 def test_a_kind_of_model_of_ones_own_needs_one_class_and_one_entry(pipeline, monkeypatch, tmp_path):
     """Recognised by its configuration, and drawn with by the class that its entry names."""
-    import sys
-    from types import ModuleType
-
-    from omegaconf import OmegaConf
-    from tiny_model import CONFIG
-
-    from ldm.pipelines import models
 
     class OneText(TextWalk):
         """Draws one text, whatever is asked."""
@@ -102,6 +102,9 @@ def test_a_kind_of_model_of_ones_own_needs_one_class_and_one_entry(pipeline, mon
     (tmp_path / "own.safetensors").write_bytes(b"weights")
     choice = models.find_model(Txt2ImgSettings(ckpt=str(tmp_path / "own.safetensors")))
     assert choice.kind is kind
+    without_text = dataclasses.replace(kind, takes_text=False)
+    textless = dataclasses.replace(choice, kind=without_text)
+    assert choice.size == models.resolve(Txt2ImgSettings(prompt="", scale=1.0), textless).H
     request = Request(Txt2ImgSettings(H=16, W=16, C=4, f=2), choice, ["a cat"])
     walk = make_walk(request, pipeline.model, pipeline.device)
     other = walk_of(pipeline.model, request.settings).condition(["always this"])

@@ -194,6 +194,10 @@ def test_things_without_flags_go_on_behind_a_flag():
     assert parse(Shopping, "", ["--n", "2"]) == {"n": 2}
 
 
+def test_a_name_that_begins_with_a_dash_stands_behind_two_dashes():
+    assert parse(Shopping, "", ["--n", "2", "--", "-a", "b"]) == {"names": ("-a", "b"), "n": 2}
+
+
 def test_help_shows_what_is_needed_without_brackets_and_short_flags_first(capsys):
     with pytest.raises(SystemExit) as caught:
         cook("--help")

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from tiny_model import write_tiny_model
 
+from ldm.errors import UserError
 from ldm.images.metadata import read_parameters
 from ldm.models.diffusion.ddim import DDIMSampler
 from ldm.models.diffusion.sampler import Sampler
@@ -27,6 +28,7 @@ from ldm.settings.samplers import (
     BetaScheduleEntry,
     SamplerEntry,
     SpacingEntry,
+    samplers_for,
 )
 from ldm.util import get_obj_from_str
 
@@ -65,23 +67,39 @@ def test_a_sampler_of_ones_own_needs_one_line_to_be_drawn_with_and_written(
     assert Steady.taken == 4
     assert np.asarray(Image.open(written)).std() > 0
     assert "Sampler: Steady state," in read_parameters(written)
+    assert np.array_equal(*redraw(written, tmp_path))
+
+
+def redraw(written, tmp_path):
+    """Draw a picture again from what its file says; return both as arrays."""
     again = tmp_path / "again"
     again.mkdir()
     argv = ["--from-image", str(written), "--outdir", str(again), "--device", "cpu"]
     argv += ["--ckpt", str(write_tiny_model(again))]
     assert DrawingProgram(Txt2ImgSettings, "").main(argv) == 0
-    drawn = again / "samples" / "00000.png"
-    assert np.array_equal(np.asarray(Image.open(drawn)), np.asarray(Image.open(written)))
+    return [np.asarray(Image.open(path)) for path in (written, again / "samples" / "00000.png")]
 
 
-def test_a_spacing_of_ones_own_needs_one_line_to_be_drawn_with_and_written(
+def test_a_spacing_of_ones_own_needs_one_line_to_be_drawn_with_written_and_read_back(
     own, monkeypatch, tmp_path
 ):
     own.early = lambda steps, count: np.arange(count - steps, count)
-    monkeypatch.setitem(SPACINGS, "early", SpacingEntry("own_rules.early"))
+    monkeypatch.setitem(SPACINGS, "early", SpacingEntry("own_rules.early", label="Early bird"))
     assert list(make_timesteps("early", 3, 100)) == [97, 98, 99]
     written = draw(tmp_path, "--spacing", "early")
-    assert "Schedule type: early," in read_parameters(written)
+    assert "Schedule type: Early bird," in read_parameters(written)
+    assert np.array_equal(*redraw(written, tmp_path))
+
+
+@pytest.mark.parametrize(("sampler", "rule"), [("euler", "times"), ("ddim", "sigmas")])
+def test_a_spacing_without_the_rule_that_a_sampler_needs_is_refused_at_once(
+    monkeypatch, sampler, rule
+):
+    monkeypatch.setitem(SPACINGS, "early", SpacingEntry(**{rule: "own_rules.early"}))
+    with pytest.raises(UserError, match="--spacing early with --sampler") as caught:
+        Txt2ImgSettings(sampler=sampler, spacing="early").validate()
+    fitting = str(caught.value).split("is for ")[1].split(";")[0].split(", ")
+    assert fitting == samplers_for("early") and sampler not in fitting
 
 
 def test_a_beta_schedule_of_ones_own_needs_one_line(own, monkeypatch):

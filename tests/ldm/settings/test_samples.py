@@ -49,7 +49,7 @@ def test_labels_are_taken_in_turn_whatever_the_batches_are():
         ({"scale": float("inf")}, "--scale inf"),
         ({"seed": -3}, "--seed -3"),
         ({"sampler": "dim"}, "--sampler dim"),
-        ({"sampler": "plms", "eta": 0.5}, "plms needs 0"),
+        ({"sampler": "plms", "eta": 0.5}, "eta must be 0 for PLMS"),
         ({"spacing": "karras"}, "--spacing karras"),
         ({"precision": "half"}, "--precision half"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ldm.pipelines.execution import half_of, is_finite, is_not_black
+from ldm.pipelines.phases import half_of, is_finite, is_not_black
 from ldm.pipelines.run import Execution
 
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ def test_nan_and_infinity_are_not_finite():
         assert not is_finite(spoilt) and not is_not_black(spoilt)
 
 
-def test_a_batch_shows_something_when_none_of_its_pictures_is_black():
+def test_a_batch_is_not_black_when_none_of_its_pictures_is_black():
     decoded = torch.full((2, 3, 4, 4), -1.5)
     decoded[0, 1, 2, 2] = -0.9
     assert not is_not_black(decoded)

@@ -1,4 +1,4 @@
-"""What the phases of a run have to reckon with: precision, memory, and results of no use."""
+"""What every phase of a run deals with: precision, lack of memory, unusable results."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Result = TypeVar("Result")
 Phase = Literal["encode", "walk", "decode"]
 """The init image to latents; prompts and sampler steps; latents to pictures."""
 
-# A decoded value of -1 is byte 0; below this one every byte of a picture is.
+# A decoded value of -1 is byte 0; a picture with every value below this one is all zero bytes.
 DARKEST_SHOWN = -1.0 + 2.0 / 255.0
 
 
 def half_of(device: torch.device) -> torch.dtype | None:
-    """Return the half precision that a device computes in; None where it has float32 alone.
+    """Return the half-precision type that a device computes in; None if it uses float32 only.
 
     The reference's autocast is float16 on CUDA; CPUs and MPS run float32.
     """
@@ -28,26 +28,26 @@ def half_of(device: torch.device) -> torch.dtype | None:
 
 
 def is_finite(x: Tensor) -> bool:
-    """Tell whether every value is a number."""
+    """Return whether every value is finite."""
     return bool(x.isfinite().all())
 
 
 def is_not_black(decoded: Tensor) -> bool:
-    """Tell whether decoded pictures (B, 3, H, W) are all finite and none is black all over."""
+    """Return whether decoded pictures (B, 3, H, W) are all finite and none is entirely black."""
     return is_finite(decoded) and bool((decoded.flatten(1).amax(1) >= DARKEST_SHOWN).all())
 
 
-# CUDA has an exception of its own; CPU allocators, MPS and cuBLAS only have words for it.
+# CUDA raises its own exception type; CPU allocators, MPS and cuBLAS only say so in the message.
 _REFUSALS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
 
 @contextlib.contextmanager
 def memory_for(what: str, device: torch.device, advice: str) -> Iterator[None]:
-    """Turn a refusal of memory inside the ``with`` block into a ``UserError``.
+    """Turn an out-of-memory error inside the ``with`` block into a ``UserError``.
 
     Args:
         what: What needs the memory, in the plural.
-        device: Whose memory it is.
+        device: The device whose memory is used.
         advice: What the user can do.
 
     Raises:
@@ -59,11 +59,11 @@ def memory_for(what: str, device: torch.device, advice: str) -> Iterator[None]:
         if not is_refusal(error):
             raise
         raise UserError(
-            f"{what} do not fit into the memory of {device}; expected less; {advice}"
+            f"{what} do not fit into the memory of {device}; expected something smaller; {advice}"
         ) from error
 
 
 def is_refusal(error: Exception) -> bool:
-    """Tell whether an error is an allocator's refusal."""
+    """Return whether an error means that memory ran out."""
     named = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     return named or any(text in str(error) for text in _REFUSALS)
