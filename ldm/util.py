@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -124,22 +125,29 @@ def get_obj_from_str(string: str, reload: bool = False, where: str = "target") -
         ) from error
 
 
-def lazy_exports(module: str, addresses: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a ``__getattr__`` through which a module offers names of other modules.
+def lazy_exports(
+    module: str, addresses: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` of a module that offers names of other modules.
 
-    They are imported on first access: a text-to-image run needs one conditioner of ten.
+    They are imported when somebody first asks: a text-to-image run needs one conditioner of ten.
 
     Args:
         module: The module's ``__name__``.
-        addresses: Name -> module that defines it.
+        addresses: Name -> module that it lies in.
     """
 
     def __getattr__(name: str) -> Any:
         if name not in addresses:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(addresses[name]), name)
+        found = getattr(importlib.import_module(addresses[name]), name)
+        vars(sys.modules[module])[name] = found
+        return found
 
-    return __getattr__
+    def __dir__() -> list[str]:
+        return sorted({*vars(sys.modules[module]), *addresses})
+
+    return __getattr__, __dir__
 
 
 def accepted_parameters(cls: Callable) -> set[str] | None:

@@ -23,7 +23,7 @@ ELSEWHERE = {
 }
 __all__ = ["AutoencoderKL", "IdentityFirstStage"]
 __all__ += list(ELSEWHERE)
-__getattr__ = lazy_exports(__name__, ELSEWHERE)
+__getattr__, __dir__ = lazy_exports(__name__, ELSEWHERE)
 
 
 class AutoencoderKL(FirstStage):

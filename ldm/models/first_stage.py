@@ -40,8 +40,8 @@ class FirstStage(nn.Module):
             a number, or the loss is for another kind of autoencoder.
     """
 
-    takes_losses_for: str
-    """The ``made_for`` of the losses that can train this kind of autoencoder."""
+    takes_losses_for: str | None = None
+    """The ``made_for`` of the losses that can train this kind of autoencoder; None: any."""
 
     def __init__(
         self,
@@ -64,7 +64,8 @@ class FirstStage(nn.Module):
         self.encoder = Encoder(**{k: v for k, v in ddconfig.items() if k not in of_decoder})
         self.decoder = Decoder(**ddconfig)
         self.loss = instantiate_from_config(lossconfig, where="lossconfig")
-        if getattr(self.loss, "made_for", self.takes_losses_for) != self.takes_losses_for:
+        made_for = getattr(self.loss, "made_for", None)
+        if None not in (made_for, self.takes_losses_for) and made_for != self.takes_losses_for:
             raise UserError(
                 f"lossconfig.target is {type(self.loss).__name__}, which is not for "
                 f"{type(self).__name__}; AutoencoderKL takes LPIPSWithDiscriminator or "

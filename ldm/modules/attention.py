@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ldm.modules.attention_processors import AttentionLayer
+from ldm.modules.attention_processors import (
+    AttentionLayer,
+    set_attention_processor,  # noqa: F401 - offered here too, beside the layers
+)
 from ldm.modules.diffusionmodules.util import checkpoint, zero_module
-from ldm.types import AttentionProcessor
 from ldm.util import default
 
 
@@ -203,24 +205,3 @@ def _token_projection(channels_in: int, channels_out: int, linear: bool) -> nn.M
     if linear:
         return nn.Linear(channels_in, channels_out)
     return nn.Conv2d(channels_in, channels_out, kernel_size=1)
-
-
-def set_attention_processor(model: nn.Module, processor: AttentionProcessor) -> int:
-    """Give every ``AttentionLayer`` in ``model`` the same arithmetic. Weights are untouched.
-
-    These are all layers of softmax attention in both forms of the UNet, in the encoder UNet of
-    classifiers, in the autoencoders and in ``BERTEmbedder``. Not among them: CLIP's towers, whose
-    causal attention is one call of torch's kernel, and ``LinAttnBlock``, which has no table of
-    queries and keys.
-
-    Args:
-        model: A model or any part of one; ``model.model`` is a hub's UNet alone.
-        processor: What every layer calls from now on.
-
-    Returns:
-        How many layers took it.
-    """
-    layers = [module for module in model.modules() if isinstance(module, AttentionLayer)]
-    for layer in layers:
-        layer.processor = processor
-    return len(layers)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldm.errors import UserError
 from ldm.types import AttentionProcessor
 
 SMALL_TABLE = 2**20
@@ -66,9 +67,38 @@ class AttentionLayer(nn.Module):
     """Base of the layers of softmax attention whose arithmetic can be exchanged.
 
     ``processor`` is a plain object without weights, so that checkpoints do not know of it.
-    ``ldm.modules.attention.set_attention_processor`` finds layers by this class.
+    ``set_attention_processor`` finds layers by this class.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.processor: AttentionProcessor = sdpa
+    # Of the class, so that whole modules which were pickled without it have it too.
+    processor: AttentionProcessor = staticmethod(sdpa)
+
+
+def set_attention_processor(model: nn.Module, processor: AttentionProcessor) -> int:
+    """Give every ``AttentionLayer`` in ``model`` the same arithmetic. Weights are untouched.
+
+    These are all layers of softmax attention in both forms of the UNet, in the encoder UNet of
+    classifiers, in the autoencoders and in ``BERTEmbedder``. Not among them: CLIP's towers, whose
+    causal attention is one call of torch's kernel, and ``LinAttnBlock``, which has no table of
+    queries and keys.
+
+    Args:
+        model: A model or any part of one; ``model.model`` is a hub's UNet alone.
+        processor: What every layer calls from now on.
+
+    Returns:
+        How many layers took it.
+
+    Raises:
+        UserError: It cannot be called, or is a module, whose weights would enter checkpoints.
+    """
+    if isinstance(processor, nn.Module) or not callable(processor):
+        raise UserError(
+            f"a {type(processor).__name__} was given as the processor of attention layers; expected"
+            " a function or a plain object that is called with (q, k, v, *, mask, scale); keep"
+            " weights outside of it"
+        )
+    layers = [module for module in model.modules() if isinstance(module, AttentionLayer)]
+    for layer in layers:
+        layer.processor = processor
+    return len(layers)

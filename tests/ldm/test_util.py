@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 
@@ -113,3 +115,15 @@ def test_prefetching_in_threads_keeps_the_order():
     assert parallel_data_prefetch(lambda x, k: x * k, range(20), n_proc=3, k=2) == list(
         range(0, 40, 2)
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("ldm.models.autoencoder", "VQModel"), ("ldm.modules.encoders.modules", "BERTEmbedder")],
+)
+def test_names_that_lie_elsewhere_are_seen_imported_and_the_same_each_time(module, name):
+    offering = importlib.import_module(module)
+    assert name in dir(offering) and name in offering.__all__
+    assert getattr(offering, name) is getattr(offering, name) is vars(offering)[name]
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        offering.Nothing  # noqa: B018

@@ -241,7 +241,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers():
             x = layer(x)  # (B, ch, H, W) at first, (B, ch_mult[-1] ch, h, w) at last
-        return self.conv_out(F.silu(self.norm_out(x)))  # (B, 2 z_channels, h, w)
+        return self.conv_out(F.silu(self.norm_out(x)))  # (B, 2 z_channels, h, w); z_channels in VQ
 
 
 class Decoder(nn.Module):

@@ -221,7 +221,7 @@ class UNetModel(nn.Module):
         context = None if context is None else context.to(self.dtype)  # (B, L, context_dim)
         h, skips = x.to(self.dtype), []  # (B, in_channels, h, w)
         for block in self.input_blocks:
-            h = block(h, emb, context)  # (B, channel_mult[i] model_channels, h / 2^i, w / 2^i)
+            h = block(h, emb, context)  # (B, C_i, h_i, w_i): Downsample halves the sides
             skips.append(h)
         return self.middle_block(h, emb, context), emb, skips  # h as it is at the last level
 

@@ -29,7 +29,7 @@ ELSEWHERE = {
 }
 __all__ = ["AbstractEncoder", "ClassEmbedder", "FrozenCLIPEmbedder", "HybridConditioner"]
 __all__ += list(ELSEWHERE)
-__getattr__ = lazy_exports(__name__, ELSEWHERE)
+__getattr__, __dir__ = lazy_exports(__name__, ELSEWHERE)
 
 CLIP_VERSIONS: dict[str, CLIPTextConfig] = {"openai/clip-vit-large-patch14": CLIPTextConfig()}
 

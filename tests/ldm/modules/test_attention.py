@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ldm.errors import UserError
 from ldm.modules import attention_processors
 from ldm.modules.attention import (
     GEGLU,
@@ -294,3 +295,22 @@ def test_a_spatial_transformer_normalises_faint_maps_with_the_references_eps():
     # Of variance 1e-6, the reference's eps, half is left; at 1e-5 it would be a tenth.
     spread = SpatialTransformer(32, 2, 16).norm(faint).var().item()
     assert spread == pytest.approx(0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("processor", [None, torch.nn.Linear(2, 2)])
+def test_what_cannot_be_a_processor_is_refused_and_changes_nothing(processor):
+    layer = CrossAttention(8, heads=2, dim_head=4)
+    before = layer.processor
+    with pytest.raises(UserError, match="processor of attention layers"):
+        set_attention_processor(layer, processor)
+    assert layer.processor is before and "processor" not in " ".join(layer.state_dict())
+
+
+def test_a_layer_that_was_made_without_its_constructor_attends_as_usual():
+    """As whole modules are that were pickled by earlier versions."""
+    layer = CrossAttention(8, heads=2, dim_head=4)
+    x = torch.randn(1, 3, 8)
+    wanted = layer(x)
+    bare = CrossAttention.__new__(CrossAttention)
+    bare.__dict__.update({k: v for k, v in vars(layer).items() if k != "processor"})
+    assert torch.equal(bare(x), wanted)
