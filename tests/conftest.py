@@ -6,7 +6,9 @@ Tests write ``from golden.fill import official_state`` and ``from oracle import 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,12 @@ for folder in (TESTS, TESTS.parent):
 # The tests' tensors are small: a second thread waits more than it works, and workers of xdist would
 # take the cores from each other. Torch reads this on import, programs that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what it puts in the background with Ctrl-C ignored, which programs inherit; tests
+# that press it would then wait in vain.
+ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+if ignored and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MOST_WORKERS = 8  # each holds torch, Lightning and gradio: about 1 GB
 
