@@ -319,8 +319,9 @@ def _require_text(entries: _Entries) -> None:
     key = entries.get("cond_stage_key", "")
     if key in TEXTLESS_KEYS:
         raise UserError(
-            f"config {entries.path} describes a model conditioned on {key!r}; expected text "
-            "conditioning; use scripts/sample_diffusion.py for classes, or give another --config"
+            f"config {entries.path} describes a model conditioned on {key!r}, not text; expected "
+            "text conditioning; use scripts/sample_diffusion.py for classes, or give another "
+            "--config"
         )
 
 

@@ -1,6 +1,6 @@
 """The course of sample_diffusion.py: what is asked -> model -> pictures as they come -> one array.
 
-Everything that can be told without torch is told before torch is imported.
+Everything that can be checked without torch is reported before torch is imported.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class _Program:
         from ldm.checkpoint.load import load_model
         from ldm.pipelines.phases import memory_for
 
-        with memory_for(f"the weights of {files.ckpt}", torch.device(device), "take --device cpu"):
+        with memory_for(f"the weights of {files.ckpt}", torch.device(device), "use --device cpu"):
             model, report = load_model(config, files.ckpt, use_ema=use_ema, device=device)
         for text in report.warnings():
             self.console.warn(text)

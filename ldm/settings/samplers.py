@@ -149,10 +149,10 @@ def check_walk(sampler: str, spacing: str, eta: float, eta_flag: str) -> None:
     if entry.eta == "must be 0" and eta != 0:
         raise UserError(
             f"{eta_flag} {eta} with --sampler {sampler} was given; {eta_flag.lstrip('-')} must be "
-            f"0 for {entry.label}, which adds no noise; leave it out or take --sampler ddim"
+            f"0 for {entry.label}, which adds no noise; leave it out or use --sampler ddim"
         )
     if sampler not in fitting:
         raise UserError(
             f"--spacing {spacing} with --sampler {sampler} was given; {spacing} is for "
-            f"{', '.join(fitting)}; take one of them or another --spacing"
+            f"{', '.join(fitting)}; use one of them or another --spacing"
         )

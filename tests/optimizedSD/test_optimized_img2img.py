@@ -64,7 +64,7 @@ def test_the_picture_is_resized_to_what_is_asked_and_the_user_told(img2img, aske
     code, out, _ = img2img("--init-img", "sketch.png", *asked, "--outdir", "o")
     assert code == 0
     assert {picture.shape[1::-1] for picture in img2img.pixels("o")} == {size}
-    told = f"sketch.png is 20x16: resized to {size[0]}x{size[1]}, as asked."
+    told = f"sketch.png is 20x16: resized to {size[0]}x{size[1]}, as requested."
     assert (told in out) is (size != (20, 16))
 
 
@@ -83,7 +83,7 @@ def test_a_picture_far_too_large_is_refused_before_it_fills_the_memory(img2img):
     assert_one_error(refused, "optimized_img2img", "400x300 pixels", "64x64", "--W 16")
     assert not [name for name in img2img.files() if name.startswith(("outputs", "logs"))]
     code, out, _ = img2img("--init-img", "photo.png", "--W", "16", "--outdir", "o")
-    assert code == 0 and "resized to 16x12, as asked" in out
+    assert code == 0 and "resized to 16x12, as requested" in out
 
 
 def test_fixed_code_starts_every_picture_from_the_first_ones_noise(img2img):

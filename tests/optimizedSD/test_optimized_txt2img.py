@@ -253,7 +253,7 @@ def test_bad_input_is_one_line_and_exit_code_2_and_no_picture(txt2img, arguments
 def test_a_table_that_cannot_be_written_does_not_stop_the_drawing(txt2img):
     (txt2img.folder / "logs").write_text("in the way")
     code, _, err = txt2img("--prompt", "a cat")
-    assert code == 0 and "warning: the run cannot be noted in" in err
+    assert code == 0 and "warning: the run cannot be logged in" in err
     assert len(txt2img.files(OUT)) == 3
 
 

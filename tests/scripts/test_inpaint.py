@@ -162,8 +162,8 @@ def test_after_ctrl_c_finished_pictures_are_kept(inpaint, folder, tmp_path, monk
 @pytest.mark.parametrize(
     ("prepare", "hint"),
     [
-        (lambda f: (f / "b_mask.png").unlink(), "without a partner is b.png"),
-        (lambda f: (f / "b.png").unlink(), "without a partner is b_mask.png"),
+        (lambda f: (f / "b_mask.png").unlink(), "no partner for b.png"),
+        (lambda f: (f / "b.png").unlink(), "no partner for b_mask.png"),
         (lambda f: (f / "b.png").write_text("no picture"), "b.png cannot be read"),
         (lambda f: (f / "c d_mask.png").write_bytes(b"\x89PNG"), "c d_mask.png cannot be read"),
         (lambda f: Image.new("L", (19, 14)).save(f / "b_mask.png"), "marks nothing"),
@@ -185,7 +185,7 @@ def test_pictures_are_never_replaced(inpaint, folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "b.png").write_text("mine")
     result = inpaint("textless", "--indir", folder, "--outdir", "out")
-    assert_one_error(result, "--outdir out", "in use is b.png")
+    assert_one_error(result, "--outdir out", "already in use: b.png")
     assert (tmp_path / "out" / "b.png").read_text() == "mine"
     assert files(tmp_path / "out") == ["b.png"]
 
@@ -206,7 +206,7 @@ def test_a_picture_of_any_size_keeps_it(inpaint, tmp_path, kind, size):
         assert_repainted(picture, mask, painted)
     assert Image.open(painted).size == size
     assert f"Size: {size[0]}x{size[1]}," in Image.open(painted).info["parameters"]
-    assert ("cut back" in out) == bool(size[0] % 4 or size[1] % 4)
+    assert ("cropped back" in out) == bool(size[0] % 4 or size[1] % 4)
 
 
 @pytest.mark.parametrize("kind", ["textless", "text", "sighted"])
@@ -240,7 +240,7 @@ def test_what_a_picture_file_has_beyond_rgb_is_named(inpaint, tmp_path):
     Image.open(picture).convert("RGBA").save(picture)
     code, out, _ = inpaint("textless", "--init-img", "x.png", "--mask", "x_mask.png")
     assert code == 0
-    assert "x.png: its transparency is left out" in out
+    assert "x.png: its transparency is dropped" in out
 
 
 def test_jpeg_files_are_warned_of(inpaint, tmp_path):
@@ -289,7 +289,7 @@ def test_bad_input_is_told_without_torch(tmp_path, models):
     (tmp_path / "in" / "x_mask.png").unlink()
     run = ("--ckpt", models["textless"], "--indir", "in")
     code, _, err = run_program(SCRIPT, *run, cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert code == 2 and "without a partner is x.png" in err
+    assert code == 2 and "no partner for x.png" in err
 
 
 def test_the_demo_model_repaints_on_a_fresh_machine(tmp_path):

@@ -134,7 +134,7 @@ def test_models_of_other_kinds_are_refused(draw, tiny_ckpt, rdm, tmp_path, capsy
     assert_one_error(draw("--prompt", "red", ckpt=tiny_ckpt), "a text encoder of its own")
     program = load_program("scripts/txt2img.py")
     assert program.main(["--ckpt", str(rdm), "--outdir", str(tmp_path / "o")]) == 2
-    assert "take scripts/knn2img.py" in capsys.readouterr().err
+    assert "use scripts/knn2img.py" in capsys.readouterr().err
     assert_one_error(draw("--prompt", "red", ckpt=tmp_path / "none.ckpt"), "there is no file")
     assert_one_error(draw("--knn", "0"), "--knn 0 was given")
     assert_one_error(draw("--laion400m"), "unknown argument '--laion400m'")

@@ -87,7 +87,7 @@ def test_it_runs_from_top_to_bottom_with_the_model_that_ships(
     assert [picture.size for picture in names["pictures"]] == [(64, 64)] * 4
     assert names["upscaler"] is None and names["large"] is names["small"]
     shown = capsys.readouterr().out
-    assert "is not there" in shown and "small demo model" in shown
+    assert "is missing" in shown and "small demo model" in shown
     assert showcase.DEMO_CLASSES[0] in shown
 
 

@@ -128,7 +128,7 @@ def test_ctrl_c_keeps_what_is_finished_as_pictures_and_as_array(
         (["-r", "nowhere"], "nothing is there"),
         (["-r", "{model}", "-n", "many"], "--n_samples"),
         (["-r", "{model}", "--sampler", "dim"], "--sampler"),
-        (["-r", "{model}", "--class_label", "1"], "knows no classes"),
+        (["-r", "{model}", "--class_label", "1"], "has no classes"),
         (["-r", "{model}", "--steps", "3"], "unknown argument '--steps'"),
         (["-r", "{model}", "model.params.chanels=3"], "no parameter 'chanels'; did you mean"),
         (["-r", "{model}", "--classifier", "{model}"], "add --class_label"),

@@ -185,7 +185,7 @@ def test_a_missing_or_changed_first_picture_is_an_error_unless_given_anew(save, 
     with pytest.raises(UserError, match="changed"):
         read_picture(path, Img2ImgSettings)
     init_img.unlink()
-    with pytest.raises(UserError, match="not there"):
+    with pytest.raises(UserError, match="which is missing"):
         read_picture(path, Img2ImgSettings)
     assert "init_img" not in read_picture(path, Img2ImgSettings, {"init_img"}).values
 

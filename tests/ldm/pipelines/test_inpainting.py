@@ -254,7 +254,7 @@ def test_a_missing_picture_or_mask_is_one_line(pipeline, init_img):
 
 def test_settings_of_another_kind_take_no_mask(pipeline, init_img):
     for other in (text_settings(), image_settings(init_img)):
-        with pytest.raises(TypeError, match="take no mask; use InpaintSettings"):
+        with pytest.raises(TypeError, match="takes no mask; use InpaintSettings"):
             draw(pipeline, other, mask=mask())
 
 

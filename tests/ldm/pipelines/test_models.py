@@ -133,7 +133,7 @@ def test_a_model_of_classes_or_boxes_is_refused_where_text_is_drawn(tmp_path, na
         ("image_size", "big", "image_size is 'big'; expected a whole number"),
         ("timesteps", 0, "timesteps is 0; expected a whole number"),
         ("channels", 4.5, "channels is 4.5; expected a whole number"),
-        ("image_size", "${nothing}", "image_size leads nowhere"),
+        ("image_size", "${nothing}", "image_size cannot be resolved"),
         ("first_stage_config.params.ddconfig.ch_mult", 4, "ch_mult is 4; expected a list"),
         ("unet_config.params.channel_mult", [], r"channel_mult is \[\]; expected a list"),
     ],
@@ -232,7 +232,7 @@ def test_channels_that_no_program_here_fills_are_named(tmp_path, changes):
     config["model"]["params"]["unet_config"]["params"] |= changes
     put(tmp_path / "own.yaml", config)
     ckpt = put(tmp_path / "own.ckpt")
-    given = f"{changes['in_channels']} input channels for latents of 4; expected 4, or 9"
+    given = f"{changes['in_channels']} input channels for latents with 4; expected 4, or 9"
     with pytest.raises(UserError, match=given):
         choose_model(inpaint_settings(prompt="a cat", ckpt=str(ckpt)))
 

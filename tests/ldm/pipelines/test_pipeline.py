@@ -269,7 +269,7 @@ def test_strength_0_keeps_the_picture_and_strength_1_forgets_it(pipeline, init_i
         )
         encoded = to_uint8(pipeline.model.decode_first_stage(latent))
     assert np.array_equal(pixels_of(kept), encoded)
-    assert any("nothing is drawn anew" in e.text for e in events if isinstance(e, Notice))
+    assert any("nothing is redrawn" in e.text for e in events if isinstance(e, Notice))
     pictures, events = draw(pipeline, image_settings(init_img, sampler=sampler, strength=1.0))
     assert events[-1] == Progress(3 * STEPS, 3 * STEPS, 3, 3)
     assert len(pictures) == 3

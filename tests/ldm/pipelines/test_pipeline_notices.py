@@ -35,7 +35,7 @@ def test_a_prompt_over_77_tokens_is_named_with_its_lost_end(pipeline):
     assert not [e for e in events if isinstance(e, Notice) and "77" in e.text]
     _, events = draw(pipeline, text_settings(prompt="cat " * 3000, n_iter=1))
     (notice,) = [e for e in events if isinstance(e, Notice) and "77" in e.text]
-    assert len(notice.text) < 700 and notice.text.endswith("11199 letters more")
+    assert len(notice.text) < 700 and notice.text.endswith("11199 more letters")
 
 
 def test_pictures_far_above_the_models_size_are_warned_of(pipeline, tmp_path):

@@ -83,7 +83,7 @@ def test_a_missing_package_is_told_and_pictures_are_made_all_the_same(decoded, m
 
     monkeypatch.setattr(watermark, "_package", missing)
     pictures, told = finish(decoded, Txt2ImgSettings(n_iter=1, n_samples=2))
-    assert sum("without watermark" in text for text in told) == 1
+    assert sum("without a watermark" in text for text in told) == 1
     assert np.array_equal(pictures[0].pixels, pictures[0].plain)
 
 

@@ -162,7 +162,7 @@ def test_a_unet_that_sees_more_than_what_is_diffused_is_told(tmp_path):
         ("class", {}, "draws classes 0 to 4.*--class_label 0-4"),
         ("class", {"class_label": (5,)}, "--class_label 5 .*0 to 4"),
         ("class", {"class_label": (1,), "prompt": "a cat"}, "--prompt"),
-        ("unconditional", {"class_label": (1,)}, "knows no classes"),
+        ("unconditional", {"class_label": (1,)}, "has no classes"),
         ("unconditional", {"prompt": "a cat"}, "unconditional"),
         ("unconditional", {"scale": 3.0}, "unconditional"),
         ("upscaling", {}, "conditioned on 'LR_image'.*scripts/upscale.py"),

@@ -315,7 +315,7 @@ def test_a_batch_that_runs_out_of_memory_is_drawn_under_a_tighter_plan(
     pictures, events = draw(staged, optimized(settings, seed_mode=seed_mode))
     (told,) = texts(events, warning=True)
     why = "out of memory while sampling a batch: the UNet now takes 2 rows at a time"
-    assert told == f"{why}; that is begun again"
+    assert told == f"{why}; starting that again"
     assert np.array_equal(pixels_of(pictures[:2]), pixels_of(wanted[:2]))
     assert np.abs(pixels_of(pictures).astype(int) - pixels_of(wanted)).max() <= 1
     assert [event for event in events if isinstance(event, Progress)][-1] == Progress(16, 16, 4, 4)

@@ -79,5 +79,5 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path):
     with pytest.raises(UserError, match="--outdir .*half/samples cannot be written to"):
         OutputFolder(tmp_path / "half").check()
     for folder in (tmp_path / "file", tmp_path / "file" / "under"):
-        with pytest.raises(UserError, match="--outdir .* cannot be written to .*expected a folder"):
+        with pytest.raises(UserError, match="--outdir .* written to .*expected a writable"):
             OutputFolder(folder).check()

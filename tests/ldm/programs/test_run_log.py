@@ -77,7 +77,7 @@ def test_a_file_that_is_no_table_is_refused_and_left_alone(log):
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "logs").write_text("")
-    with pytest.raises(UserError, match="cannot be noted"):
+    with pytest.raises(UserError, match="cannot be logged"):
         RunLog("runs.csv", tmp_path / "logs").add({"a": 1})
 
 

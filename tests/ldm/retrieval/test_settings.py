@@ -68,7 +68,7 @@ def test_the_shipped_configuration_is_a_retrieval_model_of_768_pixels(tmp_path):
     assert (choice.size, choice.channels, choice.factor, choice.multiple) == (768, 16, 16, 128)
     settings = resolve(settings, choice)
     assert (settings.H, settings.W, settings.C, settings.f) == (768, 768, 16, 16)
-    with pytest.raises(UserError, match=r"takes the rows of CLIP\); .*scripts/knn2img.py"):
+    with pytest.raises(UserError, match=r"takes CLIP embeddings\); .*scripts/knn2img.py"):
         choose_model(Txt2ImgSettings(ckpt=settings.ckpt, config=RETRIEVAL_CONFIG))
 
 
