@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from drawing import draw, pixels_of, text_settings
 from omegaconf import OmegaConf
 from tiny_model import CONFIG
 
 from ldm.checkpoint.default_config import V1_CONFIG
+from ldm.errors import UserError
 from ldm.images.io import save_picture
 from ldm.pipelines import models
+from ldm.pipelines.batches import Place
+from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.request import LARGEST_GRID, prepare_from_flags
 from ldm.settings.generation import Txt2ImgSettings
 
@@ -64,3 +70,35 @@ def test_no_grid_is_made_of_more_pictures_than_fit_one(root, pictures, made):
     given = {"n_iter": pictures, "n_samples": 1, "skip_grid": True}
     quiet = prepare_from_flags(Txt2ImgSettings, given)
     assert not quiet.wants_grid and quiet.notices == []
+
+
+def test_a_request_is_made_once_and_drawn_as_its_settings_are(pipeline):
+    settings = text_settings(seed_mode="per-image")
+    request = pipeline.prepare(settings, prompts=["a cat", "a dog"])
+    assert (request.size, request.rows, request.pictures) == ((16, 16), 2, 4)
+    assert [batch.prompts for batch in request.batches] == 2 * [("a cat", "a dog")]
+    drawn = pixels_of(draw(pipeline, request)[0])
+    assert np.array_equal(drawn, pixels_of(draw(pipeline, settings, prompts=["a cat", "a dog"])[0]))
+    assert np.array_equal(drawn, pixels_of(draw(pipeline, request)[0]))
+
+
+def test_a_request_is_complete_and_for_one_model(pipeline):
+    request = pipeline.prepare(text_settings())
+    with pytest.raises(TypeError, match="prompts"):
+        pipeline.generate(request, prompts=["a dog"])
+    other = Pipeline(pipeline.model, replace(pipeline.choice))
+    with pytest.raises(ValueError, match="prepare the request with this"):
+        other.generate(request)
+
+
+def test_what_is_wrong_with_settings_is_said_before_the_first_picture_is_asked_for(pipeline):
+    with pytest.raises(UserError, match="--H 18"):
+        pipeline.generate(text_settings(H=18))
+
+
+def test_a_place_of_a_run_asks_for_no_file_of_prompts(pipeline):
+    place = Place(iteration=0, position=1, per_iteration=2, n_samples=2)
+    settings = text_settings(from_file="gone.txt")
+    (again,), _ = draw(pipeline, settings, place=place)
+    pictures, _ = draw(pipeline, text_settings(n_iter=1))
+    assert np.array_equal(again.pixels, pictures[1].pixels)
