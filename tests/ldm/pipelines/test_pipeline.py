@@ -341,3 +341,9 @@ def test_an_ema_model_draws_with_its_averages_and_gets_its_weights_back(pipeline
     model.ema_scope = Scope
     next(Pipeline(model, pipeline.choice).generate(text_settings())).pixels.any()
     assert swaps[0] == "in" and swaps.count("in") == swaps.count("out")
+
+
+def test_the_pipeline_is_found_at_its_first_address_too():
+    from ldm.pipelines import generate
+
+    assert generate.Pipeline is Pipeline and generate.resolve_device is resolve_device
