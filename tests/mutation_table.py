@@ -44,6 +44,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("return a * out + s * x", "return a * out - s * x"),
         ("return (x - s * out) / a", "return (x - s * out) / s"),
         ("return a * eps - s * x0", "return a * eps + s * x0"),
+        ("return target(x0, eps, a, s, wanted)", "return out"),
     ),
     ("ldm/process/guidance.py", f"{PROCESS}/test_guidance.py"): (
         ("return out_uncond + self.scale", "return out_cond + self.scale"),
@@ -56,7 +57,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("logvar.exp() - 1.0 - logvar)", "logvar.exp() - 1.0 + logvar)"),
     ),
     ("ldm/process/weighting.py", f"{PROCESS}/test_weighting.py {DIFFUSION}/test_losses.py"): (
-        ("np.minimum(snr, self.gamma) /", "np.maximum(snr, self.gamma) /"),
+        ("np.minimum(snr, self.gamma), snr", "np.maximum(snr, self.gamma), snr"),
         ("snr + self.sigma_data**-2", "snr + self.sigma_data**2"),
         ('"v": snr + 1}', '"v": snr}'),
         ("np.sqrt(cumprod) / (2.0 - cumprod)", "np.sqrt(cumprod) / (2.0 - 2.0 * cumprod)"),
@@ -68,7 +69,6 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ),
     ("ldm/process/loss.py", f"{PROCESS}/test_loss.py"): (
         ("return 2 * torch.nn.functional.huber_loss", "return torch.nn.functional.huber_loss"),
-        ("return prediction.target(x0, eps, a, s, wanted)", "return out"),
     ),
     # Samplers.
     (

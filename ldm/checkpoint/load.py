@@ -81,6 +81,7 @@ def load_model(
     else:
         checkpoint, model = read_checkpoint(ckpt), build_empty(config)
     report = _load(model, checkpoint, _Options(use_ema, dtype, torch.device(device)))
+    _leave_out_empty_loss(model)
     _check_filled(model)
     model.to(device).eval()
     logger.info("%s", report.summary())
@@ -314,6 +315,15 @@ def for_inference(node: Any) -> Any:
         return node
     kept = {key: for_inference(value) for key, value in node.items() if key != "ckpt_path"}
     return {**kept, "lossconfig": {"target": "torch.nn.Identity"}} if "lossconfig" in kept else kept
+
+
+def _leave_out_empty_loss(model: nn.Module) -> None:
+    """Drop a training loss that the file does not hold: exported files have none."""
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, nn.Module) and any(
+        value.is_meta for value in (*loss.parameters(), *loss.buffers())
+    ):
+        model.loss = None
 
 
 def _check_filled(model: nn.Module) -> None:

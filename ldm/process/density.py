@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ldm.process.weighting import check_positive
+
 
 @dataclass(frozen=True)
 class Uniform:
@@ -27,11 +29,14 @@ class LogitNormal:
 
     Args:
         mean: Of z; above 0 favours noisy steps.
-        std: Standard deviation of z.
+        std: Standard deviation of z, above 0.
     """
 
     mean: float = 0.0
     std: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("std", self.std)
 
     def __call__(self, count: int, num_timesteps: int, device: torch.device | str) -> Tensor:
         z = self.mean + self.std * torch.randn(count, device=device)

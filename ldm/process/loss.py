@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldm.errors import UserError
 from ldm.process import prediction
@@ -77,7 +77,7 @@ class DiffusionLoss:
     The parts may also be ``target`` / ``params`` of what is to be built.
 
     Raises:
-        UserError: An unknown name, or a part that is neither.
+        UserError: An unknown name, a part that is neither, or a module with tensors.
 
     Example:
         >>> loss = DiffusionLoss("huber", {"target": "ldm.process.weighting.MinSNR"})
@@ -108,16 +108,14 @@ class DiffusionLoss:
 
 def _part(part: Any, name: str, default: Any) -> Any:
     """Return a part, built if it is given as ``target`` / ``params``."""
-    if part is None or callable(part):
-        return default if part is None else part
-    return instantiate_from_config(part, where=f"loss_config.params.{name}")
-
-
-def convert(
-    out: Tensor, x: Tensor, a: Tensor, s: Tensor, kind: Parameterization, wanted: Parameterization
-) -> Tensor:
-    """Return what a prediction ``out`` of ``kind`` at ``x = a x0 + s eps`` means as ``wanted``."""
-    if kind == wanted:
-        return out
-    x0, eps = (rule(out, x, a, s, kind) for rule in (prediction.to_x0, prediction.to_eps))
-    return prediction.target(x0, eps, a, s, wanted)
+    if part is None:
+        return default
+    if not callable(part):
+        part = instantiate_from_config(part, where=f"loss_config.params.{name}")
+    if isinstance(part, nn.Module) and [*part.parameters(), *part.buffers()]:
+        raise UserError(
+            f"loss_config.params.{name} is a torch module {type(part).__name__} with tensors;"
+            " expected a part without: no checkpoint has them and no optimizer; return a loss that"
+            " is a module by make_loss of a subclass of the model"
+        )
+    return part

@@ -53,3 +53,17 @@ def target(x0: Tensor, eps: Tensor, a: Tensor, s: Tensor, kind: Parameterization
     if kind == "x0":
         return x0
     return a * eps - s * x0
+
+
+def convert(
+    out: Tensor, x: Tensor, a: Tensor, s: Tensor, kind: Parameterization, wanted: Parameterization
+) -> Tensor:
+    """Return what a prediction ``out`` of ``kind`` at ``x = a x0 + s eps`` means as ``wanted``.
+
+    Where ``a`` is 0 there is nothing of x0 in x: from eps the result is not finite. From x0 it is
+    not where ``s`` is 0.
+    """
+    if kind == wanted:
+        return out
+    x0, eps = (rule(out, x, a, s, kind) for rule in (to_x0, to_eps))
+    return target(x0, eps, a, s, wanted)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +48,7 @@ class MinSNR:
 
     def __call__(self, coefficients: Coefficients, kind: Parameterization) -> np.ndarray:
         snr = signal_to_noise(coefficients)
-        return np.minimum(snr, self.gamma) / error_ratio(snr, kind)
+        return _divided(np.minimum(snr, self.gamma), snr, kind, limit=1.0)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class P2:
 
     def __call__(self, coefficients: Coefficients, kind: Parameterization) -> np.ndarray:
         snr = signal_to_noise(coefficients)
-        return snr / (self.k + snr) ** self.gamma / error_ratio(snr, kind)
+        on_x0 = snr / (self.k + snr) ** self.gamma
+        return _divided(on_x0, snr, kind, limit=self.k**-self.gamma)
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,29 @@ def error_ratio(snr: np.ndarray, kind: Parameterization) -> np.ndarray:
     return {"eps": snr, "x0": np.ones_like(snr), "v": snr + 1}[kind]
 
 
+def _divided(
+    on_x0: np.ndarray, snr: np.ndarray, kind: Parameterization, limit: float
+) -> np.ndarray:
+    """Turn a weighting of x0 into one of ``kind``; ``limit`` is that of eps as SNR goes to 0."""
+    ratio = error_ratio(snr, kind)
+    return np.divide(on_x0, ratio, out=np.full_like(snr, limit), where=ratio > 0)
+
+
+def is_number(value: Any) -> bool:
+    """Check whether ``value`` is a real number, numpy's too, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def check_positive(name: str, value: float) -> None:
     """Refuse what is not a number above 0.
 
     Raises:
         UserError: The message names the parameter.
     """
-    if not isinstance(value, int | float) or not value > 0:
-        raise UserError(f"{name} {value!r} given; expected a number above 0; correct loss_config")
+    if not is_number(value) or not value > 0:
+        raise UserError(
+            f"{name} {value!r} given; expected a number above 0; correct it in the configuration"
+        )
 
 
 def variational_weights(coefficients: Coefficients, kind: Parameterization) -> np.ndarray:

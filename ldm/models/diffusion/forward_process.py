@@ -28,6 +28,28 @@ class ForwardProcess(nn.Module):
 
     v_posterior: float = 0.0
 
+    def __init__(self) -> None:
+        super().__init__()
+        # Here and not in register_schedule: a subclass may override that without calling it.
+        self._coefficients: dict[str, np.ndarray] | None = None
+        self._step_tables: dict[str, tuple[tuple, Tensor]] = {}
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Register a buffer; ``lvlb_weights``, a property here, may be one as in the reference."""
+        if name != "lvlb_weights":
+            super().register_buffer(name, tensor, persistent)
+            return
+        self._buffers[name] = tensor  # torch refuses the name of an attribute that exists
+        if not persistent:
+            self._non_persistent_buffers_set.add(name)
+
+    @property
+    def coefficients(self) -> dict[str, np.ndarray]:
+        """The schedule in float64; a subclass's own schedule has it from its float32 betas."""
+        if self._coefficients is not None:
+            return self._coefficients
+        return diffusion_coefficients(self.betas.double().cpu().numpy(), self.v_posterior)
+
     def register_schedule(
         self,
         given_betas: Sequence[float] | None = None,
@@ -42,10 +64,9 @@ class ForwardProcess(nn.Module):
             given_betas = make_beta_schedule(
                 beta_schedule, timesteps, linear_start, linear_end, cosine_s
             )
-        self.coefficients = diffusion_coefficients(given_betas, self.v_posterior)
-        self.num_timesteps = len(self.coefficients["betas"])
-        self._step_tables: dict[str, tuple[tuple, Tensor]] = {}
-        for name, table in self.coefficients.items():
+        self._coefficients = diffusion_coefficients(given_betas, self.v_posterior)
+        self.num_timesteps = len(self._coefficients["betas"])
+        for name, table in self._coefficients.items():
             # Explicit device: a model built on meta still has its schedule.
             self.register_buffer(name, torch.tensor(table, dtype=torch.float32, device="cpu"))
 
@@ -75,10 +96,12 @@ class ForwardProcess(nn.Module):
         """Return ``rule(coefficients, kind)`` (T,), beside the schedule and of its dtype.
 
         It is computed once and kept under ``name`` until it is asked for another rule or kind, or
-        the schedule moves. A buffer would make drawing pay for what only training needs.
+        the schedule is another or moves. Rules are told apart by identity, and are not changed in
+        place. A buffer would make drawing pay for what only training needs.
         """
-        recipe = (rule, kind, self.betas.device, self.betas.dtype)
-        if name not in self._step_tables or self._step_tables[name][0] != recipe:
+        recipe = (rule, kind, self.betas)
+        kept = self._step_tables.get(name, ((None, None, None), None))[0]
+        if any(old is not new for old, new in zip(kept, recipe, strict=True)):
             exact = rule(self.coefficients, kind)
             table = torch.tensor(exact, dtype=torch.float32, device="cpu").to(self.betas)
             self._step_tables[name] = recipe, table

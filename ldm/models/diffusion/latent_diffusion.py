@@ -81,7 +81,8 @@ class LatentDiffusion(DDPM):
         self.cond_stage_model = self._make_conditioner(cond_stage_config)
         choose_trainable(self.model.diffusion_model, unet_trainable)
         # Here and not in DDPM: a checkpoint has the weights of all parts.
-        self.init_from_ckpt(ckpt_path, ignore_keys, load_only_unet)
+        if ckpt_path is not None:
+            self.init_from_ckpt(ckpt_path, ignore_keys, load_only_unet)
         self.restarted_from_ckpt = ckpt_path is not None and not load_only_unet
 
     def _make_conditioner(self, config: Mapping[str, Any] | str) -> nn.Module | None:

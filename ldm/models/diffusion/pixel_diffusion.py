@@ -5,6 +5,7 @@ Shapes: B batch, C channels, h w sides of what is diffused, T training steps.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,12 @@ from torch import Tensor, nn
 
 from ldm.errors import UserError
 from ldm.models.diffusion.forward_process import ForwardProcess
+from ldm.models.diffusion.loss_settings import (
+    check_kind,
+    check_loss_settings,
+    check_parts,
+    check_table,
+)
 from ldm.models.diffusion.wrapper import DiffusionWrapper
 from ldm.process import prediction
 from ldm.types import Conditioning
@@ -21,6 +28,8 @@ from ldm.util import instantiate_from_config
 
 if TYPE_CHECKING:
     from ldm.process.loss import DiffusionLoss
+
+logger = logging.getLogger(__name__)
 
 # What only training or only some models need is imported where it is used: drawing a picture
 # imports this file, and no loss, optimizer or average.
@@ -66,8 +75,8 @@ class DDPM(ForwardProcess):
             ``loss_type``, ``snr_gamma`` and ``timestep_density``.
 
     Attributes:
-        loss: What is minimised, once it is built of ``loss_config``; another may be set. None takes
-            the loss that ``loss_type``, ``snr_gamma`` and ``timestep_density`` describe.
+        loss: What is minimised, of ``make_loss`` or, once built, of ``loss_config``; another may be
+            set. None takes what ``loss_type``, ``snr_gamma`` and ``timestep_density`` describe.
 
     Set ``split_input_params`` to a mapping as ``SplitInput`` has it to work in patches.
     """
@@ -110,14 +119,11 @@ class DDPM(ForwardProcess):
         loss_config: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        if loss_type not in ("l1", "l2"):
-            raise UserError(f"loss_type {loss_type!r} given; expected l1 or l2")
-        if loss_config is not None:
-            _refuse_two_losses(loss_type, snr_gamma, timestep_density)
+        check_loss_settings(loss_type, snr_gamma, timestep_density, loss_config)
         self.parameterization = prediction.check_parameterization(parameterization)
         self.loss_type, self.snr_gamma = loss_type if loss_config is None else None, snr_gamma
         self.timestep_density = timestep_density
-        self.loss_config, self.loss = loss_config, None
+        self.loss_config, self._described = loss_config, None
         self.monitor, self.clip_denoised, self.log_every_t = monitor, clip_denoised, log_every_t
         self.first_stage_key, self.image_size, self.channels = first_stage_key, image_size, channels
         self.original_elbo_weight, self.l_simple_weight = original_elbo_weight, l_simple_weight
@@ -132,24 +138,35 @@ class DDPM(ForwardProcess):
             from ldm.modules.ema import LitEma
 
             self.model_ema = LitEma(self.model, decay=ema_decay)
-        logvar = torch.full((self.num_timesteps,), float(logvar_init), device="cpu")
-        if learn_logvar:
+        self._make_logvar(float(logvar_init))
+        self.loss = self.make_loss()
+        if ckpt_path is not None:
+            self.init_from_ckpt(ckpt_path, ignore_keys, load_only_unet)
+
+    def _make_logvar(self, value: float) -> None:
+        logvar = torch.full((self.num_timesteps,), value, device="cpu")
+        if self.learn_logvar:
             self.logvar = nn.Parameter(logvar)
         else:
             self.register_buffer("logvar", logvar, persistent=False)
-        self.init_from_ckpt(ckpt_path, ignore_keys, load_only_unet)
+
+    def make_loss(self) -> DiffusionLoss | None:
+        """Return a loss with weights of its own: a subclass's, before a checkpoint is read."""
+        return None
 
     def init_from_ckpt(
-        self, path: str | None, ignore_keys: Sequence[str] = (), only_model: bool = False
+        self, path: str, ignore_keys: Sequence[str] = (), only_model: bool = False
     ) -> None:
-        """Take weights from a checkpoint; without a path do nothing."""
-        if path is None:
-            return
+        """Take weights from a checkpoint and log what the user should know of it."""
         from ldm.checkpoint.load import load_component
 
         module, prefix = (self.model, "model.") if only_model else (self, "")
         adapt = self.adapt_weights
-        load_component(module, path, prefix=prefix, ignore=tuple(ignore_keys), adapt=adapt)
+        ignore = tuple(ignore_keys)
+        report = load_component(module, path, prefix=prefix, ignore=ignore, adapt=adapt)
+        report.ema_present = False  # its advice, --use_ema, is for programs that draw
+        for line in report.warnings():
+            logger.warning("%s", line)
         if only_model and self.use_ema:
             self.model_ema.restart(self.model)
 
@@ -191,41 +208,59 @@ class DDPM(ForwardProcess):
 
         Raises:
             UserError: ``loss_config`` has a fault, or builds a module, whose weights would be in no
-                checkpoint: a subclass may set one in its constructor.
+                checkpoint: ``make_loss`` of a subclass may return one. Or ``loss`` lacks a part.
         """
         if self.loss is None and self.loss_config is not None:
             loss = instantiate_from_config(self.loss_config, where="loss_config")
             if isinstance(loss, nn.Module):
                 raise UserError(
                     f"loss_config.target {self.loss_config['target']!r} is a torch module; expected"
-                    " a loss without weights; set self.loss in the constructor of a subclass of"
+                    " a loss without weights; return it by make_loss of a subclass of"
                     f" {type(self).__name__}, where checkpoints and the optimizer find it"
                 )
             self.loss = loss
-        return self._described_loss() if self.loss is None else self.loss
+        if self.loss is None:
+            return self._described_loss()
+        check_parts(self.loss)
+        return self.loss
 
     def _described_loss(self) -> DiffusionLoss:
-        """Return the loss of ``loss_type``, ``snr_gamma`` and ``timestep_density``."""
+        """Return the loss of ``loss_type``, ``snr_gamma`` and ``timestep_density``, the same one
+        while they stay.
+        """
         from ldm.process.density import LogitNormal
         from ldm.process.loss import DiffusionLoss
         from ldm.process.weighting import MinSNR
 
         gamma, density = self.snr_gamma, self.timestep_density
-        return DiffusionLoss(
-            self.loss_type,
-            weighting=None if gamma is None else MinSNR(gamma),
-            density=None if density is None else LogitNormal(*density),
-        )
+        settings = (self.loss_type, gamma, None if density is None else tuple(density))
+        if self._described is None or self._described[0] != settings:
+            loss = DiffusionLoss(
+                self.loss_type,
+                weighting=None if gamma is None else MinSNR(gamma),
+                density=None if density is None else LogitNormal(*density),
+            )
+            self._described = settings, loss
+        return self._described[1]
 
     def _measured_on(self) -> prediction.Parameterization:
         return self.training_loss().parameterization or self.parameterization
 
     @property
     def lvlb_weights(self) -> Tensor:
-        """The weights of the variational bound (T,), see ``variational_weights``."""
+        """The weights of the variational bound (T,): a buffer of this name, or by
+        ``variational_weights``.
+        """
+        registered = self._buffers.get("lvlb_weights")
+        if registered is not None:
+            return registered
         from ldm.process.weighting import variational_weights
 
         return self.step_table("lvlb_weights", variational_weights, self._measured_on())
+
+    @lvlb_weights.setter
+    def lvlb_weights(self, weights: Tensor) -> None:
+        self.register_buffer("lvlb_weights", weights, persistent=False)
 
     def get_loss(self, pred: Tensor, target: Tensor, mean: bool = True) -> Tensor:
         """Return the error of a prediction (B, ...): its mean, or each element's (B, ...)."""
@@ -236,21 +271,22 @@ class DDPM(ForwardProcess):
         self, x_start: Tensor, cond: Conditioning, t: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss at steps t (B,) and its parts: DDPM Eq. 14 and 12, weighted."""
-        from ldm.process.loss import convert
-
         noise = torch.randn_like(x_start) if noise is None else noise
         x = self.q_sample(x_start, t, noise)
         out = self.apply_model(x, t, cond).float()
         a, s = self.mix(t, x_start.shape)
         kind = self._measured_on()
-        pred = convert(out, x, a, s, self.parameterization, kind)
+        pred = prediction.convert(out, x, a, s, self.parameterization, kind)
         target = prediction.target(x_start, noise, a, s, kind)
         return self._weigh(self.get_loss(pred, target, mean=False).flatten(1).mean(1), t)
 
+    def _loss_weights(self) -> Tensor:
+        weighting = self.training_loss().weighting
+        return self.step_table("loss_weights", weighting, self._measured_on())
+
     def _weigh(self, per_sample: Tensor, t: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum up the errors of samples (B,) at steps t (B,), as ``p_losses`` returns them."""
-        weighting = self.training_loss().weighting
-        weights = self.step_table("loss_weights", weighting, self._measured_on())[t]
+        weights = self._loss_weights()[t]
         logvar = self.logvar[t]
         simple = (per_sample * weights / logvar.exp() + logvar).mean()
         bound = (self.lvlb_weights[t] * per_sample).mean()
@@ -325,18 +361,23 @@ class DDPM(ForwardProcess):
         if self.learn_logvar:
             parameters.append(self.logvar)
         if isinstance(self.loss, nn.Module):
-            parameters.extend(self.loss.parameters())
+            parameters.extend(p for p in self.loss.parameters() if p.requires_grad)
         return parameters
+
+    def _check_loss(self) -> None:
+        check_kind(self.training_loss(), (1, self.channels, 1, 1), self.betas)
+        check_table("weights of the loss", self._loss_weights(), self.num_timesteps)
+        check_table("weights of the bound", self.lvlb_weights, self.num_timesteps)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and, if one is configured, the learning-rate schedule.
 
         Raises:
-            UserError: Nothing is to learn, or ``loss_config`` has a fault.
+            UserError: Nothing is to learn, or the loss has a fault.
         """
         from ldm.models.training_parts import make_optimizer, split_tables, with_scheduler
 
-        self.training_loss()  # its faults are told here, before the first batch is waited for
+        self._check_loss()  # before the first batch is waited for
         parameters = self.trainable_parameters()
         if not parameters:
             raise UserError(
@@ -353,21 +394,3 @@ class DDPM(ForwardProcess):
                 lr=self.learning_rate,
             )
         return with_scheduler(optimizer, self.scheduler_config)
-
-
-def _refuse_two_losses(
-    loss_type: str, snr_gamma: float | None, timestep_density: Sequence[float] | None
-) -> None:
-    """Tell which parameters would be overruled by ``loss_config`` in silence.
-
-    Raises:
-        UserError: There are some.
-    """
-    given = {"loss_type": loss_type != "l2", "snr_gamma": snr_gamma is not None}
-    given["timestep_density"] = timestep_density is not None
-    names = ", ".join(name for name, is_given in given.items() if is_given)
-    if names:
-        raise UserError(
-            f"{names} given beside loss_config; expected one description of the loss; leave "
-            f"{names} out and set kind, weighting and density of loss_config.params"
-        )

@@ -178,7 +178,7 @@ def denoise_in_patches(
 def code_in_patches(
     function: Callable[[Tensor], Any],
     x: Tensor,
-    params: Mapping[str, Any] | SplitInput | None,
+    params: Mapping[str, Any] | SplitInput,
     *,
     up: bool,
 ) -> Any:
@@ -189,11 +189,11 @@ def code_in_patches(
     Args:
         function: ``encode`` or ``decode`` of a first stage.
         x: Pictures or latents.
-        params: See ``SplitInput``; None works in one piece.
+        params: See ``SplitInput``.
         up: Whether ``function`` is ``decode``.
     """
-    split = None if params is None else SplitInput.of(params)
-    if split is None or not split.patch_distributed_vq:
+    split = SplitInput.of(params)
+    if not split.patch_distributed_vq:
         return function(x)
     kinds = set()
 

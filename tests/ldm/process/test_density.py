@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ldm.errors import UserError
 from ldm.process.density import LogitNormal, Uniform
 
 
@@ -32,3 +33,9 @@ def test_the_quantiles_of_logit_normal_steps_are_those_of_the_normal(mean, std):
 @pytest.mark.parametrize("mean, edge", [(-60.0, 0), (60.0, 999)])
 def test_logit_normal_steps_stay_within_the_schedule(mean, edge):
     assert (LogitNormal(mean)(100, 1000, "cpu") == edge).all()
+
+
+@pytest.mark.parametrize("std", [0.0, -1.0, "1"])
+def test_a_standard_deviation_that_is_not_above_zero_is_refused(std):
+    with pytest.raises(UserError, match="std .* above 0"):
+        LogitNormal(0.0, std)

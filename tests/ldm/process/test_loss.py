@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from ldm.errors import UserError
-from ldm.process import prediction
 from ldm.process.density import LogitNormal, Uniform
-from ldm.process.loss import KINDS, DiffusionLoss, Huber, convert, l1, l2
+from ldm.process.loss import KINDS, DiffusionLoss, Huber, l1, l2
 from ldm.process.weighting import MinSNR, Unweighted
 
 WEIGHTING = {"target": "ldm.process.weighting.MinSNR", "params": {"gamma": 2.0}}
@@ -48,17 +47,6 @@ def test_an_outlier_pulls_with_twice_delta_at_most():
     assert pred.grad.abs().max().item() == pytest.approx(2 * 0.7)
 
 
-@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
-@pytest.mark.parametrize("wanted", ["eps", "x0", "v"])
-def test_a_right_prediction_stays_right_when_it_is_converted(kind, wanted):
-    x0, eps = pair()
-    a = torch.tensor(0.6, dtype=torch.float64)
-    s = (1 - a**2).sqrt()
-    out = prediction.target(x0, eps, a, s, kind)
-    converted = convert(out, a * x0 + s * eps, a, s, kind, wanted)
-    assert torch.allclose(converted, prediction.target(x0, eps, a, s, wanted))
-
-
 def test_the_defaults_are_ddpms():
     loss = DiffusionLoss()
     parts = (loss.kind, loss.weighting, loss.parameterization, loss.density)
@@ -87,3 +75,11 @@ def test_parts_are_built_or_taken_as_they_are():
 def test_a_wrong_part_is_refused_by_its_place(params, part):
     with pytest.raises(UserError, match=part):
         DiffusionLoss(**params)
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_a_part_with_tensors_of_its_own_is_refused_for_no_checkpoint_has_them(built):
+    kind = {"target": "torch.nn.PReLU"} if built else torch.nn.PReLU()
+    with pytest.raises(UserError, match=r"params.kind.*PReLU.*make_loss"):
+        DiffusionLoss(kind)
+    assert DiffusionLoss({"target": "torch.nn.L1Loss", "params": {"reduction": "none"}})

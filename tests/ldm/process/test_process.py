@@ -79,6 +79,17 @@ def test_predictions_convert_to_eps_and_x0_exactly(kind):
     assert torch.allclose(prediction.to_x0(out, x, a, s, kind), x0)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wanted", KINDS)
+def test_a_right_prediction_stays_right_when_it_is_converted(kind, wanted):
+    generator = torch.Generator().manual_seed(0)
+    x0, eps = torch.randn(2, 100, generator=generator, dtype=torch.float64)
+    a, s = torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.8, dtype=torch.float64)
+    out = prediction.target(x0, eps, a, s, kind)
+    converted = prediction.convert(out, a * x0 + s * eps, a, s, kind, wanted)
+    assert torch.allclose(converted, prediction.target(x0, eps, a, s, wanted))
+
+
 def test_the_variational_weight_of_eps_is_equation_12():
     tables = diffusion_coefficients(make_beta_schedule("linear", 100))
     weights = weighting.variational_weights(tables, "eps")

@@ -73,8 +73,28 @@ def test_edm_of_unit_variance_weighs_v_alike():
 
 @pytest.mark.parametrize(
     ("cls", "params"),
-    [(MinSNR, {"gamma": 0}), (MinSNR, {"gamma": "5"}), (P2, {"k": 0.0}), (EDM, {"sigma_data": -1})],
+    [
+        (MinSNR, {"gamma": 0}),
+        (MinSNR, {"gamma": "5"}),
+        (MinSNR, {"gamma": True}),
+        (P2, {"k": 0.0}),
+        (EDM, {"sigma_data": -1}),
+    ],
 )
 def test_a_parameter_that_is_not_above_zero_is_refused(cls, params):
     with pytest.raises(UserError, match=f"{next(iter(params))} .* above 0"):
         cls(**params)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("weighting", "limit"), [(MinSNR(5.0), 1.0), (P2(0.5, 4.0), 0.5)])
+def test_weights_are_finite_and_go_to_their_limit_where_nothing_of_the_signal_is_left(
+    kind, weighting, limit
+):
+    weights = weighting({"alphas_cumprod": np.array([0.5, 1e-12, 0.0])}, kind)
+    assert weights[2] == (limit if kind == "eps" else 0.0)
+    assert np.allclose(weights[1:2], weights[2:], atol=1e-9)
+
+
+def test_numbers_may_be_numpys():
+    assert np.array_equal(MinSNR(np.float32(5.0))(TABLES, "eps"), MinSNR(5.0)(TABLES, "eps"))

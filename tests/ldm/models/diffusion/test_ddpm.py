@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 
 import pytest
 import torch
@@ -309,3 +310,21 @@ def test_half_weights_encode_sample_and_decode_float_inputs(sampler):
         assert posterior.mean.dtype == dtype and samples.dtype == torch.float32
     for full, half in zip(*results, strict=True):
         assert (full - half).norm() < 0.05 * full.norm()
+
+
+# What CompVis's file, and ours before it was divided, imports or defines.
+NAMES = (
+    "Any Callable Conditioning DDPM DiagonalGaussianDistribution DiffusionWrapper "
+    "FIRST_CONVOLUTION ForwardProcess Iterator LatentDiffusion LatentInpaintDiffusion LitEma "
+    "Mapping NoiseSource "
+    "Parameterization Sequence SplitInput Tensor UserError choose_trainable code_in_patches "
+    "conditioner_input contextmanager denoise_in_patches diffusion_coefficients drop_some "
+    "extract_into_tensor inpainting_maps instantiate_from_config make_beta_schedule make_optimizer "
+    "nn partial pictures_from precomputed prediction preview_images split_tables torch "
+    "widen_inputs with_scheduler "
+)
+
+
+@pytest.mark.parametrize("name", NAMES.split())
+def test_forks_find_what_they_import_from_the_hubs_file(name):
+    assert hasattr(importlib.import_module("ldm.models.diffusion.ddpm"), name)
