@@ -156,7 +156,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("self.num_updates += 1", "self.num_updates += 2"),
     ),
     # The hub and its training.
-    ("ldm/models/diffusion/latent_diffusion.py", f"{DIFFUSION}/test_ddpm.py"): (
+    ("ldm/models/diffusion/ddpm.py", f"{DIFFUSION}/test_ddpm.py"): (
         ("z = (1.0 / self.scale_factor * z)", "z = (self.scale_factor * z)"),
         ("1.0 / self.latents_of(batch).flatten().std()", "1.0 / self.latents_of(batch).var()"),
     ),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ldm.models.diffusion.latent_diffusion import LatentDiffusion
+from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.types import Conditioning
 
 FIRST_CONVOLUTION = (
