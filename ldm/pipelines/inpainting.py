@@ -35,7 +35,7 @@ from ldm.pipelines.initial_latents import EncodedPicture
 from ldm.pipelines.request import Request
 from ldm.pipelines.walks import ImageWalk, TextWalk
 from ldm.rng import NoiseSource
-from ldm.types import Conditioning, SamplerState
+from ldm.types import SamplerState
 
 # What the models were trained to find under the mask, in [-1, 1].
 GREY, BLACK = 0.0, -1.0
@@ -70,12 +70,7 @@ class MaskedWalk(RepaintWalk):
 
     @torch.no_grad()
     def begin(
-        self,
-        sampler: Sampler,
-        noise: NoiseSource,
-        rows: int,
-        cond: Conditioning = None,
-        **guidance: Any,
+        self, sampler: Sampler, noise: NoiseSource, rows: int, **conditioning: Any
     ) -> tuple[Tensor, Iterator[SamplerState]]:
         """Start the sampler from the noised picture, or at strength 1 from pure noise."""
         latents = self._picture.latents(noise, rows)
@@ -83,7 +78,7 @@ class MaskedWalk(RepaintWalk):
         # The last entry of the noise table still contains a few per cent of the picture.
         x = start_noise if self.from_noise else self.noised(sampler, latents, start_noise)
         masked = {"mask": self._keep, "x0": latents}
-        states = sampler.walk(x, cond, t_start=steps, noise=noise, **masked, **guidance)
+        states = sampler.walk(x, t_start=steps, noise=noise, **masked, **conditioning)
         return x, self._settled(states, latents)
 
     def _settled(self, states: Iterator[SamplerState], latents: Tensor) -> Iterator[SamplerState]:
@@ -120,24 +115,17 @@ class HybridWalk(RepaintWalk):
 
     @torch.no_grad()
     def begin(
-        self,
-        sampler: Sampler,
-        noise: NoiseSource,
-        rows: int,
-        cond: Conditioning = None,
-        **guidance: Any,
+        self, sampler: Sampler, noise: NoiseSource, rows: int, **conditioning: Any
     ) -> tuple[Tensor, Iterator[SamplerState]]:
         """Start the sampler, conditioned on the mask and its surroundings as well as the text."""
         surroundings = self._surroundings.latents(noise, rows)
         maps = torch.cat([self._mask.expand(rows, -1, -1, -1), surroundings], dim=1)
-        uncond = guidance.get("unconditional_conditioning")
-        if uncond is not None:
-            guidance["unconditional_conditioning"] = _hybrid(uncond, maps)
-        cond = _hybrid(cond, maps)
+        for key in conditioning.keys() & {"cond", "unconditional_conditioning"}:
+            conditioning[key] = {"c_concat": [maps], "c_crossattn": [conditioning[key]]}
         if not self.from_noise:
-            return super().begin(sampler, noise, rows, cond, **guidance)
+            return super().begin(sampler, noise, rows, **conditioning)
         x = self.start_noise.draw(noise, rows)
-        return x, sampler.walk(x, cond, noise=noise, **guidance)
+        return x, sampler.walk(x, noise=noise, **conditioning)
 
 
 class FillWalk(TextWalk):
@@ -182,7 +170,3 @@ def hide(image: InitImage, value: float) -> Tensor:
 def mask_map(image: InitImage, factor: int) -> Tensor:
     """Return a mask at latent size, (1, 1, h, w): 1 where to repaint, else 0."""
     return torch.from_numpy(image.mask.samples(factor).copy()).float()[None, None]
-
-
-def _hybrid(tokens: Conditioning, maps: Tensor) -> Conditioning:
-    return {"c_concat": [maps], "c_crossattn": [tokens]}

@@ -219,7 +219,7 @@ class Run:
         if self.walk.start_noise.per_image:
             return
         noise = self.walk.start_noise.source(batch.places)
-        for _ in self.walk.begin(self._silent_sampler, noise, len(batch.prompts))[1]:
+        for _ in self.walk.begin(self._silent_sampler, noise, len(batch.prompts), cond=None)[1]:
             pass
 
     def _count(self, batch: Batch) -> None:

@@ -23,7 +23,7 @@ from ldm.pipelines.initial_latents import EncodedPicture, StartNoise
 from ldm.pipelines.request import Request
 from ldm.rng import GlobalNoise, NoiseSource
 from ldm.settings.prompt_weights import Mixture
-from ldm.types import Conditioning, SamplerState
+from ldm.types import SamplerState
 from ldm.util import get_obj_from_str
 
 
@@ -83,12 +83,7 @@ class TextWalk:
         return sampler.steps
 
     def begin(
-        self,
-        sampler: Sampler,
-        noise: NoiseSource,
-        rows: int,
-        cond: Conditioning = None,
-        **guidance: Any,
+        self, sampler: Sampler, noise: NoiseSource, rows: int, **conditioning: Any
     ) -> tuple[Tensor, Iterator[SamplerState]]:
         """Start the sampler on a batch.
 
@@ -96,14 +91,13 @@ class TextWalk:
             sampler: With its schedule made.
             noise: Where the batch's random numbers come from.
             rows: B, its number of pictures.
-            cond: Conditioning of B rows.
-            **guidance: Further keywords of ``Sampler.walk``.
+            **conditioning: What ``condition`` returned, of B rows.
 
         Returns:
             The initial latents (B, C, h, w), and the steps.
         """
         x = self.start_noise.draw(noise, rows)
-        return x, sampler.walk(x, cond, noise=noise, **guidance)
+        return x, sampler.walk(x, noise=noise, **conditioning)
 
 
 class ImageWalk(TextWalk):
@@ -146,17 +140,12 @@ class ImageWalk(TextWalk):
 
     @torch.no_grad()
     def begin(
-        self,
-        sampler: Sampler,
-        noise: NoiseSource,
-        rows: int,
-        cond: Conditioning = None,
-        **guidance: Any,
+        self, sampler: Sampler, noise: NoiseSource, rows: int, **conditioning: Any
     ) -> tuple[Tensor, Iterator[SamplerState]]:
         """Add noise to the init image as ``strength`` says, and start the sampler from there."""
         latents = self._picture.latents(noise, rows)
         x = self.noised(sampler, latents, self.start_noise.draw(noise, rows))
-        return x, sampler.walk(x, cond, t_start=self.steps(sampler), noise=noise, **guidance)
+        return x, sampler.walk(x, t_start=self.steps(sampler), noise=noise, **conditioning)
 
     def noised(self, sampler: Sampler, latents: Tensor, start_noise: Tensor) -> Tensor:
         """Return ``latents`` (B, C, h, w) with as much noise as ``strength`` says."""

@@ -88,7 +88,7 @@ def ours(unet, vae, start, cond, uncond):
         "unconditional_conditioning": uncond.expand(ROWS, -1, -1),
     }
     cond = cond.expand(ROWS, -1, -1)
-    return list(walk.begin(sampler, Given(start), ROWS, cond, **guidance)[1])[-1].x
+    return list(walk.begin(sampler, Given(start), ROWS, cond=cond, **guidance)[1])[-1].x
 
 
 def theirs(diffusers, unet, vae, start, cond, uncond):

@@ -129,7 +129,7 @@ def test_the_kept_part_enters_every_step_at_that_steps_noise(pipeline, name):
 
     sampler.model = Watching()
     noise, cond = PerImageNoise([1, 2]), pipeline.model.get_learned_conditioning(["a cat"] * 2)
-    _, states = walk.begin(sampler, noise, 2, cond)
+    _, states = walk.begin(sampler, noise, 2, cond=cond)
     last = list(states)[-1]
     kept = ~torch.from_numpy(mask().cells(2))
     latents = walk.encoded[0].latents(noise, 2)[..., kept]
