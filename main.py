@@ -9,8 +9,14 @@ too; they are fetched on first use, because ``--help`` must not wait for torch.
 
 from __future__ import annotations
 
-import importlib
+import os
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # see ldm/programs/interrupts.py
+
+import importlib
 
 from ldm.programs.console import Console, exit_codes
 from ldm.training.arguments import parse

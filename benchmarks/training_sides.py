@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from benchmarks.sampling import diffusers_config, random_weights
 from ldm.checkpoint.diffusers.keymaps import unet_to_diffusers
 from ldm.config import build, load_config
+from ldm.models.training_parts import pictures_from
 
 LARGEST_NORM, RATE = 1.0, 1e-5
 
@@ -56,7 +57,7 @@ class Ours:
     def step(self, batch: Mapping[str, Any], dtype: torch.dtype) -> None:
         """Take one optimizer step."""
         with autocast(self.model.device, dtype):
-            loss, _ = self.model.training_step(batch, 0)
+            loss = self.model.training_step(batch, 0)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.trainable_parameters(), LARGEST_NORM)
         self.optimizer.step()
@@ -170,7 +171,7 @@ def make_batches(
     pictures = torch.rand(count, size, size, 3, generator=generator) * 2 - 1
     fresh = {"jpg": pictures.to(model.device), "txt": ["a photo of a cat on a chair"] * count}
     with torch.no_grad():
-        posterior = model.encode_first_stage(model.get_input(fresh, "jpg"))
+        posterior = model.encode_first_stage(pictures_from(fresh, "jpg"))
         moments = torch.cat([posterior.mean, posterior.logvar], dim=1)
         embedding = model.get_learned_conditioning(fresh["txt"])
         empty = model.get_learned_conditioning([""] * count)

@@ -18,15 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ldm.building import build_from
 from ldm.errors import UserError
-from ldm.models.diffusion.ddpm import DDPM, LatentDiffusion
 from ldm.models.diffusion.forward_process import ForwardProcess
+from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
+from ldm.models.diffusion.pixel_diffusion import PixelDiffusion
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.models.diffusion.wrapper import DiffusionWrapper
 from ldm.offload.rows import in_rows
 from ldm.process.prediction import check_parameterization
 from ldm.rng import PerImageNoise
-from ldm.util import instantiate_from_config
 
 
 class DiffusionWrapperOut(DiffusionWrapper):
@@ -97,9 +98,8 @@ class UNet(ForwardProcess):
         """Both halves, called as the wrapper of a whole UNet."""
         return _Halves(self)
 
-    apply_model = DDPM.apply_model
-    _predict = DDPM._predict
-    split_input_params = DDPM.split_input_params
+    apply_model = PixelDiffusion.apply_model
+    _predict = PixelDiffusion._predict
 
     @torch.no_grad()
     def sample(
@@ -188,14 +188,15 @@ class FirstStage(nn.Module):
     def __init__(self, first_stage_config: Mapping[str, Any], scale_factor: float = 1.0):
         super().__init__()
         self.scale_factor = scale_factor
-        first_stage = instantiate_from_config(first_stage_config, where="first_stage_config")
+        first_stage = build_from(first_stage_config, where="first_stage_config")
         self.first_stage_model = first_stage.eval().requires_grad_(False)
 
-    encode_first_stage = LatentDiffusion.encode_first_stage
-    get_first_stage_encoding = LatentDiffusion.get_first_stage_encoding
-    decode_first_stage = LatentDiffusion.decode_first_stage
-    _first_stage_dtype = LatentDiffusion._first_stage_dtype
-    split_input_params = LatentDiffusion.split_input_params
+    encode_first_stage = LatentSpaceDiffusion.encode_first_stage
+    get_first_stage_encoding = LatentSpaceDiffusion.get_first_stage_encoding
+    decode_first_stage = LatentSpaceDiffusion.decode_first_stage
+    _decode = LatentSpaceDiffusion._decode
+    _code = LatentSpaceDiffusion._code
+    _first_stage_dtype = LatentSpaceDiffusion._first_stage_dtype
 
 
 class CondStage(nn.Module):
@@ -209,10 +210,10 @@ class CondStage(nn.Module):
     def __init__(self, cond_stage_config: Mapping[str, Any], cond_stage_forward: str | None = None):
         super().__init__()
         self.cond_stage_forward = cond_stage_forward
-        conditioner = instantiate_from_config(cond_stage_config, where="cond_stage_config")
+        conditioner = build_from(cond_stage_config, where="cond_stage_config")
         self.cond_stage_model = conditioner.eval().requires_grad_(False)
 
-    get_learned_conditioning = LatentDiffusion.get_learned_conditioning
+    get_learned_conditioning = LatentSpaceDiffusion.get_learned_conditioning
 
 
 def _place(half: nn.Module) -> torch.device:

@@ -7,13 +7,19 @@ Example:
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from dataclasses import replace
-from importlib.util import find_spec
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # see ldm/programs/interrupts.py
+
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
 from ldm.programs.drawing import PictureProgram

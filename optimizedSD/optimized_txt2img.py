@@ -7,7 +7,13 @@ Example:
     python optimizedSD/optimized_txt2img.py --prompt "tabby cat:0.25 white duck:0.75" --seed 27
 """
 
+import os
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # see ldm/programs/interrupts.py
+
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

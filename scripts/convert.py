@@ -11,13 +11,20 @@ Example:
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # see ldm/programs/interrupts.py
+
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.checkpoint.header import header_entries
 from ldm.errors import UserError
+from ldm.paths import is_folder, unreachable
 from ldm.programs.console import Console
 from ldm.programs.start import run_settings_program
 from ldm.settings.checkpoints import ConvertSettings
@@ -27,9 +34,9 @@ def convert(console: Console, settings: ConvertSettings) -> None:
     """Convert as the settings say, and say what was done."""
     entries = header_entries(settings.meta)
     src = Path(settings.src)
-    if not src.exists():
+    if fault := unreachable(src):
         raise UserError(
-            f"{settings.src!r} does not exist; expected a checkpoint file or a diffusers folder; "
+            f"{settings.src!r} {fault}; expected a checkpoint file or a diffusers folder; "
             "check the path"
         )
 
@@ -43,7 +50,7 @@ def convert(console: Console, settings: ConvertSettings) -> None:
         metadata=entries,
         overwrite=settings.overwrite,
     )
-    if src.is_dir():
+    if is_folder(src):
         lines = from_diffusers(src, settings.dst, settings.config, how)
     else:
         from ldm.pipelines.models import config_beside

@@ -12,9 +12,14 @@ Example:
 
 from __future__ import annotations
 
-import difflib
 import os
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # see ldm/programs/interrupts.py
+
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ldm.checkpoint.download.fetch import Source, fetch
 from ldm.checkpoint.download.sources import HUB, MODELS, V1_FOLDER, V1_LICENCE, Model, describe
 from ldm.errors import UserError
+from ldm.paths import exists
 from ldm.programs.console import Console
 from ldm.programs.downloads import DownloadSettings
 from ldm.programs.start import run_settings_program
@@ -83,7 +89,7 @@ def download(console: Console, model: Model, dest: Path | None) -> None:
 def say_which_is_used(console: Console, dest: Path | None) -> None:
     """Say which of two default checkpoints is used, where both are there."""
     both = [ROOT / V1_FOLDER / name for name in ("model.ckpt", "model.safetensors")]
-    if dest is None and all(path.exists() for path in both):
+    if dest is None and all(exists(path) for path in both):
         console.say(
             f"{both[0].name} is there too and stays the default; --ckpt {both[1]} takes this one"
         )

@@ -8,12 +8,19 @@ Example:
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # see ldm/programs/interrupts.py
+
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.errors import UserError
+from ldm.paths import MISSING, unreachable
 from ldm.programs.console import Console
 from ldm.programs.start import run_settings_program
 from ldm.settings.upscale import MODEL, UpscaleProgramSettings
@@ -28,9 +35,10 @@ def upscale(console: Console, settings: UpscaleProgramSettings) -> None:
 
     pictures = {Path(path): load_image(path) for path in settings.init_img}
     OutputFolder(settings.outdir).check()
-    if not find(settings.ckpt).exists():
+    if fault := unreachable(find(settings.ckpt)):
+        what = ": there is no such file" if fault == MISSING else f" {fault}"
         raise UserError(
-            f"--ckpt {settings.ckpt}: there is no such file; expected a super-resolution model's "
+            f"--ckpt {settings.ckpt}{what}; expected a super-resolution model's "
             f"weights; put the published bsr_sr there, as {MODEL}/model.ckpt"
         )
     config = find(settings.config) if settings.config else None
@@ -38,6 +46,7 @@ def upscale(console: Console, settings: UpscaleProgramSettings) -> None:
 
     from ldm.checkpoint.load import load_model
     from ldm.pipelines.pipeline import resolve_device
+    from ldm.pipelines.postprocess import Watermark, telling
     from ldm.pipelines.upscale import Upscaler
 
     device = resolve_device(settings.device)
@@ -47,10 +56,11 @@ def upscale(console: Console, settings: UpscaleProgramSettings) -> None:
     for text in report.warnings():
         console.warn(text)
     upscaler = Upscaler(model, settings, console.observe)
+    mark = telling(Watermark.of(settings.watermark), console.observe)
     for path, picture in pictures.items():
         for result in upscaler.pictures(picture):
             name = path.stem.translate({ord("{"): "_", ord("}"): "_"})
-            saved, _ = save_numbered(result, settings.outdir, f"{name}_{{:05d}}.png")
+            saved, _ = save_numbered(mark(result), settings.outdir, f"{name}_{{:05d}}.png")
             size = f"{result.shape[1]}x{result.shape[0]}"
             console.say(f"{path} ({picture.width}x{picture.height}) -> {saved} ({size})")
 

@@ -27,4 +27,4 @@ def make(**changes) -> DDPM:
 @torch.no_grad()
 def loss_of(model: DDPM) -> torch.Tensor:
     x0, noise = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    return model.p_losses(x0, None, STEPS, noise)[0]
+    return model.p_losses(x0, STEPS, noise)[0]

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from small_pictures import save
 
+from ldm.building import check_parameters
 from ldm.errors import UserError
-from ldm.util import check_parameters, get_obj_from_str
+from ldm.util import get_obj_from_str
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
 BLOCKS = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]

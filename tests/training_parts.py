@@ -42,8 +42,8 @@ class Pictures(Dataset):
         return {**item, "class_label": index} if self.labels else item
 
 
-class Denoiser(nn.Module):
-    """The least model with the whole training interface: noise, an average, a figure to watch.
+class Denoiser(pl.LightningModule):
+    """The least LightningModule that a run can train: noise, an average, a figure to watch.
 
     Args:
         monitor: Figure that chooses the best checkpoint.
@@ -77,7 +77,8 @@ class Denoiser(nn.Module):
         if self.steps == self.at:
             loss = self._mishap(loss)
         self.steps += 1
-        return loss, {"train/loss": loss}
+        self.log("train/loss", loss)
+        return loss
 
     def _mishap(self, loss):
         first = os.environ.get("LOCAL_RANK", "0") == "0"
@@ -94,16 +95,24 @@ class Denoiser(nn.Module):
             os.kill(os.getpid(), getattr(signal, self.raise_signal))
         x = batch["jpg"]
         noisy = x + 0.5 * torch.randn_like(x)
-        return {"val/loss": (self.weight(noisy) - x).square().mean()}
+        figure = (self.weight(noisy) - x).square().mean()
+        self.log("val/loss", figure, batch_size=len(x))
+        return figure
+
+    def test_step(self, batch, batch_idx):
+        x = batch["jpg"]
+        noisy = x + 0.5 * torch.randn_like(x)
+        self.log("test/loss", (self.weight(noisy) - x).square().mean(), batch_size=len(x))
 
     def configure_optimizers(self):
         return torch.optim.AdamW(self.parameters(), lr=self.learning_rate)
 
-    def on_train_batch_start(self, batch, batch_idx, step):
-        if step == 0 and batch_idx == 0:
+    def on_train_batch_start(self, batch, batch_idx):
+        if self.global_step == 0 and batch_idx == 0:
             self.average.fill_(1.0)
 
-    def on_train_batch_end(self):
+    def optimizer_step(self, *args, **kwargs):
+        super().optimizer_step(*args, **kwargs)
         self.average.lerp_(self.weight.bias.detach(), 0.1)
 
     def log_images(self, batch, N=8):
@@ -122,11 +131,11 @@ class Recorder(pl.Callback):
         self.seen += batch["txt"]
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-        named = pl_module.model.named_parameters()
+        named = pl_module.named_parameters()
         self.gradients.append({k: p.grad.clone() for k, p in named if p.grad is not None})
 
     def on_train_end(self, trainer, pl_module):
         self.folder.mkdir(parents=True, exist_ok=True)
-        buffers = {k: b.clone() for k, b in pl_module.model.named_buffers()}
+        buffers = {k: b.clone() for k, b in pl_module.named_buffers()}
         record = {"seen": self.seen, "gradients": self.gradients, "buffers": buffers}
         torch.save(record, self.folder / f"{trainer.global_rank}.pt")

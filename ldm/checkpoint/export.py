@@ -23,9 +23,11 @@ from ldm.checkpoint.names import (
     ema_name,
     is_ballast,
     modern,
+    recognise,
 )
 from ldm.checkpoint.write import save_safetensors, size_of, whole
 from ldm.errors import UserError
+from ldm.paths import exists, file_size
 
 V1_SHAPES = {
     "model.diffusion_model.input_blocks.0.0.weight": (320, 4, 3, 3),
@@ -83,16 +85,18 @@ def export_inference(
         overwrite: Replace ``out`` if it exists.
 
     Raises:
-        UserError: The source cannot be read or has no averages for ``use_ema``, ``out`` does not
+        UserError: The source cannot be read, holds no part of a model or has no averages for
+            ``use_ema``, ``out`` does not
             end in ``.safetensors`` or exists, or the disk is full.
     """
     out = Path(out)
-    if out.suffix != ".safetensors":
+    if out.suffix.lower() != ".safetensors":
         raise UserError(f"output {str(out)!r} given; expected a name ending in .safetensors")
-    if out.exists() and not overwrite:
+    if exists(out) and not overwrite:
         raise UserError(f"output {str(out)!r} exists; give another name, or --overwrite")
     checkpoint = read_checkpoint(ckpt)
     kept, averaged = inference_tensors(checkpoint, use_ema)
+    _check_model(kept, checkpoint)
     header = describe(checkpoint, kept, out.stem) | dict(metadata or {})
     tensors = {}
     for name, value in kept.items():
@@ -104,7 +108,7 @@ def export_inference(
     dropped = by_component(n for n in map(modern, checkpoint.tensors) if n not in kept)
     return ExportReport(
         path=out,
-        size=out.stat().st_size,
+        size=file_size(out),
         kept={part: len(names) for part, names in by_component(kept).items()},
         dropped={part: len(names) for part, names in dropped.items()},
         averaged=averaged,
@@ -131,6 +135,17 @@ def inference_tensors(checkpoint: Checkpoint, use_ema: bool) -> tuple[dict[str, 
             "have no averaged (EMA) copy in it; expected 'model_ema.*' keys; leave --use_ema out"
         )
     return kept | averages, len(averages)
+
+
+def _check_model(kept: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+    if any(component_of(name) in (UNET, VAE, TEXT) for name in kept):
+        return
+    looks = recognise({name: tuple(value.shape) for name, value in checkpoint.tensors.items()})
+    raise UserError(
+        f"checkpoint {str(checkpoint.path)!r} holds nothing of a UNet, VAE or text encoder of this "
+        f"family{f' (it looks like {looks})' if looks else ''}; expected a model's training "
+        "checkpoint; give that of the model"
+    )
 
 
 def converted(name: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -13,8 +13,20 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from ldm.checkpoint.default_config import own_config
+from ldm.checkpoint.diffusers.json_files import INDEX, is_diffusers
 from ldm.config import load_config
 from ldm.errors import UserError
+from ldm.paths import (
+    MISSING,
+    file_fault,
+    folder_fault,
+    is_file,
+    is_folder,
+    listing,
+    other_case,
+    real_path,
+)
 
 CHECKPOINTS = ("model.ckpt", "model.safetensors", "last.ckpt", "checkpoints/last.ckpt")
 EXPECTED = (
@@ -60,20 +72,47 @@ def find_model_files(
         UserError: No such path, no checkpoint in the folder, or no configuration with it.
     """
     given = Path(path)
-    ckpt = given if given.is_file() else _checkpoint_in(given, flag)
-    run = ckpt.resolve().parent.parent
-    in_run = ckpt.resolve().parent.name == "checkpoints"
+    ckpt = given if is_file(given) else _checkpoint_in(given, flag)
+    run = real_path(ckpt).parent.parent
+    in_run = real_path(ckpt).parent.name == "checkpoints"
     if config is not None:
         return ModelFiles(ckpt, (Path(config),), run if in_run else ckpt.parent)
     if in_run and (found := find_configs(run)):
         return ModelFiles(ckpt, found, run)
-    for near in (ckpt.with_suffix(".yaml"), ckpt.with_name("config.yaml")):
-        if near.is_file():
-            return ModelFiles(ckpt, (near,), ckpt.parent)
+    if near := own_config(ckpt):
+        return ModelFiles(ckpt, (near,), ckpt.parent)
+    other = ", or add --config" if flag in ("--resume", "--ckpt") else ""  # the model's own
     raise UserError(
         f"{flag} {path}: no configuration belongs to {ckpt}; expected config.yaml beside it, or "
-        f"configs/*-project.yaml in its training's folder; put it there, or add --config"
+        f"configs/*-project.yaml in its training's folder; put it there{other}"
     )
+
+
+def check_model(path: Path, given: str, flag: str) -> Path:
+    """Return the path of a checkpoint's file or a diffusers folder, which can be read.
+
+    Args:
+        path: Where it is.
+        given: What the user gave, for the message.
+        flag: The flag that it was given to.
+
+    Raises:
+        UserError: It is neither; the message says why.
+    """
+    if is_folder(path):
+        own = None if is_diffusers(path) else f"is a folder without {INDEX}, so no diffusers model"
+        fault = folder_fault(path) or own
+    else:
+        fault = file_fault(path)
+    if fault:
+        what = (
+            f"{flag}: there is no file {given}" if fault == MISSING else f"{flag} {given} {fault}"
+        )
+        raise UserError(
+            f"{what}; expected a .ckpt or .safetensors checkpoint, or a diffusers folder; check "
+            "the path"
+        )
+    return path
 
 
 def find_configs(folder: str | Path) -> tuple[Path, ...]:
@@ -82,15 +121,16 @@ def find_configs(folder: str | Path) -> tuple[Path, ...]:
     A run that was resumed has one for each start.
     """
     folder = Path(folder)
-    projects = tuple(sorted((folder / "configs").glob("*-project.yaml")))
-    own = folder / "config.yaml"
-    return projects or ((own,) if own.is_file() else ())
+    projects = tuple(listing(folder / "configs", "*-project.yaml"))
+    own = other_case(folder, "config.yaml") or other_case(folder, "config.yml")
+    return projects or ((own,) if own else ())
 
 
 def _checkpoint_in(folder: Path, flag: str) -> Path:
-    if not folder.is_dir():
-        raise UserError(f"{flag} {folder}: nothing is there; {EXPECTED}; check the path")
+    if fault := folder_fault(folder):
+        what = ": nothing is there" if fault == MISSING else f" {fault}"
+        raise UserError(f"{flag} {folder}{what}; {EXPECTED}; check the path")
     for name in CHECKPOINTS:
-        if (folder / name).is_file():
-            return folder / name
+        if found := other_case(folder, name):
+            return found
     raise UserError(f"{flag} {folder}: the folder holds no checkpoint; {EXPECTED}")

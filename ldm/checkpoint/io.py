@@ -17,8 +17,11 @@ from typing import Any
 
 import torch
 
+from ldm.checkpoint.nesting import state_in
+from ldm.checkpoint.scaled import unscaled
 from ldm.checkpoint.unpickle import RefusedGlobal, RestrictedPickle
 from ldm.errors import UserError
+from ldm.paths import at_home, exists, file_fault, file_size, is_folder
 
 EXPECTED = "expected a .ckpt, .pt, .pth or .safetensors file of tensors"
 
@@ -48,13 +51,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint without executing anything in it.
 
     Args:
-        path: A safetensors file or a file of ``torch.save``: ``{"state_dict": {...}, ...}`` or a
-            bare dict of tensors; pickled training state beside the tensors is stubbed.
+        path: A safetensors file or a file of ``torch.save``: ``{"state_dict": {...}, ...}``,
+            another trainer's nesting (see ``state_in``) or a bare dict of tensors; pickled training
+            state beside the tensors is stubbed.
 
     Raises:
         UserError: The file is missing, damaged, no checkpoint, or a pickle that asks to run code.
     """
-    path = Path(path)
+    path = at_home(path)
     kind = identify(path)
     if kind == "safetensors":
         return _read_safetensors(path)
@@ -67,16 +71,16 @@ def identify(path: Path) -> str:
     Raises:
         UserError: It is anything else; the message says what.
     """
-    if path.is_dir():
-        hint = "a folder of diffusers" if (path / "model_index.json").exists() else "a folder"
+    if is_folder(path):
+        hint = "a folder of diffusers" if exists(path / "model_index.json") else "a folder"
         raise UserError(f"checkpoint {str(path)!r} is {hint}; {EXPECTED}; give one such file")
-    if not path.is_file():
+    if fault := file_fault(path):
         raise UserError(
-            f"checkpoint {str(path)!r} does not exist; {EXPECTED}; "
+            f"checkpoint {str(path)!r} {fault}; {EXPECTED}; "
             "check the path, or fetch weights with scripts/download_models.py"
         )
     try:
-        size = path.stat().st_size
+        size = file_size(path)
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
@@ -235,12 +239,11 @@ def _state_of(content: Any, path: Path) -> Mapping[str, Any]:
             f"checkpoint {str(path)!r} holds a {type(content).__name__}; "
             "expected a dict of tensors; save the module's state_dict()"
         )
-    inner = content.get("state_dict")
-    return inner if isinstance(inner, Mapping) else content
+    return state_in(content, lambda value: isinstance(value, torch.Tensor))
 
 
 def _checked(state: Mapping, content: Mapping, path: Path) -> dict[str, torch.Tensor]:
-    """Return the entries that are tensors, without gradients; there must be at least one."""
+    """Return the entries that are tensors, as the numbers they stand for, without gradients."""
     tensors = {
         name: value.detach()
         for name, value in state.items()
@@ -252,7 +255,7 @@ def _checked(state: Mapping, content: Mapping, path: Path) -> dict[str, torch.Te
             f"checkpoint {str(path)!r} holds no tensors (its top level: {keys}); "
             "expected a dict of tensors or one under 'state_dict'; give a model's checkpoint"
         )
-    return tensors
+    return unscaled(tensors, path)
 
 
 def _first_line(error: Exception) -> str:

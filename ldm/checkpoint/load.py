@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +20,38 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ldm.building import build_from, refusals_in_words
+from ldm.checkpoint.align import align
 from ldm.checkpoint.diffusers.json_files import is_diffusers
+from ldm.checkpoint.drawn_by import for_drawing
 from ldm.checkpoint.io import Checkpoint, read_checkpoint
 from ldm.checkpoint.mapped import release_pages
+from ldm.checkpoint.matching import match, of_part, renamed, shapes
 from ldm.checkpoint.names import (
     EMA,
     EMA_STATE,
+    LOSS,
     SCHEDULE,
     TEXT,
     UNET,
     VAE,
-    by_modern_name,
     component_of,
     ema_name,
 )
 from ldm.checkpoint.report import LoadReport, compare
-from ldm.config import load_config
+from ldm.config import check_keys, load_config
 from ldm.errors import UserError
-from ldm.util import instantiate_from_config
 
 logger = logging.getLogger(__name__)
+
+# What samplers and training read of a schedule; each buffer is loaded as the file has it.
+SCHEDULE_VALUES = (
+    "betas",
+    "alphas_cumprod",
+    "alphas_cumprod_prev",
+    "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod",
+)
 
 
 def load_model(
@@ -56,7 +69,8 @@ def load_model(
     Args:
         config: Configuration with ``model`` (``target`` / ``params``), or the path of a YAML file.
             ``ckpt_path`` entries in it are ignored (every weight comes from ``ckpt``), and an
-            autoencoder gets no training loss.
+            autoencoder gets no training loss. The classes that draw are built, see ``for_drawing``;
+            to train, build the model by ``ldm.config.build`` and fill it by ``load_component``.
         ckpt: See ``read_checkpoint``; or a diffusers folder, see ``read_diffusers``.
         use_ema: Take the UNet's moving averages in place of its weights.
         dtype: Element type of UNet, VAE and text encoder; None keeps the model's own (float32),
@@ -95,12 +109,27 @@ def build_empty(config: DictConfig) -> nn.Module:
         config: As for ``load_model``.
 
     Raises:
-        UserError: It has no ``model``, or as ``instantiate_from_config``.
+        UserError: It has no ``model``, a value there is of the wrong kind, or as ``check_keys`` and
+            ``instantiate_from_config``.
     """
     if "model" not in config:
         raise UserError("the configuration has no 'model'; expected 'target' and 'params' there")
-    with torch.device("meta"), _NoInitialisation():
-        return instantiate_from_config(for_inference(config.model), where="model")
+    check_keys(config)
+    build = partial(build_from, for_drawing(for_inference(config.model)), where="model")
+    with refusals_in_words():
+        return _built_empty(build)
+
+
+def _built_empty(build: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        with torch.device("meta"), _NoInitialisation():
+            return build()
+    except (RuntimeError, TypeError) as error:
+        from ldm.checkpoint.emptied import build_then_empty, needs_values  # forks' hubs alone
+
+        if not needs_values(error):
+            raise
+    return build_then_empty(build)
 
 
 def load_weights(
@@ -145,15 +174,16 @@ def load_component(
         prefix: Prefix of the part's keys in a whole model's file; if any key has it, keys without
             it are ignored.
         ignore: Prefixes of the part's keys to leave as they are.
-        adapt: Converts the file's tensors, by their names in the file, to what the model takes.
+        adapt: Converts the file's tensors, by the names of a whole model, to what the model takes.
 
     Raises:
         UserError: As ``read_checkpoint`` and ``load_weights``.
     """
     tensors = read_checkpoint(path).tensors
-    tensors = tensors if adapt is None else adapt(tensors)
-    inner = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    return load_weights(model, inner or tensors, ignore=ignore, source=str(path))
+    if adapt is not None:
+        whole = {prefix + name: shape for name, shape in shapes(model.state_dict()).items()}
+        tensors = adapt(renamed(tensors, whole, str(path)))
+    return load_weights(model, of_part(tensors, prefix), ignore=ignore, source=str(path))
 
 
 class _NoInitialisation(TorchFunctionMode):
@@ -181,11 +211,22 @@ class _Options:
 
 
 def _load(model: nn.Module, checkpoint: Checkpoint, options: _Options) -> LoadReport:
-    wanted = model.state_dict()
-    offered, leftover = _match(wanted, checkpoint, options)
-    shapes = {name: tuple(value.shape) for name, value in offered.items()}
-    targets = {name: tuple(value.shape) for name, value in wanted.items()}
-    report = compare(str(checkpoint.path), targets, shapes, leftover)
+    wanted, source = model.state_dict(), str(checkpoint.path)
+    targets = shapes(wanted)
+    spare = (SCHEDULE, EMA, LOSS)
+    if any(n not in checkpoint.tensors for n in targets if component_of(n) not in spare):
+        from ldm.checkpoint.diffusers.parts import from_diffusers
+
+        checkpoint = replace(checkpoint, tensors=from_diffusers(targets, checkpoint.tensors))
+    held = shapes(checkpoint.tensors)
+    alignment = align(source, targets, held)
+    offered, leftover = match(
+        wanted, checkpoint, alignment, use_ema=options.use_ema, ignore=options.ignore
+    )
+    unused = {name: held[name] for name in leftover}
+    own_names = [alignment.own_name(name) for name in leftover]
+    report = compare(source, targets, shapes(offered), own_names, unused)
+    report.found_under = alignment.found_under
     report.ema_used = options.use_ema
     report.ema_present |= options.use_ema
     report.ema_kept = report.loaded.get(EMA, 0) > len(EMA_STATE)
@@ -200,39 +241,6 @@ def _load(model: nn.Module, checkpoint: Checkpoint, options: _Options) -> LoadRe
         offered = _converted(wanted, offered, checkpoint.mapped, options)
     model.load_state_dict(offered, strict=False, assign=on_meta)
     return report
-
-
-def _match(
-    wanted: Mapping[str, Tensor], checkpoint: Checkpoint, options: _Options
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Find the file's tensor for each key of the model, and what is left over."""
-    named = by_modern_name(checkpoint.tensors)
-    averages = _averages(wanted, named, checkpoint.path) if options.use_ema else {}
-    offered, used = {}, set()
-    for key in wanted:
-        name = averages.get(key, key)
-        if name not in named or key.startswith(options.ignore):
-            continue
-        value = checkpoint.tensors[named[name]]
-        # A weight and its average must not share memory, even if both start from one tensor.
-        offered[key] = value.clone() if named[name] in used else value
-        used.add(named[name])
-    replaced = {named[key] for key in averages if key in named}
-    return offered, [n for n in checkpoint.tensors if n not in used | replaced]
-
-
-def _averages(wanted: Mapping[str, Tensor], named: Mapping, path: Path) -> dict[str, str]:
-    """Map the weights that have a moving average in the file to its name there."""
-    found = {key: ema_name(key) for key in wanted if ema_name(key) in named}
-    unet = [key for key in wanted if component_of(key) == UNET]
-    absent = [key for key in unet if key not in found]
-    if absent or not found:
-        raise UserError(
-            f"{path}: --use_ema given, but {len(absent)} of {len(unet)} UNet weights have no "
-            "averaged (EMA) copy in it; expected 'model_ema.*' keys; leave --use_ema out, or give "
-            "the training checkpoint ('full-ema')"
-        )
-    return found
 
 
 def _pass_over(report: LoadReport, ignore: tuple[str, ...]) -> None:
@@ -251,15 +259,26 @@ def _is_rounded(wanted: Tensor, value: Tensor) -> bool:
 
 def _notes(wanted: Mapping[str, Tensor], offered: Mapping[str, Tensor]) -> list[str]:
     """Compare the file's noise schedule with the configuration's."""
+    pairs = {
+        name: (wanted[name], offered[name])
+        for name in SCHEDULE_VALUES
+        if name in wanted and name in offered and not wanted[name].is_meta
+    }
     notes = []
-    betas, own = offered.get("betas"), wanted.get("betas")
-    if betas is None or own is None or own.is_meta:
-        return notes
-    if _is_rounded(own, betas):
+    if any(_is_rounded(*pair) for pair in pairs.values()):
         notes.append("its noise schedule is rounded to half precision; the configuration's is used")
-    elif not torch.allclose(betas.float().cpu(), own.float().cpu(), rtol=1e-4, atol=0.0):
-        notes.append("its noise schedule differs from the configuration's; the file's is used")
+    others = [name for name, pair in pairs.items() if not _is_rounded(*pair) and _differ(*pair)]
+    if others:
+        where = "" if others[0] == "betas" else f" in {', '.join(others)}"
+        notes.append(
+            f"its noise schedule differs from the configuration's{where}; the file's is used"
+        )
     return notes
+
+
+def _differ(own: Tensor, value: Tensor) -> bool:
+    # More than float32 and the order of a cumulative product can make it.
+    return not torch.allclose(value.float().cpu(), own.float().cpu(), rtol=1e-4, atol=1e-7)
 
 
 def _drop_rounded_schedule(wanted: Mapping[str, Tensor], offered: dict[str, Tensor]) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ldm.checkpoint.nesting import state_in
+
 Shape = tuple[int, ...]
 LARGEST_HEADER = 2**27  # bytes; a damaged length must not exhaust memory
 
@@ -48,7 +50,7 @@ def _of_zip(path: str | Path) -> dict[str, Shape]:
             return {}
         with archive.open(name) as file:
             content = _ShapeReader(file).load()
-    state = content.get("state_dict", content)
+    state = state_in(content, lambda each: isinstance(each, _Tensor))
     return {name: each.shape for name, each in state.items() if isinstance(each, _Tensor)}
 
 
@@ -86,7 +88,12 @@ class _Parameter:
         return data
 
 
-_KNOWN: Mapping[str, type] = {
+def _attribute(*_args: Any) -> type:
+    """Stand in for ``getattr``, by which protocols 2 and 3 name a class within a class."""
+    return _Inert
+
+
+_KNOWN: Mapping[str, Any] = {
     "OrderedDict": _Dict,
     "_rebuild_tensor": _Tensor,
     "_rebuild_tensor_v2": _Tensor,
@@ -94,6 +101,7 @@ _KNOWN: Mapping[str, type] = {
     "_rebuild_parameter": _Parameter,
     "_rebuild_parameter_with_state": _Parameter,
     "Size": tuple,
+    "getattr": _attribute,
 }
 
 

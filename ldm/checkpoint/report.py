@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ldm.checkpoint.align import nearest
 from ldm.checkpoint.names import (
     EMA,
     EMA_STATE,
@@ -34,6 +35,10 @@ class LoadReport:
         missing: Component to keys of the model that the file lacks.
         unexpected: Component to keys of the file that the model lacks and that are not ballast.
         mismatched: Component to (key, shape in the file, shape in the model).
+        nearest: A missing key to what the file has that is most like it, in words; a few for each
+            component.
+        unused: The first of the file's keys that match none of the model's, with their shapes.
+        found_under: Component to the prefix of its keys in the file, where it is another.
         ballast: Keys that are always ignored: training losses, position ids, optimizer state.
         ema_present: Whether the file holds moving averages of the weights.
         ema_used: Whether they were taken in place of the weights.
@@ -49,6 +54,9 @@ class LoadReport:
     missing: dict[str, list[str]] = field(default_factory=dict)
     unexpected: dict[str, list[str]] = field(default_factory=dict)
     mismatched: dict[str, list[Mismatch]] = field(default_factory=dict)
+    nearest: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+    found_under: dict[str, str] = field(default_factory=dict)
     ballast: list[str] = field(default_factory=list)
     ema_present: bool = False
     ema_used: bool = False
@@ -67,18 +75,25 @@ class LoadReport:
         faults = [_shapes_fault(part, found) for part, found in self.mismatched.items()]
         faults += [
             f"the {part} is incomplete: {len(names)} of {self.expected[part]} keys are missing "
-            f"({_first(names)})"
+            f"({_first(names)}){self._beside(names)}"
             for part, names in self.missing.items()
             if part not in REPLACEABLE
         ]
         if not faults:
             return
         looks = f"; the file looks like {self.family}" if self.family else ""
+        if self.unused and not self.nearest:
+            looks = f"; the file has {_first(self.unused)}{looks}"
         raise UserError(
             f"{self.source} does not fit the configuration: {'; '.join(faults)}{looks}; expected "
             "every weight of the configuration's model; give a complete checkpoint of that model, "
-            "or the configuration that belongs to this file (--config)"
+            "or the configuration that belongs to this file"
         )
+
+    def _beside(self, names: Sequence[str]) -> str:
+        """Say what the file has in place of missing keys."""
+        near = dict.fromkeys(self.nearest[name] for name in names if name in self.nearest)
+        return f"; nearest in the file: {', '.join(near)}" if near else ""
 
     def warnings(self) -> list[str]:
         """Return one sentence for each thing that the user should know."""
@@ -99,6 +114,9 @@ class LoadReport:
         ema = " (UNet from its EMA copy)" if self.ema_used else ""
         lines = [f"loaded {self.source}: {counts} keys{ema}"]
         lines += [
+            f"  {part}: found under {p!r} in the file" for part, p in self.found_under.items()
+        ]
+        lines += [
             f"  {part}: {len(names)} keys not in the file, kept as built ({_first(names)})"
             for part, names in self.missing.items()
         ]
@@ -114,6 +132,7 @@ def compare(
     wanted: Mapping[str, Shape],
     offered: Mapping[str, Shape],
     leftover: Iterable[str],
+    held: Mapping[str, Shape] | None = None,
 ) -> LoadReport:
     """Compare names and shapes.
 
@@ -122,6 +141,7 @@ def compare(
         wanted: The model's keys.
         offered: What the file offers under the model's names.
         leftover: Keys of the file that match no key of the model.
+        held: Shapes of these keys by their names in the file, to show beside what is missing.
     """
     unused = list(leftover)
     fits = [name for name in wanted if offered.get(name) == wanted[name]]
@@ -138,8 +158,22 @@ def compare(
         if name in offered and offered[name] != shape:
             found = report.mismatched.setdefault(component_of(name), [])
             found.append((name, offered[name], shape))
-    report.family = recognise({**offered, **dict.fromkeys(unused, ())})
+    report.unused = [f"{name} {list(shape)}" for name, shape in list((held or {}).items())[:4]]
+    for names in report.missing.values():
+        report.nearest |= _nearest(names[:3], wanted, held or {})
+    report.family = recognise({**dict.fromkeys(unused, ()), **(held or {}), **offered})
     return report
+
+
+def _nearest(
+    names: Iterable[str], wanted: Mapping[str, Shape], held: Mapping[str, Shape]
+) -> dict[str, str]:
+    found = {name: nearest(name, wanted[name], held) for name in names}
+    return {
+        name: f"{there} {list(held[there])} (expected {list(wanted[name])})"
+        for name, there in found.items()
+        if there is not None
+    }
 
 
 def _counts(names: Iterable[str]) -> dict[str, int]:

@@ -4,19 +4,23 @@ A pickle is a program: it names importable things ("globals") and calls them. He
 in one of three ways, and never imported:
 
 * the few that rebuild tensors and plain containers: our own functions, sealed against change;
-* classes of packages known to be written into training checkpoints (Lightning, OmegaConf, numpy
-  scalars, ...): a stub class whose instances swallow every argument and state;
+* what training checkpoints are known to hold (Lightning's and OmegaConf's objects, numpy scalars,
+  ...; see ``known_names``) and classes of other packages: a placeholder class whose instances
+  swallow every argument and state;
 * anything else (``os.system``, ``builtins.eval``, ``torch.hub.load``, ...): ``RefusedGlobal``.
 """
 
 from __future__ import annotations
 
+import functools
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from ldm.checkpoint.known_names import may_be_made, may_be_named, python3_name
 
 
 class RefusedGlobal(pickle.UnpicklingError):
@@ -46,8 +50,22 @@ class Sealed:
         raise pickle.UnpicklingError("a pickle tried to alter a function of the loader")
 
 
-class Inert:
-    """Stands for an object of a class that is not imported: takes everything, keeps nothing."""
+class _Placeholder(type):
+    """The type of placeholder classes: calling one makes an instance, if a pickle may."""
+
+    refused: str | None = None
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls.refused is not None:
+            raise RefusedGlobal(cls.refused)
+        return super().__call__(*args, **kwargs)
+
+
+class Inert(metaclass=_Placeholder):
+    """Stands for an object of a class that is not imported: takes everything, keeps nothing.
+
+    A subclass, named for the class, stands for the class itself.
+    """
 
     __slots__ = ()
 
@@ -62,6 +80,40 @@ class Inert:
 
     # What the opcodes BUILD, SETITEM(S), APPEND(S) and ADDITEMS call on an object.
     __setstate__ = __setitem__ = append = extend = add = _swallow
+
+
+def _placeholder(module: str, name: str, *, made: bool) -> type[Inert]:
+    """Make the placeholder of a class; unless it may be ``made``, calling it is refused."""
+    refused = None if made else f"{module}.{name}"
+    return _Placeholder(name, (Inert,), {"__slots__": (), "__module__": module, "refused": refused})
+
+
+def _is_placeholder(value: Any) -> bool:
+    return isinstance(value, _Placeholder)
+
+
+def _attribute(*args: Any) -> Any:
+    """Stand in for ``getattr``, by which protocols 2 and 3 name a class within a class."""
+    owner, name = args if len(args) == 2 else (None, None)
+    if not (_is_placeholder(owner) and isinstance(name, str)):
+        return None
+    made = owner.refused is None and name[:1].isupper()
+    return _placeholder(owner.__module__, f"{owner.__name__}.{name}", made=made)
+
+
+def _subscripted(*args: Any) -> Any:
+    """Stand in for ``operator.getitem``, by which ``Dict[str, int]`` is pickled."""
+    owner = args[0] if len(args) == 2 else None
+    known = _is_placeholder(owner) and owner.__module__ == "typing"
+    return _placeholder("typing", owner.__name__, made=False) if known else None
+
+
+def _type_of(*args: Any) -> Any:
+    """Stand in for ``type``, by which the type of None is pickled."""
+    value = args[0] if len(args) == 1 else ""
+    if value is None or value is Ellipsis or _is_placeholder(value):
+        return _placeholder("types", "NoneType", made=False)
+    raise RefusedGlobal("builtins.type")
 
 
 def _rebuild_tensor(storage: Any, offset: int, size: tuple, stride: tuple, *_: Any) -> torch.Tensor:
@@ -109,46 +161,17 @@ REBUILDERS: dict[tuple[str, str], Sealed] = {
     ("torch._tensor", "_rebuild_from_type_v2"): Sealed(_rebuild_subclass),
     ("torch", "Size"): Sealed(torch.Size),
     ("collections", "OrderedDict"): Sealed(OrderedDict),
+    ("builtins", "type"): Sealed(_type_of),
 }
 DTYPES = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 
-INERT_PACKAGES = frozenset({"lightning", "lightning_fabric", "omegaconf", "pytorch_lightning"})
-_CONTAINERS = ("bytearray", "dict", "frozenset", "list", "object", "set", "slice", "tuple")
-_VALUES = ("bool", "bytes", "complex", "float", "int", "str")
-_PATHS = ("Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath")
-_SCALARS = ("bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
-INERT_NAMES: dict[str, frozenset[str]] = {
-    module: frozenset(names)
-    for modules, names in (
-        (("builtins", "__builtin__"), (*_CONTAINERS, *_VALUES)),
-        (("collections",), ("Counter", "defaultdict", "deque")),
-        (("argparse",), ("Namespace",)),
-        (("pathlib", "pathlib._local"), _PATHS),
-        (("typing",), ("Any", "Dict", "List", "Optional", "Tuple", "Union")),
-        (("datetime",), ("date", "datetime", "timedelta", "timezone")),
-        (("copyreg", "copy_reg"), ("_reconstructor",)),
-        (("_codecs",), ("encode",)),
-        (("numpy",), (*_SCALARS, "dtype", "ndarray")),
-        (("numpy.core.multiarray", "numpy._core.multiarray"), ("scalar", "_reconstruct")),
-        (("numpy.core.numeric", "numpy._core.numeric"), ("_frombuffer",)),
-        (("torch",), ("Tensor", "device")),
-        (("torch.nn.parameter",), ("Parameter",)),
-    )
-    for module in modules
+# Functions that pickles of harmless objects call on placeholders; of anything else they are refused
+# (the stand-in returns None), and so they are as values.
+STAND_INS: dict[tuple[str, str], Callable] = {
+    ("builtins", "getattr"): _attribute,
+    ("operator", "getitem"): _subscripted,
+    ("_operator", "getitem"): _subscripted,
 }
-
-
-def _is_inert(module: str, name: str) -> bool:
-    """Check whether a name is known as harmless ballast of training checkpoints.
-
-    A dotted name walks attributes (``pathlib`` + ``os.system``), so it is never harmless. Of whole
-    packages only classes are, recognised by their capital letter.
-    """
-    if not name.isidentifier():
-        return False
-    if module.split(".")[0] in INERT_PACKAGES:
-        return name.lstrip("_")[:1].isupper()
-    return name in INERT_NAMES.get(module, ())
 
 
 class RestrictedPickle:
@@ -163,11 +186,18 @@ class RestrictedPickle:
 
     def __init__(self):
         self.stubbed: set[str] = set()
-        resolve = self._resolve
+        # Stand-ins named and not called yet, in the file's order.
+        self._pending: dict[str, None] = {}
+        resolve, finish = self._resolve, self._finish
 
         class Unpickler(pickle.Unpickler):
             def find_class(self, module: str, name: str) -> Any:
                 return resolve(module, name)
+
+            def load(self) -> Any:
+                content = super().load()
+                finish()
+                return content
 
         self.Unpickler = Unpickler
 
@@ -176,11 +206,26 @@ class RestrictedPickle:
         return self.Unpickler(file, **options).load()
 
     def _resolve(self, module: str, name: str) -> Any:
+        path, (module, name) = f"{module}.{name}", python3_name(module, name)
         if (module, name) in REBUILDERS:
             return REBUILDERS[module, name]
         if module == "torch" and name in DTYPES:
             return DTYPES[name]
-        if not _is_inert(module, name):
-            raise RefusedGlobal(f"{module}.{name}")
-        self.stubbed.add(f"{module}.{name}")
-        return type(name, (Inert,), {"__slots__": (), "__module__": module})
+        if (module, name) in STAND_INS:
+            self._pending[path] = None
+            return Sealed(functools.partial(self._stand_in, path, STAND_INS[module, name]))
+        if not may_be_named(module, name):
+            raise RefusedGlobal(", ".join((*self._pending, path)))
+        self.stubbed.add(path)
+        return _placeholder(module, name, made=may_be_made(module, name))
+
+    def _stand_in(self, path: str, function: Callable, *args: Any) -> Any:
+        made = function(*args)
+        if made is None:
+            raise RefusedGlobal(path)
+        self._pending.pop(path, None)
+        return made
+
+    def _finish(self) -> None:
+        if self._pending:
+            raise RefusedGlobal(", ".join(self._pending))

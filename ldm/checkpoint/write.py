@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ldm.errors import UserError
+from ldm.paths import MISSING, is_folder, unreachable
 
 
 @contextlib.contextmanager
@@ -30,6 +31,9 @@ def whole(out: Path, needed: int) -> Iterator[Path]:
     Raises:
         UserError: The disk has too little space, or ``out`` cannot be written.
     """
+    fault = unreachable(out)
+    if fault not in (None, MISSING):
+        raise UserError(f"output {str(out)!r} cannot be written (it {fault}); give another")
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +53,7 @@ def whole(out: Path, needed: int) -> Iterator[Path]:
 
 def _move(part: Path, out: Path) -> None:
     """Move a finished part into place; an existing folder is removed once it is replaced."""
-    if not out.is_dir():
+    if not is_folder(out):
         os.replace(part, out)
         return
     old = part.with_suffix(".old")
@@ -65,7 +69,7 @@ def _move(part: Path, out: Path) -> None:
 def _remove(path: Path) -> None:
     # If the parent is a plain file there is nothing to remove, and even asking raises.
     with contextlib.suppress(OSError):
-        if path.is_dir():
+        if is_folder(path):
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
@@ -85,8 +89,8 @@ def save_safetensors(tensors: Mapping[str, Tensor], path: Path, header: Mapping[
     """
     from safetensors.torch import save_file
 
-    path.touch()
-    mode = path.stat().st_mode
+    with path.open("ab") as file:
+        mode = os.fstat(file.fileno()).st_mode
     save_file(dict(tensors), path, metadata=dict(header))
     path.chmod(mode)  # the library creates files that only their owner may read
 

@@ -19,6 +19,7 @@ from ldm.data.records import read_records
 from ldm.data.skipping import BadItem, SkippingDataset, logger
 from ldm.data.strings import Strings
 from ldm.errors import UserError
+from ldm.paths import exists
 
 
 class Captioned(SkippingDataset):
@@ -77,6 +78,8 @@ class Captioned(SkippingDataset):
 class CaptionedFolder(Captioned):
     """Pictures of a folder, each with a .txt file of the same name beside it.
 
+    Endings may be in capitals: X.TXT is the caption of X.JPG.
+
     Args:
         root: The folder; subfolders are searched too.
         size: Side in pixels, or [height, width].
@@ -110,9 +113,12 @@ class CaptionedFolder(Captioned):
 
     def _captioned(self) -> list[str]:
         """List pictures that have a caption file, or all of them if there is a default."""
-        files = set(all_files(self.root))
-        pictures = sorted(n for n in files if os.path.splitext(n)[1].lower() in PICTURE_ENDINGS)
-        captioned = [name for name in pictures if _caption_name(name) in files]
+        files = sorted(all_files(self.root))
+        # Endings in capitals come first, so that of X.TXT and X.txt the second stays.
+        texts = {_stem(name): name for name in files if _ending(name) == ".txt"}
+        pictures = [name for name in files if _ending(name) in PICTURE_ENDINGS]
+        captioned = [name for name in pictures if _stem(name) in texts]
+        self._capitals = {stem: text for stem, text in texts.items() if not text.endswith(".txt")}
         self._report_missing(len(pictures) - len(captioned), len(pictures))
         return captioned if self.default_caption is None else pictures
 
@@ -141,8 +147,9 @@ class CaptionedFolder(Captioned):
         Raises:
             BadItem: It cannot be read, or is empty and there is no default.
         """
-        path = self.root / _caption_name(self.names[index])
-        if self.default_caption is not None and not path.exists():
+        stem = _stem(self.names[index])
+        path = self.root / self._capitals.get(stem, f"{stem}.txt")
+        if self.default_caption is not None and not exists(path):
             return self.default_caption
         text = read_caption(path, self.encoding, self.encoding_errors)
         if text or self.default_caption is not None:
@@ -150,8 +157,12 @@ class CaptionedFolder(Captioned):
         raise BadItem(f"{path} is empty")
 
 
-def _caption_name(picture: str) -> str:
-    return os.path.splitext(picture)[0] + ".txt"
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 class CaptionedJSONL(Captioned):

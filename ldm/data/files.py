@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from ldm.errors import UserError
+from ldm.paths import at_home, file_fault, folder_fault, real_path, reason
+
+logger = logging.getLogger(__name__)
 
 PICTURE_ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".avif")
@@ -35,13 +39,15 @@ def picture_files(root: str | Path) -> list[str]:
 def all_files(root: str | Path) -> Iterator[str]:
     """Yield every file under a folder as a path relative to it, in no order.
 
+    A subfolder that cannot be listed is left out with a warning.
+
     Raises:
-        UserError: There is no such folder.
+        UserError: There is no such folder, or it cannot be listed.
     """
     root = check_folder(root)
     seen: set[str] = set()  # a link to a parent folder would make an endless loop
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
+    for folder, folders, names in os.walk(root, onerror=_warn, followlinks=True):
+        real = str(real_path(folder))
         folders[:] = [] if real in seen else [n for n in folders if not n.startswith(".")]
         if real in seen:
             continue
@@ -52,27 +58,29 @@ def all_files(root: str | Path) -> Iterator[str]:
                 yield name if prefix == "." else f"{prefix}/{name}"
 
 
+def _warn(error: OSError) -> None:
+    logger.warning("%s cannot be listed (%s) and is left out", error.filename, reason(error))
+
+
 def check_folder(root: str | Path) -> Path:
-    """Return the path of a folder that exists.
+    """Return the path of a folder that can be listed.
 
     Raises:
         UserError: It does not.
     """
-    path = Path(root).expanduser()
-    if not path.is_dir():
-        what = "is a file" if path.exists() else "does not exist"
-        raise UserError(f"{path} {what}; expected a folder of pictures; check the path")
+    path = at_home(root)
+    if fault := folder_fault(path):
+        raise UserError(f"{path} {fault}; expected a folder of pictures; check the path")
     return path
 
 
 def check_file(path: str | Path, what: str) -> Path:
-    """Return the path of a file that exists; ``what`` names the expected file in the message.
+    """Return the path of a file that can be read; ``what`` names the expected file in the message.
 
     Raises:
         UserError: It does not.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        how = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"{path} {how}; expected {what}; check the path")
+    path = at_home(path)
+    if fault := file_fault(path):
+        raise UserError(f"{path} {fault}; expected {what}; check the path")
     return path

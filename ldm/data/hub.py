@@ -12,9 +12,11 @@ import numpy as np
 
 from ldm.data.caption_texts import choose, joined
 from ldm.data.captions import Captioned
+from ldm.data.files import all_files
 from ldm.data.framing import Size
 from ldm.data.skipping import BadItem
 from ldm.errors import UserError
+from ldm.paths import at_home, is_file, unreachable
 
 
 class CaptionedDataset(Captioned):
@@ -47,7 +49,7 @@ class CaptionedDataset(Captioned):
         **options: Any,
     ):
         self.image_column, self.text_column = image_column, text_column
-        self.root = Path(path).expanduser()
+        self.root = at_home(path)
         rows = _open(self.root, split)
         for column in (image_column, text_column):
             if column not in rows.column_names:
@@ -70,7 +72,7 @@ class CaptionedDataset(Captioned):
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, str) and value:
-            folder = self.root.parent if self.root.is_file() else self.root
+            folder = self.root.parent if is_file(self.root) else self.root
             return folder / value, name
         if isinstance(value, bytes):
             return value, name
@@ -100,8 +102,8 @@ def _open(path: Path, split: str) -> Any:
         raise UserError(
             f'{path} needs the datasets library, which is not installed; pip install -e ".[train]"'
         ) from error
-    if not path.exists():
-        raise UserError(f"{path} does not exist; expected a data set on disk; check the path")
+    if fault := unreachable(path):
+        raise UserError(f"{path} {fault}; expected a data set on disk; check the path")
     try:
         opened = _load(datasets, path, split)
     except Exception as error:  # the library raises many types for folders that it cannot read
@@ -118,14 +120,22 @@ def _open(path: Path, split: str) -> Any:
 
 
 def _load(datasets: Any, path: Path, split: str) -> Any:
-    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+    if is_file(path / "dataset_dict.json") or is_file(path / "state.json"):
         return datasets.load_from_disk(str(path))
-    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    files = [path] if is_file(path) else _parquet_below(path)
     named = [file for file in files if file.name.startswith(f"{split}-")] or files
-    if files and all(file.suffix == ".parquet" for file in files):
+    if files and all(_is_parquet(file) for file in files):
         parts = {split: [str(file) for file in named]}
         return datasets.load_dataset("parquet", data_files=parts)
     return datasets.load_dataset("imagefolder", data_dir=str(path))
+
+
+def _parquet_below(folder: Path) -> list[Path]:
+    return [folder / name for name in sorted(all_files(folder)) if _is_parquet(name)]
+
+
+def _is_parquet(name: str | Path) -> bool:
+    return Path(name).suffix.lower() == ".parquet"
 
 
 def _undecoded(rows: Any, column: str) -> Any:

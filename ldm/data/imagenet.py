@@ -8,7 +8,6 @@ super-resolution sets: see ``ldm.data.superresolution``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from ldm.data.superresolution import SuperResolutionPairs
 from ldm.data.synsets import SYNSET_FILE, chosen_classes, read_synsets
 from ldm.errors import UserError
 from ldm.modules.image_degradation.resizing import resize
+from ldm.paths import at_home, is_file
 
 CONFIG_KEYS = ("size", "random_crop", "sub_indices", "keep_orig_class_label", "synset_file")
 
@@ -193,5 +193,5 @@ def _settings(config: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
 
 def _known_classes(path: str | None) -> Mapping[str, str]:
     if path is not None:
-        return read_synsets(Path(path).expanduser())
-    return read_synsets() if SYNSET_FILE.is_file() else {}
+        return read_synsets(at_home(path))
+    return read_synsets() if is_file(SYNSET_FILE) else {}

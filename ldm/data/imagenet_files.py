@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ldm.data.files import picture_files
 from ldm.errors import UserError
+from ldm.paths import at_home, is_file, is_folder, listing
 
 IGNORED = frozenset({"n06596364_9591.JPEG"})
 """Skipped, as in the reference."""
@@ -22,8 +23,7 @@ VALIDATION_LIST = "validation_synset.txt"
 
 def default_root() -> Path:
     """Return the folder where CompVis keeps its data sets."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "autoencoders" / "data"
+    return at_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "autoencoders" / "data"
 
 
 def split_folder(data_root: str | None, names: Sequence[str]) -> Path:
@@ -37,11 +37,11 @@ def split_folder(data_root: str | None, names: Sequence[str]) -> Path:
     Raises:
         UserError: There is none.
     """
-    root = Path(data_root).expanduser() if data_root else default_root()
+    root = at_home(data_root) if data_root else default_root()
     for name in names:
-        if (root / name).is_dir():
+        if is_folder(root / name):
             return root / name
-    if root.is_dir() and _holds_classes(root):
+    if is_folder(root) and _holds_classes(root):
         return root
     raise UserError(
         f"{root} has no ImageNet; expected pictures in folders of classes below it, in "
@@ -51,8 +51,7 @@ def split_folder(data_root: str | None, names: Sequence[str]) -> Path:
 
 def _holds_classes(root: Path) -> bool:
     """Check that a folder holds classes or pictures, and not folders of splits."""
-    with os.scandir(root) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith(".")]
+    names = [path.name for path in listing(root) if not path.name.startswith(".")]
     return bool(names) and not SPLIT_FOLDERS.intersection(names)
 
 
@@ -82,7 +81,7 @@ def classed_files(folder: Path) -> list[tuple[str, str]]:
 def _listed_classes(folder: Path) -> dict[str, str]:
     """Read lines ``ILSVRC2012_val_00000001.JPEG n01751748``."""
     for path in (folder / VALIDATION_LIST, folder.parent / VALIDATION_LIST):
-        if path.is_file():
+        if is_file(path):
             lines = path.read_text("utf-8").splitlines()
             return dict(line.split()[:2] for line in lines if len(line.split()) >= 2)
     raise UserError(

@@ -59,6 +59,21 @@ class LayoutFolder(SkippingDataset):
         self._objects = _packed(pictures)
         super().__init__(len(pictures), source=str(annotations))
 
+    # The reference's Layout2ImgDiffusion asks its data set for these three, to show a layout.
+
+    @property
+    def conditional_builders(self) -> dict[str, LayoutTokens]:
+        """What makes and draws each entry that is a layout."""
+        return {"coordinates_bbox": self.tokens}
+
+    def get_category_id(self, category_no: int) -> int:
+        """Return a category's identifier: here its number."""
+        return category_no
+
+    def get_textual_label(self, category_id: int) -> str:
+        """Return a category's name."""
+        return self.categories[category_id]
+
     def item(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """Read a picture and encode its layout.
 

@@ -8,9 +8,12 @@ three times. Two corners at the end give the part of the picture that is visible
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from torch import Tensor
 
+from ldm.data.layout_picture import Box, draw_layout
 from ldm.errors import UserError
 
 
@@ -45,6 +48,11 @@ class LayoutTokens:
         column, row = (round(value * (self.sections - 1)) for value in (x, y))
         return row * self.sections + column
 
+    def corner(self, token: int) -> tuple[float, float]:
+        """Return the point (x, y) of a token, as fractions of the picture's sides."""
+        row, column = divmod(token, self.sections)
+        return column / (self.sections - 1), row / (self.sections - 1)
+
     def encode(
         self,
         categories: np.ndarray,
@@ -71,6 +79,40 @@ class LayoutTokens:
         tokens = [token for k in order for token in (int(categories[k]), *self._corners(boxes[k]))]
         tokens += [self.no_tokens - 1] * (3 * self.max_objects - len(tokens))
         return np.array([*tokens, *self._corners(frame)], np.int64)
+
+    def decode(self, tokens: Sequence[int]) -> tuple[list[tuple[int, Box]], Box]:
+        """Return a row's objects, as category and box, and the visible part of the picture.
+
+        Boxes are left, top, right, bottom, as fractions of the whole picture's sides.
+        """
+        row = [int(token) for token in tokens]
+        triples = (row[k : k + 3] for k in range(0, len(row) - 2, 3))
+        objects = [
+            (category, (*self.corner(first), *self.corner(second)))
+            for category, first, second in triples
+            if category != self.no_tokens - 1
+        ]
+        return objects, (*self.corner(row[-2]), *self.corner(row[-1]))
+
+    def plot(
+        self,
+        conditional: Sequence[int],
+        label_for_category_no: Callable[[int], str],
+        figure_size: tuple[int, int],
+    ) -> Tensor:
+        """Draw a layout as boxes with names, under the name of taming-transformers.
+
+        Args:
+            conditional: A row of tokens (length,).
+            label_for_category_no: Returns the name of a category, numbered from 0.
+            figure_size: Width and height in pixels.
+
+        Returns:
+            (3, height, width) in [-1, 1].
+        """
+        objects, frame = self.decode(conditional)
+        named = [(label_for_category_no(category), box) for category, box in objects]
+        return draw_layout(named, frame, figure_size)
 
     def _corners(self, box: np.ndarray) -> tuple[int, int]:
         return self.place(box[0], box[1]), self.place(box[2], box[3])

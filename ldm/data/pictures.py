@@ -6,8 +6,7 @@ JPEG and a 16-bit scan alike.
 
 from __future__ import annotations
 
-import io
-import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from PIL import Image
 
 from ldm.data.skipping import BadItem
 from ldm.images.io import upright_eight_bit
+from ldm.images.pixels import open_pixels
 
 
 def read_picture(
@@ -35,13 +35,9 @@ def read_picture(
     data = isinstance(source, bytes)
     name = name if data else source
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about size and broken EXIF: both are harmless
-            with Image.open(io.BytesIO(source) if data else source) as image:
-                if at_least is not None:
-                    _decode_smaller(image, at_least)
-                image.load()
-                return _over_white(upright_eight_bit(image))
+        smaller = None if at_least is None else partial(_decode_smaller, at_least=at_least)
+        image, _ = open_pixels(source, smaller)  # metadata left out would be told in each epoch
+        return _over_white(upright_eight_bit(image))
     except Exception as error:  # a damaged file makes a decoder raise almost anything
         raise BadItem(f"{name} cannot be read ({_reason(error)})") from error
 
@@ -65,7 +61,7 @@ def _reason(error: Exception) -> str:
         return error.strerror
     text = " ".join(str(error).split())
     if "cannot identify image file" in text:
-        return "not a picture, or an empty file"
+        return "not a picture of a known kind, or an empty file"
     return text or type(error).__name__
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ldm.errors import UserError
+from ldm.paths import at_home, folder_fault, is_file
 
 INDEX, EMPTY, TEXTS = "index.json", "empty.safetensors", "texts"
 OPEN_SHARDS = 64
@@ -67,6 +68,8 @@ def read_index(folder: Path) -> Index:
         UserError: It is missing, or not such an index.
     """
     expected = "expected a folder that scripts/precompute_latents.py wrote"
+    if fault := folder_fault(folder):
+        raise UserError(f"{str(folder)!r} {fault}; {expected}")
     try:
         content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         return Index(**{field.name: content[field.name] for field in fields(Index)})
@@ -108,14 +111,14 @@ class PrecomputedLatents(Dataset):
         >>> PrecomputedLatents("no/such/folder")
         Traceback (most recent call last):
         ...
-        ldm.errors.UserError: 'no/such/folder' has no readable index.json; expected a folder that \
+        ldm.errors.UserError: 'no/such/folder' does not exist; expected a folder that \
 scripts/precompute_latents.py wrote
     """
 
     def __init__(self, root: str):
-        self.root = Path(root)
+        self.root = at_home(root)
         self.index = read_index(self.root)
-        missing = [name for name in self.index.shards if not (self.root / name).is_file()]
+        missing = [name for name in self.index.shards if not is_file(self.root / name)]
         if missing:
             raise UserError(
                 f"{root!r} lacks {len(missing)} of {len(self.index.shards)} shards, the first is "

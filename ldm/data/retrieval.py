@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from ldm.errors import UserError
+from ldm.paths import ERRORS, at_home, folder_fault, is_file, is_folder, listing, reason, remove
 
 PART, RECORD = "part-{:05d}.npz", "database.json"
 
@@ -71,7 +72,7 @@ class RetrievalDatabase:
         Raises:
             UserError: nothing is found, a part is damaged, or its embeddings cannot be used.
         """
-        path = Path(path)
+        path = at_home(path)
         files = part_files(path)
         parts = [_read_part(file) for file in files]
         widths = {embeddings.shape[1] for embeddings, _ in parts}
@@ -85,7 +86,7 @@ class RetrievalDatabase:
             unit_length(np.concatenate([embeddings for embeddings, _ in parts]), f"{path}"),
             np.concatenate(names) if len(names) == len(parts) else np.empty(0, dtype=str),
             path,
-            read_record(path) if path.is_dir() else None,
+            read_record(path) if is_folder(path) else None,
         )
 
 
@@ -95,14 +96,14 @@ def part_files(path: Path) -> list[Path]:
     Raises:
         UserError: there are none.
     """
-    if path.is_file():
+    if is_file(path):
         return [path]
-    files = sorted(path.glob("*.npz")) if path.is_dir() else []
+    files = listing(path, "*.npz")
     if not files:
-        what = "has no .npz files" if path.is_dir() else "does not exist"
         raise UserError(
-            f"database {path} {what}; expected a folder of embeddings; build one by "
-            "`python scripts/train_searcher.py --database NAME --images FOLDER`"
+            f"database {path} {folder_fault(path) or 'has no .npz files'}; expected a folder of "
+            "embeddings; build one by `python scripts/train_searcher.py --database NAME "
+            "--images FOLDER`"
         )
     return files
 
@@ -183,7 +184,7 @@ class DatabaseWriter:
 
     def __init__(self, folder: Path, embedder: Embedder) -> None:
         self.folder, self.embedder = folder, embedder
-        files = sorted(folder.glob("*.npz")) if folder.is_dir() else []
+        files = listing(folder, "*.npz")
         there = read_record(folder) if files else None
         if files and there != embedder:
             by = "something unknown" if there is None else f"{there.clip_type} ({there.weights})"
@@ -213,12 +214,12 @@ class DatabaseWriter:
             with part.open("wb") as file:
                 np.savez(file, embedding=embeddings.astype(np.float32), name=np.array(names, str))
             os.replace(part, self.folder / PART.format(self._next))
-        except OSError as error:
+        except ERRORS as error:
             raise UserError(
-                f"database {self.folder} cannot be written ({error.strerror or error}); expected a "
+                f"database {self.folder} cannot be written ({reason(error)}); expected a "
                 "folder with space; make room, or give another --database"
             ) from error
         finally:
-            part.unlink(missing_ok=True)
+            remove(part)
         self.names.update(names)
         self._next += 1

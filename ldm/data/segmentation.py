@@ -15,6 +15,7 @@ from ldm.data.pictures import read_picture, to_model_range
 from ldm.data.skipping import BadItem, SkippingDataset, logger
 from ldm.data.strings import Strings
 from ldm.errors import UserError
+from ldm.images.pixels import open_pixels
 
 
 class SegmentationPairs(SkippingDataset):
@@ -112,11 +113,10 @@ def read_labels(path: Path) -> Image.Image:
         BadItem: It cannot be read, or has several channels.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            if len(image.getbands()) > 1:
-                raise BadItem(f"{path} has colours ({image.mode}); one channel is expected")
-            return Image.fromarray(np.asarray(image).astype(np.int32))
+        image, _ = open_pixels(path)
+        if len(image.getbands()) > 1:
+            raise BadItem(f"{path} has colours ({image.mode}); one channel is expected")
+        return Image.fromarray(np.asarray(image).astype(np.int32))
     except BadItem:
         raise
     except Exception as error:  # a damaged file makes a decoder raise almost anything

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import glob
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from ldm.errors import UserError
+from ldm.paths import (
+    MISSING,
+    at_home,
+    folder_fault,
+    is_file,
+    is_folder,
+    listing,
+    matching,
+    unreachable,
+)
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)$")
@@ -36,11 +44,17 @@ def _matches(pattern: str) -> list[str]:
             f"shards {pattern!r} are not on disk; expected paths of .tar files; copy or mount them"
         )
     paths: list[str] = []
-    for path in expand_braces(str(Path(pattern).expanduser())):
-        path = f"{glob.escape(path)}/*.tar" if Path(path).is_dir() else path
-        matched = [path] if Path(path).is_file() else sorted(glob.glob(path))
+    for path in expand_braces(str(at_home(pattern))):
+        if is_folder(path):
+            matched = [str(found) for found in listing(path, "*.tar")]
+        else:
+            matched = [path] if is_file(path) else matching(path)
         if not matched:
-            raise UserError(f"no shard is called {path}; expected .tar files; check the pattern")
+            fault = folder_fault(path) if is_folder(path) else unreachable(path)
+            why = "" if fault in (None, MISSING) else f" (it {fault})"
+            raise UserError(
+                f"no shard is called {path}{why}; expected .tar files; check the pattern"
+            )
         paths += matched
     return paths
 

@@ -19,7 +19,7 @@ from ldm.data.pictures import read_picture, to_model_range
 from ldm.data.skipping import BadItem, SkippingDataset
 from ldm.data.strings import Strings
 from ldm.errors import UserError
-from ldm.modules.image_degradation.bsrgan import FULL, LIGHT, degradation_bsrgan_variant
+from ldm.modules.image_degradation.degradation import FULL, LIGHT, degradation_bsrgan_variant
 from ldm.modules.image_degradation.resizing import resize
 
 Degradation = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from ldm.data.picture_set import PictureSet, in_batches
 from ldm.errors import UserError
 from ldm.images.metadata import parse_parameters, read_parameters
+from ldm.paths import file_fault
 from ldm.pipelines.clip import PictureEncoder, TextEncoder
 
 EXPECTED = 'expected {"name.png": "caption", ...}, or name, a tab and the caption on each line'
@@ -25,6 +26,8 @@ def read_captions(path: str | Path) -> dict[str, str]:
         UserError: the file is neither.
     """
     path = Path(path)
+    if fault := file_fault(path):
+        raise UserError(f"--captions {path} cannot be read (it {fault}); {EXPECTED}")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -87,7 +90,10 @@ def _own(path: Path) -> str | None:
 
 def _given(name: str, captions: Mapping[str, str]) -> str | None:
     path = PurePosixPath(name)
-    keys = (name, path.name, str(path.with_suffix("")), path.stem)
+    # Tools that write captions disagree with cameras on the case of endings.
+    endings = (path.suffix, path.suffix.lower(), path.suffix.upper(), "")
+    named = [path.with_suffix(ending) for ending in endings]
+    keys = [name, path.name, *map(str, named), *(each.name for each in named)]
     return next((captions[key] for key in keys if key in captions), None)
 
 

@@ -30,6 +30,7 @@ from ldm.evaluation.inception import (
 from ldm.evaluation.report import Report, Score
 from ldm.evaluation.settings import PAIRED, EvaluationSettings
 from ldm.pipelines.clip import ClipPictures, ClipTexts, PictureEncoder, TextEncoder
+from ldm.pipelines.phases import memory_for
 from ldm.process.feature_distance import Gaussian, frechet_distance, kernel_distances
 
 FEWEST_FOR_FID = 2048  # pictures: the width of Inception's features
@@ -68,7 +69,8 @@ class Evaluation:
         """Measure.
 
         Raises:
-            UserError: a folder without pictures, pairs of different sizes, missing weights, ...
+            UserError: a folder without pictures, pairs of different sizes, missing weights, lack
+                of memory, ...
         """
         settings = self.settings
         settings.validate()
@@ -82,10 +84,13 @@ class Evaluation:
         # First what needs no network, so that mistakes are reported early.
         if paired := [name for name in PAIRED if name in wanted]:
             self._pairs(paired)
-        if "clip" in wanted:
-            self._captions()
-        if wanted & {"fid", "kid"}:
-            self._features()
+        what = f"{settings.batch_size} pictures at a time"
+        smaller = "a smaller --batch_size" if settings.batch_size > 1 else "another --device"
+        with memory_for(what, self.device, f"give {smaller}"):
+            if "clip" in wanted:
+                self._captions()
+            if wanted & {"fid", "kid"}:
+                self._features()
         self.report.scores.sort(key=lambda score: settings.metrics.index(score.metric))
         self._describe()
         return self.report

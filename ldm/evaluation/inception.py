@@ -23,6 +23,7 @@ from torch import Tensor
 from ldm.checkpoint.io import read_checkpoint
 from ldm.data.picture_set import PictureSet, in_batches
 from ldm.errors import UserError
+from ldm.paths import ERRORS, reason
 from ldm.process.feature_distance import Gaussian
 
 SIDE = 299  # pixels
@@ -161,8 +162,8 @@ def save_statistics(gaussian: Gaussian, path: str | Path) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb") as file:
             np.savez(file, mu=gaussian.mean.numpy(), sigma=gaussian.covariance.numpy())
-    except OSError as error:
+    except ERRORS as error:
         raise UserError(
-            f"--save_stats {path} cannot be written ({error.strerror or error}); expected a file "
+            f"--save_stats {path} cannot be written ({reason(error)}); expected a file "
             "in a folder with space; give another one"
         ) from error

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ldm.data.picture_set import PictureSet
 from ldm.errors import UserError
+from ldm.paths import file_fault
 
 SMALLEST_FOR_SSIM = 11  # pixels: its Gaussian window
 Score = Callable[[Tensor, Tensor], float]
@@ -58,8 +59,9 @@ def lpips_by(weights: str | Path | None, device: torch.device) -> Score:
     Raises:
         UserError: the weights are missing, or are not VGG-16's.
     """
-    if weights is None or not Path(weights).is_file():
-        given = "no --lpips was given" if weights is None else f"--lpips {weights} is no file"
+    fault = None if weights is None else file_fault(weights)
+    if weights is None or fault:
+        given = "no --lpips was given" if weights is None else f"--lpips {weights} {fault}"
         raise UserError(
             f"{given}; expected a file of VGG-16's weights such as torchvision's "
             "vgg16-397923af.pth; give one, or leave lpips out of --metrics"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ldm.data.picture_set import PictureSet
 from ldm.errors import UserError
+from ldm.paths import ERRORS, file_writing_fault, reason, remove
 
 BETTER = {
     "fid": "lower",
@@ -100,31 +100,26 @@ class Report:
             text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
             part.write_text(text + "\n", encoding="utf-8")
             part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
+        except ERRORS as error:
+            remove(part)
             raise UserError(
-                f"--json {path} cannot be written ({error.strerror or error}); expected a file in "
-                "a folder with space; give another one"
+                f"--json {path} cannot be written ({reason(error)}); expected a file in a folder "
+                "with space; give another one"
             ) from error
 
 
 def check_place(flag: str, path: str | Path | None) -> None:
-    """Check that a file can be written; this may create its folder, and leaves nothing else.
+    """Check that a file can be written; leaves nothing behind.
 
     Raises:
         UserError: it cannot.
     """
     if path is None:
         return
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=Path(path).parent):
-            pass
-    except OSError as error:
+    if fault := file_writing_fault(path):
         raise UserError(
-            f"{flag} {path} cannot be written ({error.strerror or error}); expected a file in a "
-            "folder with space; give another one"
-        ) from error
+            f"{flag} {path} {fault}; expected a file in a folder with space; give another one"
+        )
 
 
 def _finite(entries: dict[str, Any]) -> dict[str, Any]:

@@ -74,11 +74,15 @@ def save_options(file_format: str, parameters: str | None) -> dict[str, Any]:
 
 
 def parameters_in(image: Image.Image) -> str | None:
-    """Read the parameters text of an opened and loaded picture; None if it has none."""
+    """Read the parameters text of an opened and loaded picture; None if it has none to read."""
     text = image.info.get(TEXT_KEYWORD)
     if isinstance(text, str):
         return str(text)  # Pillow's iTXt is a subclass of str that also carries its language
-    comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+    try:
+        comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+    except Exception as error:  # broken EXIF makes Pillow raise almost anything
+        logger.warning("EXIF data cannot be read (%s) and are left out", error)
+        return None
     if isinstance(comment, str):
         return comment or None
     return _user_comment(comment) if isinstance(comment, bytes) else None

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import secrets
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from PIL import ExifTags, Image, ImageOps
 
 from ldm.errors import UserError
 from ldm.images.embed import save_options
+from ldm.images.pixels import eight_bit, open_pixels
+from ldm.paths import ERRORS, exists, file_fault, listing, reason, remove
 
 if TYPE_CHECKING:  # programs that only read or write pictures need no torch, slow to import
     import torch
@@ -39,15 +41,10 @@ def open_image(path: str | Path) -> Image.Image:
         UserError: The file does not exist, or Pillow cannot decode it.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"image {path} {what}; give the path of a picture file (PNG, JPEG, WebP)")
+    if fault := file_fault(path):
+        raise UserError(f"image {path} {fault}; give the path of a picture file (PNG, JPEG, WebP)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about size and broken EXIF: both are harmless
-            with Image.open(path) as image:
-                image.load()
-                return image
+        image, lost = open_pixels(path)
     except Image.DecompressionBombError as error:
         raise UserError(
             f"image {path} is too large ({' '.join(str(error).split())}); "
@@ -59,6 +56,10 @@ def open_image(path: str | Path) -> Image.Image:
             f"image {path} cannot be read ({reason}); a whole PNG, JPEG or WebP file is expected; "
             "check the file or convert it"
         ) from error
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        logger.warning("image %s: %s%s", path, lost[0], more)
+    return image
 
 
 def file_hash(path: str | Path) -> str:
@@ -74,9 +75,14 @@ def load_image(path: str | Path) -> Image.Image:
     the tag change.
 
     Raises:
-        UserError: There is no such file, or it is not a picture.
+        UserError: There is no such file, it is not a picture, or it holds numbers whose white
+            cannot be told.
     """
-    return upright_eight_bit(open_image(path)).convert("RGB")
+    image = open_image(path)
+    try:
+        return upright_eight_bit(image).convert("RGB")
+    except UserError as error:
+        raise UserError(f"image {path} {error}") from error
 
 
 def lost_as_rgb(path: str | Path) -> str | None:
@@ -85,17 +91,27 @@ def lost_as_rgb(path: str | Path) -> str | None:
     Args:
         path: A picture that can be opened.
     """
-    with Image.open(path) as image:
-        if image.has_transparency_data:
-            return "its transparency"
-        if image.mode.startswith(("I", "F")):
-            return "what it has beyond 8 bits"
-        return None if image.mode in ("1", "L", "P", "RGB") else f"its own colours ({image.mode})"
+    image, _ = open_pixels(path)
+    if image.has_transparency_data and _sees_through(image):
+        return "its transparency"
+    if image.mode.startswith(("I", "F")):
+        return "what it has beyond 8 bits"
+    plain = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
+    return None if image.mode in plain else f"its own colours ({image.mode})"
+
+
+def _sees_through(image: Image.Image) -> bool:
+    """Check whether any pixel is not opaque: many programs write an alpha channel of 255s."""
+    return image.convert("RGBA").getchannel("A").getextrema()[0] < 255
 
 
 def upright_eight_bit(image: Image.Image) -> Image.Image:
-    """Return a picture rotated as its EXIF data say, with 16-bit greyscale reduced to 8 bits."""
-    return _eight_bit(_upright(image))
+    """Return a picture rotated as its EXIF data say, with deep greyscale reduced to 8 bits.
+
+    Raises:
+        UserError: As ``ldm.images.pixels.eight_bit``.
+    """
+    return eight_bit(_upright(image))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -106,16 +122,6 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception as error:  # broken EXIF data does not make the pixels unusable
         logger.debug("orientation ignored: %s", error)
         return image
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Reduce 16-bit greyscale to 8 bits; Pillow's own conversion would clip it to white."""
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image)
-    if image.mode == "I" and values.max(initial=0) < 256:
-        return image
-    return Image.fromarray((np.clip(values, 0, 65535) // 257).astype(np.uint8))
 
 
 def fit_to_multiple(image: Image.Image, multiple: int = 64) -> tuple[Image.Image, bool]:
@@ -142,12 +148,17 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
     return 2.0 * torch.from_numpy(chw)[None] - 1.0
 
 
-def check_finite(x: torch.Tensor, what: str = "picture") -> None:
+def check_finite(
+    x: torch.Tensor,
+    what: str = "picture",
+    advice: Callable[[], str] = lambda: "compute in float32, and check the checkpoint",
+) -> None:
     """Check that every value of a batch is finite.
 
     Args:
         x: (B, ...), any dtype; not modified.
         what: What one row is called in the message.
+        advice: Says what the user can do; called only if there is something to do.
 
     Raises:
         UserError: A row holds NaN or infinity, as half precision can produce on some GPUs.
@@ -160,8 +171,7 @@ def check_finite(x: torch.Tensor, what: str = "picture") -> None:
     share = bad[rows].float().mean().item()
     raise UserError(
         f"{what} {numbers} of {len(x)} came out with NaN or infinite values ({share:.0%} of them); "
-        "finite numbers are expected; run again with --precision full, and if that does not help "
-        "check the checkpoint"
+        f"finite numbers are expected; {advice()}"
     )
 
 
@@ -205,10 +215,9 @@ def next_index(folder: str | Path, pattern: str) -> int:
     stem = _stem(pattern)
     before, after = re.split(r"\{[^{}]*\}", stem)
     numbered = re.compile(f"{re.escape(before)}([0-9]+){re.escape(after)}")
-    folder = Path(folder)
     found = [
         int(match[1])
-        for name in (os.listdir(folder) if folder.is_dir() else ())
+        for name in (path.name for path in listing(folder))
         # 7.png is not in the series 00007.png: only names that the pattern produces count
         if (match := numbered.fullmatch(_stem(name))) and stem.format(int(match[1])) == _stem(name)
     ]
@@ -338,12 +347,12 @@ def _write_new(data: bytes, path: Path) -> None:
             part.write_bytes(data)
             _give_name(part, path)
         finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        if isinstance(error, FileExistsError) and path.exists():
+            remove(part)
+    except ERRORS as error:
+        if isinstance(error, FileExistsError) and exists(path):
             raise
         raise UserError(
-            f"{path} cannot be written ({error.strerror or error}); "
+            f"{path} cannot be written ({reason(error)}); "
             "give an output folder that can be written to and has space"
         ) from error
 

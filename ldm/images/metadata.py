@@ -30,6 +30,8 @@ FEWEST_SETTINGS = 3
 
 # A key longer than 60 characters is prose. The limit also keeps the search linear in the prompt.
 _KEY = re.compile(r"\s*(\w[\w \-/]{1,60}):\s*")
+# An extension's own line is one entry: what else it holds, such as a template, is text.
+_LINE = re.compile(r"([A-Z][\w \-/]{1,60}): (.*)")
 _QUOTED = re.compile(r'("(?:\\.|[^\\"])*")\s*(?:,|$)')
 _OLD_SAMPLER = re.compile(
     "(.+) (karras|exponential|polyexponential|discrete|ays|gits|smoothstep|sgm_uniform|simple)",
@@ -60,12 +62,13 @@ def format_parameters(prompt: str, negative_prompt: str, params: Mapping[str, ob
     settings = {key: str(value) for key, value in params.items() if value is not None}
     _check_settings(settings)
     entries = [f"{key}: {_quote_if_needed(value)}" for key, value in settings.items()]
-    text = _compose(prompt, negative_prompt, entries)
-    read_prompt, read_negative, _ = parse_parameters(text)
-    if read_prompt != prompt:
-        entries.append(f"{EXACT_PROMPT}: {_quote(prompt)}")
-    if read_negative != negative_prompt:
-        entries.append(f"{EXACT_NEGATIVE_PROMPT}: {_quote(negative_prompt)}")
+    for _ in range(2):  # an exact prompt changes how the rest is read
+        text = _compose(prompt, negative_prompt, entries)
+        read_prompt, read_negative, _ = parse_parameters(text)
+        if read_prompt != prompt:
+            entries.append(f"{EXACT_PROMPT}: {_quote(prompt)}")
+        if read_negative != negative_prompt:
+            entries.append(f"{EXACT_NEGATIVE_PROMPT}: {_quote(negative_prompt)}")
     return _compose(prompt, negative_prompt, entries)
 
 
@@ -84,9 +87,10 @@ def parse_parameters(text: str) -> tuple[str, str, dict[str, str]]:
     """
     lines = text.rstrip().split("\n")
     start = _settings_start(lines)
-    settings: dict[str, str] = {}
-    for line in lines[start:]:
-        settings = dict(_scan(line)) | settings  # extensions' entries override nothing
+    settings = dict(_scan(lines[start])) if start < len(lines) else {}
+    for line in lines[start + 1 :]:
+        if match := _LINE.match(line):  # an extension's, which overrides nothing
+            settings.setdefault(match[1].strip(), match[2].strip())
     prompt, negative_prompt = _split_prompts(lines[:start])
     prompt = settings.pop(EXACT_PROMPT, prompt)
     negative_prompt = settings.pop(EXACT_NEGATIVE_PROMPT, negative_prompt)
@@ -158,17 +162,19 @@ def _quote_if_needed(value: str) -> str:
 
 
 def _settings_start(lines: list[str]) -> int:
-    """Find the line where the settings begin; ``len(lines)`` if there are none.
+    """Find the line of the settings; ``len(lines)`` if there is none.
 
-    That is the last line if it has enough of them. Some programs and extensions add lines after
-    it; then the settings begin at the last line that starts with "Steps:".
+    That is the last line that starts with "Steps:" and has enough of them, as extensions add lines
+    after it, with colons of their own. Programs that begin with another setting end with the line,
+    and so does a text with an exact prompt, which may hold such a line itself.
     """
-    if _is_settings(lines[-1]):
+    last = dict(_scan(lines[-1]))
+    if len(last) >= FEWEST_SETTINGS and last.keys() & {EXACT_PROMPT, EXACT_NEGATIVE_PROMPT}:
         return len(lines) - 1
-    for k in range(len(lines) - 2, -1, -1):
+    for k in range(len(lines) - 1, -1, -1):
         if lines[k].startswith("Steps:") and _is_settings(lines[k]):
             return k
-    return len(lines)
+    return len(lines) - _is_settings(lines[-1])
 
 
 def _is_settings(line: str) -> bool:

@@ -1,107 +1,61 @@
-"""First stages: encode pictures to latents and decode them back.
+"""The first stages that researchers subclass and Lightning trains.
 
+What drawing needs of them is in ``first_stage`` and ``vq_first_stage``; here is their training.
 Shapes: B batch, H W pixels, h w latent sides, C latent channels (embed_dim).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from ldm.errors import UserError
-from ldm.models.first_stage import FirstStage, Logs
+from ldm.models.first_stage import IdentityFirstStage, KLFirstStage
+from ldm.models.first_stage_training import FirstStageTraining
+from ldm.models.hub_training import Figures
+from ldm.models.vq_first_stage import VQFirstStage, VQFirstStageInterface
+from ldm.modules.diffusionmodules.model import Decoder, Encoder
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
-from ldm.util import lazy_exports
+from ldm.modules.ema import LitEma
+from ldm.modules.quantize import VectorQuantizer2 as VectorQuantizer
+from ldm.util import instantiate_from_config
 
-# The reference has all first stages in this file.
-ELSEWHERE = {
-    "VQModel": "ldm.models.vq_autoencoder",
-    "VQModelInterface": "ldm.models.vq_autoencoder",
+DRAWN_BY = {
+    "AutoencoderKL": "ldm.models.first_stage.KLFirstStage",
+    "IdentityFirstStage": "ldm.models.first_stage.IdentityFirstStage",
+    "VQModel": "ldm.models.vq_first_stage.VQFirstStage",
+    "VQModelInterface": "ldm.models.vq_first_stage.VQFirstStageInterface",
 }
-__all__ = ["AutoencoderKL", "IdentityFirstStage"]
-__all__ += list(ELSEWHERE)
-__getattr__, __dir__ = lazy_exports(__name__, ELSEWHERE)
+"""The class without training that draws in place of one here; see ``ldm.checkpoint.drawn_by``.
+
+A method that drawing uses belongs there. If one is overridden in a class's body here, the class
+draws itself, and every picture waits for Lightning.
+"""
+
+__all__ = ["AutoencoderKL", "IdentityFirstStage", "VQModel", "VQModelInterface"]
+# What CompVis's file of this name imports, and forks import from here.
+__all__ += ["Decoder", "DiagonalGaussianDistribution", "Encoder", "LitEma", "VectorQuantizer"]
+__all__ += ["contextmanager", "instantiate_from_config"]
+
+SIDE_STEP = 16
+"""Pixels between two sizes of ``batch_resize_range``."""
+LARGEST_FIRST = 5
+"""Initial steps at the largest size, so that a lack of memory shows at once."""
 
 
-class AutoencoderKL(FirstStage):
-    """Autoencoder with a Gaussian latent: arXiv:2112.10752, section 3.1, KL-regularised.
+class AutoencoderKL(KLFirstStage, FirstStageTraining):
+    """Autoencoder with a Gaussian latent, and its training: arXiv:2112.10752, section 3.1.
 
-    Args:
-        ddconfig: Parameters shared by the encoder and the decoder.
-        lossconfig: ``target`` / ``params`` of the training loss; ``torch.nn.Identity`` for none.
-            ``ReconstructionLoss`` needs one optimizer, ``LPIPSWithDiscriminator`` two.
-        embed_dim: Latent channels C.
-        ckpt_path: Checkpoint to start from.
-        ignore_keys: Prefixes of that checkpoint's keys to ignore.
-        image_key: Entry of a batch that holds the pictures (B, H, W, 3) in [-1, 1].
-        colorize_nlabels: Channels of label maps, which are shown in random colours.
-        monitor: Logged value that chooses the best checkpoint.
-        scheduler_config: ``target`` / ``params`` of a learning-rate multiplier, per step.
-        decoder_only: Train only the decoder, as for SD's published ft-MSE autoencoders: the
-            latents do not change, so a diffusion model trained on them stays valid.
-
-    Raises:
-        UserError: ``ddconfig`` is not for a KL autoencoder or has an unknown parameter, or the
-            loss is a VQ autoencoder's.
+    A LightningModule; its parameters are those of ``KLFirstStage``.
     """
-
-    takes_losses_for = "AutoencoderKL"
-
-    def __init__(
-        self,
-        ddconfig: Mapping[str, Any],
-        lossconfig: Mapping[str, Any],
-        embed_dim: int,
-        ckpt_path: str | None = None,
-        ignore_keys: Sequence[str] = (),
-        image_key: str = "image",
-        colorize_nlabels: int | None = None,
-        monitor: str | None = None,
-        scheduler_config: Mapping[str, Any] | None = None,
-        decoder_only: bool = False,
-    ):
-        if not ddconfig.get("double_z", True):
-            raise UserError("ddconfig.double_z is false; AutoencoderKL needs mean and variance")
-        super().__init__(
-            ddconfig,
-            lossconfig,
-            embed_dim,
-            image_key=image_key,
-            colorize_nlabels=colorize_nlabels,
-            monitor=monitor,
-            scheduler_config=scheduler_config,
-        )
-        z_channels = ddconfig["z_channels"]
-        self.quant_conv = nn.Conv2d(2 * z_channels, 2 * embed_dim, 1)
-        self.post_quant_conv = nn.Conv2d(embed_dim, z_channels, 1)
-        if decoder_only:
-            for part in (self.encoder, self.quant_conv):
-                part.requires_grad_(False)
-        if ckpt_path is not None:
-            self.init_from_ckpt(ckpt_path, ignore_keys)
-
-    def encode(self, x: Tensor) -> DiagonalGaussianDistribution:
-        """Encode pictures (B, 3, H, W) in [-1, 1] to a distribution over (B, C, h, w)."""
-        return DiagonalGaussianDistribution(self.quant_conv(self.encoder(x)))
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Decode latents (B, C, h, w) to pictures (B, 3, H, W), about [-1, 1], unclamped."""
-        return self.decoder(self.post_quant_conv(z))
-
-    def forward(
-        self, x: Tensor, sample_posterior: bool = True
-    ) -> tuple[Tensor, DiagonalGaussianDistribution]:
-        """Return the reconstruction and the posterior."""
-        posterior = self.encode(x)
-        z = posterior.sample() if sample_posterior else posterior.mode()
-        return self.decode(z), posterior
 
     def autoencoder_loss(
         self, batch: Mapping[str, Any], optimizer_idx: int, split: str
-    ) -> tuple[Tensor, Logs]:
+    ) -> tuple[Tensor, Figures]:
         """Return one side's loss for a batch, and the figures to log."""
         inputs = self.get_input(batch, self.image_key)
         # The discriminator's side does not train the autoencoder.
@@ -114,7 +68,7 @@ class AutoencoderKL(FirstStage):
             reconstructions,
             posterior,
             optimizer_idx,
-            self.global_step,
+            self.steps_done,
             last_layer=self.get_last_layer(),
             split=split,
         )
@@ -123,11 +77,12 @@ class AutoencoderKL(FirstStage):
     def log_images(
         self,
         batch: Mapping[str, Any],
-        N: int = 8,  # noqa: N803 - the logging interface
         only_inputs: bool = False,
+        N: int = 8,  # noqa: N803 - the logging interface
+        **kwargs: Any,  # noqa: ARG002 - of other models' pictures
     ) -> dict[str, Tensor]:
         """Return pictures to look at, each (n, 3, H, W) in [-1, 1]."""
-        x = self._inputs(batch, N)
+        x = self.first_pictures(batch, N)
         if only_inputs:
             return {"inputs": x}
         reconstructions, posterior = self(x)
@@ -136,22 +91,101 @@ class AutoencoderKL(FirstStage):
         return {name: self.to_rgb(shown) for name, shown in pictures.items()}
 
 
-class IdentityFirstStage(nn.Module):
-    """A first stage that leaves pictures as they are: diffusion in pixel space."""
+class VQModel(VQFirstStage, FirstStageTraining):
+    """Autoencoder whose latents are entries of a codebook, and its training: arXiv:2012.09841.
 
-    def __init__(self, *args: Any, vq_interface: bool = False, **kwargs: Any):  # noqa: ARG002
-        super().__init__()
-        self.vq_interface = vq_interface
+    A LightningModule; its parameters are those of ``VQFirstStage``.
+    """
 
-    def encode(self, x: Tensor) -> Tensor:
-        return x
+    def get_input(self, batch: Mapping[str, Any], k: str) -> Tensor:
+        """Take pictures (B, H, W, C) from a batch as (B, C, H, W) float32, resized if asked."""
+        x = super().get_input(batch, k)
+        if self.batch_resize_range is None:
+            return x
+        side = self._draw_side(*self.batch_resize_range)
+        return x if side == x.shape[2] else F.interpolate(x, size=side, mode="bicubic")
 
-    def decode(self, x: Tensor) -> Tensor:
-        return x
+    def _draw_side(self, lowest: int, highest: int) -> int:
+        if self.steps_done < LARGEST_FIRST:
+            return highest
+        sides = range(lowest, highest + 1, SIDE_STEP)
+        return sides[int(torch.randint(len(sides), ()))]
 
-    def quantize(self, x: Tensor) -> Any:
-        """Return ``x``, with CompVis's empty extras when built with ``vq_interface``."""
-        return (x, None, [None, None, None]) if self.vq_interface else x
+    def autoencoder_loss(
+        self, batch: Mapping[str, Any], optimizer_idx: int, split: str
+    ) -> tuple[Tensor, Figures]:
+        """Return one side's loss for a batch, and the figures to log."""
+        x = self.get_input(batch, self.image_key)
+        # The discriminator's side does not train the autoencoder.
+        with torch.set_grad_enabled(optimizer_idx == 0 and torch.is_grad_enabled()):
+            reconstruction, codebook_loss, indices = self(x, return_pred_indices=True)
+        return self.loss(
+            codebook_loss,
+            x,
+            reconstruction,
+            optimizer_idx,
+            self.steps_done,
+            last_layer=self.get_last_layer(),
+            split=split,
+            predicted_indices=indices,
+        )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x
+    def validation_figures(self, batch: Mapping[str, Any]) -> Figures:
+        """Return what to log of a validation batch; with EMA, of the averaged weights too."""
+        figures = self.figures_of_sides(batch, "val")
+        if self.use_ema:
+            with self.ema_scope():
+                figures |= self.figures_of_sides(batch, "val_ema")
+        return figures
+
+    def _validation_step(
+        self,
+        batch: Mapping[str, Any],
+        batch_idx: int,  # noqa: ARG002 - the reference's
+        suffix: str = "",
+    ) -> Figures:
+        """Log the figures of a validation batch as ``val<suffix>/...``, and return them."""
+        figures = self.figures_of_sides(batch, f"val{suffix}")
+        self.log_figures(figures, batch, on_step=False)
+        return figures
+
+    def move_averages(self) -> None:
+        """Move the average of the weights."""
+        if self.use_ema:
+            self.model_ema(self)
+
+    @torch.no_grad()
+    def log_images(
+        self,
+        batch: Mapping[str, Any],
+        only_inputs: bool = False,
+        plot_ema: bool = False,
+        N: int = 8,  # noqa: N803 - the logging interface
+        **kwargs: Any,  # noqa: ARG002 - of other models' pictures
+    ) -> dict[str, Tensor]:
+        """Return pictures to look at, each (n, 3, H, W) in [-1, 1].
+
+        Args:
+            batch: Pictures under ``image_key``.
+            only_inputs: Return only the batch's own pictures.
+            plot_ema: Also show what the averaged weights reconstruct.
+            N: Pictures of each kind, at most.
+            **kwargs: Left unused.
+        """
+        x = self.first_pictures(batch, N)
+        if only_inputs:
+            return {"inputs": self.to_rgb(x)}
+        pictures = {"inputs": x, "reconstructions": self(x)[0]}
+        noise = self.quant_conv(torch.randn_like(self.encoder(x)))
+        pictures["samples"] = VQFirstStage.decode(self, self.quantize(noise)[0])
+        if plot_ema:
+            with self.ema_scope():
+                pictures["reconstructions_ema"] = self(x)[0]
+        return {name: self.to_rgb(shown) for name, shown in pictures.items()}
+
+
+class VQModelInterface(VQFirstStageInterface, VQModel):
+    """A VQ first stage for diffusion: latents are not quantized until they are decoded.
+
+    A LightningModule; its parameters are those of ``VQFirstStageInterface``.
+    """

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldm.building import build_from
+from ldm.models.hub_training import Figures, HubTraining
 from ldm.models.training_parts import pictures_from, with_scheduler
-from ldm.util import instantiate_from_config
 
 # CLIP starts from a temperature of 0.07 and lets the scale grow to 100 (section 2.5).
 FIRST_SCALE, LARGEST_SCALE = 1 / 0.07, 100.0
@@ -52,7 +53,7 @@ def _layer(before: int, width: int, stride: int) -> tuple[nn.Module, ...]:
     return nn.Conv2d(before, width, 3, stride, 1), nn.GroupNorm(8, width), nn.SiLU()
 
 
-class ContrastiveTextImage(nn.Module):
+class ContrastiveTextImage(HubTraining):
     """CLIP's objective, arXiv:2103.00020, section 2.3, for a text encoder trained from scratch.
 
     A UNet learns the meaning of words slowly: a caption changes its loss by a hundredth. Matching
@@ -83,9 +84,7 @@ class ContrastiveTextImage(nn.Module):
         super().__init__()
         self.image_key, self.cond_stage_key, self.monitor = image_key, cond_stage_key, monitor
         self.learning_rate, self.scheduler_config = 1e-3, scheduler_config
-        self.cond_stage_model = instantiate_from_config(
-            cond_stage_config, where="cond_stage_config"
-        )
+        self.cond_stage_model = build_from(cond_stage_config, where="cond_stage_config")
         width = self.cond_stage_model.transformer.config.hidden_size
         self.picture_tower = PictureTower(image_size, embed_dim)
         self.text_projection = nn.Linear(width, embed_dim, bias=False)
@@ -116,31 +115,19 @@ class ContrastiveTextImage(nn.Module):
         accuracy = (logits.argmax(1) == own).float().mean()
         return loss, {"loss": loss, "accuracy": accuracy, "scale": scale}
 
-    def _step(self, batch: Mapping[str, Any], split: str) -> tuple[Tensor, dict[str, Tensor]]:
+    def _step(self, batch: Mapping[str, Any], split: str) -> tuple[Tensor, Figures]:
         loss, logs = self(pictures_from(batch, self.image_key), list(batch[self.cond_stage_key]))
         return loss, {f"{split}/{name}": value.detach() for name, value in logs.items()}
 
-    def training_step(
-        self,
-        batch: Mapping[str, Any],
-        batch_idx: int,  # noqa: ARG002 - the training interface
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss to minimise and what to log."""
-        return self._step(batch, "train")
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Return the loss to minimise, and log it."""
+        loss, figures = self._step(batch, "train")
+        self.log_figures(figures, batch, on_step=True)
+        return loss
 
-    def validation_step(
-        self,
-        batch: Mapping[str, Any],
-        batch_idx: int,  # noqa: ARG002 - the training interface
-    ) -> dict[str, Tensor]:
+    def validation_figures(self, batch: Mapping[str, Any]) -> Figures:
         """Return what to log for a validation batch."""
         return self._step(batch, "val")[1]
-
-    def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int, step: int) -> None:
-        """Do nothing: the towers need no preparation."""
-
-    def on_train_batch_end(self) -> None:
-        """Do nothing: the towers keep no average of their weights."""
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, with a beta2 of 0.95 for short runs, and the schedule if configured."""

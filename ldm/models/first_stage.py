@@ -1,6 +1,8 @@
-"""Base class of the first stages: reading batches, one or two optimizers, label maps in colour.
+"""First stages as drawing needs them: encode pictures to latents and decode them back.
 
-Shapes: B batch, C channels, H W pixels.
+``ldm.models.autoencoder`` has their public classes, which are these and training, under Lightning;
+``vq_first_stage`` those with a codebook.
+Shapes: B batch, H W pixels, h w latent sides, C latent channels (embed_dim).
 """
 
 from __future__ import annotations
@@ -9,22 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldm.building import check_parameters, place
 from ldm.errors import UserError
-from ldm.models.training_parts import pictures_from, with_scheduler
+from ldm.models.family_state import FamilyState
 from ldm.modules.diffusionmodules.model import Decoder, Encoder
-from ldm.util import check_parameters, instantiate_from_config
+from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
+from ldm.util import instantiate_from_config
 
-Logs = dict[str, Tensor]
 
-
-class FirstStage(nn.Module):
-    """An encoder, a decoder and a training loss between them.
-
-    If the loss has a ``discriminator``, a second optimizer trains it:
-    ``training_step(batch, batch_idx, optimizer_idx)`` is then called for both.
+class FirstStage(FamilyState):
+    """An encoder, a decoder and, where it is to train, a loss between them.
 
     Args:
         ddconfig: Parameters shared by the encoder and the decoder.
@@ -59,11 +57,11 @@ class FirstStage(nn.Module):
         self.image_key, self.monitor, self.embed_dim = image_key, monitor, embed_dim
         self.learning_rate, self.lr_g_factor = 1e-4, 1.0
         self.scheduler_config = scheduler_config
-        self.global_step = 0
         of_decoder = ("give_pre_end", "tanh_out")
         self.encoder = Encoder(**{k: v for k, v in ddconfig.items() if k not in of_decoder})
         self.decoder = Decoder(**ddconfig)
-        self.loss = instantiate_from_config(lossconfig, where="lossconfig")
+        with place("lossconfig"):
+            self.loss = instantiate_from_config(lossconfig)
         made_for = getattr(self.loss, "made_for", None)
         if None not in (made_for, self.takes_losses_for) and made_for != self.takes_losses_for:
             raise UserError(
@@ -81,11 +79,6 @@ class FirstStage(nn.Module):
         """Pixels per latent element along a side: f."""
         return 2 ** (len(self.decoder.up) - 1)
 
-    @property
-    def two_optimizers(self) -> bool:
-        """Whether the loss has a discriminator, trained by an optimizer of its own."""
-        return hasattr(self.loss, "discriminator")
-
     def init_from_ckpt(self, path: str, ignore_keys: Sequence[str] = ()) -> None:
         """Take weights from a checkpoint of an autoencoder or of a whole model."""
         from ldm.checkpoint.load import load_component
@@ -96,99 +89,97 @@ class FirstStage(nn.Module):
         """Return the weight whose gradients balance an adversarial loss."""
         return self.decoder.conv_out.weight
 
-    def get_input(self, batch: Mapping[str, Any], key: str) -> Tensor:
-        """Take pictures (B, H, W, C) from a batch as (B, C, H, W) float32."""
-        return pictures_from(batch, key)
 
-    def _inputs(self, batch: Mapping[str, Any], count: int) -> Tensor:
-        """Return the first pictures of a batch on the model's device."""
-        x = self.get_input(batch, self.image_key)[:count]
-        return x.to(self.post_quant_conv.weight.device)
+class KLFirstStage(FirstStage):
+    """Autoencoder with a Gaussian latent: arXiv:2112.10752, section 3.1, KL-regularised.
 
-    def autoencoder_loss(
-        self, batch: Mapping[str, Any], optimizer_idx: int, split: str
-    ) -> tuple[Tensor, Logs]:
-        """Return one side's loss for a batch, and the figures to log; subclasses define it."""
-        raise NotImplementedError
+    Args:
+        ddconfig: Parameters shared by the encoder and the decoder.
+        lossconfig: ``target`` / ``params`` of the training loss; ``torch.nn.Identity`` for none.
+            ``ReconstructionLoss`` needs one optimizer, ``LPIPSWithDiscriminator`` two.
+        embed_dim: Latent channels C.
+        ckpt_path: Checkpoint to start from.
+        ignore_keys: Prefixes of that checkpoint's keys to ignore.
+        image_key: Entry of a batch that holds the pictures (B, H, W, 3) in [-1, 1].
+        colorize_nlabels: Channels of label maps, which are shown in random colours.
+        monitor: Logged value that chooses the best checkpoint.
+        scheduler_config: ``target`` / ``params`` of a learning-rate multiplier, per step.
+        decoder_only: Train only the decoder, as for SD's published ft-MSE autoencoders: the
+            latents do not change, so a diffusion model trained on them stays valid.
 
-    def training_step(
+    Raises:
+        UserError: ``ddconfig`` is not for a KL autoencoder or has an unknown parameter, or the
+            loss is a VQ autoencoder's.
+    """
+
+    takes_losses_for = "AutoencoderKL"
+
+    def __init__(
         self,
-        batch: Mapping[str, Any],
-        batch_idx: int,  # noqa: ARG002 - the training interface
-        optimizer_idx: int = 0,
-    ) -> tuple[Tensor, Logs]:
-        """Return the loss to minimise and what to log.
-
-        Args:
-            batch: Pictures under ``image_key``.
-            batch_idx: Number of the batch in this epoch.
-            optimizer_idx: 0 trains the autoencoder, 1 the discriminator.
-        """
-        return self.autoencoder_loss(batch, optimizer_idx, "train")
-
-    def validation_step(
-        self,
-        batch: Mapping[str, Any],
-        batch_idx: int,  # noqa: ARG002 - the training interface
-    ) -> Logs:
-        """Return what to log for a validation batch."""
-        return self.validation_figures(batch, "val")
-
-    def validation_figures(self, batch: Mapping[str, Any], split: str) -> Logs:
-        """Return the figures of both sides' losses."""
-        sides = range(2 if self.two_optimizers else 1)
-        figures = [self.autoencoder_loss(batch, side, split)[1] for side in sides]
-        return {name: value for side in figures for name, value in side.items()}
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int, step: int) -> None:  # noqa: ARG002
-        """Note the step, which decides when a discriminator takes part."""
-        self.global_step = step
-
-    def on_train_batch_end(self) -> None:
-        """Do nothing: no average of the weights is kept."""
-
-    def autoencoder_parameters(self) -> list[nn.Parameter]:
-        """Return what the first optimizer trains: everything except the loss's own parameters."""
-        named = self.named_parameters()
-        return [p for name, p in named if p.requires_grad and not name.startswith("loss.")]
-
-    def configure_optimizers(self) -> Any:
-        """Return Adam with the reference's betas, a second one for a discriminator, and schedules.
-
-        Raises:
-            UserError: The model has no loss to train with.
-        """
-        from ldm.modules.losses.contperceptual import DummyLoss  # only training needs losses
-
-        if isinstance(self.loss, nn.Identity | DummyLoss):
-            raise UserError(
-                f"lossconfig is {type(self.loss).__name__}, which trains nothing; expected a loss "
-                "such as ldm.modules.losses.LPIPSWithDiscriminator; name one in lossconfig.target"
-            )
-        rate, betas = self.learning_rate, (0.5, 0.9)
-        own = torch.optim.Adam(
-            self.autoencoder_parameters(), lr=rate * self.lr_g_factor, betas=betas
+        ddconfig: Mapping[str, Any],
+        lossconfig: Mapping[str, Any],
+        embed_dim: int,
+        ckpt_path: str | None = None,
+        ignore_keys: Sequence[str] = (),
+        image_key: str = "image",
+        colorize_nlabels: int | None = None,
+        monitor: str | None = None,
+        scheduler_config: Mapping[str, Any] | None = None,
+        decoder_only: bool = False,
+    ):
+        if not ddconfig.get("double_z", True):
+            raise UserError("ddconfig.double_z is false; AutoencoderKL needs mean and variance")
+        super().__init__(
+            ddconfig,
+            lossconfig,
+            embed_dim,
+            image_key=image_key,
+            colorize_nlabels=colorize_nlabels,
+            monitor=monitor,
+            scheduler_config=scheduler_config,
         )
-        if not self.two_optimizers:
-            return with_scheduler(own, self.scheduler_config)
-        against = torch.optim.Adam(self.loss.discriminator.parameters(), lr=rate, betas=betas)
-        if self.scheduler_config is None:
-            return [own, against], []
-        pairs = [with_scheduler(optimizer, self.scheduler_config) for optimizer in (own, against)]
-        return [own, against], [schedule for _, (schedule,) in pairs]
+        z_channels = ddconfig["z_channels"]
+        self.quant_conv = nn.Conv2d(2 * z_channels, 2 * embed_dim, 1)
+        self.post_quant_conv = nn.Conv2d(embed_dim, z_channels, 1)
+        if decoder_only:
+            for part in (self.encoder, self.quant_conv):
+                part.requires_grad_(False)
+        if ckpt_path is not None:
+            self.init_from_ckpt(ckpt_path, ignore_keys)
 
-    def to_rgb(self, x: Tensor) -> Tensor:
-        """Show label maps (B, C, H, W) in random colours, as (B, 3, H, W) in [-1, 1].
+    def encode(self, x: Tensor) -> DiagonalGaussianDistribution:
+        """Encode pictures (B, 3, H, W) in [-1, 1] to a distribution over (B, C, h, w)."""
+        return DiagonalGaussianDistribution(self.quant_conv(self.encoder(x)))
 
-        Pictures of up to three channels are returned as they are.
-        """
-        if x.shape[1] <= 3:
-            return x
-        if not hasattr(self, "colorize"):
-            generator = torch.Generator().manual_seed(0)
-            colours = torch.randn(3, x.shape[1], 1, 1, generator=generator)
-            # Not persistent: logging pictures must not change what a checkpoint holds.
-            self.register_buffer("colorize", colours.to(x), persistent=False)
-        shown = F.conv2d(x, self.colorize)
-        low, high = shown.min(), shown.max()
-        return 2.0 * (shown - low) / (high - low) - 1.0
+    def decode(self, z: Tensor) -> Tensor:
+        """Decode latents (B, C, h, w) to pictures (B, 3, H, W), about [-1, 1], unclamped."""
+        return self.decoder(self.post_quant_conv(z))
+
+    def forward(
+        self, input: Tensor, sample_posterior: bool = True
+    ) -> tuple[Tensor, DiagonalGaussianDistribution]:
+        """Return the reconstruction (B, 3, H, W) of ``input`` and its posterior."""
+        posterior = self.encode(input)
+        z = posterior.sample() if sample_posterior else posterior.mode()
+        return self.decode(z), posterior
+
+
+class IdentityFirstStage(nn.Module):
+    """A first stage that leaves pictures as they are: diffusion in pixel space."""
+
+    def __init__(self, *args: Any, vq_interface: bool = False, **kwargs: Any):  # noqa: ARG002
+        super().__init__()
+        self.vq_interface = vq_interface
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x
+
+    def decode(self, x: Tensor) -> Tensor:
+        return x
+
+    def quantize(self, x: Tensor) -> Any:
+        """Return ``x``, with CompVis's empty extras when built with ``vq_interface``."""
+        return (x, None, [None, None, None]) if self.vq_interface else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x

@@ -8,15 +8,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ldm.util import instantiate_from_config
+from ldm.building import build_from
+from ldm.errors import UserError
 
 # Device types with a fused Adam; a model on meta is never stepped.
 FUSED = ("cpu", "cuda", "mps", "xpu")
 
 
 def pictures_from(batch: Mapping[str, Any], key: str) -> Tensor:
-    """Take pictures (B, H, W, C), or (B, H, W), from a batch as (B, C, H, W) float32."""
-    x = batch[key]
+    """Take pictures (B, H, W, C), or (B, H, W), from a batch as (B, C, H, W) float32.
+
+    Raises:
+        UserError: The batch has no such entry, or it is no tensor.
+    """
+    try:
+        x = batch[key]
+    except (KeyError, IndexError, TypeError) as error:
+        names = ", ".join(map(str, batch)) if isinstance(batch, Mapping) else "no names"
+        raise UserError(
+            f"the model takes pictures from the entry {key!r} of the data, which has {names}; "
+            "correct model.params.first_stage_key (of an autoencoder image_key) or the data set"
+        ) from error
+    if not isinstance(x, Tensor):
+        raise UserError(
+            f"the model takes pictures from the entry {key!r} of the data, which holds "
+            f"{type(x).__name__}; expected a tensor (B, H, W, C); correct "
+            "model.params.first_stage_key (of an autoencoder image_key) or the data set"
+        )
     x = x[..., None] if x.ndim == 3 else x
     return x.movedim(-1, 1).float().contiguous()
 
@@ -59,6 +77,6 @@ def with_scheduler(optimizer: torch.optim.Optimizer, config: Mapping[str, Any] |
     """Pair an optimizer with the per-step learning-rate multiplier that ``config`` describes."""
     if config is None:
         return optimizer
-    schedule = instantiate_from_config(config, where="scheduler_config").schedule
+    schedule = build_from(config, where="scheduler_config").schedule
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_lambda=schedule)
     return [optimizer], [{"scheduler": scheduler, "interval": "step", "frequency": 1}]

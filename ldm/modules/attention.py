@@ -6,16 +6,65 @@ heads, d head width. Key names and layer order are the checkpoints'.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ldm.modules.attention_processors import (
-    AttentionLayer,
-    set_attention_processor,  # noqa: F401 - offered here too, beside the layers
-)
+from ldm.errors import UserError
+from ldm.lazy import lazy_exports
+from ldm.modules.attention_processors import AttentionLayer, set_attention_processor
 from ldm.modules.diffusionmodules.util import checkpoint, zero_module
 from ldm.util import default
+
+# What CompVis's file defines or imports besides, and no published model needs.
+ELSEWHERE = {
+    "LinearAttention": "ldm.modules.linear_attention",
+    "SpatialSelfAttention": "ldm.modules.diffusionmodules.model:AttnBlock",
+    "Normalize": "ldm.modules.diffusionmodules.model",
+    "einsum": "torch",
+    "exists": "ldm.util",
+    "isfunction": "inspect",
+    "math": "math:",
+    "repeat": "einops",
+}
+__all__ = [
+    "BasicTransformerBlock",
+    "CrossAttention",
+    "FeedForward",
+    "GEGLU",
+    "MemoryEfficientCrossAttention",
+    "SpatialTransformer",
+    "checkpoint",
+    "default",
+    "init_",
+    "max_neg_value",
+    "rearrange",
+    "set_attention_processor",
+    "uniq",
+    "zero_module",
+    *ELSEWHERE,
+]
+__getattr__, __dir__ = lazy_exports(__name__, ELSEWHERE)
+
+
+def uniq(arr: Iterable[Any]) -> Iterable[Any]:
+    """Return the different entries of ``arr``, in the order in which they first appear."""
+    return dict.fromkeys(arr, True).keys()
+
+
+def max_neg_value(t: Tensor) -> float:
+    """Return the lowest number of the tensor's dtype."""
+    return -torch.finfo(t.dtype).max
+
+
+def init_(tensor: Tensor) -> Tensor:
+    """Fill in place, uniformly within 1 / sqrt(last dimension) of zero."""
+    bound = tensor.shape[-1] ** -0.5
+    return nn.init.uniform_(tensor, -bound, bound)
 
 
 class GEGLU(nn.Module):
@@ -98,6 +147,10 @@ class CrossAttention(AttentionLayer):
         return self.to_out(out)  # (B, N, query_dim)
 
 
+MemoryEfficientCrossAttention = CrossAttention
+"""SD 2's name for the one that needs xformers; torch's fused kernel takes no more memory."""
+
+
 class BasicTransformerBlock(nn.Module):
     """Self-attention, cross-attention and feed-forward, each normalised before and added.
 
@@ -134,9 +187,11 @@ class BasicTransformerBlock(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return checkpoint(self._forward, (x, context), flag=self.checkpoint)
+        # The reference's own checkpoint detaches every input, and None cannot be.
+        inputs = (x,) if context is None else (x, context)
+        return checkpoint(self._forward, inputs, self.parameters(), self.checkpoint)
 
-    def _forward(self, x: Tensor, context: Tensor | None) -> Tensor:
+    def _forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         # x is (B, N, dim) throughout, context (B, M, context_dim).
         x = self.attn1(self.norm1(x), context=context if self.disable_self_attn else None) + x
         x = self.attn2(self.norm2(x), context=context) + x
@@ -146,7 +201,22 @@ class BasicTransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     """Transformer blocks over the pixels of a feature map (B, C, h, w), added to it.
 
-    ``use_linear`` projects tokens by Linear layers (SD 2) in place of 1x1 convolutions (SD 1).
+    The first six parameters are CompVis's, the others came with SD 2.
+
+    Args:
+        in_channels: C.
+        n_heads: Heads.
+        d_head: Head width.
+        depth: Blocks.
+        dropout: Dropout probability in the blocks.
+        context_dim: Width of the context; None without one. A list has the width for each block,
+            or one for all; ``forward`` then takes a list of contexts too.
+        disable_self_attn: See ``BasicTransformerBlock``.
+        use_linear: Project tokens by Linear layers (SD 2) in place of 1x1 convolutions (SD 1).
+        use_checkpoint: Recompute the blocks in the backward pass.
+
+    Raises:
+        UserError: ``context_dim`` has another number of entries than ``depth``.
     """
 
     def __init__(
@@ -156,13 +226,14 @@ class SpatialTransformer(nn.Module):
         d_head: int,
         depth: int = 1,
         dropout: float = 0.0,
-        context_dim: int | None = None,
+        context_dim: int | Sequence[int] | None = None,
         disable_self_attn: bool = False,
         use_linear: bool = False,
         use_checkpoint: bool = True,
     ):
         super().__init__()
         inner = n_heads * d_head
+        widths = _for_each_block(context_dim, depth, "context_dim")
         self.in_channels = in_channels
         self.use_linear = use_linear
         # The reference normalises here with eps 1e-6, unlike the ResBlocks' 1e-5.
@@ -174,15 +245,16 @@ class SpatialTransformer(nn.Module):
                 n_heads,
                 d_head,
                 dropout=dropout,
-                context_dim=context_dim,
+                context_dim=width,
                 checkpoint=use_checkpoint,
                 disable_self_attn=disable_self_attn,
             )
-            for _ in range(depth)
+            for width in widths
         )
         self.proj_out = zero_module(_token_projection(inner, in_channels, use_linear))
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | Sequence[Tensor] | None = None) -> Tensor:
+        contexts = _for_each_block(context, len(self.transformer_blocks), "context")
         height = x.shape[2]
         tokens = self.norm(x)  # (B, C, h, w)
         if not self.use_linear:
@@ -190,8 +262,8 @@ class SpatialTransformer(nn.Module):
         tokens = rearrange(tokens, "b c h w -> b (h w) c")  # (B, N, D), or C before a Linear
         if self.use_linear:
             tokens = self.proj_in(tokens)  # (B, N, D)
-        for block in self.transformer_blocks:
-            tokens = block(tokens, context=context)  # (B, N, D)
+        for block, each in zip(self.transformer_blocks, contexts, strict=True):
+            tokens = block(tokens, context=each)  # (B, N, D)
         if self.use_linear:
             tokens = self.proj_out(tokens)  # (B, N, C)
         # Contiguous: a channels-last view would slow every layer that follows, by a tenth on a CPU.
@@ -199,6 +271,19 @@ class SpatialTransformer(nn.Module):
         if not self.use_linear:
             tokens = self.proj_out(tokens)  # (B, D, h, w) -> (B, C, h, w)
         return tokens + x  # (B, C, h, w)
+
+
+def _for_each_block(given: Any, depth: int, name: str) -> Sequence[Any]:
+    """Return one entry for each block: SD 2 gives lists, the first version one for all."""
+    # omegaconf's lists are no ``list``.
+    if isinstance(given, Tensor) or not isinstance(given, Sequence):
+        return [given] * depth
+    if len(given) not in (1, depth):
+        raise UserError(
+            f"{name} has {len(given)} entries for {depth} transformer blocks; expected one for "
+            "each, or one for all; change it or transformer_depth"
+        )
+    return list(given) * (depth if len(given) == 1 else 1)
 
 
 def _token_projection(channels_in: int, channels_out: int, linear: bool) -> nn.Module:

@@ -79,7 +79,7 @@ def set_attention_processor(model: nn.Module, processor: AttentionProcessor) -> 
 
     These are all layers of softmax attention in both forms of the UNet, in the encoder UNet of
     classifiers, in the autoencoders and in ``BERTEmbedder``. Not among them: CLIP's towers, whose
-    causal attention is one call of torch's kernel, and ``LinAttnBlock``, which has no table of
+    causal attention is one call of torch's kernel, and ``LinearAttention``, which has no table of
     queries and keys.
 
     Args:

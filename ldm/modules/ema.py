@@ -40,14 +40,6 @@ class LitEma(nn.Module):
         self.collected_params: list[Tensor] = []
 
     @torch.no_grad()
-    def restart(self, model: nn.Module) -> None:
-        """Restart the averages from the weights of ``model``."""
-        parameters, shadows = dict(model.named_parameters()), dict(self.named_buffers())
-        for name, shadow in self.m_name2s_name.items():
-            shadows[shadow].copy_(parameters[name])
-        self.num_updates.clamp_(max=0)
-
-    @torch.no_grad()
     def forward(self, model: nn.Module) -> None:
         """Move the averages towards the weights of ``model``."""
         decay = self.decay.item()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.offload.stages import STAGES, layers_of
 
 ALIGNMENT = 256
@@ -147,7 +147,7 @@ class Pieces:
             yield from self.stages[stage]
 
 
-def cut(model: LatentDiffusion) -> Pieces:
+def cut(model: LatentSpaceDiffusion) -> Pieces:
     """Cut a model into pieces. Averaged weights (``model_ema``) are in none: they stay on the host.
 
     Raises:
@@ -170,7 +170,7 @@ def cut(model: LatentDiffusion) -> Pieces:
     return Pieces(pieces, Piece("common", common))
 
 
-def _weights_of(model: LatentDiffusion) -> dict[int, _Weight]:
+def _weights_of(model: LatentSpaceDiffusion) -> dict[int, _Weight]:
     weights: dict[int, _Weight] = {}
     for name, child in model.named_modules():
         if name.split(".")[0] == "model_ema":

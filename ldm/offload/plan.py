@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from ldm.errors import UserError
-from ldm.models.autoencoder import AutoencoderKL
-from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
+from ldm.models.first_stage import KLFirstStage
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.offload.movers import Mover, mover_for
 from ldm.offload.pieces import Piece, Pieces, cut
@@ -60,7 +60,7 @@ class StagePlan:
 
     def __init__(
         self,
-        model: LatentDiffusion,
+        model: LatentSpaceDiffusion,
         settings: PlanSettings,
         device: torch.device,
         *,
@@ -266,7 +266,7 @@ class StagePlan:
         put(unet, "encode", self._encode_unet)
         put(unet, "decode", self._decode_unet)
         first_stage, conditioner = model.first_stage_model, model.cond_stage_model
-        pictures = isinstance(first_stage, AutoencoderKL)
+        pictures = isinstance(first_stage, KLFirstStage)
         put(first_stage, "encode", self._encode_pictures if pictures else self._first_stage)
         put(first_stage, "decode", self._decode_pictures if pictures else self._first_stage)
         if hasattr(first_stage, "quantize"):
@@ -363,7 +363,7 @@ def _check_model(model: nn.Module) -> None:
         )
 
 
-def _check_settings(model: LatentDiffusion, settings: PlanSettings) -> None:
+def _check_settings(model: LatentSpaceDiffusion, settings: PlanSettings) -> None:
     layers = layers_of(model)
     names = {name for stage in UNET for name in layers[stage]}
     unknown = sorted(settings.resident_blocks - names)
@@ -374,7 +374,7 @@ def _check_settings(model: LatentDiffusion, settings: PlanSettings) -> None:
         )
     first_stage = model.first_stage_model
     has_weights = next(first_stage.parameters(), None) is not None
-    if settings.tiled_decode and has_weights and not isinstance(first_stage, AutoencoderKL):
+    if settings.tiled_decode and has_weights and not isinstance(first_stage, KLFirstStage):
         raise UserError(
             f"tiled_decode given for a {type(first_stage).__name__}; expected an AutoencoderKL; "
             "leave it out"

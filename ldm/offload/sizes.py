@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from ldm.models.autoencoder import AutoencoderKL
-from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
+from ldm.models.first_stage import KLFirstStage
 from ldm.modules.attention import SpatialTransformer
 from ldm.modules.diffusionmodules import model as vae
+from ldm.modules.diffusionmodules.coder_layers import coder_layers
 from ldm.modules.diffusionmodules.openaimodel import (
     AttentionBlock,
     Downsample,
@@ -128,7 +129,7 @@ class StageSizes:
         return rows * positions * self.between * itemsize <= saved
 
 
-def measure(model: LatentDiffusion) -> StageSizes:
+def measure(model: LatentSpaceDiffusion) -> StageSizes:
     """Measure a model in the precision of its run; it may be on the meta device.
 
     Raises:
@@ -141,7 +142,7 @@ def measure(model: LatentDiffusion) -> StageSizes:
     layers = layers_of(model)
     named = [item for half in UNET for item in layers[half].items()]
     first_stage = model.first_stage_model
-    has_kl = isinstance(first_stage, AutoencoderKL)
+    has_kl = isinstance(first_stage, KLFirstStage)
     return StageSizes(
         stages={stage: sum(p.nbytes for p in group) for stage, group in pieces.stages.items()},
         common=pieces.common.nbytes,
@@ -266,7 +267,7 @@ def _half_peak(half: nn.Module) -> Activations:
     growing = isinstance(half, vae.Decoder)
     peak = Activations()
     share = 0.25 ** (len(half.up) - 1) if growing else 1.0
-    for layer in half.layers():
+    for layer in coder_layers(half):
         if isinstance(layer, vae.Upsample):
             share *= 4
         for found in _vae_inside(layer, share):
@@ -284,7 +285,7 @@ def _vae_inside(layer: nn.Module, share: float) -> Iterator[Activations]:
         yield Activations(share * (before + after), share * 2 * after)
     elif isinstance(layer, vae.AttnBlock):
         yield Activations(share * 7 * layer.q.in_channels, share * layer.q.in_channels)
-    elif isinstance(layer, (vae.Upsample, vae.Downsample)) and layer.conv is not None:
+    elif isinstance(layer, (vae.Upsample, vae.Downsample)) and getattr(layer, "conv", None):
         yield Activations(share * 2.25 * layer.conv.in_channels)
 
 

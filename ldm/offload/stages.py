@@ -14,7 +14,7 @@ from typing import Literal
 from torch import nn
 
 from ldm.errors import UserError
-from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.modules.diffusionmodules.openaimodel import TimestepEmbedSequential
 
 STAGES = ("text", "unet_encode", "unet_decode", "autoencoder")
@@ -87,7 +87,7 @@ class Ledger:
             del self.events[:REMEMBERED]
 
 
-def layers_of(model: LatentDiffusion) -> dict[str, dict[str, nn.Module]]:
+def layers_of(model: LatentSpaceDiffusion) -> dict[str, dict[str, nn.Module]]:
     """Return the layers of every stage by name, in the order in which they compute.
 
     A model without a text encoder, or with the first stage in its place, has an empty ``text``.

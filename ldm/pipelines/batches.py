@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldm.errors import UserError
+from ldm.paths import ERRORS, reason, unreachable
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
 
 
@@ -136,10 +137,12 @@ def read_prompts(settings: GenerationSettings) -> list[str]:
             f"--from-file {path} is not UTF-8 (byte {error.start}); expected a UTF-8 text file; "
             "save it as UTF-8"
         ) from error
-    except OSError as error:
+    except ERRORS as error:
+        # Not asked before reading: the file may be a pipe, as in --from-file <(command).
+        fault = unreachable(path) or f"cannot be read ({reason(error)})"
         raise UserError(
-            f"--from-file {path} cannot be read ({error.strerror or error}); expected a text file "
-            "with one prompt per line; check the path"
+            f"--from-file {path} {fault}; expected a text file with one prompt per line; check "
+            "the path"
         ) from error
     if not text.strip():
         raise UserError(

@@ -19,7 +19,8 @@ from torch.nn.functional import normalize
 from ldm.data.pictures import to_model_range
 from ldm.data.retrieval import Embedder
 from ldm.errors import UserError
-from ldm.modules.encoders.modules import FrozenClipImageEmbedder, FrozenCLIPTextEmbedder
+from ldm.modules.encoders.clip_projected import FrozenClipImageEmbedder, FrozenCLIPTextEmbedder
+from ldm.paths import unreachable
 
 CLIP_TYPE = "ViT-L/14"
 
@@ -111,8 +112,8 @@ def square(picture: Image.Image, side: int) -> Image.Image:
 
 
 def _require(weights: str | Path | None) -> None:
-    if weights is not None and not Path(weights).exists():
+    if weights is not None and (fault := unreachable(weights)):
         raise UserError(
-            f"--clip_ckpt {weights} does not exist; expected CLIP's weights, a file or a folder "
+            f"--clip_ckpt {weights} {fault}; expected CLIP's weights, a file or a folder "
             "from the Hugging Face hub; check the path (nothing is downloaded here)"
         )

@@ -8,22 +8,17 @@ image. Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
-from ldm.images.metadata import (
-    format_parameters,
-    parse_parameters,
-    read_parameters,
-    split_sampler,
-)
+from ldm.images.metadata import format_parameters, split_sampler
 from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.source_files import INIT_IMAGE, MASK, find_sources
-from ldm.settings.generation import LONGEST_RUN, GenerationSettings, Img2ImgSettings
+from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings, Img2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import LowMemory
 from ldm.settings.option import Option, options_of
@@ -33,9 +28,24 @@ from ldm.settings.samplers import SAMPLERS, SPACINGS, samplers_for
 ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model")
 # How AUTOMATIC1111 marks an inpainting; here the whole picture is always denoised, not a crop.
 INPAINTING = ("Inpaint area", "Whole picture")
+# AUTOMATIC1111 writes only some of these, depending on its version.
+_INPAINTINGS = (INPAINTING[0], "Mask blur", "Masked content", "Mask mode")
+# What its schedule "Automatic" is; of the samplers that are not here, k-diffusion's own.
+_AUTOMATIC = dict.fromkeys(("DPM++ 2M", "DPM2", "DPM2 a"), "Karras")
+
+if TYPE_CHECKING:
+    from ldm.images.recipes import Recipe
+
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.settings.prompt_weights
-# Settings that are 0 or off by default; they are written only when set.
-_QUIET = ("ddim_eta", "fixed_code", "use_ema", "use_neighbors")
+# Settings that are written only if they are not these: the usual ones, and those of pictures from
+# before there was a choice.
+_QUIET = {
+    "ddim_eta": 0,
+    "fixed_code": False,
+    "use_ema": False,
+    "use_neighbors": False,
+    "watermark": "reference",
+}
 _PLACE = {
     "Batch size": "n_samples",
     "Iteration": "iteration",
@@ -82,7 +92,8 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
     }
     for each in options_of(settings):
         value = getattr(settings, each.name)
-        if each.infotext and value is not None and not (each.name in _QUIET and not value):
+        unsaid = each.name in _QUIET and value == _QUIET[each.name]
+        if each.infotext and value is not None and not unsaid:
             entries[each.infotext] = _written(each, value)
     for key, name in _PLACE.items():
         entries[key] = getattr(place, name) + (name in _COUNTED_FROM_1)
@@ -168,25 +179,19 @@ def read_picture(
         UserError: the file is not a picture, has no parameters, was made by a different program,
             or its init image is missing or has changed.
     """
-    text = read_parameters(path)
-    if text is None:
+    from ldm.images.recipes import read_recipe  # only redrawing reads one
+
+    recipe = read_recipe(path)
+    if recipe is None:
         raise UserError(
             f"--from-image {path} holds no generation parameters; expected a single picture as "
             "saved by these scripts (grids have none); give another one"
         )
-    prompt, negative, entries = parse_parameters(text)
-    sampler, schedule = split_sampler(entries)
-    if schedule is not None:
-        entries |= {"Sampler": sampler, "Schedule type": schedule}
+    entries = _with_schedule(recipe.entries)
     _check_program(path, schema, entries)
-    values: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
-    notices: list[str] = []
-    for each in options_of(schema):
-        if each.infotext in entries:
-            _take(each, entries, values, notices if each.name not in given else [])
-    if not {"sampler", "spacing"} & set(given):
-        _drop_unfit_spacing(values, notices)
-    _take_size(schema, entries, values)
+    place = _read_place(entries)
+    values, notices = _read_settings(path, schema, entries, given, own=place is not None)
+    values |= {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
     if issubclass(schema, LowMemory) and "prompt" not in given:
         values["plain_prompt"] = WEIGHTS not in entries
     if WEIGHTS in entries and not issubclass(schema, LowMemory):
@@ -195,11 +200,8 @@ def read_picture(
             "which gives a different picture; "
             f"optimizedSD/optimized_{schema.program}.py draws the mixture"
         )
-    place = _read_place(entries)
     if place is None:
-        notices.append(
-            f"{path} was made by another program: expect a similar picture, not the same one"
-        )
+        notices += _notices_on_others(path, recipe, given)
     values |= find_sources(path, schema, entries, given)
     return Recorded(
         values=values,
@@ -211,6 +213,89 @@ def read_picture(
     )
 
 
+def _with_schedule(entries: Mapping[str, str]) -> dict[str, str]:
+    """Return entries in which the noise schedule is one of its own and has a name."""
+    entries = dict(entries)
+    sampler, schedule = split_sampler(entries)
+    if schedule == "Automatic":
+        schedule = _AUTOMATIC.get(sampler)
+    entries |= {"Sampler": sampler} if sampler else {}
+    entries.pop("Schedule type", None)
+    return entries if schedule is None else {**entries, "Schedule type": schedule}
+
+
+def _read_settings(
+    path: str,
+    schema: type[GenerationSettings],
+    entries: Mapping[str, str],
+    given: Collection[str],
+    *,
+    own: bool,
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings that entries record, and notices about those that they cannot.
+
+    Args:
+        path: The picture.
+        schema: The settings class to read into.
+        entries: What the picture's parameters say.
+        given: Names of settings that the user overrides.
+        own: Whether this project drew the picture.
+    """
+    # Pictures from before there was a choice are marked as the reference's are.
+    values: dict[str, Any] = {"watermark": _QUIET["watermark"]} if own else {}
+    notices: list[str] = []
+    options = {each.infotext: each for each in options_of(schema) if each.infotext in entries}
+    for each in options.values():
+        _take(each, entries, values, notices if each.name not in given else [])
+    if "seed" not in values and "seed" not in given:
+        raise UserError(
+            f"--from-image {path} records the seed {entries['Seed']!r}; expected a whole number "
+            f"from 0 to {MAX_SEED}; add --seed"
+        )
+    if not {"sampler", "spacing"} & set(given):
+        _drop_unfit_spacing(values, notices)
+    if not own and SAMPLERS[values.get("sampler", DEFAULTS.sampler)].eta != "used":
+        values.pop("ddim_eta", None)
+        options.pop("Eta", None)  # other programs give it to other samplers too
+    size = _read_size(schema, entries)
+    used = {*options, *(("Size",) if size or own else ())}
+    from ldm.pipelines.unhonoured import unhonoured
+
+    left = unhonoured(path, entries, used)
+    return values | size, notices + ([left] if left else [])
+
+
+def _notices_on_others(path: str, recipe: Recipe, given: Collection[str]) -> Iterator[str]:
+    """Yield what is to be expected of a picture that another program made."""
+    from ldm.pipelines.unhonoured import plain_syntax
+
+    program = recipe.program or "another program"
+    yield f"{path} was made by {program}: expect a similar picture, not the same one"
+    names = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
+    syntax = plain_syntax([text for name, text in names.items() if name not in given])
+    if parts := ", ".join(map(repr, syntax)):
+        yield f"these parts of the prompt are plain text here, not weights or models: {parts}"
+
+
+def fit_size(
+    values: Mapping[str, Any], given: Collection[str], multiple: int
+) -> tuple[dict[str, Any], list[str]]:
+    """Return recorded settings with a size that the model can draw, and a notice if it is another.
+
+    Args:
+        values: The settings, recorded or given.
+        given: Names of those that the user gave, which stay as they are.
+        multiple: What sides have to be multiples of, in pixels.
+    """
+    sides = {name: values[name] for name in ("W", "H") if values.get(name) and name not in given}
+    fitted = {k: max(round(side / multiple), 1) * multiple for k, side in sides.items()}
+    if fitted == sides:
+        return dict(values), []
+    old, new = ("x".join(map(str, each.values())) for each in (sides, fitted))
+    text = f"the recorded size {old} is not a multiple of {multiple}: {new} is drawn"
+    return {**values, **fitted}, [text]
+
+
 def _check_program(path: str, schema: type[GenerationSettings], entries: Mapping[str, str]) -> None:
     if "Seed" not in entries:
         raise UserError(
@@ -218,20 +303,20 @@ def _check_program(path: str, schema: type[GenerationSettings], entries: Mapping
             "these scripts write them; give another picture"
         )
     repaints = issubclass(schema, InpaintSettings)
-    if INPAINTING[0] in entries and not repaints:
+    masked = any(key in entries for key in _INPAINTINGS)
+    if masked and not repaints:
         raise UserError(
             f"--from-image {path} is an inpainting; expected a picture made without a mask; "
             "use scripts/inpaint.py"
         )
-    if repaints and INPAINTING[0] not in entries:
+    if repaints and not masked:
         raise UserError(
             f"--from-image {path} was made without a mask; expected an inpainting; use "
             "scripts/txt2img.py or scripts/img2img.py"
         )
     # The web UI's "hires fix" has a denoising strength too, in pictures made from text alone.
-    from_picture = "Denoising strength" in entries and not any(
-        k.startswith("Hires") for k in entries
-    )
+    hires = any(key.startswith("Hires") or key == "First pass size" for key in entries)
+    from_picture = "Denoising strength" in entries and not hires
     if from_picture and not issubclass(schema, Img2ImgSettings):
         raise UserError(
             f"--from-image {path} was made from another picture; expected one made from text "
@@ -260,7 +345,8 @@ def _take(
 def _read(each: Option, entries: Mapping[str, str]) -> Any:
     text = entries[each.infotext]
     if each.name == "sampler":
-        names = {entry.label.lower(): name for name, entry in SAMPLERS.items()}
+        names = {entry.diffusers.lower(): name for name, entry in SAMPLERS.items()}
+        names |= {entry.label.lower(): name for name, entry in SAMPLERS.items()}
         return names[text.lower()]
     if each.name == "spacing":
         names = {(entry.label or name).lower(): name for name, entry in SPACINGS.items()}
@@ -279,13 +365,12 @@ def _drop_unfit_spacing(values: dict[str, Any], notices: list[str]) -> None:
         notices.append(f"Schedule type {label!r} does not apply to {sampler}: the default is used")
 
 
-def _take_size(
-    schema: type[GenerationSettings], entries: Mapping[str, str], values: dict[str, Any]
-) -> None:
+def _read_size(schema: type[GenerationSettings], entries: Mapping[str, str]) -> dict[str, int]:
+    """Return the recorded height and width, if they are settings here."""
     names = {each.name for each in options_of(schema)}
     width, _, height = entries.get("Size", "").partition("x")
-    if {"H", "W"} <= names and width.isdecimal() and height.isdecimal():
-        values |= {"H": int(height), "W": int(width)}
+    sides = [int(side) for side in (height, width) if side.isdecimal() and int(side) > 0]
+    return dict(zip("HW", sides, strict=True)) if {*"HW"} <= names and len(sides) == 2 else {}
 
 
 def _read_place(entries: Mapping[str, str]) -> Place | None:

@@ -24,7 +24,7 @@ class InitImage:
         pixels: RGB.
         path: Where it was read, as the user gave it; empty for a picture from memory.
         sha256: Hash of the file, empty for a picture from memory.
-        notice: Says that the picture was resized or padded, if it was.
+        notice: Says what of the file is not used, and that the picture was resized or padded.
         mask: The part that inpainting repaints; None is the whole picture.
         unpadded: Width and height of the real picture within ``pixels``, from the upper left
             corner; the rest is padding. None if there is no padding.
@@ -54,7 +54,7 @@ class InitImage:
                 "no --init-img was given; expected the picture to start from; "
                 "add --init-img FILE (scripts/txt2img.py draws from text alone)"
             )
-        return cls(load_image(path), path, file_hash(path))
+        return cls(load_image(path), path, file_hash(path), _said_of(path))
 
     def fit(self, multiple: int, target: tuple[int, int] | None = None) -> InitImage:
         """Return the picture and its mask at a size that the model can draw.
@@ -75,7 +75,7 @@ class InitImage:
         name = self.path or "the picture"
         why = f"as sides must be multiples of {multiple}" if target is None else "as requested"
         text = f"{name} is {w0}x{h0}: resized to {w}x{h}, {why}."
-        return replace(self, pixels=pixels, notice=text, mask=mask)
+        return replace(self, pixels=pixels, notice=self._with_notice(text), mask=mask)
 
     def pad(self, multiple: int) -> InitImage:
         """Return the picture and its mask, padded by reflection to a size that fits the model.
@@ -98,8 +98,11 @@ class InitImage:
             f"cropped back, as the model needs sides that are multiples of {multiple}."
         )
         mask = None if mask is None else mask.pad(padded)
-        text = f"{self.notice} {text}" if self.notice else text
-        return replace(self, pixels=pixels, mask=mask, notice=text, unpadded=size)
+        notice = self._with_notice(text)
+        return replace(self, pixels=pixels, mask=mask, notice=notice, unpadded=size)
+
+    def _with_notice(self, text: str) -> str:
+        return f"{self.notice} {text}" if self.notice else text
 
     def restore(self, drawn: np.ndarray) -> np.ndarray:
         """Return drawn pictures without padding, with the original pixels outside the mask.
@@ -150,9 +153,25 @@ def read_init_image(
     if not isinstance(settings, InpaintSettings) or (image.mask is not None and mask is None):
         return image
     mask = Mask.of(mask) if isinstance(mask, Image.Image) else mask
-    lost = lost_as_rgb(image.path) if image.path else None
-    notice = f"{image.path}: {lost} is dropped, as models draw 8-bit RGB." if lost else None
-    return replace(image, mask=mask or Mask.read(settings.mask), notice=notice)
+    return replace(image, mask=mask or Mask.read(settings.mask))
+
+
+def _said_of(path: str) -> str | None:
+    """Say what of a picture file is not used; None if all of it is."""
+    lost, pictures = lost_as_rgb(path), _pictures_in(path)
+    said = [f"{path}: {lost} is dropped, as models draw 8-bit RGB."] if lost else []
+    if pictures > 1:
+        said.append(f"{path} holds {pictures} pictures: the first one is used.")
+    return " ".join(said) or None
+
+
+def _pictures_in(path: str) -> int:
+    try:
+        with Image.open(path) as image:
+            # The further pictures of a phone's MPO are previews and depth, which nobody asks for.
+            return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except Exception:  # faults in its metadata, which reading the pixels leaves out
+        return 1
 
 
 def fit_init_image(image: InitImage, settings: Img2ImgSettings, choice: ModelChoice) -> InitImage:

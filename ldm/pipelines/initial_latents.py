@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.pipelines.batches import Place
 from ldm.rng import GlobalNoise, NoiseSource, PerImageNoise
@@ -85,7 +85,7 @@ class EncodedPicture:
         image: The picture (1, 3, H, W) in [-1, 1].
     """
 
-    def __init__(self, model: LatentDiffusion, image: Tensor) -> None:
+    def __init__(self, model: LatentSpaceDiffusion, image: Tensor) -> None:
         self._model = model
         self._image = image
         self._shared: Tensor | None = None

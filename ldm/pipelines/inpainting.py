@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from ldm.images.io import to_tensor
-from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.initial_latents import EncodedPicture
@@ -63,7 +63,7 @@ class MaskedWalk(RepaintWalk):
         device: Where the latents are.
     """
 
-    def __init__(self, request: Request, model: LatentDiffusion, device: torch.device) -> None:
+    def __init__(self, request: Request, model: LatentSpaceDiffusion, device: torch.device) -> None:
         super().__init__(request, model, device)
         kept = torch.from_numpy(~request.image.mask.cells(self.settings.f)).float()
         self._keep = kept[None, None].to(device)  # (1, 1, h, w), 1 where the picture stays
@@ -103,7 +103,7 @@ class HybridWalk(RepaintWalk):
         device: Where the latents are.
     """
 
-    def __init__(self, request: Request, model: LatentDiffusion, device: torch.device) -> None:
+    def __init__(self, request: Request, model: LatentSpaceDiffusion, device: torch.device) -> None:
         super().__init__(request, model, device)
         self._surroundings = EncodedPicture(model, hide(request.image, GREY))
         self._mask = mask_map(request.image, self.settings.f).to(device)
@@ -140,7 +140,7 @@ class FillWalk(TextWalk):
         device: Where the latents are.
     """
 
-    def __init__(self, request: Request, model: LatentDiffusion, device: torch.device) -> None:
+    def __init__(self, request: Request, model: LatentSpaceDiffusion, device: torch.device) -> None:
         super().__init__(request, model, device)
         self._visible = hide(request.image, BLACK)
         self._mask = 2.0 * mask_map(request.image, self.settings.f).to(device) - 1.0

@@ -60,7 +60,12 @@ class Mask:
             raise UserError(
                 "no --mask was given; expected a picture that is white where to repaint; add one"
             )
-        return replace(cls.of(open_image(path)), path=path, sha256=file_hash(path))
+        image = open_image(path)
+        try:
+            mask = cls.of(image)
+        except UserError as error:
+            raise UserError(f"mask {path} {error}") from error
+        return replace(mask, path=path, sha256=file_hash(path))
 
     @property
     def size(self) -> tuple[int, int]:

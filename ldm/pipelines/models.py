@@ -16,10 +16,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import ldm
-from ldm.checkpoint.default_config import default_config
-from ldm.checkpoint.diffusers.json_files import INDEX, find_weights, is_diffusers
+from ldm.checkpoint.default_config import default_config, own_config
+from ldm.checkpoint.diffusers.json_files import INDEX, find_weights
+from ldm.checkpoint.folders import check_model
 from ldm.config import load_config
 from ldm.errors import UserError
+from ldm.paths import exists, file_fault, is_file, is_folder, real_path
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 from ldm.settings.model_kind import INPAINT, KINDS, ModelFacts, ModelKind
 from ldm.settings.option import flag_of
@@ -81,10 +83,10 @@ class ModelChoice:
     @property
     def name(self) -> str:
         """The model's name in metadata: the file's name, or the folder's if that says more."""
-        if self.ckpt_path.is_dir():
-            return self.ckpt_path.resolve().name
+        if is_folder(self.ckpt_path):
+            return real_path(self.ckpt_path).name
         stem = self.ckpt_path.stem
-        return self.ckpt_path.resolve().parent.name if stem in ("model", "last") else stem
+        return real_path(self.ckpt_path).parent.name if stem in ("model", "last") else stem
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -92,7 +94,7 @@ class ModelChoice:
 
         For a diffusers folder it is the hash of the first file of the UNet's weights.
         """
-        folder = self.ckpt_path.is_dir()
+        folder = is_folder(self.ckpt_path)
         return Fingerprint(find_weights(self.ckpt_path, "unet")[0] if folder else self.ckpt_path)
 
 
@@ -124,7 +126,7 @@ def find(path: str | Path) -> Path:
     A path that exists in neither place is returned unchanged.
     """
     under_root = ROOT / path
-    return under_root if not Path(path).exists() and under_root.exists() else Path(path)
+    return under_root if not exists(path) and exists(under_root) else Path(path)
 
 
 def choose_model(settings: GenerationSettings) -> ModelChoice:
@@ -148,18 +150,23 @@ def find_model(settings: GenerationSettings) -> ModelChoice:
     Raises:
         UserError: a file is missing, or the configuration is of no kind that can draw.
     """
+    config = settings.config and find(settings.config)
+    if config and (fault := file_fault(config)):
+        raise UserError(f"config {settings.config} {fault}; expected a YAML file; check the path")
     if getattr(settings, "laion400m", False):
-        return _describe(_present(LAION_CHECKPOINT, "--laion400m"), find(LAION_CONFIG))
+        return _describe(
+            check_model(find(LAION_CHECKPOINT), LAION_CHECKPOINT, "--laion400m"), find(LAION_CONFIG)
+        )
     if settings.ckpt is not None:
-        ckpt = _present(settings.ckpt, "--ckpt")
-        return _describe(ckpt, find(settings.config) if settings.config else config_beside(ckpt))
+        ckpt = check_model(find(settings.ckpt), settings.ckpt, "--ckpt")
+        return _describe(ckpt, config) if config else _by_itself(ckpt)
     if not settings.wants_text:
         return _fill_model(settings.config)
     made_for_it = [V1_INPAINTING_CHECKPOINT] if settings.draws_with(INPAINT) else []
     usual = [*(made_for_it if settings.config is None else []), *V1_CHECKPOINTS]
-    standard = [path for path in map(find, usual) if path.is_file()]
+    standard = [path for path in map(find, usual) if is_file(path)]
     if standard:
-        return _describe(standard[0], find(settings.config or default_config(standard[0])))
+        return _describe(standard[0], config or find(default_config(standard[0])))
     if settings.config is not None:
         raise UserError(
             f"--config {settings.config} was given without --ckpt, and {V1_CHECKPOINTS[0]} is not "
@@ -170,7 +177,7 @@ def find_model(settings: GenerationSettings) -> ModelChoice:
 
 def _fill_model(config: str | None) -> ModelChoice:
     ckpt = find(FILL_CHECKPOINT)
-    if not ckpt.is_file():
+    if not is_file(ckpt):
         raise UserError(
             f"no --prompt was given, and {FILL_CHECKPOINT}, which fills without one, is not there; "
             f"expected one of the two; add --prompt TEXT, or run `{HOW_TO_GET_FILL}`"
@@ -195,7 +202,7 @@ def check_kind(choice: ModelChoice, settings: GenerationSettings) -> None:
 
 def _demo() -> ModelChoice:
     ckpt = find(DEMO_CHECKPOINT)
-    if not ckpt.is_file():
+    if not is_file(ckpt):
         raise UserError(
             f"no model was given and neither {V1_CHECKPOINTS[0]} nor {DEMO_CHECKPOINT} is there; "
             f"expected one of them; run `{HOW_TO_GET_V1}` or add --ckpt FILE"
@@ -207,28 +214,24 @@ def _demo() -> ModelChoice:
     return replace(_describe(ckpt, find(DEMO_CONFIG)), notice=notice)
 
 
-def _present(path: str, flag: str) -> Path:
-    found = find(path)
-    if not found.is_file() and not is_diffusers(found):
-        raise UserError(
-            f"{flag}: there is no file {path}; expected a .ckpt or .safetensors checkpoint, or a "
-            "diffusers folder; check the path"
-        )
-    return found
+def _by_itself(ckpt: Path) -> ModelChoice:
+    """Describe a model that was given without a configuration, and say where none is beside it."""
+    choice = _describe(ckpt, config_beside(ckpt))
+    if is_folder(ckpt) or own_config(ckpt):
+        return choice
+    assumed = default_config(ckpt)
+    words = f"No YAML is beside {ckpt}, so {assumed} is assumed; --config FILE names another."
+    return replace(choice, notice=words)
 
 
 def config_beside(ckpt: Path) -> Path:
     """Return the YAML beside a checkpoint, or else Stable Diffusion's own.
 
-    ``X.yaml`` beside ``X.ckpt`` is the web UIs' convention, ``config.yaml`` that of the CompVis
-    model zoo. For a diffusers folder, its index file is returned, which leads to the others.
+    For a diffusers folder, its index file is returned, which leads to the others.
     """
-    if ckpt.is_dir():
+    if is_folder(ckpt):
         return ckpt / INDEX
-    for near in (ckpt.with_suffix(".yaml"), ckpt.with_name("config.yaml")):
-        if near.is_file():
-            return near
-    return find(default_config(ckpt))
+    return own_config(ckpt) or find(default_config(ckpt))
 
 
 class _Entries:

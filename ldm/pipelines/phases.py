@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldm.errors import UserError
 
@@ -30,6 +30,24 @@ def half_of(device: torch.device) -> torch.dtype | None:
 def is_finite(x: Tensor) -> bool:
     """Return whether every value is finite."""
     return bool(x.isfinite().all())
+
+
+def way_out(model: nn.Module, half: torch.dtype | None) -> str:
+    """Say what can be done about results that are not finite.
+
+    Args:
+        model: What computed them.
+        half: The half precision that it computed in; None if float32 was tried.
+    """
+    for name, weight in model.named_parameters():
+        if not is_finite(weight):
+            return f"the checkpoint's weights hold NaN or infinity ({name}); download it again"
+    if half is not None:
+        return "half precision cannot hold them all; run again with --precision full"
+    return (
+        "the weights are finite and float32 was used, so check that the configuration belongs to "
+        "the checkpoint, or lower the guidance scale"
+    )
 
 
 def is_not_black(decoded: Tensor) -> bool:

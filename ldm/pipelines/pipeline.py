@@ -29,7 +29,7 @@ from PIL import Image
 
 from ldm.checkpoint.load import load_model
 from ldm.errors import UserError
-from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.masks import Mask
@@ -85,7 +85,7 @@ class Pipeline:
 
     def __init__(
         self,
-        model: LatentDiffusion,
+        model: LatentSpaceDiffusion,
         choice: ModelChoice,
         *,
         use_ema: bool = False,
@@ -215,7 +215,7 @@ class Pipeline:
         yield Execution(self.device, half)
 
 
-def _stage(model: LatentDiffusion, staging: Staging, device: torch.device) -> StagedModel:
+def _stage(model: LatentSpaceDiffusion, staging: Staging, device: torch.device) -> StagedModel:
     from ldm.pipelines.staging import StagedModel
 
     return StagedModel(model, staging, device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,12 @@ from ldm.pipelines.infotext import Source, write_parameters
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.progress import Notice, Observer, Picture
 from ldm.safety.checker import SafetyChecker
-from ldm.safety.watermark import Watermarker, why_unavailable
+from ldm.safety.watermark import Watermarker
 from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:
+    from typing import Self  # in typing from Python 3.11 on
+
     from torch import Tensor
 
 
@@ -27,17 +29,30 @@ class Watermark:
 
     Attributes:
         format: The file format that the watermark must survive.
+        watermarker: What embeds it; None leaves pictures as they are.
     """
 
     format: str
-    watermarker: Watermarker = field(default_factory=Watermarker)
+    watermarker: Watermarker | None = field(default_factory=Watermarker)
+
+    @classmethod
+    def of(cls, kind: str, format: str = "png") -> Self:
+        """Return the watermark of one of ``ldm.settings.generation.WATERMARKS``."""
+        if kind != "gentle":
+            return cls(format, None if kind == "off" else Watermarker())
+        from ldm.safety.gentle_watermark import GentleWatermarker
+
+        return cls(format, GentleWatermarker())
 
     def obstacle(self, height: int, width: int) -> Notice | None:
         """Say why pictures of this size, in pixels, carry no watermark; None if they do."""
+        if self.watermarker is None:
+            return Notice("Pictures carry no invisible watermark: --watermark off.")
         if not self.watermarker.fits(height, width):
             return Notice(f"Pictures of {width}x{height} are too small for the watermark.")
-        if reason := why_unavailable():
-            return Notice(f"pictures are saved without a watermark: {reason}", warning=True)
+        if reason := self.watermarker.unavailable():
+            text = f"pictures are saved without a watermark: {reason}, or add --watermark gentle"
+            return Notice(text, warning=True)
         return None
 
     def __call__(self, plain: np.ndarray, part: Mask | None = None) -> np.ndarray:
@@ -50,14 +65,27 @@ class Watermark:
         if self.obstacle(*plain.shape[:2]):
             return plain
 
-        def within(marked: np.ndarray) -> np.ndarray:
-            return marked if part is None else part.restore(marked, plain)
-
-        # Lossless formats leave the picture unchanged.
-        embedded, _ = self.watermarker.apply(
-            plain, after_saving=lambda marked: after_saving(within(marked), self.format)
+        marked, _ = self.watermarker.apply(
+            plain,
+            # Lossless formats leave the picture unchanged.
+            after_saving=lambda marked: after_saving(marked, self.format),
+            part=None if part is None else part.marked,
         )
-        return within(embedded)
+        return marked
+
+
+def telling(watermark: Watermark, observer: Observer) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what marks pictures, uint8 (H, W, 3), and says once why it leaves them unmarked."""
+    told = set()
+
+    def mark(plain: np.ndarray) -> np.ndarray:
+        obstacle = watermark.obstacle(*plain.shape[:2])
+        if obstacle is not None and obstacle not in told:
+            told.add(obstacle)
+            observer(obstacle)
+        return watermark(plain)
+
+    return mark
 
 
 @dataclass

@@ -7,7 +7,8 @@ Programs make theirs from a command line, ``Pipeline.prepare`` from settings.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import Any
 
 from PIL import Image
 
+from ldm.errors import UserError
+from ldm.paths import is_file
 from ldm.pipelines.batches import Batch, Place, check_length, plan, read_prompts, replay
-from ldm.pipelines.infotext import Recorded, read_picture
+from ldm.pipelines.infotext import Recorded, fit_size, read_picture
 from ldm.pipelines.init_image import InitImage, fit_init_image, read_init_image
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import (
@@ -29,6 +32,7 @@ from ldm.pipelines.models import (
     resolve,
 )
 from ldm.settings.generation import GenerationSettings
+from ldm.settings.option import flag_of
 
 # A grid holds every picture of the run in memory, and viewers give up on larger ones.
 LARGEST_GRID = 1000
@@ -99,14 +103,19 @@ class Request:
     def model_notice(self) -> str | None:
         """Return a warning if the picture to redraw was made by another model."""
         recorded = self.recorded
-        if recorded is None or recorded.model_hash is None:
+        if recorded is None or (recorded.model_hash is None and recorded.model is None):
             return None
-        own = self.choice.fingerprint.short
-        if recorded.model_hash == own:
+        own, theirs = self.choice.name, recorded.model
+        if recorded.model_hash is not None:
+            short = self.choice.fingerprint.short
+            if recorded.model_hash == short:
+                return None
+            own, theirs = f"{own} ({short})", f"{theirs} ({recorded.model_hash})"
+        elif own in (theirs, Path(theirs).stem):
             return None
         return (
-            f"the picture was made by model {recorded.model} ({recorded.model_hash}), this is "
-            f"{self.choice.name} ({own}): it will not be the same; give its checkpoint with --ckpt"
+            f"the picture was made by model {theirs}, this is {own}: it will not be the same; give "
+            "its checkpoint with --ckpt"
         )
 
 
@@ -169,17 +178,37 @@ def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any
         values, place = recorded.rerun(given)
         values = _as_recorded(recorded, values, given)
         notices += recorded.notices
+        values, refitted = fit_size(values, given, choose_model(schema(**values)).multiple)
+        notices += refitted
     if given.get("laion400m"):
         values.setdefault("outdir", LAION_OUTDIR)
     if {"prompt", "from_file"} <= given.keys():
         notices.append(f"--prompt is not used: the prompts come from {given['from_file']}")
-    request = prepare(schema(**values), named=values.keys(), place=place)
+    with _blamed_on(recorded, schema, given):
+        request = prepare(schema(**values), named=values.keys(), place=place)
     if request.pictures > LARGEST_GRID and not request.settings.skip_grid:
         notices.append(
             f"no grid is made of {request.pictures} pictures; the limit is {LARGEST_GRID}"
         )
     own_device = recorded is not None and "device" not in given
     return replace(request, recorded=recorded, device_is_recorded=own_device, notices=notices)
+
+
+@contextmanager
+def _blamed_on(
+    recorded: Recorded | None, schema: type[GenerationSettings], given: Mapping[str, Any]
+) -> Iterator[None]:
+    """Say of a setting that cannot be drawn that the picture records it, if no flag was given."""
+    try:
+        yield
+    except UserError as error:
+        names = () if recorded is None else recorded.values.keys() - given.keys()
+        flag, _, rest = str(error).partition(" ")
+        if flag not in {flag_of(schema, name) for name in names}:
+            raise
+        raise UserError(
+            f"--from-image {given['from_image']} records {flag} {rest.replace(' was given', '', 1)}"
+        ) from error
 
 
 def _as_recorded(
@@ -193,6 +222,6 @@ def _as_recorded(
         added["device"] = recorded.device
     for usual in (DEMO_CHECKPOINT, FILL_CHECKPOINT):
         there = find(usual)
-        if recorded.model == there.parent.name and there.is_file() and "config" not in given:
+        if recorded.model == there.parent.name and is_file(there) and "config" not in given:
             added["ckpt"] = usual
     return {**added, **values}

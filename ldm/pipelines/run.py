@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from ldm.images.io import check_finite
-from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.batches import Batch
 from ldm.pipelines.infotext import Source
-from ldm.pipelines.phases import Phase, Result, is_finite, is_not_black, memory_for
+from ldm.pipelines.phases import Phase, Result, is_finite, is_not_black, memory_for, way_out
 from ldm.pipelines.postprocess import PostProcessor, Watermark
 from ldm.pipelines.progress import (
     Notice,
@@ -53,6 +53,11 @@ class Execution:
     def __init__(self, device: torch.device, half: torch.dtype | None) -> None:
         self.device = device
         self.half = half
+
+    @property
+    def untried(self) -> torch.dtype | None:
+        """The half precision that a phase is computed in without another try in float32."""
+        return self.half
 
     def compute(
         self,
@@ -93,7 +98,7 @@ class Run:
 
     def __init__(
         self,
-        model: LatentDiffusion,
+        model: LatentSpaceDiffusion,
         request: Request,
         make_ready: Callable[[Request, Observer], AbstractContextManager[Execution]],
         checker: SafetyChecker,
@@ -120,7 +125,7 @@ class Run:
             size=request.shown_size,
             init_image=request.image,
         )
-        watermark = Watermark(self.settings.format)
+        watermark = Watermark.of(self.settings.watermark, self.settings.format)
         return PostProcessor(self.settings, source, self.checker, watermark, self.observer)
 
     def _make_sampler(self, model: EpsModel) -> Sampler:
@@ -146,13 +151,17 @@ class Run:
                     continue
                 with torch.no_grad(), self._enough_memory(len(batch.prompts)):
                     x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
-                    check_finite(x, "the latent of picture")
+                    check_finite(x, "the latent of picture", self._way_out)
                     decode = partial(self.model.decode_first_stage, x)
                     decoded = self.execution.compute("decode", decode, is_not_black)
+                    check_finite(decoded, advice=self._way_out)
                 self._count(batch)
                 # Random numbers that the caller draws in between must not affect the next batch.
                 with torch.random.fork_rng(self._cuda_devices):
                     yield from self.post_processor.pictures(batch, decoded)
+
+    def _way_out(self) -> str:
+        return way_out(self.model, self.execution.untried)
 
     def _begin(self) -> None:
         """Give notices, seed, and compute what all batches share."""

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from ldm.errors import UserError
-from ldm.images.io import to_uint8
+from ldm.images.io import check_finite, to_uint8
 from ldm.models.diffusion.ancestral import AncestralSampler
 from ldm.models.diffusion.batch_conditioning import CLASS_KEYS
 from ldm.models.diffusion.classifier import NoisyLatentImageClassifier
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
-from ldm.pipelines.phases import half_of, memory_for
+from ldm.pipelines.phases import half_of, memory_for, way_out
 from ldm.pipelines.progress import Observer, Progress
 from ldm.process.guidance import make_guider
 from ldm.rng import PerImageNoise
@@ -100,13 +100,17 @@ class SampleRun:
         with self.model.ema_scope():
             for begin in range(0, len(wanted), self.settings.batch_size):
                 numbers = wanted[begin : begin + self.settings.batch_size]
-                with memory_for(
-                    f"{len(numbers)} pictures at a time",
-                    self.model.device,
-                    "give a smaller --batch_size",
-                ):
+                what = f"{len(numbers)} pictures at a time"
+                with memory_for(what, self.model.device, self._smaller(len(numbers))):
                     decoded = self._draw(numbers, begin, len(wanted))
+                check_finite(decoded, advice=lambda: way_out(self.model, self._half))
                 yield from zip(numbers, to_uint8(decoded), strict=True)
+
+    def _smaller(self, rows: int) -> str:
+        if rows > 1:
+            return "give a smaller --batch_size"
+        cpu = self.model.device.type == "cpu"
+        return "free some of it" if cpu else "free some of it, or use --device cpu"
 
     @torch.no_grad()
     def _draw(self, numbers: range, done: int, total: int) -> Tensor:
@@ -137,10 +141,13 @@ class SampleRun:
 
     def _precision(self):
         """Return the context that the model computes in."""
-        half = half_of(self.model.device) if self.settings.precision == "autocast" else None
-        if half is None:
+        if self._half is None:
             return nullcontext()
-        return torch.autocast(self.model.device.type, dtype=half)
+        return torch.autocast(self.model.device.type, dtype=self._half)
+
+    @property
+    def _half(self) -> torch.dtype | None:
+        return half_of(self.model.device) if self.settings.precision == "autocast" else None
 
 
 TEXT_KEYS = ("caption", "txt")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ldm.checkpoint.load import load_model
 from ldm.data.synsets import read_synsets
 from ldm.errors import UserError
+from ldm.paths import is_file
 from ldm.pipelines.models import DEMO_CHECKPOINT, DEMO_CONFIG, find
 from ldm.pipelines.pipeline import resolve_device
 from ldm.pipelines.progress import Notice, Observer, log_events
@@ -66,7 +67,7 @@ def model_for(mode: str, device: str = "auto", observer: Observer = log_events) 
     if mode not in MODELS:
         raise UserError(f"mode {mode!r} given; expected {' or '.join(MODELS)}")
     ckpt, config = map(find, MODELS[mode])
-    if ckpt.is_file():
+    if is_file(ckpt):
         observer(Notice(f"Loading {ckpt}."))
         return load_model(config, ckpt, device=resolve_device(device))[0]
     observer(Notice(f"{ckpt} is missing; put the published weights there to use them."))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ldm.errors import UserError
 from ldm.images.io import file_hash
+from ldm.paths import file_fault
 from ldm.pipelines.models import find
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
@@ -78,10 +79,11 @@ def _find_source(source: SourceFile, path: str, entries: Mapping[str, str]) -> s
             f"'{source.path_key}'; add {flag} FILE"
         )
     places = (find(recorded), Path(path).parent / Path(recorded).name)
-    there = [place for place in places if place.is_file()]
+    faults = [file_fault(place) for place in places]
+    there = [place for place, fault in zip(places, faults, strict=True) if fault is None]
     if not there:
         raise UserError(
-            f"--from-image {path} started from {recorded}, which is missing; expected that file; "
+            f"--from-image {path} started from {recorded}, which {faults[0]}; expected that file; "
             f"put it back or give it with {flag} FILE"
         )
     if file_hash(there[0]) != entries.get(source.hash_key):

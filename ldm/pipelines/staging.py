@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ldm.errors import UserError
-from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.offload.budget import choose, describe, estimate, free_memory, measure, tighter
 from ldm.offload.plan import StagePlan
 from ldm.offload.stages import Ledger
@@ -81,7 +81,7 @@ class StagedModel:
         dtype: Element type of the weights.
     """
 
-    def __init__(self, model: LatentDiffusion, staging: Staging, device: torch.device) -> None:
+    def __init__(self, model: LatentSpaceDiffusion, staging: Staging, device: torch.device) -> None:
         self.model, self.staging, self.device = model, staging, device
         half = half_of(device) if staging.precision == "autocast" else None
         self.dtype = half or torch.float32
@@ -174,6 +174,10 @@ class StagedRun(Execution):
         if not usable(result):  # half precision was not to blame
             self._replan(partial(self._staged.narrow, phase))
         return result
+
+    @property
+    def untried(self) -> None:
+        """None: what half precision made unusable was computed in float32 too."""
 
     def _within_memory(
         self, phase: Phase, work: Callable[[], Result], restore: Callable[[], None]

@@ -10,7 +10,7 @@ result, f the first stage's factor.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ldm.errors import UserError
-from ldm.images.io import to_tensor, to_uint8
+from ldm.images.io import check_finite, to_tensor, to_uint8
 from ldm.images.padding import reflected, round_up
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
-from ldm.pipelines.phases import memory_for
+from ldm.pipelines.phases import memory_for, way_out
 from ldm.pipelines.progress import Observer, Progress, log_events
 from ldm.rng import PerImageNoise
 from ldm.settings.upscale import UpscaleSettings
@@ -77,6 +77,7 @@ class Upscaler:
                 what = f"pictures of {width}x{height} pixels"
                 with memory_for(what, self.model.device, "give a smaller picture or --tile"):
                     decoded = self._draw(sampler, cond, number)
+                check_finite(decoded, advice=lambda: way_out(self.model, None))
                 yield to_uint8(decoded[..., :height, :width])[0]
 
     def condition(self, image: Image.Image) -> Tensor:
@@ -105,9 +106,12 @@ class Upscaler:
         """Return a context in which the model works in patches, if ``tile`` is set."""
         tile = self.settings.tile
         if tile == 0:
-            return _Attribute(self.model, "split_input_params", None)
+            return nullcontext()
         cut = {"ks": (tile, tile), "stride": (tile // 2, tile // 2), "vqf": self.factor}
         return _Attribute(self.model, "split_input_params", {**cut, "patch_distributed_vq": True})
+
+
+_ABSENT = object()
 
 
 class _Attribute:
@@ -117,8 +121,11 @@ class _Attribute:
         self.owner, self.name, self.value = owner, name, value
 
     def __enter__(self) -> None:
-        self.kept = getattr(self.owner, self.name)
+        self.kept = vars(self.owner).get(self.name, _ABSENT)
         setattr(self.owner, self.name, self.value)
 
     def __exit__(self, *_: object) -> None:
-        setattr(self.owner, self.name, self.kept)
+        if self.kept is _ABSENT:
+            delattr(self.owner, self.name)
+        else:
+            setattr(self.owner, self.name, self.kept)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ldm.images.io import to_tensor
-from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.pipelines.initial_latents import EncodedPicture, StartNoise
 from ldm.pipelines.request import Request
@@ -27,7 +27,7 @@ from ldm.types import SamplerState
 from ldm.util import get_obj_from_str
 
 
-def make_walk(request: Request, model: LatentDiffusion, device: torch.device) -> TextWalk:
+def make_walk(request: Request, model: LatentSpaceDiffusion, device: torch.device) -> TextWalk:
     """Return the walk that draws a request with its model on ``device``."""
     address = request.choice.kind.walks[request.settings.task]
     return get_obj_from_str(address)(request, model, device)
@@ -42,7 +42,7 @@ class TextWalk:
         device: Where the latents are.
     """
 
-    def __init__(self, request: Request, model: LatentDiffusion, device: torch.device) -> None:
+    def __init__(self, request: Request, model: LatentSpaceDiffusion, device: torch.device) -> None:
         self.request, self.settings = request, request.settings
         self.model, self.device = model, device
         self.start_noise = StartNoise(request.settings, request.size, device)
@@ -109,7 +109,7 @@ class ImageWalk(TextWalk):
         device: Where the latents are.
     """
 
-    def __init__(self, request: Request, model: LatentDiffusion, device: torch.device) -> None:
+    def __init__(self, request: Request, model: LatentSpaceDiffusion, device: torch.device) -> None:
         super().__init__(request, model, device)
         self._picture = EncodedPicture(model, to_tensor(request.image.pixels))
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 
-def extract_into_tensor(table: Tensor, t: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
-    """Look up ``table`` (T,) at steps ``t`` (B,), shaped (B, 1, ...) to multiply ``shape``."""
-    return table.gather(-1, t).reshape(t.shape[0], *((1,) * (len(shape) - 1)))
+def extract_into_tensor(a: Tensor, t: Tensor, x_shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """Look up a table ``a`` (T,) at steps ``t`` (B,): (B, 1, ...), to multiply ``x_shape``."""
+    return a.gather(-1, t).reshape(t.shape[0], *((1,) * (len(x_shape) - 1)))
 
 
 def kl_standard_normal(mean: Tensor, logvar: Tensor) -> Tensor:

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ldm.building import build_from
 from ldm.errors import UserError
 from ldm.process import prediction
 from ldm.process.density import Uniform
 from ldm.process.prediction import Parameterization
 from ldm.process.weighting import Coefficients, Unweighted, check_positive
-from ldm.util import instantiate_from_config
 
 Kind = Callable[[Tensor, Tensor], Tensor]
 """(prediction, target), both (B, ...), to the error of each element (B, ...)."""
@@ -111,7 +111,7 @@ def _part(part: Any, name: str, default: Any) -> Any:
     if part is None:
         return default
     if not callable(part):
-        part = instantiate_from_config(part, where=f"loss_config.params.{name}")
+        part = build_from(part, where=f"loss_config.params.{name}")
     if isinstance(part, nn.Module) and [*part.parameters(), *part.buffers()]:
         raise UserError(
             f"loss_config.params.{name} is a torch module {type(part).__name__} with tensors;"

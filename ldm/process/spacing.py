@@ -1,6 +1,6 @@
 """Which of a model's T training steps a sampler visits.
 
-Every function returns increasing integers in 0 ... T-1.
+Every rule returns integers in 0 ... T-1 that increase; only those of ``quad`` may repeat.
 """
 
 from __future__ import annotations
@@ -74,7 +74,14 @@ def trailing(steps: int, num_timesteps: int) -> np.ndarray:
 
 
 def quad(steps: int, num_timesteps: int) -> np.ndarray:
-    """Crowd the steps quadratically at the clean end (arXiv:2010.02502, appendix D.2)."""
-    # Steps past the start repeat at small counts; each is visited once.
+    """Crowd the steps quadratically at the clean end (arXiv:2010.02502, appendix D.2).
+
+    Exactly ``steps``, as in the reference: some visit a training step again at the clean end.
+    """
     root = np.linspace(0, np.sqrt(num_timesteps * 0.8), steps)
-    return np.unique(np.minimum((root**2).astype(np.int64) + 1, num_timesteps - 1))
+    return np.minimum((root**2).astype(np.int64) + 1, num_timesteps - 1)
+
+
+def quad_unique(steps: int, num_timesteps: int) -> np.ndarray:
+    """Crowd the steps as ``quad`` does, but visit each training step once: fewer than ``steps``."""
+    return np.unique(quad(steps, num_timesteps))

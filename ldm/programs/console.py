@@ -1,6 +1,7 @@
 """A run on the terminal, and how it ends: one progress bar, notices above it, errors as one line.
 
-Exit codes: 0, 2 for a user's error, 130 for Ctrl-C; never with a traceback for those.
+Exit codes: 0, 2 for a user's error or a missing package, 130 for Ctrl-C; never with a traceback
+for those.
 
     console = Console("txt2img", sys.stdout, sys.stderr)
     with exit_codes(console, lambda: "finished pictures are kept") as ending:
@@ -18,12 +19,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from tqdm import tqdm
-
-from ldm.errors import UserError
 from ldm.pipelines.progress import Notice, Progress
+from ldm.programs.interrupts import INTERRUPTED, Interrupts
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class Console:
@@ -77,6 +79,8 @@ class Console:
         if progress.total == 0:  # strength 0: there is nothing to wait for
             return
         if self._bar is None:
+            from tqdm import tqdm
+
             # A log file is better off with a line now and then.
             interval = 0.1 if self.err.isatty() else 10.0
             self._bar = tqdm(
@@ -158,7 +162,7 @@ class ConsoleLog(logging.Handler):
         logging.getLogger("ldm").removeHandler(self)
 
 
-OK, USER_ERROR, INTERRUPTED = 0, 2, 130
+OK, USER_ERROR = 0, 2
 
 
 @dataclass
@@ -185,17 +189,23 @@ def exit_codes(
             not shown. False leaves both as they are.
     """
     ending = Ending()
-    try:
-        with _library_warnings(console) if takes_warnings else nullcontext():
-            yield ending
-    except UserError as error:
-        console.fail(str(error))
-        ending.code = USER_ERROR
-    except KeyboardInterrupt:
-        console.fail(left(), kind="stopped")
-        ending.code = INTERRUPTED
-    finally:
-        console.close()
+    with Interrupts() as interrupts:
+        try:
+            with _library_warnings(console) if takes_warnings else nullcontext():
+                yield ending
+        except (Exception, KeyboardInterrupt) as error:
+            from ldm.programs.reasons import reason  # of errors alone
+
+            if interrupts.came or isinstance(error, KeyboardInterrupt):
+                console.fail(left(), kind="stopped")
+                ending.code = INTERRUPTED
+            elif (text := reason(error, console.program)) is None:
+                raise
+            else:
+                console.fail(text)
+                ending.code = USER_ERROR
+        finally:
+            console.close()
 
 
 @contextmanager

@@ -89,7 +89,8 @@ class PictureProgram(ABC):
         if self.wants_grid:
             from ldm.pipelines.postprocess import Watermark
 
-            self.output.save_grids(self.columns, Watermark(self.settings.format))
+            mark = Watermark.of(self.settings.watermark, self.settings.format)
+            self.output.save_grids(self.columns, mark)
         self.console.close()
         written = self.output.summary()
         self.console.say(f"Written: {written}" if written else "Nothing was written, as asked.")

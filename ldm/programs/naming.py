@@ -6,12 +6,13 @@ Imports nothing heavy, as programs choose their naming before they answer ``--he
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from ldm.paths import listing
 
 if TYPE_CHECKING:
     from ldm.pipelines.progress import Picture
@@ -75,7 +76,7 @@ class PromptNaming:
         return ["", *dict.fromkeys(map(slug, dict.fromkeys(prompts)))]
 
     def next_number(self, folder: Path) -> int:
-        names = os.listdir(folder) if folder.is_dir() else []
+        names = [path.name for path in listing(folder)]
         numbers = [re.match(r"seed_[0-9]+_([0-9]{5,})\.", name) for name in names]
         return max((int(match[1]) for match in numbers if match), default=-1) + 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from ldm.errors import UserError
 from ldm.images.grid import make_grid
 from ldm.images.io import save_numbered
+from ldm.paths import writing_fault
 from ldm.pipelines.progress import Picture
 from ldm.programs.naming import Naming, ReferenceNaming
 
@@ -48,16 +48,13 @@ class OutputFolder:
         Raises:
             UserError: a folder is a file, or is not writable.
         """
-        folders = [self.folder / name for name in self.naming.folders(prompts)]
-        for existing in dict.fromkeys(map(_existing, folders)):
-            try:
-                with tempfile.TemporaryFile(dir=existing):
-                    pass
-            except OSError as error:
+        folders = dict.fromkeys(self.folder / name for name in self.naming.folders(prompts))
+        for folder in folders:
+            if fault := writing_fault(folder):
                 raise UserError(
-                    f"--outdir {self.folder}: {existing} cannot be written to "
-                    f"({error.strerror or error}); expected a writable folder; give another one"
-                ) from error
+                    f"--outdir {self.folder}: {folder} {fault}; expected a writable folder; give "
+                    "another one"
+                )
 
     def take(self, picture: Picture, *, save: bool = True, keep: bool = False) -> None:
         """Write one picture with its parameters, and keep it for the grid.
@@ -107,14 +104,6 @@ class OutputFolder:
     def summary(self) -> str:
         """Say in one line what was written and where; empty if nothing was."""
         return ", ".join(_range(paths) for paths in (self.saved, self.grids) if paths)
-
-
-def _existing(folder: Path) -> Path:
-    """Return a folder, or the nearest one above it that exists."""
-    existing = folder.absolute()
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    return existing
 
 
 def _range(paths: list[Path]) -> str:

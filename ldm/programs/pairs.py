@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ldm.errors import UserError
 from ldm.images.io import save_picture
+from ldm.paths import exists, folder_fault, is_file, listing
 from ldm.pipelines.progress import Picture
 from ldm.programs.output import OutputFolder
 
@@ -43,13 +44,12 @@ def find_pairs(folder: str | Path) -> list[Pair]:
         UserError: no such folder, no pairs in it, or a file without its partner.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
+    if fault := folder_fault(folder):
         raise UserError(
-            f"--indir {folder} {what}; expected a folder of pictures X.png and masks "
+            f"--indir {folder} {fault}; expected a folder of pictures X.png and masks "
             f"X{MASK_ENDING}.png; check the path"
         )
-    files = sorted(each for each in folder.iterdir() if each.is_file() and _is_picture(each))
+    files = [each for each in listing(folder) if is_file(each) and _is_picture(each)]
     masks = {each.stem: each for each in files if _is_mask(each)}
     pictures = [each for each in files if not _is_mask(each)]
     if not files:
@@ -129,7 +129,7 @@ class PairedOutput(OutputFolder):
         """
         super().check(prompts)
         paths = [self.path(pair, k) for pair in self._pairs for k in range(self._each)]
-        taken = [path.name for path in paths if path.exists()]
+        taken = [path.name for path in paths if exists(path)]
         taken += [path.name for path, count in Counter(paths).items() if count > 1]
         if taken:
             raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ldm.errors import UserError
+from ldm.paths import is_folder
 from ldm.programs.drawing import DrawingProgram
 from ldm.retrieval.settings import RetrievalSettings, database_path, searcher_path
 
@@ -53,7 +54,7 @@ class RetrievalProgram(DrawingProgram):
                 f"--clip_type is {settings.clip_type}; expected the same; change one of them"
             )
         trained = find(settings.searcher or searcher_path(settings.database))
-        if settings.searcher is not None or trained.is_dir():
+        if settings.searcher is not None or is_folder(trained):
             return searcher.load_searcher(trained, database)
         if len(database) >= LARGE:
             self.console.warn(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ldm.errors import UserError
+from ldm.paths import exists, remove
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import options_of
 
@@ -61,7 +62,7 @@ class RunLog:
             csv.DictWriter(file, [*columns, *new]).writerow(row)
 
     def _columns(self) -> list[str]:
-        if not self.path.exists():
+        if not exists(self.path):
             return []
         with open(self.path, **_TEXT) as file:
             return next(csv.reader(file), [])
@@ -73,12 +74,12 @@ class RunLog:
             with open(part, "w", **_TEXT) as file:
                 writer = csv.DictWriter(file, columns)
                 writer.writeheader()
-                if self.path.exists():
+                if exists(self.path):
                     with open(self.path, **_TEXT) as old:
                         writer.writerows(_rows(old))
             os.replace(part, self.path)
         finally:
-            part.unlink(missing_ok=True)
+            remove(part)
 
 
 def row_of(settings: GenerationSettings, **used: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from PIL import Image
 from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.images.io import next_index, save_picture
+from ldm.paths import ERRORS, MISSING, folder_fault, is_file, is_folder, listing, reason, remove
 
 PATTERN = "sample_{:06d}.png"
 CONFIG = "sampling_config.yaml"
@@ -58,9 +59,9 @@ class SampleFolder:
                 folder.mkdir(parents=True)
                 return cls(folder)
             except FileExistsError as error:
-                if not folder.is_dir():
+                if not is_folder(folder):
                     raise _refused(folder, error) from error
-            except OSError as error:
+            except ERRORS as error:
                 raise _refused(folder, error) from error
         raise AssertionError("counting ends with a return")
 
@@ -70,7 +71,7 @@ class SampleFolder:
 
     def pictures(self) -> dict[int, Path]:
         """Return the pictures there are, by their numbers, in order."""
-        names = os.listdir(self.img) if self.img.is_dir() else []
+        names = [path.name for path in listing(self.img)]
         found = {int(m[1]): m[0] for n in names if (m := re.fullmatch(r"sample_(\d{6,})\.png", n))}
         return {number: self.img / found[number] for number in sorted(found)}
 
@@ -100,9 +101,11 @@ class SampleFolder:
             UserError: The folder is not one of samples.
         """
         path = self.folder / CONFIG
-        if not path.is_file():
+        if not is_file(path):
+            fault = folder_fault(self.folder)
+            why = "" if fault in (None, MISSING) else f" (the folder {fault})"
             raise UserError(
-                f"--continue {self.folder}: {CONFIG} is not there; expected the folder of an "
+                f"--continue {self.folder}: {CONFIG} is not there{why}; expected the folder of an "
                 "earlier run, LOGDIR/samples/STEP/DATE; check the path"
             )
         return OmegaConf.to_container(load_config(path))
@@ -125,13 +128,13 @@ class SampleFolder:
             self.numpy.mkdir(parents=True, exist_ok=True)
             shape = _write_npz(part, list(pictures.values()), labels)
             path = self.numpy / f"{'x'.join(map(str, shape))}-samples.npz"
-            for earlier in self.numpy.glob("*-samples.npz"):
+            for earlier in listing(self.numpy, "*-samples.npz"):
                 earlier.unlink()
             os.replace(part, path)
         except OSError as error:
             raise _refused(self.numpy, error) from error
         finally:
-            part.unlink(missing_ok=True)
+            remove(part)
         return path
 
 
@@ -164,8 +167,8 @@ def _pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def _refused(folder: Path, error: OSError) -> UserError:
+def _refused(folder: Path, error: Exception) -> UserError:
     return UserError(
-        f"{folder} cannot be written to ({error.strerror or error}); expected a folder with space; "
+        f"{folder} cannot be written to ({reason(error)}); expected a folder with space; "
         "give another --logdir"
     )

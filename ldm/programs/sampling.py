@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
+from ldm.paths import real_path
 from ldm.programs.console import Console, exit_codes
 from ldm.settings.command_line import parse
 from ldm.settings.option import flag_of
@@ -74,7 +75,7 @@ def _recorded(values: dict[str, Any]) -> tuple[SampleFolder, dict[str, Any]]:
             "only --n_samples, --batch_size or --device beside it; leave the rest out"
         )
     folder = SampleFolder(values.pop("earlier"))
-    recorded = folder.read_config()
+    recorded = {"watermark": "off", **folder.read_config()}  # earlier versions had none
     if recorded.keys() != SampleProgramSettings().record().keys():
         raise UserError(
             f"--continue {folder.folder}: its settings were not written by this version; "
@@ -108,9 +109,12 @@ class _Program:
         else:
             self._say_what(run, files)
         labelled = bool(settings.class_label)
+        from ldm.pipelines.postprocess import Watermark, telling
+
+        mark = telling(Watermark.of(settings.watermark), self.console.observe)
         try:
             for number, picture in run.pictures(first):
-                folder.save(picture, number)
+                folder.save(mark(picture), number)
         finally:
             self.console.close()
             array = folder.write_array(settings.label if labelled else None)
@@ -152,7 +156,8 @@ class _Program:
         from ldm.checkpoint.load import load_model
         from ldm.pipelines.phases import memory_for
 
-        with memory_for(f"the weights of {files.ckpt}", torch.device(device), "use --device cpu"):
+        other = "free some" if device == "cpu" else "use --device cpu"
+        with memory_for(f"the weights of {files.ckpt}", torch.device(device), other):
             model, report = load_model(config, files.ckpt, use_ema=use_ema, device=device)
         for text in report.warnings():
             self.console.warn(text)
@@ -166,7 +171,7 @@ class _Program:
         folder, logdir = self.folder, self.settings.logdir
         if folder is None:
             own = files.folder
-            logdir = own if logdir is None else Path(logdir) / own.resolve().name
+            logdir = own if logdir is None else Path(logdir) / real_path(own).name
             step = read_checkpoint(files.ckpt).global_step or 0
             folder = SampleFolder.new(logdir, step)
         folder.write_config(self.settings.record())

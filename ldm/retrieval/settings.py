@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ldm.checkpoint.default_config import RETRIEVAL_CONFIG
+from ldm.paths import exists, is_folder
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.model_kind import ModelKind, Task
 from ldm.settings.option import Settings, changed, device_option, option
@@ -41,6 +42,8 @@ class RetrievalSettings(Txt2ImgSettings):
     # Another model's flag: a class variable in place of the field removes it.
     laion400m: ClassVar[bool] = False
 
+    # The reference's program marks no pictures.
+    watermark: str = changed(Txt2ImgSettings, "watermark", default="gentle")
     scale: float = changed(Txt2ImgSettings, "scale", default=5.0)
     n_iter: int = changed(Txt2ImgSettings, "n_iter", default=1)
     H: int | None = changed(Txt2ImgSettings, "H", shown="the model's own size; RDM: 768")
@@ -172,7 +175,7 @@ def database_path(name: str) -> Path:
         >>> database_path("artbench-baroque").parts[-2:]
         ('retrieval_databases', 'artbench-baroque')
     """
-    return Path(name) if Path(name).exists() or _is_path(name) else Path(DATABASES) / name
+    return Path(name) if exists(name) or _is_path(name) else Path(DATABASES) / name
 
 
 def searcher_path(name: str) -> Path:
@@ -185,8 +188,8 @@ def searcher_path(name: str) -> Path:
     path = database_path(name)
     if path.parent == Path(DATABASES):
         return Path(SEARCHERS) / path.name
-    return path / "searcher" if path.is_dir() else path.with_suffix(".searcher")
+    return path / "searcher" if is_folder(path) else path.with_suffix(".searcher")
 
 
 def _is_path(name: str) -> bool:
-    return "/" in name or "\\" in name or name.endswith(".npz")
+    return "/" in name or "\\" in name or name.lower().endswith(".npz")

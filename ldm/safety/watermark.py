@@ -1,5 +1,6 @@
 """Embed the reference's invisible watermark, and read it back to make sure that it is there.
 
+``gentle_watermark`` embeds the same text so that it cannot be seen.
 The ``invisible-watermark`` package (imported only when used: it needs OpenCV) hides one bit in each
 8x8 block of the picture's chroma. The reference uses its method ``dwtDct``, and so does every
 picture on which it can be read back. Colourful pictures often fail; they get ``dwtDctSvd``.
@@ -16,13 +17,15 @@ from typing import Any, Literal
 import numpy as np
 
 from ldm.errors import UserError
+from ldm.safety.dwt_dct import fits, read_payload
 
 logger = logging.getLogger(__name__)
 
 Method = Literal["dwtDct", "dwtDctSvd"]
+Copy = Callable[[np.ndarray], np.ndarray]
+"""What becomes of a picture, uint8 (H, W, 3), in a file."""
 
 TEXT = "StableDiffusionV1"
-SMALLEST_AREA = 256 * 256  # pixels; the package refuses less
 # Each attempt: a method, and by how many levels the picture's extremes are first brought in.
 _ATTEMPTS: tuple[tuple[Method, int], ...] = (
     ("dwtDct", 0),
@@ -34,7 +37,7 @@ _ATTEMPTS: tuple[tuple[Method, int], ...] = (
 
 
 class Watermarker:
-    """Embeds a text, and checks that it can be read back.
+    """Embeds a text as the reference does, and checks that it can be read back.
 
     Args:
         text: What to embed; UTF-8.
@@ -42,18 +45,22 @@ class Watermarker:
 
     def __init__(self, text: str = TEXT):
         self.text = text
-        self._payload = text.encode("utf-8")
+        self.payload = text.encode("utf-8")
 
     def fits(self, height: int, width: int) -> bool:
         """Check whether a picture of this size in pixels can hold the text."""
-        blocks = (height // 8) * (width // 8)
-        return height * width >= SMALLEST_AREA and blocks >= 8 * len(self._payload)
+        return fits(height, width, len(self.payload))
+
+    def unavailable(self) -> str | None:
+        """Return one line on why pictures cannot be marked here; None if they can."""
+        return why_unavailable()
 
     def apply(
         self,
         picture: np.ndarray,
         *,
-        after_saving: Callable[[np.ndarray], np.ndarray] | None = None,
+        after_saving: Copy | None = None,
+        part: np.ndarray | None = None,
     ) -> tuple[np.ndarray, Method | None]:
         """Embed the text in a picture.
 
@@ -61,6 +68,7 @@ class Watermarker:
             picture: uint8 (H, W, 3), RGB; not modified.
             after_saving: What a lossy file format does to a picture; the watermark must then be
                 readable afterwards. By default the saved pixels are the embedded ones.
+            part: Where the picture may be changed, bool (H, W); None is everywhere.
 
         Returns:
             The marked picture and the method that was used, or an unchanged copy and None if the
@@ -73,15 +81,23 @@ class Watermarker:
             return picture.copy(), None
         for method, margin in _ATTEMPTS:
             marked = self._embed(np.clip(picture, margin, 255 - margin), method)
+            if part is not None:
+                marked = np.where(part[..., None], marked, picture)
             seen = marked if after_saving is None else after_saving(marked)
-            if _decode(seen, method, len(self._payload)) == self._payload:
+            if _decode(seen, method, len(self.payload)) == self.payload:
                 return marked, method
+        return self.or_unmarked(None, picture), None
+
+    def or_unmarked(self, marked: np.ndarray | None, picture: np.ndarray) -> np.ndarray:
+        """Return the marked picture, or with a warning a copy of the picture if there is none."""
+        if marked is not None:
+            return marked
         logger.warning("no watermark could be read back from this picture: it is saved without")
-        return picture.copy(), None
+        return picture.copy()
 
     def _embed(self, picture: np.ndarray, method: Method) -> np.ndarray:
         encoder = _package().WatermarkEncoder()
-        encoder.set_watermark("bytes", self._payload)
+        encoder.set_watermark("bytes", self.payload)
         return _reverse_channels(encoder.encode(_reverse_channels(picture), method))
 
 
@@ -97,13 +113,17 @@ def read_watermark(picture: np.ndarray, text: str = TEXT) -> str | None:
         text counts.
 
     Raises:
-        UserError: The package is missing or broken.
+        UserError: ``dwtDct`` did not write the text, and the package, which knows the other
+            method, is missing or broken.
     """
     if not Watermarker(text).fits(*picture.shape[:2]):
         return None
     length = len(text.encode("utf-8"))
-    found = [_printable(_decode(picture, method, length)) for method in ("dwtDct", "dwtDctSvd")]
-    return text if text in found else next(filter(None, found), None)
+    plain = _printable(read_payload(picture, length))
+    if plain == text:
+        return text
+    other = _printable(_decode(picture, "dwtDctSvd", length))
+    return text if other == text else plain or other
 
 
 def why_unavailable() -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ldm.checkpoint.download.hub_cache import snapshots
 from ldm.errors import UserError
+from ldm.paths import first_file, folder_fault, is_file
 
 LOCAL_FOLDER = Path(__file__).resolve().parents[2] / "models" / "safety-checker"
 WEIGHT_NAMES = (
@@ -57,10 +58,11 @@ def find_weights(path: str | Path | None = None) -> CheckerFiles | None:
     given = Path(path)
     files = _files_in(given) or _files_in(given / "safety_checker")
     if files is None:
+        lacks = f"has no config.json with {WEIGHT_NAMES[0]} or {WEIGHT_NAMES[1]}"
         raise UserError(
-            f"safety checker {given} has no config.json with {WEIGHT_NAMES[0]} or "
-            f"{WEIGHT_NAMES[1]}; a folder laid out as CompVis/stable-diffusion-safety-checker is "
-            "expected; get one with: python scripts/download_models.py safety-checker"
+            f"safety checker {given} {folder_fault(given) or lacks}; a folder laid out as "
+            "CompVis/stable-diffusion-safety-checker is expected; get one with: "
+            "python scripts/download_models.py safety-checker"
         )
     return files
 
@@ -74,9 +76,9 @@ def _usual_folders() -> Iterator[Path]:
 
 def _files_in(folder: Path) -> CheckerFiles | None:
     config = folder / "config.json"
-    weights = next((folder / name for name in WEIGHT_NAMES if (folder / name).is_file()), None)
-    if weights is None or not config.is_file():
+    weights = first_file(folder / name for name in WEIGHT_NAMES)
+    if weights is None or not is_file(config):
         return None
     name = "preprocessor_config.json"
     beside = (folder / name, folder.parent / "feature_extractor" / name)
-    return CheckerFiles(config, weights, next((path for path in beside if path.is_file()), None))
+    return CheckerFiles(config, weights, first_file(beside))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ldm.arguments import ArgumentParser
 from ldm.errors import UserError
+from ldm.paths import exists
 from ldm.settings.generation import GenerationSettings
-from ldm.settings.option import OVERRIDE, Option, Settings, options_of
+from ldm.settings.mistyped import ELSEWHERE, alike, bare, same_elsewhere
+from ldm.settings.option import OVERRIDE, Option, Settings, one_of, options_of
 
 
 class OptionParser(ArgumentParser):
@@ -31,6 +32,7 @@ class OptionParser(ArgumentParser):
         super().__init__(prog=schema.program, description=description, **rest)
         self.schema = schema
         self.options: list[Option] = []
+        self._typed: list[str] = []
         groups = {key: self.add_argument_group(title) for key, title in schema.groups.items()}
         for each in options_of(schema):
             default = schema.__dataclass_fields__[each.name].default
@@ -82,7 +84,8 @@ class OptionParser(ArgumentParser):
             UserError: an unknown flag, a value of the wrong kind, something missing, or flags that
                 contradict each other.
         """
-        rest, overrides = self._without_overrides(sys.argv[1:] if argv is None else argv)
+        self._typed = list(sys.argv[1:] if argv is None else argv)
+        rest, overrides = self._without_overrides(self._typed)
         self._leave_missing_to_us()
         positional = any(each.positional for each in self.options)
         mixed = positional and "--" not in rest  # which argparse reads in its plain way alone
@@ -110,7 +113,7 @@ class OptionParser(ArgumentParser):
             owner = flags.get(before)
             # A flag with a `const` needs no value, so it leaves the override alone.
             owned = owner is not None and owner.nargs in (None, "?") and owner.const is None
-            changes = re.fullmatch(OVERRIDE, item, re.DOTALL) and not Path(item).exists()
+            changes = re.fullmatch(OVERRIDE, item, re.DOTALL) and not exists(item)
             (overrides if changes and not owned else rest).append(item)
         return rest, overrides
 
@@ -128,19 +131,60 @@ class OptionParser(ArgumentParser):
         if not unknown.startswith("-"):
             quotes = "; a text of several words needs quotes around it"
             return quotes if takes_text else "; see --help for what is expected"
-        flag = "--" + unknown.split("=")[0].lstrip("-")
-        for other in self._relatives():
-            own = {each.flag for each in options_of(other)}
-            if flag in own - self._option_string_actions.keys():
-                return f"; it is a flag of scripts/{other.program}.py"
-        # All flags of one letter are alike.
-        known = [] if len(flag) < 4 else self._option_string_actions
-        likeness = 0.6 if unknown.startswith("--") else 0.9  # else it may be a text
-        if close := difflib.get_close_matches(flag, known, n=1, cutoff=likeness):
-            return f"; did you mean {close[0]}?"
-        if takes_text and not unknown.startswith("--"):
-            return '; a text with a dash first is written as in --prompt="-text"'
+        owner = self._takes_value_before(unknown)
+        if owner and not unknown.startswith("--"):
+            return _with_equals_sign(owner, unknown)
+        if elsewhere := self._elsewhere(unknown):
+            return elsewhere
+        if close := alike(unknown, self._option_string_actions):
+            return f"; did you mean {close}?"
+        if owner:
+            return _with_equals_sign(owner, unknown)
         return "; see --help for the flags there are"
+
+    def _takes_value_before(self, item: str) -> str:
+        """Return the flag of a text or name that stands before an item; empty if none does."""
+        before = dict(zip(self._typed[1:], self._typed, strict=False)).get(item, "")
+        action = self._option_string_actions.get(before)
+        texts = {each.name for each in self.options if each.kind is not bool}
+        takes = action is not None and action.nargs != 0 and action.dest in texts
+        return before if takes else ""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError; a value that looks like a flag is told how it is written."""
+        found = re.fullmatch(r"argument (\S+): expected .*argument", message)
+        names = found[1].split("/") if found else []
+        for flag, value in zip(self._typed, self._typed[1:], strict=False):
+            meant = flag in names or (flag[:2] == "--" and any(n.startswith(flag) for n in names))
+            if meant and value.startswith("-") and value not in self._option_string_actions:
+                raise UserError(message + _with_equals_sign(flag, value))
+        super().error(message)
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        """Find what a flag abbreviates, as argparse asks; say more where that is several."""
+        flag = option_string.split("=")[0]
+        found = super()._get_option_tuples(option_string)
+        if len({each[1] for each in found}) > 1:
+            names = one_of(dict.fromkeys(each[1] for each in found))
+            hint = self._elsewhere(flag) or "; write one of them in full"
+            raise UserError(f"{flag} was given, which may be {names}{hint}")
+        # A single letter is another program's flag more often than an abbreviation.
+        ours = {name.partition("=")[0] for name in ELSEWHERE.get(bare(flag), ())}
+        other = len(flag) == 3 and any(each[0].dest not in ours for each in found)
+        return [] if other and self._elsewhere(flag) else found
+
+    def _elsewhere(self, flag: str) -> str:
+        """Return the end of a sentence that says where another program's flag is; empty if not."""
+        if same := same_elsewhere(flag, self.options):
+            return f"; did you mean {same}?"
+        for other in self._relatives():
+            theirs = list(options_of(other))
+            exact = [each.flag for each in theirs if bare(each.flag) == bare(flag)]
+            same = exact[0] if exact else same_elsewhere(flag, theirs)
+            if same and same not in self._option_string_actions:
+                named = "a flag" if flag.startswith(same) else same
+                return f"; it is {named} of scripts/{other.program}.py"
+        return ""
 
     def _relatives(self) -> Iterable[type]:
         """Return the programs that users may take this one for."""
@@ -170,6 +214,10 @@ def parse(schema: type, description: str, argv: Sequence[str] | None = None) -> 
         {'sampler': 'plms', 'seed': 7}
     """
     return build_parser(schema, description).read(argv)
+
+
+def _with_equals_sign(flag: str, value: str) -> str:
+    return f"; a value with a dash first is written {flag}={shlex.quote(value)}"
 
 
 def _value(each: Option, typed: Any) -> Any:

@@ -30,8 +30,9 @@ DRAWING_GROUPS = {
     "output": "what is written",
 }
 PRECISIONS = ("full", "autocast")
-# The largest seed that NumPy's generator takes; torch takes more.
-MAX_SEED = 2**32 - 1
+WATERMARKS = ("reference", "gentle", "off")
+# The largest seed that torch takes, which draws the noise; others are given its last 32 bits.
+MAX_SEED = 2**64 - 1
 # A run is planned in memory, and a typo must not fill it.
 LONGEST_RUN = 10**6  # pictures
 LARGEST_SIDE = 2**16  # pixels
@@ -72,8 +73,8 @@ class GenerationSettings(Settings):
     )
     from_image: str | None = option(
         None,
-        "redraw a saved picture from the settings stored in it; other flags override single "
-        "settings (--n_samples or --n_iter start an ordinary run)",
+        "redraw a saved picture from the settings stored in it, by this or by another program; "
+        "other flags override single settings (--n_samples or --n_iter start an ordinary run)",
         str,
         flag="--from-image",
         group="prompt",
@@ -192,6 +193,15 @@ class GenerationSettings(Settings):
         "on",
         "black out pictures that the safety checker flags, if its weights are on this machine",
         choices=("on", "off"),
+        group="output",
+    )
+    watermark: str = option(
+        "reference",
+        "the invisible watermark of pictures of 256x256 pixels or more: reference is embedded as "
+        "the reference does, gentle is read by the same programs and changes the picture less, off "
+        "leaves it out",
+        choices=WATERMARKS,
+        infotext="Watermark",
         group="output",
     )
 
@@ -343,6 +353,8 @@ class Img2ImgSettings(GenerationSettings):
         infotext="Denoising strength",
         group="prompt",
     )
+    # The reference marks what it draws from text, and nothing else.
+    watermark: str = changed(GenerationSettings, "watermark", default="gentle")
     scale: float = changed(GenerationSettings, "scale", default=5.0)
     n_iter: int = changed(GenerationSettings, "n_iter", default=1)
     n_samples: int = changed(GenerationSettings, "n_samples", default=2)

@@ -41,4 +41,4 @@ class PrecomputeSettings(Settings):
     num_workers: int = option(0, "processes that read pictures", minimum=0)
     device: str = device_option()
     seed: int = option(23, "seed of random crops and flips, which are drawn once", minimum=0)
-    overrides: tuple[str, ...] = overrides_option()
+    overrides: tuple[str, ...] = overrides_option("model", "data")

@@ -149,6 +149,8 @@ class LowMemoryTxt2ImgSettings(LowMemory, Txt2ImgSettings):
     program: ClassVar[str] = "optimized_txt2img"
 
     sampler: str = changed(Txt2ImgSettings, "sampler", default="plms")
+    # The fork marks no pictures: the least change is the nearest to that.
+    watermark: str = changed(Txt2ImgSettings, "watermark", default="gentle")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ldm.errors import UserError
+from ldm.paths import at_home
 
 REQUIRED = MISSING
 """The default of an option that has to be given."""
 OVERRIDE = r"[A-Za-z_][\w\[\]-]*(\.[\w\[\]-]+)+=.*"
 """A change of a configuration, such as ``model.params.embed_dim=8``."""
+PLACES = ("FILE", "FOLDER", "PATH", "DATABASE", "SRC", "DST")
+"""What texts that are paths are called; a shell leaves the ``~`` of ``--outdir=~/x`` to us."""
 TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -111,6 +114,8 @@ class Option:
                 value = self.kind(text)
             except ValueError:
                 value = text
+        if self.kind is Path or self.metavar in PLACES:
+            value = type(value)(at_home(value)) if text.startswith("~") else value
         self._check(value)
         return value
 
@@ -212,8 +217,12 @@ def device_option(help: str = "where to compute: auto, cpu, cuda, cuda:1 or mps"
     )
 
 
-def overrides_option() -> Any:
-    """Make the field ``overrides`` of a program that reads a model's configuration."""
+def overrides_option(*sections: str) -> Any:
+    """Make the field ``overrides`` of a program that reads a model's configuration.
+
+    Args:
+        *sections: What it reads of the configuration, such as ``model``; none given is all.
+    """
     return option(
         (),
         "changes of the configuration",
@@ -221,8 +230,9 @@ def overrides_option() -> Any:
         positional=True,
         several="*",
         metavar="a.b=c",
-        pattern=OVERRIDE,
-        words="a flag, or a change of the configuration as a.b=c",
+        pattern=rf"({'|'.join(sections)})\..*" if sections else OVERRIDE,
+        words="a flag, or a change of the configuration as "
+        + one_of([f"{section}.b=c" for section in sections or ("a",)]),
     )
 
 

@@ -70,7 +70,8 @@ class SpacingEntry:
     """A way to spread a walk's steps.
 
     Attributes:
-        times: Import path of a rule (steps, T) -> increasing timesteps; empty where there is none.
+        times: Import path of a rule (steps, T) -> timesteps that do not fall; empty where there is
+            none.
         sigmas: Import path of a rule (steps, ``SigmaSchedule``) -> falling noise levels without the
             last one, 0; empty where there is none.
         label: Its name in metadata; empty means its key in the table.
@@ -93,6 +94,7 @@ SPACINGS = {
         f"{_TIMES}.trailing", f"{_SIGMAS}.trailing_times", diffusers="trailing"
     ),
     "quad": SpacingEntry(f"{_TIMES}.quad", offered=False),
+    "quad_unique": SpacingEntry(f"{_TIMES}.quad_unique", offered=False),
     "karras": SpacingEntry(sigmas=f"{_SIGMAS}.karras", label="Karras"),
 }
 

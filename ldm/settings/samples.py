@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, ClassVar
 
 from ldm.errors import UserError
-from ldm.settings.generation import LONGEST_RUN, MAX_SEED, PRECISIONS
-from ldm.settings.option import Settings, device_option, option, overrides_option
+from ldm.paths import at_home, real_path
+from ldm.settings.generation import LONGEST_RUN, MAX_SEED, PRECISIONS, GenerationSettings
+from ldm.settings.option import Settings, changed, device_option, option, overrides_option
 from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk
 
 STEPS, ETA = 50, 1.0
@@ -151,7 +151,7 @@ class SampleSettings(Settings):
 
 
 def _folder_or_none(text: str) -> str | None:
-    return None if text == "none" else text  # the reference's word
+    return None if text == "none" else str(at_home(text))  # the reference's word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +206,8 @@ class SampleProgramSettings(SampleSettings):
         None, "a classifier's run or checkpoint, to guide by", str, group="model", metavar="PATH"
     )
     device: str = device_option()
+    # Samples are measured against other models': nothing is done to them unless it is asked for.
+    watermark: str = changed(GenerationSettings, "watermark", default="off")
     earlier: str | None = option(
         None,
         "go on in the folder of an earlier run, up to --n_samples",
@@ -214,7 +216,7 @@ class SampleProgramSettings(SampleSettings):
         group="output",
         metavar="FOLDER",
     )
-    overrides: tuple[str, ...] = overrides_option()
+    overrides: tuple[str, ...] = overrides_option("model")
 
     def validate(self) -> None:
         """Check as the base does, and that there are a model and classes where they are needed."""
@@ -237,8 +239,9 @@ class SampleProgramSettings(SampleSettings):
             "classifier": _whole_path(self.classifier),
             **drawing,
             "class_label": list(self.class_label),
+            "watermark": self.watermark,
         }
 
 
 def _whole_path(name: str | None) -> str | None:
-    return name and str(Path(name).resolve())
+    return name and str(real_path(name))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ldm.errors import UserError
-from ldm.settings.generation import LONGEST_RUN, MAX_SEED
-from ldm.settings.option import REQUIRED, Settings, device_option, option
+from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
+from ldm.settings.option import REQUIRED, Settings, changed, device_option, option
 
 MODEL = "models/ldm/bsr_sr"
 
@@ -107,3 +107,5 @@ class UpscaleProgramSettings(UpscaleSettings):
         False, "use the averaged (EMA) weights of a checkpoint that holds both", group="model"
     )
     device: str = device_option()
+    # As in the reference's notebook; the picture's own mark, if it has one, is lost either way.
+    watermark: str = changed(GenerationSettings, "watermark", default="off", group="files")

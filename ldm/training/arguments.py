@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from ldm.errors import UserError
 from ldm.settings.command_line import OptionParser
+from ldm.settings.mistyped import bare
 from ldm.settings.option import Option, Settings, option, overrides_option
 
 # Flag -> what it does; each sets `lightning.trainer.<flag>`.
@@ -54,6 +55,28 @@ RENAMED = {
     "--progress_bar_refresh_rate": "--progress_every",
     "--weights_summary": "--enable_model_summary",
     "--amp_level": "--precision",
+}
+
+# What other trainers' programs have a flag for -> where the setting is here.
+ELSEWHERE = {
+    **dict.fromkeys(("lr", "learning_rate", "base_lr"), "model.base_learning_rate=VALUE"),
+    **dict.fromkeys(("bs", "b", "batch_size", "train_batch_size"), "data.params.batch_size=N"),
+    **dict.fromkeys(("num_workers", "workers"), "data.params.num_workers=N"),
+    **dict.fromkeys(
+        ("ckpt", "ckpt_path", "actual_resume", "finetune_from", "weights"),
+        "model.params.ckpt_path=FILE (--resume goes on with a run)",
+    ),
+    **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs"), "--max_epochs"),
+    **dict.fromkeys(("steps", "max_train_steps", "num_steps", "iterations"), "--max_steps"),
+    **dict.fromkeys(("config", "cfg", "yaml"), "--base"),
+    **dict.fromkeys(("outdir", "output_dir", "output", "log_dir"), "--logdir"),
+    **dict.fromkeys(("fp16", "mixed_precision", "half"), "--precision 16-mixed"),
+    "bf16": "--precision bf16-mixed",
+    "gpu": "--gpus",
+    "device": "--accelerator",
+    "gradient_accumulation_steps": "--accumulate_grad_batches",
+    "max_grad_norm": "--gradient_clip_val",
+    "checkpointing_steps": "--checkpoint_every",
 }
 
 
@@ -202,8 +225,10 @@ class TrainingParser(OptionParser):
 
     def nearest(self, unknown: str) -> str:
         """Return the end of a sentence that says what ``unknown`` is called now, or may be."""
-        now = RENAMED.get(unknown.split("=")[0])
-        return f"; it is now called {now}" if now else super().nearest(unknown)
+        if now := RENAMED.get(unknown.split("=")[0]):
+            return f"; it is now called {now}"
+        here = ELSEWHERE.get(bare(unknown)) if unknown.startswith("-") else None
+        return f"; did you mean {here}?" if here else super().nearest(unknown)
 
 
 def build_parser() -> TrainingParser:

@@ -9,22 +9,16 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from ldm.building import build_from, refusals_in_words
 from ldm.errors import UserError
-from ldm.training.adversarial import AdversarialTask
 from ldm.training.arguments import TrainingOptions
 from ldm.training.callbacks import SetupCallback
 from ldm.training.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from ldm.training.first_batches import FirstBatches
 from ldm.training.metrics import MetricsFile
-from ldm.training.settings import Run
+from ldm.training.resumed_rates import LearningRateOnResume
+from ldm.training.settings import TRAINER_DEFAULTS, Run
 from ldm.training.strategies import choose_strategy
-from ldm.training.task import TrainingTask
-from ldm.util import instantiate_from_config
-
-
-def make_task(model: nn.Module, *, seed: int) -> TrainingTask:
-    """Return the task of one optimizer, or of the two that ``model.two_optimizers`` asks for."""
-    kind = AdversarialTask if getattr(model, "two_optimizers", False) else TrainingTask
-    return kind(model, seed=seed)
 
 
 def make_trainer(
@@ -33,22 +27,43 @@ def make_trainer(
     """Build the Trainer for ``model``.
 
     Raises:
-        UserError: The Trainer refuses a setting's value.
+        UserError: The Trainer refuses a setting's value, or a package that it needs is missing.
     """
     settings = OmegaConf.to_container(lightning.trainer, resolve=True)
     strategy = choose_strategy(settings, model)
+    loggers = make_loggers(lightning, place)
     try:
         return pl.Trainer(
             **{**settings, "strategy": strategy},
             callbacks=callbacks,
-            logger=make_loggers(lightning, place),
+            logger=loggers,
             plugins=[AtomicCheckpointIO()],
             default_root_dir=place.logdir,
             use_distributed_sampler=False,
         )
-    except (MisconfigurationException, ValueError, TypeError) as error:
+    except UserError:
+        raise
+    except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
+        given = {k: v for k, v in settings.items() if TRAINER_DEFAULTS.get(k) != v}
+        shown = ", ".join(f"{name}={value}" for name, value in given.items())
         raise UserError(
-            f"the Trainer refuses {settings}: {one_line(error)}; see lightning.trainer and flags"
+            f"the Trainer refuses its settings ({one_line(error)}); given are {shown}; change one "
+            "of them, by its flag or in lightning.trainer"
+        ) from error
+
+
+def _made(config: Any, where: str, **extra: Any) -> Any:
+    """Build a callback or logger.
+
+    Raises:
+        UserError: Its class refuses a value, or a package that it needs is missing.
+    """
+    try:
+        with refusals_in_words():
+            return build_from(config, where=where, **extra)
+    except MisconfigurationException as error:
+        raise UserError(
+            f"{where} cannot be built ({one_line(error)}); correct its params"
         ) from error
 
 
@@ -56,7 +71,7 @@ def make_loggers(lightning: DictConfig, place: Run) -> list[Any]:
     """Return the CSV logger, TensorBoard if it is installed, and the configured logger."""
     loggers: list[Any] = [MetricsFile(place.logdir)]
     if lightning.get("logger"):
-        return [*loggers, instantiate_from_config(lightning.logger, where="lightning.logger")]
+        return [*loggers, _made(lightning.logger, "lightning.logger")]
     try:
         import tensorboard  # noqa: F401
     except ImportError:
@@ -94,13 +109,14 @@ def make_callbacks(
     if every is not None:
         configs.progress_line.params.every_n_train_steps = every
     made = [
-        instantiate_from_config(cfg, where=f"lightning.callbacks.{name}")
+        _made(cfg, f"lightning.callbacks.{name}")
         for name, cfg in configs.items()
         if cfg is not None
     ]
     setup = SetupCallback(place.now, place.logdir, place.ckptdir, place.cfgdir, saved, lightning)
     kept = [_step_checkpoint(regular, place)] if regular is not None else []
-    return [setup, *made, *_best_checkpoint(lightning, place, monitor), *kept]
+    always = [setup, FirstBatches(), LearningRateOnResume()]
+    return [*always, *made, *_best_checkpoint(lightning, place, monitor), *kept]
 
 
 def _best_checkpoint(lightning: DictConfig, place: Run, monitor: str | None) -> list[pl.Callback]:
@@ -115,7 +131,7 @@ def _best_checkpoint(lightning: DictConfig, place: Run, monitor: str | None) -> 
         return []
     given = lightning.get("modelcheckpoint") or {}
     merged = OmegaConf.merge(OmegaConf.create(default), given)
-    return [instantiate_from_config(merged, where="lightning.modelcheckpoint")]
+    return [_made(merged, "lightning.modelcheckpoint")]
 
 
 def _step_checkpoint(given: DictConfig, place: Run) -> pl.Callback:
@@ -131,9 +147,7 @@ def _step_checkpoint(given: DictConfig, place: Run) -> pl.Callback:
         },
     }
     merged = OmegaConf.merge(OmegaConf.create(default), given)
-    return instantiate_from_config(
-        merged, where="lightning.callbacks.metrics_over_trainsteps_checkpoint"
-    )
+    return _made(merged, "lightning.callbacks.metrics_over_trainsteps_checkpoint")
 
 
 def make_last_checkpoint(
@@ -145,9 +159,9 @@ def make_last_checkpoint(
     if options.checkpoint_every is not None:
         params["every_n_train_steps"] = options.checkpoint_every
     config = {"target": "ldm.training.checkpoints.LastCheckpoint", "params": params}
-    return instantiate_from_config(
+    return _made(
         config,
-        where="lightning.callbacks.last_checkpoint",
+        "lightning.callbacks.last_checkpoint",
         dirpath=place.ckptdir,
         max_time=options.max_time,
     )

@@ -11,6 +11,8 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ldm.errors import UserError
+from ldm.training.exactness import ExactBatches
 from ldm.training.metrics import MetricsFile
 
 logger = logging.getLogger(__name__)
@@ -93,24 +95,27 @@ class ProgressLine(pl.Callback):
     """
 
     def __init__(self, every_n_train_steps: int = 50):
+        if every_n_train_steps < 0:
+            raise UserError(f"{every_n_train_steps} steps between lines; expected 0 or more")
         self.every_n_train_steps = every_n_train_steps
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Start counting."""
         self._begun = time.monotonic()
         self._first_step = trainer.global_step
-        self._restart(trainer, pl_module)
+        del pl_module
+        self._restart(trainer)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Add the batch's loss; at the end of an interval log the line."""
-        self._loss = self._loss + pl_module.last_loss
+        self._loss = self._loss + ExactBatches.of(trainer).last_loss
         self._batches += 1
         steps = trainer.global_step - self._step
         if steps < self.every_n_train_steps and trainer.global_step != trainer.max_steps:
             return
         if steps > 0 and trainer.is_global_zero:
-            logger.info("%s", self._line(trainer, pl_module, steps))
-        self._restart(trainer, pl_module)
+            logger.info("%s", self._line(trainer, steps))
+        self._restart(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Stop the clock: validation does not count towards training speed."""
@@ -128,8 +133,8 @@ class ProgressLine(pl.Callback):
             text = "  ".join(f"{key} {value:.4g}" for key, value in sorted(figures.items()))
             logger.info("step %d  %s", trainer.global_step, text)
 
-    def _line(self, trainer: pl.Trainer, task: Any, steps: int) -> str:
-        now = time.monotonic()
+    def _line(self, trainer: pl.Trainer, steps: int) -> str:
+        now, samples = time.monotonic(), ExactBatches.of(trainer).samples_done
         seconds = max(now - self._since, 1e-9)
         parts = [
             f"step {trainer.global_step}"
@@ -137,7 +142,7 @@ class ProgressLine(pl.Callback):
             f"epoch {trainer.current_epoch}",
             f"loss {float(self._loss) / self._batches:.5f}",
             f"{steps / seconds:.3g} steps/s",
-            f"{(task.samples_done - self._samples) / seconds:.4g} samples/s",
+            f"{(samples - self._samples) / seconds:.4g} samples/s",
             f"lr {trainer.optimizers[0].param_groups[0]['lr']:.3g}",
             f"{_clock(now - self._begun)} elapsed",
         ]
@@ -150,9 +155,9 @@ class ProgressLine(pl.Callback):
     def _limited(trainer: pl.Trainer) -> bool:
         return trainer.max_steps is not None and trainer.max_steps > 0
 
-    def _restart(self, trainer: pl.Trainer, task: Any) -> None:
+    def _restart(self, trainer: pl.Trainer) -> None:
         self._since = time.monotonic()
-        self._step, self._samples = trainer.global_step, task.samples_done
+        self._step, self._samples = trainer.global_step, ExactBatches.of(trainer).samples_done
         self._loss: Any = 0.0
         self._batches = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -14,13 +15,23 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import nn
 
+from ldm.checkpoint.io import identify
 from ldm.errors import UserError
-from ldm.training.task import NonFiniteLoss
+from ldm.paths import is_file, reason, remove
+from ldm.training.exactness import ExactBatches, NonFiniteLoss
 
 logger = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
+# torch's words where a file's end does not get to the disk.
+_NOT_WRITTEN = re.compile(r"unexpected pos|PytorchStreamWriter|failed writing|write\(\) failed")
+# What Lightning itself reads of a checkpoint, also to test with it alone.
+NEEDED = ("state_dict", "pytorch-lightning_version", "global_step", "epoch")
+_EXPECTED = (
+    "expected one that this main.py wrote; weights from elsewhere go in model.params.ckpt_path"
+)
 
 
 class Stopped(Exception):
@@ -41,17 +52,25 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Save so that ``path`` holds the old file or the new one, never a part."""
+        """Save so that ``path`` holds the old file or the new one, never a part.
+
+        Raises:
+            UserError: The disk is full, or the folder may not be written to.
+        """
         if storage_options is not None:
             raise TypeError("storage_options are not supported: checkpoints are local files")
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(checkpoint, part)
             os.replace(part, path)
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _NOT_WRITTEN.search(str(error)):
+                raise
+            raise _not_saved(path, error) from error
         finally:
-            part.unlink(missing_ok=True)
+            remove(part)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
@@ -62,14 +81,88 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             UserError: The file is not a checkpoint, or holds more than plain values.
         """
         del weights_only  # always on: a run's checkpoint needs nothing more
-        try:
-            return torch.load(path, map_location=map_location, weights_only=True)
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"checkpoint {str(path)!r} cannot be resumed ({reason}); expected one that this "
-                "main.py wrote; weights from elsewhere go in model.params.ckpt_path"
-            ) from error
+        return _read(path, map_location=map_location)
+
+
+def _not_saved(path: Path, error: BaseException) -> UserError:
+    """Say why a checkpoint could not be written; torch covers the disk's error with its own."""
+    cause: BaseException | None = error
+    for _ in range(8):  # a chain of errors may lead back to its beginning
+        if cause is None or isinstance(cause, OSError):
+            break
+        cause = cause.__cause__ or cause.__context__
+    why = reason(cause) if isinstance(cause, OSError) else "the disk is probably full"
+    left = "what it was is whole" if is_file(path) else "nothing is saved there yet"
+    return UserError(
+        f"checkpoint {str(path)!r} cannot be written ({why}); {left}; expected room and permission "
+        "in the run's folder; see to that, then go on with --resume"
+    )
+
+
+def _read(path: str | Path, **options: Any) -> dict[str, Any]:
+    """Read a run's checkpoint.
+
+    Raises:
+        UserError: It is empty, cut short, in another format or another program's.
+    """
+    if identify(Path(path)) != "zip":
+        raise UserError(f"checkpoint {str(path)!r} is in another format; {_EXPECTED}")
+    try:
+        return torch.load(path, weights_only=True, **options)
+    except Exception as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"checkpoint {str(path)!r} cannot be resumed ({why}); {_EXPECTED}"
+        ) from error
+
+
+def _unlike_ours(content: dict[str, Any]) -> str | None:
+    """Say how the content of a file differs from what Lightning saves; None if it does not."""
+    absent = [key for key in NEEDED if key not in content]
+    if absent:
+        return f"has no {', '.join(absent)}"
+    state = content["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        return "has no tensors under state_dict"
+    return None
+
+
+def check_resumable(path: Path, model: nn.Module, *, training: bool) -> None:
+    """Check that a checkpoint continues a model's run, before processes and data are started.
+
+    Args:
+        path: The checkpoint; its weights are not read, only their names and shapes.
+        model: What is trained or tested.
+        training: Whether it is to be trained on, which needs the optimizer's state.
+
+    Raises:
+        UserError: It cannot be read, is another model's, or holds only weights.
+    """
+    checkpoint = _read(path, map_location="cpu", mmap=True)
+    if not isinstance(checkpoint, dict):
+        kind = type(checkpoint).__name__
+        raise UserError(f"checkpoint {str(path)!r} holds a {kind}; {_EXPECTED}")
+    if training and "optimizer_states" not in checkpoint:
+        raise UserError(
+            "the checkpoint holds weights alone, without the optimizer's state; resume from "
+            "last.ckpt, or begin a new run with it as model.params.ckpt_path"
+        )
+    if fault := _unlike_ours(checkpoint):
+        raise UserError(f"checkpoint {str(path)!r} {fault}; {_EXPECTED}")
+    offered, wanted = checkpoint["state_dict"], model.state_dict()
+    faults = [f"{name} is missing" for name in wanted if name not in offered]
+    faults += [f"{name} is not the model's" for name in offered if name not in wanted]
+    faults += [
+        f"{name} is {tuple(offered[name].shape)}, not {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in offered and offered[name].shape != value.shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise UserError(
+            f"the checkpoint does not fit {type(model).__name__}: {', '.join(faults[:3])}{more};"
+            " resume with the run's own configuration"
+        )
 
 
 class LastCheckpoint(pl.Callback):
@@ -121,13 +214,13 @@ class LastCheckpoint(pl.Callback):
         """Start the clock: building the model is not training."""
         self._begun = time.monotonic()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save if due or requested, then stop if requested."""
         step = trainer.global_step
         due = step % self.every_n_train_steps == 0 or step == trainer.max_steps
         stop = self._stop_reason(trainer)
         if (due and step > 0 and step != self._saved_step) or self._save_asked or stop:
-            pl_module.check_loss()
+            ExactBatches.of(trainer).check_loss(trainer)
             self.save(trainer)
         if stop:
             raise stop
@@ -140,8 +233,9 @@ class LastCheckpoint(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Save at the end of a run that was limited by epochs."""
+        del pl_module
         if trainer.global_step != self._saved_step and trainer.global_step > 0:
-            pl_module.check_loss()
+            ExactBatches.of(trainer).check_loss(trainer)
             self.save(trainer)
 
     def on_exception(

@@ -8,16 +8,18 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
+from ldm.building import build_from, refusals_in_words
 from ldm.data.base import Txt2ImgIterableBaseDataset
 from ldm.errors import UserError
+from ldm.training.exactness import ExactBatches
 from ldm.training.seeding import NumberedSampler, SeededItems
-from ldm.util import instantiate_from_config
 
 logger = logging.getLogger(__name__)
 
@@ -134,13 +136,12 @@ class DataModuleFromConfig(pl.LightningDataModule):
         shuffle_val_dataloader: bool = False,
     ):
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"data.params.batch_size is {batch_size}; expected 1 or more")
         given = {"train": train, "validation": validation, "test": test, "predict": predict}
         self.dataset_configs = {name: cfg for name, cfg in given.items() if cfg is not None}
-        self.batch_size = batch_size
+        self.batch_size = _whole("batch_size", batch_size, 1)
         self.wrap = wrap
-        self.num_workers = _default_workers(batch_size) if num_workers is None else num_workers
+        workers = _default_workers(self.batch_size) if num_workers is None else num_workers
+        self.num_workers = _whole("num_workers", workers, 0)
         self.shuffle = {"validation": shuffle_val_dataloader, "test": shuffle_test_loader}
         self.datasets: dict[str, Any] = {}
 
@@ -151,7 +152,8 @@ class DataModuleFromConfig(pl.LightningDataModule):
                 self.datasets[name] = self._build(name, config)
 
     def _build(self, name: str, config: Any) -> Any:
-        dataset = instantiate_from_config(config, where=f"data.params.{name}")
+        with refusals_in_words():
+            dataset = build_from(config, where=f"data.params.{name}")
         if not isinstance(dataset, IterableDataset) and len(dataset) == 0:
             raise UserError(
                 f"data.params.{name}: {config['target']} has no items; expected at least one: "
@@ -189,10 +191,13 @@ class DataModuleFromConfig(pl.LightningDataModule):
                 logger.warning("%s", bad.summary())
 
     def _loader(self, name: str) -> DataLoader:
-        dataset, sampler = self.datasets[name], None
+        dataset, sampler, shuffle = self.datasets[name], None, None
         rank, world = self._place()
         if not isinstance(dataset, IterableDataset):
-            dataset, sampler = self._ordered(name, dataset)
+            shuffle = self.shuffle.get(name, name == "train")
+            if (exact := self._exact()) is not None:
+                dataset, sampler = self._ordered(name, dataset, exact, shuffle)
+                shuffle = None
         elif hasattr(dataset, "take_place"):  # shares its records itself
             dataset.take_place(rank, world, self._samples_done(name))
         elif self.num_workers == 0:
@@ -201,6 +206,7 @@ class DataModuleFromConfig(pl.LightningDataModule):
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
+            shuffle=shuffle,
             num_workers=self.num_workers,
             worker_init_fn=partial(worker_init_fn, rank=rank, world=world),
             persistent_workers=self.num_workers > 0,
@@ -211,26 +217,41 @@ class DataModuleFromConfig(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _samples_done(self, name: str) -> int:
-        task = self.trainer.lightning_module if self.trainer else None
-        return task.samples_done if task and name == "train" else 0
+        exact = self._exact()
+        return exact.samples_done if exact is not None and name == "train" else 0
 
-    def _ordered(self, name: str, dataset: Any) -> tuple[Dataset, Sampler]:
+    def _exact(self) -> ExactBatches | None:
+        """Return what counts the run's batches; a Trainer of somebody's own may have nothing."""
+        return ExactBatches.find(self.trainer) if self.trainer else None
+
+    def _ordered(
+        self, name: str, dataset: Any, exact: ExactBatches, shuffle: bool
+    ) -> tuple[Dataset, Sampler]:
         """Give each item its own random numbers, in an order that a resumed run continues."""
         rank, world = self._place()
-        task = self.trainer.lightning_module if self.trainer else None
         training = name == "train"
-        seed = task.seed if task else 0
-        position = (lambda: task.samples_done) if task and training else (lambda: 0)
+        position = (lambda: exact.samples_done) if training else (lambda: 0)
         sampler = ResumableSampler(
             len(dataset),
-            shuffle=self.shuffle.get(name, training),
-            seed=seed if training else 0,
+            shuffle=shuffle,
+            seed=exact.seed if training else 0,
             position=position,
             rank=rank,
             world=world,
         )
         numbered = NumberedSampler(sampler, position, rank, world)
-        return SeededItems(dataset, seed, name), numbered
+        return SeededItems(dataset, exact.seed, name), numbered
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """Check a number of ``data.params``; 2.0 is 2, as YAML's 1e3 is a float."""
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(whole, bool) or not isinstance(whole, Integral) or whole < least:
+        raise UserError(
+            f"data.params.{name} is {value!r}; expected a whole number, {least} or more; correct "
+            "the configuration"
+        )
+    return int(whole)
 
 
 def _default_workers(batch_size: int) -> int:

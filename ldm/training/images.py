@@ -17,6 +17,8 @@ from torch import Tensor
 
 from ldm.errors import UserError
 from ldm.images.grid import make_grid
+from ldm.models.diffusion.preview import light_settings
+from ldm.training.exactness import ExactBatches
 
 logger = logging.getLogger(__name__)
 
@@ -74,17 +76,21 @@ class ImageLogger(pl.Callback):
             UserError: The model's ``log_images`` has no such argument.
         """
         del trainer
-        draw = getattr(pl_module.model, "log_images", None)
+        draw = getattr(pl_module, "log_images", None)
         if draw is None or self.disabled:
             return
         known = inspect.signature(draw).parameters
         unknown = sorted(set(self.log_images_kwargs) - set(known))
-        if unknown and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-            taken = ", ".join(sorted(set(known) - {"batch"}))
-            raise UserError(
-                f"image_logger log_images_kwargs has {', '.join(unknown)}; "
-                f"{type(pl_module.model).__name__}.log_images takes {taken}; correct the config"
-            )
+        if not unknown:
+            return
+        taken = ", ".join(sorted(set(known) - {"batch", "kwargs"}))
+        message = (
+            f"image_logger log_images_kwargs has {', '.join(unknown)}; "
+            f"{type(pl_module).__name__}.log_images takes {taken}; correct the config"
+        )
+        if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+            raise UserError(message)
+        logger.warning("%s: it has no effect", message)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -104,18 +110,19 @@ class ImageLogger(pl.Callback):
         if batch_idx == 0 and trainer.global_step > 0 and not trainer.sanity_checking:
             self.draw(trainer, pl_module, batch, batch_idx, "val")
 
-    def draw(self, trainer: pl.Trainer, task: Any, batch: Any, batch_idx: int, split: str) -> None:
+    def draw(self, trainer: pl.Trainer, model: Any, batch: Any, batch_idx: int, split: str) -> None:
         """Draw and save the grids of one batch."""
         drawing = trainer.is_global_zero or getattr(trainer.strategy, "sharded", False)
-        if self.disabled or not drawing or not hasattr(task.model, "log_images"):
+        if self.disabled or not drawing or not hasattr(model, "log_images"):
             return
-        training = task.model.training
-        devices = [task.device] if task.device.type == "cuda" else []
+        training = model.training
+        devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices), torch.no_grad():
-            torch.manual_seed(task.seed)
-            task.model.eval()
-            images = task.model.log_images(batch, N=self.max_images, **self.log_images_kwargs)
-            task.model.train(training)
+            torch.manual_seed(ExactBatches.of(trainer).seed)
+            model.eval()
+            options = {**light_settings(model), **self.log_images_kwargs}
+            images = model.log_images(batch, N=self.max_images, **options)
+            model.train(training)
         if not trainer.is_global_zero:
             return
         suffix = f"gs-{trainer.global_step:06}_e-{trainer.current_epoch:06}_b-{batch_idx:06}"
@@ -134,6 +141,8 @@ class ImageLogger(pl.Callback):
         """Lay out (n, 3, H, W), or an existing grid (3, H, W), as uint8 (H, W, 3)."""
         pictures = pictures.detach().float().cpu()
         pictures = pictures[: self.max_images] if pictures.ndim == 4 else pictures[None]
+        if pictures.shape[1] == 1:  # masks
+            pictures = pictures.expand(-1, 3, -1, -1)
         if self.rescale:
             pictures = (pictures + 1.0) / 2.0
         if self.clamp:

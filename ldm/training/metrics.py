@@ -10,6 +10,8 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from ldm.paths import exists
+
 
 class MetricsFile(Logger):
     """Append rows to ``<folder>/metrics.csv``; columns are added as figures appear.
@@ -59,11 +61,11 @@ class MetricsFile(Logger):
     @rank_zero_only
     def forget_from(self, step: int) -> None:
         """Drop the rows of ``step`` and later, which a resumed run is about to repeat."""
-        if self.path.exists():
+        if exists(self.path):
             self._rewrite([row for row in self._rows() if int(row["step"]) < step])
 
     def _rows(self) -> list[dict[str, str]]:
-        if not self.path.exists():
+        if not exists(self.path):
             return []
         with self.path.open(newline="", encoding="utf-8") as file:
             return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]

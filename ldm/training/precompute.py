@@ -22,7 +22,9 @@ from ldm.config import build, load_config
 from ldm.data.precomputed import EMPTY, INDEX, TEXTS, Index, fingerprint, read_index
 from ldm.errors import UserError
 from ldm.models.diffusion.batch_conditioning import conditioner_input, empty_of
+from ldm.models.training_parts import pictures_from
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
+from ldm.paths import ERRORS, exists, is_file, is_folder, listing, reason
 from ldm.training.seeding import SeededItems
 
 # The lowest log-variance of ``DiagonalGaussianDistribution``: a latent without spread.
@@ -82,7 +84,7 @@ def precompute(task: Precomputation, tell: Callable[[str], None] = lambda _: Non
     key = f"{index.first_stage_key}_moments"
     for number, name in enumerate(index.shards):
         path = task.out / name
-        if path.is_file():
+        if is_file(path):
             tell(f"{name}: there already")
             continue
         start = number * index.shard_size
@@ -149,8 +151,8 @@ def _describe(task: Precomputation, config: DictConfig, model: Any, count: int) 
 
 def _prepare(out: Path, index: Index) -> None:
     """Make the folder, or check that it was begun earlier for the same work."""
-    begun = (out / INDEX).exists()
-    if begun and any((out / name).exists() for name in read_index(out).shards):
+    begun = exists(out / INDEX)
+    if begun and any(exists(out / name) for name in read_index(out).shards):
         earlier = read_index(out)
         for name, value in vars(index).items():
             if getattr(earlier, name) != value:
@@ -160,15 +162,15 @@ def _prepare(out: Path, index: Index) -> None:
                 )
         return
     # A lone index is left by a run that failed before its first shard: it may be replaced.
-    if out.exists() and not begun and (not out.is_dir() or any(out.iterdir())):
+    if exists(out) and not begun and (not is_folder(out) or listing(out)):
         raise UserError(f"--out {str(out)!r} holds something else; give a new or empty folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / EMPTY).unlink(missing_ok=True)  # may be another model's
         index.write(out)
-    except OSError as error:
+    except ERRORS as error:
         raise UserError(
-            f"--out {str(out)!r} cannot be written ({error.strerror or error}); expected a folder "
+            f"--out {str(out)!r} cannot be written ({reason(error)}); expected a folder "
             "with space; give another one"
         ) from error
 
@@ -209,7 +211,7 @@ def _encoded(task: Precomputation, model: Any, batch: Mapping[str, Any]) -> dict
         name: value.to(task.device) if isinstance(value, Tensor) else value
         for name, value in batch.items()
     }
-    posterior = model.encode_first_stage(model.get_input(on_device, model.first_stage_key))
+    posterior = model.encode_first_stage(pictures_from(on_device, model.first_stage_key))
     if isinstance(posterior, DiagonalGaussianDistribution):
         moments = torch.cat([posterior.mean, posterior.logvar], dim=1)
     else:
@@ -225,7 +227,7 @@ def _encoded(task: Precomputation, model: Any, batch: Mapping[str, Any]) -> dict
 def _write_empty(task: Precomputation, model: Any, batch: Mapping[str, Any]) -> None:
     """Write the embedding of the empty conditioning, once."""
     path, key = task.out / EMPTY, model.cond_stage_key
-    if path.is_file():
+    if is_file(path):
         return
     first = {name: value[:1] for name, value in batch.items()}
     empty = empty_of(conditioner_input(first, key), key, model.cond_stage_model)

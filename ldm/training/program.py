@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,23 +14,22 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ldm.config import build
 from ldm.errors import UserError
 from ldm.rng import seed_everything
+from ldm.training.adversarial import take_over
 from ldm.training.arguments import TrainingOptions
 from ldm.training.assembly import (
     make_callbacks,
     make_last_checkpoint,
-    make_task,
     make_trainer,
-    one_line,
 )
-from ldm.training.checkpoints import LAST, LastCheckpoint, Stopped
-from ldm.training.data import WrappedDataset, own_words
+from ldm.training.checkpoints import LAST, LastCheckpoint, Stopped, check_resumable
+from ldm.training.data import WrappedDataset
+from ldm.training.endings import check_writable, endings_in_words
+from ldm.training.exactness import ExactBatches
 from ldm.training.settings import Run, find_run, load_run_config
-from ldm.training.task import TrainingTask
 from ldm.util import count_params
 
 logger = logging.getLogger(__name__)
@@ -59,31 +58,36 @@ def run(options: TrainingOptions) -> int:
 def _run(options: TrainingOptions) -> int:
     place = find_run(options)
     saved, config, lightning = load_run_config(options, place)
+    if options.train:
+        check_writable(place)
     seed_everything(options.seed)
-    model = build(config, "model")
-    if lightning.get("channels_last"):
-        model.to(memory_format=torch.channels_last)
+    model = build_model(config, channels_last=bool(lightning.get("channels_last")))
     data = build(config, "data")
     data.setup()
     check_precomputed(model, data)
-    task = make_task(model, seed=options.seed)
     monitor = getattr(model, "monitor", None) if data.has("validation") else None
     callbacks = make_callbacks(
         lightning, place, saved, monitor=monitor, every=options.progress_every
     )
     last = make_last_checkpoint(options, lightning, place)
-    trainer = make_trainer(lightning, [*callbacks, last], place, model)
+    exact = ExactBatches(options.seed)
+    trainer = make_trainer(lightning, [exact, *callbacks, last], place, model)
     set_learning_rate(model, config, data.batch_size, trainer, options.scale_lr)
-    task.adopt(trainer)
+    take_over(trainer, model)
+    if place.ckpt_path is not None:
+        check_resumable(place.ckpt_path, model, training=options.train)
     if not options.train and not data.has("test"):
         raise UserError("neither --train nor a test set given; add --train to train the model")
-    describe(task, trainer, place)
+    describe(model, trainer, place)
     try:
         if options.train:
-            fit(trainer, task, data, last, place)
+            fit(trainer, model, data, last, place)
         if data.has("test") and not options.no_test:
             trained = None if options.train else place.ckpt_path
-            trainer.test(task, datamodule=data, ckpt_path=trained, verbose=trainer.is_global_zero)
+            with endings_in_words(trainer, place):
+                trainer.test(
+                    model, datamodule=data, ckpt_path=trained, verbose=trainer.is_global_zero
+                )
         return 0
     except Stopped as stop:
         logger.info("%s; continue with: --resume %s --train", stop, place.logdir)
@@ -96,6 +100,21 @@ def _run(options: TrainingOptions) -> int:
         raise
 
 
+def build_model(config: DictConfig, *, channels_last: bool) -> pl.LightningModule:
+    """Build what is trained.
+
+    Raises:
+        UserError: It cannot be built, or is nothing that trains.
+    """
+    model = build(config, "model")
+    if not isinstance(model, pl.LightningModule):
+        raise UserError(
+            f"model.target is {type(model).__name__}, which is no LightningModule; expected a model"
+            " that trains, such as ldm.models.diffusion.ddpm.LatentDiffusion; name one"
+        )
+    return model.to(memory_format=torch.channels_last) if channels_last else model
+
+
 def check_precomputed(model: Any, data: Any) -> None:
     """Let data sets that were computed with some model refuse another one."""
     for dataset in data.datasets.values():
@@ -104,44 +123,26 @@ def check_precomputed(model: Any, data: Any) -> None:
             dataset.check_model(model)
 
 
-def describe(task: TrainingTask, trainer: pl.Trainer, place: Run) -> None:
+def describe(model: pl.LightningModule, trainer: pl.Trainer, place: Run) -> None:
     """Log what is about to run, where, and on what."""
-    count_params(task.model, verbose=True)
+    count_params(model, verbose=True)
     device = trainer.strategy.root_device
     logger.info("%d x %s, precision %s", trainer.world_size, device.type, trainer.precision)
     logger.info("run folder %s", place.logdir)
 
 
 def fit(
-    trainer: pl.Trainer, task: TrainingTask, data: Any, last: LastCheckpoint, place: Run
+    trainer: pl.Trainer, model: pl.LightningModule, data: Any, last: LastCheckpoint, place: Run
 ) -> None:
     """Train to the end.
 
     Raises:
         Stopped: A signal or the time limit came first.
-        UserError: Lightning finds settings that do not go together.
+        UserError: As ``endings_in_words``.
     """
-    try:
-        with last.listening():
-            trainer.fit(task, datamodule=data, ckpt_path=place.ckpt_path)
-    except MisconfigurationException as error:
-        raise UserError(f"Lightning refuses the settings: {one_line(error)}") from error
-    except Stopped:  # all processes stop at the same step, each by itself
-        raise
-    except BaseException as error:
-        end_other_processes(trainer)
-        if isinstance(error, UserError):
-            raise UserError(own_words(error)) from error
-        raise
+    with endings_in_words(trainer, place), last.listening():
+        trainer.fit(model, datamodule=data, ckpt_path=place.ckpt_path)
     logger.info("trained to step %d; %s", trainer.global_step, place.ckptdir / LAST)
-
-
-def end_other_processes(trainer: pl.Trainer) -> None:
-    """End the processes that this one started: they would wait for it in the next reduction."""
-    kill = getattr(trainer.strategy.launcher, "kill", None)
-    if kill is not None:
-        # Theirs would answer SIGTERM at the end of a step, to which they never come.
-        kill(getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def set_learning_rate(
@@ -150,16 +151,33 @@ def set_learning_rate(
     """Set ``model.learning_rate`` from ``model.base_learning_rate``.
 
     With ``scale`` it is multiplied by accumulation x processes x batch size, as in the reference.
+
+    Raises:
+        UserError: It is missing, or no finite number above 0.
     """
     base = config.model.get("base_learning_rate")
     if base is None:
         raise UserError("model.base_learning_rate is missing; add it to the configuration")
-    base = float(base)
+    base = _rate(base)
     accumulate, world = trainer.accumulate_grad_batches, trainer.world_size
     model.learning_rate = accumulate * world * batch_size * base if scale else base
     factors = f"{accumulate} (accumulation) x {world} (processes) x {batch_size} (batch size)"
     how = f" = {factors} x {base:.3g}"
     logger.info("learning rate %.3g%s", model.learning_rate, how if scale else "")
+
+
+def _rate(given: Any) -> float:
+    """Read a learning rate; YAML 1.1 takes 1e-4 for a text."""
+    try:
+        rate = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise UserError(
+            f"model.base_learning_rate is {given!r}; expected a number above 0, as 1.0e-4; change "
+            "it in the configuration or with model.base_learning_rate=1.0e-4"
+        )
+    return rate
 
 
 @contextmanager

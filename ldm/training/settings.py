@@ -15,11 +15,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ldm.config import load_config
 from ldm.errors import UserError
+from ldm.paths import is_file, listing, real_path, unreachable, writing_fault
 from ldm.training.arguments import TrainingOptions
 from ldm.training.checkpoints import LAST
+from ldm.training.strategies import UNUSED
+from ldm.training.trainer_values import check_trainer
 
 SECTIONS = ("model", "data", "lightning")
-LIGHTNING_KEYS = ("trainer", "callbacks", "modelcheckpoint", "logger", "channels_last")
+LIGHTNING_KEYS = (
+    "trainer",
+    "callbacks",
+    "modelcheckpoint",
+    "logger",
+    "channels_last",
+    "find_unused_parameters",
+)
 # Defaults that differ from Lightning's own; a YAML or a flag overrides them.
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -60,23 +70,35 @@ def find_run(options: TrainingOptions) -> Run:
         if not options.base:
             raise UserError("no configuration given; add --base CONFIG.yaml or --resume RUN")
         name = options.name or options.base[0].stem
+        _check_logdir(options.logdir)
         return Run(options.logdir / f"{now}_{name}{options.postfix}", now)
     path = options.resume
-    folders = [f.parent for f in path.resolve().parents if f.name == "checkpoints"]
-    if path.is_file() and folders:
+    folders = [f.parent for f in real_path(path).parents if f.name == "checkpoints"]
+    if is_file(path) and folders:
         return Run(folders[0], now, path)
-    if path.is_file():
+    if is_file(path):
         raise UserError(
             f"--resume {str(path)!r} is not in a run's folder; expected RUN/checkpoints/NAME.ckpt; "
             "to begin a new run with its weights give model.params.ckpt_path"
         )
     checkpoint = path / "checkpoints" / LAST
-    if not checkpoint.is_file():
-        found = "a folder without checkpoints/last.ckpt" if path.is_dir() else "no file or folder"
+    if not is_file(checkpoint):
+        fault = unreachable(path) or "is a folder without checkpoints/last.ckpt"
         raise UserError(
-            f"--resume {str(path)!r} is {found}; expected a run's folder or a checkpoint in it"
+            f"--resume {str(path)!r} {fault}; expected a run's folder or a checkpoint in it"
         )
     return Run(path, now, checkpoint)
+
+
+def _check_logdir(logdir: Path) -> None:
+    fault = writing_fault(logdir)
+    if fault is None and not str(logdir).isprintable():  # TensorBoard can only write UTF-8
+        fault = "has characters that logs cannot name"
+    if fault:
+        raise UserError(
+            f"--logdir {str(logdir)!r} {fault}; expected a folder that can be written to; give "
+            "another one"
+        )
 
 
 def load_run_config(
@@ -90,9 +112,10 @@ def load_run_config(
         ``lightning`` section, resolved.
 
     Raises:
-        UserError: A file cannot be read, or a section, setting or reference is unknown.
+        UserError: A file cannot be read, a section, setting or reference is unknown, or a setting
+            of the Trainer has a value of another kind.
     """
-    earlier = sorted(place.cfgdir.glob("*.yaml")) if place.ckpt_path else []
+    earlier = listing(place.cfgdir, "*.yaml") if place.ckpt_path else []
     if place.ckpt_path and not earlier and not options.base:
         raise UserError(f"{str(place.cfgdir)!r} holds no YAML to resume; add --base CONFIG.yaml")
     config = load_config(*earlier, *options.base, overrides=options.overrides)
@@ -106,6 +129,7 @@ def load_run_config(
         _train_on_latents(config, options.latents)
     _check_keys(config.lightning, LIGHTNING_KEYS, "lightning")
     config.lightning.trainer = _modern_trainer(config.lightning.trainer)
+    _find_unused(config.lightning)
     resolved = config.copy()
     try:
         OmegaConf.resolve(resolved)
@@ -113,7 +137,9 @@ def load_run_config(
         reason = str(error).splitlines()[0]
         raise UserError(f"the configuration refers to nothing: {reason}; correct it") from error
     config.pop("lightning")
-    return config, resolved, resolved.pop("lightning")
+    lightning = resolved.pop("lightning")
+    check_trainer(lightning.trainer)
+    return config, resolved, lightning
 
 
 def _train_on_latents(config: DictConfig, folder: Path) -> None:
@@ -147,6 +173,18 @@ def _devices(given: Any, name: str) -> int | str | list[int]:
         ) from error
 
 
+def _find_unused(lightning: DictConfig) -> None:
+    """Translate the reference's ``lightning.find_unused_parameters`` to the name of a strategy.
+
+    False is what ``ldm.training.strategies`` does by itself; on one device it says nothing.
+    """
+    trainer = lightning.trainer
+    alone = trainer.devices in (1, "auto") and trainer.get("num_nodes", 1) == 1
+    given = lightning.pop("find_unused_parameters", False)
+    if given and not alone and trainer.get("strategy", "auto") in ("auto", "ddp"):
+        trainer.strategy = f"ddp{UNUSED}"
+
+
 def _modern_trainer(trainer: DictConfig) -> DictConfig:
     """Translate settings that older Lightning named differently, and check every name."""
     if trainer.get("accelerator") == "ddp":  # once named a strategy, not a device type
@@ -160,13 +198,4 @@ def _modern_trainer(trainer: DictConfig) -> DictConfig:
         trainer.devices = len(trainer.devices)  # CPU processes have no device numbers
     accepted = tuple(inspect.signature(pl.Trainer).parameters)
     _check_keys(trainer, accepted, "lightning.trainer")
-    interval = trainer.get("val_check_interval")
-    if interval is not None and interval <= 0:
-        raise UserError(
-            f"lightning.trainer.val_check_interval is {interval}; expected batches (1 or more) or "
-            "a part of an epoch (up to 1.0); to turn validation off give limit_val_batches=0"
-        )
-    if isinstance(interval, int):
-        # Batches are then counted across epochs, so a small data set needs no special care.
-        trainer.setdefault("check_val_every_n_epoch", None)
     return trainer

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils._pytree import tree_map
 
 from ldm.errors import UserError
 from ldm.modules.attention import BasicTransformerBlock
 from ldm.modules.diffusionmodules.unet_blocks import ResBlock
-from ldm.training.task import whole
 
 # Each of these is gathered before its forward or backward pass and freed after it.
 UNITS = (BasicTransformerBlock, ResBlock)
@@ -35,12 +35,13 @@ class ShardedStrategy(DDPStrategy):
 
     def configure_ddp(self) -> None:
         """Shard the network, where Lightning would wrap the whole model in DDP."""
-        hub = self.lightning_module.model
+        hub = self.lightning_module
         mesh = init_device_mesh(self.root_device.type, (self.world_size,))
         for module in hub.model.modules():
             if isinstance(module, UNITS):
                 fully_shard(module, mesh=mesh, reshard_after_forward=True)
         fully_shard(hub.model, mesh=mesh, reshard_after_forward=True)
+        hub.register_state_dict_post_hook(_gather)
         if getattr(hub, "use_ema", False):
             _shard_averages(hub.model, hub.model_ema)
 
@@ -55,7 +56,7 @@ class ShardedStrategy(DDPStrategy):
         self.setup_precision_plugin()
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Gather the optimizer's state; the task gathers the weights."""
+        """Gather the optimizer's state."""
         return whole(super().optimizer_state(optimizer))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
@@ -83,6 +84,16 @@ def check_shardable(model: nn.Module) -> None:
             f"strategy fsdp given, but {type(model).__name__} trains {len(outside)} weights "
             f"outside a diffusion network, such as {outside[0]}; give strategy ddp"
         )
+
+
+def whole(state: Any) -> Any:
+    """Gather the shards in nested dicts and lists, on the CPU; return anything else unchanged."""
+    return tree_map(lambda v: v.full_tensor().cpu() if isinstance(v, DTensor) else v, state)
+
+
+def _gather(module: nn.Module, state: dict[str, Any], *_: Any) -> None:  # noqa: ARG001 - torch's
+    """Make a state dict's shards whole; all processes must ask for it."""
+    state.update(whole(dict(state)))
 
 
 def _shard_averages(network: nn.Module, ema: nn.Module) -> None:

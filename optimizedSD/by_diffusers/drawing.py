@@ -19,7 +19,7 @@ import transformers
 from ldm.errors import UserError
 from ldm.pipelines.batches import Batch
 from ldm.pipelines.infotext import Source, write_parameters
-from ldm.pipelines.phases import memory_for
+from ldm.pipelines.phases import memory_for, way_out
 from ldm.pipelines.postprocess import Watermark
 from ldm.pipelines.progress import Notice, Observer, Picture, Progress
 from ldm.settings.samplers import k_samplers
@@ -152,7 +152,7 @@ class Run:
     observer: Observer
 
     def __post_init__(self) -> None:
-        self.watermark = Watermark(self.settings.format)
+        self.watermark = Watermark.of(self.settings.watermark, self.settings.format)
         self.total = sum(len(batch.prompts) for batch in self.batches)
         self.done = 0
         self.source = Source(
@@ -194,9 +194,10 @@ class Run:
             callback_on_step_end=self._progress(len(batch.prompts)),
         )
         if not np.isfinite(out.images).all():
+            half = self.pipe.unet.dtype != torch.float32
             raise UserError(
-                "a picture came out as NaN; expected numbers, which half precision sometimes "
-                "cannot hold; add --precision full"
+                "a picture came out as NaN; expected finite numbers; "
+                f"{way_out(self.pipe.unet, torch.float16 if half else None)}"
             )
         flags = out.nsfw_content_detected or [False] * len(batch.prompts)
         return (out.images * 255).round().astype(np.uint8), flags

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
+from ldm.paths import MISSING, folder_fault, is_file, is_folder, listing, real_path
 from ldm.pipelines.models import Fingerprint
 
 PIPELINE = "StableDiffusionPipeline"
@@ -45,7 +46,7 @@ class DiffusersFolder:
             UserError: it does not exist, or is not a text-to-image pipeline of Stable Diffusion.
         """
         path = Path(name)
-        if not path.is_dir():
+        if not is_folder(path):
             raise _absent(name)
         kind = _json(path, "model_index.json").get("_class_name")
         if kind != PIPELINE:
@@ -65,7 +66,7 @@ class DiffusersFolder:
     @property
     def name(self) -> str:
         """The model's name in pictures' metadata: the folder's name."""
-        return self.path.resolve().name
+        return real_path(self.path).name
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -98,13 +99,15 @@ class DiffusersFolder:
 
 def _absent(name: str) -> UserError:
     """Return the error for a name that is no folder: a file, a name on the hub, or a typo."""
-    if Path(name).is_file():
-        ours = Path(name).suffix in CHECKPOINTS
+    if is_file(name):
+        ours = Path(name).suffix.lower() in CHECKPOINTS
         advice = f"run optimized_txt2img.py --ckpt {name}" if ours else "give the folder"
         return UserError(f"--model {name} is a file; expected a diffusers folder; {advice}")
+    fault = folder_fault(name)
+    fault = "is not on this machine" if fault == MISSING else fault
     return UserError(
-        f"--model {name} is not a folder on this machine; expected one with model_index.json, as "
-        "nothing is downloaded; fetch a model first: "
+        f"--model {name} {fault}; expected a folder with model_index.json, as nothing is "
+        "downloaded; fetch a model first: "
         f"hf download {_hub_name(name)} --local-dir FOLDER"
     )
 
@@ -120,7 +123,7 @@ def _weights(path: Path) -> list[Path]:
     Raises:
         UserError: there are none.
     """
-    found = sorted(file for file in path.glob("unet/*") if file.suffix in WEIGHTS)
+    found = [file for file in listing(path / "unet") if file.suffix.lower() in WEIGHTS]
     if not found:
         raise UserError(
             f"--model {path} has no weights in its subfolder unet; expected .safetensors files; "

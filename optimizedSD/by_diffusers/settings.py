@@ -48,6 +48,7 @@ class DiffusersSettings(ForkHabits, Settings):
     )
     skip_save: bool = _like("skip_save")
     format: str = _like("format")
+    watermark: str = _like("watermark")
     sampler: str = _like(
         "sampler", choices=tuple(SCHEDULERS), help="the sampler, named as in the other programs"
     )
@@ -115,4 +116,5 @@ class DiffusersSettings(ForkHabits, Settings):
             n_iter=self.n_iter,
             device=self.device,
             precision=self.precision,
+            watermark=self.watermark,
         )

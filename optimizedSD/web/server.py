@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
+from ldm.paths import writing_fault
 from ldm.programs.console import Console, ConsoleLog, exit_codes
 from ldm.programs.run_log import RunLog, row_of
 from ldm.settings.command_line import parse
@@ -50,9 +51,13 @@ def run_page(page: Page, description: str, argv: Sequence[str] | None = None) ->
 def _serve(page: Page, server: ServerSettings, console: Console) -> None:
     _check_gradio()
     check_address(server.host, server.port)
+    _check_outdir(server.outdir)
     log = RunLog(f"{server.program}_logs.csv")
     with ConsoleLog(console):
         worker, about = _load_worker(page, _fixed_settings(page, server), log, console)
+    from ldm.images.pixels import tolerate_faults
+
+    tolerate_faults()  # gradio opens what visitors upload
     with tempfile.TemporaryDirectory(prefix="pages-") as cache:
         blocks = launch(page, server, worker, about, cache)
         console.say(f"{page.title}: {blocks.share_url or blocks.local_url} (Ctrl-C ends it)")
@@ -61,6 +66,11 @@ def _serve(page: Page, server: ServerSettings, console: Console) -> None:
             threading.Event().wait()
         finally:
             blocks.close(verbose=False)
+
+
+def _check_outdir(outdir: str) -> None:
+    if fault := writing_fault(outdir):
+        raise UserError(f"--outdir {outdir} {fault}; expected a writable folder; give another one")
 
 
 def _check_gradio() -> None:

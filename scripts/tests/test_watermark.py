@@ -3,13 +3,20 @@
 Exit code: 0 when a watermark was found, 1 when not, 2 when the file cannot be read.
 """
 
+import os
+import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # see ldm/programs/interrupts.py
+
 from pathlib import Path
-from typing import ClassVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a checkout, uninstalled
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from ldm.programs.console import Console, exit_codes
 from ldm.settings.command_line import parse

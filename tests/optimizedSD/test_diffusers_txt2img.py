@@ -177,7 +177,7 @@ def test_a_picture_that_the_folders_safety_checker_blacked_out_is_named(draw, mo
 
 def test_pictures_of_nan_are_an_error(draw, monkeypatch):
     answer(monkeypatch, np.full((1, 32, 32, 3), np.nan, np.float32))
-    assert_one_error(draw("--n_samples", 1), "came out as NaN", "--precision full")
+    assert_one_error(draw("--n_samples", 1), "came out as NaN", "guidance scale")
 
 
 def test_an_interrupted_run_says_which_pictures_it_leaves(draw, monkeypatch, tmp_path):

@@ -239,7 +239,7 @@ def test_any_prompt_has_a_folder_inside_the_given_one(txt2img, prompt):
         (["--prompt", "a cat:-1"], "-1 of 'a cat'"),
         (["--prompt", "a cat:0"], "sum to 0"),
         (["--n_iter", "1000000"], "2000000 in all"),
-        (["--seed", "4294967295"], "--seed 4294967295"),
+        (["--seed", "18446744073709551615"], "--seed 18446744073709551615"),
         (["--init-img", "x.png"], "scripts/img2img.py"),
         (["--nonsense"], "--nonsense"),
     ],

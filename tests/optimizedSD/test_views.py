@@ -144,8 +144,6 @@ def test_what_the_views_sampler_does_not_do_is_refused(view):
         view.sample(2, cond, shape=shape, x0=torch.zeros(shape))
     with pytest.raises(UserError, match="did you mean 'plms'"):
         view.sample(2, cond, shape=shape, sampler="plm")
-    with pytest.raises(TypeError, match="normals_sequence"):
-        view.sample(2, cond, shape=shape, normals_sequence=None)
 
 
 @pytest.fixture

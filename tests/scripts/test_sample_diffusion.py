@@ -99,6 +99,19 @@ def test_a_continued_run_ends_as_an_uninterrupted_one(program, classes):
     assert arrays[0]["arr_1"].tolist() == arrays[1]["arr_1"].tolist()
 
 
+def test_the_watermark_is_off_unless_asked_for_and_a_run_keeps_its_own(program, model, capsys):
+    assert run(program, "-r", model, "-n", 1, "-c", 1) == 0
+    assert capsys.readouterr().out.count("--watermark off") == 1
+    folder = only_run(model)
+    config = folder / "sampling_config.yaml"
+    assert "watermark: 'off'" in config.read_text()
+    # A run of before there was a choice goes on without one.
+    config.write_text(config.read_text().replace("watermark: 'off'\n", ""))
+    assert run(program, "--continue", folder, "-n", 2) == 0
+    assert run(program, "--continue", folder, "-n", 3, "--watermark", "gentle") == 2
+    assert "--watermark was given with --continue" in capsys.readouterr().err
+
+
 def test_ctrl_c_keeps_what_is_finished_as_pictures_and_as_array(
     program, model, monkeypatch, capsys
 ):

@@ -246,7 +246,10 @@ def test_the_model_in_use_and_how_to_get_sd_v1_are_told(txt2img, tiny_ckpt, tmp_
         (["--use_ema"], "EMA"),
         (["--scale", "nan"], "--scale nan"),
         (["--n_iter", "1000000"], "3000000 in all"),
-        (["--seed", "4294967295", "--seed_mode", "per-image"], "--seed 4294967295"),
+        (
+            ["--seed", "18446744073709551615", "--seed_mode", "per-image"],
+            "--seed 18446744073709551615",
+        ),
         (["--nonsense"], "--nonsense"),
     ],
 )

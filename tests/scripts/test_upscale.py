@@ -8,6 +8,8 @@ from family_models import write_family_model
 from PIL import Image
 from running import load_program
 
+from ldm.safety.watermark import read_watermark
+
 
 @pytest.fixture(scope="module")
 def program():
@@ -65,3 +67,25 @@ def test_a_users_error_is_one_line_and_exit_code_2(program, ckpt, small, capsys,
     assert words in shown.err
     assert shown.err.count("\n") == 1 and shown.out == ""
     assert not (small.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("gentle", "too small for the watermark"), ("off", "--watermark off"), (None, "mark off")],
+)
+def test_results_without_a_watermark_say_so_once(
+    kind, words, program, ckpt, small, tmp_path, capsys
+):
+    given = ["--init-img", str(small), "--ckpt", str(ckpt), "--outdir", str(tmp_path / "o")]
+    given += ["--steps", "1", "--n_samples", "2", "--device", "cpu"]
+    assert program.main(given + (["--watermark", kind] if kind else [])) == 0
+    assert capsys.readouterr().out.count(words) == 1
+
+
+def test_a_result_of_enough_pixels_is_marked_if_asked(program, ckpt, tmp_path):
+    Image.new("RGB", (128, 128), (90, 120, 150)).save(tmp_path / "a.png")
+    given = ["--init-img", str(tmp_path / "a.png"), "--ckpt", str(ckpt), "--steps", "1"]
+    given += ["--device", "cpu", "--tile", "0", "--watermark", "gentle"]
+    assert program.main([*given, "--outdir", str(tmp_path)]) == 0
+    with Image.open(tmp_path / "a_00000.png") as result:
+        assert read_watermark(np.asarray(result)) == "StableDiffusionV1"

@@ -35,6 +35,7 @@ from ldm.checkpoint.report import compare
 from ldm.checkpoint.write import save_ckpt, save_safetensors, size_of, whole
 from ldm.config import load_config
 from ldm.errors import UserError
+from ldm.paths import exists, is_file, is_folder, listing, real_path
 
 V1_CONFIG = Path(ldm.__file__).resolve().parents[1] / "configs/stable-diffusion/v1-inference.yaml"
 SAVERS = {".safetensors": save_safetensors, ".ckpt": save_ckpt}
@@ -143,7 +144,7 @@ def from_diffusers(
     tensors = _as_type(_in_order(wanted, checkpoint.tensors), how.dtype, mapped=False)
     header = _spec(files) | describe(checkpoint, tensors, out.stem) | dict(how.metadata or {})
     with whole(out, size_of(tensors)) as part:
-        SAVERS[out.suffix](tensors, part, header)
+        SAVERS[out.suffix.lower()](tensors, part, header)
         if yaml is not None:
             with whole(yaml, 0) as beside:
                 OmegaConf.save(source.config, beside)
@@ -154,15 +155,15 @@ def from_diffusers(
 
 def _free_folder(out: Path, overwrite: bool) -> Path:
     """Check that a folder may be written; return its resolved path."""
-    if out.suffix in SAVERS:
+    if out.suffix.lower() in SAVERS:
         raise UserError(
             f"output {str(out)!r} given for a checkpoint file; expected a folder's name; to write "
             "a file of another kind use scripts/export_checkpoint.py"
         )
-    out = out.resolve()
-    if out.exists() and not overwrite:
+    out = real_path(out)
+    if exists(out) and not overwrite:
         raise UserError(f"output {str(out)!r} exists; give another name, or --overwrite")
-    if out.exists() and not is_diffusers(out) and not (out.is_dir() and not any(out.iterdir())):
+    if exists(out) and not is_diffusers(out) and not (is_folder(out) and not listing(out)):
         raise UserError(
             f"output {str(out)!r} is no diffusers folder and will not be replaced; expected one "
             f"with {INDEX}, an empty folder or nothing; give another name"
@@ -171,7 +172,7 @@ def _free_folder(out: Path, overwrite: bool) -> Path:
 
 
 def _check_ending(out: Path) -> None:
-    if out.suffix not in SAVERS:
+    if out.suffix.lower() not in SAVERS:
         raise UserError(
             f"output {str(out)!r} given for a diffusers folder; expected a name ending in "
             f"{' or '.join(SAVERS)}; give such a name"
@@ -180,9 +181,9 @@ def _check_ending(out: Path) -> None:
 
 def _free_file(out: Path, yaml: Path | None, overwrite: bool) -> None:
     for path in (out, yaml):
-        if path is None or not path.exists():
+        if path is None or not exists(path):
             continue
-        if path.is_dir():
+        if is_folder(path):
             raise UserError(f"output {str(path)!r} is a folder; expected a file; give another name")
         if not overwrite:
             raise UserError(f"output {str(path)!r} exists; give another name, or --overwrite")
@@ -191,8 +192,8 @@ def _free_file(out: Path, yaml: Path | None, overwrite: bool) -> None:
 def _yaml_beside(out: Path, files: Mapping[str, Any]) -> Path | None:
     """Return where the configuration goes, or None where it is not needed."""
     yaml = out.with_suffix(".yaml")
-    stray = yaml.exists() or out.with_name("config.yaml").exists()  # programs would take these
-    if not stray and V1_CONFIG.is_file():
+    stray = exists(yaml) or exists(out.with_name("config.yaml"))  # programs would take these
+    if not stray and is_file(V1_CONFIG):
         usual = load_config(V1_CONFIG)
         if folder_configs(_plain(usual), build_empty(usual)) == dict(files):
             return None

@@ -29,6 +29,7 @@ from ldm.checkpoint.diffusers.to_yaml import folder_config
 from ldm.checkpoint.io import Checkpoint, read_checkpoint
 from ldm.checkpoint.names import SCHEDULE, component_of
 from ldm.errors import UserError
+from ldm.paths import is_file
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def read_diffusers(path: str | Path, config: DictConfig | None = None) -> Diffus
 
 def _kept(path: Path, config: DictConfig) -> Checkpoint:
     """Read what a conversion kept, without its schedule if the folder's has changed since."""
-    if not (path / KEPT).is_file():
+    if not is_file(path / KEPT):
         return Checkpoint({}, path)
     kept = read_checkpoint(path / KEPT)
     own, betas = betas_of(config.model.params), kept.tensors.get("betas")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
+from ldm.paths import is_file, listing
 
 Json = Mapping[str, Any]
 
@@ -25,14 +26,14 @@ VARIANTS = ("", ".fp16")
 
 def is_diffusers(path: str | Path) -> bool:
     """Check whether a path is a folder in diffusers' layout."""
-    return (Path(path) / INDEX).is_file()
+    return is_file(Path(path) / INDEX)
 
 
 def kept_names(folder: Path) -> set[str]:
     """Return the names of the tensors that a conversion kept beside the folder's own."""
     from safetensors import SafetensorError, safe_open
 
-    if not (folder / KEPT).is_file():
+    if not is_file(folder / KEPT):
         return set()
     try:
         with safe_open(folder / KEPT, framework="numpy") as file:
@@ -77,13 +78,13 @@ def find_weights(path: Path, part: str) -> list[Path]:
         for kind in KINDS:
             for stem in STEMS[part]:
                 whole = folder / f"{stem}{variant}.{kind}"
-                if whole.is_file():
+                if is_file(whole):
                     return [whole]
                 index = folder / f"{stem}.{kind}.index{variant}.json"
-                if index.is_file():
+                if is_file(index):
                     return _shards(index)
     names = f"{STEMS[part][0]}.safetensors"
-    found = sorted(f.name for f in folder.glob("*") if f.suffix in (".safetensors", ".bin"))
+    found = [f.name for f in listing(folder) if f.suffix.lower() in (".safetensors", ".bin")]
     instead = f" (there are {', '.join(found)})" if found else ""
     raise UserError(
         f"folder {str(path)!r} has no weights in {part}{instead}; expected {names}, its shards, "

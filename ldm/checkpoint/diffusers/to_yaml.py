@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldm.checkpoint.diffusers.json_files import INDEX, Json, Source, kept_names, read_json
 from ldm.errors import UserError
+from ldm.paths import is_file
 from ldm.settings.samplers import BETA_SCHEDULES
 
 PIPELINES = (
@@ -269,7 +270,7 @@ def padding_token(folder: Path) -> str:
     """Return the token that a folder's tokenizer pads rows with."""
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         file = f"tokenizer/{name}"
-        if (folder / file).is_file():
+        if is_file(folder / file):
             token = read_json(folder, file).get("pad_token")
             token = token.get("content") if isinstance(token, dict) else token
             if token is not None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ldm.errors import UserError
+from ldm.paths import ERRORS, exists, file_size, reason
 
 BLOCK = 1 << 20  # bytes
 TIMEOUT = 30.0  # seconds without a byte
@@ -104,14 +105,14 @@ def fetch(
         UserError: Not allowed, not found, no connection, disk full, a different file than
             expected, or ``target`` exists and is something else.
     """
-    if target.exists():
+    if exists(target):
         _check_present(source, target)
         return False
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"folder {target.parent} cannot be made ({error.strerror})") from error
+    except ERRORS as error:
+        raise UserError(f"folder {target.parent} cannot be made ({reason(error)})") from error
     expected = _transfer(source, part, progress, patience)
     _check_digest(part, expected, source.url)
     os.replace(part, target)
@@ -305,4 +306,4 @@ def _announced(headers: Message) -> str | None:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    return file_size(path)

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ldm.errors import UserError
+from ldm.paths import at_home, is_file
 
 FONT_VARIABLE = "LDM_EMOJI_FONT"
 _FONT_FILE = "NotoColorEmoji.ttf"
@@ -47,14 +48,14 @@ def find_font() -> Path:
     """
     named = os.environ.get(FONT_VARIABLE)
     if named:
-        if Path(named).is_file():
+        if is_file(named):
             return Path(named)
         raise UserError(
             f"{FONT_VARIABLE}={named} is not a file; expected {_FONT_FILE}; {_HOW_TO_INSTALL}"
         )
     for folder in _FONT_FOLDERS:
-        path = Path(folder).expanduser() / _FONT_FILE
-        if path.is_file():
+        path = at_home(folder) / _FONT_FILE
+        if is_file(path):
             return path
     raise UserError(
         f"the emoji font {_FONT_FILE} was not found; scenes are drawn with it; {_HOW_TO_INSTALL}"

@@ -6,12 +6,14 @@ Symbols: a_t alphas_cumprod at the step, beta_t the variance that training adds 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ldm.models.diffusion.sampler import Denoiser, Sampler, Step, StepRule
+from ldm.models.diffusion.denoiser import Denoiser, Step, StepRule
+from ldm.models.diffusion.sampler import Sampler
 from ldm.process.schedules import diffusion_coefficients
 from ldm.process.spacing import make_timesteps
 from ldm.rng import NoiseSource
@@ -33,6 +35,7 @@ class AncestralSampler(Sampler):
         noise: As for ``Sampler``.
         clip_denoised: Cut estimates of x0 to [-1, 1]; None does as the model's attribute says, but
             as in the reference never to latents, which have no such range.
+        **kwargs: As for ``Sampler``.
     """
 
     def __init__(
@@ -43,8 +46,9 @@ class AncestralSampler(Sampler):
         spacing: str = "uniform",
         noise: NoiseSource | None = None,
         clip_denoised: bool | None = None,
+        **kwargs: Any,
     ):
-        super().__init__(model, schedule, spacing=spacing, noise=noise)
+        super().__init__(model, schedule, spacing=spacing, noise=noise, **kwargs)
         own = getattr(model, "clip_denoised", False) and not hasattr(model, "first_stage_model")
         self.clip_denoised = own if clip_denoised is None else clip_denoised
 

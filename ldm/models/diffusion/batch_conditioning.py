@@ -109,3 +109,21 @@ def precomputed(batch: Mapping[str, Any], key: str, share: float) -> Tensor | No
         )
     kept = torch.rand(len(encoded)) >= share
     return torch.where(kept[:, None, None].to(encoded.device), encoded, empty.to(encoded))
+
+
+def is_routed(c: Any) -> bool:
+    """Check whether a conditioning is a dict that says where each part enters the UNet.
+
+    What a conditioner takes never is, so nothing in it is to be encoded.
+    """
+    return isinstance(c, Mapping) and bool({"c_concat", "c_crossattn"} & set(c))
+
+
+def first_rows(batch: Mapping[str, Any], count: int | None, device: torch.device) -> dict[str, Any]:
+    """Take the first rows of every entry of a batch to a device, or all of them for None."""
+    rows = slice(count)
+    return {
+        key: entry[rows].to(device) if isinstance(entry, Tensor) else entry[rows]
+        for key, entry in batch.items()
+        if hasattr(entry, "__getitem__")
+    }

@@ -13,15 +13,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ldm.building import accepted_parameters, build_from
 from ldm.checkpoint.folders import find_configs, find_model_files
 from ldm.checkpoint.load import load_component
 from ldm.config import load_config
 from ldm.errors import UserError
+from ldm.lazy import lazy_exports
+from ldm.models.hub_training import Figures, HubTraining
 from ldm.models.training_parts import pictures_from, with_scheduler
 from ldm.modules.diffusionmodules.openaimodel import EncoderUNetModel, UNetModel
+from ldm.paths import at_home, is_file
 from ldm.process.classifier_guidance import ClassifierGuidance, class_log_probability
 from ldm.types import Guider
-from ldm.util import accepted_parameters, instantiate_from_config, log_txt_as_img
+from ldm.util import log_txt_as_img
+
+# What CompVis's file defines or imports besides, and forks import from here.
+ELSEWHERE = {
+    "default": "ldm.util",
+    "disabled_train": "ldm.models.diffusion.ddpm",
+    "instantiate_from_config": "ldm.util",
+    "ismap": "ldm.util",
+    "rearrange": "einops",
+}
+__getattr__, __dir__ = lazy_exports(__name__, ELSEWHERE)
 
 NETWORKS = {"class_label": EncoderUNetModel, "segmentation": UNetModel}
 """What judges: the UNet's first half with a head for pictures, a whole UNet for their parts."""
@@ -30,7 +44,7 @@ CONDITIONAL += ("use_linear_in_transformer", "num_classes", "n_embed")
 """Parameters of the diffusion model's UNet that a network without conditioning does not have."""
 
 
-class NoisyLatentImageClassifier(nn.Module):
+class NoisyLatentImageClassifier(HubTraining):
     """Tell the class of pictures from their latents at any step of a diffusion model.
 
     The diffusion model is a frozen part: its first stage encodes, its schedule adds the noise. The
@@ -126,9 +140,8 @@ class NoisyLatentImageClassifier(nn.Module):
     def latents_of(self, batch: Mapping[str, Any]) -> Tensor:
         """Return what the diffusion model diffuses of a batch (B,C,h,w)."""
         model = self.diffusion_model
-        if hasattr(model, "latents_of"):
-            return model.latents_of(batch)
-        return model.get_input(batch, model.first_stage_key)
+        taken = model.get_input(batch, model.first_stage_key)
+        return taken[0] if isinstance(taken, list) else taken
 
     def get_x_noisy(self, x: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         """Noise latents (B,C,h,w) to steps t (B,)."""
@@ -175,36 +188,26 @@ class NoisyLatentImageClassifier(nn.Module):
         figures = {f"acc@{k}": top_k_share(logits, targets, k) for k in (1, 5)}
         return loss, {"loss": loss.detach(), **figures}
 
-    def training_step(
-        self,
-        batch: Mapping[str, Any],
-        batch_idx: int,  # noqa: ARG002 - the training interface
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss to minimise and what to log."""
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Return the loss to minimise, and log it."""
         loss, figures = self.shared_step(batch)
-        return loss, {f"train/{name}": value for name, value in figures.items()}
+        named = {f"train/{name}": value for name, value in figures.items()}
+        self.log_figures(named, batch, on_step=True)
+        return loss
 
     @torch.no_grad()
-    def validation_step(
-        self,
-        batch: Mapping[str, Any],
-        batch_idx: int,  # noqa: ARG002 - the training interface
-    ) -> dict[str, Tensor]:
+    def validation_figures(self, batch: Mapping[str, Any]) -> Figures:
         """Return what to log of a validation batch."""
         return {f"val/{name}": value for name, value in self.shared_step(batch)[1].items()}
 
     def on_train_batch_start(
         self,
-        batch: Mapping[str, Any],  # noqa: ARG002 - the training interface
+        batch: Mapping[str, Any],  # noqa: ARG002 - Lightning's
         batch_idx: int,
-        step: int,  # noqa: ARG002 - the training interface
     ) -> None:
         """Leave the UNet on the host: nothing is predicted while the classifier learns."""
         if batch_idx == 0:
             self.diffusion_model.model.to("cpu")
-
-    def on_train_batch_end(self) -> None:
-        """Do nothing: there are no averaged weights."""
 
     def configure_optimizers(self) -> Any:
         """Return AdamW for the network, and the learning-rate schedule if one is configured."""
@@ -255,8 +258,8 @@ def top_k_share(logits: Tensor, targets: Tensor, k: int) -> Tensor:
 
 def _diffusion_model(path: str, ckpt_path: str | None) -> tuple[nn.Module, Mapping[str, Any]]:
     """Build the frozen diffusion model; return it with its UNet's parameters."""
-    given = Path(path)
-    configs = (given,) if given.is_file() else find_configs(given)
+    given = at_home(path)
+    configs = (given,) if is_file(given) else find_configs(given)
     if not configs:
         raise UserError(
             f"diffusion_path {path}: no configuration is there; expected a YAML file, or a folder "
@@ -265,7 +268,7 @@ def _diffusion_model(path: str, ckpt_path: str | None) -> tuple[nn.Module, Mappi
     config = load_config(*configs)
     # A ckpt_path in it is where that training began, not where it ended.
     config.model.params.pop("ckpt_path", None)
-    model = instantiate_from_config(config.model, where=f"{configs[-1]}: model")
+    model = build_from(config.model, where=f"{configs[-1]}: model")
     if not model.betas.is_meta and not next(model.parameters()).is_meta:
         found = ckpt_path or find_model_files(_beside(given), "diffusion_path").ckpt
         load_component(model, found, prefix="diffusion_model.")
@@ -273,4 +276,4 @@ def _diffusion_model(path: str, ckpt_path: str | None) -> tuple[nn.Module, Mappi
 
 
 def _beside(path: Path) -> Path:
-    return path.parent if path.is_file() else path
+    return path.parent if is_file(path) else path

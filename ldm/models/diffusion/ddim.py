@@ -1,149 +1,172 @@
 """DDIM: arXiv:2010.02502, Eq. 12, with the sigmas of Eq. 16.
 
 Symbols: a_t alphas_cumprod at the step (the paper's alpha_t), a_prev at the next cleaner one,
-sigma_t the step's noise.
+sigma_t the step's noise. Forks also import from here what CompVis's file of this name imports.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ldm.errors import UserError
-from ldm.models.diffusion.sampler import Denoiser, Sampler, Step, StepRule
-from ldm.modules.diffusionmodules.util import make_ddim_sampling_parameters
-from ldm.process.spacing import make_timesteps
+from ldm.models.diffusion.denoiser import Denoiser, Step, StepRule
+from ldm.models.diffusion.discrete_sampler import DiscreteSampler
+from ldm.modules.diffusionmodules.util import (
+    extract_into_tensor,
+    make_ddim_sampling_parameters,
+    make_ddim_timesteps,
+    noise_like,
+)
+from ldm.types import Conditioning
 
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class DiscreteSchedule:
-    """A sampler's table of steps, clean end first, on the CPU in float32.
-
-    Attributes:
-        timesteps: Model times (S,), increasing.
-        alphas: alphas_cumprod at them (S,).
-        alphas_prev: The same one step cleaner (S,).
-        sigmas: Noise added by each step (S,).
-    """
-
-    timesteps: np.ndarray
-    alphas: Tensor
-    alphas_prev: Tensor
-    sigmas: Tensor
-
-    @classmethod
-    def make(cls, alphas_cumprod: Tensor, timesteps: np.ndarray, eta: float) -> DiscreteSchedule:
-        """Compute the table from a model's alphas_cumprod (T,)."""
-        return cls._of(alphas_cumprod.detach().float().cpu().numpy(), timesteps, eta, timesteps)
-
-    @classmethod
-    def original(cls, alphas_cumprod: Tensor, eta: float) -> DiscreteSchedule:
-        """Compute the table of every training step (T,); the last one ends at the clean sample.
-
-        The other tables end, as the reference's do, at the first training step's noise.
-        """
-        cumprod = np.append(1.0, alphas_cumprod.detach().float().cpu().numpy())
-        steps = np.arange(len(cumprod) - 1)
-        return cls._of(cumprod, steps + 1, eta, steps)
-
-    @classmethod
-    def _of(
-        cls, cumprod: np.ndarray, indices: np.ndarray, eta: float, timesteps: np.ndarray
-    ) -> DiscreteSchedule:
-        sigmas, alphas, prev = make_ddim_sampling_parameters(cumprod, indices, eta)
-        tables = (torch.tensor(v, dtype=torch.float32) for v in (alphas, prev, sigmas))
-        return cls(timesteps, *tables)
+__all__ = [
+    "DDIMSampler",
+    "extract_into_tensor",
+    "make_ddim_sampling_parameters",
+    "make_ddim_timesteps",
+    "noise_like",
+]
 
 
-class DDIMSampler(Sampler):
+class DDIMSampler(DiscreteSampler):
     """DDIM with the reference's tables, and any of the other spacings."""
 
-    schedule: DiscreteSchedule
-
-    def make_schedule(
-        self,
-        ddim_num_steps: int,
-        ddim_discretize: str | None = None,
-        ddim_eta: float = 0.0,
-        verbose: bool = True,  # noqa: ARG002 - kept for CompVis
-    ) -> None:
-        if not 0.0 <= ddim_eta <= 1.0:
-            raise UserError(f"ddim_eta {ddim_eta} given; expected a number from 0 to 1")
-        spacing = ddim_discretize or self.spacing
-        timesteps = make_timesteps(spacing, ddim_num_steps, self.model.num_timesteps)
-        if len(timesteps) != ddim_num_steps:
-            logger.warning(
-                "%d steps asked, %d taken: the reference's %s spacing keeps to whole training "
-                "steps; --spacing linspace or trailing takes exactly %d",
-                ddim_num_steps,
-                len(timesteps),
-                spacing,
-                ddim_num_steps,
-            )
-        self.eta = ddim_eta
-        self._set(DiscreteSchedule.make(self.model.alphas_cumprod, timesteps, ddim_eta))
-
-    def _set(self, schedule: DiscreteSchedule) -> None:
-        self.schedule = schedule
-        self.ddim_timesteps, self.steps = schedule.timesteps, len(schedule.timesteps)
-
-    @contextmanager
-    def original_steps(self, use: bool) -> Iterator[None]:
-        self.require_schedule()
-        kept = self.schedule
-        if use:
-            self._set(DiscreteSchedule.original(self.model.alphas_cumprod, self.eta))
-        try:
-            yield
-        finally:
-            self._set(kept)
-
-    def time(self, index: int) -> int:
-        return int(self.schedule.timesteps[index])
+    LOOP, STEP = "ddim_sampling", "p_sample_ddim"
+    ddim_sampling = DiscreteSampler.strided_sampling
 
     def new_rule(self, denoiser: Denoiser, total: int) -> StepRule:  # noqa: ARG002
         def rule(x: Tensor, index: int) -> Step:
             eps = self.eps_at(denoiser, x, index)
             return self.update(denoiser, x, eps, index)
 
-        return rule
+        def overridden(x: Tensor, index: int) -> Step:
+            x_prev, x0 = self.obey(denoiser, x, index)
+            a, s = self.table.alphas[index].sqrt(), self.table.sqrt_one_minus_alphas[index]
+            return Step(x_prev, x0, (x - a * x0) / s)
 
-    def eps_at(self, denoiser: Denoiser, x: Tensor, index: int) -> Tensor:
-        """Return the guided eps (B,C,h,w) of a step at the sample ``x``."""
-        a_t = self.schedule.alphas[index]
-        return denoiser.eps(x, self.time(index), a_t.sqrt(), (1.0 - a_t).sqrt())
+        return overridden if self.is_overridden else rule
 
-    def update(self, denoiser: Denoiser, x: Tensor, eps: Tensor, index: int) -> Step:
-        """Step along ``eps`` (B,C,h,w).
+    @torch.no_grad()
+    def p_sample_ddim(
+        self,
+        x: Tensor,
+        c: Conditioning,
+        t: Tensor,
+        index: int,
+        repeat_noise: bool = False,
+        use_original_steps: bool = False,
+        quantize_denoised: bool = False,
+        temperature: float = 1.0,
+        noise_dropout: float = 0.0,
+        score_corrector: Any = None,
+        corrector_kwargs: Mapping[str, Any] | None = None,
+        unconditional_guidance_scale: float = 1.0,
+        unconditional_conditioning: Conditioning = None,
+        dynamic_threshold: float | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Take one step. Walks take each by this method where a fork overrides it.
 
-        Eq. 12 of arXiv:2010.02502: x_prev = sqrt(a_prev) x0 + sqrt(1 - a_prev - sigma_t^2) eps
-        + sigma_t noise, where x0 = (x - sqrt(1 - a_t) eps) / sqrt(a_t) is Eq. 9.
+        Args:
+            x: Sample (B,C,h,w) where the step begins.
+            c: Conditioning of B rows.
+            t: What the model is told the time is (B,).
+            index: Entry of the tables, from the clean end.
+            repeat_noise: Give every row the first one's noise.
+            use_original_steps: ``index`` counts training steps.
+            quantize_denoised: Snap the estimate of x0 to the codebook.
+            unconditional_conditioning: None means no guidance; the others are those of ``sample``.
+
+        Returns:
+            The next sample and the estimate of x0, each (B,C,h,w).
         """
-        table = self.schedule
-        a_t, a_prev, sigma_t = table.alphas[index], table.alphas_prev[index], table.sigmas[index]
-        e = eps.to(x.dtype)
-        x0 = denoiser.snap((x - (1.0 - a_t).sqrt() * e) / a_t.sqrt())
-        direction = (1.0 - a_prev - sigma_t**2).sqrt() * e  # "direction pointing to x_t"
-        x_prev = a_prev.sqrt() * x0 + direction + sigma_t * denoiser.step_noise(x)
-        return Step(x_prev, x0, eps)
+        with self.one_step(
+            c,
+            unconditional_guidance_scale,
+            unconditional_conditioning,
+            use_original_steps,
+            repeat_noise=repeat_noise,
+            quantize_x0=quantize_denoised,
+            temperature=temperature,
+            noise_dropout=noise_dropout,
+            score_corrector=score_corrector,
+            corrector_kwargs=corrector_kwargs,
+            dynamic_threshold=dynamic_threshold,
+        ) as denoiser:
+            step = self.update(denoiser, x, self.eps_at(denoiser, x, index, t), index)
+        return step.x, step.x0
 
-    def renoise(self, x0: Tensor, index: int, noise: Tensor) -> Tensor:
-        t = torch.full((x0.shape[0],), self.time(index), device=x0.device, dtype=torch.long)
-        return self.model.q_sample(x0, t, noise)
+    OWN_STEP = (p_sample_ddim,)
 
-    def encoding(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scales of the table's entry ``t``.
+    @torch.no_grad()
+    def encode(
+        self,
+        x0: Tensor,
+        c: Conditioning,
+        t_enc: int,
+        use_original_steps: bool = False,
+        return_intermediates: int | None = None,
+        unconditional_guidance_scale: float = 1.0,
+        unconditional_conditioning: Conditioning = None,
+        callback: Callable[[int], Any] | None = None,
+        *,
+        at_timesteps: bool = False,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Find the noise that DDIM would decode to ``x0``: its steps the other way round.
 
-        As in the reference that is one step noisier than where ``decode(t_start=t)`` begins;
-        the table's end stands for every later entry, so full strength works.
+        arXiv:2010.02502, Eq. 13, from clean to noise, as Stable Diffusion 2 has it.
+
+        Args:
+            x0: Clean samples (B,C,h,w).
+            c: Conditioning of B rows.
+            t_enc: Steps to take.
+            use_original_steps: Count training steps.
+            return_intermediates: Keep about so many samples on the way.
+            unconditional_guidance_scale: 1 means no guidance.
+            unconditional_conditioning: What guidance moves away from.
+            callback: Called with the number of each step.
+            at_timesteps: Ask the model at the steps' own times. Stable Diffusion 2 asks at the
+                steps' numbers 0, 1, ..., which differ unless every training step is taken.
+
+        Returns:
+            Noisy samples (B,C,h,w), and a dict: they as ``x_encoded``, the numbers of the kept
+            steps as ``intermediate_steps``, and the kept samples, if any, as ``intermediates``.
+
+        Raises:
+            RuntimeError: No schedule was made.
+            UserError: More steps than there are, or guidance without its conditioning.
         """
-        a_t = self.schedule.alphas[t.clamp(0, self.steps - 1)]
-        return a_t.sqrt(), (1.0 - a_t).sqrt()
+        scale, uncond = unconditional_guidance_scale, unconditional_conditioning
+        if scale != 1.0 and uncond is None:
+            raise UserError(
+                f"unconditional_guidance_scale {scale} given; expected "
+                "unconditional_conditioning with it; give it, or a scale of 1"
+            )
+        kept: dict[int, Tensor] = {}
+        every = max(t_enc // return_intermediates, 1) if return_intermediates else 0
+        with self.one_step(c, scale, uncond, use_original_steps) as denoiser:
+            if t_enc > self.steps:
+                raise UserError(f"{t_enc} steps given; expected at most {self.steps}")
+            x = x0
+            for i in range(t_enc):
+                x = self._noisier(denoiser, x, i, self.time(i) if at_timesteps else i)
+                if every and (i % every == 0 or i >= t_enc - 2):
+                    kept[i] = x
+                if callback is not None:
+                    callback(i)
+        out: dict[str, Any] = {"x_encoded": x, "intermediate_steps": list(kept)}
+        if return_intermediates:
+            out["intermediates"] = list(kept.values())
+        return x, out
+
+    def _noisier(self, denoiser: Denoiser, x: Tensor, index: int, t: int) -> Tensor:
+        """Go from where a step ends to where it begins, with eps from its end at time ``t``."""
+        at_t = self._column("alphas_cumprod")[t]  # what the model takes the noise level to be
+        eps = denoiser.eps(x, t, at_t.sqrt(), (1.0 - at_t).sqrt())
+        # In float64: the two noise levels are close.
+        a, a_next = self.table.alphas_prev[index].double(), self.table.alphas[index].double()
+        change = (1.0 / a_next - 1.0).sqrt() - (1.0 / a - 1.0).sqrt()
+        return (a_next / a).sqrt() * x + a_next.sqrt() * change * eps

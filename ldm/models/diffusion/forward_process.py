@@ -5,13 +5,15 @@ Shapes: B batch, T training steps; samples (B, ...) of any shape.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ldm.process.gaussian import extract_into_tensor
+from ldm.process import prediction
+from ldm.process.gaussian import extract_into_tensor, kl_standard_normal
 from ldm.process.prediction import Parameterization
 from ldm.process.schedules import diffusion_coefficients, make_beta_schedule
 
@@ -86,6 +88,64 @@ class ForwardProcess(nn.Module):
         tables = (self.sqrt_alphas_cumprod, self.sqrt_one_minus_alphas_cumprod)
         a, s = (extract_into_tensor(table, t, shape) for table in tables)
         return a, s
+
+    def q_mean_variance(self, x_start: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q(x_t | x_0), DDPM Eq. 4: mean (B, ...), variance (B, 1, ...), its logarithm."""
+        mean = self._at(self.sqrt_alphas_cumprod, t, x_start) * x_start
+        variance = self._at(1.0 - self.alphas_cumprod, t, x_start)
+        return mean, variance, self._at(self.log_one_minus_alphas_cumprod, t, x_start)
+
+    def q_posterior(self, x_start: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q(x_{t-1} | x_t, x_0), DDPM Eq. 6 and 7.
+
+        Args:
+            x_start: Clean samples (B, ...), or estimates of them.
+            x_t: The samples at t (B, ...).
+            t: Steps (B,), 0 ... T-1.
+
+        Returns:
+            Mean (B, ...), variance (B, 1, ...), and its logarithm, which is cut at step 0.
+        """
+        mean = self._at(self.posterior_mean_coef1, t, x_t) * x_start
+        mean = mean + self._at(self.posterior_mean_coef2, t, x_t) * x_t
+        variance = self._at(self.posterior_variance, t, x_t)
+        return mean, variance, self._at(self.posterior_log_variance_clipped, t, x_t)
+
+    def predict_start_from_noise(self, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Return the x0 that noise (B, ...) in x_t means: DDPM Eq. 15.
+
+        By the tables and not by ``ldm.process.prediction``, so that it rounds as the reference
+        does, and a subclass's own tables are used.
+        """
+        a = self._at(self.sqrt_recip_alphas_cumprod, t, x_t)
+        return a * x_t - self._at(self.sqrt_recipm1_alphas_cumprod, t, x_t) * noise
+
+    def _predict_eps_from_xstart(self, x_t: Tensor, t: Tensor, pred_xstart: Tensor) -> Tensor:
+        """Return the noise in x_t (B, ...) if ``pred_xstart`` is clean: the other way round."""
+        rest = self._at(self.sqrt_recip_alphas_cumprod, t, x_t) * x_t - pred_xstart
+        return rest / self._at(self.sqrt_recipm1_alphas_cumprod, t, x_t)
+
+    def predict_start_from_z_and_v(self, x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
+        """Return the x0 that a prediction v (B, ...) at x_t means."""
+        return prediction.to_x0(v, x_t, *self.mix(t, x_t.shape), "v")
+
+    def predict_eps_from_z_and_v(self, x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
+        """Return the noise that a prediction v (B, ...) at x_t means."""
+        return prediction.to_eps(v, x_t, *self.mix(t, x_t.shape), "v")
+
+    def get_v(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Return v (B, ...) of clean samples x and their noise."""
+        return prediction.target(x, noise, *self.mix(t, x.shape), "v")
+
+    def _prior_bpd(self, x_start: Tensor) -> Tensor:
+        """Return KL(q(x_T | x_0) || N(0, 1)), the bound's L_T (DDPM Eq. 5): (B,), bits/dim."""
+        last = torch.full((len(x_start),), self.num_timesteps - 1, device=x_start.device)
+        mean, _, log_variance = self.q_mean_variance(x_start, last)
+        return kl_standard_normal(mean, log_variance) / (x_start[0].numel() * math.log(2.0))
+
+    @staticmethod
+    def _at(table: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        return extract_into_tensor(table, t, x.shape)
 
     def step_table(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ldm.models.diffusion.sampler import Denoiser
+from ldm.models.diffusion.denoiser import Denoiser
 from ldm.process.sigmas import SigmaSchedule, vp_scales
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ldm.errors import UserError
+from ldm.models.diffusion.denoiser import Denoiser, Step, StepRule
 from ldm.models.diffusion.k_denoiser import KDenoiser
-from ldm.models.diffusion.sampler import Denoiser, Sampler, Step, StepRule
+from ldm.models.diffusion.sampler import Sampler
 from ldm.process.sigmas import (
     SigmaSchedule,
     adams_bashforth,
@@ -48,20 +50,20 @@ class KSampler(Sampler):
     ) -> None:
         if ddim_eta != 0:
             logger.warning("ddim_eta %s is ignored: the k-samplers have no use for it", ddim_eta)
-        schedule = SigmaSchedule(self.model.alphas_cumprod.detach().float().cpu().numpy())
+        levels = SigmaSchedule(self.model.alphas_cumprod.detach().float().cpu().numpy())
         # Step i begins at sigmas[i + 1] and ends at sigmas[i].
-        self.sigmas = make_sigmas(ddim_discretize or self.spacing, ddim_num_steps, schedule)
-        self.schedule, self.steps = schedule, ddim_num_steps
+        self.sigmas = make_sigmas(ddim_discretize or self.spacing, ddim_num_steps, levels)
+        self.levels, self.steps = levels, ddim_num_steps
 
     def time(self, index: int) -> float:
-        return float(self.schedule.time(self.sigmas[index + 1]))
+        return float(self.levels.time(self.sigmas[index + 1]))
 
     @abstractmethod
     def new_advance(self, denoise: KDenoiser) -> Advance:
         """Return the way to take a step, with a history of its own for one walk."""
 
     def new_rule(self, denoiser: Denoiser, total: int) -> StepRule:  # noqa: ARG002
-        advance = self.new_advance(KDenoiser(denoiser, self.schedule))
+        advance = self.new_advance(KDenoiser(denoiser, self.levels))
 
         def rule(x: Tensor, index: int) -> Step:
             sigma, sigma_next = float(self.sigmas[index + 1]), float(self.sigmas[index])
@@ -144,6 +146,7 @@ class Ancestral(KSampler):
         spacing: As for ``Sampler``.
         noise: As for ``Sampler``.
         eta: Share of the noise of DDPM's posterior that is added; 0 leaves the plain sampler.
+        **kwargs: As for ``Sampler``.
     """
 
     def __init__(
@@ -154,8 +157,9 @@ class Ancestral(KSampler):
         spacing: str = "uniform",
         noise: NoiseSource | None = None,
         eta: float = 1.0,
+        **kwargs: Any,
     ):
-        super().__init__(model, schedule, spacing=spacing, noise=noise)
+        super().__init__(model, schedule, spacing=spacing, noise=noise, **kwargs)
         if not 0.0 <= eta <= 1.0:
             raise UserError(f"eta {eta} given; expected a number from 0 to 1")
         self.eta = eta

@@ -1,68 +1,53 @@
-"""Latent diffusion that paints a part of a picture anew.
+"""Training of latent diffusion that paints a part of a picture anew.
 
 Shapes: B batch, C latent channels, h w latent sides, H W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from ldm.models.diffusion.ddpm import LatentDiffusion
+from ldm.models.diffusion.batch_conditioning import first_rows
+from ldm.models.diffusion.ddpm import DDPM, LatentDiffusion
+from ldm.models.diffusion.masked_diffusion import MaskedDiffusion, latent_mask
 from ldm.types import Conditioning
 
-FIRST_CONVOLUTION = (
-    "model.diffusion_model.input_blocks.0.0.weight",
-    "model_ema.diffusion_modelinput_blocks00weight",
-)
-"""The UNet's first weight and its average: the only ones that know how many channels come in."""
 
-
-class LatentInpaintDiffusion(LatentDiffusion):
+class LatentInpaintDiffusion(MaskedDiffusion, LatentDiffusion):
     """Latent diffusion that sees a mask and the rest of the picture, as SD's 9-channel files do.
 
-    Args:
-        concat_keys: Entries of a batch that join the latent on its channels, in this order: maps,
-            nearest-resized to the latent, and ``masked_image_key``.
-        masked_image_key: The entry that is a picture (B, H, W, 3) and is encoded.
-        finetune_keys: Weights that are widened when a checkpoint of fewer input channels is given:
-            its channels are kept, the new ones start at zero.
-        signed_mask: Masks are -1 and 1 to the UNet, as in CompVis's inpainting_big; else 0 and 1.
-        **kwargs: Parameters of ``LatentDiffusion``.
+    A LightningModule; its parameters are those of ``MaskedDiffusion``.
     """
 
-    def __init__(
+    def get_input(
+        self, batch: Mapping[str, Any], k: str, bs: int | None = None, **kwargs: Any
+    ) -> list[Any]:
+        """Take latents and their conditioning from a batch, see ``LatentDiffusion.get_input``.
+
+        The conditioning is ``{"c_concat": maps}`` and, when hybrid, ``c_crossattn`` with what the
+        conditioner makes; ``forward`` leaves it as it is.
+        """
+        batch = first_rows(batch, bs, self.device)
+        z, c, *more = super().get_input(batch, k, **kwargs)
+        cond = {"c_concat": inpainting_maps(self, batch)}
+        if self.model.conditioning_key != "concat":
+            cond["c_crossattn"] = [c]
+        return [z, cond, *more]
+
+    def _conditioning(
         self,
-        concat_keys: Sequence[str] = ("mask", "masked_image"),
-        masked_image_key: str = "masked_image",
-        finetune_keys: Sequence[str] | None = FIRST_CONVOLUTION,
-        signed_mask: bool = False,
-        **kwargs: Any,
-    ):
-        self.concat_keys, self.masked_image_key = tuple(concat_keys), masked_image_key
-        self.finetune_keys, self.signed_mask = tuple(finetune_keys or ()), signed_mask
-        super().__init__(**kwargs)
-
-    def conditioning_of(self, batch: Mapping[str, Any], dropout: float = 0.0) -> Conditioning:
-        """Return the maps of ``concat_keys`` and, when hybrid, the encoded conditioning."""
-        maps = inpainting_maps(self, batch)
+        batch: Mapping[str, Any],
+        key: str,
+        force_encode: bool,  # noqa: ARG002 - forward encodes nothing beside maps
+    ) -> tuple[Conditioning, Any]:
+        """Return the encoded conditioning of a hybrid model, and as it was; else nothing."""
         if self.model.conditioning_key == "concat":
-            return {"c_concat": maps}
-        return {"c_concat": maps, "c_crossattn": [super().conditioning_of(batch, dropout)]}
-
-    def adapt_weights(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Widen the weights of ``finetune_keys`` to this model's input channels."""
-        wanted = self.state_dict()
-        widened = {
-            key: widen_inputs(tensors[key], wanted[key])
-            for key in self.finetune_keys
-            if key in tensors and key in wanted  # averages may be on one side alone
-        }
-        return {**tensors, **widened}
+            return None, None
+        return super()._conditioning(batch, key, force_encode=True)
 
 
 @torch.no_grad()
@@ -76,32 +61,11 @@ def inpainting_maps(model: Any, batch: Mapping[str, Any]) -> list[Tensor]:
     Returns:
         Maps (B, C', h, w).
     """
-    picture = model.get_input(batch, model.masked_image_key)
+    picture = DDPM.get_input(model, batch, model.masked_image_key)
     latent = model.get_first_stage_encoding(model.encode_first_stage(picture)).float()
     return [
         latent
         if key == model.masked_image_key
-        else latent_mask(model.get_input(batch, key), latent, model.signed_mask)
+        else latent_mask(DDPM.get_input(model, batch, key), latent, model.signed_mask)
         for key in model.concat_keys
     ]
-
-
-def latent_mask(mask: Tensor, latent: Tensor, signed: bool) -> Tensor:
-    """Resize masks (B, 1, H, W) in [0, 1], 1 = to be drawn, to the sides of ``latent``, nearest.
-
-    ``signed`` maps them to [-1, 1].
-    """
-    small = interpolate(mask.to(latent), size=latent.shape[-2:])
-    return small * 2 - 1 if signed else small
-
-
-def widen_inputs(offered: Tensor, wanted: Tensor) -> Tensor:
-    """Give a convolution's weight (O, I, k, k) further input channels of zeros, as ``wanted`` has.
-
-    Weights of any other difference, and of none, are returned as they are.
-    """
-    new = wanted.shape[1] - offered.shape[1]
-    if new <= 0 or offered.shape[0] != wanted.shape[0]:
-        return offered
-    zeros = offered.new_zeros((offered.shape[0], new, *offered.shape[2:]))
-    return torch.cat([offered, zeros], dim=1)

@@ -6,110 +6,30 @@ last step that a walk takes, ``steps - 1`` the first of a full one.
 
 from __future__ import annotations
 
-import difflib
-import inspect
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ldm.errors import UserError
-from ldm.process import prediction
-from ldm.process.guidance import make_guider
+from ldm.models.diffusion.denoiser import OPTIONS, Denoiser, Step, StepRule
+from ldm.models.diffusion.sampler_arguments import (
+    check_scales,
+    named_by,
+    split_known,
+    warn_on_batch,
+)
 from ldm.rng import GlobalNoise, NoiseSource
 from ldm.types import Conditioning, EpsModel, Guider, SamplerState
 
-logger = logging.getLogger(__name__)
+__all__ = ["Denoiser", "Sampler", "Step", "StepRule"]
 
-
-@dataclass
-class Denoiser:
-    """The model with its conditioning and guidance: what a step rule asks for predictions.
-
-    Attributes:
-        model: Predicts eps, x0 or v.
-        cond: Conditioning of the batch.
-        uncond: Unconditional counterpart, or None.
-        guider: Merges the two.
-        noise: Where random numbers come from.
-        temperature: Multiplies the noise that a step adds.
-        noise_dropout: Share of that noise set to zero.
-        quantize_x0: Snap estimates of x0 to the first stage's codebook.
-        score_corrector: Object with ``modify_score(model, eps, x, t, cond, **kwargs)``.
-        corrector_kwargs: Its keyword arguments.
-    """
-
-    model: EpsModel
-    cond: Conditioning
-    uncond: Conditioning
-    guider: Guider
-    noise: NoiseSource
-    temperature: float = 1.0
-    noise_dropout: float = 0.0
-    quantize_x0: bool = False
-    score_corrector: Any = None
-    corrector_kwargs: Mapping[str, Any] | None = None
-
-    def eps(self, x: Tensor, t: float, a: Tensor, s: Tensor) -> Tensor:
-        """Return the guided noise estimate (B,C,h,w) at x, in the model's output dtype."""
-        out, kind = self._guided(x, t), self.model.parameterization
-        if kind != "eps":
-            out = prediction.to_eps(out.to(x.dtype), x, a, s, kind)
-        if self.score_corrector is None:
-            return out
-        times = _times(x, t)
-        keywords = self.corrector_kwargs or {}
-        return self.score_corrector.modify_score(self.model, out, x, times, self.cond, **keywords)
-
-    def x0(self, x: Tensor, t: float, a: Tensor, s: Tensor) -> Tensor:
-        """Return the guided estimate of the clean sample (B,C,h,w) at x.
-
-        From eps it is DDPM's Eq. 15 (arXiv:2006.11239); see ``ldm.process.prediction``.
-        """
-        if self.score_corrector is not None:
-            eps = self.eps(x, t, a, s).to(x.dtype)
-            return self.snap(prediction.to_x0(eps, x, a, s, "eps"))
-        out = self._guided(x, t).to(x.dtype)
-        return self.snap(prediction.to_x0(out, x, a, s, self.model.parameterization))
-
-    def snap(self, x0: Tensor) -> Tensor:
-        """Return ``x0``, from the codebook when ``quantize_x0`` is set."""
-        return self.model.first_stage_model.quantize(x0)[0] if self.quantize_x0 else x0
-
-    def step_noise(self, x: Tensor) -> Tensor:
-        """Draw the noise that a step may add, (B,C,h,w); drawn even where it is multiplied by 0."""
-        draw = self.noise.randn(x.shape, x.device, x.dtype) * self.temperature
-        if self.noise_dropout > 0.0:
-            draw = torch.nn.functional.dropout(draw, p=self.noise_dropout)
-        return draw
-
-    def _guided(self, x: Tensor, t: float) -> Tensor:
-        times = _times(x, t)
-        out = self.model.apply_model(*self.guider.prepare(x, times, self.cond, self.uncond))
-        return self.guider.combine(out, times)
-
-
-def _times(x: Tensor, t: float) -> Tensor:
-    dtype = torch.long if isinstance(t, int) else torch.float32
-    return torch.full((x.shape[0],), t, device=x.device, dtype=dtype)
-
-
-class Step(NamedTuple):
-    """What a step rule returns, each (B,C,h,w): next sample, estimate of x0, guided eps."""
-
-    x: Tensor
-    x0: Tensor
-    eps: Tensor
-
-
-StepRule = Callable[[Tensor, int], Step]
-"""One step from the sample at an index to the next cleaner one. A rule lives for one walk."""
+Kept = dict[str, list[Tensor]]
+"""States kept on the way, under ``x_inter`` and ``pred_x0``."""
 
 
 class Sampler(ABC):
@@ -118,22 +38,53 @@ class Sampler(ABC):
     Args:
         model: What predicts; never modified.
         schedule: Kept for CompVis.
+        device: Where ``register_buffer`` puts tensors; the model's by default.
         spacing: Default choice of timesteps, see ``ldm.process.spacing``.
         noise: Default source of random numbers: the reference's global stream.
+        **kwargs: Ignored with a warning: forks pass keywords of their own.
     """
+
+    # Here too, for subclasses whose __init__ does not call this one.
+    spacing: str = "uniform"
+    noise: NoiseSource = GlobalNoise()
+    steps: int = 0
+    _device: torch.device | str | None = None
 
     def __init__(
         self,
         model: EpsModel,
-        schedule: str = "linear",  # noqa: ARG002 - kept for CompVis
+        schedule: str = "linear",
+        device: torch.device | str | None = None,
         *,
         spacing: str = "uniform",
         noise: NoiseSource | None = None,
+        **kwargs: Any,
     ):
         self.model = model
+        self.ddpm_num_timesteps = model.num_timesteps
+        self.schedule = schedule
         self.spacing = spacing
         self.noise = noise or GlobalNoise()
-        self.steps = 0
+        self._device = device
+        self._known(kwargs, named_by(Sampler.__init__, type(self).__init__), "")
+
+    @property
+    def device(self) -> torch.device | str:
+        """Where ``register_buffer`` puts tensors."""
+        return self.model.device if self._device is None else self._device
+
+    @device.setter
+    def device(self, device: torch.device | str) -> None:
+        self._device = device
+
+    def register_buffer(self, name: str, attr: Any) -> None:
+        """Set an attribute; a tensor goes to the sampler's device."""
+        setattr(self, name, attr.to(self.device) if isinstance(attr, Tensor) else attr)
+
+    def _known(self, keywords: Mapping[str, Any], known: set[str], method: str) -> dict[str, Any]:
+        """Return the known keywords of a call; warn, once a sampler, of the others."""
+        warned = self.__dict__.setdefault("_warned", set())
+        return split_known(keywords, known, type(self).__name__ + method, warned)
 
     @abstractmethod
     def make_schedule(
@@ -214,6 +165,7 @@ class Sampler(ABC):
         unconditional_guidance_scale: float = 1.0,
         unconditional_conditioning: Conditioning = None,
         guider: Guider | None = None,
+        ucg_schedule: Sequence[float] | None = None,
         t_start: int | None = None,
         mask: Tensor | None = None,
         x0: Tensor | None = None,
@@ -230,6 +182,7 @@ class Sampler(ABC):
             unconditional_guidance_scale: 1 means no guidance.
             unconditional_conditioning: None means no guidance.
             guider: In place of plain guidance.
+            ucg_schedule: Guidance scales, one for each step in the order taken.
             t_start: Steps to take, counted from the clean end; all by default.
             mask: 1 where ``x0`` is kept and 0 where it is repainted, broadcast to x.
             x0: Clean samples (B,C,h,w) behind the mask.
@@ -238,22 +191,25 @@ class Sampler(ABC):
 
         Raises:
             RuntimeError: No schedule was made.
-            ValueError: A mask without ``x0``.
+            ValueError: A mask without ``x0``, or a ``ucg_schedule`` of another length.
         """
         self.require_schedule()
+        total = self.steps if t_start is None else min(t_start, self.steps)
         if mask is not None and x0 is None:
             raise ValueError("mask given without x0; give the clean samples behind it as well")
-        uncond = unconditional_conditioning
-        guider = guider or make_guider(unconditional_guidance_scale, uncond)
+        if ucg_schedule is not None:
+            check_scales(ucg_schedule, total, guider)
+        scale, uncond = unconditional_guidance_scale, unconditional_conditioning
         source = noise or self.noise
-        denoiser = Denoiser(self.model, cond, uncond, guider, source, **options)
+        denoiser = Denoiser(self.model, cond, uncond, scale, source, guider, **options)
         # Half-precision starts: as in the reference the walk itself is in float32.
         x = x.to(self.model.device, torch.promote_types(x.dtype, torch.float32))
         if mask is not None:
             mask, x0 = mask.to(x), x0.to(x)
-        total = self.steps if t_start is None else min(t_start, self.steps)
         rule = self.new_rule(denoiser, total)
         for i, index in enumerate(reversed(range(total))):
+            if ucg_schedule is not None:
+                denoiser.guide(ucg_schedule[i])
             if mask is not None:
                 known = self.renoise(x0, index, source.randn(x0.shape, x0.device, x0.dtype))
                 x = known * mask + (1.0 - mask) * x
@@ -261,23 +217,34 @@ class Sampler(ABC):
             x = step.x
             yield SamplerState(step.x, step.x0, step.eps, i, self.time(index), total)
 
+    @torch.no_grad()
     def sample(
         self,
         S: int,  # noqa: N803 - the reference's name
         batch_size: int,
         shape: tuple[int, int, int],
         conditioning: Conditioning = None,
-        *,
         callback: Callable[[int], Any] | None = None,
+        normals_sequence: Any = None,
         img_callback: Callable[[Tensor, int], Any] | None = None,
+        quantize_x0: bool = False,
         eta: float = 0.0,
-        x_T: Tensor | None = None,  # noqa: N803 - the reference's name
+        mask: Tensor | None = None,
+        x0: Tensor | None = None,
+        temperature: float = 1.0,
+        noise_dropout: float = 0.0,
+        score_corrector: Any = None,
+        corrector_kwargs: Mapping[str, Any] | None = None,
         verbose: bool = True,
+        x_T: Tensor | None = None,  # noqa: N803 - the reference's name
         log_every_t: int = 100,
-        noise: NoiseSource | None = None,
-        **options: Any,
-    ) -> tuple[Tensor, dict[str, list[Tensor]]]:
-        """Sample from noise.
+        unconditional_guidance_scale: float = 1.0,
+        unconditional_conditioning: Conditioning = None,
+        dynamic_threshold: float | None = None,
+        ucg_schedule: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Kept | None]:
+        """Sample from noise; the arguments are in the reference's order.
 
         Args:
             S: Steps asked for.
@@ -285,29 +252,79 @@ class Sampler(ABC):
             shape: (C, h, w).
             conditioning: Conditioning of B rows.
             callback: Called with the number of each step.
+            normals_sequence: Ignored with a warning, as the reference has no use for it.
             img_callback: Called with each estimate of x0 and the step's number.
+            quantize_x0: As ``Denoiser`` has it, like the options without a line here.
             eta: Noise added per step, 0 to 1 (DDIM only).
-            x_T: Start noise (B,C,h,w); drawn when None.
+            mask: 1 where ``x0``, clean samples (B,C,h,w), is kept.
             verbose: Show a progress bar.
+            x_T: Start noise (B,C,h,w); drawn when None.
             log_every_t: Keep states whose index is a multiple of this.
-            noise: Source of random numbers.
-            **options: Keywords of ``walk`` and fields of ``Denoiser``.
+            ucg_schedule: Guidance scales, one for each step in the order taken.
+            **kwargs: ``noise``, ``guider``, ``t_start`` as for ``walk``; others are ignored with
+                one warning that names the nearest known one.
 
         Returns:
             Samples (B,C,h,w), and kept states under ``x_inter`` and ``pred_x0``.
 
         Raises:
-            TypeError: Unknown keyword; the message names the nearest known one.
             UserError: As ``make_schedule``.
         """
-        _reject_unknown(options, self.sample, self.walk, Denoiser)
-        self.make_schedule(S, ddim_eta=eta, verbose=verbose)
-        _warn_on_batch(conditioning, batch_size)
-        x = x_T
-        if x is None:
-            x = (noise or self.noise).randn((batch_size, *shape), self.model.device)
-        kept: dict[str, list[Tensor]] = {"x_inter": [x], "pred_x0": [x]}
-        states = self.walk(x, conditioning, noise=noise, **options)
+        if normals_sequence is not None:
+            kwargs["normals_sequence"] = normals_sequence
+        known = named_by(Sampler.sample) - {"normals_sequence"} | {"noise", "guider", "t_start"}
+        own = self._known(kwargs, known, ".sample")
+        self.make_schedule(ddim_num_steps=S, ddim_eta=eta, verbose=verbose)
+        warn_on_batch(conditioning, batch_size)
+        return self.sampling(
+            conditioning,
+            (batch_size, *shape),
+            callback=callback,
+            img_callback=img_callback,
+            quantize_denoised=quantize_x0,
+            mask=mask,
+            x0=x0,
+            noise_dropout=noise_dropout,
+            temperature=temperature,
+            score_corrector=score_corrector,
+            corrector_kwargs=corrector_kwargs,
+            x_T=x_T,
+            log_every_t=log_every_t,
+            unconditional_guidance_scale=unconditional_guidance_scale,
+            unconditional_conditioning=unconditional_conditioning,
+            dynamic_threshold=dynamic_threshold,
+            ucg_schedule=ucg_schedule,
+            verbose=verbose,
+            **own,
+        )
+
+    @torch.no_grad()
+    def sampling(
+        self,
+        cond: Conditioning,
+        shape: tuple[int, ...],
+        x_T: Tensor | None = None,  # noqa: N803 - the reference's name
+        callback: Callable[[int], Any] | None = None,
+        img_callback: Callable[[Tensor, int], Any] | None = None,
+        log_every_t: int = 100,
+        quantize_denoised: bool = False,
+        verbose: bool = True,
+        noise: NoiseSource | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, Kept | None]:
+        """Walk the schedule that was made; what ``sample`` does after ``make_schedule``.
+
+        Args:
+            cond: Conditioning of B rows.
+            shape: (B, C, h, w).
+            **options: Keywords of ``walk``; the others are those of ``sample``.
+
+        Returns:
+            As ``sample``.
+        """
+        x = (noise or self.noise).randn(shape, self.model.device) if x_T is None else x_T
+        kept: Kept = {"x_inter": [x], "pred_x0": [x]}
+        states = self.walk(x, cond, noise=noise, quantize_x0=quantize_denoised, **options)
         for state in _with_bar(states, self.steps, verbose, type(self).__name__):
             _notify(state, callback, img_callback)
             index = state.total - 1 - state.i
@@ -317,6 +334,7 @@ class Sampler(ABC):
             x = state.x
         return x, kept
 
+    @torch.no_grad()
     def decode(
         self,
         x_latent: Tensor,
@@ -326,13 +344,14 @@ class Sampler(ABC):
         unconditional_conditioning: Conditioning = None,
         use_original_steps: bool = False,
         callback: Callable[[int], Any] | None = None,
-        **options: Any,
+        **kwargs: Any,
     ) -> Tensor:
         """Take the last ``t_start`` steps of the schedule from ``x_latent`` (B,C,h,w).
 
-        0 steps return ``x_latent``; ``use_original_steps`` counts training steps.
+        0 steps return ``x_latent``; ``use_original_steps`` counts training steps. Of ``kwargs``
+        those of ``walk`` are used; others are ignored with one warning.
         """
-        _reject_unknown(options, self.walk, Denoiser)
+        own = self._known(kwargs, named_by(Sampler.decode, Sampler.walk) | OPTIONS, ".decode")
         with self.original_steps(use_original_steps):
             x = x_latent
             for state in self.walk(
@@ -341,7 +360,7 @@ class Sampler(ABC):
                 unconditional_guidance_scale=unconditional_guidance_scale,
                 unconditional_conditioning=unconditional_conditioning,
                 t_start=int(t_start),
-                **options,
+                **own,
             ):
                 _notify(state, callback, None)
                 x = state.x
@@ -374,19 +393,3 @@ def _with_bar(
     states: Iterator[SamplerState], total: int, verbose: bool, name: str
 ) -> Iterator[SamplerState]:
     return tqdm(states, desc=name, total=total) if verbose else states
-
-
-def _reject_unknown(options: Mapping[str, Any], *callables: Callable) -> None:
-    known = set().union(*(inspect.signature(c).parameters for c in callables)) - {"options"}
-    for key in options:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
-            raise TypeError(f"unknown keyword {key!r} of the sampler; {hint}")
-
-
-def _warn_on_batch(cond: Conditioning, batch_size: int) -> None:
-    while isinstance(cond, (dict, list, tuple)) and cond:
-        cond = next(iter(cond.values())) if isinstance(cond, dict) else cond[0]
-    if isinstance(cond, Tensor) and cond.shape[0] != batch_size:
-        logger.warning("got %d conditionings but batch_size %d", cond.shape[0], batch_size)

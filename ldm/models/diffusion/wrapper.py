@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ldm.building import place
 from ldm.errors import UserError
 from ldm.util import instantiate_from_config
 
@@ -25,7 +26,8 @@ class DiffusionWrapper(nn.Module):
         if conditioning_key not in CONDITIONING_KEYS:
             known = ", ".join(str(k) for k in CONDITIONING_KEYS)
             raise UserError(f"conditioning_key {conditioning_key!r} given; expected one of {known}")
-        self.diffusion_model = instantiate_from_config(diff_model_config, where="unet_config")
+        with place("unet_config"):
+            self.diffusion_model = instantiate_from_config(diff_model_config)
         self.conditioning_key = conditioning_key
 
     def forward(

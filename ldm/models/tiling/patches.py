@@ -10,6 +10,7 @@ Shapes: B batch, C channels, H W the sides of the map that is cut.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -20,6 +21,9 @@ from torch import Tensor
 
 from ldm.errors import UserError
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
+
+Weighting = Callable[[int, int, int, int, torch.device], Tensor]
+"""What ``SplitInput.weighting`` does, such as a hub's ``get_weighting``."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class SplitInput:
         clip_min_weight, clip_max_weight: Limits of an element's weight, which is its distance from
             the patch's edge as a fraction of the side.
         clip_min_tie_weight, clip_max_tie_weight: The same for a patch's weight.
+        original_image_size: Kept for CompVis, whose hub notes it here.
     """
 
     ks: tuple[int, int]
@@ -47,6 +52,7 @@ class SplitInput:
     clip_max_weight: float = 0.5
     clip_min_tie_weight: float = 0.01
     clip_max_tie_weight: float = 0.5
+    original_image_size: Any = None
 
     def __post_init__(self) -> None:
         sides = (*self.ks, *self.stride, self.vqf)
@@ -77,12 +83,41 @@ class SplitInput:
         sides = {key: tuple(params[key]) for key in ("ks", "stride")}
         return cls(**{**params, **sides})
 
+    def weighting(
+        self,
+        h: int,
+        w: int,
+        Ly: int,  # noqa: N803 - the reference's names
+        Lx: int,  # noqa: N803
+        device: torch.device | str,
+        distance: Callable[[int, int], Tensor] | None = None,
+    ) -> Tensor:
+        """Weigh the elements of all patches.
+
+        Args:
+            h, w: Sides of a patch.
+            Ly, Lx: Number of patches down and across.
+            device: Where the weights are made.
+            distance: In place of ``edge_distance``.
+
+        Returns:
+            Weights (1, h w, Ly Lx).
+        """
+        distance = distance or edge_distance
+        inside = distance(h, w).clamp(self.clip_min_weight, self.clip_max_weight)
+        weights = inside.reshape(1, h * w, 1).repeat(1, 1, Ly * Lx).to(device)
+        if not self.tie_braker:
+            return weights
+        whole = distance(Ly, Lx).clamp(self.clip_min_tie_weight, self.clip_max_tie_weight)
+        return weights * whole.reshape(1, 1, Ly * Lx).to(device)
+
 
 def blend(
     function: Callable[[Tensor, tuple[slice, slice]], Tensor],
     x: Tensor,
     split: SplitInput,
     scale: Fraction = Fraction(1),
+    weighting: Weighting | None = None,
 ) -> Tensor:
     """Run a function over patches of x (B, C, H, W) and blend the results.
 
@@ -91,6 +126,7 @@ def blend(
         x: The map.
         split: How it is cut.
         scale: s, output pixels per input pixel along a side.
+        weighting: In place of ``SplitInput.weighting``.
 
     Returns:
         (B, C', H s, W s), in the dtype of the function's results.
@@ -107,21 +143,19 @@ def blend(
             f"patches of {split.ks} with stride {split.stride} on a map of {size} do not scale by"
             f" {scale} to whole numbers; choose multiples of {scale.denominator}"
         )
-    total, weights = 0.0, 0.0
-    for row, top in enumerate(places[0]):
-        for column, left in enumerate(places[1]):
-            where = (slice(top, top + ks[0]), slice(left, left + ks[1]))
-            out = function(x[..., where[0], where[1]], where)
-            if not torch.is_tensor(total):
-                sides = [int(n * scale) for n in size]
-                total = out.new_zeros((*out.shape[:2], *sides), dtype=torch.float32)
-                weights = total.new_zeros(sides)
-            weight = _weights(out, split)
-            if split.tie_braker:
-                weight = weight * _tie_weight(row, column, places, split)
-            rows, columns = (slice(int(s.start * scale), int(s.stop * scale)) for s in where)
-            total[..., rows, columns] += out.float() * weight
-            weights[rows, columns] += weight
+    total, weights, counts = 0.0, 0.0, [len(starts) for starts in places]
+    for k, corner in enumerate(itertools.product(*places)):
+        where = tuple(slice(i, i + n) for i, n in zip(corner, ks, strict=True))
+        out = function(x[..., where[0], where[1]], where)
+        if k == 0:
+            sides = [int(n * scale) for n in size]
+            total = out.new_zeros((*out.shape[:2], *sides), dtype=torch.float32)
+            weights = total.new_zeros(sides)
+            of_each = (weighting or split.weighting)(*out.shape[2:], *counts, out.device)
+        weight = of_each[0, :, k].reshape(out.shape[2:])
+        rows, columns = (slice(int(s.start * scale), int(s.stop * scale)) for s in where)
+        total[..., rows, columns] += out.float() * weight
+        weights[rows, columns] += weight
     return (total / weights).to(out.dtype)
 
 
@@ -130,21 +164,11 @@ def _starts(length: int, side: int, stride: int) -> list[int]:
     return [*range(0, length - side, stride), length - side]
 
 
-def _edge_distance(height: int, width: int) -> Tensor:
+def edge_distance(height: int, width: int) -> Tensor:
     """Return each element's distance to the nearest edge, as a fraction of the side: (H, W)."""
     sides = [torch.arange(n, dtype=torch.float32) / max(n - 1, 1) for n in (height, width)]
     near = [torch.minimum(side, 1 - side) for side in sides]
     return torch.minimum(near[0][:, None], near[1][None, :])
-
-
-def _weights(patch: Tensor, split: SplitInput) -> Tensor:
-    distance = _edge_distance(*patch.shape[-2:]).to(patch.device)
-    return distance.clamp(split.clip_min_weight, split.clip_max_weight)
-
-
-def _tie_weight(row: int, column: int, places: list[list[int]], split: SplitInput) -> float:
-    distance = _edge_distance(len(places[0]), len(places[1]))[row, column]
-    return float(distance.clamp(split.clip_min_tie_weight, split.clip_max_tie_weight))
 
 
 def denoise_in_patches(
@@ -153,8 +177,11 @@ def denoise_in_patches(
     t: Tensor,
     cond: dict[str, Any] | None,
     split: SplitInput,
+    weighting: Weighting | None = None,
 ) -> Tensor:
     """Run the UNet over patches of x (B, C, h, w); maps in ``cond`` are cut too, tokens are not.
+
+    ``weighting`` takes the place of ``SplitInput.weighting``.
 
     Raises:
         UserError: A map's size differs from x's.
@@ -172,7 +199,7 @@ def denoise_in_patches(
         cut = [m[..., where[0], where[1]] for m in maps]
         return predict(patch, t, {**cond, "c_concat": cut})
 
-    return blend(one, x, split)
+    return blend(one, x, split, weighting=weighting)
 
 
 def code_in_patches(
@@ -181,6 +208,7 @@ def code_in_patches(
     params: Mapping[str, Any] | SplitInput,
     *,
     up: bool,
+    weighting: Weighting | None = None,
 ) -> Any:
     """Encode or decode x (B, C, H, W), in patches if ``patch_distributed_vq`` is set.
 
@@ -191,6 +219,7 @@ def code_in_patches(
         x: Pictures or latents.
         params: See ``SplitInput``.
         up: Whether ``function`` is ``decode``.
+        weighting: In place of ``SplitInput.weighting``.
     """
     split = SplitInput.of(params)
     if not split.patch_distributed_vq:
@@ -203,5 +232,5 @@ def code_in_patches(
         return out.parameters if isinstance(out, DiagonalGaussianDistribution) else out
 
     scale = Fraction(split.vqf) if up else Fraction(1, split.vqf)
-    blended = blend(one, x, split, scale)
+    blended = blend(one, x, split, scale, weighting)
     return DiagonalGaussianDistribution(blended) if kinds == {True} else blended

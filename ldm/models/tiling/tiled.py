@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm.errors import UserError
-from ldm.models.autoencoder import AutoencoderKL
+from ldm.models.first_stage import KLFirstStage
 from ldm.models.tiling.strips import FeatureMap, Strips
+from ldm.modules.diffusionmodules.coder_layers import coder_layers
 from ldm.modules.diffusionmodules.model import (
     AttnBlock,
     Decoder,
@@ -34,7 +35,7 @@ UNITS = {Upsample: (1, 2), Downsample: (2, 1)}
 
 
 @torch.no_grad()
-def decode_in_tiles(first_stage: AutoencoderKL, z: Tensor, *, rows: int | None = None) -> Tensor:
+def decode_in_tiles(first_stage: KLFirstStage, z: Tensor, *, rows: int | None = None) -> Tensor:
     """Decode as ``first_stage.decode`` does, strip by strip.
 
     Args:
@@ -62,7 +63,7 @@ def decode_in_tiles(first_stage: AutoencoderKL, z: Tensor, *, rows: int | None =
 
 @torch.no_grad()
 def encode_in_tiles(
-    first_stage: AutoencoderKL, x: Tensor, *, rows: int | None = None
+    first_stage: KLFirstStage, x: Tensor, *, rows: int | None = None
 ) -> DiagonalGaussianDistribution:
     """Encode as ``first_stage.encode`` does, strip by strip.
 
@@ -86,13 +87,13 @@ def encode_in_tiles(
     return DiagonalGaussianDistribution(first_stage.quant_conv(torch.cat(moments)))
 
 
-def _check(first_stage: AutoencoderKL, method: str, rows: int | None) -> None:
+def _check(first_stage: KLFirstStage, method: str, rows: int | None) -> None:
     if rows is not None and rows < 1:
         raise UserError(f"strips of {rows} rows given; expected 1 or more, or None to choose")
     kind = type(first_stage)
-    if getattr(kind, method, None) is not getattr(AutoencoderKL, method):
+    if getattr(kind, method, None) is not getattr(KLFirstStage, method):
         raise UserError(
-            f"first stage {kind.__name__} given; only AutoencoderKL can {method} in tiles; "
+            f"first stage {kind.__name__} given; only an AutoencoderKL can {method} in tiles; "
             f"{method} in one piece"
         )
 
@@ -100,10 +101,10 @@ def _check(first_stage: AutoencoderKL, method: str, rows: int | None) -> None:
 def _walk(half: Encoder | Decoder, x: Tensor, strips: Strips) -> FeatureMap:
     """Run one picture (1, C, H, W) through all layers before the last norm."""
     h = FeatureMap(x)
-    for layer in half.layers():
+    for layer in coder_layers(half):
         if isinstance(layer, ResnetBlock):
             h = _residual(layer, h, strips)
-        elif isinstance(layer, AttnBlock):
+        elif isinstance(layer, AttnBlock) and hasattr(layer, "attend"):
             h = _attention(layer, h, strips)
         elif isinstance(layer, (nn.Conv2d, Upsample, Downsample)):
             channels = getattr(layer, "out_channels", h.values.shape[1])
@@ -118,8 +119,11 @@ def _residual(block: ResnetBlock, x: FeatureMap, strips: Strips) -> FeatureMap:
     norm1 = x.normaliser(block.norm1)
     h = strips.run(lambda s: block.conv1(_silu(norm1(s))), x, channels=channels)
     norm2 = h.normaliser(block.norm2)
+    # By its parts, which the reference's block has too.
+    layers = (getattr(block, name, None) for name in ("conv_shortcut", "nin_shortcut"))
+    shortcut = next((layer for layer in layers if layer is not None), nn.Identity())
     return strips.run(
-        lambda s, before: block.shortcut(before) + block.conv2(block.dropout(_silu(norm2(s)))),
+        lambda s, before: shortcut(before) + block.conv2(block.dropout(_silu(norm2(s)))),
         h,
         x,
         channels=channels,
@@ -145,7 +149,7 @@ def _attention(block: AttnBlock, x: FeatureMap, strips: Strips) -> FeatureMap:
 
 
 def _whole(layer: nn.Module, x: FeatureMap, strips: Strips) -> FeatureMap:
-    """Run a layer in one piece: linear attention, which no published first stage has."""
+    """Run a layer in one piece: linear attention, or that of another project's file."""
     out = FeatureMap(layer(x.values.to(strips.device)))
     out.observe(out.values)
     return out

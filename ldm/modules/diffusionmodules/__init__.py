@@ -1,1 +1,5 @@
 """The UNet and the VAE."""
+
+from pkgutil import extend_path
+
+__path__ = extend_path(__path__, __name__)

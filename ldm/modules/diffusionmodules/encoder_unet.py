@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ldm.errors import UserError
 from ldm.modules.attention_processors import AttentionLayer
+from ldm.modules.diffusionmodules.unet_blocks import Torso, carry, dtype_of
 from ldm.modules.diffusionmodules.unet_layout import LayerFactory, Layout, Widths, lay_levels
 from ldm.modules.diffusionmodules.util import (
     conv_nd,
@@ -76,7 +77,7 @@ class AttentionPool2d(AttentionLayer):
         return self.c_proj(out)[:, :, 0]  # (B, output_dim)
 
 
-class EncoderUNetModel(nn.Module):
+class EncoderUNetModel(Torso):
     """A UNet's first half and a head: noisy latents and times to ``out_channels`` numbers.
 
     Args:
@@ -164,11 +165,6 @@ class EncoderUNetModel(nn.Module):
         if use_fp16:
             self.half()
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The weights' dtype."""
-        return self.time_embed[0].weight.dtype
-
     def _head(self, widths: Widths, dims: int, num_head_channels: int) -> nn.Sequential:
         width, out = widths.width, self.out_channels
         if self.pool == "adaptive":
@@ -194,10 +190,13 @@ class EncoderUNetModel(nn.Module):
             (B, out_channels) in the weights' dtype.
         """
         waves = timestep_embedding(timesteps, self.model_channels)  # (B, model_channels)
-        emb = self.time_embed(waves.to(self.dtype))  # (B, 4 model_channels)
+        outside = dtype_of(self.time_embed)
+        emb = self.time_embed(waves.to(outside))  # (B, 4 model_channels)
+        emb = carry(emb, outside, self.dtype)
         h, means = x.to(self.dtype), []
         for block in (*self.input_blocks, self.middle_block):
             h = block(h, emb)  # (B, C, h / rate, w / rate)
             if self.pool.startswith("spatial"):
                 means.append(h.mean(dim=(2, 3)))  # (B, C)
-        return self.out(torch.cat(means, dim=1) if means else h)
+        summed = torch.cat(means, dim=1) if means else h
+        return self.out(carry(summed, self.dtype, outside))

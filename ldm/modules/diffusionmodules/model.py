@@ -6,7 +6,7 @@ Key names and layer order are the checkpoints'; all norms have eps 1e-6.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +14,53 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ldm.errors import UserError
+from ldm.lazy import lazy_exports
 from ldm.modules.attention_processors import AttentionLayer
+from ldm.modules.diffusionmodules.coder_layers import coder_layers
+
+# What CompVis's file defines or imports besides, and no first stage of the family needs.
+ELSEWHERE = {
+    "FirstStagePostProcessor": "ldm.modules.diffusionmodules.rescalers",
+    "LatentRescaler": "ldm.modules.diffusionmodules.rescalers",
+    "MergedRescaleDecoder": "ldm.modules.diffusionmodules.rescalers",
+    "MergedRescaleEncoder": "ldm.modules.diffusionmodules.rescalers",
+    "Resize": "ldm.modules.diffusionmodules.rescalers",
+    "SimpleDecoder": "ldm.modules.diffusionmodules.rescalers",
+    "UpsampleDecoder": "ldm.modules.diffusionmodules.rescalers",
+    "Upsampler": "ldm.modules.diffusionmodules.rescalers",
+    "Model": "ldm.modules.diffusionmodules.pixel_unet",
+    "get_timestep_embedding": "ldm.modules.diffusionmodules.pixel_unet",
+    "LinAttnBlock": "ldm.modules.linear_attention",
+    "LinearAttention": "ldm.modules.linear_attention",
+    "instantiate_from_config": "ldm.util",
+    "math": "math:",
+    "np": "numpy:",
+}
+__all__ = [
+    "AttnBlock",
+    "Decoder",
+    "Downsample",
+    "Encoder",
+    "Normalize",
+    "ResnetBlock",
+    "Upsample",
+    "make_attn",
+    "nonlinearity",
+    *ELSEWHERE,
+]
+__getattr__, __dir__ = lazy_exports(__name__, ELSEWHERE)
+
+ATTENTIONS = ("vanilla", "linear", "none")
 
 
-def Normalize(channels: int, num_groups: int = 32) -> nn.GroupNorm:  # noqa: N802 - CompVis's name
+def nonlinearity(x: Tensor) -> Tensor:
+    """Return x sigmoid(x): arXiv:1710.05941."""
+    return F.silu(x)
+
+
+def Normalize(in_channels: int, num_groups: int = 32) -> nn.GroupNorm:  # noqa: N802 - CompVis's
     """Return the autoencoder's norm."""
-    return nn.GroupNorm(num_groups, channels, eps=1e-6)
+    return nn.GroupNorm(num_groups, in_channels, eps=1e-6)
 
 
 class Upsample(nn.Module):
@@ -27,6 +68,7 @@ class Upsample(nn.Module):
 
     def __init__(self, in_channels: int, with_conv: bool = True):
         super().__init__()
+        self.with_conv = with_conv
         self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1) if with_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,6 +81,7 @@ class Downsample(nn.Module):
 
     def __init__(self, in_channels: int, with_conv: bool = True):
         super().__init__()
+        self.with_conv = with_conv
         self.conv = nn.Conv2d(in_channels, in_channels, 3, stride=2) if with_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,6 +104,8 @@ class ResnetBlock(nn.Module):
     ):
         super().__init__()
         out_channels = out_channels or in_channels
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.use_conv_shortcut = conv_shortcut
         self.norm1 = Normalize(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.temb_proj = nn.Linear(temb_channels, out_channels) if temb_channels > 0 else None
@@ -116,31 +161,21 @@ class AttnBlock(AttentionLayer):
         return self.proj_out(out)  # (B, C, h', w')
 
 
-class LinAttnBlock(nn.Module):
-    """Attention of linear cost, without norm or residual: arXiv:1812.01243, section 3."""
-
-    def __init__(self, in_channels: int):
-        super().__init__()
-        self.to_qkv = nn.Conv2d(in_channels, 3 * in_channels, 1, bias=False)
-        self.to_out = nn.Conv2d(in_channels, in_channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = rearrange(self.to_qkv(x), "b (qkv c) h w -> qkv b c (h w)", qkv=3)  # (B, C, N)
-        context = torch.einsum("bcn,bdn->bcd", k.softmax(dim=-1), v)  # (B, C, C)
-        out = torch.einsum("bcd,bcn->bdn", context, q)  # (B, C, N)
-        return self.to_out(rearrange(out, "b d (h w) -> b d h w", h=x.shape[2]))  # (B, C, h, w)
-
-
 def make_attn(in_channels: int, attn_type: str = "vanilla") -> nn.Module:
     """Return the attention layer that ``attn_type`` names.
 
     Raises:
         UserError: Unknown name.
     """
-    kinds = {"vanilla": AttnBlock, "linear": LinAttnBlock, "none": lambda _: nn.Identity()}
-    if attn_type not in kinds:
-        raise UserError(f"attn_type {attn_type!r} given; expected one of {', '.join(kinds)}")
-    return kinds[attn_type](in_channels)
+    if attn_type == "vanilla":
+        return AttnBlock(in_channels)
+    if attn_type == "none":
+        return nn.Identity()
+    if attn_type == "linear":
+        from ldm.modules.linear_attention import LinAttnBlock
+
+        return LinAttnBlock(in_channels)
+    raise UserError(f"attn_type {attn_type!r} given; expected one of {', '.join(ATTENTIONS)}")
 
 
 def _middle(channels: int, dropout: float, attn_type: str) -> nn.Module:
@@ -176,17 +211,6 @@ def _level(
     return level
 
 
-def _level_layers(level: nn.Module) -> Iterator[nn.Module]:
-    for j, block in enumerate(level.block):
-        yield block
-        if len(level.attn):
-            yield level.attn[j]
-
-
-def _middle_layers(middle: nn.Module) -> tuple[nn.Module, ...]:
-    return middle.block_1, middle.attn_1, middle.block_2
-
-
 class Encoder(nn.Module):
     """Picture (B, in_channels, H, W) -> moments (B, 2 z_channels, h, w), or z without double_z."""
 
@@ -210,6 +234,8 @@ class Encoder(nn.Module):
         super().__init__()
         attn_type = "linear" if use_linear_attn else attn_type
         widths = [ch * mult for mult in ch_mult]
+        self.ch, self.in_channels, self.resolution = ch, in_channels, resolution
+        self.num_resolutions, self.num_res_blocks = len(widths), num_res_blocks
         self.conv_in = nn.Conv2d(in_channels, ch, 3, padding=1)
         self.down = nn.ModuleList()
         for i, (before, after) in enumerate(zip([ch, *widths], widths, strict=False)):
@@ -229,17 +255,8 @@ class Encoder(nn.Module):
         self.norm_out = Normalize(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], z_channels * (2 if double_z else 1), 3, padding=1)
 
-    def layers(self) -> Iterator[nn.Module]:
-        """Yield the layers in order, each one map in and one out, up to the last norm."""
-        yield self.conv_in
-        for level in self.down:
-            yield from _level_layers(level)
-            if hasattr(level, "downsample"):
-                yield level.downsample
-        yield from _middle_layers(self.mid)
-
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers():
+        for layer in coder_layers(self):
             x = layer(x)  # (B, ch, H, W) at first, (B, ch_mult[-1] ch, h, w) at last
         return self.conv_out(F.silu(self.norm_out(x)))  # (B, 2 z_channels, h, w); z_channels in VQ
 
@@ -257,7 +274,7 @@ class Decoder(nn.Module):
         attn_resolutions: Sequence[int],
         dropout: float = 0.0,
         resamp_with_conv: bool = True,
-        in_channels: int,  # noqa: ARG002 - shared ddconfig: the encoder's
+        in_channels: int,
         resolution: int,
         z_channels: int,
         double_z: bool = True,  # noqa: ARG002 - shared ddconfig: the encoder's
@@ -270,6 +287,10 @@ class Decoder(nn.Module):
         self.give_pre_end, self.tanh_out = give_pre_end, tanh_out
         attn_type = "linear" if use_linear_attn else attn_type
         widths = [ch * mult for mult in ch_mult]
+        self.ch, self.in_channels, self.resolution = ch, in_channels, resolution
+        self.num_resolutions, self.num_res_blocks = len(widths), num_res_blocks
+        side = resolution // 2 ** (len(widths) - 1)
+        self.z_shape = (1, z_channels, side, side)
         self.conv_in = nn.Conv2d(z_channels, widths[-1], 3, padding=1)
         self.mid = _middle(widths[-1], dropout, attn_type)
         levels = []
@@ -292,18 +313,9 @@ class Decoder(nn.Module):
         self.norm_out = Normalize(widths[0])
         self.conv_out = nn.Conv2d(widths[0], out_ch, 3, padding=1)
 
-    def layers(self) -> Iterator[nn.Module]:
-        """Yield the layers in order, each one map in and one out, up to the last norm."""
-        yield self.conv_in
-        yield from _middle_layers(self.mid)
-        for level in reversed(self.up):
-            yield from _level_layers(level)
-            if hasattr(level, "upsample"):
-                yield level.upsample
-
     def forward(self, z: Tensor) -> Tensor:
         h = z
-        for layer in self.layers():
+        for layer in coder_layers(self):
             h = layer(h)  # (B, ch_mult[-1] ch, h, w) at first, (B, ch_mult[0] ch, H, W) at last
         if self.give_pre_end:
             return h

@@ -7,12 +7,13 @@ The seam between the halves serves staging on small devices and side networks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ldm.errors import UserError
-from ldm.modules.diffusionmodules.encoder_unet import EncoderUNetModel
+from ldm.lazy import lazy_exports
 from ldm.modules.diffusionmodules.label_embedding import check_labels, label_embedding
 from ldm.modules.diffusionmodules.unet_blocks import (
     AttentionBlock,
@@ -20,7 +21,12 @@ from ldm.modules.diffusionmodules.unet_blocks import (
     ResBlock,
     TimestepBlock,
     TimestepEmbedSequential,
+    Torso,
     Upsample,
+    carry,
+    convert_module_to_f16,
+    convert_module_to_f32,
+    dtype_of,
 )
 from ldm.modules.diffusionmodules.unet_layout import LayerFactory, Layout, Widths, lay_levels
 from ldm.modules.diffusionmodules.util import (
@@ -31,19 +37,45 @@ from ldm.modules.diffusionmodules.util import (
     zero_module,
 )
 
+# What CompVis's file defines or imports besides, and no published UNet needs.
+ELSEWHERE = {
+    "AttentionPool2d": "ldm.modules.diffusionmodules.encoder_unet",
+    "EncoderUNetModel": "ldm.modules.diffusionmodules.encoder_unet",
+    "QKVAttention": "ldm.modules.diffusionmodules.qkv_attention",
+    "QKVAttentionLegacy": "ldm.modules.diffusionmodules.qkv_attention",
+    "TransposedUpsample": "ldm.modules.diffusionmodules.qkv_attention",
+    "count_flops_attn": "ldm.modules.diffusionmodules.qkv_attention",
+    "F": "torch.nn.functional:",
+    "Iterable": "collections.abc",
+    "SpatialTransformer": "ldm.modules.attention",
+    "abstractmethod": "abc",
+    "avg_pool_nd": "ldm.modules.diffusionmodules.util",
+    "checkpoint": "ldm.modules.diffusionmodules.util",
+    "exists": "ldm.util",
+    "math": "math:",
+    "np": "numpy:",
+    "partial": "functools",
+    "th": "torch:",
+}
 __all__ = [
     "AttentionBlock",
     "Downsample",
-    "EncoderUNetModel",
     "ResBlock",
     "TimestepBlock",
     "TimestepEmbedSequential",
     "UNetModel",
     "Upsample",
+    "convert_module_to_f16",
+    "convert_module_to_f32",
+    *ELSEWHERE,
 ]
+__getattr__, __dir__ = lazy_exports(__name__, ELSEWHERE)
+
+Context = Tensor | Sequence[Tensor] | None
+"""Tokens (B, L, context_dim), the same for all transformer blocks of a site or one for each."""
 
 
-class UNetModel(nn.Module):
+class UNetModel(Torso):
     """UNet with time embedding, skips and attention: arXiv:2105.05233 and arXiv:2112.10752.
 
     Two forms: ``use_spatial_transformer`` attends to a context (B, L, context_dim); without it
@@ -75,7 +107,8 @@ class UNetModel(nn.Module):
         use_new_attention_order: See ``AttentionBlock``.
         use_spatial_transformer: See above.
         transformer_depth: Transformer blocks a site.
-        context_dim: D of the context.
+        context_dim: D of the context, or a list of it by transformer block; see
+            ``SpatialTransformer``.
         n_embed: Predict codebook ids in place of latents.
         legacy: The head rule of older configs, see ``LayerFactory._heads``.
         disable_self_attentions: By level, whether attention looks at the context alone.
@@ -111,7 +144,7 @@ class UNetModel(nn.Module):
         use_new_attention_order: bool = False,
         use_spatial_transformer: bool = False,
         transformer_depth: int = 1,
-        context_dim: int | None = None,
+        context_dim: int | Sequence[int] | None = None,
         n_embed: int | None = None,
         legacy: bool = True,
         disable_self_attentions: Sequence[bool] | None = None,
@@ -134,6 +167,8 @@ class UNetModel(nn.Module):
         self.attention_resolutions = tuple(attention_resolutions)
         self.conv_resample, self.dims, self.resblock_updown = conv_resample, dims, resblock_updown
         self.num_heads, self.num_head_channels = num_heads, num_head_channels
+        self.num_heads_upsample = num_heads if num_heads_upsample == -1 else num_heads_upsample
+        self.dropout, self.use_checkpoint = dropout, use_checkpoint
         self.predict_codebook_ids = n_embed is not None
         self.disable_middle_self_attn = disable_middle_self_attn
         self.adm_in_channels = adm_in_channels
@@ -166,11 +201,6 @@ class UNetModel(nn.Module):
         if use_fp16:
             self.half()
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The weights' dtype."""
-        return self.time_embed[0].weight.dtype
-
     def _add_first_half(self, widths: Widths, factory: LayerFactory) -> None:
         """Add what ``encode`` runs."""
         width = factory.embed_dim
@@ -195,17 +225,18 @@ class UNetModel(nn.Module):
     def embed_time(self, timesteps: Tensor, y: Tensor | None = None) -> Tensor:
         """Return the time embedding (B, 4 model_channels), the label's added if there is one."""
         waves = timestep_embedding(timesteps, self.model_channels)  # (B, model_channels)
-        emb = self.time_embed(waves.to(self.dtype))  # (B, 4 model_channels)
-        if self.num_classes is None:
-            return emb
-        is_class = isinstance(self.label_emb, nn.Embedding)
-        return emb + self.label_emb(y if is_class else y.to(self.dtype))  # (B, 4 model_channels)
+        outside = dtype_of(self.time_embed)
+        emb = self.time_embed(waves.to(outside))  # (B, 4 model_channels)
+        if self.num_classes is not None:
+            is_class = isinstance(self.label_emb, nn.Embedding)
+            emb = emb + self.label_emb(y if is_class else y.to(outside))
+        return carry(emb, outside, self.dtype)
 
     def encode(
         self,
         x: Tensor,
         timesteps: Tensor,
-        context: Tensor | None = None,
+        context: Context = None,
         y: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Run the input and middle blocks: the first half.
@@ -218,7 +249,7 @@ class UNetModel(nn.Module):
         """
         check_labels(y, getattr(self, "label_emb", None), x.shape[0])
         emb = self.embed_time(timesteps, y)  # (B, 4 model_channels)
-        context = None if context is None else context.to(self.dtype)  # (B, L, context_dim)
+        context = self._cast(context)  # (B, L, context_dim)
         h, skips = x.to(self.dtype), []  # (B, in_channels, h, w)
         for block in self.input_blocks:
             h = block(h, emb, context)  # (B, C_i, h_i, w_i): Downsample halves the sides
@@ -226,22 +257,30 @@ class UNetModel(nn.Module):
         return self.middle_block(h, emb, context), emb, skips  # h as it is at the last level
 
     def decode(
-        self, h: Tensor, emb: Tensor, skips: Sequence[Tensor], context: Tensor | None = None
+        self, h: Tensor, emb: Tensor, skips: Sequence[Tensor], context: Context = None
     ) -> Tensor:
         """Run the output blocks: the second half. ``skips`` is left as it was."""
-        context = None if context is None else context.to(self.dtype)
+        context = self._cast(context)
         for block, skip in zip(self.output_blocks, reversed(skips), strict=True):
             joined = torch.cat([h, skip], dim=1)  # (B, C' + C_skip, h', w')
             h = block(joined, emb, context)  # (B, C'', h', w'), or with both sides doubled
         # (B, model_channels, h, w) -> (B, out_channels or n_embed, h, w)
-        return self.id_predictor(h) if self.predict_codebook_ids else self.out(h)
+        head = self.id_predictor if self.predict_codebook_ids else self.out
+        return head(carry(h, self.dtype, dtype_of(head)))
+
+    def _cast(self, context: Context) -> Context:
+        """Bring the context, or one for each transformer block of a site, to the blocks' dtype."""
+        if context is None or isinstance(context, Tensor):
+            return None if context is None else context.to(self.dtype)
+        return [each.to(self.dtype) for each in context]
 
     def forward(
         self,
         x: Tensor,
-        timesteps: Tensor,
-        context: Tensor | None = None,
+        timesteps: Tensor | None = None,
+        context: Context = None,
         y: Tensor | None = None,
+        **kwargs: Any,  # noqa: ARG002 - kept for CompVis, whose callers give what others take
     ) -> Tensor:
         """Predict.
 
@@ -253,6 +292,11 @@ class UNetModel(nn.Module):
 
         Returns:
             Prediction (B, out_channels, h, w) in the weights' dtype.
+
+        Raises:
+            ValueError: The steps are missing.
         """
+        if timesteps is None:
+            raise ValueError("timesteps is None; expected steps (B,)")
         h, emb, skips = self.encode(x, timesteps, context, y)  # h (B, C', h', w'), see there
         return self.decode(h, emb, skips, context)  # (B, out_channels, h, w)

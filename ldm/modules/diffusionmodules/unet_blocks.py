@@ -7,6 +7,10 @@ Most take ``dims``: 1, 2 or 3 spatial dimensions; the shapes below are those of 
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -23,14 +27,77 @@ from ldm.modules.diffusionmodules.util import (
 )
 
 
+def convert_module_to_f16(x: nn.Module) -> None:
+    """Turn the parameters that ``x`` itself holds to half precision; for ``nn.Module.apply``."""
+    for parameter in x.parameters(recurse=False):
+        parameter.data = parameter.data.half()
+
+
+def convert_module_to_f32(x: nn.Module) -> None:
+    """Turn the parameters that ``x`` itself holds to single precision."""
+    for parameter in x.parameters(recurse=False):
+        parameter.data = parameter.data.float()
+
+
+class Torso(nn.Module):
+    """Base of networks whose blocks may have another precision than what stands around them.
+
+    Those are the layers of the time embedding before the blocks and the head behind them.
+    """
+
+    torso = ("input_blocks", "middle_block", "output_blocks")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The blocks' dtype."""
+        return dtype_of(next(block for block in self._blocks()))
+
+    @dtype.setter
+    def dtype(self, value: torch.dtype) -> None:
+        """Do nothing: constructors of forks say it, but the weights decide."""
+
+    def _blocks(self) -> list[nn.Module]:
+        return [getattr(self, name) for name in self.torso if hasattr(self, name)]
+
+    def convert_to_fp16(self) -> None:
+        """Turn the blocks to half precision."""
+        for block in self._blocks():
+            block.apply(convert_module_to_f16)
+
+    def convert_to_fp32(self) -> None:
+        """Turn the blocks to single precision."""
+        for block in self._blocks():
+            block.apply(convert_module_to_f32)
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """Return the dtype of the weights of ``module``."""
+    return next(module.parameters()).dtype
+
+
+def carry(x: Tensor, before: torch.dtype, after: torch.dtype) -> Tensor:
+    """Bring x from weights of one dtype to those of another.
+
+    Between the same dtypes x stays as it is: under autocast it is narrower than the weights.
+    """
+    return x if before == after else x.to(after)
+
+
 class TimestepBlock(nn.Module):
     """A layer whose forward also takes the time embedding (B, D)."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Apply the layer to maps x (B, C, h, w) and the time embedding."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward")
 
 
 class TimestepEmbedSequential(nn.Sequential, TimestepBlock):
     """A sequence that gives each layer what it takes: time embedding, context, or neither."""
 
-    def forward(self, x: Tensor, emb: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, emb: Tensor, context: Tensor | Sequence[Tensor] | None = None
+    ) -> Tensor:
         for layer in self:
             if isinstance(layer, TimestepBlock):
                 x = layer(x, emb)
@@ -53,7 +120,7 @@ class Upsample(nn.Module):
         padding: int = 1,
     ):
         super().__init__()
-        self.channels, self.dims = channels, dims
+        self.channels, self.out_channels, self.dims = channels, out_channels or channels, dims
         self.use_conv = use_conv
         if use_conv:
             self.conv = conv_nd(dims, channels, out_channels or channels, 3, padding=padding)
@@ -79,7 +146,8 @@ class Downsample(nn.Module):
         padding: int = 1,
     ):
         super().__init__()
-        self.channels = channels
+        self.channels, self.out_channels, self.dims = channels, out_channels or channels, dims
+        self.use_conv = use_conv
         stride = (1, 2, 2) if dims == 3 else 2
         if use_conv:
             out_channels = out_channels or channels
@@ -113,8 +181,8 @@ class ResBlock(TimestepBlock):
     ):
         super().__init__()
         out_channels = out_channels or channels
-        self.channels, self.out_channels = channels, out_channels
-        self.use_checkpoint = use_checkpoint
+        self.channels, self.out_channels, self.emb_channels = channels, out_channels, emb_channels
+        self.dropout, self.use_conv, self.use_checkpoint = dropout, use_conv, use_checkpoint
         self.use_scale_shift_norm = use_scale_shift_norm
         self.in_layers = nn.Sequential(
             normalization(channels), nn.SiLU(), conv_nd(dims, channels, out_channels, 3, padding=1)
@@ -139,7 +207,7 @@ class ResBlock(TimestepBlock):
             self.skip_connection = conv_nd(dims, channels, out_channels, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        return checkpoint(self._forward, (x, emb), flag=self.use_checkpoint)
+        return checkpoint(self._forward, (x, emb), self.parameters(), self.use_checkpoint)
 
     def _forward(self, x: Tensor, emb: Tensor) -> Tensor:
         norm, act, conv = self.in_layers
@@ -172,6 +240,7 @@ class AttentionBlock(AttentionLayer):
         use_new_attention_order: bool = False,
     ):
         super().__init__()
+        self.channels = channels
         self.num_heads = num_heads if num_head_channels == -1 else channels // num_head_channels
         if channels % self.num_heads or (num_head_channels != -1 and channels % num_head_channels):
             raise UserError(
@@ -186,7 +255,7 @@ class AttentionBlock(AttentionLayer):
         self._pattern = f"b {order} n -> qkv b heads n d"
 
     def forward(self, x: Tensor) -> Tensor:
-        return checkpoint(self._forward, (x,), flag=self.use_checkpoint)
+        return checkpoint(self._forward, (x,), self.parameters(), self.use_checkpoint)
 
     def _forward(self, x: Tensor) -> Tensor:
         flat = x.flatten(2)  # (B, C, N)

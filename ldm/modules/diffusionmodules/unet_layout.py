@@ -51,7 +51,7 @@ class LayerFactory:
     num_head_channels: int
     num_heads_upsample: int
     use_new_attention_order: bool
-    context_dim: int | None = None
+    context_dim: int | Sequence[int] | None = None
     depth: int = 1
     use_linear: bool = False
     legacy: bool = True
@@ -84,17 +84,7 @@ class LayerFactory:
             disable_self_attn: Attend to the context twice, where there is one.
         """
         if self.context_dim is not None:
-            heads, head_width = self._heads(width, legacy=False)
-            return SpatialTransformer(
-                width,
-                heads,
-                head_width,
-                depth=self.depth,
-                context_dim=self.context_dim,
-                disable_self_attn=disable_self_attn,
-                use_linear=self.use_linear,
-                use_checkpoint=self.use_checkpoint,
-            )
+            return self._transformer(width, disable_self_attn)
         heads, head_width = self._heads(width, self.legacy)
         if decoder and self.num_heads_upsample != -1:
             heads = self.num_heads_upsample
@@ -105,6 +95,23 @@ class LayerFactory:
             use_checkpoint=self.use_checkpoint,
             use_new_attention_order=self.use_new_attention_order,
         )
+
+    def _transformer(self, width: int, disable_self_attn: bool) -> SpatialTransformer:
+        """Make a transformer; what came with SD 2 is said only where it is set.
+
+        So a fork's ``attention.py`` with the first version's parameters can stand in place of ours.
+        """
+        options = {"disable_self_attn": disable_self_attn, "use_linear": self.use_linear}
+        made = SpatialTransformer(
+            width,
+            *self._heads(width, legacy=False),
+            depth=self.depth,
+            context_dim=self.context_dim,
+            **{name: True for name, value in options.items() if value},
+        )
+        for block in made.transformer_blocks:
+            block.checkpoint = self.use_checkpoint
+        return made
 
     def _heads(self, width: int, legacy: bool) -> tuple[int, int]:
         """Return heads and channels a head at a width.

@@ -11,27 +11,42 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
+from ldm.building import place
+from ldm.lazy import lazy_exports
 from ldm.process.gaussian import extract_into_tensor
 from ldm.process.schedules import make_beta_schedule
 from ldm.process.spacing import make_timesteps
 from ldm.util import instantiate_from_config
 
+# What CompVis's file defines or imports besides.
+ELSEWHERE = {
+    "CheckpointFunction": "ldm.modules.diffusionmodules.recompute",
+    "mean_flat": "ldm.util",
+    "os": "os:",
+    "repeat": "einops",
+}
 __all__ = [
     "GroupNorm32",
     "HybridConditioner",
+    "SiLU",
     "avg_pool_nd",
+    "betas_for_alpha_bar",
     "checkpoint",
     "conv_nd",
     "extract_into_tensor",
+    "instantiate_from_config",
     "linear",
     "make_beta_schedule",
     "make_ddim_sampling_parameters",
     "make_ddim_timesteps",
     "noise_like",
     "normalization",
+    "scale_module",
     "timestep_embedding",
     "zero_module",
+    *ELSEWHERE,
 ]
+__getattr__, __dir__ = lazy_exports(__name__, ELSEWHERE)
 
 
 class HybridConditioner(nn.Module):
@@ -44,10 +59,10 @@ class HybridConditioner(nn.Module):
 
     def __init__(self, c_concat_config: Mapping[str, Any], c_crossattn_config: Mapping[str, Any]):
         super().__init__()
-        self.concat_conditioner = instantiate_from_config(c_concat_config, where="c_concat_config")
-        self.crossattn_conditioner = instantiate_from_config(
-            c_crossattn_config, where="c_crossattn_config"
-        )
+        with place("c_concat_config"):
+            self.concat_conditioner = instantiate_from_config(c_concat_config)
+        with place("c_crossattn_config"):
+            self.crossattn_conditioner = instantiate_from_config(c_crossattn_config)
 
     def forward(self, c_concat: Any, c_crossattn: Any) -> dict[str, list[Tensor]]:
         """Return what ``apply_model`` takes for a hybrid model."""
@@ -79,6 +94,21 @@ def zero_module(module: nn.Module) -> nn.Module:
     return module
 
 
+def scale_module(module: nn.Module, scale: float) -> nn.Module:
+    """Multiply every parameter of ``module`` by ``scale`` in place and return it."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(scale)
+    return module
+
+
+class SiLU(nn.Module):
+    """x sigmoid(x): arXiv:1710.05941."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.silu(x)
+
+
 class GroupNorm32(nn.GroupNorm):
     """GroupNorm whose result has its input's dtype.
 
@@ -103,7 +133,8 @@ def checkpoint(
 ) -> Any:
     """Call ``func(*inputs)``, recomputing it in the backward pass when ``flag`` is set.
 
-    Outside training this is the plain call.
+    Outside training this is the plain call. ``params``, the parameters that ``func`` uses, are
+    found without being told; the reference needs them.
     """
     if flag and torch.is_grad_enabled():
         return torch.utils.checkpoint.checkpoint(func, *inputs, use_reentrant=False)
@@ -133,6 +164,21 @@ def timestep_embedding(
     return nn.functional.pad(waves, (0, dim % 2))
 
 
+def betas_for_alpha_bar(
+    num_diffusion_timesteps: int, alpha_bar: Callable[[float], float], max_beta: float = 0.999
+) -> np.ndarray:
+    """Return betas (T,) in float64 whose products 1 - beta follow a curve: arXiv:2102.09672, 3.2.
+
+    Args:
+        num_diffusion_timesteps: T.
+        alpha_bar: alphas_cumprod as a function of t / T, in [0, 1].
+        max_beta: Upper limit, which keeps the end of the curve from a beta of 1.
+    """
+    times = np.arange(num_diffusion_timesteps + 1) / num_diffusion_timesteps
+    curve = np.array([alpha_bar(t) for t in times], dtype=np.float64)
+    return np.minimum(1 - curve[1:] / curve[:-1], max_beta)
+
+
 def make_ddim_timesteps(
     ddim_discr_method: str,
     num_ddim_timesteps: int,
@@ -144,22 +190,29 @@ def make_ddim_timesteps(
 
 
 def make_ddim_sampling_parameters(
-    alphacums: np.ndarray,
+    alphacums: np.ndarray | Tensor,
     ddim_timesteps: np.ndarray,
     eta: float,
     verbose: bool = True,  # noqa: ARG001 - kept for CompVis
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Any, Any, np.ndarray]:
     """Return sigmas, alphas and previous alphas of DDIM: arXiv:2010.02502, Eq. 16.
 
     Args:
         alphacums: alphas_cumprod (T,).
-        ddim_timesteps: Increasing steps (S,).
+        ddim_timesteps: Steps (S,) that never fall.
         eta: 0 for DDIM, 1 for DDPM's variance.
+
+    Returns:
+        Arrays (S,); for a tensor, as in the reference, the sigmas are a tensor in float64 on the
+        CPU, the alphas a tensor of its own kind, and the previous alphas an array in float64.
     """
-    alphacums = np.asarray(alphacums)
+    given = alphacums
+    alphacums = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
     alphas = alphacums[ddim_timesteps]
     previous = np.append(alphacums[0], alphacums[ddim_timesteps[:-1]]).astype(np.float64)
     sigmas = eta * np.sqrt((1 - previous) / (1 - alphas) * (1 - alphas / previous))
+    if isinstance(given, Tensor):
+        return torch.as_tensor(sigmas), given[ddim_timesteps], previous
     return sigmas, alphas, previous
 
 

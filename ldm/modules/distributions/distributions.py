@@ -2,14 +2,57 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ldm.process.gaussian import kl_between_normals, kl_standard_normal
 from ldm.rng import GlobalNoise, NoiseSource
 
-normal_kl = kl_between_normals
-"""CompVis's name for it, which descendants import from here."""
+
+def normal_kl(
+    mean1: Tensor | float, logvar1: Tensor | float, mean2: Tensor | float, logvar2: Tensor | float
+) -> Tensor:
+    """Return KL(N(mean1, exp(logvar1)) || N(mean2, exp(logvar2))) element by element, in nats.
+
+    The four broadcast against each other; numbers count as tensors of the others' dtype.
+
+    Raises:
+        ValueError: None of the four is a tensor.
+    """
+    given = (mean1, logvar1, mean2, logvar2)
+    like = next((value for value in given if isinstance(value, Tensor)), None)
+    if like is None:
+        raise ValueError("four numbers given; expected a tensor among them")
+    return kl_between_normals(*(v if isinstance(v, Tensor) else like.new_tensor(v) for v in given))
+
+
+class AbstractDistribution:
+    """What conditioners and first stages may return in place of a tensor."""
+
+    def sample(self) -> Any:
+        """Draw one."""
+        raise NotImplementedError(f"{type(self).__name__} must define sample")
+
+    def mode(self) -> Any:
+        """Return the most likely one."""
+        raise NotImplementedError(f"{type(self).__name__} must define mode")
+
+
+class DiracDistribution(AbstractDistribution):
+    """A value that is certain."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def sample(self) -> Any:
+        return self.value
+
+    def mode(self) -> Any:
+        return self.value
 
 
 class DiagonalGaussianDistribution:
@@ -60,3 +103,14 @@ class DiagonalGaussianDistribution:
             return kl_standard_normal(mean, logvar)
         kl = kl_between_normals(mean, logvar, other.mean.float(), other.logvar.float())
         return kl.flatten(1).sum(1)
+
+    def nll(self, sample: Tensor, dims: Sequence[int] = (1, 2, 3)) -> Tensor:
+        """Return the negative log-likelihood of ``sample``, in nats, summed over ``dims``: (B,).
+
+        Of a deterministic posterior it is taken as zero, as in the reference.
+        """
+        if self.deterministic:
+            return torch.zeros(self.mean.shape[0], device=self.mean.device)
+        mean, logvar = self.mean.float(), self.logvar.float()
+        squared = (sample.float() - mean).square() * (-logvar).exp()
+        return 0.5 * (math.log(2 * math.pi) + logvar + squared).sum(dim=list(dims))

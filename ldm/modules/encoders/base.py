@@ -12,6 +12,9 @@ from torch import Tensor, nn
 class AbstractEncoder(nn.Module):
     """Base of the conditioners: ``encode`` returns what the model's ``apply_model`` takes."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def encode(self, *args: Any, **kwargs: Any) -> Tensor:
         """Encode a batch of conditions."""
         raise NotImplementedError(f"{type(self).__name__} must define encode")

@@ -17,6 +17,7 @@ from ldm.checkpoint.download.hub_cache import snapshots
 from ldm.errors import UserError
 from ldm.modules.encoders.base import AbstractEncoder, as_batch, place
 from ldm.modules.x_transformer import Encoder, TransformerWrapper
+from ldm.paths import at_home, is_file, unreachable
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 REPOSITORIES = ("google-bert/bert-base-uncased", "bert-base-uncased")
@@ -56,9 +57,9 @@ class TransformerEmbedder(AbstractEncoder):
         weight = self.transformer.token_emb.weight
         return self.transformer(tokens.to(weight.device), return_embeddings=True)
 
-    def encode(self, tokens: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> Tensor:
         """Encode tokens; see ``forward``."""
-        return self(tokens)
+        return self(x)
 
 
 class BERTTokenizer(AbstractEncoder):
@@ -170,6 +171,10 @@ class BERTEmbedder(TransformerEmbedder):
         """
         return super().forward(self._tokens(text) if self.use_tknz_fn else text)
 
+    def encode(self, text: str | Sequence[str] | Tensor) -> Tensor:
+        """Encode captions or tokens; see ``forward``."""
+        return self(text)
+
     def _tokens(self, text: str | Sequence[str]) -> Tensor:
         tokens, known = self.tokenizer(text), self.transformer.num_tokens
         if tokens.max() >= known:
@@ -185,8 +190,9 @@ def _find_tokenizer(given: str | Path | None) -> Path:
         found = next(_files(f for name in REPOSITORIES for f in snapshots(name)), None)
         where = "none was given and the hub's local cache has none"
     else:
-        found = Path(given) if Path(given).is_file() else next(_files([Path(given)]), None)
-        where = f"{str(given)!r} has none"
+        given = at_home(given)
+        found = given if is_file(given) else next(_files([given]), None)
+        where = f"{str(given)!r} {unreachable(given) or 'has none'}"
     if found is None:
         raise UserError(
             f"the tokenizer of bert-base-uncased: {where}; expected a folder with "
@@ -197,12 +203,12 @@ def _find_tokenizer(given: str | Path | None) -> Path:
 
 def _files(folders: Any) -> Iterator[Path]:
     for folder in folders:
-        yield from (folder / name for name in TOKENIZER_FILES if (folder / name).is_file())
+        yield from (folder / name for name in TOKENIZER_FILES if is_file(folder / name))
 
 
 def _read_tokenizer(path: Path) -> Any:
     from tokenizers import BertWordPieceTokenizer, Tokenizer
 
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         return Tokenizer.from_file(str(path))
     return BertWordPieceTokenizer(str(path), lowercase=True)

@@ -17,6 +17,7 @@ from ldm.checkpoint.diffusers.clip_keymaps import clip_model_from_transformers
 from ldm.checkpoint.download.hub_cache import snapshots
 from ldm.checkpoint.io import read_checkpoint
 from ldm.errors import UserError
+from ldm.paths import at_home, is_file, unreachable
 
 FILES = (
     "open_clip_model.safetensors",
@@ -74,14 +75,16 @@ def fill_tower(tower: nn.Module, version: str, weights: str | Path | None, prefi
 
 
 def _find(version: str, given: str | Path | None) -> Path:
-    candidates = [Path(given)] if given is not None else _usual_places(version)
+    candidates = [at_home(given)] if given is not None else _usual_places(version)
     for place in candidates:
-        if place.is_file():
+        if is_file(place):
             return place
         for name in FILES:
-            if (place / name).is_file():
+            if is_file(place / name):
                 return place / name
-    where = f"{str(given)!r} has none" if given is not None else "this machine has none"
+    where = "this machine has none"
+    if given is not None:
+        where = f"{str(given)!r} {unreachable(given) or 'has none'}"
     raise UserError(
         f"weights of CLIP {version}: {where}; expected a file, or a folder with one of "
         f"{', '.join(FILES)}; set weights to it, or a program's --clip_ckpt (nothing is downloaded "
@@ -91,7 +94,7 @@ def _find(version: str, given: str | Path | None) -> Path:
 
 def _usual_places(version: str) -> Iterator[Path]:
     name = openai_architecture(version)
-    yield (OPENAI_CACHE / f"{name}.pt").expanduser()
+    yield at_home(OPENAI_CACHE / f"{name}.pt")
     for repository in REPOSITORIES[name]:
         yield from snapshots(repository)
 

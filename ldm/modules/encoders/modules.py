@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ldm.errors import UserError
+from ldm.lazy import lazy_exports
 from ldm.modules.diffusionmodules.util import HybridConditioner
 from ldm.modules.encoders.base import AbstractEncoder, freeze, place
 from ldm.modules.encoders.clip_text import CLIPTextConfig, CLIPTextModel
 from ldm.modules.encoders.tokenizer import CLIPTokenizer
-from ldm.util import lazy_exports
 
 # The reference's address of every conditioner, and where those are that have a file of their own.
 ELSEWHERE = {
@@ -26,6 +26,12 @@ ELSEWHERE = {
     "FrozenClipImageEmbedder": "ldm.modules.encoders.clip_projected",
     "FrozenOpenCLIPEmbedder": "ldm.modules.encoders.open_clip",
     "SpatialRescaler": "ldm.modules.encoders.spatial_rescaler",
+    # What CompVis's file imports besides.
+    "Encoder": "ldm.modules.x_transformer",
+    "TransformerWrapper": "ldm.modules.x_transformer",
+    "partial": "functools",
+    "rearrange": "einops",
+    "repeat": "einops",
 }
 __all__ = ["AbstractEncoder", "ClassEmbedder", "FrozenCLIPEmbedder", "HybridConditioner"]
 __all__ += list(ELSEWHERE)

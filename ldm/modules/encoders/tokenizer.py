@@ -23,6 +23,7 @@ import regex
 import torch
 
 from ldm.errors import UserError
+from ldm.paths import is_file
 
 VOCABULARY_FILE = "bpe_simple_vocab_16e6.txt.gz"
 N_MERGES = 48894
@@ -67,7 +68,7 @@ def vocabulary_path() -> Path:
             "from there; run `pip install open_clip_torch`"
         )
     path = Path(spec.origin).parent / VOCABULARY_FILE
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(
             f"no file {path}; the CLIP tokenizer reads its vocabulary from the open_clip package; "
             "run `pip install --force-reinstall open_clip_torch`"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from ldm.modules.image_degradation import bsrgan
+from ldm.modules.image_degradation import degradation
 
-degradation_bsrgan_variant = partial(bsrgan.degradation_bsrgan_variant, strength=bsrgan.LIGHT)
+degradation_bsrgan_variant = partial(
+    degradation.degradation_bsrgan_variant, strength=degradation.LIGHT
+)

@@ -29,6 +29,29 @@ def hinge_d_loss(logits_real: Tensor, logits_fake: Tensor) -> Tensor:
     return 0.5 * (F.relu(1.0 - logits_real).mean() + F.relu(1.0 + logits_fake).mean())
 
 
+def hinge_d_loss_with_exemplar_weights(
+    logits_real: Tensor, logits_fake: Tensor, weights: Tensor
+) -> Tensor:
+    """Return ``hinge_d_loss`` where each picture counts by its weight.
+
+    Args:
+        logits_real: Logits (B, ...) of real pictures.
+        logits_fake: The same of generated ones.
+        weights: Non-negative (B,), not all zero.
+
+    Raises:
+        ValueError: Another number of weights.
+    """
+    if not len(weights) == len(logits_real) == len(logits_fake):
+        raise ValueError(
+            f"{len(weights)} weights given for {len(logits_real)} real and {len(logits_fake)} "
+            "generated pictures; expected one for each"
+        )
+    real = F.relu(1.0 - logits_real).reshape(len(weights), -1).mean(1)  # (B,)
+    fake = F.relu(1.0 + logits_fake).reshape(len(weights), -1).mean(1)
+    return 0.5 * ((weights * real).sum() + (weights * fake).sum()) / weights.sum()
+
+
 def vanilla_d_loss(logits_real: Tensor, logits_fake: Tensor) -> Tensor:
     """Return half the discriminator's cross-entropy: arXiv:1406.2661, Eq. 1."""
     return 0.5 * (F.softplus(-logits_real).mean() + F.softplus(logits_fake).mean())
@@ -111,12 +134,14 @@ class AdversarialLoss(nn.Module):
         return self._perceptual[0](inputs, reconstructions)
 
     def calculate_adaptive_weight(
-        self, nll_loss: Tensor, g_loss: Tensor, last_layer: Tensor
+        self, nll_loss: Tensor, g_loss: Tensor, last_layer: Tensor | None = None
     ) -> Tensor:
         """Return the weight that balances both gradients at the last layer: VQ-GAN, Eq. 7.
 
-        CompVis's numbers: 1e-4 in the denominator, at most 1e4, times ``disc_weight``.
+        CompVis's numbers: 1e-4 in the denominator, at most 1e4, times ``disc_weight``. Without
+        ``last_layer``, that is the first of the attribute of this name.
         """
+        last_layer = self.last_layer[0] if last_layer is None else last_layer
         (of_nll,) = torch.autograd.grad(nll_loss, last_layer, retain_graph=True)
         (of_g,) = torch.autograd.grad(g_loss, last_layer, retain_graph=True)
         weight = of_nll.norm() / (of_g.norm() + 1e-4)

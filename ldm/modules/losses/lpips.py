@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ldm.checkpoint.io import read_checkpoint
 from ldm.errors import UserError
+from ldm.paths import at_home, file_fault, is_file
 
 VARIABLE = "LDM_LPIPS_WEIGHTS"
 WIDTHS = (64, 128, 256, 512, 512)
@@ -133,9 +134,10 @@ def find_weights(path: str | Path | None) -> Path:
         UserError: No file is given, or it does not exist.
     """
     given = path or os.environ.get(VARIABLE)
-    if given and Path(given).expanduser().is_file():
-        return Path(given).expanduser()
-    found = f"{str(given)!r}, which is no file" if given else "no weights"
+    fault = file_fault(at_home(given)) if given else None
+    if given and fault is None:
+        return at_home(given)
+    found = f"{str(given)!r}, which {fault}" if given else "no weights"
     raise UserError(
         f"perceptual_weight is above 0 and LPIPS has {found}; expected a file of VGG-16's weights "
         "(torchvision's vgg16-397923af.pth) in lossconfig.params.perceptual_weights or "
@@ -159,7 +161,7 @@ def _bundled_heads() -> dict[str, Tensor]:
     for package, file in BUNDLED_HEADS:
         spec = find_spec(package)
         path = Path(spec.origin).parent / file if spec is not None and spec.origin else None
-        if path is not None and path.is_file():
+        if path is not None and is_file(path):
             return dict(read_checkpoint(path).tensors)
     raise UserError(
         "LPIPS's heads are neither in the file of its weights nor in an installed package; "

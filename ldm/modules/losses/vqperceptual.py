@@ -11,23 +11,38 @@ import torch
 from torch import Tensor
 
 from ldm.errors import UserError
+from ldm.lazy import lazy_exports
 from ldm.modules.losses.adversarial import (
     AdversarialLoss,
     adopt_weight,
     hinge_d_loss,
+    hinge_d_loss_with_exemplar_weights,
     named,
     vanilla_d_loss,
 )
 
+# What CompVis's file imports besides.
+ELSEWHERE = {
+    "F": "torch.nn.functional:",
+    "LPIPS": "ldm.modules.losses.lpips",
+    "NLayerDiscriminator": "ldm.modules.losses.discriminator",
+    "exists": "ldm.util",
+    "nn": "torch.nn:",
+    "repeat": "einops",
+    "weights_init": "ldm.modules.losses.discriminator",
+}
 __all__ = [
     "VQLPIPSWithDiscriminator",
     "adopt_weight",
     "hinge_d_loss",
+    "hinge_d_loss_with_exemplar_weights",
     "l1",
     "l2",
     "measure_perplexity",
     "vanilla_d_loss",
+    *ELSEWHERE,
 ]
+__getattr__, __dir__ = lazy_exports(__name__, ELSEWHERE)
 
 PixelLoss = Literal["l1", "l2"]
 

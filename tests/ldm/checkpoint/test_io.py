@@ -222,7 +222,7 @@ def test_a_foreign_zip_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"epoch": 1, "model": {"w": torch.zeros(1)}}, r"no tensors.*'epoch', 'model'"),
+        ({"epoch": 1, "optimizer": {"w": torch.zeros(1)}}, r"no tensors.*'epoch', 'optimizer'"),
         ({"state_dict": {}}, "no tensors"),
         ([torch.zeros(1)], "holds a list"),
         (torch.zeros(1), "holds a Tensor"),
@@ -232,3 +232,18 @@ def test_a_file_without_a_dict_of_tensors_says_what_it_holds(content, words, tmp
     torch.save(content, tmp_path / "a.ckpt")
     with pytest.raises(UserError, match=words):
         read_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict", "anything"])
+def test_a_dict_that_contains_itself_is_read_as_far_as_it_holds_tensors(key, tmp_path):
+    content = {"w": torch.ones(2)}
+    content[key] = content
+    torch.save(content, tmp_path / "a.ckpt")
+    assert_same(read_checkpoint(tmp_path / "a.ckpt").tensors, {"w": torch.ones(2)})
+
+
+def test_dicts_of_tensors_that_are_no_weights_are_passed_over(tmp_path):
+    training = {"optimizer": {"m": torch.zeros(2)}, "scaler": {"s": torch.zeros(1)}}
+    training |= {"callbacks": {"best": torch.zeros(1)}, "lr_schedulers": {"x": torch.zeros(1)}}
+    torch.save({"generator": TENSORS, **training, "step": 3}, tmp_path / "a.ckpt")
+    assert_same(read_checkpoint(tmp_path / "a.ckpt").tensors)

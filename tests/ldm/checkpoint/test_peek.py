@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import zipfile
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pickled_names import PROTOCOLS, corpus
 from safetensors.torch import save_file
 
 from ldm.checkpoint.peek import peek_shapes
@@ -65,3 +67,18 @@ def test_nothing_that_a_pickle_asks_for_is_run(tmp_path):
         archive.writestr("archive/data.pkl", pickle.dumps({"state_dict": {"a": Evil()}}))
     assert peek_shapes(tmp_path / "evil.ckpt") == {}
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("key", ["model", "model_state_dict", "params", "module", "net"])
+def test_weights_under_any_trainers_name_tell_their_shapes(tmp_path, key):
+    torch.save({key: STATE, "optimizer": {"m": torch.zeros(2)}}, tmp_path / "m.ckpt")
+    assert peek_shapes(tmp_path / "m.ckpt") == SHAPES
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec")
+def test_the_ballast_of_training_hides_no_shape(tmp_path):
+    for (name, value), protocol in itertools.product(corpus(), PROTOCOLS):
+        content = {"state_dict": STATE, "hyper_parameters": {"given": value}}
+        torch.save(content, tmp_path / "m.ckpt", pickle_protocol=protocol)
+        assert peek_shapes(tmp_path / "m.ckpt") == SHAPES, (name, protocol)

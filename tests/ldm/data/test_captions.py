@@ -7,6 +7,7 @@ import logging
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_pictures import break_files, captioned_folder, flat, save
 from torch.utils.data import DataLoader
 
@@ -34,6 +35,22 @@ def test_pictures_and_captions_of_the_same_name_belong_together(tmp_path):
     }
     assert data[0]["jpg"].shape == (8, 8, 3)
     assert data[0]["jpg"].dtype == np.float32
+
+
+@pytest.mark.parametrize("ending", [".txt", ".TXT", ".Txt", ".tXt"])
+@pytest.mark.parametrize("picture", ["a.JPG", "a.jpg", "a.JPEG", "a.Png"])
+def test_endings_may_be_in_any_case(tmp_path, picture, ending):
+    Image.new("RGB", (8, 8)).save(tmp_path / picture)
+    (tmp_path / f"a{ending}").write_text("a cat", encoding="utf-8")
+    for default in (None, "none"):
+        assert captions(CaptionedFolder(tmp_path, 8, default_caption=default)) == ["a cat"]
+
+
+def test_of_two_captions_that_differ_in_case_the_usual_one_counts(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    for ending in (".TXT", ".txt", ".Txt"):
+        (tmp_path / f"a{ending}").write_text(ending, encoding="utf-8")
+    assert captions(CaptionedFolder(tmp_path, 8)) == [".txt"]
 
 
 def test_missing_captions_are_counted_and_left_out_or_given_the_default(tmp_path, caplog):

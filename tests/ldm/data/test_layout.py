@@ -103,3 +103,28 @@ def test_files_that_are_no_annotations_are_refused(annotated):
 def test_more_categories_than_tokens_are_refused():
     with pytest.raises(UserError, match="600 categories and 100 tokens"):
         LayoutTokens(600, 30, 100)
+
+
+def test_a_row_is_decoded_to_what_was_encoded():
+    tokens = LayoutTokens(categories=5, max_objects=4, no_tokens=8100)
+    boxes = np.array([[0.1, 0.2, 0.5, 0.9], [0.3, 0.0, 1.0, 0.4]])
+    frame = np.array([0.0, 0.0, 0.75, 1.0])
+    row = tokens.encode(np.array([4, 0]), boxes, frame, False, RNG(0))
+    objects, seen = tokens.decode(row)
+    found = dict(objects)
+    assert set(found) == {4, 0}
+    np.testing.assert_allclose(found[4], boxes[0], atol=0.5 / 89)
+    np.testing.assert_allclose(found[0], boxes[1], atol=0.5 / 89)
+    np.testing.assert_allclose(seen, frame, atol=0.5 / 89)
+
+
+def test_the_data_set_names_its_categories_and_draws_a_row(annotated):
+    data = make(annotated)
+    names = [data.get_textual_label(data.get_category_id(number)) for number in (0, 1)]
+    assert names == ["cat", "dog"]
+    asked = []
+    plot = data.conditional_builders["coordinates_bbox"].plot
+    row = data[0]["coordinates_bbox"]
+    picture = plot(row, lambda number: asked.append(number) or "a", (60, 40))
+    assert picture.shape == (3, 40, 60) and -1 <= picture.min() < 0 and picture.max() == 1
+    assert asked == [1]

@@ -11,7 +11,8 @@ from tiny_model import CONFIG, write_tiny_model
 from torch.utils.data import default_collate
 
 import main
-from ldm.checkpoint.load import load_model
+from ldm.checkpoint.load import load_component
+from ldm.config import build, load_config
 from ldm.data.precomputed import PrecomputedLatents, fingerprint
 from ldm.errors import UserError
 
@@ -45,7 +46,9 @@ def written(place):
 
 @pytest.fixture(scope="module")
 def model(place):
-    return load_model(place / "config.yaml", place / "tiny.safetensors")[0]
+    model = build(load_config(place / "config.yaml"), "model").eval()
+    load_component(model, place / "tiny.safetensors", prefix="")
+    return model
 
 
 def batch_of(dataset) -> dict:
@@ -58,9 +61,9 @@ def test_the_hub_sees_the_same_latents_and_conditioning_as_from_the_pictures(wri
     stored, fresh = batch_of(PrecomputedLatents(str(written))), batch_of(Pictures(5))
     with torch.no_grad():
         torch.manual_seed(1)
-        expected = model.get_training_pair(fresh)
+        expected = model.get_input(fresh, "jpg")
         torch.manual_seed(1)
-        found = model.get_training_pair(stored)
+        found = model.get_input(stored, "jpg")
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert stored["txt"] == fresh["txt"]
     assert "jpg" not in stored
@@ -70,7 +73,10 @@ def test_dropped_captions_take_the_stored_empty_one(written, model):
     stored = batch_of(PrecomputedLatents(str(written)))
     with torch.no_grad():
         empty = model.get_learned_conditioning([""] * 5)
-        torch.testing.assert_close(model.conditioning_of(stored, 1.0), empty, rtol=1e-5, atol=1e-6)
+        model.cond_dropout, _ = 1.0, model.train()
+        found = model.get_input(stored, "jpg")[1]
+        model.cond_dropout, _ = 0.0, model.eval()
+    torch.testing.assert_close(found, empty, rtol=1e-5, atol=1e-6)
 
 
 def test_half_precision_takes_half_the_disk_and_three_digits(place, written, capsys):

@@ -234,3 +234,15 @@ def test_folders_that_do_not_fit_are_told_in_one_line(real, tmp_path):
             evaluate(real=real, fake=fake, metrics=(metric,))
     with pytest.raises(UserError, match="SSIM of pictures of 9x9"):
         evaluate(real=small, fake=small, metrics=("ssim",))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "advice"), [(4, "give a smaller --batch_size"), (1, "give another --device")]
+)
+def test_too_many_pictures_at_a_time_for_the_memory_are_told(batch_size, advice, real, monkeypatch):
+    def explode(self, pictures):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Projection, "__call__", explode)
+    with pytest.raises(UserError, match=f"{batch_size} pictures at a time .*{advice}"):
+        evaluate(real=real, fake=real, metrics=("fid",), batch_size=batch_size)

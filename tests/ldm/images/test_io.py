@@ -73,7 +73,7 @@ def test_pictures_that_need_gradients_can_be_converted():
 def test_a_picture_that_is_not_finite_is_an_error_that_names_it_and_the_way_out(bad):
     x = torch.zeros(3, 3, 4, 4)
     x[1, 0, 0, 0] = bad
-    with pytest.raises(UserError, match=r"picture 2 of 3 .*--precision full") as caught:
+    with pytest.raises(UserError, match=r"picture 2 of 3 .*compute in float32") as caught:
         io.to_uint8(x)
     assert "\n" not in str(caught.value)
 

@@ -67,13 +67,13 @@ def test_a_few_steps_tell_four_corners_apart():
     model, batch = make_model(), corner_batch()
     model.learning_rate = 3e-3
     optimizer = model.configure_optimizers()
-    first = model.validation_step(batch, 0)["val/loss"].item()
+    first = model.validation_figures(batch)["val/loss"].item()
     for step in range(60):
-        loss, _ = model.training_step(batch, step)
+        loss = model.training_step(batch, step)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    logs = model.validation_step(batch, 0)
+    logs = model.validation_figures(batch)
     assert logs["val/accuracy"].item() == 1.0
     assert logs["val/loss"].item() < 0.3 * first
 
@@ -82,7 +82,7 @@ def test_the_scale_stops_growing_at_clips_limit():
     model, batch = make_model(), corner_batch()
     with torch.no_grad():
         model.logit_scale.fill_(math.log(1000.0))
-    assert model.validation_step(batch, 0)["val/scale"].item() == pytest.approx(LARGEST_SCALE)
+    assert model.validation_figures(batch)["val/scale"].item() == pytest.approx(LARGEST_SCALE)
 
 
 def test_a_conditioner_starts_from_a_contrastive_checkpoint(tmp_path):

@@ -37,7 +37,7 @@ def make(cls=VQModel, lossconfig=IDENTITY, **options) -> VQModel:
     if "ckpt_path" not in options:
         torch.nn.init.normal_(made.quantize.embedding.weight)
     if made.use_ema:
-        made.model_ema.restart(made)
+        made._follow()  # from these weights
     return made
 
 
@@ -109,17 +109,17 @@ def test_without_an_average_the_scope_changes_nothing():
 
 def test_validation_tells_of_the_average_too(batch):
     model = make(lossconfig=VQ_LOSS, use_ema=True)
-    figures = model.validation_step(batch, 0)
+    figures = model.validation_figures(batch)
     assert {"val/rec_loss", "val/disc_loss", "val_ema/rec_loss"} <= set(figures)
     assert figures["val/rec_loss"] == figures["val_ema/rec_loss"]
-    assert "val_ema/rec_loss" not in make(lossconfig=VQ_LOSS).validation_step(batch, 0)
+    assert "val_ema/rec_loss" not in make(lossconfig=VQ_LOSS).validation_figures(batch)
 
 
 def test_batches_are_resized_within_their_range_and_largest_at_first(batch):
     model = make(batch_resize_range=[16, 48])
     sides = [model.get_input(batch, "image").shape[2:] for _ in range(3)]
     assert set(sides) == {(48, 48)}
-    model.global_step = 5
+    model.loaded_step = 5
     torch.manual_seed(0)
     sides = {model.get_input(batch, "image").shape[2] for _ in range(30)}
     assert sides == {16, 32, 48}
@@ -171,11 +171,11 @@ def test_each_side_has_an_optimizer_and_a_schedule():
 def test_each_side_gives_gradients_to_its_own_alone(kind, batch):
     model = make(lossconfig=VQ_LOSS) if kind == "vq" else make_kl()
     assert model.two_optimizers
-    model.training_step(batch, 0, 1)[0].backward()
+    model.training_step(batch, 0, 1).backward()
     own = [p.grad for n, p in model.named_parameters() if not n.startswith("loss.")]
     assert all(gradient is None for gradient in own)
     assert model.loss.discriminator.main[0].weight.grad.any()
-    model.training_step(batch, 0, 0)[0].backward()
+    model.training_step(batch, 0, 0).backward()
     assert model.encoder.conv_in.weight.grad.any()
     if kind == "vq":
         assert model.quantize.embedding.weight.grad.any()
@@ -192,9 +192,9 @@ def fit(model, batch, steps: int) -> list[float]:
     optimizers, _ = model.configure_optimizers()
     errors = []
     for step in range(steps):
-        model.on_train_batch_start(batch, step, step)
+        model.loaded_step = step
         for side, optimizer in enumerate(optimizers):
-            loss, logs = model.training_step(batch, step, side)
+            loss, logs = model.autoencoder_loss(batch, side, "train")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -11,7 +11,10 @@ from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.modules.losses import LPIPSWithDiscriminator, VQLPIPSWithDiscriminator, adversarial
 from ldm.modules.losses.adversarial import adopt_weight, hinge_d_loss, vanilla_d_loss
 from ldm.modules.losses.discriminator import NLayerDiscriminator
-from ldm.modules.losses.vqperceptual import measure_perplexity
+from ldm.modules.losses.vqperceptual import (
+    hinge_d_loss_with_exemplar_weights,
+    measure_perplexity,
+)
 
 SMALL = {"disc_num_layers": 1, "disc_ndf": 8, "perceptual_weight": 0}
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -299,3 +302,23 @@ def test_the_discriminator_starts_as_taming_s_does():
     assert judge.main[2].weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert judge.main[3].weight.mean().item() == pytest.approx(1.0, abs=0.01)
     assert not judge.main[3].bias.any()
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 4, 4), (3, 1), (3,)])
+def test_pictures_count_by_their_weights_in_the_hinge_loss(shape):
+    real, fake = torch.randn(2, *shape)
+    each = torch.stack([hinge_d_loss(r, f) for r, f in zip(real, fake, strict=True)])
+    found = hinge_d_loss_with_exemplar_weights(real, fake, torch.tensor([1.0, 0.0, 3.0]))
+    assert torch.allclose(found, (each[0] + 3 * each[2]) / 4)
+    alike = hinge_d_loss_with_exemplar_weights(real, fake, torch.full((3,), 0.2))
+    assert torch.allclose(alike, hinge_d_loss(real, fake))
+    with pytest.raises(ValueError, match="2 weights given for 3 real and 3 generated"):
+        hinge_d_loss_with_exemplar_weights(real, fake, torch.ones(2))
+
+
+def test_without_a_last_layer_the_first_of_the_attribute_is_compared(decoder):
+    loss = kl()
+    loss.last_layer = [decoder.last.weight]
+    nll, g = decoder().square().sum(), decoder().mean()
+    expected = loss.calculate_adaptive_weight(nll, g, decoder.last.weight)
+    assert torch.equal(loss.calculate_adaptive_weight(nll, g), expected)

@@ -21,8 +21,8 @@ from ldm.modules.diffusionmodules.encoder_unet import AttentionPool2d, EncoderUN
 from ldm.modules.diffusionmodules.model import AttnBlock, Decoder, Encoder
 from ldm.modules.diffusionmodules.openaimodel import AttentionBlock, UNetModel
 from ldm.modules.encoders.clip_text import CLIPTextConfig, CLIPTextModel
-from ldm.modules.x_transformer import Attention, TransformerWrapper
 from ldm.modules.x_transformer import Encoder as TokenEncoder
+from ldm.modules.x_transformer import TransformerWrapper
 
 
 def random_qkv(seed: int = 0, batch: int = 3):
@@ -187,7 +187,7 @@ def test_attention_is_a_softmax_of_products_over_the_root_of_the_head_width(mask
         (AttentionBlock(64, num_head_channels=32), (1, 64, 3, 3), 32),
         (AttnBlock(32), (1, 32, 3, 3), 32),
         (AttentionPool2d(3, 64, 32), (1, 64, 3, 3), 32),
-        (Attention(32, heads=2, dim_head=24), (1, 5, 32), 24),
+        (TokenEncoder(32, 1, 2, attn_dim_head=24), (1, 5, 32), 24),
     ],
     ids=lambda value: type(value).__name__,
 )

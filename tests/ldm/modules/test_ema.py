@@ -29,15 +29,6 @@ def test_the_decay_warms_up_and_the_average_follows():
     assert ema.num_updates.item() == 199
 
 
-def test_averages_can_begin_anew():
-    model = nn.Linear(1, 1)
-    ema = LitEma(model)
-    ema(model)
-    nn.init.constant_(model.weight, 7.0)
-    ema.restart(model)
-    assert ema.weight.item() == 7.0 and ema.num_updates.item() == 0
-
-
 def test_storing_copying_and_restoring_is_bitwise():
     model = nn.Linear(3, 3)
     ema = LitEma(model)

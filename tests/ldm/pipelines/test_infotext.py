@@ -11,7 +11,7 @@ from ldm.images.io import save_picture
 from ldm.pipelines.batches import Place
 from ldm.pipelines.infotext import Source, read_picture, write_parameters
 from ldm.pipelines.init_image import InitImage
-from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
+from ldm.settings.generation import WATERMARKS, Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.samplers import SAMPLERS, k_samplers
 
 PLACE = Place(iteration=1, position=4, per_iteration=7, n_samples=3)
@@ -173,6 +173,17 @@ def test_img2img_remembers_its_first_picture(save, init_img):
     assert values["ddim_eta"] == 0.25
 
 
+@pytest.mark.parametrize("kind", WATERMARKS)
+def test_a_picture_keeps_its_watermark_and_one_without_a_word_has_the_references(
+    save, init_img, kind
+):
+    image = InitImage.read(str(init_img))
+    settings = Img2ImgSettings(watermark=kind)
+    text = write_parameters(settings, source(init_image=image), PLACE)
+    assert ("Watermark" in text) is (kind != "reference")
+    assert read_picture(save(text), Img2ImgSettings).values["watermark"] == kind
+
+
 def test_a_moved_first_picture_is_found_beside_the_other(save, init_img, tmp_path):
     path = save(img2img_text(init_img), "out/picture.png")
     moved = init_img.rename(tmp_path / "out" / init_img.name)
@@ -185,7 +196,7 @@ def test_a_missing_or_changed_first_picture_is_an_error_unless_given_anew(save, 
     with pytest.raises(UserError, match="changed"):
         read_picture(path, Img2ImgSettings)
     init_img.unlink()
-    with pytest.raises(UserError, match="which is missing"):
+    with pytest.raises(UserError, match="which does not exist"):
         read_picture(path, Img2ImgSettings)
     assert "init_img" not in read_picture(path, Img2ImgSettings, {"init_img"}).values
 

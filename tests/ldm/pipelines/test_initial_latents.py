@@ -50,7 +50,7 @@ def test_strength_leaves_the_references_number_of_steps(strength, asked, taken):
 
 
 def test_no_more_steps_are_taken_than_the_sampler_has():
-    sampler = ddim(800, "quad")
+    sampler = ddim(800, "quad_unique")
     assert sampler.steps < 800
     assert image_walk(strength=1.0, ddim_steps=800).steps(sampler) == sampler.steps
 

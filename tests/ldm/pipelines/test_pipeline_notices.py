@@ -13,8 +13,11 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.pipelines import pipeline as generate
+from ldm.pipelines.phases import way_out
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice, Progress
+from ldm.pipelines.run import Execution
+from ldm.pipelines.staging import StagedRun
 
 
 def test_progress_counts_steps_times_pictures(pipeline):
@@ -100,8 +103,21 @@ def broken(pipeline, name):
     "name", ["model.diffusion_model.out.2.weight", "first_stage_model.decoder.conv_out.weight"]
 )
 def test_nan_is_an_error_and_no_picture(pipeline, name):
-    with pytest.raises(UserError, match="NaN"):
-        draw(broken(pipeline, name), text_settings(n_iter=1))
+    for precision in ("autocast", "full"):  # a CPU computes both in float32
+        with pytest.raises(UserError, match="NaN") as caught:
+            draw(broken(pipeline, name), text_settings(n_iter=1, precision=precision))
+        assert f"weights hold NaN or infinity ({name})" in str(caught.value)
+        assert "--precision" not in str(caught.value)
+
+
+def test_a_way_out_is_advised_only_where_it_has_not_been_taken(pipeline):
+    assert way_out(pipeline.model, torch.float16).endswith("run again with --precision full")
+    assert "--" not in way_out(pipeline.model, None)
+    model = broken(pipeline, "model.diffusion_model.out.2.weight").model
+    for half in (torch.float16, None):
+        assert "model.diffusion_model.out.2.weight" in way_out(model, half)
+    assert Execution(torch.device("cuda"), torch.float16).untried is torch.float16
+    assert StagedRun.untried.fget(None) is None
 
 
 REFUSALS = [

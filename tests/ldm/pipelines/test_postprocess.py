@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,12 +12,12 @@ from ldm.pipelines.batches import plan
 from ldm.pipelines.infotext import Source
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.masks import Mask
-from ldm.pipelines.postprocess import PostProcessor, Watermark
+from ldm.pipelines.postprocess import PostProcessor, Watermark, telling
 from ldm.programs.output import OutputFolder
 from ldm.safety import watermark
 from ldm.safety.checker import Checked, Finding, SafetyChecker
 from ldm.safety.watermark import read_watermark
-from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.generation import WATERMARKS, Txt2ImgSettings
 
 
 class _Fingerprint:
@@ -26,7 +28,8 @@ def finish(decoded, settings):
     """Finish a decoded batch; return its pictures and what was told."""
     events = []
     source = Source("tiny", _Fingerprint(), "cpu", tuple(decoded.shape[2:]))
-    checker, marker = SafetyChecker(policy="off"), Watermark(settings.format)
+    checker = SafetyChecker(policy="off")
+    marker = Watermark.of(settings.watermark, settings.format)
     post_processor = PostProcessor(settings, source, checker, marker, events.append)
     post_processor.prepare()
     (batch,) = plan(settings, ["a cat"] * len(decoded))
@@ -59,7 +62,7 @@ def test_the_watermark_has_to_outlive_the_file_format(decoded, format):
     asked = []
 
     class Noting(watermark.Watermarker):
-        def apply(self, picture, *, after_saving=None):
+        def apply(self, picture, *, after_saving=None, part=None):
             asked.append(picture if after_saving is None else after_saving(picture))
             return picture, None
 
@@ -111,3 +114,40 @@ def test_a_picture_that_is_blacked_out_is_marked_beyond_its_mask_too(decoded):
     for picture in PostProcessor(*ways).pictures(batch, decoded):
         assert picture.flagged and not picture.plain.any()
         assert read_watermark(picture.pixels) == "StableDiffusionV1"
+
+
+@pytest.mark.parametrize("kind", WATERMARKS)
+def test_each_kind_of_watermark_does_what_it_says_and_is_noted_in_the_picture(decoded, kind):
+    pytest.importorskip("imwatermark")
+    settings = Txt2ImgSettings(n_iter=1, n_samples=2, watermark=kind)
+    pictures, told = finish(decoded, settings)
+    for picture in pictures:
+        text = None if kind == "off" else "StableDiffusionV1"
+        assert read_watermark(picture.pixels) == text
+        assert np.array_equal(picture.pixels, picture.plain) is (kind == "off")
+        # Pictures from before there was a choice are the reference's, and say nothing.
+        assert (f"Watermark: {kind}" in picture.parameters) is (kind != "reference")
+    assert any("--watermark off" in text for text in told) is (kind == "off")
+
+
+def test_the_gentle_watermark_changes_less_and_needs_no_package(decoded, monkeypatch):
+    pytest.importorskip("imwatermark")
+    plain = to_uint8(decoded)[0]
+    changes = [Watermark.of(kind)(plain) - plain.astype(int) for kind in ("reference", "gentle")]
+    assert np.abs(changes[1]).max() <= 16
+    assert np.square(changes[1]).mean() < np.square(changes[0]).mean() / 2
+    monkeypatch.setitem(sys.modules, "imwatermark", None)
+    assert "--watermark gentle" in Watermark.of("reference").obstacle(256, 256).text
+    assert Watermark.of("gentle").obstacle(256, 256) is None
+    assert np.array_equal(Watermark.of("gentle")(plain), plain + changes[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "side", "words"), [("off", 256, "--watermark off"), ("gentle", 64, "too small")]
+)
+def test_what_leaves_pictures_unmarked_is_told_once(kind, side, words):
+    events = []
+    mark = telling(Watermark.of(kind), events.append)
+    plain = np.full((side, side, 3), 90, np.uint8)
+    assert all(mark(plain) is plain for _ in range(3))
+    assert [words in event.text for event in events] == [True]

@@ -53,6 +53,61 @@ def test_a_picture_of_the_demo_model_is_drawn_again_by_it_though_sd_v1_is_there(
     assert str(prepare_from_flags(Txt2ImgSettings, given).choice.ckpt_path) == own
 
 
+def recorded(**entries):
+    """Save a picture of another program, and return what a command line with it asks for."""
+    values = {"Steps": 5, "Sampler": "DDIM", "CFG scale": 5, "Seed": 3, "Size": "16x16", **entries}
+    text = ", ".join(f"{key}: {value}" for key, value in values.items())
+    save_picture(np.zeros((16, 16, 3), np.uint8), "b.png", metadata=f"a cat\n{text}")
+    return {"from_image": "b.png"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"Steps": 5000}, "records --ddim_steps 5000"),
+        ({"Size": f"{10**9}x{10**9}"}, "records --H 1000000000"),
+        ({"Sampler": "PLMS", "Eta": 1, "Batch size": 1, "Iteration": 1, "Picture": 1}, None),
+    ],
+)
+def test_what_a_picture_records_is_not_blamed_on_a_flag_that_nobody_gave(root, entries, words):
+    if words is None:
+        assert prepare_from_flags(Txt2ImgSettings, recorded(**entries)).settings.ddim_eta == 0
+        return
+    with pytest.raises(UserError, match=f"--from-image b.png {words}") as error:
+        prepare_from_flags(Txt2ImgSettings, recorded(**entries))
+    assert "was given" not in str(error.value)
+
+
+def test_a_flag_that_was_given_beside_a_picture_is_blamed_as_ever(root):
+    with pytest.raises(UserError, match="^--ddim_steps 5000 was given"):
+        prepare_from_flags(Txt2ImgSettings, {**recorded(Steps=4000), "ddim_steps": 5000})
+
+
+@pytest.mark.parametrize(("size", "drawn"), [("17x30", "16x32"), ("1x1", "4x4"), ("16x8", "16x8")])
+def test_a_size_that_the_model_cannot_draw_is_rounded_and_that_is_told(root, size, drawn):
+    request = prepare_from_flags(Txt2ImgSettings, recorded(Size=size))
+    settings = request.settings
+    assert f"{settings.W}x{settings.H}" == drawn
+    told = f"the recorded size {size}" in " ".join(request.notices)
+    assert told is (size != drawn)
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ({"Model": "another"}, True),
+        ({"Model": "another", "Model hash": "0123456789"}, True),
+        ({"Model": "stable-diffusion-v1"}, False),
+        ({"Model": "stable-diffusion-v1.safetensors"}, False),
+        ({}, False),
+    ],
+)
+def test_another_model_is_told_of_by_its_hash_or_else_by_its_name(root, entries, told):
+    notice = prepare_from_flags(Txt2ImgSettings, recorded(**entries)).model_notice()
+    assert (notice is not None) is told
+    assert notice is None or "another" in notice
+
+
 @pytest.mark.parametrize(
     ("given", "outdir"), [({}, models.LAION_OUTDIR), ({"outdir": "mine"}, "mine")]
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -178,4 +180,27 @@ def test_a_size_that_the_unet_cannot_halve_is_told(models, monkeypatch):
     model = models("unconditional")
     monkeypatch.setattr(model, "image_size", 7)
     with pytest.raises(UserError, match="image_size is 7.*multiples of 2"):
+        draw(model)
+
+
+@pytest.mark.parametrize(("batch_size", "smaller"), [(2, True), (1, False)])
+def test_a_smaller_batch_is_advised_only_where_there_is_one(
+    models, batch_size, smaller, monkeypatch
+):
+    def explode(self, *given):
+        raise MemoryError
+
+    monkeypatch.setattr(SampleRun, "_draw", explode)
+    with pytest.raises(UserError, match=f"{batch_size} pictures at a time") as caught:
+        draw(models("unconditional"), replace(SHORT, n_samples=2, batch_size=batch_size))
+    assert ("--batch_size" in str(caught.value)) is smaller
+    assert "--device cpu" not in str(caught.value)  # it is computed there already
+
+
+def test_weights_with_nan_are_named(models):
+    model = copy.deepcopy(models("unconditional"))
+    name = "model.diffusion_model.out.2.weight"
+    with torch.no_grad():
+        model.get_parameter(name).fill_(float("nan"))
+    with pytest.raises(UserError, match=re.escape(f"weights hold NaN or infinity ({name})")):
         draw(model)

@@ -54,7 +54,7 @@ def test_exact_spacings_take_exactly_the_steps_asked_up_to_the_last(spacing, ste
     assert (np.diff(timesteps) > 0).all() and timesteps[0] >= 0 and timesteps[-1] == 999
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "quad"])
+@pytest.mark.parametrize("spacing", ["uniform", "quad_unique"])
 def test_every_count_gives_increasing_steps_inside_the_table(spacing):
     for steps in range(1, 1001):
         timesteps = make_timesteps(spacing, steps, 1000)
@@ -144,3 +144,18 @@ def test_the_logarithm_of_the_variance_is_cut_at_the_first_step_alone():
 def test_quad_is_even_in_the_root_of_the_step_up_to_four_fifths_of_them():
     expected = [1, 10, 40, 89, 159, 247, 356, 484, 633, 801]
     assert make_timesteps("quad", 10, 1000).tolist() == expected
+
+
+def test_quad_takes_as_many_steps_as_asked_and_repeats_some_at_the_clean_end():
+    for steps in range(1, 1001):
+        timesteps = make_timesteps("quad", steps, 1000)
+        assert len(timesteps) == steps and (np.diff(timesteps) >= 0).all()
+        assert timesteps.min() >= 1 and timesteps.max() <= 999
+    assert make_timesteps("quad", 50, 1000)[:4].tolist() == [1, 1, 2, 3]
+
+
+def test_continuous_time_is_found_back_from_the_noise_also_past_the_ends():
+    cumprod = diffusion_coefficients(make_beta_schedule("linear", 1000))["alphas_cumprod"]
+    process = ContinuousSchedule(cumprod)
+    times = np.linspace(0.0005, 1.01, 333)
+    assert np.allclose(process.time(process.lam(times)), times)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -83,3 +84,44 @@ def test_a_given_folder_without_a_checker_is_one_line(write_checker, tmp_path, k
         (folder / {"without config": "config.json"}.get(kind, "pytorch_model.bin")).unlink()
     with pytest.raises(UserError, match=r"mine .*download_models\.py safety-checker"):
         find_weights(folder)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.ESTALE, errno.EIO])
+def test_a_home_that_may_not_be_looked_into_has_no_checker(monkeypatch, write_checker, number):
+    """As in a container that runs as another user than its HOME belongs to."""
+    write_checker(hub_folder(hub_cache()))
+    assert find_weights() is not None
+
+    def refused(act):
+        def asked(path, *args, **options):
+            if isinstance(path, str | os.PathLike) and str(hub_cache()) in str(path):
+                raise OSError(number, os.strerror(number), str(path))
+            return act(path, *args, **options)
+
+        return asked
+
+    for name in ("stat", "lstat", "listdir", "scandir"):
+        monkeypatch.setattr(os, name, refused(getattr(os, name)))
+    assert find_weights() is None
+
+
+def test_a_home_with_a_name_that_cannot_be_has_no_checker(monkeypatch):
+    for home in ("x" * 300, "/dev/null/home", "~nobody-at-all"):
+        monkeypatch.setenv("HF_HUB_CACHE", home)
+        assert find_weights() is None
+
+
+def test_the_named_revision_may_be_unreadable(write_checker):
+    repository = hub_folder(hub_cache()).parents[1]
+    write_checker(repository / "snapshots" / "old")
+    (repository / "refs" / "main").mkdir(parents=True)
+    assert find_weights() is not None
+
+
+def test_a_folder_that_was_asked_for_is_refused_with_the_reason(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "broken").symlink_to("nowhere")
+    reasons = {"file": "is a file", "broken": "broken link", "x" * 300: "too long", "no": "exist"}
+    for name, reason in reasons.items():
+        with pytest.raises(UserError, match=reason):
+            find_weights(tmp_path / name)

@@ -12,9 +12,9 @@ import yaml
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ldm.models.two_sided_training import TwoSidedTraining
 from ldm.modules.losses.lpips import VARIABLE
-from ldm.training.adversarial import AdversarialTask
-from ldm.training.assembly import make_task
+from ldm.training.adversarial import take_over
 
 FORK = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
 SCHEDULE = {
@@ -173,15 +173,13 @@ def test_two_processes_keep_one_model(work):
     assert work.checkpoint("run")["global_step"] == 4
 
 
-class Duel(nn.Module):
+class Duel(TwoSidedTraining):
     """The least model with two sides: each pulls at a number that the other one sees."""
-
-    two_optimizers = True
 
     def __init__(self):
         super().__init__()
         self.maker, self.judge = nn.Linear(3, 3), nn.Linear(3, 1)
-        self.updates, self.global_step = 0, 0
+        self.updates = 0
 
     def training_step(self, batch, batch_idx, optimizer_idx):
         made = self.maker(batch)
@@ -189,7 +187,7 @@ class Duel(nn.Module):
             loss = (made - batch).square().sum() - self.judge(made).mean()
         else:
             loss = (self.judge(made.detach()) - self.judge(batch)).mean()
-        return loss, {f"train/loss{optimizer_idx}": loss}
+        return loss
 
     def configure_optimizers(self):
         parts = (self.maker, self.judge)
@@ -198,10 +196,7 @@ class Duel(nn.Module):
         schedules = [make(optimizer, step_size=1, gamma=0.5) for optimizer in optimizers]
         return optimizers, [{"scheduler": s, "interval": "step"} for s in schedules]
 
-    def on_train_batch_start(self, batch, batch_idx, step):
-        self.global_step = step
-
-    def on_train_batch_end(self):
+    def move_averages(self):
         self.updates += 1
 
 
@@ -213,7 +208,7 @@ def by_hand(model: Duel, batches: list, accumulate: int, clip: float | None) -> 
         for side, (optimizer, part) in enumerate(
             zip(optimizers, (model.maker, model.judge), strict=True)
         ):
-            loss = model.training_step(batch, number, side)[0] / accumulate
+            loss = model.training_step(batch, number, side) / accumulate
             for p, gradient in zip(
                 part.parameters(), torch.autograd.grad(loss, list(part.parameters())), strict=True
             ):
@@ -247,12 +242,9 @@ def test_it_steps_as_the_reference_does(accumulate, clip, tmp_path):
         accumulate_grad_batches=accumulate,
         gradient_clip_val=clip,
     )
-    task = make_task(model, seed=1)
-    assert isinstance(task, AdversarialTask)
-    task.adopt(trainer)
-    trainer.fit(task, DataLoader(batches, batch_size=None))
+    take_over(trainer, model)
+    trainer.fit(model, DataLoader(batches, batch_size=None))
     torch.testing.assert_close(model.state_dict(), expected.state_dict(), rtol=1e-6, atol=1e-7)
     steps = -(-5 // accumulate)
     assert trainer.global_step == model.updates == steps
-    assert model.global_step == steps - 1
     assert all(p.requires_grad for p in model.parameters())

@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader
 from ldm.data.base import Txt2ImgIterableBaseDataset
 from ldm.data.folder import ImageFolder
 from ldm.errors import UserError
+from ldm.models.hub_training import batch_size_of
 from ldm.training.data import (
     DataModuleFromConfig,
     ResumableSampler,
     own_words,
     worker_init_fn,
 )
-from ldm.training.task import batch_size_of
 
 PICTURES = {"target": "training_parts.Pictures", "params": {"length": 5}}
 

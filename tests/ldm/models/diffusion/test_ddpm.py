@@ -11,6 +11,7 @@ from tiny_model import CONFIG
 
 from ldm.errors import UserError
 from ldm.models.diffusion.ddpm import DDPM, LatentDiffusion
+from ldm.models.diffusion.preview import light_settings
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.muon import Muon
 from ldm.settings.samplers import SAMPLERS
@@ -50,7 +51,7 @@ def test_a_few_steps_lower_the_loss_on_a_fixed_batch(parameterization, snr_gamma
     ).train()
     model.learning_rate = 2e-3
     optimizer = model.configure_optimizers()
-    z, c = model.get_training_pair(batch())
+    z, c = model.get_input(batch(), "jpg", force_c_encode=True)
     t, noise = torch.tensor([50, 300, 600, 900]), torch.randn_like(z)
     losses = []
     for _ in range(12):
@@ -94,7 +95,7 @@ def test_a_wrong_parameter_of_the_optimizer_is_told():
 
 
 def test_the_simple_loss_of_eps_is_equation_14():
-    model = make()
+    model = make().eval()
     # A new UNet answers 0 to everything; this one has to notice what it is given.
     for parameter in model.model.parameters():
         if not parameter.any():
@@ -105,16 +106,16 @@ def test_the_simple_loss_of_eps_is_equation_14():
     a = model.alphas_cumprod[t].reshape(-1, 1, 1, 1)
     out = model.apply_model(a.sqrt() * z + (1 - a).sqrt() * noise, t, c)
     assert torch.allclose(loss, (out - noise).square().mean(), rtol=1e-5)
-    assert torch.allclose(logs["loss_simple"], loss)
+    assert torch.allclose(logs["val/loss_simple"], loss)
 
 
 def test_the_bound_and_the_learned_variance_enter_the_loss():
     z, t, noise = torch.randn(2, 4, 8, 8), torch.tensor([10, 500]), torch.randn(2, 4, 8, 8)
-    plain = make()
+    plain = make().eval()
     c = plain.get_learned_conditioning(["a"] * 2)
     base, logs = plain.p_losses(z, c, t, noise)
     weighted = make(original_elbo_weight=0.5).p_losses(z, c, t, noise)[0]
-    assert torch.allclose(weighted, base + 0.5 * logs["loss_vlb"])
+    assert torch.allclose(weighted, base + 0.5 * logs["val/loss_vlb"])
     learned = make(learn_logvar=True, logvar_init=1.0)
     assert "logvar" in learned.state_dict() and "logvar" not in plain.state_dict()
     expected = base / torch.tensor(1.0).exp() + 1.0
@@ -145,7 +146,7 @@ def test_the_text_encoder_gets_its_gradient_only_when_trained():
     for block in model.modules():
         if hasattr(block, "proj_out"):
             torch.nn.init.normal_(block.proj_out.weight, std=0.1)
-    model.training_step(batch(), 0)[0].backward()
+    model.training_step(batch(), 0).backward()
     weight = model.cond_stage_model.transformer.text_model.embeddings.token_embedding.weight
     assert weight.grad.abs().sum() > 0
 
@@ -154,8 +155,8 @@ def test_dropped_captions_become_the_empty_one_in_training_only():
     model = make(cond_dropout=1.0)
     seen = []
     model.get_learned_conditioning = lambda c: seen.append(list(c)) or torch.zeros(len(c), 77, 32)
-    model.train().get_training_pair(batch())
-    model.eval().get_training_pair(batch())
+    model.train().get_input(batch(), "jpg")
+    model.eval().get_input(batch(), "jpg")
     assert seen == [[""] * 4, batch()["txt"]]
 
 
@@ -165,12 +166,12 @@ def test_scale_by_std_gives_unit_variance_once_and_is_stored():
     mean = 3 * torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     data = {**batch(), "jpg_moments": torch.cat([mean, torch.full_like(mean, -30.0)], dim=1)}
     model = make(scale_by_std=True)
-    model.on_train_batch_start(data, 0, 0)
-    z, _ = model.get_training_pair(data)
+    model.on_train_batch_start(data, 0)
+    z, _ = model.get_input(data, "jpg")
     assert z.std().item() == pytest.approx(1, abs=1e-4)
     assert model.scale_factor.item() == pytest.approx(1 / 3, rel=0.1)
     factor = model.scale_factor.clone()
-    model.on_train_batch_start({"jpg": batch()["jpg"] * 0.1}, 1, 1)
+    model.on_train_batch_start({"jpg": batch()["jpg"] * 0.1}, 1)
     assert torch.equal(model.state_dict()["scale_factor"], factor)
 
 
@@ -179,7 +180,7 @@ def test_a_run_that_begins_with_a_checkpoint_keeps_its_scale(tmp_path):
     trained.scale_factor.fill_(0.25)
     torch.save(trained.state_dict(), tmp_path / "whole.ckpt")
     model = make(scale_by_std=True, ckpt_path=str(tmp_path / "whole.ckpt"))
-    model.on_train_batch_start(batch(), 0, 0)
+    model.on_train_batch_start(batch(), 0)
     assert model.scale_factor == 0.25
 
 
@@ -239,32 +240,34 @@ def test_unconditional_models_take_no_conditioning():
     unet = {**UNET["params"], "use_spatial_transformer": False, "context_dim": None}
     model = make(cond_stage_config="__is_unconditional__", unet_config={**UNET, "params": unet})
     assert model.cond_stage_model is None and model.model.conditioning_key is None
-    loss, logs = model.training_step(batch(), 0)
-    assert loss.isfinite() and "train/loss_simple" in logs
+    assert model.training_step(batch(), 0).isfinite()
+    assert model.get_input(batch(), "jpg")[1] is None
 
 
 def test_pixels_can_be_diffused_directly():
     unet = {**UNET["params"], "in_channels": 3, "out_channels": 3}
     unet.update(use_spatial_transformer=False, context_dim=None)
     model = DDPM(unet_config={**UNET, "params": unet}, first_stage_key="jpg", channels=3)
-    assert model.training_step(batch(), 0)[0].isfinite()
-    logs = model.validation_step(batch(), 0)
+    assert model.training_step(batch(), 0).isfinite()
+    logs = model.eval().validation_figures(batch())
     assert {"val/loss_simple", "val/loss_simple_ema"} <= logs.keys()
 
 
 def test_validation_shows_the_averaged_weights_the_same_noise():
     model = make(use_ema=True).eval()
-    logs = model.validation_step(batch(), 0)
+    logs = model.validation_figures(batch())
     # Before any training the averages are the weights.
     assert torch.equal(logs["val/loss_simple"], logs["val/loss_simple_ema"])
     with torch.no_grad():
         model.model_ema.diffusion_modelout2bias.add_(1.0)
-    logs = model.validation_step(batch(), 0)
+    logs = model.validation_figures(batch())
     assert not torch.equal(logs["val/loss_simple"], logs["val/loss_simple_ema"])
 
 
 def test_previews_show_inputs_reconstructions_captions_and_samples():
-    pictures = make().eval().log_images(batch(), N=2, ddim_steps=2)
+    model = make().eval()
+    light = {**light_settings(model), "unconditional_guidance_scale": 1.0, "ddim_steps": 2}
+    pictures = model.log_images(batch(), N=2, **light)
     assert set(pictures) == {"inputs", "reconstruction", "conditioning", "samples"}
     assert all(p.shape == (2, 3, 16, 16) for p in pictures.values())
 
@@ -275,7 +278,7 @@ def test_previews_show_inputs_reconstructions_captions_and_samples():
         ({"parameterization": "w"}, "eps, x0 or v"),
         ({"conditioning_key": "cross"}, "crossattn"),
         ({"loss_type": "l3"}, "l1 or l2"),
-        ({"num_timesteps_cond": 10}, "num_timesteps_cond"),
+        ({"num_timesteps_cond": 1001}, "at most timesteps, 1000"),
         ({"beta_schedule": "x"}, "cosine"),
     ],
 )
@@ -317,7 +320,8 @@ NAMES = (
     "AutoencoderKL DDIMSampler DDPM DiagonalGaussianDistribution DiffusionWrapper "
     "IdentityFirstStage LatentDiffusion LitEma VQModelInterface count_params default exists "
     "extract_into_tensor instantiate_from_config isimage ismap log_txt_as_img make_beta_schedule "
-    "mean_flat nn noise_like normal_kl partial torch"
+    "mean_flat nn noise_like normal_kl partial torch Layout2ImgDiffusion contextmanager "
+    "disabled_train make_grid rank_zero_only rearrange repeat tqdm uniform_on_device LambdaLR"
 )
 
 

@@ -229,9 +229,9 @@ def test_heun_asks_at_both_ends_of_a_step_and_dpm2_in_the_middle_of_log_sigma(sp
         if name == "heun":
             expected = [high, mid, mid, low, low]
         else:
-            sigma = sampler.schedule.sigma
+            sigma = sampler.levels.sigma
             halves = [(sigma(a) * sigma(b)) ** 0.5 for a, b in [(high, mid), (mid, low)]]
-            first, second = map(float, map(sampler.schedule.time, halves))
+            first, second = map(float, map(sampler.levels.time, halves))
             expected = [high, first, mid, second, low]
         assert [t[0].item() for t in sampler.model.calls] == pytest.approx(expected, abs=1e-3)
 

@@ -192,18 +192,6 @@ def test_a_dict_of_conditions_means_the_same_as_the_tensor_in_it(name):
     assert torch.equal(out, expected)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_an_unknown_keyword_is_refused_with_the_nearest_one(name):
-    with pytest.raises((TypeError, UserError), match="unconditional_guidance_scale"):
-        sample(name, unconditional_guidance_scal=3.0)
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_the_references_swallowed_spelling_of_quantization_is_refused(name):
-    with pytest.raises(TypeError, match="quantize_x0"):
-        sample(name, quantize_denoised=True)
-
-
 def test_plms_refuses_noise():
     with pytest.raises(UserError, match="ddim_eta must be 0 for PLMS"):
         sample("plms", eta=0.5)
@@ -314,8 +302,8 @@ def test_original_steps_visit_every_training_step_and_end_at_the_clean_sample(na
     encoded = sampler.stochastic_encode(picture, 30, use_original_steps=True, noise=noise)
     torch.testing.assert_close(encoded, a_bar.sqrt() * picture + (1 - a_bar).sqrt() * noise)
     with sampler.original_steps(True):
-        assert torch.equal(sampler.schedule.alphas, model.alphas_cumprod)
-        assert torch.equal(sampler.schedule.alphas_prev, model.alphas_cumprod_prev)
+        assert torch.equal(sampler.table.alphas, model.alphas_cumprod)
+        assert torch.equal(sampler.table.alphas_prev, model.alphas_cumprod_prev)
     model.calls.clear()
     steps = [None]
     out = sampler.decode(encoded, None, 30, use_original_steps=True, callback=steps.append)
@@ -391,10 +379,11 @@ def test_estimates_can_be_snapped_to_a_codebook(name):
         def quantize(self, z):
             return z.round(), None, [None, None, None]
 
-    model = GaussianModel(0.3)
+    model, estimates = GaussianModel(0.3), []
     model.first_stage_model = Codebook()
-    _, intermediates = sample(name, model=model, quantize_x0=True, log_every_t=1)
-    for x0 in intermediates["pred_x0"][1:]:
+    sample(name, model=model, quantize_x0=True, img_callback=lambda x0, i: estimates.append(x0))
+    assert len(estimates) == 10
+    for x0 in estimates:
         assert torch.equal(x0, x0.round())
 
 
@@ -504,6 +493,9 @@ def test_callbacks_are_called_once_per_step(name):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_intermediates_hold_samples_and_estimates(name):
     out, intermediates = sample(name, log_every_t=2)
+    if name == "dpm_solver":  # as in the reference
+        assert intermediates is None
+        return
     assert len(intermediates["x_inter"]) == len(intermediates["pred_x0"]) > 4
     assert torch.equal(intermediates["x_inter"][-1], out)
 

@@ -12,6 +12,7 @@ from ldm.errors import UserError
 from ldm.models.autoencoder import AutoencoderKL, IdentityFirstStage
 from ldm.models.tiling import strips, tiled
 from ldm.models.tiling.tiled import decode_in_tiles, encode_in_tiles
+from ldm.modules.diffusionmodules.coder_layers import coder_layers
 
 DDCONFIG = {
     "double_z": True,
@@ -141,7 +142,7 @@ def test_what_hooks_do_to_a_convolution_they_do_in_strips_too():
 def test_attention_never_asks_for_a_table_of_all_pairs_of_pixels(monkeypatch):
     model, z = make(), torch.randn(1, 4, 16, 8, dtype=torch.float64)
     whole, tables = model.decode(z), []
-    for layer in model.decoder.layers():
+    for layer in coder_layers(model.decoder):
         if hasattr(layer, "processor"):
 
             def spy(q, k, v, *, mask, scale, plain=layer.processor):

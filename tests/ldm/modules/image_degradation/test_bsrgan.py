@@ -9,8 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm.modules.image_degradation import bsrgan, degradation_fn_bsr, degradation_fn_bsr_light
-from ldm.modules.image_degradation.bsrgan import FULL, LIGHT, degradation_bsrgan_variant
+from ldm.modules.image_degradation import degradation_fn_bsr, degradation_fn_bsr_light
+from ldm.modules.image_degradation.degradation import (
+    FULL,
+    LIGHT,
+    _steps,
+    degradation_bsrgan_variant,
+)
 from ldm.modules.image_degradation.kernels import (
     blur,
     covariance,
@@ -85,7 +90,7 @@ def test_the_input_is_not_modified():
 
 
 def test_the_final_size_is_made_after_the_random_one():
-    steps = [bsrgan._steps(4, (8, 8), FULL, RNG(seed)) for seed in range(200)]
+    steps = [_steps(4, (8, 8), FULL, RNG(seed)) for seed in range(200)]
     orders = set()
     for one in steps:
         assert len(one) == 6

@@ -1,4 +1,4 @@
-"""First stages with a codebook: VQ-GAN, arXiv:2012.09841, section 3.1.
+"""First stages with a codebook, as drawing needs them: VQ-GAN, arXiv:2012.09841, section 3.1.
 
 Shapes: B batch, H W pixels, h w latent sides, C latent channels (embed_dim).
 """
@@ -9,23 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm.errors import UserError
-from ldm.models.first_stage import FirstStage, Logs
+from ldm.models.first_stage import FirstStage
 from ldm.modules.ema import LitEma
 from ldm.modules.quantize import Info, VectorQuantizer2
 
 BETA = 0.25
-SIDE_STEP = 16
-"""Pixels between two sizes of ``batch_resize_range``."""
-LARGEST_FIRST = 5
-"""Initial steps at the largest size, so that a lack of memory shows at once."""
 
 
-class VQModel(FirstStage):
+class VQFirstStage(FirstStage):
     """Autoencoder whose latents are entries of a learnt codebook.
 
     Args:
@@ -132,99 +126,26 @@ class VQModel(FirstStage):
         """Decode entries (B, C, h, w) to pictures (B, 3, H, W), about [-1, 1], unclamped."""
         return self.decoder(self.post_quant_conv(quant))
 
-    def decode_code(self, code: Tensor) -> Tensor:
+    def decode_code(self, code_b: Tensor) -> Tensor:
         """Decode indices (B, h, w) of entries to pictures."""
-        return self.decode(self.quantize.embed_code(code))
+        return self.decode(self.quantize.embed_code(code_b))
 
-    def forward(self, x: Tensor, return_pred_indices: bool = False) -> tuple[Tensor, ...]:
+    def forward(self, input: Tensor, return_pred_indices: bool = False) -> tuple[Tensor, ...]:
         """Return the reconstruction, the codebook's loss and, if asked, the indices."""
-        quant, codebook_loss, (_, _, indices) = VQModel.encode(self, x)
-        reconstruction = VQModel.decode(self, quant)
+        quant, codebook_loss, (_, _, indices) = VQFirstStage.encode(self, input)
+        reconstruction = VQFirstStage.decode(self, quant)
         if return_pred_indices:
             return reconstruction, codebook_loss, indices
         return reconstruction, codebook_loss
 
-    def get_input(self, batch: Mapping[str, Any], key: str) -> Tensor:
-        """Take pictures (B, H, W, C) from a batch as (B, C, H, W) float32, resized if asked."""
-        x = super().get_input(batch, key)
-        if self.batch_resize_range is None:
-            return x
-        side = self._draw_side(*self.batch_resize_range)
-        return x if side == x.shape[2] else F.interpolate(x, size=side, mode="bicubic")
 
-    def _draw_side(self, lowest: int, highest: int) -> int:
-        if self.global_step < LARGEST_FIRST:
-            return highest
-        sides = range(lowest, highest + 1, SIDE_STEP)
-        return sides[int(torch.randint(len(sides), ()))]
-
-    def autoencoder_loss(
-        self, batch: Mapping[str, Any], optimizer_idx: int, split: str
-    ) -> tuple[Tensor, Logs]:
-        """Return one side's loss for a batch, and the figures to log."""
-        x = self.get_input(batch, self.image_key)
-        # The discriminator's side does not train the autoencoder.
-        with torch.set_grad_enabled(optimizer_idx == 0 and torch.is_grad_enabled()):
-            reconstruction, codebook_loss, indices = self(x, return_pred_indices=True)
-        return self.loss(
-            codebook_loss,
-            x,
-            reconstruction,
-            optimizer_idx,
-            self.global_step,
-            last_layer=self.get_last_layer(),
-            split=split,
-            predicted_indices=indices,
-        )
-
-    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> Logs:
-        """Return what to log for a validation batch; with EMA, for the averaged weights too."""
-        figures = super().validation_step(batch, batch_idx)
-        if self.use_ema:
-            with self.ema_scope():
-                figures |= self.validation_figures(batch, "val_ema")
-        return figures
-
-    def on_train_batch_end(self) -> None:
-        """Update the average of the weights."""
-        if self.use_ema:
-            self.model_ema(self)
-
-    @torch.no_grad()
-    def log_images(
-        self,
-        batch: Mapping[str, Any],
-        N: int = 8,  # noqa: N803 - the logging interface
-        only_inputs: bool = False,
-        plot_ema: bool = False,
-    ) -> dict[str, Tensor]:
-        """Return pictures to look at, each (n, 3, H, W) in [-1, 1].
-
-        Args:
-            batch: Pictures under ``image_key``.
-            N: Pictures of each kind, at most.
-            only_inputs: Return only the batch's own pictures.
-            plot_ema: Also show what the averaged weights reconstruct.
-        """
-        x = self._inputs(batch, N)
-        if only_inputs:
-            return {"inputs": self.to_rgb(x)}
-        pictures = {"inputs": x, "reconstructions": self(x)[0]}
-        noise = self.quant_conv(torch.randn_like(self.encoder(x)))
-        pictures["samples"] = VQModel.decode(self, self.quantize(noise)[0])
-        if plot_ema:
-            with self.ema_scope():
-                pictures["reconstructions_ema"] = self(x)[0]
-        return {name: self.to_rgb(shown) for name, shown in pictures.items()}
-
-
-class VQModelInterface(VQModel):
+class VQFirstStageInterface(VQFirstStage):
     """A VQ first stage for diffusion: latents are not quantized until they are decoded.
 
     Args:
         embed_dim: Latent channels C.
-        *args: See ``VQModel``, whose other parameters follow in order.
-        **kwargs: See ``VQModel``.
+        *args: See ``VQFirstStage``, whose other parameters follow in order.
+        **kwargs: See ``VQFirstStage``.
     """
 
     def __init__(self, embed_dim: int, *args: Any, **kwargs: Any):

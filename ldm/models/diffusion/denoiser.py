@@ -1,0 +1,132 @@
+"""What a step rule asks for predictions: the model with its conditioning, guidance and noise.
+
+Shapes: B batch, C channels, h w latent sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ldm.process import prediction
+from ldm.process.guidance import make_guider
+from ldm.rng import NoiseSource
+from ldm.types import Conditioning, EpsModel, Guider
+
+
+@dataclass
+class Denoiser:
+    """The model with its conditioning and guidance, for one walk or one step.
+
+    Attributes:
+        model: Predicts eps, x0 or v.
+        cond: Conditioning of the batch.
+        uncond: Unconditional counterpart, or None.
+        scale: Of plain guidance; 1 is none.
+        noise: Where random numbers come from.
+        guider: Merges the two; None is plain guidance.
+        temperature: Multiplies the noise that a step adds.
+        noise_dropout: Share of that noise set to zero.
+        repeat_noise: Give every row the first one's noise.
+        quantize_x0: Snap estimates of x0 to the first stage's codebook.
+        dynamic_threshold: The largest root mean square of an estimate of x0; None is any.
+        score_corrector: Object with ``modify_score(model, eps, x, t, cond, **kwargs)``.
+        corrector_kwargs: Its keyword arguments.
+    """
+
+    model: EpsModel
+    cond: Conditioning
+    uncond: Conditioning
+    scale: float
+    noise: NoiseSource
+    guider: Guider | None = None
+    temperature: float = 1.0
+    noise_dropout: float = 0.0
+    repeat_noise: bool = False
+    quantize_x0: bool = False
+    dynamic_threshold: float | None = None
+    score_corrector: Any = None
+    corrector_kwargs: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.guider is None:
+            self.guide(self.scale)
+
+    def guide(self, scale: float) -> None:
+        """Guide plainly, with ``scale``, from now on."""
+        self.scale, self.guider = scale, make_guider(scale, self.uncond)
+
+    def eps(self, x: Tensor, t: float | Tensor, a: Tensor, s: Tensor) -> Tensor:
+        """Return the guided noise estimate (B,C,h,w) at x, in the model's output dtype."""
+        out, kind = self._guided(x, t), self.model.parameterization
+        if kind != "eps":
+            out = prediction.to_eps(out.to(x.dtype), x, a, s, kind)
+        if self.score_corrector is None:
+            return out
+        times = times_of(x, t)
+        keywords = self.corrector_kwargs or {}
+        return self.score_corrector.modify_score(self.model, out, x, times, self.cond, **keywords)
+
+    def x0(self, x: Tensor, t: float | Tensor, a: Tensor, s: Tensor) -> Tensor:
+        """Return the guided estimate of the clean sample (B,C,h,w) at x.
+
+        From eps it is DDPM's Eq. 15 (arXiv:2006.11239); see ``ldm.process.prediction``.
+        """
+        if self.score_corrector is not None:
+            eps = self.eps(x, t, a, s).to(x.dtype)
+            return self.snap(prediction.to_x0(eps, x, a, s, "eps"))
+        out = self._guided(x, t).to(x.dtype)
+        return self.snap(prediction.to_x0(out, x, a, s, self.model.parameterization))
+
+    def snap(self, x0: Tensor) -> Tensor:
+        """Return ``x0`` as it is wanted: from the codebook, within the threshold."""
+        if self.quantize_x0:
+            x0 = self.model.first_stage_model.quantize(x0)[0]
+        if self.dynamic_threshold is None:
+            return x0
+        from ldm.process.thresholding import limit_rms
+
+        return limit_rms(x0, self.dynamic_threshold)
+
+    def step_noise(self, x: Tensor) -> Tensor:
+        """Draw the noise that a step may add, (B,C,h,w); drawn even where it is multiplied by 0."""
+        shape = (1, *x.shape[1:]) if self.repeat_noise else x.shape
+        draw = self.noise.randn(shape, x.device, x.dtype).expand(x.shape) * self.temperature
+        if self.noise_dropout > 0.0:
+            draw = torch.nn.functional.dropout(draw, p=self.noise_dropout)
+        return draw
+
+    def _guided(self, x: Tensor, t: float | Tensor) -> Tensor:
+        times = times_of(x, t)
+        out = self.model.apply_model(*self.guider.prepare(x, times, self.cond, self.uncond))
+        return self.guider.combine(out, times)
+
+
+OPTIONS = frozenset(f.name for f in fields(Denoiser)) - {
+    *("model", "cond", "uncond", "scale", "noise", "guider")
+}
+"""What a walk passes on to its denoiser."""
+
+
+def times_of(x: Tensor, t: float | Tensor) -> Tensor:
+    """Return a model time as the model takes it (B,), whole numbers as integers."""
+    if isinstance(t, Tensor):
+        return t
+    dtype = torch.long if isinstance(t, int) else torch.float32
+    return torch.full((x.shape[0],), t, device=x.device, dtype=dtype)
+
+
+class Step(NamedTuple):
+    """What a step rule returns, each (B,C,h,w): next sample, estimate of x0, guided eps."""
+
+    x: Tensor
+    x0: Tensor
+    eps: Tensor
+
+
+StepRule = Callable[[Tensor, int], Step]
+"""One step from the sample at an index to the next cleaner one. A rule lives for one walk."""

@@ -1,0 +1,96 @@
+"""What a recorded picture asks for that is not done here, by name. Imports no torch.
+
+The rule: an entry is used, or is without effect on the picture, or is named in one notice. Entries
+that are in none of the tables below are named as not known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+# Without effect on the picture, or said elsewhere: the hash of the model is compared with the
+# loaded one's, and templates are what the prompt was made from.
+_SILENT = re.compile(
+    "Version|Model|Model hash|Hashes|Batch size|Batch pos|User|Created Date|Software|Script|"
+    "(Negative )?Template|(Negative )?Wildcard.*|Device|Iteration|Picture|Pictures per iteration|"
+    "Prompt weights|Init image|Init image hash|Mask|Mask hash|Time taken|SDCPP|RNG seed"
+)
+# What changes the picture, and the values at which it does not; "" is none.
+_CHANGES = {
+    "Clip skip": "1|0",
+    "ENSD": "0",
+    "Eta noise seed delta": "0",
+    "Eta": r"0(\.0+)?",
+    "Variation seed": "",
+    "Variation seed strength": r"0(\.0+)?",
+    "Seed resize from": "(-1x-1|0x0|-1|0)",
+    "Face restoration": "None|False",
+    "Tiling": "False|false",
+    "Noise [Ss]chedule": "Default",
+    "RNG": "",
+    "Token merging.*": r"0(\.0+)?",
+    "Refiner.*": "None",
+    "Hires.*|First pass size|Denoising strength|Postprocess.*|SD upscale.*": "None",
+    "Mask blur|Masked content|Mask mode|Inpaint area|Masked area padding": "Whole picture",
+    "Conditional mask weight": r"1(\.0+)?",
+    "Image CFG scale|NGMS|Sigma .*|Schedule .*|SGM noise multiplier|Extra noise|Rescale CFG": "",
+    "Discard penultimate sigma|Pad conds.*|Downcast alphas_cumprod|Emphasis|Beta schedule": (
+        "False|Original"
+    ),
+    "ControlNet.*|AddNet.*|ADetailer.*|FreeU.*|Dynamic thresholding.*|Regional Prompter.*": "",
+    "Lora hashes|TI hashes|TI|Hypernet.*|VAE|VAE hash|VAE Decoder|VAE Encoder": "None|Automatic",
+    "Size": "",
+    "nodes|denoise|controlnets|ipAdapters|t2iAdapters|init_image|variations|hires_fix": "",
+}
+_TABLE = [(re.compile(names), re.compile(values)) for names, values in _CHANGES.items()]
+# AUTOMATIC1111's prompt syntax, which is plain text here: (cat:1.2), <lora:name:1>, BREAK.
+_SYNTAX = re.compile(r"<\w+:[^<>]+>|\([^()]+:\s*\d*\.?\d+\s*\)|\bBREAK\b")
+_LONGEST = 40  # letters of a value that are shown
+
+
+def unhonoured(path: str, entries: Mapping[str, str], used: Collection[str]) -> str | None:
+    """Return the notice that names what is not done; None if all is.
+
+    Args:
+        path: The picture, as the user gave it.
+        entries: What its parameters say.
+        used: Names of entries that are used.
+    """
+    left = {key: value for key, value in entries.items() if key not in used}
+    left = {key: value for key, value in left.items() if not _SILENT.fullmatch(key)}
+    if left.get("Variation seed") and _is_neutral("Variation seed strength", left):
+        left.pop("Variation seed")
+    known = [key for key in left if _neutral_values(key) is not None]
+    changing = [key for key in known if not _is_neutral(key, left)]
+    others = [key for key in left if key not in known]
+    said = []
+    if changing:
+        said.append(f"change the picture and are not done here: {_listed(changing, left)}")
+    if others:
+        said.append(f"are not known here and not used: {_listed(others, left)}")
+    return f"{path} records settings that {'; others '.join(said)}" if said else None
+
+
+def plain_syntax(prompts: Collection[str]) -> Iterator[str]:
+    """Yield the parts of prompts that only other programs read as more than text."""
+    for prompt in prompts:
+        yield from dict.fromkeys(match[0] for match in _SYNTAX.finditer(prompt))
+
+
+def _neutral_values(key: str) -> re.Pattern | None:
+    return next((values for names, values in _TABLE if names.fullmatch(key)), None)
+
+
+def _is_neutral(key: str, entries: Mapping[str, str]) -> bool:
+    values = _neutral_values(key)
+    return key not in entries or (values is not None and bool(values.fullmatch(entries[key])))
+
+
+def _listed(keys: Collection[str], entries: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} {_short(entries[key])}".rstrip() for key in keys)
+
+
+def _short(value: str) -> str:
+    text = " ".join(value.split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -1,0 +1,171 @@
+"""What makes a resumed run repeat the long one: random states, the position in the data, a watch.
+
+It is a callback, so that any LightningModule is trained so, a fork's own hub too.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from ldm.errors import UserError
+from ldm.models.hub_training import batch_size_of
+from ldm.rng import seed_everything
+from ldm.training.seeding import seed_of
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_KEY = "training_progress"
+
+
+class NonFiniteLoss(UserError):
+    """The loss became NaN or infinite; saving now would overwrite the last good checkpoint."""
+
+
+class ExactBatches(pl.Callback):
+    """Start every batch from a random state of its own, count batches, and watch the loss.
+
+    The state depends only on ``(seed, batch number, rank)``: noise, timesteps and dropout of batch
+    k are the same in one long run and in a resumed one, and neither validation nor image logging
+    changes them. It must be the first callback: the others save what it counts.
+
+    Args:
+        seed: First part of each batch's seed; a resumed run keeps the original one.
+
+    Attributes:
+        batches_done: Batches seen by each process.
+        samples_done: Samples seen by all processes.
+        loaded_step: Optimizer steps of the checkpoint that the run continues.
+        last_loss: The last batch's loss, of the first optimizer where there are two.
+    """
+
+    def __init__(self, seed: int = 23):
+        self.seed = seed
+        self.batches_done = self.samples_done = self.loaded_step = 0
+        self.last_loss: Tensor | float = 0.0
+        self._stepped_on: Tensor | None = None
+
+    @classmethod
+    def of(cls, trainer: pl.Trainer) -> ExactBatches:
+        """Return the one that a Trainer has, or a new one, which has counted nothing."""
+        return cls.find(trainer) or cls()
+
+    @classmethod
+    def find(cls, trainer: pl.Trainer) -> ExactBatches | None:
+        """Return the one that a Trainer has, if any."""
+        return next((c for c in trainer.callbacks if isinstance(c, cls)), None)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Set this batch's random state."""
+        del pl_module, batch, batch_idx
+        self._seed(trainer, "train", self.batches_done)
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Set the random state of validation batch k, the same each time.
+
+        Two validations then differ only by the weights.
+        """
+        del pl_module, batch
+        self._seed(trainer, "validation", batch_idx)
+
+    def on_test_batch_start(
+        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Set the random state of test batch k."""
+        del pl_module, batch
+        self._seed(trainer, "test", batch_idx)
+
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        """Log the checkpoint's step: Lightning logs a test without training under step 0."""
+        step = float(max(trainer.global_step, self.loaded_step))
+        pl_module.log("step", step, batch_size=1)
+
+    def _seed(self, trainer: pl.Trainer, purpose: str, number: int) -> None:
+        seed_everything(seed_of(self.seed, purpose, number, trainer.global_rank))
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: Any, loss: Tensor) -> None:
+        """Note a loss, and stop before a step with one that is not finite.
+
+        Raises:
+            NonFiniteLoss: See ``check_loss``.
+        """
+        del pl_module
+        before = 0.0 if self._stepped_on is None else 0.0 * self._stepped_on
+        self._stepped_on = loss.detach() + before  # what was not finite stays so
+        # Reading the loss waits for an accelerator, so there it is checked only now and then.
+        if loss.device.type == "cpu" or self.batches_done % 50 == 0:
+            self.check_loss(trainer)
+
+    def check_loss(self, trainer: pl.Trainer) -> None:
+        """Stop if a loss was not finite.
+
+        Raises:
+            NonFiniteLoss: A loss since the last check was NaN or infinite.
+        """
+        if self._stepped_on is None or bool(torch.isfinite(self._stepped_on).all()):
+            return
+        raise NonFiniteLoss(
+            f"the loss is {float(self._stepped_on)} at step {trainer.global_step}; last.ckpt is "
+            "left as it was: resume from it with a lower learning rate, gradient_clip_val or "
+            "precision 32"
+        )
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch, and keep its loss for the progress line."""
+        del batch_idx
+        self.batches_done += 1
+        self.samples_done += batch_size_of(batch) * trainer.world_size
+        if isinstance(outputs, dict) and "loss" in outputs:
+            # Lightning divides the loss of an automatic step by the batches that make one.
+            parts = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+            self.last_loss = outputs["loss"] * parts
+
+    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Check now, not hours later, that the figure which chooses the best is logged.
+
+        Raises:
+            UserError: Validation does not log it.
+        """
+        monitor, logged = getattr(pl_module, "monitor", None), trainer.callback_metrics
+        if monitor is None or not any(trainer.num_sanity_val_batches):
+            return
+        if monitor.startswith("val") and monitor not in logged:
+            raise UserError(
+                f"model.params.monitor is {monitor!r}, which validation does not log; "
+                f"expected one of: {', '.join(sorted(logged))}"
+            )
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the position in the data and the seed."""
+        del trainer, pl_module
+        checkpoint[PROGRESS_KEY] = {
+            "batches_done": self.batches_done,
+            "samples_done": self.samples_done,
+            "seed": self.seed,
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Continue the data at the saved position, with the original seed."""
+        del trainer, pl_module
+        self.loaded_step = checkpoint.get("global_step", 0)
+        progress = checkpoint.get(PROGRESS_KEY, {})
+        self.batches_done = progress.get("batches_done", self.batches_done)
+        self.samples_done = progress.get("samples_done", self.samples_done)
+        seed = progress.get("seed", self.seed)
+        if seed != self.seed:
+            logger.info("seed %d of the resumed run is kept, %d is not used", seed, self.seed)
+        self.seed = seed
