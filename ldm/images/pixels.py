@@ -164,7 +164,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
     low, high = values.min(initial=0), values.max(initial=0)
     if image.mode == "F":
         return Image.fromarray(_from_numbers(values, low, high))
-    if high < 256 and low >= 0:
+    if high < 256 and low >= 0:  # also in 16-bit files: masks of 0 and 255 are written so
         return Image.fromarray(values.astype(np.uint8))
     # Where the format says that white is 65535, a small largest value is a dark picture.
     sixteen = image.mode != "I" or image.format == "PPM"

@@ -107,6 +107,8 @@ class GentleWatermarker(Watermarker):
         """Embed the text in a picture, as ``Watermarker.apply`` does, always by ``dwtDct``."""
         if not self.fits(*picture.shape[:2]):
             return picture.copy(), None
+        if part is not None and _is_hopeless(picture, self.payload, part):
+            return self.or_unmarked(None, picture), None
         saved = (after_saving,) if after_saving else ()
         attempts = (_Embedding(picture, self.payload, aim, saved, part) for aim in _AIMS)
         marked = next((m for m in (each.marked() for each in attempts) if m is not None), None)
@@ -192,6 +194,19 @@ class _Embedding:
         area = marked[: change.shape[0], : change.shape[1]]
         area[moved] = _recolour(area[moved], change[moved], self.aim.cap)
         return marked
+
+
+def _is_hopeless(picture: np.ndarray, payload: bytes, part: np.ndarray) -> bool:
+    """Check whether some bit cannot win a majority, whichever blocks within ``part`` move.
+
+    In a large picture with a small part every attempt would take seconds, and fail.
+    """
+    grid, bits = grid_of(*picture.shape[:2]), bits_of(payload)
+    turn = np.arange(grid[0] * grid[1]) % len(bits)
+    free = _by_block(part, grid).all(axis=(1, 3)).ravel()
+    right = (peaks(picture) % BAND > BAND / 2) == bits[turn]
+    most = np.bincount(turn, right | free, len(bits))
+    return bool((most <= np.bincount(turn, minlength=len(bits)) / 2).any())
 
 
 def _by_block(values: np.ndarray, grid: tuple[int, int]) -> np.ndarray:

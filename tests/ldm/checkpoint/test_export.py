@@ -156,6 +156,24 @@ def test_an_existing_file_is_kept_unless_told_otherwise(training_file, tmp_path)
     assert exported(out)
 
 
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("lora_unet_x.lora_up.weight", "lora_unet_x.lora_down.weight"), "a LoRA"),
+        (("string_to_param.*",), "a textual inversion"),
+        (("control_model.input_blocks.0.0.weight",), "a ControlNet"),
+        (("something", "else"), None),
+    ],
+)
+def test_a_file_without_a_model_is_refused_and_nothing_written(names, kind, tmp_path):
+    path, out = tmp_path / "part.ckpt", tmp_path / "out.safetensors"
+    torch.save({"state_dict": {name: torch.zeros(2, 2, 2) for name in names}}, path)
+    with pytest.raises(UserError, match="holds nothing of a UNet, VAE or text encoder") as told:
+        export_inference(path, out)
+    assert kind is None or f"it looks like {kind}" in str(told.value)
+    assert not out.exists()
+
+
 def test_another_ending_is_an_error(training_file, tmp_path):
     with pytest.raises(UserError, match=r"\.safetensors"):
         export_inference(training_file, tmp_path / "a.ckpt2")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ldm.checkpoint.names import family_state
+from ldm.checkpoint.names import family_state, recognise
 
 IDS = "transformer.text_model.embeddings.position_ids"
 
@@ -113,3 +113,18 @@ def test_a_state_dict_keeps_its_order_and_its_module_versions_and_is_not_modifie
     assert list(state.items()) == [("b", 1), ("a", 3)]
     assert state._metadata is given._metadata
     assert list(given) == ["b", "logvar", "a"]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("input_blocks.0.0.weight", "a UNet alone"),
+        ("emb_params", "a textual inversion: words for a text encoder"),
+        ("string_to_token.*", "a textual inversion: words for a text encoder"),
+        ("encoder.down.0.block.0.conv1.weight", "an autoencoder alone"),
+        ("control_model.input_blocks.0.0.weight input_blocks.0.0.weight", "a ControlNet"),
+        ("lora_te_text_model.lora_up.weight", "a LoRA"),
+    ],
+)
+def test_a_file_of_another_kind_is_recognised_by_its_names(names, words):
+    assert recognise(dict.fromkeys(names.split(), (4, 4, 4))) == words

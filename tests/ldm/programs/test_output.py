@@ -81,3 +81,13 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "under"):
         with pytest.raises(UserError, match="--outdir .* written to .*expected a writable"):
             OutputFolder(folder).check()
+
+
+def test_a_samples_folder_that_cannot_be_is_refused_before_anything_is_drawn(tmp_path):
+    (tmp_path / "samples").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="samples cannot be written to .*broken link"):
+        OutputFolder(tmp_path).check()
+    (tmp_path / "samples").unlink()
+    (tmp_path / "samples").write_text("a file")
+    with pytest.raises(UserError, match="samples"):
+        OutputFolder(tmp_path).check()

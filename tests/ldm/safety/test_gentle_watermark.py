@@ -152,6 +152,15 @@ def test_a_picture_that_cannot_be_marked_stays_as_it_is_and_that_is_told(lost, c
     assert "no watermark could be read back" in caplog.text
 
 
+@pytest.mark.parametrize("side", [16, 64])
+def test_a_part_too_small_for_a_majority_is_told_before_anything_is_tried(side, monkeypatch):
+    plain, part = landscape(1), np.zeros((256, 256), bool)
+    part[:side, :side] = True
+    monkeypatch.setattr("ldm.safety.gentle_watermark._Embedding", None)
+    marked, method = GentleWatermarker().apply(plain, part=part)
+    assert method is None and np.array_equal(marked, plain)
+
+
 @pytest.mark.parametrize("shape", [(64, 64), (256, 255), (4, 20000)])
 def test_a_picture_that_is_too_small_stays_as_it_is(shape):
     plain = np.full((*shape, 3), 100, np.uint8)
