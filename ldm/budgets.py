@@ -9,7 +9,7 @@ from __future__ import annotations
 # Pickles: Stable Diffusion with its average and its optimizer's state has some 300,000 opcodes in
 # 3 MB, and names two dozen globals.
 PICKLE_BYTES = 2**25
-PICKLE_OPCODES = 2_000_000
+PICKLE_OPCODES = 1_000_000
 PICKLE_GLOBALS = 10_000
 PICKLE_INTEGER = 64  # bytes of one integer
 PICKLE_KEY = 4096  # characters of one key
