@@ -1,7 +1,8 @@
 """Valid files with random changes are read as far as they are whole, or refused in one line.
 
-``PYTHONPATH=tests python tests/trust/test_mutated_files.py MINUTES [FIRST_SEED]`` tries new seeds for that long and
-prints those that fail; they belong into ``FAILED``, which every run of the tests tries again.
+``PYTHONPATH=tests python tests/trust/test_mutated_files.py MINUTES [FIRST_SEED]`` tries new seeds
+for that long and prints those that fail; they belong into ``FAILED``, which every run of the tests
+tries again.
 """
 
 from __future__ import annotations
