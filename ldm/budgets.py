@@ -25,6 +25,7 @@ CLAIMED_RATIO = 16  # bytes of all tensors together for each byte of the file: w
 # Texts in pictures: a long recipe has 5,000 characters, a ComfyUI graph 100,000.
 RECIPE_LENGTH = 2**20  # characters
 RECIPE_DEPTH = 64  # of brackets within brackets
+RECIPE_ENTRIES = 1_000  # settings; programs with many extensions write 60
 
 # Pictures: cameras make up to 60 megapixels.
 PIXELS = 64_000_000

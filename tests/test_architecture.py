@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # docs/architecture.md draws these; the longest matching prefix decides.
 STOREYS = {
     "ldm": 0,
+    "ldm.budgets": 0,
+    "ldm.legible": 0,
     "ldm.errors": 0,
     "ldm.paths": 0,
     "ldm.arguments": 0,
