@@ -19,7 +19,8 @@ PICKLE_ENTRIES = 1_000_000  # of dicts that are searched for the one with the we
 # Files of tensors: an honest zip is stored, or compressed by a tenth.
 ZIP_DIRECTORY = 2**25  # bytes; a record of a tensor takes about 80
 ZIP_RATIO = 32  # unpacked bytes for each byte of the file
-SAFETENSORS_HEADER = 2**25  # bytes; Stable Diffusion's has 150,000
+SAFETENSORS_HEADER = 2**24  # bytes; Stable Diffusion's has 150,000, a LoRA's notes a few million
+SAFETENSORS_TENSORS = 50_000  # Stable Diffusion with its average has 1,800
 CLAIMED_RATIO = 16  # bytes of all tensors together for each byte of the file: weights may be tied
 
 # Texts in pictures: a long recipe has 5,000 characters, a ComfyUI graph 100,000.
