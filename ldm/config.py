@@ -37,6 +37,7 @@ SHORT = {"lr": "learning_rate", "bs": "batch_size"}
 def load_config(
     *paths: str | Path,
     overrides: Sequence[str] = (),
+    recorded: Sequence[str] = (),
     screen: Callable[[DictConfig], DictConfig] | None = None,
 ) -> DictConfig:
     """Merge YAML files from left to right, then ``a.b=c`` overrides.
@@ -44,20 +45,22 @@ def load_config(
     Args:
         *paths: The files.
         overrides: The user's changes.
-        screen: Is shown what the files say together, before anything in it is imported, and
-            returns what counts of it.
+        recorded: Changes that a file records; they come before the user's.
+        screen: Is shown what files and records say together, before anything in it is imported,
+            and returns what counts of it.
 
     Raises:
         UserError: A file is missing or not a YAML mapping, an override is not ``key=value`` or
             begins a section that nothing reads, or as ``read_yaml`` and ``check_keys``.
     """
     parts = [read_yaml(Path(path)) for path in paths]
-    for item in overrides:
+    known = {*SECTIONS, *(str(key) for part in parts for key in part)}
+    for item in (*recorded, *overrides):
         if "=" not in item:
             raise UserError(f"override {item!r} given; expected key=value, as model.params.x=1")
-        _check_section(item, {*SECTIONS, *(str(key) for part in parts for key in part)})
+        _check_section(item, known)
     try:
-        config = OmegaConf.merge(*parts)
+        config = OmegaConf.merge(*parts, OmegaConf.from_dotlist(list(recorded)))
         check_references(config, "the configuration")
         config = config if screen is None else screen(config)
         config = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
@@ -66,7 +69,7 @@ def load_config(
     except MERGING as error:
         raise UserError(
             f"configuration cannot be merged: {str(error).splitlines()[0]}; check the overrides "
-            f"{list(overrides)} and the files {[str(p) for p in paths]}"
+            f"{[*recorded, *overrides]} and the files {[str(p) for p in paths]}"
         ) from error
     check_references(config, "the configuration with its overrides")
     check_keys(config)

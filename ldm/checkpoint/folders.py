@@ -8,6 +8,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,14 +53,20 @@ class ModelFiles:
     given: bool = False
     remedy: str = "--config"
 
-    def load_config(self, overrides: tuple[str, ...] | list[str] = ()) -> DictConfig:
+    def load_config(
+        self, overrides: Sequence[str] = (), recorded: Sequence[str] = ()
+    ) -> DictConfig:
         """Merge the configuration, then ``a.b=c`` overrides.
 
         Raises:
             UserError: As ``load_model_config``.
         """
         return load_model_config(
-            *self.configs, overrides=list(overrides), given=self.given, remedy=self.remedy
+            *self.configs,
+            given=self.given,
+            overrides=overrides,
+            recorded=recorded,
+            remedy=self.remedy,
         )
 
 

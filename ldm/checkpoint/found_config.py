@@ -77,14 +77,19 @@ SHOWN = 5
 
 
 def load_model_config(
-    *paths: str | Path, overrides: Sequence[str] = (), given: bool, remedy: str = "--config"
+    *paths: str | Path,
+    given: bool,
+    overrides: Sequence[str] = (),
+    recorded: Sequence[str] = (),
+    remedy: str = "--config",
 ) -> DictConfig:
     """Load a model's configuration, merged from left to right, then ``a.b=c`` overrides.
 
     Args:
         *paths: YAML files.
-        overrides: The user's own; they may name anything.
         given: Whether the user gave these files, or said that they may name any code.
+        overrides: The user's own; they may name anything.
+        recorded: Changes that a file records; they are as foreign as the files.
         remedy: The flag to give such a file by, for the message; "" if there is none.
 
     Raises:
@@ -92,10 +97,9 @@ def load_model_config(
             ldm's, a path elsewhere, or a number beyond every model.
     """
     what = f"config {', '.join(str(path) for path in paths)}"
-    if given:
-        return load_config(*paths, overrides=overrides, screen=partial(_announce, what))
-    screen = partial(_check, what, _homes(paths), remedy)
-    return load_config(*paths, overrides=overrides, screen=screen)
+    strict = partial(_check, what, _homes(paths), remedy)
+    screen = partial(_announce, what) if given else strict
+    return load_config(*paths, overrides=overrides, recorded=recorded, screen=screen)
 
 
 def _announce(what: str, config: DictConfig) -> DictConfig:
