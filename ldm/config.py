@@ -60,10 +60,9 @@ def load_config(
             raise UserError(f"override {item!r} given; expected key=value, as model.params.x=1")
         _check_section(item, known)
     try:
-        config = OmegaConf.merge(*parts, OmegaConf.from_dotlist(list(recorded)))
-        check_references(config, "the configuration")
+        config = _merged(*parts, changes=recorded)
         config = config if screen is None else screen(config)
-        config = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+        config = _merged(config, changes=overrides)
     except UserError:
         raise
     except MERGING as error:
@@ -71,8 +70,16 @@ def load_config(
             f"configuration cannot be merged: {str(error).splitlines()[0]}; check the overrides "
             f"{[*recorded, *overrides]} and the files {[str(p) for p in paths]}"
         ) from error
-    check_references(config, "the configuration with its overrides")
     check_keys(config)
+    return config
+
+
+def _merged(*parts: DictConfig, changes: Sequence[str]) -> DictConfig:
+    """Merge parts, then changes; one part without changes is returned as it is."""
+    if len(parts) == 1 and not changes:
+        return parts[0]
+    config = OmegaConf.merge(*parts, OmegaConf.from_dotlist(list(changes)))
+    check_references(config, f"the configuration{' with its overrides' if changes else ''}")
     return config
 
 

@@ -144,7 +144,7 @@ def check_references(config: Mapping[str, Any], what: str) -> None:
                 "file: resolvers are off; write the value itself"
             )
     measure = _Measure(tree, what)
-    if measure.length(()) > CONFIG_LENGTH or measure.nodes > CONFIG_NODES:
+    if measure.length > CONFIG_LENGTH or measure.nodes > CONFIG_NODES:
         raise _beyond(what, "references that unfold to too much")
 
 
@@ -189,23 +189,17 @@ class _Measure:
     """Measures a tree with its references put in, without putting them in.
 
     Attributes:
-        nodes: How many values it would have.
+        nodes: How many values it has.
+        length: How many characters all of its texts have.
     """
 
     def __init__(self, tree: Any, what: str) -> None:
         self._tree, self._what = tree, what
         self._known: dict[Place, tuple[int, int]] = {}
         self._open: set[Place] = set()
+        self.length, self.nodes = self._size((), tree)
 
-    @property
-    def nodes(self) -> int:
-        return self._size(())[1]
-
-    def length(self, place: Place) -> int:
-        """Return the characters of all texts at a place."""
-        return self._size(place)[0]
-
-    def _size(self, place: Place) -> tuple[int, int]:
+    def _size(self, place: Place, node: Any) -> tuple[int, int]:
         if place in self._open:
             raise UserError(
                 f"{self._what}: {dotted(place)} refers to itself; expected references that end at "
@@ -215,17 +209,17 @@ class _Measure:
             raise _beyond(self._what, f"references through more than {LONGEST_CHAIN} places")
         if place not in self._known:
             self._open.add(place)
-            self._known[place] = self._measured(place, _at(self._tree, place))
+            self._known[place] = self._measured(place, node)
             self._open.remove(place)
         return self._known[place]
 
     def _measured(self, place: Place, node: Any) -> tuple[int, int]:
-        parts = [(*place, key) for key, _ in children(node)]
-        own = (0, 1)
-        if isinstance(node, str):
-            parts = [_target(match[1], place) for match in REFERENCE.finditer(node)]
-            own = (len(node), 1)
-        sizes = [own, *(self._size(part) for part in parts)]
+        sizes = [(len(node) if isinstance(node, str) else 0, 1)]
+        for key, value in children(node):
+            sizes.append(self._size((*place, key), value))
+        for reference in REFERENCE.findall(node) if isinstance(node, str) else ():
+            named = _target(reference, place)
+            sizes.append(self._size(named, _at(self._tree, named)))
         return sum(length for length, _ in sizes), sum(nodes for _, nodes in sizes)
 
 
@@ -237,7 +231,12 @@ def _target(reference: str, place: Place) -> Place:
 
 
 def _at(tree: Any, place: Place) -> Any:
+    """Return what stands at a place; None where nothing does."""
     for key in place:
-        held = dict(children(tree))
-        tree = held.get(key, held.get(int(key)) if str(key).isdecimal() else None)
+        if isinstance(tree, Mapping) and str(key).isdecimal() and key not in tree:
+            key = int(key)
+        try:
+            tree = tree[key if isinstance(tree, Mapping) else int(key)]
+        except (LookupError, TypeError, ValueError):
+            return None
     return tree

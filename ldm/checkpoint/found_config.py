@@ -278,9 +278,10 @@ def _homes(configs: Sequence[PathLike]) -> list[Path]:
 
 def _without_other_targets(config: DictConfig) -> DictConfig:
     """Take out what names code beside the model: data and callbacks, which drawing never builds."""
-    tree = OmegaConf.to_container(config, resolve=False)
-    kept = {key: value if key == "model" else _untargeted(value) for key, value in tree.items()}
-    return OmegaConf.create(kept)
+    for key, value in OmegaConf.to_container(config, resolve=False).items():
+        if key != "model" and not isinstance(value, str):
+            config[key] = _untargeted(value)
+    return config
 
 
 def _untargeted(node: Any) -> Any:
