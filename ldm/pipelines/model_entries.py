@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ldm.budgets import CONFIG_NUMBER, MODEL_LEVELS
 from ldm.checkpoint.diffusers.json_files import INDEX
-from ldm.checkpoint.found_config import load_model_config
+from ldm.checkpoint.found_config import check_numbers, load_model_config
 from ldm.errors import UserError
 from ldm.yaml_files import shortened
 
@@ -32,6 +32,7 @@ class Entries:
             from ldm.checkpoint.diffusers.to_yaml import folder_config
 
             self.config = folder_config(path.parent)
+            check_numbers(self.config, f"folder {str(path.parent)!r}")
         else:
             self.config = load_model_config(path, given=given)
 
