@@ -12,7 +12,9 @@ PICKLE_BYTES = 2**25
 PICKLE_OPCODES = 2_000_000
 PICKLE_GLOBALS = 10_000
 PICKLE_INTEGER = 64  # bytes of one integer
+PICKLE_KEY = 4096  # characters of one key
 PICKLE_DEPTH = 32  # of containers within containers, where one is walked
+PICKLE_ENTRIES = 1_000_000  # of dicts that are searched for the one with the weights
 
 # Files of tensors: an honest zip is stored, or compressed by a tenth.
 ZIP_DIRECTORY = 2**25  # bytes; a record of a tensor takes about 80

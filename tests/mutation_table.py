@@ -307,7 +307,8 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ),
     ("ldm/safety/gentle_watermark.py", "tests/ldm/safety/test_gentle_watermark.py"): (
         ("(lambda marked: marked, *saved, *aim.copies)", "(lambda marked: marked, *saved)"),
-        (".all(axis=(1, 3))", ".any(axis=(1, 3))"),
+        ("~_by_block(part, self.grid).all(", "~_by_block(part, self.grid).any("),
+        ("free = _by_block(part, grid).all(", "free = _by_block(part, grid).any("),
     ),
     ("ldm/pipelines/unhonoured.py", "tests/ldm/pipelines/test_unhonoured.py"): (
         ('left.get("Variation seed") and', "False and"),

@@ -6,10 +6,6 @@ allows it (the pages are private: writing to such a tensor never changes the fil
 
 from __future__ import annotations
 
-import pickle
-import tarfile
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +13,20 @@ from typing import Any
 
 import torch
 
+from ldm import budgets
+from ldm.checkpoint.laid_over import LaidOver
 from ldm.checkpoint.nesting import state_in
+from ldm.checkpoint.pickle_machine import PickleFault
 from ldm.checkpoint.scaled import unscaled
-from ldm.checkpoint.unpickle import RefusedGlobal, RestrictedPickle
+from ldm.checkpoint.torch_files import ZIP, TorchFile, open_zip, read_torch_file
+from ldm.checkpoint.unpickle import RefusedGlobal, StoredTensor, kind_of
 from ldm.errors import UserError
 from ldm.paths import at_home, exists, file_fault, file_size, is_folder
 
 EXPECTED = "expected a .ckpt, .pt, .pth or .safetensors file of tensors"
+_LONGEST_STEP = 18  # digits
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7-Zip"}
+_PACKED |= {b"\x28\xb5\x2f\xfd": "zstd", b"Rar!": "RAR"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     kind = identify(path)
     if kind == "safetensors":
         return _read_safetensors(path)
-    return _read_torch(path, kind)
+    return _read_torch(path)
 
 
 def identify(path: Path) -> str:
@@ -94,17 +97,22 @@ def identify(path: Path) -> str:
 
 
 def _format_of(path: Path, head: bytes, size: int) -> str:
-    if head.startswith(b"PK"):
+    if head.startswith(ZIP):
         _check_zip(path)
         return "zip"
     header = int.from_bytes(head[:8], "little")
     if head[8:9] == b"{":
         if header + 8 > size:
             raise _cut_short(path)
+        if header > budgets.SAFETENSORS_HEADER:
+            raise UserError(
+                f"checkpoint {str(path)!r} has a header of {header} bytes; "
+                f"at most {budgets.SAFETENSORS_HEADER} are expected; get it from its author again"
+            )
         return "safetensors"
-    if head.startswith(b"\x80") and not tarfile.is_tarfile(path):
+    if head.startswith(b"\x80"):
         return "legacy"
-    if tarfile.is_tarfile(path):
+    if head[257:262] == b"ustar":
         raise UserError(
             f"checkpoint {str(path)!r} is a tar file as torch wrote before 2018; {EXPECTED}; "
             "load and save it once with a torch of its own time"
@@ -124,6 +132,8 @@ def _what_else(head: bytes, size: int) -> str | None:
         return f"a web page (a download that asked for a login?); {again}"
     if head.startswith(b"GGUF"):
         return f"a GGUF file of quantised weights; {EXPECTED}; give the unquantised model"
+    if kind := next((name for mark, name in _PACKED.items() if head.startswith(mark)), None):
+        return f"a file packed by {kind}; {EXPECTED}; unpack it"
     if head.startswith(b"\x89HDF"):
         return f"an HDF5 (Keras) file; {EXPECTED}"
     if text.startswith(b"{") and head[8:9] != b"{":
@@ -143,9 +153,9 @@ def _cut_short(path: Path) -> UserError:
 def _check_zip(path: Path) -> None:
     """Refuse a zip that torch did not write as a pickle of tensors."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             names = [name.rpartition("/")[2] for name in archive.namelist()]
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+    except (PickleFault, OSError) as error:
         raise _cut_short(path) from error
     if "constants.pkl" in names:
         raise UserError(
@@ -156,12 +166,6 @@ def _check_zip(path: Path) -> None:
         raise UserError(
             f"checkpoint {str(path)!r} is a zip that torch did not write; {EXPECTED}; unpack it"
         )
-
-
-def _is_stored(path: Path) -> bool:
-    """Check that no member of a zip is compressed: only then can its bytes be mapped."""
-    with zipfile.ZipFile(path) as archive:
-        return all(item.compress_type == zipfile.ZIP_STORED for item in archive.infolist())
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
@@ -177,26 +181,47 @@ def _read_safetensors(path: Path) -> Checkpoint:
             "expected a whole safetensors file; download or copy it again"
         ) from error
     step = metadata.get("global_step", "")
+    known = step.isdecimal() and len(step) <= _LONGEST_STEP
+    steps = int(step) if known else None
+    return Checkpoint(_checked(tensors, tensors, path), path, metadata, steps, mapped=True)
+
+
+def _read_torch(path: Path) -> Checkpoint:
+    file = torch_file(path)
+    state, made = _state_of(file.content, path), LaidOver(file)
+    try:
+        tensors = {
+            n: made.tensor(v) if isinstance(v, StoredTensor) else v for n, v in state.items()
+        }
+    except Exception as error:  # a forged layout, or bytes that do not unpack
+        raise _damaged(path, error) from error
+    step = file.content.get("global_step")
     return Checkpoint(
-        _checked(tensors, tensors, path),
+        _checked(tensors, file.content, path),
         path,
-        metadata,
-        int(step) if step.isdecimal() else None,
-        mapped=True,
+        global_step=step if type(step) is int else None,
+        stubbed=file.stubbed,
+        mapped=file.mapped,
     )
 
 
-def _read_torch(path: Path, kind: str) -> Checkpoint:
+def torch_file(path: Path) -> TorchFile:
+    """Read a file of ``torch.save`` as descriptions of its tensors.
+
+    Args:
+        path: A file of which ``identify`` says "zip" or "legacy".
+
+    Raises:
+        UserError: It is damaged, or its pickle asks to run code.
+    """
     if path.suffix == ".safetensors":
-        # torch.load goes by this ending alone.
+        # Other programs go by this ending alone.
         raise UserError(
             f"checkpoint {str(path)!r} is a file of torch.save under another format's name; "
             "expected safetensors content; rename it to .ckpt"
         )
-    mapped = kind == "zip" and _is_stored(path)
-    restricted = RestrictedPickle()
     try:
-        content = _unpickle(path, mapped, restricted)
+        return read_torch_file(path)
     except RefusedGlobal as error:
         raise UserError(
             f"checkpoint {str(path)!r} asks to run {error.name}, which is no part of a tensor: "
@@ -207,39 +232,23 @@ def _read_torch(path: Path, kind: str) -> Checkpoint:
         raise
     except Exception as error:
         # A damaged or forged pickle can fail in any way.
-        raise UserError(
-            f"checkpoint {str(path)!r} is damaged ({_first_line(error)}); "
-            "expected a file of torch.save; download or copy it again"
-        ) from error
-    state = _state_of(content, path)
-    step = content.get("global_step")
-    return Checkpoint(
-        _checked(state, content, path),
-        path,
-        global_step=step if type(step) is int else None,
-        stubbed=tuple(sorted(restricted.stubbed)),
-        mapped=mapped,
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"checkpoint {str(path)!r} is damaged ({_first_line(error)}); "
+        "expected a file of torch.save; download or copy it again"
     )
-
-
-def _unpickle(path: Path, mapped: bool, restricted: RestrictedPickle) -> Any:
-    options = {"map_location": "cpu", "mmap": mapped}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about pickle protocols
-        try:
-            return torch.load(str(path), weights_only=True, **options)
-        except pickle.UnpicklingError:
-            # The file also holds other packages' training state: skip it.
-            return torch.load(str(path), weights_only=False, pickle_module=restricted, **options)
 
 
 def _state_of(content: Any, path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise UserError(
-            f"checkpoint {str(path)!r} holds a {type(content).__name__}; "
+            f"checkpoint {str(path)!r} holds a {kind_of(content)}; "
             "expected a dict of tensors; save the module's state_dict()"
         )
-    return state_in(content, lambda value: isinstance(value, torch.Tensor))
+    return state_in(content, lambda value: isinstance(value, StoredTensor))
 
 
 def _checked(state: Mapping, content: Mapping, path: Path) -> dict[str, torch.Tensor]:
@@ -260,5 +269,7 @@ def _checked(state: Mapping, content: Mapping, path: Path) -> dict[str, torch.Te
 
 def _first_line(error: Exception) -> str:
     """Return the first line of an error's message, shortened to fit into one of ours."""
-    words = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {words[:120]}" if words else type(error).__name__
+    words = next(iter(str(error).splitlines()), "")[:120]
+    if isinstance(error, PickleFault):
+        return words
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__

@@ -1,29 +1,27 @@
-"""Read pickles that ``torch.load(weights_only=True)`` refuses, without running what they ask for.
+"""Read the pickle of a torch file: tensors as descriptions, everything else inert. No torch.
 
-A pickle is a program: it names importable things ("globals") and calls them. Here a name is handled
-in one of three ways, and never imported:
+A pickle names importable things ("globals") and calls them. Here a name is handled in one of three
+ways, and never imported:
 
-* the few that rebuild tensors and plain containers: our own functions, sealed against change;
+* the few that rebuild tensors and plain containers: functions of this file, which describe a tensor
+  and make none. Only when the whole pickle is read are descriptions checked against the bytes that
+  are there (``ldm.checkpoint.torch_files``), and only then do they become tensors;
 * what training checkpoints are known to hold (Lightning's and OmegaConf's objects, numpy scalars,
-  ...; see ``known_names``) and classes of other packages: a placeholder class whose instances
-  swallow every argument and state;
+  ...; see ``known_names``) and classes of other packages: inert values;
 * anything else (``os.system``, ``builtins.eval``, ``torch.hub.load``, ...): ``RefusedGlobal``.
 """
 
 from __future__ import annotations
 
-import functools
-import pickle
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
-
+from ldm.checkpoint.element_types import ELEMENT_TYPES, STORAGES
 from ldm.checkpoint.known_names import may_be_made, may_be_named, python3_name
+from ldm.checkpoint.pickle_machine import Inert, Ordered, PickleFault, run
 
 
-class RefusedGlobal(pickle.UnpicklingError):
+class RefusedGlobal(PickleFault):
     """The pickle asks for something that could run code; ``name`` is its dotted path."""
 
     def __init__(self, name: str):
@@ -31,141 +29,152 @@ class RefusedGlobal(pickle.UnpicklingError):
         self.name = name
 
 
-class Sealed:
-    """A function that a pickle may call, but not alter.
+class StoredBytes:
+    """A storage: where its bytes are, once the file says so.
 
-    Handing out the function itself would let the BUILD opcode write into its ``__dict__`` and so
-    into the running process.
+    Attributes:
+        key: Its name in the file.
+        element: Its numbers' type; "uint8" where the storage is of bytes.
+        count: How many numbers it has.
     """
 
-    __slots__ = ("_function",)
+    __slots__ = ("count", "element", "key")
 
-    def __init__(self, function: Callable):
-        self._function = function
-
-    def __call__(self, *args: Any) -> Any:
-        return self._function(*args)
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a pickle tried to alter a function of the loader")
+    def __init__(self, key: str, element: str, count: int) -> None:
+        self.key, self.element, self.count = key, element, count
 
 
-class _Placeholder(type):
-    """The type of placeholder classes: calling one makes an instance, if a pickle may."""
+class StoredTensor:
+    """A tensor that is not made: numbers of a storage, and how they are laid out.
 
-    refused: str | None = None
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if cls.refused is not None:
-            raise RefusedGlobal(cls.refused)
-        return super().__call__(*args, **kwargs)
-
-
-class Inert(metaclass=_Placeholder):
-    """Stands for an object of a class that is not imported: takes everything, keeps nothing.
-
-    A subclass, named for the class, stands for the class itself.
+    Attributes:
+        storage: The storage.
+        element: The numbers' type.
+        offset: The first number, counted in numbers.
+        shape, stride: Each of one whole number >= 0 per axis.
     """
 
-    __slots__ = ()
+    __slots__ = ("element", "offset", "shape", "storage", "stride")
 
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Inert:
-        return object.__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        pass
-
-    def _swallow(self, *args: Any) -> None:
-        pass
-
-    # What the opcodes BUILD, SETITEM(S), APPEND(S) and ADDITEMS call on an object.
-    __setstate__ = __setitem__ = append = extend = add = _swallow
+    def __init__(self, storage: StoredBytes, element: str, offset: Any, shape: Any, stride: Any):
+        self.storage, self.element, self.offset = storage, element, offset
+        self.shape, self.stride = shape, stride
 
 
-def _placeholder(module: str, name: str, *, made: bool) -> type[Inert]:
-    """Make the placeholder of a class; unless it may be ``made``, calling it is refused."""
-    refused = None if made else f"{module}.{name}"
-    return _Placeholder(name, (Inert,), {"__slots__": (), "__module__": module, "refused": refused})
+class ElementType(NamedTuple):
+    """A type of numbers that a pickle names: ``torch.float32``."""
+
+    name: str
 
 
-def _is_placeholder(value: Any) -> bool:
-    return isinstance(value, _Placeholder)
+class Named:
+    """Stands for a class that is named and not imported."""
+
+    __slots__ = ("made", "module", "name")
+
+    def __init__(self, module: str, name: str, *, made: bool):
+        self.module, self.name, self.made = module, name, made
 
 
-def _attribute(*args: Any) -> Any:
-    """Stand in for ``getattr``, by which protocols 2 and 3 name a class within a class."""
-    owner, name = args if len(args) == 2 else (None, None)
-    if not (_is_placeholder(owner) and isinstance(name, str)):
-        return None
-    made = owner.refused is None and name[:1].isupper()
-    return _placeholder(owner.__module__, f"{owner.__name__}.{name}", made=made)
+class _Function:
+    """A function of this file that a pickle may call, and do nothing else with."""
+
+    __slots__ = ("act", "path")
+
+    def __init__(self, act: Callable, path: str):
+        self.act, self.path = act, path
 
 
-def _subscripted(*args: Any) -> Any:
-    """Stand in for ``operator.getitem``, by which ``Dict[str, int]`` is pickled."""
-    owner = args[0] if len(args) == 2 else None
-    known = _is_placeholder(owner) and owner.__module__ == "typing"
-    return _placeholder("typing", owner.__name__, made=False) if known else None
+def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> StoredTensor:
+    """Describe a tensor; hooks and metadata that may follow are dropped."""
+    if not isinstance(storage, StoredBytes):
+        raise PickleFault("a tensor without a storage")
+    return _described(storage, storage.element, offset, size, stride)
 
 
-def _type_of(*args: Any) -> Any:
-    """Stand in for ``type``, by which the type of None is pickled."""
-    value = args[0] if len(args) == 1 else ""
-    if value is None or value is Ellipsis or _is_placeholder(value):
-        return _placeholder("types", "NoneType", made=False)
-    raise RefusedGlobal("builtins.type")
-
-
-def _rebuild_tensor(storage: Any, offset: int, size: tuple, stride: tuple, *_: Any) -> torch.Tensor:
-    """Lay a tensor over a storage; hooks and metadata that may follow are dropped."""
-    if not isinstance(storage, torch.storage.TypedStorage):
-        raise pickle.UnpicklingError("a tensor without a storage")
-    return _lay_over(storage._untyped_storage, storage.dtype, offset, size, stride)
-
-
-def _rebuild_tensor_v3(storage, offset, size, stride, _grad, _hooks, dtype, *_: Any):
+def _rebuild_tensor_v3(
+    storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any
+) -> StoredTensor:
     """Like ``_rebuild_tensor`` for element types that have no storage class of their own."""
-    untyped = getattr(storage, "_untyped_storage", storage)
-    if not isinstance(untyped, torch.UntypedStorage) or not isinstance(dtype, torch.dtype):
-        raise pickle.UnpicklingError("a tensor without a storage")
-    return _lay_over(untyped, dtype, offset, size, stride)
+    if not isinstance(storage, StoredBytes) or not isinstance(dtype, ElementType):
+        raise PickleFault("a tensor without a storage")
+    return _described(storage, dtype.name, offset, size, stride)
 
 
-def _lay_over(untyped, dtype: torch.dtype, offset, size, stride) -> torch.Tensor:
-    size, stride = tuple(size), tuple(stride)
-    if any(type(n) is not int or n < 0 for n in (offset, *size, *stride)):
-        raise pickle.UnpicklingError("a tensor of impossible shape")
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if 0 not in size and last >= untyped.nbytes() // dtype.itemsize:
-        raise pickle.UnpicklingError("a tensor reaches beyond its data")
-    return torch.empty(0, dtype=dtype).set_(untyped, offset, size, stride)
+def _described(storage: StoredBytes, element: str, offset: Any, size: Any, stride: Any):
+    if ELEMENT_TYPES.get(element) is None:
+        raise PickleFault(f"a tensor of {element}, which is not read")
+    for axes in (size, stride, (offset,)):
+        if type(axes) is not tuple or any(type(n) is not int or not 0 <= n < 2**62 for n in axes):
+            raise PickleFault("a tensor of impossible shape")
+    if len(size) != len(stride) or len(size) > 64:
+        raise PickleFault("a tensor of impossible shape")
+    return StoredTensor(storage, element, offset, size, stride)
 
 
-def _rebuild_parameter(data: torch.Tensor, *_: Any) -> torch.Tensor:
+def _first(data: Any, *_: Any) -> Any:
+    """``_rebuild_parameter(data, ...)`` is its data."""
     return data
 
 
-def _rebuild_subclass(function: Any, _type: Any, args: tuple, *_: Any) -> torch.Tensor:
+def _rebuild_subclass(function: Any, _type: Any, arguments: Any, *_: Any) -> Any:
     """Rebuild a tensor subclass as the plain tensor beneath it."""
-    if not isinstance(function, Sealed):
-        raise pickle.UnpicklingError("a tensor with a constructor of its own")
-    return function(*args)
+    tensors = (_rebuild_tensor, _rebuild_tensor_v3)
+    if not (isinstance(function, _Function) and function.act in tensors):
+        raise PickleFault("a tensor with a constructor of its own")
+    return function.act(*arguments)
 
 
-REBUILDERS: dict[tuple[str, str], Sealed] = {
-    ("torch._utils", "_rebuild_tensor"): Sealed(_rebuild_tensor),
-    ("torch._utils", "_rebuild_tensor_v2"): Sealed(_rebuild_tensor),
-    ("torch._utils", "_rebuild_tensor_v3"): Sealed(_rebuild_tensor_v3),
-    ("torch._utils", "_rebuild_parameter"): Sealed(_rebuild_parameter),
-    ("torch._utils", "_rebuild_parameter_with_state"): Sealed(_rebuild_parameter),
-    ("torch._tensor", "_rebuild_from_type_v2"): Sealed(_rebuild_subclass),
-    ("torch", "Size"): Sealed(torch.Size),
-    ("collections", "OrderedDict"): Sealed(OrderedDict),
-    ("builtins", "type"): Sealed(_type_of),
+def _ordered(pairs: Any = ()) -> Ordered:
+    """``OrderedDict()``, or of pairs, as Python 2 wrote it."""
+    if any(type(pair) not in (list, tuple) or type(pair[0]) not in (int, str) for pair in pairs):
+        raise PickleFault("an OrderedDict of something else than pairs")
+    return Ordered(map(tuple, pairs))
+
+
+def _type_of(*arguments: Any) -> Named:
+    """``type(None)``, by which that type is pickled, and nothing else."""
+    if len(arguments) == 1 and (arguments[0] is None or isinstance(arguments[0], Named)):
+        return Named("types", "NoneType", made=False)
+    raise RefusedGlobal("builtins.type")
+
+
+def _size(axes: Any = ()) -> tuple:
+    if type(axes) not in (list, tuple):
+        raise PickleFault("a torch.Size of something else than numbers")
+    return tuple(axes)
+
+
+REBUILDERS: dict[tuple[str, str], Callable] = {
+    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
+    ("torch._utils", "_rebuild_parameter"): _first,
+    ("torch._utils", "_rebuild_parameter_with_state"): _first,
+    ("torch._tensor", "_rebuild_from_type_v2"): _rebuild_subclass,
+    ("torch", "Size"): _size,
+    ("collections", "OrderedDict"): _ordered,
+    ("builtins", "type"): _type_of,
 }
-DTYPES = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 
-# Functions that pickles of harmless objects call on placeholders; of anything else they are refused
+
+def _attribute(*arguments: Any) -> Named | None:
+    """Stand in for ``getattr``, by which protocols 2 and 3 name a class within a class."""
+    owner, name = arguments if len(arguments) == 2 else (None, None)
+    if not (isinstance(owner, Named) and isinstance(name, str)):
+        return None
+    made = owner.made and name[:1].isupper()
+    return Named(owner.module, f"{owner.name}.{name}", made=made)
+
+
+def _subscripted(*arguments: Any) -> Named | None:
+    """Stand in for ``operator.getitem``, by which ``Dict[str, int]`` is pickled."""
+    owner = arguments[0] if len(arguments) == 2 else None
+    known = isinstance(owner, Named) and owner.module == "typing"
+    return Named("typing", owner.name, made=False) if known else None
+
+
+# Functions that pickles of harmless objects call on inert values; of anything else they are refused
 # (the stand-in returns None), and so they are as values.
 STAND_INS: dict[tuple[str, str], Callable] = {
     ("builtins", "getattr"): _attribute,
@@ -174,58 +183,102 @@ STAND_INS: dict[tuple[str, str], Callable] = {
 }
 
 
-class RestrictedPickle:
-    """A ``pickle_module`` for ``torch.load``; one per file.
+def kind_of(value: Any) -> str:
+    """Name the kind of a value that a file holds, for messages."""
+    if isinstance(value, Inert):
+        return value.kind
+    if isinstance(value, Named):
+        return f"class {value.module}.{value.name}"
+    return {StoredTensor: "Tensor", StoredBytes: "storage", Ordered: "OrderedDict"}.get(
+        type(value), type(value).__name__
+    )
+
+
+class Unpickled:
+    """What one pickle holds, and what it asked for; a ``Reader`` of ``pickle_machine``.
 
     Attributes:
-        stubbed: Dotted paths of the classes that were replaced by stubs.
-        Unpickler: Class of unpicklers that resolve names as this module says.
+        content: What the pickle leaves; set by ``read``.
+        storages, tensors: Everything of these kinds that was described, used or not.
+        stubbed: Dotted paths of what was named and not imported.
     """
 
-    __name__ = "ldm.checkpoint.unpickle"
-
-    def __init__(self):
+    def __init__(self) -> None:
+        self.content: Any = None
+        self.storages: list[StoredBytes] = []
+        self.tensors: list[StoredTensor] = []
         self.stubbed: set[str] = set()
         # Stand-ins named and not called yet, in the file's order.
         self._pending: dict[str, None] = {}
-        resolve, finish = self._resolve, self._finish
 
-        class Unpickler(pickle.Unpickler):
-            def find_class(self, module: str, name: str) -> Any:
-                return resolve(module, name)
+    @classmethod
+    def read(cls, source: Any) -> Unpickled:
+        """Read one pickle from an open file or a ``Window``.
 
-            def load(self) -> Any:
-                content = super().load()
-                finish()
-                return content
+        Raises:
+            RefusedGlobal: It asks for something that could run code.
+            PickleFault: It is damaged, forged, or claims too much.
+        """
+        made = cls()
+        made.content = run(source, made)
+        if made._pending:
+            raise RefusedGlobal(", ".join(made._pending))
+        return made
 
-        self.Unpickler = Unpickler
-
-    def load(self, file: Any, **options: Any) -> Any:
-        """Read one pickle from an open binary file."""
-        return self.Unpickler(file, **options).load()
-
-    def _resolve(self, module: str, name: str) -> Any:
+    def find(self, module: str, name: str) -> Any:
+        """Return what stands for a global."""
         path, (module, name) = f"{module}.{name}", python3_name(module, name)
         if (module, name) in REBUILDERS:
-            return REBUILDERS[module, name]
-        if module == "torch" and name in DTYPES:
-            return DTYPES[name]
+            return _Function(REBUILDERS[module, name], path)
+        if module == "torch" and name in ELEMENT_TYPES:
+            return ElementType(name)
         if (module, name) in STAND_INS:
             self._pending[path] = None
-            return Sealed(functools.partial(self._stand_in, path, STAND_INS[module, name]))
+            return _Function(STAND_INS[module, name], path)
+        if name in STORAGES and module in ("torch", "torch.storage", "torch.cuda"):
+            return Named(module, name, made=False)
         if not may_be_named(module, name):
             raise RefusedGlobal(", ".join((*self._pending, path)))
         self.stubbed.add(path)
-        return _placeholder(module, name, made=may_be_made(module, name))
+        return Named(module, name, made=may_be_made(module, name))
 
-    def _stand_in(self, path: str, function: Callable, *args: Any) -> Any:
-        made = function(*args)
-        if made is None:
-            raise RefusedGlobal(path)
-        self._pending.pop(path, None)
+    def call(self, function: Any, arguments: tuple) -> Any:
+        """Return the tensor, container or inert value that a call makes."""
+        if isinstance(function, Named):
+            if not function.made:
+                raise RefusedGlobal(f"{function.module}.{function.name}")
+            return Inert(f"{function.module}.{function.name}")
+        if not isinstance(function, _Function):
+            raise PickleFault(f"a call of a {type(function).__name__}")
+        made = function.act(*arguments)
+        if function.act in STAND_INS.values():
+            if made is None:
+                raise RefusedGlobal(function.path)
+            self._pending.pop(function.path, None)
+        if isinstance(made, StoredTensor) and function.act is not _first:
+            self.tensors.append(made)
         return made
 
-    def _finish(self) -> None:
-        if self._pending:
-            raise RefusedGlobal(", ".join(self._pending))
+    def new(self, cls: Any) -> Any:
+        """Return what stands for an object, whatever its constructor would be given."""
+        if isinstance(cls, _Function) and cls.act in (_ordered, _size):
+            return cls.act()
+        if not isinstance(cls, Named):
+            raise PickleFault(f"an object of a {type(cls).__name__}")
+        return Inert(f"{cls.module}.{cls.name}")
+
+    def persistent(self, identity: Any) -> Any:
+        """Return a storage, or the class that stands before its source text in old files."""
+        kind = identity[0] if type(identity) is tuple and identity else None
+        if kind == "module" and len(identity) == 4:
+            return identity[1]
+        if kind != "storage" or len(identity) not in (5, 6):
+            raise PickleFault("an object outside the pickle that is no storage")
+        _, storage_type, key, _location, count, *view = identity
+        name = storage_type.name if isinstance(storage_type, Named) else None
+        if name not in STORAGES or type(key) is not str or type(count) is not int or count < 0:
+            raise PickleFault("a storage of no known kind")
+        if view not in ([], [None]):
+            raise PickleFault("a storage that is part of another, as torch wrote before 0.4")
+        self.storages.append(StoredBytes(key, STORAGES[name], count))
+        return self.storages[-1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from ldm.errors import UserError
 from ldm.images.io import check_finite, to_uint8
 from ldm.models.diffusion.ancestral import AncestralSampler
 from ldm.models.diffusion.batch_conditioning import CLASS_KEYS
-from ldm.models.diffusion.classifier import NoisyLatentImageClassifier
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.phases import half_of, memory_for, way_out
@@ -29,6 +28,9 @@ from ldm.process.guidance import make_guider
 from ldm.rng import PerImageNoise
 from ldm.settings.samples import SampleSettings
 from ldm.types import Conditioning, Guider
+
+if TYPE_CHECKING:  # a class that Lightning trains; drawing imports no Lightning
+    from ldm.models.diffusion.classifier import NoisyLatentImageClassifier
 
 
 class SampleRun:

@@ -17,7 +17,8 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 
-from ldm.checkpoint.io import identify
+from ldm.checkpoint.io import identify, torch_file
+from ldm.checkpoint.laid_over import NotPlain, plain_content
 from ldm.errors import UserError
 from ldm.paths import is_file, reason, remove
 from ldm.training.exactness import ExactBatches, NonFiniteLoss
@@ -81,7 +82,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             UserError: The file is not a checkpoint, or holds more than plain values.
         """
         del weights_only  # always on: a run's checkpoint needs nothing more
-        return _read(path, map_location=map_location)
+        del map_location  # tensors are laid over the file; Lightning copies them where they belong
+        return _read(path)
 
 
 def _not_saved(path: Path, error: BaseException) -> UserError:
@@ -99,20 +101,20 @@ def _not_saved(path: Path, error: BaseException) -> UserError:
     )
 
 
-def _read(path: str | Path, **options: Any) -> dict[str, Any]:
+def _read(path: str | Path) -> Any:
     """Read a run's checkpoint.
 
     Raises:
         UserError: It is empty, cut short, in another format or another program's.
     """
-    if identify(Path(path)) != "zip":
+    path = Path(path)
+    if identify(path) != "zip":
         raise UserError(f"checkpoint {str(path)!r} is in another format; {_EXPECTED}")
     try:
-        return torch.load(path, weights_only=True, **options)
-    except Exception as error:
-        why = " ".join(str(error).split())[:200] or type(error).__name__
+        return plain_content(torch_file(path))
+    except NotPlain as error:
         raise UserError(
-            f"checkpoint {str(path)!r} cannot be resumed ({why}); {_EXPECTED}"
+            f"checkpoint {str(path)!r} cannot be resumed (it holds {error}); {_EXPECTED}"
         ) from error
 
 
@@ -138,7 +140,7 @@ def check_resumable(path: Path, model: nn.Module, *, training: bool) -> None:
     Raises:
         UserError: It cannot be read, is another model's, or holds only weights.
     """
-    checkpoint = _read(path, map_location="cpu", mmap=True)
+    checkpoint = _read(path)
     if not isinstance(checkpoint, dict):
         kind = type(checkpoint).__name__
         raise UserError(f"checkpoint {str(path)!r} holds a {kind}; {_EXPECTED}")

@@ -237,7 +237,9 @@ def test_strength_and_scale_are_left_to_the_kind_of_model(inpaint, tmp_path):
 
 def test_what_a_picture_file_has_beyond_rgb_is_named(inpaint, tmp_path):
     picture, _ = put_pair(tmp_path, "x")
-    Image.open(picture).convert("RGBA").save(picture)
+    seen_through = Image.open(picture).convert("RGBA")
+    seen_through.putpixel((0, 0), (9, 9, 9, 0))
+    seen_through.save(picture)
     code, out, _ = inpaint("textless", "--init-img", "x.png", "--mask", "x_mask.png")
     assert code == 0
     assert "x.png: its transparency is dropped" in out

@@ -27,9 +27,11 @@ def test_a_safetensors_file_tells_its_shapes(tmp_path):
 
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_checkpoint_of_torch_tells_its_shapes(tmp_path, nested, half):
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_checkpoint_of_torch_tells_its_shapes(tmp_path, nested, half, zipped):
     state = {name: value.half() if half else value for name, value in STATE.items()}
-    torch.save({"state_dict": state, "global_step": 3} if nested else state, tmp_path / "m.ckpt")
+    content = {"state_dict": state, "global_step": 3} if nested else state
+    torch.save(content, tmp_path / "m.ckpt", _use_new_zipfile_serialization=zipped)
     assert peek_shapes(tmp_path / "m.ckpt") == SHAPES
 
 
@@ -48,7 +50,6 @@ def test_training_state_beside_the_weights_is_in_no_ones_way(tmp_path):
 
 
 def test_what_cannot_be_read_is_left_to_who_loads_it(tmp_path):
-    torch.save(STATE, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
     (tmp_path / "text.ckpt").write_text("no weights")
     (tmp_path / "cut.safetensors").write_bytes((1000).to_bytes(8, "little") + b'{"a":')
     (tmp_path / "empty.ckpt").write_bytes(b"")

@@ -65,7 +65,7 @@ def test_a_prompt_file_without_prompts_is_refused(tmp_path, content, hint):
 
 
 def test_a_missing_prompt_file_is_refused(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="does not exist"):
         read_prompts(Txt2ImgSettings(from_file=str(tmp_path / "none.txt")))
     with pytest.raises(UserError, match="cannot be read"):
         read_prompts(Txt2ImgSettings(from_file=str(tmp_path)))

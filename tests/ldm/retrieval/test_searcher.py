@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,3 +121,20 @@ def test_what_cannot_be_found_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "has_faiss", lambda: False)
     with pytest.raises(UserError, match=r"kind ivf .*\[retrieval\]"):
         train_searcher(there, "ivf")
+
+
+def test_of_neighbours_that_are_equally_near_any_is_found(tmp_path):
+    """Which of them a search gives depends on the processor's order of summation."""
+    rows = unit_length(np.float32([[1, 0], [0.6, 0.8], [0.6, -0.8], [-1, 0]]), "rows")
+    there = RetrievalDatabase(rows, np.empty(0), tmp_path / "db")
+    found = {(1, 0): [0, 2], (0.6, 0.8): [1, 0], (0.6, -0.8): [2, 0], (-1, 0): [3, 2]}
+
+    def search(asked, k):
+        near = min(found, key=lambda key: np.abs(asked[0] - key).sum())
+        return np.array([found[near]]), None
+
+    for other in (1, 2):
+        found[1, 0] = [0, other]
+        assert recall(SimpleNamespace(database=there, search=search), 2) == 1
+    found[1, 0] = [0, 3]
+    assert recall(SimpleNamespace(database=there, search=search), 2) < 1

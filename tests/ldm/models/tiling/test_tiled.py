@@ -186,7 +186,7 @@ def test_an_accelerator_holds_a_few_strips_of_a_picture_that_waits_on_the_host(m
 
 @pytest.mark.parametrize("work", [decode_in_tiles, encode_in_tiles])
 def test_what_cannot_be_tiled_is_refused_in_one_line(work):
-    with pytest.raises(UserError, match=r"IdentityFirstStage given; only AutoencoderKL can"):
+    with pytest.raises(UserError, match=r"IdentityFirstStage given; only an AutoencoderKL can"):
         work(IdentityFirstStage(), torch.zeros(1, 3, 8, 8))
     with pytest.raises(UserError, match="0 rows given; expected 1 or more"):
         work(make(), torch.zeros(1, 4, 8, 8), rows=0)
