@@ -219,7 +219,7 @@ def _is_ours(target: str) -> bool:
 
 
 def _list(foreign: Sequence[tuple[str, str]]) -> str:
-    shown = [f"{shortened(repr(target)[1:-1])} ({place})" for place, target in foreign[:SHOWN]]
+    shown = [f"{shortened(ascii(target)[1:-1])} ({place})" for place, target in foreign[:SHOWN]]
     more = len(foreign) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
@@ -240,7 +240,7 @@ def _fault(key: str | int, value: Any, homes: Sequence[Path]) -> str:
     if _is_beyond(value):
         return f"is a number beyond {CONFIG_NUMBER}"
     if key in PATHS and value is not None and not _is_near(value, homes):
-        return f"is a path outside the model's folder and {', '.join(PLACES)}"
+        return f"is a path outside the model's folder ({', '.join(PLACES)} are allowed too)"
     if key == "weights" and isinstance(value, str):
         return "names a file of weights to read"
     if key == "cond_stage_forward" and value is not None and value not in METHODS:
