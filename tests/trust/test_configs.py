@@ -251,7 +251,8 @@ def claiming() -> Iterator[tuple[str, str]]:
     yield "a chain of references", "".join(f"k{n}: ${{k{n + 1}}}\n" for n in range(3_000))
     doubled = "".join(f"k{n}: ${{k{n + 1}}}${{k{n + 1}}}\n" for n in range(60))
     yield "doubled references", doubled + "k60: ha\n"
-    unfolded = "".join(f"k{n}: ['${{k{n + 1}}}'{f", '${{k{n + 1}}}'" * 8}]\n" for n in range(30))
+    nine = ", ".join(["'${k%d}'"] * 9)
+    unfolded = "".join(f"k{n}: [{nine % ((n + 1,) * 9)}]\n" for n in range(30))
     yield "unfolding references", unfolded + "k30: ha\n"
     yield "a circle of references", "a: ${b}\nb: ${a}\n"
     yield "a reference to what it is in", "a: {b: '${a}'}\n"
