@@ -9,7 +9,7 @@ from __future__ import annotations
 # Pickles: Stable Diffusion with its average and its optimizer's state has some 300,000 opcodes in
 # 3 MB, and names two dozen globals.
 PICKLE_BYTES = 2**25
-PICKLE_OPCODES = 2_000_000
+PICKLE_OPCODES = 1_000_000
 PICKLE_GLOBALS = 10_000
 PICKLE_INTEGER = 64  # bytes of one integer
 PICKLE_KEY = 4096  # characters of one key
@@ -25,6 +25,7 @@ CLAIMED_RATIO = 16  # bytes of all tensors together for each byte of the file: w
 # Texts in pictures: a long recipe has 5,000 characters, a ComfyUI graph 100,000.
 RECIPE_LENGTH = 2**20  # characters
 RECIPE_DEPTH = 64  # of brackets within brackets
+RECIPE_ENTRIES = 1_000  # settings; programs with many extensions write 60
 
 # Pictures: cameras make up to 60 megapixels.
 PIXELS = 64_000_000

@@ -6,6 +6,8 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+from ldm.legible import legible
+
 OURS = "ldm"
 _INSTALLED = ("site-packages", "dist-packages", "<frozen", sysconfig.get_path("stdlib"))
 
@@ -15,7 +17,14 @@ class UserError(ValueError):
 
     The message is one line with three parts: what was given, what is expected, what to do.
     Programs print it to stderr without a traceback; library users may catch it as a ``ValueError``.
+    What it quotes may come from a file: the message is made legible (``ldm.legible``).
+
+    Args:
+        message: The message, of any length and with any characters.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(legible(str(message)))
 
 
 def raised_by(error: BaseException) -> tuple[str, str]:
@@ -44,9 +53,8 @@ def in_words(error: BaseException) -> str:
         "KeyError: 'jpg'"
     """
     _, where = raised_by(error)
-    text = " ".join(str(error).split())
-    shown = text if len(text) <= 240 else f"{text[:240]}..."
-    return f"{type(error).__name__}{f' in {where}' if where else ''}: {shown}"
+    text = legible(" ".join(str(error).split()), limit=240)
+    return f"{type(error).__name__}{f' in {where}' if where else ''}: {text}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -290,8 +290,10 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ),
     ("ldm/images/metadata.py", "tests/ldm/images/test_metadata.py"): (
         ("if read_negative != negative_prompt", "if False"),
-        ("yield match[1].strip(), value", "yield match[1].strip(), value.strip()"),
         (r'r"[,:\n\r]", value', r'r"[,\n\r]", value'),
+    ),
+    ("ldm/images/entries.py", "tests/ldm/images/test_metadata.py"): (
+        ("yield key, _unquote(quoted[1])", "yield key, _unquote(quoted[1]).strip()"),
     ),
     ("ldm/images/grid.py", "tests/ldm/images/test_grid.py"): (
         ("top = k // columns * cell_h", "top = k // lines * cell_h"),

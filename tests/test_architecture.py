@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # docs/architecture.md draws these; the longest matching prefix decides.
 STOREYS = {
     "ldm": 0,
+    "ldm.budgets": 0,
+    "ldm.legible": 0,
     "ldm.errors": 0,
     "ldm.paths": 0,
     "ldm.arguments": 0,
@@ -31,7 +33,6 @@ STOREYS = {
     "ldm.prefetch": 0,
     "ldm.config": 0,
     "ldm.yaml_files": 0,
-    "ldm.budgets": 0,
     "ldm.types": 0,
     "ldm.rng": 0,
     "ldm.lr_scheduler": 0,

@@ -7,9 +7,11 @@ of calling it is the reader's to say (``ldm.checkpoint.unpickle``).
 
 from __future__ import annotations
 
+import gc
 import pickletools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ldm import budgets
@@ -69,19 +71,35 @@ def run(source: Any, reader: Reader) -> Any:
     Raises:
         PickleFault: The pickle is cut short, damaged or beyond ``ldm.budgets``; or the reader's.
     """
-    machine = _Machine(reader)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(source)):
-            if count > budgets.PICKLE_OPCODES:
-                raise PickleFault(f"a pickle of more than {budgets.PICKLE_OPCODES} opcodes")
-            machine.obey(opcode.name, argument)
-        return machine.result()
+        with _uncollected():
+            return _run(source, _Machine(reader))
     except (IndexError, KeyError, TypeError, UnicodeError, OverflowError) as error:
         raise PickleFault(f"a damaged pickle ({type(error).__name__})") from error
     except PickleFault:
         raise
     except ValueError as error:  # of pickletools
         raise PickleFault(f"a damaged pickle ({error})") from error
+
+
+def _run(source: Any, machine: _Machine) -> Any:
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(source)):
+        if count > budgets.PICKLE_OPCODES:
+            raise PickleFault(f"a pickle of more than {budgets.PICKLE_OPCODES} opcodes")
+        machine.obey(opcode.name, argument)
+    return machine.result()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold the garbage collector: it would walk a pickle's containers again for every few more."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Window:
@@ -125,12 +143,7 @@ class _Machine:
 
     def obey(self, name: str, argument: Any) -> None:
         """Do what one opcode says."""
-        if name in _PUSH:
-            self._stack.append(_checked(argument))
-        elif name in _MAKE:
-            self._stack.append(_MAKE[name]())
-        else:
-            _OBEY.get(name, _refuse)(self, name, argument)
+        _OBEY.get(name, _refuse)(self, name, argument)
 
     def result(self) -> Any:
         """Return the value that STOP leaves."""
@@ -144,6 +157,14 @@ class _Machine:
         taken = self._stack[start:]
         del self._stack[start:]
         return taken
+
+    def _push(self, _name: str, argument: Any) -> None:
+        if type(argument) is int and argument.bit_length() > 8 * budgets.PICKLE_INTEGER:
+            raise PickleFault(f"an integer of more than {budgets.PICKLE_INTEGER} bytes")
+        self._stack.append(argument)
+
+    def _make(self, name: str, _argument: Any) -> None:
+        self._stack.append(_MAKE[name]())
 
     def _mark(self, *_: Any) -> None:
         self._marks.append(len(self._stack))
@@ -267,12 +288,6 @@ def _only_inert(target: Any, opcode: str) -> None:
         raise PickleFault(f"the opcode {opcode} on a {type(target).__name__}")
 
 
-def _checked(value: Any) -> Any:
-    if type(value) is int and value.bit_length() > 8 * budgets.PICKLE_INTEGER:
-        raise PickleFault(f"an integer of more than {budgets.PICKLE_INTEGER} bytes")
-    return value
-
-
 def _key(value: Any) -> Any:
     """Return a value that may be a key; hashing others can take for ever, or end the process.
 
@@ -301,8 +316,9 @@ _MAKE: dict[str, Callable[[], Any]] = {
 _NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
 _BYTES = ("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
 _TEXTS = ("BYTEARRAY8", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
-_PUSH = frozenset({*_NUMBERS, *_BYTES, *_TEXTS})
 _OBEY: dict[str, Callable[[_Machine, str, Any], None]] = {
+    **dict.fromkeys((*_NUMBERS, *_BYTES, *_TEXTS), _Machine._push),
+    **dict.fromkeys(_MAKE, _Machine._make),
     "MARK": _Machine._mark,
     "STOP": _Machine._stop,
     "PROTO": _Machine._stop,

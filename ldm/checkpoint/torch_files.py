@@ -25,7 +25,7 @@ from ldm.checkpoint.unpickle import StoredTensor, Unpickled
 ZIP = b"PK\3\4"  # the first bytes of a zip; two of them could be the length of another's header
 _MARK, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _LOCAL_HEADER = 30  # bytes before a record's name
-_ENCRYPTED = 1
+_ENCRYPTED, _UNICODE = 1, 0x800  # flags of a record
 _ALIGNED = 16  # bytes: the largest number's
 _SMALL = 2**24  # bytes that any file may claim
 _END_OF_DIRECTORY, _END_LENGTH, _LONGEST_COMMENT = b"PK\5\6", 22, 2**16
@@ -157,12 +157,14 @@ def _record(item: zipfile.ZipInfo, data: mmap.mmap) -> Record:
     """Find a record's bytes; the list at a zip's end and the head before them must agree."""
     if item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise PickleFault("a zip that is compressed in an unusual way")
-    head = data[item.header_offset : item.header_offset + _LOCAL_HEADER]
-    name, extra = (int.from_bytes(head[at : at + 2], "little") for at in (26, 28))
-    method = int.from_bytes(head[8:10], "little")
-    start = item.header_offset + _LOCAL_HEADER + name + extra
+    after = item.header_offset + _LOCAL_HEADER
+    head = data[item.header_offset : after]
+    method, name, extra = (int.from_bytes(head[at : at + 2], "little") for at in (8, 26, 28))
+    start = after + name + extra
     whole = head[: len(ZIP)] == ZIP and start + item.compress_size <= len(data)
-    if not whole or method != item.compress_type or item.flag_bits & _ENCRYPTED:
+    named = item.orig_filename.encode("utf-8" if item.flag_bits & _UNICODE else "cp437")
+    same = method == item.compress_type and data[after : after + name] == named
+    if not (whole and same) or item.flag_bits & _ENCRYPTED:
         raise PickleFault("a zip whose records are not where its list says")
     if item.compress_type == zipfile.ZIP_DEFLATED:
         return Record(item.file_size, None, item.filename)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ldm.errors import UserError
+from ldm.legible import legible
 from ldm.rng import item_generator
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,10 @@ MOST_IN_A_ROW = 1000
 
 
 class BadItem(Exception):
-    """An item of a data set cannot be used; the message is its name and the reason."""
+    """An item of a data set cannot be used; the message is its name and the reason, legible."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(legible(message))
 
 
 class Tally:

@@ -6,13 +6,14 @@ A caption is the prompt in the picture's own metadata, or comes from a file of c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from ldm.data.picture_set import PictureSet, in_batches
 from ldm.errors import UserError
+from ldm.images.brackets import read_json
 from ldm.images.metadata import parse_parameters, read_parameters
+from ldm.legible import quoted
 from ldm.paths import file_fault
 from ldm.pipelines.clip import PictureEncoder, TextEncoder
 
@@ -47,12 +48,14 @@ def read_captions(path: str | Path) -> dict[str, str]:
 
 def _from_json(path: Path, text: str) -> dict[str, str]:
     try:
-        captions = json.loads(text)
+        captions = read_json(text)
     except ValueError as error:
         raise UserError(f"--captions {path} is damaged JSON ({error}); {EXPECTED}") from error
     wrong = [name for name, caption in captions.items() if not isinstance(caption, str)]
     if wrong:
-        raise UserError(f"--captions {path}: {wrong[0]!r} has no text; {EXPECTED}; correct it")
+        raise UserError(
+            f"--captions {path}: {quoted(wrong[0])} has no text; {EXPECTED}; correct it"
+        )
     return captions
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ldm.legible import quoted
+
 _SAMPLERS = ("KSampler", "KSamplerAdvanced")
 _EMPTY, _TEXT, _SKIP = "EmptyLatentImage", "CLIPTextEncode", "CLIPSetLastLayer"
 _LOADERS = ("CheckpointLoaderSimple", "CheckpointLoader")
@@ -58,7 +60,7 @@ def _value(inputs: Mapping[str, Any], key: str) -> Any:
 def _text(graph: Mapping[str, Any], link: Any) -> str:
     node = graph[link[0]]
     if node["class_type"] != _TEXT:
-        raise GraphUnclear(f"a prompt comes out of a {node['class_type']} node")
+        raise GraphUnclear(f"a prompt comes out of a {quoted(node['class_type'])} node")
     return _value(node["inputs"], "text")
 
 

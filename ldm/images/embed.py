@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import logging
 import struct
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from ldm.budgets import RECIPE_LENGTH
+from ldm.legible import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -73,15 +77,37 @@ def save_options(file_format: str, parameters: str | None) -> dict[str, Any]:
     return options
 
 
-def parameters_in(image: Image.Image) -> str | None:
-    """Read the parameters text of an opened and loaded picture; None if it has none to read."""
+def parameters_in(image: Image.Image, name: str | Path = "the picture") -> str | None:
+    """Read the parameters text of an opened and loaded picture; None if it has none to read.
+
+    Args:
+        image: The picture.
+        name: What a warning calls it: of EXIF data that are broken, of a text that is no recipe as
+            it has more than ``RECIPE_LENGTH`` characters.
+    """
     text = image.info.get(TEXT_KEYWORD)
-    if isinstance(text, str):
-        return str(text)  # Pillow's iTXt is a subclass of str that also carries its language
+    if not isinstance(text, str):
+        text = _in_exif(image, name)
+    # Pillow's iTXt is a subclass of str that also carries its language.
+    return None if text is None or not is_readable(text, TEXT_KEYWORD, name) else str(text)
+
+
+def is_readable(text: str, key: str, name: str | Path) -> bool:
+    """Check whether a picture's text is short enough for a recipe; warn if it is not."""
+    if len(text) <= RECIPE_LENGTH:
+        return True
+    logger.warning(
+        "%s: its text %s has %d characters, more than a recipe has (%d): it is not read",
+        *(name, quoted(key), len(text), RECIPE_LENGTH),
+    )
+    return False
+
+
+def _in_exif(image: Image.Image, name: str | Path) -> str | None:
     try:
         comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
     except Exception as error:  # broken EXIF makes Pillow raise almost anything
-        logger.warning("EXIF data cannot be read (%s) and are left out", error)
+        logger.warning("%s: EXIF data cannot be read (%s) and are left out", name, error)
         return None
     if isinstance(comment, str):
         return comment or None

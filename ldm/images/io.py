@@ -64,7 +64,11 @@ def open_image(path: str | Path) -> Image.Image:
 
 def file_hash(path: str | Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:  # a recipe may name any file, of any size
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def load_image(path: str | Path) -> Image.Image:

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 from ldm.images.embed import encodable, parameters_in
+from ldm.images.entries import KEY, entries_in
 from ldm.images.io import open_image
 
 NEGATIVE_MARK = "Negative prompt:"
@@ -28,11 +30,8 @@ EXACT_NEGATIVE_PROMPT = "Exact negative prompt"
 # Readers take the last line for settings if it has this many entries; fewer may be prompt text.
 FEWEST_SETTINGS = 3
 
-# A key longer than 60 characters is prose. The limit also keeps the search linear in the prompt.
-_KEY = re.compile(r"\s*(\w[\w \-/]{1,60}):\s*")
 # An extension's own line is one entry: what else it holds, such as a template, is text.
 _LINE = re.compile(r"([A-Z][\w \-/]{1,60}): (.*)")
-_QUOTED = re.compile(r'("(?:\\.|[^\\"])*")\s*(?:,|$)')
 _OLD_SAMPLER = re.compile(
     "(.+) (karras|exponential|polyexponential|discrete|ays|gits|smoothstep|sgm_uniform|simple)",
     re.IGNORECASE,
@@ -87,7 +86,7 @@ def parse_parameters(text: str) -> tuple[str, str, dict[str, str]]:
     """
     lines = text.rstrip().split("\n")
     start = _settings_start(lines)
-    settings = dict(_scan(lines[start])) if start < len(lines) else {}
+    settings = dict(entries_in(lines[start])) if start < len(lines) else {}
     for line in lines[start + 1 :]:
         if match := _LINE.match(line):  # an extension's, which overrides nothing
             settings.setdefault(match[1].strip(), match[2].strip())
@@ -98,12 +97,12 @@ def parse_parameters(text: str) -> tuple[str, str, dict[str, str]]:
 
 
 def read_parameters(path: str | Path) -> str | None:
-    """Read the ``parameters`` text of a picture file; None if it has none.
+    """Read the ``parameters`` text of a picture file; None if it has none, or one too long.
 
     Raises:
         UserError: There is no such file, or it is not a picture.
     """
-    return parameters_in(open_image(path))
+    return parameters_in(open_image(path), path)
 
 
 def split_sampler(settings: Mapping[str, str]) -> tuple[str, str | None]:
@@ -130,7 +129,7 @@ def split_sampler(settings: Mapping[str, str]) -> tuple[str, str | None]:
 
 def _check_settings(settings: Mapping[str, str]) -> None:
     for key in settings:
-        if not _KEY.fullmatch(f"{key}: ") or key != key.strip():
+        if not KEY.fullmatch(key) or key != key.strip():
             raise ValueError(
                 f"setting name {key!r}; 2 to 61 letters, digits, spaces, '-' or '/' are expected"
             )
@@ -168,9 +167,10 @@ def _settings_start(lines: list[str]) -> int:
     after it, with colons of their own. Programs that begin with another setting end with the line,
     and so does a text with an exact prompt, which may hold such a line itself.
     """
-    last = dict(_scan(lines[-1]))
-    if len(last) >= FEWEST_SETTINGS and last.keys() & {EXACT_PROMPT, EXACT_NEGATIVE_PROMPT}:
-        return len(lines) - 1
+    if EXACT_PROMPT in lines[-1] or EXACT_NEGATIVE_PROMPT in lines[-1]:
+        last = dict(entries_in(lines[-1]))
+        if len(last) >= FEWEST_SETTINGS and last.keys() & {EXACT_PROMPT, EXACT_NEGATIVE_PROMPT}:
+            return len(lines) - 1
     for k in range(len(lines) - 1, -1, -1):
         if lines[k].startswith("Steps:") and _is_settings(lines[k]):
             return k
@@ -178,7 +178,7 @@ def _settings_start(lines: list[str]) -> int:
 
 
 def _is_settings(line: str) -> bool:
-    return sum(1 for _ in _scan(line)) >= FEWEST_SETTINGS
+    return len(list(islice(entries_in(line), FEWEST_SETTINGS))) == FEWEST_SETTINGS
 
 
 def _split_prompts(lines: list[str]) -> tuple[str, str]:
@@ -187,43 +187,3 @@ def _split_prompts(lines: list[str]) -> tuple[str, str]:
             first = line.lstrip()[len(NEGATIVE_MARK) :].removeprefix(" ")
             return "\n".join(lines[:k]), "\n".join([first, *lines[k + 1 :]])
     return "\n".join(lines), ""
-
-
-def _scan(line: str) -> Iterator[tuple[str, str]]:
-    """Yield the ``key: value`` pairs of a line, skipping everything else."""
-    position = 0
-    while match := _KEY.search(line, position):
-        value, position = _value(line, match.end())
-        yield match[1].strip(), value
-
-
-def _value(line: str, start: int) -> tuple[str, int]:
-    """Read the value at ``start``; return it and the position after its comma."""
-    if quoted := _QUOTED.match(line, start):
-        return _unquote(quoted[1]), quoted.end()
-    end = line.find(",", _end_of_brackets(line, start))
-    end = len(line) if end < 0 else end
-    return line[start:end].rstrip(), end + 1
-
-
-def _unquote(quoted: str) -> str:
-    try:
-        return json.loads(quoted)
-    except ValueError:  # quoted by a program that does not escape as JSON does
-        return quoted
-
-
-def _end_of_brackets(line: str, start: int) -> int:
-    """Skip an unquoted list or JSON object, whose commas and colons are its own.
-
-    Returns:
-        The position after the closing bracket; ``start`` if there is no bracket or no closing one.
-    """
-    if line[start : start + 1] not in tuple("[{"):
-        return start
-    depth = 0
-    for token in re.finditer(r'"(?:\\.|[^\\"])*"|[][{}]', line[start:]):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
-        if depth == 0:
-            return start + token.end()
-    return start

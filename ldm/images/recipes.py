@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ldm.budgets import RECIPE_ENTRIES
 from ldm.errors import UserError
+from ldm.images.brackets import TooNested, read_json
 from ldm.images.comfyui import GraphUnclear, values_of_graph
-from ldm.images.embed import parameters_in
+from ldm.images.dream import values_of_command
+from ldm.images.embed import TEXT_KEYWORD, is_readable, parameters_in
 from ldm.images.io import open_image
 from ldm.images.metadata import parse_parameters
 
@@ -91,30 +93,45 @@ def read_recipe(path: str | Path) -> Recipe | None:
     """Read how a picture was made; None if its file does not say.
 
     Raises:
-        UserError: There is no such file, it is not a picture, or it holds another program's
-            settings that are not understood.
+        UserError: There is no such file, it is not a picture, it holds another program's settings
+            that are not understood, or more settings than a recipe has.
     """
+    recipe = _read(path)
+    count = 0 if recipe is None else len(recipe.entries)
+    if count > RECIPE_ENTRIES:
+        raise UserError(
+            f"image {path} holds {count} settings; expected at most {RECIPE_ENTRIES}; "
+            "give --prompt, --seed and the other flags by hand"
+        )
+    return recipe
+
+
+def _read(path: str | Path) -> Recipe | None:
     image = open_image(path)
-    text = parameters_in(image)
+    text = parameters_in(image, path)
     plain = None if text is None else Recipe(*parse_parameters(text))
     if plain is not None and "Seed" in plain.entries:
         return plain
-    texts = {key: str(each) for key, each in image.info.items() if isinstance(each, str)}
+    texts = {
+        key: str(each)
+        for key, each in image.info.items()
+        if isinstance(each, str) and key != TEXT_KEYWORD and is_readable(each, key, path)
+    }
     if text is not None and text.lstrip().startswith("{"):
         texts["json"] = text
     for program, (key, read) in _FORMS.items():
         if key in texts:
             try:
                 values = read(texts)
+                if values is not None:
+                    return _recipe(values, program, image.size)
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 raise _unclear(path, program, error) from error
-            if values is not None:
-                return _recipe(values, program, image.size)
     return plain
 
 
 def _unclear(path: str | Path, program: str, error: Exception) -> UserError:
-    why = f": {error}" if isinstance(error, GraphUnclear) else ""
+    why = f": {error}" if isinstance(error, GraphUnclear | TooNested) else ""
     return UserError(
         f"image {path} holds settings of {program} that are not understood here{why}; expected "
         "one prompt, one seed and one sampler; give --prompt, --seed and the other flags by hand"
@@ -193,7 +210,7 @@ def _name_sampler(entries: dict[str, str]) -> None:
 
 
 def _json(text: str) -> dict[str, Any]:
-    values = json.loads(text)
+    values = read_json(text)
     if not isinstance(values, dict):
         raise ValueError("no JSON object")
     return values
@@ -217,19 +234,7 @@ def _sd_metadata(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _dream(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Read InvokeAI's command line, such as ``"a cat" -s 50 -S3 -W 512 -H 512 -A k_lms``."""
-    names = {"-s": "steps", "-S": "seed", "-W": "width", "-H": "height", "-C": "cfg_scale"}
-    names |= {"-A": "sampler", "-f": "strength", "-I": "init_image"}
-    prompt, *rest = shlex.split(texts["Dream"])
-    values: dict[str, Any] = {"prompt": prompt}
-    while rest:
-        flag, *rest = rest
-        glued = re.fullmatch(r"(-[A-Za-z])([\w.]+)", flag)
-        if glued:
-            flag, rest = glued[1], [glued[2], *rest]
-        has_value = bool(rest) and not rest[0].startswith("-")
-        values[names.get(flag, flag)] = rest.pop(0) if has_value else True
-    return {**values, "type": "img2img" if "init_image" in values else "txt2img"}
+    return values_of_command(texts["Dream"])
 
 
 def _novelai(texts: Mapping[str, str]) -> dict[str, Any] | None:

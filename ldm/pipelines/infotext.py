@@ -8,12 +8,13 @@ image. Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
 from ldm.images.metadata import format_parameters, split_sampler
+from ldm.legible import quoted
 from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
@@ -34,7 +35,7 @@ _INPAINTINGS = (INPAINTING[0], "Mask blur", "Masked content", "Mask mode")
 _AUTOMATIC = dict.fromkeys(("DPM++ 2M", "DPM2", "DPM2 a"), "Karras")
 
 if TYPE_CHECKING:
-    from ldm.images.recipes import Recipe
+    pass
 
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.settings.prompt_weights
 # Settings that are written only if they are not these: the usual ones, and those of pictures from
@@ -180,6 +181,7 @@ def read_picture(
             or its init image is missing or has changed.
     """
     from ldm.images.recipes import read_recipe  # only redrawing reads one
+    from ldm.pipelines.unhonoured import notices_on_others
 
     recipe = read_recipe(path)
     if recipe is None:
@@ -201,7 +203,7 @@ def read_picture(
             f"optimizedSD/optimized_{schema.program}.py draws the mixture"
         )
     if place is None:
-        notices += _notices_on_others(path, recipe, given)
+        notices += notices_on_others(path, recipe, given)
     values |= find_sources(path, schema, entries, given)
     return Recorded(
         values=values,
@@ -249,8 +251,8 @@ def _read_settings(
         _take(each, entries, values, notices if each.name not in given else [])
     if "seed" not in values and "seed" not in given:
         raise UserError(
-            f"--from-image {path} records the seed {entries['Seed']!r}; expected a whole number "
-            f"from 0 to {MAX_SEED}; add --seed"
+            f"--from-image {path} records the seed {quoted(entries['Seed'])}; expected a whole "
+            f"number from 0 to {MAX_SEED}; add --seed"
         )
     if not {"sampler", "spacing"} & set(given):
         _drop_unfit_spacing(values, notices)
@@ -258,23 +260,12 @@ def _read_settings(
         values.pop("ddim_eta", None)
         options.pop("Eta", None)  # other programs give it to other samplers too
     size = _read_size(schema, entries)
-    used = {*options, *(("Size",) if size or own else ())}
+    # A picture of ours has the size of its init image, which is no setting.
+    used = {*options, *(("Size",) if size or (own and not hasattr(schema, "H")) else ())}
     from ldm.pipelines.unhonoured import unhonoured
 
     left = unhonoured(path, entries, used)
     return values | size, notices + ([left] if left else [])
-
-
-def _notices_on_others(path: str, recipe: Recipe, given: Collection[str]) -> Iterator[str]:
-    """Yield what is to be expected of a picture that another program made."""
-    from ldm.pipelines.unhonoured import plain_syntax
-
-    program = recipe.program or "another program"
-    yield f"{path} was made by {program}: expect a similar picture, not the same one"
-    names = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
-    syntax = plain_syntax([text for name, text in names.items() if name not in given])
-    if parts := ", ".join(map(repr, syntax)):
-        yield f"these parts of the prompt are plain text here, not weights or models: {parts}"
 
 
 def fit_size(
@@ -337,7 +328,7 @@ def _take(
     try:
         value = _read(each, entries)
     except (ValueError, KeyError):  # UserError is a ValueError
-        notices.append(f"{each.infotext} {text!r} is unknown here: the default is used")
+        notices.append(f"{each.infotext} {quoted(text)} is unknown here: the default is used")
     else:
         values[each.name] = value
 
@@ -369,15 +360,20 @@ def _read_size(schema: type[GenerationSettings], entries: Mapping[str, str]) -> 
     """Return the recorded height and width, if they are settings here."""
     names = {each.name for each in options_of(schema)}
     width, _, height = entries.get("Size", "").partition("x")
-    sides = [int(side) for side in (height, width) if side.isdecimal() and int(side) > 0]
-    return dict(zip("HW", sides, strict=True)) if {*"HW"} <= names and len(sides) == 2 else {}
+    sides = [_whole(height), _whole(width)]
+    fits = min(sides) > 0
+    return dict(zip("HW", sides, strict=True)) if {*"HW"} <= names and fits else {}
+
+
+def _whole(text: str) -> int:
+    """Read a whole number that a picture records; -1 if it is none, or beyond all that is one."""
+    return int(text) if text.isdecimal() and len(text) <= len(str(MAX_SEED)) else -1
 
 
 def _read_place(entries: Mapping[str, str]) -> Place | None:
     numbers = {}
     for key, name in _PLACE.items():
-        text = entries.get(key, "")
-        number = int(text) - (name in _COUNTED_FROM_1) if text.isdecimal() else -1
+        number = _whole(entries.get(key, "")) - (name in _COUNTED_FROM_1)
         if number < (name not in _COUNTED_FROM_1):
             return None
         numbers[name] = number

@@ -9,8 +9,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ldm.budgets import QUOTED
 from ldm.errors import UserError
 from ldm.images.io import file_hash
+from ldm.legible import legible
 from ldm.paths import file_fault
 from ldm.pipelines.models import find
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings
@@ -78,17 +80,21 @@ def _find_source(source: SourceFile, path: str, entries: Mapping[str, str]) -> s
             f"--from-image {path} does not say what {source.what} it started from; expected its "
             f"'{source.path_key}'; add {flag} FILE"
         )
-    places = (find(recorded), Path(path).parent / Path(recorded).name)
+    beside = Path(path).parent / Path(recorded).name
+    # A look at another computer's folder tells it who looks.
+    places = (beside,) if recorded.startswith(("//", "\\\\")) else (find(recorded), beside)
+    shown = legible(recorded, QUOTED)
     faults = [file_fault(place) for place in places]
     there = [place for place, fault in zip(places, faults, strict=True) if fault is None]
     if not there:
         raise UserError(
-            f"--from-image {path} started from {recorded}, which {faults[0]}; expected that file; "
+            f"--from-image {path} started from {shown}, which {faults[0]}; expected that file; "
             f"put it back or give it with {flag} FILE"
         )
     if file_hash(there[0]) != entries.get(source.hash_key):
+        expected = legible(str(entries.get(source.hash_key)), QUOTED)
         raise UserError(
-            f"--from-image {path} started from {recorded}, which has changed since; expected "
-            f"SHA-256 {entries.get(source.hash_key)}; put the old file back or give one with {flag}"
+            f"--from-image {path} started from {shown}, which has changed since; expected "
+            f"SHA-256 {expected}; put the old file back or give one with {flag}"
         )
     return str(there[0])

@@ -7,7 +7,14 @@ that are in none of the tables below are named as not known.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from ldm.legible import quoted
+
+if TYPE_CHECKING:
+    from ldm.images.recipes import Recipe
 
 # Without effect on the picture, or said elsewhere: the hash of the model is compared with the
 # loaded one's, and templates are what the prompt was made from.
@@ -45,8 +52,9 @@ _CHANGES = {
 }
 _TABLE = [(re.compile(names), re.compile(values)) for names, values in _CHANGES.items()]
 # AUTOMATIC1111's prompt syntax, which is plain text here: (cat:1.2), <lora:name:1>, BREAK.
-_SYNTAX = re.compile(r"<\w+:[^<>]+>|\([^()]+:\s*\d*\.?\d+\s*\)|\bBREAK\b")
-_LONGEST = 40  # letters of a value that are shown
+_SYNTAX = re.compile(r"<\w+:[^<>]+>|\([^()]+:\s*(?:\d+(?:\.\d+)?|\.\d+)\s*\)|\bBREAK\b")
+_LONGEST = 40  # letters of a name or a value that are shown
+_MOST = 20  # names that are shown
 
 
 def unhonoured(path: str, entries: Mapping[str, str], used: Collection[str]) -> str | None:
@@ -61,15 +69,34 @@ def unhonoured(path: str, entries: Mapping[str, str], used: Collection[str]) -> 
     left = {key: value for key, value in left.items() if not _SILENT.fullmatch(key)}
     if left.get("Variation seed") and _is_neutral("Variation seed strength", left):
         left.pop("Variation seed")
-    known = [key for key in left if _neutral_values(key) is not None]
-    changing = [key for key in known if not _is_neutral(key, left)]
-    others = [key for key in left if key not in known]
+    changing, others = [], []
+    for key in left:
+        if _neutral_values(key) is None:
+            others.append(key)
+        elif not _is_neutral(key, left):
+            changing.append(key)
     said = []
     if changing:
         said.append(f"change the picture and are not done here: {_listed(changing, left)}")
     if others:
         said.append(f"are not known here and not used: {_listed(others, left)}")
     return f"{path} records settings that {'; others '.join(said)}" if said else None
+
+
+def notices_on_others(path: str, recipe: Recipe, given: Collection[str]) -> Iterator[str]:
+    """Yield what is to be expected of a picture that another program made.
+
+    Args:
+        path: The picture, as the user gave it.
+        recipe: What its file says.
+        given: Names of settings that the user overrides.
+    """
+    program = recipe.program or "another program"
+    yield f"{path} was made by {program}: expect a similar picture, not the same one"
+    names = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
+    syntax = plain_syntax([text for name, text in names.items() if name not in given])
+    if parts := ", ".join(map(quoted, islice(syntax, _MOST))):
+        yield f"these parts of the prompt are plain text here, not weights or models: {parts}"
 
 
 def plain_syntax(prompts: Collection[str]) -> Iterator[str]:
@@ -87,8 +114,10 @@ def _is_neutral(key: str, entries: Mapping[str, str]) -> bool:
     return key not in entries or (values is not None and bool(values.fullmatch(entries[key])))
 
 
-def _listed(keys: Collection[str], entries: Mapping[str, str]) -> str:
-    return ", ".join(f"{key} {_short(entries[key])}".rstrip() for key in keys)
+def _listed(keys: Sequence[str], entries: Mapping[str, str]) -> str:
+    more = [f"{len(keys) - _MOST} more"] if len(keys) > _MOST else []
+    named = [f"{_short(key)} {_short(entries[key])}".rstrip() for key in keys[:_MOST]]
+    return ", ".join(named + more)
 
 
 def _short(value: str) -> str:

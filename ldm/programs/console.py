@@ -21,6 +21,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ldm.legible import legible, one_line
 from ldm.pipelines.progress import Notice, Progress
 from ldm.programs.interrupts import INTERRUPTED, Interrupts
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """Shows what a run tells.
+    """Shows what a run tells, made legible: it may quote what a file or a visitor says.
 
     Args:
         program: The name before errors.
@@ -43,19 +44,20 @@ class Console:
         self._seen: set[str] = set()
 
     def say(self, text: str) -> None:
-        """Show a line of information."""
-        self._write(text, self.out)
+        """Show lines of information."""
+        self._write("\n".join(map(legible, text.split("\n"))), self.out)
 
     def warn(self, text: str) -> None:
         """Show a warning, once."""
-        if text not in self._seen:
-            self._seen.add(text)
-            self._write(f"warning: {text}", self.err)
+        shown = one_line(text)
+        if shown not in self._seen:
+            self._seen.add(shown)
+            self._write(f"warning: {shown}", self.err)
 
     def fail(self, text: str, kind: str = "error") -> None:
         """Show the reason for the program's end as one line."""
         self.close()
-        self._write(f"{self.program}: {kind}: {' '.join(text.split())}", self.err)
+        self._write(f"{self.program}: {kind}: {one_line(text)}", self.err)
 
     def observe(self, event: Notice | Progress) -> None:
         """Show one event of a run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -12,16 +13,23 @@ from pathlib import Path
 from typing import IO, Any
 
 from ldm.errors import UserError
+from ldm.legible import escaped
 from ldm.paths import exists, remove
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import options_of
 
+_FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet computes begins so
 # Python turns bytes of a command line that are not UTF-8 into surrogates: written unchanged.
+_BYTES = re.compile("([\udc80-\udcff]+)")
 _TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 
 
 class RunLog:
     """A CSV file in UTF-8 that several processes may append to at once.
+
+    Visitors' prompts stand in it, and people look at it in terminals and spreadsheets: characters
+    that act there are written as escapes, and a text that a spreadsheet would compute gets a "'"
+    before it. Bytes of a command line that are not UTF-8 stay as they are.
 
     Args:
         name: The file's name.
@@ -59,7 +67,8 @@ class RunLog:
         with open(self.path, "a+b") as file:
             _end_line(file)
         with open(self.path, "a", **_TEXT) as file:
-            csv.DictWriter(file, [*columns, *new]).writerow(row)
+            inert = {name: _inert(value) for name, value in row.items()}
+            csv.DictWriter(file, [*columns, *new]).writerow(inert)
 
     def _columns(self) -> list[str]:
         if not exists(self.path):
@@ -87,6 +96,14 @@ def row_of(settings: GenerationSettings, **used: Any) -> dict[str, Any]:
     values = {each.name: getattr(settings, each.name) for each in options_of(settings)}
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     return {"time": now, **values, **used}
+
+
+def _inert(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    parts = _BYTES.split(value)
+    shown = "".join(part if _BYTES.fullmatch(part) else escaped(part) for part in parts)
+    return f"'{shown}" if shown.startswith(_FORMULA) else shown
 
 
 def _rows(file: IO[str]) -> Iterator[dict[str, str]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 
 from ldm.errors import UserError
 
@@ -81,11 +82,12 @@ def doubtful(prompt: str) -> list[str]:
     """
     weights = {match.start() for match in _weights(prompt)}
     words = list(re.finditer(r"\S+", prompt))
+    ends = [word.end() for word in words]
     found = []
     for match in _ALIKE.finditer(prompt):
         if match.start() not in weights:
-            touched = [w for w in words if w.end() > match.start() and w.start() < match.end()]
-            found.append(prompt[touched[0].start() : touched[-1].end()])
+            first, last = (bisect_right(ends, at) for at in (match.start(), match.end() - 1))
+            found.append(prompt[words[first].start() : words[last].end()])
     return list(dict.fromkeys(found))
 
 

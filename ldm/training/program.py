@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from ldm.config import build
 from ldm.errors import UserError
+from ldm.legible import legible
 from ldm.rng import seed_everything
 from ldm.training.adversarial import take_over
 from ldm.training.arguments import TrainingOptions
@@ -180,6 +181,12 @@ def _rate(given: Any) -> float:
     return rate
 
 
+class _Legible(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = "\n".join(map(legible, record.message.split("\n")))
+        return super().formatMessage(record)
+
+
 @contextmanager
 def console_log() -> Iterator[None]:
     """Send the package's log to stdout, one dated line each, readable in a file.
@@ -189,7 +196,7 @@ def console_log() -> Iterator[None]:
     ours, theirs = logging.getLogger("ldm"), logging.getLogger("pytorch_lightning")
     levels = ours.level, theirs.level
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+    handler.setFormatter(_Legible("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
     ours.addHandler(handler)
     # Lightning starts the other processes with LOCAL_RANK set; one of them speaks for all.
     ours.setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.WARNING)

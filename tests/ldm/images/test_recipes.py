@@ -174,7 +174,7 @@ def two_samplers():
     [
         ({"prompt": two_samplers()}, "ComfyUI .* 2 KSampler nodes"),
         ({"prompt": comfyui(seed=["20", 0])}, "its seed comes out of a node"),
-        ({"prompt": comfyui(positive=["8", 0])}, "a prompt comes out of a VAEDecode node"),
+        ({"prompt": comfyui(positive=["8", 0])}, "a prompt comes out of a 'VAEDecode' node"),
         ({"prompt": comfyui(positive=["99", 0])}, "ComfyUI"),
         ({"prompt": "{"}, "ComfyUI"),
         ({"prompt": {"1": 5}}, "ComfyUI"),

@@ -23,7 +23,7 @@ def rows_in(log):
 
 
 def test_rows_come_back_as_they_were_written(log):
-    prompts = ["a cat", 'he said "12:30, no",\nand left', "富士山 🐈", "", "=1+1"]
+    prompts = ["a cat", 'he said "12:30, no",\nand left', "富士山 🐈", "", "1+1=2"]
     for prompt in prompts:
         log.add({"prompt": prompt, "seed": 7, "ckpt": None})
     assert [row["prompt"] for row in rows_in(log)] == prompts
@@ -64,6 +64,14 @@ def test_a_command_line_that_is_not_utf_8_is_kept(log):
         log.add({"prompt": value})
         log.add({"prompt": value, value[0]: 1})
     assert log.path.read_bytes().count(b"caf\xe9") == 2
+
+
+def test_what_a_terminal_or_a_spreadsheet_would_obey_is_written_as_text(log):
+    prompts = ["=1+1", "@SUM(A1)", "-2", "\x1b[2Jcat", "a\u202eb", -2]
+    for prompt in prompts:
+        log.add({"prompt": prompt})
+    written = ["'=1+1", "'@SUM(A1)", "'-2", "\\x1b[2Jcat", "a\\u202eb", "-2"]
+    assert [row["prompt"] for row in rows_in(log)] == written
 
 
 def test_a_file_that_is_no_table_is_refused_and_left_alone(log):
