@@ -34,3 +34,21 @@ PIXELS = 64_000_000
 # Messages: a quoted name or value; a whole line.
 QUOTED = 200  # characters
 MESSAGE = 2_000
+
+# Configurations: the longest that ship have 8,000 characters, 250 nodes and 9 levels; a list of
+# ImageNet's class names has 30,000 characters. PyYAML and OmegaConf
+# take a millisecond for a node.
+CONFIG_BYTES = 2**18
+CONFIG_NODES = 4_000  # mappings, lists and values, those that aliases repeat included
+CONFIG_DEPTH = 32  # of mappings and lists within one another
+CONFIG_DIGITS = 64  # of one number
+CONFIG_LENGTH = 2**20  # characters of all texts once references are put in
+# What a configuration that comes with a model may ask for: widths, tokens, steps; and how many
+# tensors its layers make (Stable Diffusion 1,130, SDXL some 2,600), of how many bytes where a
+# fork's constructor needs them in memory.
+CONFIG_NUMBER = 10**6
+MODEL_LEVELS = 16  # that halve the sides
+MODEL_SIDE = 4096  # pixels
+MODEL_TENSORS = 6_000
+MODEL_BYTES = 2**35
+JSON_BYTES = 2**22  # a file of a diffusers folder; the longest index of shards has 200,000

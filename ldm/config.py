@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from ldm.building import accepted_parameters, build_from, import_object, refusals_in_words
 from ldm.errors import UserError
-from ldm.paths import file_fault
+from ldm.yaml_files import check_references, read_yaml
 
 SECTIONS = ("model", "data", "lightning")
 # What main.py reads beside `target` and `params`.
@@ -23,29 +23,63 @@ BESIDE = {"model": ("base_learning_rate",)}
 # Places of objects whose `target` may be left to a default.
 WITHOUT_TARGET = re.compile(r"lightning\.(callbacks\.[^.]+|modelcheckpoint|logger)")
 OURS = ("ldm.", "main.")
+MERGING = (
+    OmegaConfBaseException,
+    YAMLError,
+    TypeError,
+    ValueError,
+    LookupError,
+    RecursionError,
+)
 SHORT = {"lr": "learning_rate", "bs": "batch_size"}
 
 
-def load_config(*paths: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
+def load_config(
+    *paths: str | Path,
+    overrides: Sequence[str] = (),
+    recorded: Sequence[str] = (),
+    screen: Callable[[DictConfig], DictConfig] | None = None,
+) -> DictConfig:
     """Merge YAML files from left to right, then ``a.b=c`` overrides.
+
+    Args:
+        *paths: The files.
+        overrides: The user's changes.
+        recorded: Changes that a file records; they come before the user's.
+        screen: Is shown what files and records say together, before anything in it is imported,
+            and returns what counts of it.
 
     Raises:
         UserError: A file is missing or not a YAML mapping, an override is not ``key=value`` or
-            begins a section that nothing reads, or as ``check_keys``.
+            begins a section that nothing reads, or as ``read_yaml`` and ``check_keys``.
     """
-    parts = [_read_yaml(Path(path)) for path in paths]
-    for item in overrides:
+    parts = [read_yaml(Path(path)) for path in paths]
+    known = {*SECTIONS, *(str(key) for part in parts for key in part)}
+    for item in (*recorded, *overrides):
         if "=" not in item:
             raise UserError(f"override {item!r} given; expected key=value, as model.params.x=1")
-        _check_section(item, {*SECTIONS, *(str(key) for part in parts for key in part)})
+        _check_section(item, known)
     try:
-        config = OmegaConf.merge(*parts, OmegaConf.from_dotlist(list(overrides)))
-    except (OmegaConfBaseException, YAMLError, TypeError, ValueError, LookupError) as error:
+        config = _merged(*parts, changes=recorded)
+        config = config if screen is None else screen(config)
+        config = _merged(config, changes=overrides)
+    except UserError:
+        raise
+    except MERGING as error:
         raise UserError(
             f"configuration cannot be merged: {str(error).splitlines()[0]}; check the overrides "
-            f"{list(overrides)} and the files {[str(p) for p in paths]}"
+            f"{[*recorded, *overrides]} and the files {[str(p) for p in paths]}"
         ) from error
     check_keys(config)
+    return config
+
+
+def _merged(*parts: DictConfig, changes: Sequence[str]) -> DictConfig:
+    """Merge parts, then changes; one part without changes is returned as it is."""
+    if len(parts) == 1 and not changes:
+        return parts[0]
+    config = OmegaConf.merge(*parts, OmegaConf.from_dotlist(list(changes)))
+    check_references(config, f"the configuration{' with its overrides' if changes else ''}")
     return config
 
 
@@ -55,20 +89,6 @@ def _check_section(override: str, known: set[str]) -> None:
         near = difflib.get_close_matches(section, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}"
         raise UserError(f"override {override!r} given; nothing reads {section!r}; {hint}")
-
-
-def _read_yaml(path: Path) -> DictConfig:
-    if fault := file_fault(path):
-        raise UserError(f"config {str(path)!r} {fault}; give the path of a YAML file")
-    try:
-        config = OmegaConf.load(path)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        what = f"config {str(path)!r} is no readable YAML ({reason})"
-        raise UserError(f"{what}; correct it") from error
-    if not isinstance(config, DictConfig):
-        raise UserError(f"config {str(path)!r} holds no mapping; expected keys such as 'model'")
-    return config
 
 
 def build(config: DictConfig, path: str = "model", **extra: Any) -> Any:

@@ -43,6 +43,7 @@ def convert(console: Console, settings: ConvertSettings) -> None:
     import torch
 
     from ldm.checkpoint.diffusers.convert import Conversion, from_diffusers, to_diffusers
+    from ldm.checkpoint.found_config import load_model_config
 
     how = Conversion(
         use_ema=settings.use_ema,
@@ -51,11 +52,14 @@ def convert(console: Console, settings: ConvertSettings) -> None:
         overwrite=settings.overwrite,
     )
     if is_folder(src):
-        lines = from_diffusers(src, settings.dst, settings.config, how)
+        config = settings.config and load_model_config(settings.config, given=True)
+        lines = from_diffusers(src, settings.dst, config, how)
     else:
         from ldm.pipelines.models import config_beside
 
-        lines = to_diffusers(src, settings.dst, settings.config or config_beside(src), how)
+        given = settings.trust_config or settings.config is not None
+        config = load_model_config(settings.config or config_beside(src), given=given)
+        lines = to_diffusers(src, settings.dst, config, how)
     for line in lines:
         console.say(line)
 

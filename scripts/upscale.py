@@ -42,7 +42,7 @@ def upscale(console: Console, settings: UpscaleProgramSettings) -> None:
             f"weights; put the published bsr_sr there, as {MODEL}/model.ckpt"
         )
     config = find(settings.config) if settings.config else None
-    files = find_model_files(find(settings.ckpt), "--ckpt", config)
+    files = find_model_files(find(settings.ckpt), "--ckpt", config, trust=settings.trust_config)
 
     from ldm.checkpoint.load import load_model
     from ldm.pipelines.pipeline import resolve_device

@@ -32,6 +32,7 @@ STOREYS = {
     "ldm.lazy": 0,
     "ldm.prefetch": 0,
     "ldm.config": 0,
+    "ldm.yaml_files": 0,
     "ldm.types": 0,
     "ldm.rng": 0,
     "ldm.lr_scheduler": 0,

@@ -12,7 +12,7 @@ from pathlib import Path
 from ldm.checkpoint.names import modern
 from ldm.checkpoint.peek import Shape, peek_shapes
 from ldm.errors import UserError
-from ldm.paths import beside
+from ldm.paths import beside, listing, other_case
 
 YAML_NAMES = ("*.yaml", "*.yml", "config.yaml", "config.yml")
 FOLDER = "configs/stable-diffusion"
@@ -37,6 +37,17 @@ def own_config(ckpt: Path) -> Path | None:
     model zoo; either may end in ``.yml``.
     """
     return next(iter(beside(ckpt, *YAML_NAMES)), None)
+
+
+def find_configs(folder: str | Path) -> tuple[Path, ...]:
+    """Return the YAML files that describe a folder's model, oldest first; empty if there are none.
+
+    A run that was resumed has one for each start.
+    """
+    folder = Path(folder)
+    projects = tuple(listing(folder / "configs", "*-project.yaml"))
+    own = other_case(folder, "config.yaml") or other_case(folder, "config.yml")
+    return projects or ((own,) if own else ())
 
 
 def default_config(ckpt: Path) -> str:

@@ -8,14 +8,15 @@ Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ldm.checkpoint.default_config import own_config
+from ldm.checkpoint.default_config import find_configs, own_config
 from ldm.checkpoint.diffusers.json_files import INDEX, is_diffusers
-from ldm.config import load_config
+from ldm.checkpoint.found_config import load_model_config
 from ldm.errors import UserError
 from ldm.paths import (
     MISSING,
@@ -23,7 +24,6 @@ from ldm.paths import (
     folder_fault,
     is_file,
     is_folder,
-    listing,
     other_case,
     real_path,
 )
@@ -43,23 +43,39 @@ class ModelFiles:
         ckpt: The weights.
         configs: YAML files, to be merged in this order.
         folder: The model's folder, or the run's.
+        given: Whether the user gave the YAML, or trusts what it names.
+        remedy: The flag to give it by; "" if there is none.
     """
 
     ckpt: Path
     configs: tuple[Path, ...]
     folder: Path
+    given: bool = False
+    remedy: str = "--config"
 
-    def load_config(self, overrides: tuple[str, ...] | list[str] = ()) -> DictConfig:
+    def load_config(
+        self, overrides: Sequence[str] = (), recorded: Sequence[str] = ()
+    ) -> DictConfig:
         """Merge the configuration, then ``a.b=c`` overrides.
 
         Raises:
-            UserError: As ``ldm.config.load_config``.
+            UserError: As ``load_model_config``.
         """
-        return load_config(*self.configs, overrides=list(overrides))
+        return load_model_config(
+            *self.configs,
+            given=self.given,
+            overrides=overrides,
+            recorded=recorded,
+            remedy=self.remedy,
+        )
 
 
 def find_model_files(
-    path: str | Path, flag: str = "--resume", config: str | Path | None = None
+    path: str | Path,
+    flag: str = "--resume",
+    config: str | Path | None = None,
+    *,
+    trust: bool = False,
 ) -> ModelFiles:
     """Find the files of a model, given its checkpoint file or its folder.
 
@@ -67,6 +83,7 @@ def find_model_files(
         path: The file, or the folder.
         flag: The flag that the path was given to, for the message.
         config: A YAML file to use in place of the one beside the checkpoint.
+        trust: Whether the YAML that is found may name any code, as a given one may.
 
     Raises:
         UserError: No such path, no checkpoint in the folder, or no configuration with it.
@@ -75,13 +92,15 @@ def find_model_files(
     ckpt = given if is_file(given) else _checkpoint_in(given, flag)
     run = real_path(ckpt).parent.parent
     in_run = real_path(ckpt).parent.name == "checkpoints"
+    has_config = flag in ("--resume", "--ckpt")  # the model's own
+    trusted = {"given": trust or config is not None, "remedy": "--config" if has_config else ""}
     if config is not None:
-        return ModelFiles(ckpt, (Path(config),), run if in_run else ckpt.parent)
+        return ModelFiles(ckpt, (Path(config),), run if in_run else ckpt.parent, **trusted)
     if in_run and (found := find_configs(run)):
-        return ModelFiles(ckpt, found, run)
+        return ModelFiles(ckpt, found, run, **trusted)
     if near := own_config(ckpt):
-        return ModelFiles(ckpt, (near,), ckpt.parent)
-    other = ", or add --config" if flag in ("--resume", "--ckpt") else ""  # the model's own
+        return ModelFiles(ckpt, (near,), ckpt.parent, **trusted)
+    other = ", or add --config" if has_config else ""
     raise UserError(
         f"{flag} {path}: no configuration belongs to {ckpt}; expected config.yaml beside it, or "
         f"configs/*-project.yaml in its training's folder; put it there{other}"
@@ -113,17 +132,6 @@ def check_model(path: Path, given: str, flag: str) -> Path:
             "the path"
         )
     return path
-
-
-def find_configs(folder: str | Path) -> tuple[Path, ...]:
-    """Return the YAML files that describe a folder's model, oldest first; empty if there are none.
-
-    A run that was resumed has one for each start.
-    """
-    folder = Path(folder)
-    projects = tuple(listing(folder / "configs", "*-project.yaml"))
-    own = other_case(folder, "config.yaml") or other_case(folder, "config.yml")
-    return projects or ((own,) if own else ())
 
 
 def _checkpoint_in(folder: Path, flag: str) -> Path:

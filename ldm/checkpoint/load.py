@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from ldm.building import build_from, refusals_in_words
 from ldm.checkpoint.align import align
+from ldm.checkpoint.claims import within_budget
 from ldm.checkpoint.diffusers.json_files import is_diffusers
 from ldm.checkpoint.drawn_by import for_drawing
 from ldm.checkpoint.io import Checkpoint, read_checkpoint
@@ -116,7 +117,7 @@ def build_empty(config: DictConfig) -> nn.Module:
         raise UserError("the configuration has no 'model'; expected 'target' and 'params' there")
     check_keys(config)
     build = partial(build_from, for_drawing(for_inference(config.model)), where="model")
-    with refusals_in_words():
+    with refusals_in_words(), within_budget():
         return _built_empty(build)
 
 

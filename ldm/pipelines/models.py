@@ -10,18 +10,18 @@ import threading
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 import ldm
+from ldm.budgets import MODEL_SIDE
 from ldm.checkpoint.default_config import default_config, own_config
 from ldm.checkpoint.diffusers.json_files import INDEX, find_weights
 from ldm.checkpoint.folders import check_model
-from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.paths import exists, file_fault, is_file, is_folder, real_path
+from ldm.pipelines.model_entries import Entries
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 from ldm.settings.model_kind import INPAINT, KINDS, ModelFacts, ModelKind
 from ldm.settings.option import flag_of
@@ -151,38 +151,39 @@ def find_model(settings: GenerationSettings) -> ModelChoice:
         UserError: a file is missing, or the configuration is of no kind that can draw.
     """
     config = settings.config and find(settings.config)
+    given = settings.trust_config or bool(config)
     if config and (fault := file_fault(config)):
         raise UserError(f"config {settings.config} {fault}; expected a YAML file; check the path")
     if getattr(settings, "laion400m", False):
-        return _describe(
-            check_model(find(LAION_CHECKPOINT), LAION_CHECKPOINT, "--laion400m"), find(LAION_CONFIG)
-        )
+        ckpt = check_model(find(LAION_CHECKPOINT), LAION_CHECKPOINT, "--laion400m")
+        return _describe(ckpt, find(LAION_CONFIG), given=given)
     if settings.ckpt is not None:
         ckpt = check_model(find(settings.ckpt), settings.ckpt, "--ckpt")
-        return _describe(ckpt, config) if config else _by_itself(ckpt)
+        return _describe(ckpt, config, given=True) if config else _by_itself(ckpt, given=given)
     if not settings.wants_text:
-        return _fill_model(settings.config)
+        return _fill_model(settings.config, given=given)
     made_for_it = [V1_INPAINTING_CHECKPOINT] if settings.draws_with(INPAINT) else []
     usual = [*(made_for_it if settings.config is None else []), *V1_CHECKPOINTS]
     standard = [path for path in map(find, usual) if is_file(path)]
     if standard:
-        return _describe(standard[0], config or find(default_config(standard[0])))
+        config = config or find(default_config(standard[0]))
+        return _describe(standard[0], config, given=given)
     if settings.config is not None:
         raise UserError(
             f"--config {settings.config} was given without --ckpt, and {V1_CHECKPOINTS[0]} is not "
             f"there; expected weights for it; add --ckpt FILE or run `{HOW_TO_GET_V1}`"
         )
-    return _demo()
+    return _demo(given=given)
 
 
-def _fill_model(config: str | None) -> ModelChoice:
+def _fill_model(config: str | None, *, given: bool) -> ModelChoice:
     ckpt = find(FILL_CHECKPOINT)
     if not is_file(ckpt):
         raise UserError(
             f"no --prompt was given, and {FILL_CHECKPOINT}, which fills without one, is not there; "
             f"expected one of the two; add --prompt TEXT, or run `{HOW_TO_GET_FILL}`"
         )
-    return _describe(ckpt, find(config or FILL_CONFIG))
+    return _describe(ckpt, find(config or FILL_CONFIG), given=given)
 
 
 def check_kind(choice: ModelChoice, settings: GenerationSettings) -> None:
@@ -200,7 +201,7 @@ def check_kind(choice: ModelChoice, settings: GenerationSettings) -> None:
     )
 
 
-def _demo() -> ModelChoice:
+def _demo(*, given: bool) -> ModelChoice:
     ckpt = find(DEMO_CHECKPOINT)
     if not is_file(ckpt):
         raise UserError(
@@ -211,12 +212,12 @@ def _demo() -> ModelChoice:
         "No Stable Diffusion v1 checkpoint found: drawing with the small demo model "
         f"(--scale 3 suits it). To get SD v1: {HOW_TO_GET_V1}"
     )
-    return replace(_describe(ckpt, find(DEMO_CONFIG)), notice=notice)
+    return replace(_describe(ckpt, find(DEMO_CONFIG), given=given), notice=notice)
 
 
-def _by_itself(ckpt: Path) -> ModelChoice:
+def _by_itself(ckpt: Path, *, given: bool) -> ModelChoice:
     """Describe a model that was given without a configuration, and say where none is beside it."""
-    choice = _describe(ckpt, config_beside(ckpt))
+    choice = _describe(ckpt, config_beside(ckpt), given=given)
     if is_folder(ckpt) or own_config(ckpt):
         return choice
     assumed = default_config(ckpt)
@@ -234,52 +235,8 @@ def config_beside(ckpt: Path) -> Path:
     return own_config(ckpt) or find(default_config(ckpt))
 
 
-class _Entries:
-    """Entries of a configuration, or a UserError that names the wrong one."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if path.name == INDEX:
-            from ldm.checkpoint.diffusers.to_yaml import folder_config
-
-            self.config = folder_config(path.parent)
-        else:
-            self.config = load_config(path)
-
-    def get(self, key: str, fallback: Any = None) -> Any:
-        try:
-            value = OmegaConf.select(self.config, f"model.params.{key}", default=fallback)
-        except OmegaConfBaseException as error:
-            raise UserError(
-                f"config {self.path}: model.params.{key} cannot be resolved "
-                f"({str(error).splitlines()[0]}); expected a value; correct it"
-            ) from error
-        if value is None:
-            raise UserError(
-                f"config {self.path} has no model.params.{key}; expected a latent diffusion "
-                "model with text conditioning; give another --config"
-            )
-        return value
-
-    def number(self, key: str, fallback: int | None = None) -> int:
-        value = self.get(key, fallback)
-        if type(value) is not int or value < 1:
-            raise self._wrong(key, value, "a whole number, 1 or more")
-        return value
-
-    def length(self, key: str, fallback: list[int] | None = None) -> int:
-        value = self.get(key, fallback and ListConfig(fallback))
-        if not isinstance(value, ListConfig) or not value:
-            raise self._wrong(key, value, "a list")
-        return len(value)
-
-    def _wrong(self, key: str, value: Any, expected: str) -> UserError:
-        where = f"config {self.path}: model.params.{key} is {value!r}"
-        return UserError(f"{where}; expected {expected}; correct it")
-
-
-def _describe(ckpt: Path, config_path: Path) -> ModelChoice:
-    entries = _Entries(config_path)
+def _describe(ckpt: Path, config_path: Path, *, given: bool) -> ModelChoice:
+    entries = Entries(config_path, given=given)
     channels = entries.number("channels", 3)
     inputs = entries.number("unet_config.params.in_channels", channels)
     # Each level but the last halves the sides, in the autoencoder and in the UNet alike.
@@ -289,7 +246,7 @@ def _describe(ckpt: Path, config_path: Path) -> ModelChoice:
         config=entries.config,
         config_path=config_path,
         ckpt_path=ckpt,
-        size=entries.number("image_size") * factor,
+        size=entries.number("image_size", most=MODEL_SIDE // factor) * factor,
         channels=channels,
         factor=factor,
         multiple=factor * 2 ** (levels - 1),
@@ -299,7 +256,7 @@ def _describe(ckpt: Path, config_path: Path) -> ModelChoice:
     )
 
 
-def _kind(entries: _Entries, channels: int, inputs: int) -> ModelKind:
+def _kind(entries: Entries, channels: int, inputs: int) -> ModelKind:
     """Return the kind of model; ``channels`` are the latents', ``inputs`` the UNet's."""
     encoder = entries.get("cond_stage_config")
     has_class = isinstance(encoder, DictConfig)
@@ -318,7 +275,7 @@ def _kind(entries: _Entries, channels: int, inputs: int) -> ModelKind:
     raise _of_no_kind(entries.path, facts)
 
 
-def _require_text(entries: _Entries) -> None:
+def _require_text(entries: Entries) -> None:
     key = entries.get("cond_stage_key", "")
     if key in TEXTLESS_KEYS:
         raise UserError(

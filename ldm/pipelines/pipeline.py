@@ -110,9 +110,9 @@ class Pipeline:
         """Load a model.
 
         Args:
-            model: A checkpoint, whose YAML is found as in ``choose_model``; what that returned; or
-                None for the default model. A model made for inpainting draws
-                ``InpaintSettings`` only.
+            model: A checkpoint, whose YAML is found as in ``choose_model`` and may name ldm's
+                classes alone; what ``choose_model`` returned; or None for the default model. A
+                model made for inpainting draws ``InpaintSettings`` only.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             use_ema: Use the checkpoint's averaged (EMA) weights.
             staging: Keep the model on the host and its parts on the device only while they

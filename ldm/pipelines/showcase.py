@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from ldm.checkpoint.found_config import load_model_config
 from ldm.checkpoint.load import load_model
 from ldm.data.synsets import read_synsets
 from ldm.errors import UserError
@@ -69,7 +70,8 @@ def model_for(mode: str, device: str = "auto", observer: Observer = log_events) 
     ckpt, config = map(find, MODELS[mode])
     if is_file(ckpt):
         observer(Notice(f"Loading {ckpt}."))
-        return load_model(config, ckpt, device=resolve_device(device))[0]
+        described = load_model_config(config, given=False, remedy="")
+        return load_model(described, ckpt, device=resolve_device(device))[0]
     observer(Notice(f"{ckpt} is missing; put the published weights there to use them."))
     if mode == "superresolution":
         return None

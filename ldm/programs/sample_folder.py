@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
+import yaml
 from PIL import Image
 
-from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.images.io import next_index, save_picture
 from ldm.paths import ERRORS, MISSING, folder_fault, is_file, is_folder, listing, reason, remove
+from ldm.yaml_files import read_record
 
 PATTERN = "sample_{:06d}.png"
 CONFIG = "sampling_config.yaml"
@@ -90,7 +90,8 @@ class SampleFolder:
             UserError: The disk refuses.
         """
         try:
-            OmegaConf.save(OmegaConf.create(dict(values)), self.folder / CONFIG)
+            text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+            (self.folder / CONFIG).write_text(text, encoding="utf-8")
         except OSError as error:
             raise _refused(self.folder, error) from error
 
@@ -108,7 +109,7 @@ class SampleFolder:
                 f"--continue {self.folder}: {CONFIG} is not there{why}; expected the folder of an "
                 "earlier run, LOGDIR/samples/STEP/DATE; check the path"
             )
-        return OmegaConf.to_container(load_config(path))
+        return read_record(path)
 
     def write_array(self, label: Callable[[int], int] | None = None) -> Path | None:
         """Write all pictures as one array in place of an earlier one; None if there are none.

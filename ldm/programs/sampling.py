@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # these import NumPy, OmegaConf and torch, which --help can d
     from ldm.programs.sample_folder import SampleFolder
 
 # What a continued run may have otherwise: pictures do not depend on it.
-CHANGEABLE = ("earlier", "n_samples", "batch_size", "device")
+CHANGEABLE = ("earlier", "n_samples", "batch_size", "device", "trust_config")
 
 
 def run_sampling(description: str, argv: Sequence[str] | None = None) -> int:
@@ -99,8 +100,13 @@ class _Program:
         settings = self.settings
         for notice in settings.notices():
             self.console.warn(notice)
-        files = find_model_files(settings.resume, config=settings.config)
-        config = files.load_config(settings.overrides)
+        trust = settings.trust_config
+        files = find_model_files(settings.resume, config=settings.config, trust=trust)
+        if self.folder is None:
+            config = files.load_config(settings.overrides)
+        else:  # what a continued run's record names, nobody has given
+            files = replace(files, given=trust, remedy="")
+            config = files.load_config(recorded=settings.overrides)
         run = self._load(files, config)
         folder = self._open(files)
         first = folder.next_number()
@@ -143,7 +149,9 @@ class _Program:
 
         if self.settings.classifier is None:
             return None
-        files = find_model_files(self.settings.classifier, "--classifier")
+        files = find_model_files(
+            self.settings.classifier, "--classifier", trust=self.settings.trust_config
+        )
         classifier = self._load_one(files.load_config(), files, device)
         _check_classifier(classifier, model, self.settings)
         return classifier

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import REQUIRED, Settings, changed, option
 
 
@@ -38,6 +39,7 @@ class ConvertSettings(Settings):
         "JSON files say",
         metavar="FILE",
     )
+    trust_config: bool = changed(GenerationSettings, "trust_config", group="")
     half: bool = option(False, "write the weights as float16")
     use_ema: bool = option(False, "take the averaged (EMA) weights of a checkpoint that holds both")
     overwrite: bool = option(False, "replace DST if it exists")

@@ -165,6 +165,12 @@ class GenerationSettings(Settings):
         group="model",
         metavar="FILE",
     )
+    trust_config: bool = option(
+        False,
+        "let a YAML that is found beside the checkpoint name any code: what it names is run; one "
+        "given by --config may do so anyway",
+        group="model",
+    )
     ckpt: str | None = option(
         None,
         "the checkpoint: .ckpt, .safetensors or a diffusers folder",

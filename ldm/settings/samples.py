@@ -186,6 +186,7 @@ class SampleProgramSettings(SampleSettings):
         group="model",
         metavar="FILE",
     )
+    trust_config: bool = changed(GenerationSettings, "trust_config")
     logdir: str | None = option(
         None,
         "the folder in which one of the model's name gets the samples",

@@ -103,6 +103,7 @@ class UpscaleProgramSettings(UpscaleSettings):
         group="model",
         metavar="FILE",
     )
+    trust_config: bool = changed(GenerationSettings, "trust_config")
     use_ema: bool = option(
         False, "use the averaged (EMA) weights of a checkpoint that holds both", group="model"
     )

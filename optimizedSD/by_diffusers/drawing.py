@@ -26,7 +26,8 @@ from ldm.settings.samplers import k_samplers
 from optimizedSD.by_diffusers.folder import DiffusersFolder
 from optimizedSD.by_diffusers.settings import OUR_SPACINGS, SCHEDULERS, DiffusersSettings
 
-PARTS = {
+# Our choice of classes: those that a folder's model_index.json names could be any.
+NETWORKS = {
     "unet": diffusers.UNet2DConditionModel,
     "vae": diffusers.AutoencoderKL,
     "text_encoder": transformers.CLIPTextModel,
@@ -44,14 +45,20 @@ def load(folder: DiffusersFolder, settings: DiffusersSettings, device: torch.dev
     options = {
         "torch_dtype": torch.float16 if half else torch.float32,
         "variant": folder.variant,
-        "local_files_only": True,
+        "use_safetensors": True,  # the libraries would unpickle others by themselves
     }
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
     try:
-        parts = {name: _load_part(folder, name, options) for name in PARTS}
-        pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder.path, **parts, **options)
+        parts = {n: _load_network(folder, n, cls, options) for n, cls in NETWORKS.items()}
+        parts |= {"tokenizer": _load(transformers.CLIPTokenizer, folder, "tokenizer")}
+        parts |= _load_checker(folder, options)
+        pipe = diffusers.StableDiffusionPipeline(
+            **parts,
+            scheduler=_folder_scheduler(folder),
+            requires_safety_checker=parts["safety_checker"] is not None,
+        )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise UserError(
             f"--model {folder.path} cannot be loaded ({_first_line(error)}); expected a complete "
@@ -64,14 +71,44 @@ def load(folder: DiffusersFolder, settings: DiffusersSettings, device: torch.dev
     return pipe
 
 
-def _load_part(folder: DiffusersFolder, name: str, options: dict[str, Any]) -> torch.nn.Module:
+def _load(cls: Any, folder: DiffusersFolder, name: str, **options: Any) -> Any:
+    return cls.from_pretrained(folder.path, subfolder=name, local_files_only=True, **options)
+
+
+def _load_network(
+    folder: DiffusersFolder, name: str, cls: Any, options: dict[str, Any]
+) -> torch.nn.Module:
     """Load one network; without this check the libraries only log that weights stay random."""
-    part, found = PARTS[name].from_pretrained(
-        folder.path, subfolder=name, output_loading_info=True, **options
-    )
+    part, found = _load(cls, folder, name, output_loading_info=True, **options)
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{name} lacks {len(missing)} weights, the first is {missing[0]}")
     return part
+
+
+def _load_checker(folder: DiffusersFolder, options: dict[str, Any]) -> dict[str, Any]:
+    """Load the folder's own safety checker with its preparation of pictures, if it has one."""
+    if not folder.has_checker:
+        return {"safety_checker": None, "feature_extractor": None}
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+
+    checker = _load_network(folder, "safety_checker", StableDiffusionSafetyChecker, options)
+    extractor = _load(transformers.CLIPImageProcessor, folder, "feature_extractor")
+    return {"safety_checker": checker, "feature_extractor": extractor}
+
+
+def _folder_scheduler(folder: DiffusersFolder) -> Any:
+    """Make the scheduler that a folder describes, one of the diffusers library's own.
+
+    Raises:
+        ValueError: It names another class.
+    """
+    config = folder.scheduler
+    kind = config.get("_class_name")
+    named = isinstance(kind, str) and kind.isidentifier() and kind.endswith("Scheduler")
+    cls = getattr(diffusers, kind, None) if named else None
+    if not isinstance(cls, type) or not issubclass(cls, diffusers.SchedulerMixin):
+        raise ValueError(f"scheduler_config.json names {kind!r}, no scheduler of diffusers")
+    return cls.from_config(config)
 
 
 def make_scheduler(sampler: str, config: Any) -> Any:

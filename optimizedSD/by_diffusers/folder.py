@@ -5,18 +5,40 @@ model_index.json   unet/config.json   vae/config.json   scheduler/scheduler_conf
 
 from __future__ import annotations
 
-import json
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ldm.checkpoint.diffusers.json_files import parse_json
 from ldm.errors import UserError
 from ldm.paths import MISSING, folder_fault, is_file, is_folder, listing, real_path
 from ldm.pipelines.models import Fingerprint
+from ldm.yaml_files import children, shortened
 
 PIPELINE = "StableDiffusionPipeline"
-WEIGHTS = (".safetensors", ".bin")
+WEIGHTS = (".safetensors",)
+# The files that the libraries read beside the weights, and entries by which they would load code:
+# modules from the folder or the hub, kernels, quantizers.
+READ = (
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "safety_checker/config.json",
+    "feature_extractor/preprocessor_config.json",
+    "tokenizer/tokenizer_config.json",
+    "scheduler/scheduler_config.json",
+)
+CODE = (
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "attn_implementation",
+    "auto_map",
+    "custom_pipeline",
+    "experts_implementation",
+    "quantization_config",
+)
 CHECKPOINTS = (".ckpt", ".safetensors")
 
 
@@ -30,6 +52,8 @@ class DiffusersFolder:
         factor: Pixels per latent cell along a side; the sides of pictures are multiples of it.
         timesteps: Length of the noise schedule, in steps.
         variant: ``fp16`` if the folder holds the weights in float16 only, else None.
+        has_checker: Whether a safety checker belongs to it.
+        scheduler: What the folder says of its scheduler.
     """
 
     path: Path
@@ -37,6 +61,8 @@ class DiffusersFolder:
     factor: int
     timesteps: int
     variant: str | None
+    has_checker: bool
+    scheduler: dict[str, Any]
 
     @classmethod
     def read(cls, name: str) -> DiffusersFolder:
@@ -48,11 +74,14 @@ class DiffusersFolder:
         path = Path(name)
         if not is_folder(path):
             raise _absent(name)
-        kind = _json(path, "model_index.json").get("_class_name")
+        index = _json(path, "model_index.json")
+        kind = index.get("_class_name")
         if kind != PIPELINE:
             raise UserError(
-                f"--model {path} holds a {kind}; expected a {PIPELINE}; give another folder"
+                f"--model {path} holds a {shortened(str(kind))}; expected a {PIPELINE}; give "
+                "another folder"
             )
+        _check_names_no_code(path)
         factor = 2 ** (len(_entry(path, "vae", "block_out_channels", list)) - 1)
         weights = [file.name for file in _weights(path)]
         return cls(
@@ -61,6 +90,8 @@ class DiffusersFolder:
             factor=factor,
             timesteps=_entry(path, "scheduler", "num_train_timesteps", int),
             variant="fp16" if all(".fp16." in file for file in weights) else None,
+            has_checker=any(index.get("safety_checker") or ()),
+            scheduler=_json(path, "scheduler/scheduler_config.json"),
         )
 
     @property
@@ -125,11 +156,39 @@ def _weights(path: Path) -> list[Path]:
     """
     found = [file for file in listing(path / "unet") if file.suffix.lower() in WEIGHTS]
     if not found:
+        pickled = any(file.suffix.lower() == ".bin" for file in listing(path / "unet"))
         raise UserError(
-            f"--model {path} has no weights in its subfolder unet; expected .safetensors files; "
-            "fetch the model again"
+            f"--model {path} has no {'' if not pickled else 'other than pickled '}weights in its "
+            "subfolder unet; expected .safetensors files; "
+            + (
+                f"convert it: python scripts/convert.py {path} FILE.safetensors, and back"
+                if pickled
+                else "fetch the model again"
+            )
         )
     return found
+
+
+def _check_names_no_code(path: Path) -> None:
+    """Refuse a folder whose files would have the libraries load code.
+
+    Raises:
+        UserError: It names the file and the entry.
+    """
+    for file in READ:
+        entries = _json(path, file) if is_file(path / file) else {}
+        if found := next(_keys_in(entries, CODE), None):
+            raise UserError(
+                f"--model {path}: {file} has {found}, by which a library loads code; expected "
+                "settings alone; take it out, or give another folder"
+            )
+
+
+def _keys_in(node: Any, names: Collection[str]) -> Iterator[str]:
+    for key, value in children(node):
+        if key in names and value is not None:
+            yield str(key)
+        yield from _keys_in(value, names)
 
 
 def _entry(path: Path, part: str, key: str, kind: type) -> Any:
@@ -145,7 +204,7 @@ def _entry(path: Path, part: str, key: str, kind: type) -> Any:
 
 def _json(path: Path, file: str) -> dict[str, Any]:
     try:
-        read = json.loads((path / file).read_text(encoding="utf-8"))
+        read = parse_json(path / file)
     except (OSError, ValueError) as error:
         raise UserError(
             f"--model {path}: {file} cannot be read ({_reason(error)}); expected a complete "

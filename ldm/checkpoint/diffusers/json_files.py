@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ldm.budgets import JSON_BYTES
 from ldm.errors import UserError
 from ldm.paths import is_file, listing
 
@@ -52,7 +53,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
         UserError: It is missing, or not a JSON mapping.
     """
     try:
-        read = json.loads((folder / name).read_text(encoding="utf-8"))
+        read = parse_json(folder / name)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
@@ -65,6 +66,23 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
             "fetch the model again"
         )
     return read
+
+
+def parse_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no JSON, or one of too many bytes or levels.
+    """
+    with path.open("rb") as file:
+        content = file.read(JSON_BYTES + 1)
+    if len(content) > JSON_BYTES:
+        raise ValueError(f"more than {JSON_BYTES} bytes")
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("too many levels within one another") from error
 
 
 def find_weights(path: Path, part: str) -> list[Path]:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ldm.building import accepted_parameters, build_from
-from ldm.checkpoint.folders import find_configs, find_model_files
-from ldm.checkpoint.load import load_component
+from ldm.checkpoint.default_config import find_configs
+from ldm.checkpoint.folders import find_model_files
+from ldm.checkpoint.load import for_inference, load_component
 from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.lazy import lazy_exports
@@ -267,8 +268,7 @@ def _diffusion_model(path: str, ckpt_path: str | None) -> tuple[nn.Module, Mappi
         )
     config = load_config(*configs)
     # A ckpt_path in it is where that training began, not where it ended.
-    config.model.params.pop("ckpt_path", None)
-    model = build_from(config.model, where=f"{configs[-1]}: model")
+    model = build_from(for_inference(config.model), where=f"{configs[-1]}: model")
     if not model.betas.is_meta and not next(model.parameters()).is_meta:
         found = ckpt_path or find_model_files(_beside(given), "diffusion_path").ckpt
         load_component(model, found, prefix="diffusion_model.")

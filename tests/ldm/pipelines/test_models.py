@@ -113,7 +113,7 @@ def test_a_model_without_text_is_refused(root, tmp_path):
     ckpt = put(tmp_path / "faces.ckpt")
     with pytest.raises(UserError, match="without a text encoder"):
         choose_model(Txt2ImgSettings(ckpt=str(ckpt)))
-    put(tmp_path / "faces.yaml", {"model": {"target": "x"}})
+    put(tmp_path / "faces.yaml", {"model": {"target": "torch.nn.Identity"}})
     with pytest.raises(UserError, match=r"no model\.params\."):
         choose_model(Txt2ImgSettings(ckpt=str(ckpt)))
 

@@ -1,0 +1,80 @@
+"""Entries of a model's configuration that programs look at, or the wrong one told. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ldm.budgets import CONFIG_NUMBER, MODEL_LEVELS
+from ldm.checkpoint.diffusers.json_files import INDEX
+from ldm.checkpoint.found_config import check_numbers, load_model_config
+from ldm.errors import UserError
+from ldm.yaml_files import shortened
+
+
+class Entries:
+    """Entries of a configuration, or a UserError that names the wrong one.
+
+    Args:
+        path: A YAML file, or the index of a diffusers folder.
+        given: Whether the user gave it, or trusts what it names.
+
+    Attributes:
+        config: The whole configuration.
+    """
+
+    def __init__(self, path: Path, *, given: bool) -> None:
+        self.path = path
+        if path.name == INDEX:
+            from ldm.checkpoint.diffusers.to_yaml import folder_config
+
+            self.config = folder_config(path.parent)
+            check_numbers(self.config, f"folder {str(path.parent)!r}")
+        else:
+            self.config = load_model_config(path, given=given)
+
+    def get(self, key: str, fallback: Any = None) -> Any:
+        """Return what stands at a key below ``model.params``."""
+        try:
+            value = OmegaConf.select(self.config, f"model.params.{key}", default=fallback)
+        except OmegaConfBaseException as error:
+            raise UserError(
+                f"config {self.path}: model.params.{key} cannot be resolved "
+                f"({str(error).splitlines()[0]}); expected a value; correct it"
+            ) from error
+        if value is None:
+            raise UserError(
+                f"config {self.path} has no model.params.{key}; expected a latent diffusion "
+                "model with text conditioning; give another --config"
+            )
+        return value
+
+    def number(self, key: str, fallback: int | None = None, most: int = CONFIG_NUMBER) -> int:
+        """Return a whole number from 1 to ``most``."""
+        value = self.get(key, fallback)
+        if type(value) is not int or value < 1:
+            raise self._wrong(key, value, "a whole number, 1 or more")
+        if value > most:
+            raise self._wrong(key, value, f"a whole number, {most} or less")
+        return value
+
+    def length(self, key: str, fallback: list[int] | None = None) -> int:
+        """Return how many levels a list has."""
+        value = self.get(key, fallback and ListConfig(fallback))
+        if not isinstance(value, ListConfig) or not value:
+            raise self._wrong(key, value, "a list")
+        if len(value) > MODEL_LEVELS:
+            raise self._wrong(key, value, f"{MODEL_LEVELS} levels or fewer")
+        return len(value)
+
+    def _wrong(self, key: str, value: Any, expected: str) -> UserError:
+        where = f"config {self.path}: model.params.{key} is {_shown(value)}"
+        return UserError(f"{where}; expected {expected}; correct it")
+
+
+def _shown(value: Any) -> str:
+    digits = type(value) is int and abs(value) >= 10**40  # Python refuses to write out the longest
+    return "a number of too many digits" if digits else shortened(repr(value))
