@@ -25,6 +25,8 @@ STOREYS = {
     "ldm.errors": 0,
     "ldm.paths": 0,
     "ldm.arguments": 0,
+    "ldm.atomic": 0,
+    "ldm.budgets": 0,
     "ldm.util": 0,
     "ldm.building": 0,
     "ldm.lazy": 0,
