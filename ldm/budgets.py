@@ -30,3 +30,9 @@ PIXELS = 64_000_000
 # Messages: a quoted name or value; a whole line.
 QUOTED = 200  # characters
 MESSAGE = 2_000
+
+# Downloads: the largest file here has 7.7 GB; a slow line brings 5,000 bytes a second.
+DOWNLOAD_BYTES = 2**36
+DOWNLOAD_RATE = 1_000  # bytes a second
+DOWNLOAD_WINDOW = 60.0  # seconds over which they are counted
+REDIRECTS = 10
