@@ -101,7 +101,7 @@ def discard(path: Path) -> None:
 
 def clear(folder: PathLike) -> None:
     """Remove what killed runs left in a folder, and bring back what one had put aside; say so."""
-    removed: list[int] = []
+    removed: list[int] = []  # bytes of each
     for path in listing(folder, ".*"):
         match = _FORM.fullmatch(path.name)
         if match is None or not _abandoned(path, match):
@@ -114,12 +114,8 @@ def clear(folder: PathLike) -> None:
         if not os.path.lexists(path.with_suffix(".part")):
             removed.append(size)
     if removed:
-        logger.warning(
-            "removed %d unfinished file(s) or folder(s), %.1f MB, that killed runs left in %s",
-            len(removed),
-            sum(removed) / 1e6,
-            folder,
-        )
+        size = sum(removed) / 1e6
+        logger.warning("removed from %s what killed runs left there, %.1f MB", folder, size)
 
 
 def _hidden(path: Path, kind: str) -> Path:

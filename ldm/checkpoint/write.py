@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ldm.atomic import replacing
+from ldm.atomic import discard, part_beside, replacing
 from ldm.errors import UserError
 from ldm.paths import MISSING, unreachable
 
@@ -62,10 +62,19 @@ def save_safetensors(tensors: Mapping[str, Tensor], path: Path, header: Mapping[
     """
     from safetensors.torch import save_file
 
-    with path.open("ab") as file:
-        mode = os.fstat(file.fileno()).st_mode
-    save_file(dict(tensors), path, metadata=dict(header))
-    path.chmod(mode)  # the library creates files that only their owner may read
+    # The library begins a temporary file of its own beside the one it writes, and a kill leaves it
+    # there: it gets a folder to itself, which the next run clears up.
+    folder = part_beside(path)
+    inside = folder / "weights"
+    try:
+        folder.mkdir()
+        with inside.open("ab") as file:
+            mode = os.fstat(file.fileno()).st_mode
+        save_file(dict(tensors), inside, metadata=dict(header))
+        inside.chmod(mode)  # the library creates files that only their owner may read
+        os.replace(inside, path)
+    finally:
+        discard(folder)
 
 
 def save_ckpt(tensors: Mapping[str, Tensor], path: Path, header: Mapping[str, str]) -> None:
