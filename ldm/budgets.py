@@ -52,3 +52,9 @@ MODEL_SIDE = 4096  # pixels
 MODEL_TENSORS = 6_000
 MODEL_BYTES = 2**35
 JSON_BYTES = 2**22  # a file of a diffusers folder; the longest index of shards has 200,000
+
+# Downloads: the largest file here has 7.7 GB; a slow line brings 5,000 bytes a second.
+DOWNLOAD_BYTES = 2**36
+DOWNLOAD_RATE = 1_000  # bytes a second
+DOWNLOAD_WINDOW = 60.0  # seconds over which they are counted
+REDIRECTS = 10

@@ -10,7 +10,6 @@ import io
 import logging
 import os
 import re
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from ldm.atomic import part_beside
 from ldm.errors import UserError
 from ldm.images.embed import save_options
 from ldm.images.pixels import eight_bit, open_pixels
@@ -344,9 +344,9 @@ def _write_new(data: bytes, path: Path) -> None:
         FileExistsError: The name is taken.
         UserError: The folder cannot be made or written to.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part = part_beside(path)
         try:
             part.write_bytes(data)
             _give_name(part, path)

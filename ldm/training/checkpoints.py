@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import signal
 import time
@@ -17,10 +16,11 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 
+from ldm.atomic import replacing
 from ldm.checkpoint.io import identify, torch_file
 from ldm.checkpoint.laid_over import NotPlain, plain_content
 from ldm.errors import UserError
-from ldm.paths import is_file, reason, remove
+from ldm.paths import is_file, reason
 from ldm.training.exactness import ExactBatches, NonFiniteLoss
 
 logger = logging.getLogger(__name__)
@@ -61,17 +61,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError("storage_options are not supported: checkpoints are local files")
         path = Path(path)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(checkpoint, part)
-            os.replace(part, path)
+            with replacing(path) as part:
+                torch.save(checkpoint, part)
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not _NOT_WRITTEN.search(str(error)):
                 raise
             raise _not_saved(path, error) from error
-        finally:
-            remove(part)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None

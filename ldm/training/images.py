@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ldm.atomic import replacing
 from ldm.errors import UserError
 from ldm.images.grid import make_grid
 from ldm.models.diffusion.preview import light_settings
@@ -127,10 +128,10 @@ class ImageLogger(pl.Callback):
             return
         suffix = f"gs-{trainer.global_step:06}_e-{trainer.current_epoch:06}_b-{batch_idx:06}"
         folder = Path(trainer.default_root_dir) / "images" / split
-        folder.mkdir(parents=True, exist_ok=True)
         for key, pictures in images.items():
             grid = self._grid(pictures)
-            Image.fromarray(grid).save(folder / f"{key}_{suffix}.png")
+            with replacing(folder / f"{key}_{suffix}.png") as part:
+                Image.fromarray(grid).save(part, format="PNG")
             self._to_tensorboard(trainer, f"{split}/{key}", grid)
 
     def _due(self, index: int) -> bool:
