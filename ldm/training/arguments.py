@@ -123,6 +123,7 @@ class TrainingOptions(Settings):
 
     Attributes:
         max_time: The wall-clock limit of this process, in seconds.
+        scale_lr: None leaves it to the configuration, true where that says nothing.
         channels_last: None leaves it to the configuration.
         overrides: ``a.b=c`` items.
         trainer: The Trainer's settings that were given as flags.
@@ -161,11 +162,12 @@ class TrainingOptions(Settings):
     logdir: Path = option(
         Path("logs"), "where run folders go", Path, synonyms=("-l",), metavar="FOLDER"
     )
-    scale_lr: bool = option(
-        True,
+    scale_lr: bool | None = option(
+        None,
         "learning rate = accumulation x devices x batch size x base_learning_rate",
+        bool,
         worded=True,
-        shown="true",
+        shown="true, or as the resumed run has it",
     )
     channels_last: bool | None = option(
         None,

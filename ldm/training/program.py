@@ -73,7 +73,9 @@ def _run(options: TrainingOptions) -> int:
     last = make_last_checkpoint(options, lightning, place)
     exact = ExactBatches(options.seed)
     trainer = make_trainer(lightning, [exact, *callbacks, last], place, model)
-    set_learning_rate(model, config, data.batch_size, trainer, options.scale_lr)
+    set_learning_rate(
+        model, config, data.batch_size, trainer, bool(lightning.get("scale_lr", True))
+    )
     take_over(trainer, model)
     if place.ckpt_path is not None:
         check_resumable(place.ckpt_path, model, training=options.train)
