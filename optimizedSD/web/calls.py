@@ -33,10 +33,12 @@ class Function:
     Attributes:
         queued: Whether it is called through gradio's queue.
         inputs: The kinds of its inputs: ``imageeditor``, ``image``, ``state`` or a control's.
+        clicked: Whether it is told which picture was clicked.
     """
 
     queued: bool
     inputs: tuple[str, ...]
+    clicked: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,18 @@ class Calls:
     def of(cls, blocks: Blocks, uploads: Uploads) -> Calls:
         """Return the calls of a page as gradio knows it."""
         functions = {
-            number: Function(fn.queue, tuple(each.get_block_name() for each in fn.inputs))
+            number: Function(
+                queued=fn.queue,
+                inputs=tuple(each.get_block_name() for each in fn.inputs),
+                clicked=bool(fn.collects_event_data),
+            )
             for number, fn in blocks.fns.items()
         }
         targets = [target for fn in blocks.fns.values() for target, _ in fn.targets]
         return cls(functions, frozenset(each for each in targets if each is not None), uploads)
 
-    def checked(self, body: bytes, *, queued: bool) -> bytes:
-        """Return the JSON of a call without anything that the page would not send.
+    def checked(self, body: bytes, *, queued: bool) -> tuple[bytes, str]:
+        """Return the JSON of a call without anything that the page would not send, and its session.
 
         Args:
             body: The JSON.
@@ -84,15 +90,14 @@ class Calls:
             raise _wrong("its address", "the queue for a run, and no queue for a button")
         trigger = call.get("trigger_id")
         known = type(trigger) is int and trigger in self.triggers
-        return json.dumps(
-            {
-                "data": self._inputs(function, call.get("data")),
-                "event_data": _event(call.get("event_data")),
-                "fn_index": number,
-                "trigger_id": trigger if known else None,
-                "session_hash": session,
-            }
-        ).encode()
+        cleaned = {
+            "data": self._inputs(function, call.get("data")),
+            "event_data": _clicked(call.get("event_data")) if function.clicked else None,
+            "fn_index": number,
+            "trigger_id": trigger if known else None,
+            "session_hash": session,
+        }
+        return json.dumps(cleaned).encode(), session
 
     def _inputs(self, function: Function, data: Any) -> list[Any]:
         if not isinstance(data, list) or len(data) != len(function.inputs):
@@ -154,10 +159,11 @@ def _kept(_: Any) -> None:
     """Return nothing for what never leaves the server; gradio fills it in."""
 
 
-def _event(value: Any) -> dict[str, Any] | None:
-    """Return which picture was clicked, if one was."""
-    index = value.get("index") if isinstance(value, dict) else None
-    return {"index": index, "value": None} if type(index) is int and index >= 0 else None
+def _clicked(event: Any) -> dict[str, Any]:
+    index = event.get("index") if isinstance(event, dict) else None
+    if type(index) is not int or index < 0:
+        raise _wrong("what was clicked", "the number of a picture")
+    return {"index": index, "value": None}
 
 
 def _wrong(part: str, expected: str) -> UserError:

@@ -32,6 +32,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+MOST_JOINED = 1000  # sessions whose run may be watched
 API = "/gradio_api"
 _FILE = f"{API}/file="
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"  # of a file or folder, not hidden
@@ -41,15 +42,16 @@ _READ = re.compile(
     rf"|/(assets|static)(/{_NAME})+"
     rf"|{API}/(info|app_id|startup-events|queue/data|heartbeat/{SESSION.pattern})"
 )
-_QUERIES = {f"{API}/queue/data", "/theme.css"}  # others never see theirs: "deep_link" reads files
+_WATCHING = f"{API}/queue/data"
+_QUERIES = {_WATCHING, "/theme.css"}  # others never see theirs: "deep_link" reads files
 _CALLS = {f"{API}/queue/join": True, f"{API}/run/predict": False}
 _UPLOAD, _UPLOADING = f"{API}/upload", f"{API}/upload_progress"
 _HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
         "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
         "connect-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "base-uri 'self'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -79,7 +81,7 @@ class Gate:
     folders: Sequence[str | Path]
     left: Callable[[str], None]
     _open: Counter[str] = field(default_factory=Counter)
-    _watched: Counter[str] = field(default_factory=Counter)
+    _joined: dict[str, object] = field(default_factory=dict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
@@ -144,23 +146,22 @@ class Gate:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let gradio answer; a window that was watching a run may be closed meanwhile."""
-        path, request = scope["path"], Request(scope)
-        session = request.query_params.get("session_hash", "")
+        path = scope["path"]
         inner = {**scope, "headers": _known_headers(scope["headers"])}
         if path not in _QUERIES:
             inner["query_string"] = b""
-        if path != f"{API}/queue/data":
+        if path != _WATCHING:
             await self.app(inner, receive, send)
             return
-        if not SESSION.fullmatch(session):
-            raise HTTPException(400, "session_hash was not given; expected letters and digits")
-        self._watched[session] += 1
+        session = Request(scope).query_params.get("session_hash", "")
+        run = self._joined.get(session)
+        if run is None:
+            raise HTTPException(404, "no run of this session is drawn or waits")
         try:
             await self.app(inner, receive, send)
         finally:
-            self._watched[session] -= 1
-            if not self._watched[session]:
-                del self._watched[session]
+            if self._joined.get(session) is run:  # not one that was begun meanwhile
+                del self._joined[session]
                 self.left(session)
 
     async def _call(self, scope: Scope, receive: Receive, send: Send, *, queued: bool) -> None:
@@ -170,11 +171,19 @@ class Gate:
         # A letter takes up to 12 bytes in JSON, and there are two prompts.
         most = REQUEST + 24 * self.limits.prompt
         body = await _in_time(Request(scope, _limited(scope, receive, most)).body())
-        checked = self.calls.checked(body, queued=queued)
+        checked, session = self.calls.checked(body, queued=queued)
+        if queued:
+            self._join(session)
         length = [(b"content-length", str(len(checked)).encode())]
         headers = [each for each in _known_headers(scope["headers"]) if each[0] != length[0][0]]
         inner = {**scope, "headers": headers + length, "query_string": b""}
         await self.app(inner, _with_body(checked, receive), send)
+
+    def _join(self, session: str) -> None:
+        self._joined.pop(session, None)
+        self._joined[session] = object()
+        while len(self._joined) > MOST_JOINED:
+            del self._joined[next(iter(self._joined))]
 
     async def _take(self, scope: Scope, receive: Receive) -> Response:
         """Take uploaded pictures; the answer is a list of their paths, which the page expects."""

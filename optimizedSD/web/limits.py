@@ -113,4 +113,6 @@ class Limits:
 
 
 def _too_much(given: str, most: int, flag: str) -> UserError:
-    return UserError(f"{given} was given; expected at most {most}, this page's --{flag}; give less")
+    return UserError(
+        f"{given} was given; expected at most {most}, the --{flag} of this page; give less"
+    )
