@@ -104,10 +104,10 @@ def test_a_run_can_be_stopped_before_it_begins(worker, tmp_path):
 def test_a_run_stopped_while_it_waits_for_another_is_not_logged(pipeline, tmp_path):
     logged = []
     worker = Worker(pipeline, log_run=logged.append)
-    with worker._one_at_a_time:  # as another visitor's run holds it
-        states = worker.draw("me", lambda: Wanted(settings_for(tmp_path)))
-        next(states)
-        worker.stop("me")
+    worker.line.enter("another visitor")
+    states = worker.draw("me", lambda: Wanted(settings_for(tmp_path)))
+    assert next(states).status == "Waiting for another run to end."
+    worker.stop("me")
     assert list(states)[-1].status.endswith("nothing was finished.")
     assert not logged
 
@@ -188,7 +188,8 @@ def test_a_mistake_in_what_is_asked_leaves_no_trace(worker):
     worker.register("me")
     with pytest.raises(UserError, match="a mistake"):
         list(worker.draw("me", fail))
-    assert not worker._stops
+    assert not worker._expected
+    assert not worker._running
 
 
 # --- work in a thread of its own ---
