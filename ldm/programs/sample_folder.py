@@ -22,11 +22,10 @@ from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
-from PIL import Image
 
 from ldm.config import load_config
 from ldm.errors import UserError
-from ldm.images.io import next_index, save_picture
+from ldm.images.io import next_index, open_image, save_picture
 from ldm.paths import ERRORS, MISSING, folder_fault, is_file, is_folder, listing, reason, remove
 
 PATTERN = "sample_{:06d}.png"
@@ -163,8 +162,7 @@ def _write_npz(
 
 
 def _pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(open_image(path).convert("RGB"))
 
 
 def _refused(folder: Path, error: Exception) -> UserError:
