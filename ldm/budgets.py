@@ -28,8 +28,9 @@ RECIPE_LENGTH = 2**20  # characters
 RECIPE_DEPTH = 64  # of brackets within brackets
 RECIPE_ENTRIES = 1_000  # settings; programs with many extensions write 60
 
-# Pictures: cameras make up to 60 megapixels.
-PIXELS = 64_000_000
+# Pictures: cameras make up to 60 megapixels, 350 MB where nothing is compressed.
+PIXELS = 64_000_000  # --max_pixels
+PICTURE_BYTES = 2**30
 
 # Messages: a quoted name or value; a whole line.
 QUOTED = 200  # characters

@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
 
 from ldm.atomic import replacing
 from ldm.errors import UserError
-from ldm.images.io import next_index, save_picture
+from ldm.images.io import next_index, open_image, save_picture
 from ldm.paths import ERRORS, MISSING, folder_fault, is_file, is_folder, listing, reason
 from ldm.yaml_files import read_record
 
@@ -162,8 +161,7 @@ def _write_npz(
 
 
 def _pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(open_image(path).convert("RGB"))
 
 
 def _refused(folder: Path, error: Exception) -> UserError:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ldm.errors import UserError
 from ldm.settings.command_line import OptionParser
 from ldm.settings.mistyped import bare
-from ldm.settings.option import Option, Settings, option, overrides_option
+from ldm.settings.option import Option, Settings, max_pixels_option, option, overrides_option
 
 # Flag -> what it does; each sets `lightning.trainer.<flag>`.
 TRAINER_FLAGS = {
@@ -158,6 +158,7 @@ class TrainingOptions(Settings):
         False, "open the debugger where an error ends the run", synonyms=("-d",), worded=True
     )
     seed: int = option(23, "seed of data order and noise", synonyms=("-s",))
+    max_pixels: int = max_pixels_option()
     postfix: str = option("", "appended to the name of the run's folder", synonyms=("-f",))
     logdir: Path = option(
         Path("logs"), "where run folders go", Path, synonyms=("-l",), metavar="FOLDER"

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from ldm.config import build
 from ldm.errors import UserError
+from ldm.images.opening import allow_pixels
 from ldm.legible import legible
 from ldm.rng import seed_everything
 from ldm.training.adversarial import take_over
@@ -57,6 +58,7 @@ def run(options: TrainingOptions) -> int:
 
 
 def _run(options: TrainingOptions) -> int:
+    allow_pixels(options.max_pixels)
     place = find_run(options)
     saved, config, lightning = load_run_config(options, place)
     if options.train:
