@@ -368,7 +368,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("or not _runs(int(match", "or bool(int(match"),
         (".st_mtime > DAY", ".st_mtime > 0"),
         ('match["kind"] == "old" and', "False and"),
-        ('if match["token"] in _tokens:', "if False:"),
+        ('if match["run"] == _RUN:', "if False:"),
         ("if is_folder(path) and not path.is_symlink():", "if is_folder(path):"),
         ("_looked_into.add(folder)", "pass"),
         ("path.name[:50]", "path.name"),
