@@ -1,6 +1,6 @@
 """Write files and folders that appear complete or not at all, and clear up what killed runs left.
 
-What is being written has a hidden name beside its place, ``.NAME.ldm-HOST-PID-TOKEN.part``, which
+What is being written has a hidden name beside its place, ``.NAME.ldm-HOST-PID-RUN-N.part``, which
 says who writes it. A killed run leaves it there; the next program that writes into that folder
 removes it. Nothing else is ever removed: the name has to be of this form, and the process that it
 names has to be dead (or, if it ran on another machine, the file a day old).
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import logging
 import os
 import platform
@@ -24,17 +25,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ldm.paths import ERRORS, PathLike, file_size, is_file, is_folder, listing
+from ldm.paths import ERRORS, PathLike, file_size, is_file, is_folder
 
 logger = logging.getLogger(__name__)
 
 DAY = 86_400.0  # seconds
 _FORM = re.compile(
-    r"\.(?P<name>.+)\.ldm-(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]{1,9})-(?P<token>[0-9a-f]{8})"
+    r"\.(?P<name>.+)\.ldm-(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]{1,9})-(?P<run>[0-9a-f]{8})-[0-9]{1,9}"
     r"\.(?P<kind>part|old)",
     re.DOTALL,
 )
-_tokens: set[str] = set()  # of this process: an earlier one may have had the same number
+_RUN = secrets.token_hex(4)  # an earlier process may have had this one's number
+_numbers = itertools.count()
 _looked_into: set[Path] = set()
 
 
@@ -102,9 +104,8 @@ def discard(path: Path) -> None:
 def clear(folder: PathLike) -> None:
     """Remove what killed runs left in a folder, and bring back what one had put aside; say so."""
     removed: list[int] = []  # bytes of each
-    for path in listing(folder, ".*"):
-        match = _FORM.fullmatch(path.name)
-        if match is None or not _abandoned(path, match):
+    for path, match in _hidden_in(Path(folder)):
+        if not _abandoned(path, match):
             continue
         if match["kind"] == "old" and not os.path.lexists(path.with_name(match["name"])):
             _bring_back(path, path.with_name(match["name"]))
@@ -118,12 +119,21 @@ def clear(folder: PathLike) -> None:
         logger.warning("removed from %s what killed runs left there, %.1f MB", folder, size)
 
 
+def _hidden_in(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
+    """List what is hidden in a folder in this module's way, in the order of names."""
+    try:
+        names = os.listdir(folder)
+    except ERRORS:
+        return
+    for match in sorted(filter(None, map(_FORM.fullmatch, names)), key=lambda match: match.string):
+        yield folder / match.string, match
+
+
 def _hidden(path: Path, kind: str) -> Path:
-    token = secrets.token_hex(4)
-    _tokens.add(token)
     # A name of 255 bytes leaves no room for more; only what steps aside needs its whole name.
     name = path.name if kind == "old" else path.name[:50]
-    return path.with_name(f".{name}.ldm-{_host()}-{os.getpid()}-{token}.{kind}")
+    mark = f"{_host()}-{os.getpid()}-{_RUN}-{next(_numbers)}"
+    return path.with_name(f".{name}.ldm-{mark}.{kind}")
 
 
 def _drop(path: Path) -> None:
@@ -154,7 +164,7 @@ def _host() -> str:
 
 def _abandoned(path: Path, match: re.Match[str]) -> bool:
     """Check whether nobody writes to a part any more."""
-    if match["token"] in _tokens:
+    if match["run"] == _RUN:
         return False
     if match["host"] == _host() and os.name == "posix":  # elsewhere asking would end the process
         return int(match["pid"]) == os.getpid() or not _runs(int(match["pid"]))

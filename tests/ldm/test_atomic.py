@@ -18,7 +18,7 @@ NOBODY = 999_999_999  # no system counts its processes so far
 
 
 def name_of(pid: int, *, name: str = "out.bin", host: str | None = None, kind: str = "part") -> str:
-    return f".{name}.ldm-{host or atomic._host()}-{pid}-0123abcd.{kind}"
+    return f".{name}.ldm-{host or atomic._host()}-{pid}-0123abcd-7.{kind}"
 
 
 def left_behind(folder: Path, name: str, content: bytes = b"half") -> Path:
@@ -111,14 +111,14 @@ def test_what_another_machine_left_is_removed_a_day_later(age, goes, kind, tmp_p
         ".out.1234.part",
         ".out.0a1b2c3d.part",
         ".tmpAb3dEf",
-        ".out.ldm-0123abcd-12-0123abcd.part.txt",
-        "out.ldm-0123abcd-999999999-0123abcd.part",
-        ".ldm-0123abcd-999999999-0123abcd.part",
-        ".out.ldm-0123abcd-999999999-0123abcd.PART",
-        ".out.ldm-0123abcd-999999999-0123abcd.bak",
-        ".out.ldm-0123abcd--999999999-0123abcd.part",
-        ".out.ldm-0123ABCD-999999999-0123abcd.part",
-        ".out.ldm-0123abcd-٩٩٩-0123abcd.part",
+        ".out.ldm-0123abcd-12-0123abcd-7.part.txt",
+        "out.ldm-0123abcd-999999999-0123abcd-7.part",
+        ".ldm-0123abcd-999999999-0123abcd-7.part",
+        ".out.ldm-0123abcd-999999999-0123abcd-7.PART",
+        ".out.ldm-0123abcd-999999999-0123abcd-7.bak",
+        ".out.ldm-0123abcd--999999999-0123abcd-7.part",
+        ".out.ldm-0123ABCD-999999999-0123abcd-7.part",
+        ".out.ldm-0123abcd-٩٩٩-0123abcd-7.part",
         ".bashrc",
     ],
 )

@@ -359,6 +359,28 @@ def test_an_endpoint_that_is_no_address_is_one_line(program, monkeypatch, capsys
     assert "HF_ENDPOINT" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("token", ["a\nb", "\x1b[31m", "hf_ü", "a\rHost: evil"])
+def test_a_token_that_is_none_is_one_line_and_is_not_shown(
+    token, program, make_server, monkeypatch, capsys
+):
+    server = make_server()
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_TOKEN", token)
+    assert program.main(["tiny"]) == 2
+    shown = capsys.readouterr().err
+    assert "HF_TOKEN holds characters" in shown and token not in shown
+    assert server.asked == []
+
+
+def test_a_line_says_what_was_not_checked(program, make_server, tmp_path, monkeypatch, capsys):
+    files = (RemoteFile("c.json", "c.json", size=len(BODY)),)
+    monkeypatch.setitem(MODELS, "tiny", Model("a test", 0.1, "me/mine", "models/x", files))
+    monkeypatch.setenv("HF_ENDPOINT", make_server().url)
+    assert program.main(["tiny"]) == 0
+    told = "c.json: no SHA-256 of it is published; only its size was checked"
+    assert told in capsys.readouterr().out
+
+
 def test_ctrl_c_keeps_what_has_arrived_and_says_so(program, monkeypatch, capsys):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
@@ -391,6 +413,12 @@ def test_the_table_holds_well_formed_entries_and_the_default_places():
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", model.repository)
         for file in model.files:
             assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
+            assert file.size > 0
+        assert sum(file.size for file in model.files) / 1e9 == pytest.approx(
+            model.gigabytes, abs=0.01
+        )
+    unknown = [f.path for m in MODELS.values() for f in m.files if f.sha256 is None]
+    assert unknown == ["config.json"]
     places = [f"{m.folder}/{f.name}" for m in MODELS.values() for f in m.files]
     assert len(set(places)) == len(places)
     assert set(V1_CHECKPOINTS) <= set(places)

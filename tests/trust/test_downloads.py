@@ -17,6 +17,7 @@ from email.message import Message
 import pytest
 
 from ldm.checkpoint.download import answer, connection, transfer
+from ldm.checkpoint.download import fetch as fetching
 from ldm.checkpoint.download.connection import Source
 from ldm.checkpoint.download.fetch import _alone, fetch
 from ldm.checkpoint.download.transfer import Patience
@@ -451,6 +452,17 @@ def test_of_two_runs_at_once_the_second_says_so_and_leaves_the_first_alone(serve
         assert "another run" in refused(serve(whole()), tmp_path, **KNOWN)
         assert (tmp_path / "model.bin.part").read_bytes() == BODY[:9]
     assert get(serve(rest()), tmp_path, part=BODY[:BEFORE], **KNOWN)
+
+
+def test_a_file_that_another_run_put_there_meanwhile_is_not_fetched_again(
+    serve, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        fetching, "_lock", lambda file, part: (tmp_path / "model.bin").write_bytes(BODY)
+    )
+    server = serve(whole())
+    assert not get(server, tmp_path, **KNOWN)
+    assert server.requests == [] and os.listdir(tmp_path) == ["model.bin"]
 
 
 def test_many_runs_at_once_end_with_the_file(serve, tmp_path):

@@ -155,7 +155,7 @@ def test_a_folder_of_something_else_is_left_alone(place, tmp_path, capsys):
 
 
 def test_what_a_killed_run_left_of_an_index_is_nothing_else(place, written, capsys):
-    index = place / "killed" / f".index.json.ldm-{atomic._host()}-999999999-0123abcd.part"
+    index = place / "killed" / f".index.json.ldm-{atomic._host()}-999999999-0123abcd-7.part"
     index.parent.mkdir()
     index.write_text("{")
     assert encode(place, "killed") == 0
