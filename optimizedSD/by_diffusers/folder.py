@@ -13,9 +13,10 @@ from typing import Any
 
 from ldm.checkpoint.diffusers.json_files import parse_json
 from ldm.errors import UserError
+from ldm.legible import quoted
 from ldm.paths import MISSING, folder_fault, is_file, is_folder, listing, real_path
 from ldm.pipelines.models import Fingerprint
-from ldm.yaml_files import children, shortened
+from ldm.yaml_files import children
 
 PIPELINE = "StableDiffusionPipeline"
 WEIGHTS = (".safetensors",)
@@ -78,8 +79,7 @@ class DiffusersFolder:
         kind = index.get("_class_name")
         if kind != PIPELINE:
             raise UserError(
-                f"--model {path} holds a {shortened(str(kind))}; expected a {PIPELINE}; give "
-                "another folder"
+                f"--model {path} holds a {quoted(kind)}; expected a {PIPELINE}; give another folder"
             )
         _check_names_no_code(path)
         factor = 2 ** (len(_entry(path, "vae", "block_out_channels", list)) - 1)
