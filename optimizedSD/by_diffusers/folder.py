@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ldm.budgets import CONFIG_NUMBER
 from ldm.checkpoint.diffusers.json_files import parse_json
 from ldm.errors import UserError
 from ldm.legible import quoted
@@ -20,6 +21,7 @@ from ldm.yaml_files import children
 
 PIPELINE = "StableDiffusionPipeline"
 WEIGHTS = (".safetensors",)
+TOKENIZER = "tokenizer/tokenizer_config.json"
 # The files that the libraries read beside the weights, and entries by which they would load code:
 # modules from the folder or the hub, kernels, quantizers.
 READ = (
@@ -28,7 +30,7 @@ READ = (
     "text_encoder/config.json",
     "safety_checker/config.json",
     "feature_extractor/preprocessor_config.json",
-    "tokenizer/tokenizer_config.json",
+    TOKENIZER,
     "scheduler/scheduler_config.json",
 )
 CODE = (
@@ -81,7 +83,7 @@ class DiffusersFolder:
             raise UserError(
                 f"--model {path} holds a {quoted(kind)}; expected a {PIPELINE}; give another folder"
             )
-        _check_names_no_code(path)
+        _check_entries(path)
         factor = 2 ** (len(_entry(path, "vae", "block_out_channels", list)) - 1)
         weights = [file.name for file in _weights(path)]
         return cls(
@@ -169,8 +171,8 @@ def _weights(path: Path) -> list[Path]:
     return found
 
 
-def _check_names_no_code(path: Path) -> None:
-    """Refuse a folder whose files would have the libraries load code.
+def _check_entries(path: Path) -> None:
+    """Refuse a folder whose files would have the libraries load code, or endless networks.
 
     Raises:
         UserError: It names the file and the entry.
@@ -182,6 +184,18 @@ def _check_names_no_code(path: Path) -> None:
                 f"--model {path}: {file} has {found}, by which a library loads code; expected "
                 "settings alone; take it out, or give another folder"
             )
+        # A tokenizer's longest row is written as 1e30 where there is none.
+        if file != TOKENIZER and _largest(entries) > CONFIG_NUMBER:
+            raise UserError(
+                f"--model {path}: {file} has a number beyond {CONFIG_NUMBER}; expected a network's "
+                "sizes; fetch the model again"
+            )
+
+
+def _largest(node: Any) -> float:
+    if isinstance(node, int | float):
+        return abs(node)
+    return max((_largest(value) for _, value in children(node)), default=0)
 
 
 def _keys_in(node: Any, names: Collection[str]) -> Iterator[str]:
