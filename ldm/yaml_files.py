@@ -25,6 +25,7 @@ from ldm.budgets import (
     QUOTED,
 )
 from ldm.errors import UserError
+from ldm.legible import legible, quoted
 from ldm.paths import file_fault
 
 REFERENCE = re.compile(r"\$\{\s*(\.*[\w-]+(?:\.[\w-]+|\[[\w-]+\])*)\s*\}")
@@ -73,7 +74,7 @@ def _read(path: Path, load: Callable[[str], Any], kind: type[Mapping]) -> Any:
     except UserError:
         raise
     except UNREADABLE as error:
-        reason = shortened(" ".join(str(error).split()))
+        reason = legible(" ".join(str(error).split()), QUOTED)
         raise UserError(f"{what} is no readable YAML ({reason}); correct it") from error
     if not isinstance(read, kind):
         raise UserError(f"{what} holds no mapping; expected keys such as 'model'")
@@ -96,7 +97,7 @@ def _check_size(text: str, what: str) -> None:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in (anchor for anchor, _ in open_nodes):
-                raise _beyond(what, f"an alias *{shortened(event.anchor)} within what it names")
+                raise _beyond(what, f"an alias {quoted(event.anchor)} within what it names")
             count += sizes.get(event.anchor, 1)
         elif isinstance(event, yaml.NodeEvent):
             open_nodes.append((event.anchor, count))
@@ -177,12 +178,7 @@ def dotted(place: Place) -> str:
         'data.params[2]'
     """
     parts = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
-    return shortened("".join(parts).lstrip(".")) or "the file"
-
-
-def shortened(text: str) -> str:
-    """Return a text, its end replaced by dots if it is long."""
-    return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
+    return legible("".join(parts).lstrip("."), QUOTED) or "the file"
 
 
 class _Measure:

@@ -18,13 +18,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import ldm
-from ldm.budgets import CONFIG_NUMBER
+from ldm.budgets import CONFIG_NUMBER, QUOTED
 from ldm.building import STANDS_FOR, import_object
 from ldm.checkpoint.default_config import find_configs
 from ldm.config import load_config
 from ldm.errors import UserError
+from ldm.legible import legible, quoted
 from ldm.paths import PathLike, at_home, is_file, is_folder, real_path
-from ldm.yaml_files import children, dotted, shortened
+from ldm.yaml_files import children, dotted
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ def _check(what: str, homes: Sequence[Path], remedy: str, config: DictConfig) ->
             _check_diffusion_model(what, value)
         elif fault := _fault(key, value, homes):
             raise UserError(
-                f"{what}: {dotted(place)} {shortened(repr(value))} {fault}, in a file that comes "
+                f"{what}: {dotted(place)} {quoted(value)} {fault}, in a file that comes "
                 f"with a model and was not given by you; {_remedy(remedy)}"
             )
     return _without_other_targets(config)
@@ -169,8 +170,8 @@ def _model(what: str, config: DictConfig) -> Any:
         node = OmegaConf.select(config, "model")
         return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     except (OmegaConfBaseException, RecursionError) as error:
-        place = shortened(str(getattr(error, "full_key", None) or "model"))
-        reason = shortened((str(error).splitlines() or [""])[0])
+        place = legible(str(getattr(error, "full_key", None) or "model"), QUOTED)
+        reason = legible((str(error).splitlines() or [""])[0], QUOTED)
         raise UserError(
             f"{what}: {place} cannot be resolved ({reason}); expected a value; correct it"
         ) from error
@@ -219,7 +220,9 @@ def _is_ours(target: str) -> bool:
 
 
 def _list(foreign: Sequence[tuple[str, str]]) -> str:
-    shown = [f"{shortened(ascii(target)[1:-1])} ({place})" for place, target in foreign[:SHOWN]]
+    shown = [
+        f"{legible(ascii(target)[1:-1], QUOTED)} ({place})" for place, target in foreign[:SHOWN]
+    ]
     more = len(foreign) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 

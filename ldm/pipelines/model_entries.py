@@ -12,7 +12,7 @@ from ldm.budgets import CONFIG_NUMBER, MODEL_LEVELS
 from ldm.checkpoint.diffusers.json_files import INDEX
 from ldm.checkpoint.found_config import check_numbers, load_model_config
 from ldm.errors import UserError
-from ldm.yaml_files import shortened
+from ldm.legible import quoted
 
 
 class Entries:
@@ -71,10 +71,5 @@ class Entries:
         return len(value)
 
     def _wrong(self, key: str, value: Any, expected: str) -> UserError:
-        where = f"config {self.path}: model.params.{key} is {_shown(value)}"
+        where = f"config {self.path}: model.params.{key} is {quoted(value)}"
         return UserError(f"{where}; expected {expected}; correct it")
-
-
-def _shown(value: Any) -> str:
-    digits = type(value) is int and abs(value) >= 10**40  # Python refuses to write out the longest
-    return "a number of too many digits" if digits else shortened(repr(value))

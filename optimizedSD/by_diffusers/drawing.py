@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import transformers
 
+from ldm.checkpoint.claims import within_budget
 from ldm.errors import UserError
 from ldm.pipelines.batches import Batch
 from ldm.pipelines.infotext import Source, write_parameters
@@ -51,15 +52,11 @@ def load(folder: DiffusersFolder, settings: DiffusersSettings, device: torch.dev
         library.set_verbosity_error()
         library.disable_progress_bar()
     try:
-        parts = {n: _load_network(folder, n, cls, options) for n, cls in NETWORKS.items()}
-        parts |= {"tokenizer": _load(transformers.CLIPTokenizer, folder, "tokenizer")}
-        parts |= _load_checker(folder, options)
-        pipe = diffusers.StableDiffusionPipeline(
-            **parts,
-            scheduler=_folder_scheduler(folder),
-            requires_safety_checker=parts["safety_checker"] is not None,
-        )
+        with within_budget():
+            pipe = _assemble(folder, options)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(
             f"--model {folder.path} cannot be loaded ({_first_line(error)}); expected a complete "
             "diffusers folder; fetch the model again"
@@ -69,6 +66,17 @@ def load(folder: DiffusersFolder, settings: DiffusersSettings, device: torch.dev
     with memory_for(f"the weights of {folder.path}", device, "add --offload model or group"):
         put_on_device(pipe, settings.offload, device)
     return pipe
+
+
+def _assemble(folder: DiffusersFolder, options: dict[str, Any]) -> Any:
+    parts = {name: _load_network(folder, name, cls, options) for name, cls in NETWORKS.items()}
+    parts["tokenizer"] = _load(transformers.CLIPTokenizer, folder, "tokenizer")
+    parts |= _load_checker(folder, options)
+    return diffusers.StableDiffusionPipeline(
+        **parts,
+        scheduler=_folder_scheduler(folder),
+        requires_safety_checker=parts["safety_checker"] is not None,
+    )
 
 
 def _load(cls: Any, folder: DiffusersFolder, name: str, **options: Any) -> Any:

@@ -11,14 +11,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ldm.budgets import CONFIG_NUMBER
 from ldm.checkpoint.diffusers.json_files import parse_json
 from ldm.errors import UserError
+from ldm.legible import quoted
 from ldm.paths import MISSING, folder_fault, is_file, is_folder, listing, real_path
 from ldm.pipelines.models import Fingerprint
-from ldm.yaml_files import children, shortened
+from ldm.yaml_files import children
 
 PIPELINE = "StableDiffusionPipeline"
 WEIGHTS = (".safetensors",)
+TOKENIZER = "tokenizer/tokenizer_config.json"
 # The files that the libraries read beside the weights, and entries by which they would load code:
 # modules from the folder or the hub, kernels, quantizers.
 READ = (
@@ -27,7 +30,7 @@ READ = (
     "text_encoder/config.json",
     "safety_checker/config.json",
     "feature_extractor/preprocessor_config.json",
-    "tokenizer/tokenizer_config.json",
+    TOKENIZER,
     "scheduler/scheduler_config.json",
 )
 CODE = (
@@ -78,10 +81,9 @@ class DiffusersFolder:
         kind = index.get("_class_name")
         if kind != PIPELINE:
             raise UserError(
-                f"--model {path} holds a {shortened(str(kind))}; expected a {PIPELINE}; give "
-                "another folder"
+                f"--model {path} holds a {quoted(kind)}; expected a {PIPELINE}; give another folder"
             )
-        _check_names_no_code(path)
+        _check_entries(path)
         factor = 2 ** (len(_entry(path, "vae", "block_out_channels", list)) - 1)
         weights = [file.name for file in _weights(path)]
         return cls(
@@ -169,8 +171,8 @@ def _weights(path: Path) -> list[Path]:
     return found
 
 
-def _check_names_no_code(path: Path) -> None:
-    """Refuse a folder whose files would have the libraries load code.
+def _check_entries(path: Path) -> None:
+    """Refuse a folder whose files would have the libraries load code, or endless networks.
 
     Raises:
         UserError: It names the file and the entry.
@@ -182,6 +184,18 @@ def _check_names_no_code(path: Path) -> None:
                 f"--model {path}: {file} has {found}, by which a library loads code; expected "
                 "settings alone; take it out, or give another folder"
             )
+        # A tokenizer's longest row is written as 1e30 where there is none.
+        if file != TOKENIZER and _largest(entries) > CONFIG_NUMBER:
+            raise UserError(
+                f"--model {path}: {file} has a number beyond {CONFIG_NUMBER}; expected a network's "
+                "sizes; fetch the model again"
+            )
+
+
+def _largest(node: Any) -> float:
+    if isinstance(node, int | float):
+        return abs(node)
+    return max((_largest(value) for _, value in children(node)), default=0)
 
 
 def _keys_in(node: Any, names: Collection[str]) -> Iterator[str]:
