@@ -67,6 +67,7 @@ def _serve(page: Page, server: ServerSettings, console: Console) -> None:
         try:
             threading.Event().wait()
         finally:
+            worker.close(0.0)  # so that no visitor's window waits for the rest of a run
             blocks.close(verbose=False)
             ended = worker.close(PATIENCE)
     if not ended:
