@@ -11,7 +11,7 @@ from ldm.settings.option import flag_of
 from optimizedSD.web.page import ServerSettings
 
 # The largest side, where the command line gives none: so many times the model's own, or this.
-SIDES, LEAST_SIDE = 2, 512
+SIDES, LEAST_SIDE = 2, 256
 LARGEST_AT_ONCE = 4  # pictures of the largest size in one batch, or more of a smaller one
 
 

@@ -67,7 +67,7 @@ class ServerSettings(Settings):
         int,
         minimum=1,
         maximum=LARGEST_SIDE,
-        shown="twice the model's own size, 512 at least",
+        shown="twice the model's own size, 256 at least",
         group="page",
     )
     max_pictures: int = option(16, "the most pictures of a run", minimum=1, group="page")

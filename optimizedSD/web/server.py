@@ -65,8 +65,11 @@ def _serve(page: Page, server: ServerSettings, console: Console) -> None:
         console.say(f"{page.title}: {blocks.share_url or blocks.local_url} (Ctrl-C ends it)")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a container stops it
         try:
-            threading.Event().wait()
+            with contextlib.suppress(KeyboardInterrupt):  # how it ends
+                threading.Event().wait()
         finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending
+            worker.close(0.0)  # so that no visitor's window waits for the rest of a run
             blocks.close(verbose=False)
             ended = worker.close(PATIENCE)
     if not ended:
