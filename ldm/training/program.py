@@ -37,13 +37,16 @@ from ldm.util import count_params
 logger = logging.getLogger(__name__)
 
 # Warnings that do not hold here: the sampler resumes by itself, a resumed run's folder is not
-# empty, a frozen first stage is in eval mode on purpose, a set that is not configured is empty.
+# empty, a frozen first stage is in eval mode on purpose, a set that is not configured is empty,
+# schedules of a model that steps by hand keep their interval, a step's figure is one process's.
 QUIET = (
     ".*dataloader is not resumable",
     ".*exists and is not empty",
     ".*in eval mode at the start of training",
     "Total length of `list` across ranks is zero",
     ".*LeafSpec",
+    "The lr scheduler dict contains",
+    ".*sync_dist=True",
 )
 
 
