@@ -13,20 +13,27 @@ ways, and never imported:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ldm.budgets import QUOTED
 from ldm.checkpoint.element_types import ELEMENT_TYPES, STORAGES
 from ldm.checkpoint.known_names import may_be_made, may_be_named, python3_name
 from ldm.checkpoint.pickle_machine import Inert, Ordered, PickleFault, run
+from ldm.legible import quoted
+
+
+_PARTS = re.compile(r"\.|, ")
 
 
 class RefusedGlobal(PickleFault):
     """The pickle asks for something that could run code; ``name`` is its dotted path."""
 
     def __init__(self, name: str):
-        super().__init__(f"refused to import {name}")
-        self.name = name
+        plain = len(name) <= QUOTED and all(part.isidentifier() for part in _PARTS.split(name))
+        self.name = name if plain else quoted(name)
+        super().__init__(f"refused to import {self.name}")
 
 
 class StoredBytes:
@@ -186,9 +193,9 @@ STAND_INS: dict[tuple[str, str], Callable] = {
 def kind_of(value: Any) -> str:
     """Name the kind of a value that a file holds, for messages."""
     if isinstance(value, Inert):
-        return value.kind
+        return quoted(value.kind)[1:-1]
     if isinstance(value, Named):
-        return f"class {value.module}.{value.name}"
+        return f"class {quoted(f'{value.module}.{value.name}')[1:-1]}"
     return {StoredTensor: "Tensor", StoredBytes: "storage", Ordered: "OrderedDict"}.get(
         type(value), type(value).__name__
     )

@@ -23,7 +23,7 @@ from PIL import Image, PngImagePlugin
 from safetensors.torch import save
 from trust.guard import Result, faults, guarded
 
-FAILED: tuple[int, ...] = ()
+FAILED = (4469, 6997)
 EACH_RUN = range(150)
 RECIPE = "a (red:1.2) fox\nNegative prompt: rain\nSteps: 20, Sampler: DDIM, CFG scale: 7.5, Seed: 4"
 YAML = """model:

@@ -107,6 +107,15 @@ def test_a_dangerous_global_is_refused_by_name(module, name):
     assert refusal.value.name == f"{module}.{name}"
 
 
+@pytest.mark.parametrize("name", ["sys\ntem", "sys\ttem", "\x1b[2J", "x" * 10_000, "a b"])
+def test_a_name_that_is_no_name_is_quoted(name):
+    data = b"".join(b"X" + struct.pack("<I", len(n)) + n.encode() for n in ("os", name))
+    with pytest.raises(RefusedGlobal) as refusal:
+        read(b"\x80\x04" + data + b"\x93.")
+    shown = refusal.value.name
+    assert shown.startswith("'os.") and shown.isprintable() and len(shown) < 300
+
+
 @pytest.mark.parametrize("protocol", range(1, 6))
 def test_a_malicious_pickle_is_refused_and_not_run_in_every_protocol(protocol, tmp_path):
     witness = tmp_path / "ran"
