@@ -23,7 +23,6 @@ from ldm.checkpoint.known_names import may_be_made, may_be_named, python3_name
 from ldm.checkpoint.pickle_machine import Inert, Ordered, PickleFault, run
 from ldm.legible import quoted
 
-
 _PARTS = re.compile(r"\.|, ")
 
 
