@@ -327,6 +327,7 @@ def test_damaged_pickles_fail_in_one_clear_line(seed, model_checkpoint, tmp_path
         assert all(isinstance(value, torch.Tensor) for value in tensors.values())
 
 
+@pytest.mark.filterwarnings("ignore:.*support is experimental")
 def test_every_element_type_of_torch_is_known():
     there = {name: each for name, each in vars(torch).items() if isinstance(each, torch.dtype)}
     assert there.keys() <= ELEMENT_TYPES.keys()
