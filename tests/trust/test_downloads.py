@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -10,9 +11,11 @@ import re
 import socket
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from email.message import Message
+from types import SimpleNamespace
 
 import pytest
 
@@ -285,6 +288,18 @@ def test_a_trickle_keeps_what_has_come_and_the_next_run_goes_on(serve, tmp_path)
     assert get(server, tmp_path, **KNOWN)
     assert f"Range: bytes={BEFORE}-" in server.requests[0]
     assert (tmp_path / "model.bin").read_bytes() == BODY
+
+
+def test_a_server_that_is_slow_to_connect_to_is_slow(serve, tmp_path, monkeypatch):
+    def connect(request, timeout):
+        time.sleep(0.2)
+        raise urllib.error.URLError(TimeoutError("timed out"))
+
+    monkeypatch.setattr(connection, "_opener", lambda pace: SimpleNamespace(open=connect))
+    patient = dataclasses.replace(HASTY, retries=1_000)
+    with pytest.raises(UserError, match="too little.*nothing came"):
+        fetch(Source("http://127.0.0.1/x"), tmp_path / "x", patience=patient)
+    assert os.listdir(tmp_path) == []
 
 
 def test_one_byte_a_try_is_no_progress(serve, tmp_path):

@@ -201,6 +201,7 @@ def _next(here: str, location: str | None) -> str:
 
 
 def _sent(request: urllib.request.Request, pace: Pace) -> http.client.HTTPResponse:
+    pace.check()  # connecting takes time too
     try:
         return _opener(pace).open(request, timeout=TIMEOUT)
     except urllib.error.URLError as error:

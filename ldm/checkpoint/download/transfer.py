@@ -217,7 +217,8 @@ class Transfer:
         return os.fstat(self._file.fileno()).st_size
 
     def _kept(self) -> str:
-        return f"{self._size()} bytes are kept in {self._part}; run again to go on"
+        kept = f"{self._size()} bytes are kept in {self._part}" if self._size() else "nothing came"
+        return f"{kept}; run again to go on"
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
