@@ -377,7 +377,7 @@ def test_a_line_says_what_was_not_checked(program, make_server, tmp_path, monkey
     monkeypatch.setitem(MODELS, "tiny", Model("a test", 0.1, "me/mine", "models/x", files))
     monkeypatch.setenv("HF_ENDPOINT", make_server().url)
     assert program.main(["tiny"]) == 0
-    told = "c.json: no SHA-256 of it is published; only its size was checked"
+    told = "c.json: no SHA-256 of it is published; checked: its size"
     assert told in capsys.readouterr().out
 
 

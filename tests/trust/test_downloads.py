@@ -360,8 +360,8 @@ def test_a_part_that_is_said_to_be_whole_is_not_believed_without_a_digest(serve,
     ("tag", "words"),
     [
         (f'"{SHA256}"', "its size and the SHA-256 that the server states"),
-        (f'"{GIT}"', "its size and the git's SHA-1 that the server states"),
-        ('"opaque"', "only its size was checked"),
+        (f'"{GIT}"', "its size and the git SHA-1 that the server states"),
+        ('"opaque"', "checked: its size"),
     ],
 )
 def test_a_line_says_what_was_checked_where_no_digest_is_published(tag, words, serve, tmp_path):

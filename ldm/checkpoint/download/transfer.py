@@ -100,7 +100,7 @@ class Transfer:
         """
         kind, digest_of = "SHA-256", sha256_of
         if self._digest is not None and len(self._digest) == 40:
-            kind, digest_of = "git's SHA-1", git_sha1_of
+            kind, digest_of = "git SHA-1", git_sha1_of
         found = None if self._digest is None else digest_of(self._part)
         if found != self._digest:
             self._file.truncate(0)
@@ -116,11 +116,10 @@ class Transfer:
                 "a broken connection; expected a file of known length; try again later"
             )
         if self._source.sha256 is None:
-            size = " its size and" if self._total is not None else ""
-            checked = f"checked:{size} the {kind} that the server states"
-            if found is None:
-                checked = "only its size was checked" if size else "nothing of it was checked"
-            notice(f"{name}: no SHA-256 of it is published; {checked}")
+            checks = ["its size"] if self._total is not None else []
+            checks += [f"the {kind} that the server states"] if found is not None else []
+            checked = " and ".join(checks) or "nothing of it"
+            notice(f"{name}: no SHA-256 of it is published; checked: {checked}")
 
     def _one_go(self, pace: Pace) -> None:
         """Request the missing bytes and append them."""
