@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from email.message import Message
 
 from ldm.budgets import DOWNLOAD_BYTES
-from ldm.checkpoint.download.connection import Interrupted, Source, in_words, shown
+from ldm.checkpoint.download.connection import Interrupted, Source, shown
 from ldm.errors import UserError
+from ldm.legible import quoted
 
 _COUNT = re.compile("[0-9]{1,18}")  # bytes; more is a joke
 
@@ -96,7 +97,7 @@ def _check_kind(source: Source, response: http.client.HTTPResponse) -> None:
     packed = response.headers.get("Content-Encoding", "identity").strip().lower()
     if packed not in ("identity", ""):
         raise UserError(
-            f"{shown(source.url)} answered with a file packed by {in_words(packed)}, which was not "
+            f"{shown(source.url)} answered with a file packed by {quoted(packed)}, which was not "
             "asked for; expected the file as it is; nothing was fetched; try another network"
         )
 
@@ -111,9 +112,10 @@ def _length(source: Source, headers: Message) -> int | None:
     if not said:
         return None
     if len(said) > 1 or not _COUNT.fullmatch(*said):
+        two = " and ".join(map(quoted, sorted(said)[:2]))
         raise UserError(
-            f"{shown(source.url)} announces {in_words(' and '.join(sorted(said)))} bytes; expected "
-            "one number; nothing was fetched; try again later or another mirror"
+            f"{shown(source.url)} announces {two} bytes; expected one number; "
+            "nothing was fetched; try again later or another mirror"
         )
     return int(said.pop())
 

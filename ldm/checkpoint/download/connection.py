@@ -25,6 +25,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from ldm.budgets import QUOTED, REDIRECTS
 from ldm.errors import UserError
+from ldm.legible import legible, quoted
 
 TIMEOUT = 30.0  # seconds without a byte
 MOVED = (301, 302, 303, 307, 308)
@@ -144,14 +145,12 @@ def stated_digest(headers: Message, name: str) -> str | None:
 
 def shown(url: str) -> str:
     """Return an address as it can be printed: without what may be a secret, and not too long."""
-    text = re.sub("//[^/]*@", "//", url.partition("?")[0])
-    return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."
+    return legible(re.sub("//[^/]*@", "//", url.partition("?")[0]), QUOTED)
 
 
 def in_words(error: object) -> str:
-    """Return what an error says as it can be printed; a server has a part in its words."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in text)[:QUOTED]
+    """Return in a few words what an error says; a server has a part in them."""
+    return legible(" ".join(str(error).split()) or type(error).__name__, QUOTED)
 
 
 def _checked(url: str) -> str:
@@ -167,7 +166,7 @@ def _checked(url: str) -> str:
         fine = False
     if not fine or "@" in parts.netloc or not url.isprintable():
         raise UserError(
-            f"{in_words(shown(url))!r} is no address to fetch from; expected https://... or "
+            f"{quoted(shown(url))} is no address to fetch from; expected https://... or "
             "http://... with a host and no password; nothing was fetched"
         )
     return url
@@ -189,7 +188,7 @@ def _next(here: str, location: str | None) -> str:
         there = _checked(urljoin(here, target) if target else "")
     except ValueError as error:
         raise UserError(
-            f"{shown(here)} sends its readers to {in_words(shown(target))!r}; expected a web "
+            f"{shown(here)} sends its readers to {quoted(shown(target))}; expected a web "
             "address; try again later or from another network"
         ) from error
     if (urlsplit(here).scheme, urlsplit(there).scheme) == ("https", "http"):
