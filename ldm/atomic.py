@@ -35,7 +35,7 @@ _FORM = re.compile(
     r"\.(?P<kind>part|old)",
     re.DOTALL,
 )
-_RUN = secrets.token_hex(4)  # an earlier process may have had this one's number
+_RUN = secrets.token_hex(4)  # an earlier process may have had this one's number; forks share it
 _numbers = itertools.count()
 _looked_into: set[Path] = set()
 
@@ -164,10 +164,11 @@ def _host() -> str:
 
 def _abandoned(path: Path, match: re.Match[str]) -> bool:
     """Check whether nobody writes to a part any more."""
-    if match["run"] == _RUN:
+    pid = int(match["pid"])
+    if (pid, match["run"]) == (os.getpid(), _RUN):
         return False
     if match["host"] == _host() and os.name == "posix":  # elsewhere asking would end the process
-        return int(match["pid"]) == os.getpid() or not _runs(int(match["pid"]))
+        return pid == os.getpid() or not _runs(pid)
     try:
         return time.time() - os.lstat(path).st_mtime > DAY
     except OSError:

@@ -84,6 +84,13 @@ def test_what_an_earlier_process_of_the_same_number_left_is_removed(tmp_path):
     assert list(tmp_path.iterdir()) == [own]
 
 
+def test_what_a_killed_child_of_this_process_left_is_removed(tmp_path):
+    path = tmp_path / name_of(NOBODY).replace("-0123abcd-", f"-{atomic._RUN}-")
+    path.touch()
+    clear(tmp_path)
+    assert not path.exists()
+
+
 def test_two_live_runs_leave_each_others_parts_alone(tmp_path):
     other = left_behind(tmp_path, name_of(os.getppid()))
     with replacing(tmp_path / "out.bin") as part:
