@@ -16,8 +16,7 @@ import sys
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # see ldm/programs/interrupts.py
 
-import importlib
-
+from ldm.lazy import lazy_exports
 from ldm.programs.console import Console, exit_codes
 from ldm.training.arguments import parse
 
@@ -31,10 +30,7 @@ PUBLIC = {
 __all__ = sorted(PUBLIC)
 
 
-def __getattr__(name: str):
-    if name not in PUBLIC:
-        raise AttributeError(f"module 'main' has no attribute {name!r}")
-    return getattr(importlib.import_module(PUBLIC[name]), name)
+__getattr__, __dir__ = lazy_exports(__name__, PUBLIC)
 
 
 def main(argv: list[str] | None = None) -> int:

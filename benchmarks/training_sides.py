@@ -18,6 +18,7 @@ from benchmarks.sampling import diffusers_config, random_weights
 from ldm.checkpoint.diffusers.keymaps import unet_to_diffusers
 from ldm.config import build, load_config
 from ldm.models.training_parts import pictures_from
+from ldm.modules.ema import LitEma
 
 LARGEST_NORM, RATE = 1.0, 1e-5
 
@@ -151,7 +152,7 @@ def make_sides(config_path: str, overrides: list[str], device: str) -> tuple[Our
     model = build(config)
     unet = model.model.diffusion_model
     unet.load_state_dict(random_weights(unet))
-    model.model_ema.restart(model.model)
+    model.model_ema = LitEma(model.model, decay=model.ema_decay)  # of these weights
     with torch.device("meta"):
         theirs = UNet2DConditionModel(**diffusers_config(params))
     state = {name: value.clone() for name, value in unet.state_dict().items()}

@@ -31,6 +31,7 @@ from PIL import Image, ImageOps
 
 from benchmarks.sampling import cpu_name
 from ldm.images.io import load_image
+from ldm.images.opening import redecoded
 from ldm.safety.dwt_dct import bits_of
 from ldm.safety.gentle_watermark import GentleWatermarker, psnr
 from ldm.safety.watermark import TEXT
@@ -140,7 +141,7 @@ def _copy(picture: np.ndarray, subsampling: int | None) -> np.ndarray:
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(picture))
     image.save(buffer, "JPEG", quality=90, subsampling=subsampling)
-    return np.asarray(Image.open(buffer))
+    return np.asarray(redecoded(buffer.getvalue()))
 
 
 def _wrong_bits(picture: np.ndarray) -> int:

@@ -19,7 +19,8 @@ PICKLE_ENTRIES = 1_000_000  # of dicts that are searched for the one with the we
 # Files of tensors: an honest zip is stored, or compressed by a tenth.
 ZIP_DIRECTORY = 2**25  # bytes; a record of a tensor takes about 80
 ZIP_RATIO = 32  # unpacked bytes for each byte of the file
-SAFETENSORS_HEADER = 2**25  # bytes; Stable Diffusion's has 150,000
+SAFETENSORS_HEADER = 2**24  # bytes; Stable Diffusion's has 150,000, a LoRA's notes a few million
+SAFETENSORS_TENSORS = 50_000  # Stable Diffusion with its average has 1,800
 CLAIMED_RATIO = 16  # bytes of all tensors together for each byte of the file: weights may be tied
 
 # Texts in pictures: a long recipe has 5,000 characters, a ComfyUI graph 100,000.
@@ -27,8 +28,9 @@ RECIPE_LENGTH = 2**20  # characters
 RECIPE_DEPTH = 64  # of brackets within brackets
 RECIPE_ENTRIES = 1_000  # settings; programs with many extensions write 60
 
-# Pictures: cameras make up to 60 megapixels.
-PIXELS = 64_000_000
+# Pictures: cameras make up to 60 megapixels, 350 MB where nothing is compressed.
+PIXELS = 64_000_000  # --max_pixels
+PICTURE_BYTES = 2**30
 
 # Messages: a quoted name or value; a whole line.
 QUOTED = 200  # characters
@@ -51,3 +53,18 @@ MODEL_SIDE = 4096  # pixels
 MODEL_TENSORS = 6_000
 MODEL_BYTES = 2**35
 JSON_BYTES = 2**22  # a file of a diffusers folder; the longest index of shards has 200,000
+
+# Downloads: the largest file here has 7.7 GB; a slow line brings 5,000 bytes a second.
+DOWNLOAD_BYTES = 2**36
+DOWNLOAD_RATE = 1_000  # bytes a second
+DOWNLOAD_WINDOW = 60.0  # seconds over which they are counted
+REDIRECTS = 10
+
+# Visitors of the web pages; what a run may ask for is chosen by the pages' flags.
+REQUEST = 2**16  # bytes of one call, its prompts apart
+OPEN_REQUESTS = 200  # of one address at a time; a page in a browser keeps two open
+BODY_SECONDS = 120  # in which a request has to arrive whole
+UPLOADED_FILES = 8  # in one request; a picture, what is painted on it, both together, a mask
+UPLOADS = 2**30  # bytes of all uploads that are kept; the oldest go first
+RUNS_OF_ONE = 3  # runs of one address, drawn or waiting
+PROMPT_PARTS = 32  # texts of one prompt with weights, each of which is encoded

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import pickle
 import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,25 @@ def _do_parallel_data_prefetch(
     """
     Q.put([idx, func(data, worker_id=idx) if idx_to_fn else func(data)])
     Q.put(DONE)
+
+
+class _Pickles:
+    """A queue between processes that raises for what cannot be pickled.
+
+    ``multiprocessing``'s own pickles in a thread, which drops such an item.
+    """
+
+    def __init__(self) -> None:
+        self._queue = multiprocessing.Queue()
+
+    def put(self, item: Any) -> None:
+        self._queue.put(bytes(ForkingPickler.dumps(item)))
+
+    def get(self, timeout: float) -> Any:
+        return pickle.loads(self._queue.get(timeout=timeout))  # of our own workers
+
+    def empty(self) -> bool:
+        return self._queue.empty()
 
 
 def _work(func: Callable, results: Any, part: Any, idx: int, idx_to_fn: bool) -> None:
@@ -90,7 +111,7 @@ def parallel_data_prefetch(
     parts = _parts(data, n_proc, target_data_type)
     results, worker = queue.Queue(), threading.Thread
     if cpu_intensive:
-        results, worker = multiprocessing.Queue(), multiprocessing.Process
+        results, worker = _Pickles(), multiprocessing.Process
     workers = [
         worker(target=_work, args=(func, results, part, idx, use_worker_id))
         for idx, part in enumerate(parts)

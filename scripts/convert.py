@@ -22,9 +22,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ldm.atomic import clear
 from ldm.checkpoint.header import header_entries
 from ldm.errors import UserError
-from ldm.paths import is_folder, unreachable
+from ldm.paths import is_folder, real_path, unreachable
 from ldm.programs.console import Console
 from ldm.programs.start import run_settings_program
 from ldm.settings.checkpoints import ConvertSettings
@@ -34,6 +35,7 @@ def convert(console: Console, settings: ConvertSettings) -> None:
     """Convert as the settings say, and say what was done."""
     entries = header_entries(settings.meta)
     src = Path(settings.src)
+    clear(real_path(src).parent)  # a killed run may have put it aside
     if fault := unreachable(src):
         raise UserError(
             f"{settings.src!r} {fault}; expected a checkpoint file or a diffusers folder; "

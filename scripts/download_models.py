@@ -1,7 +1,7 @@
 """Fetch weights and put them where the other programs look for them.
 
 The only program here that uses the network. Interrupted, it goes on where it stopped when run
-again; every large file is checked by its SHA-256 before it is put in place.
+again; a file is checked by its SHA-256 before it is put in place, or a line says what was not.
 
 Environment: HF_TOKEN (for models that ask for a login), HF_ENDPOINT (a mirror of the hub), and the
 usual proxy variables.
@@ -25,7 +25,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ldm.checkpoint.download.fetch import Source, fetch
+from ldm.checkpoint.download.connection import Source
+from ldm.checkpoint.download.fetch import fetch
 from ldm.checkpoint.download.sources import HUB, MODELS, V1_FOLDER, V1_LICENCE, Model, describe
 from ldm.errors import UserError
 from ldm.paths import exists
@@ -64,6 +65,20 @@ def endpoint() -> str:
     return address.rstrip("/")
 
 
+def token() -> str | None:
+    """Return the login in HF_TOKEN, if there is one.
+
+    Raises:
+        UserError: It holds what no token can, such as a line's end.
+    """
+    value = os.environ.get("HF_TOKEN", "").strip()
+    if not (value.isascii() and value.isprintable()):
+        raise UserError(
+            "HF_TOKEN holds characters that no token has; expected hf_...; copy it again"
+        )
+    return value or None
+
+
 def download(console: Console, model: Model, dest: Path | None) -> None:
     """Fetch what is not there yet of one model, with a progress bar a file."""
     from tqdm import tqdm
@@ -74,7 +89,8 @@ def download(console: Console, model: Model, dest: Path | None) -> None:
             f"{hub}/{model.repository}/resolve/main/{file.path}",
             file.sha256,
             f"{HUB}/{model.repository}",
-            os.environ.get("HF_TOKEN") or None,
+            token(),
+            file.size,
         )
         with tqdm(desc=file.name, unit="B", unit_scale=True, disable=None) as bar:
 
@@ -82,8 +98,11 @@ def download(console: Console, model: Model, dest: Path | None) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            fetched = fetch(source, folder / file.name, progress=show)
+            notices: list[str] = []
+            fetched = fetch(source, folder / file.name, progress=show, notice=notices.append)
         console.say(f"{'put in place' if fetched else 'already there'}: {folder / file.name}")
+        for text in notices:
+            console.say(text)
 
 
 def say_which_is_used(console: Console, dest: Path | None) -> None:

@@ -184,7 +184,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         (" or package in sys.stdlib_module_names", ""),
     ),
     ("ldm/checkpoint/names.py", "tests/ldm/checkpoint/test_names.py"): (
-        ("part not in kept_parts", "True"),
+        ("place not in kept_parts", "True"),
     ),
     ("ldm/building.py", "tests/ldm/test_building.py"): (
         ("        _place.reset(token)", "        pass"),
@@ -215,7 +215,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         "ldm/models/diffusion/hub_loss.py",
         f"{DIFFUSION}/test_losses.py {DIFFUSION}/test_ddpm.py",
     ): (
-        ("/ logvar.exp() + logvar)", "/ logvar.exp())"),
+        ("/ logvar.exp() + logvar", "/ logvar.exp()"),
         ("+ self.original_elbo_weight * bound", "+ bound"),
         ("bound = (self.lvlb_weights[t] * per_sample)", "bound = (per_sample)"),
         ('prefix = "train" if self.training', 'prefix = "train" if not self.training'),
@@ -224,13 +224,13 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("self.model_ema.restore(self.model.parameters())", "pass"),
     ),
     ("ldm/models/hub_training.py", f"{HUBS}/test_hub_training.py"): (
-        ("zero_grad()\n        self.move_averages()", "zero_grad()"),
+        ("self.average_once(self.global_step + 1)", "pass"),
     ),
     ("ldm/models/family_state.py", f"{HUBS}/test_family_state.py"): (
         ("        if strict:", "        if not strict:"),
     ),
     ("ldm/checkpoint/drawn_by.py", "tests/ldm/checkpoint/test_drawn_by.py"): (
-        ("if not _overrides(tree, name) & _members(stand_in) else None", "if tree else None"),
+        ("if changed & (members - ", "if changed & (set() - "),
     ),
     ("ldm/models/diffusion/forward_process.py", f"{DIFFUSION}/test_forward_process.py"): (
         ("return a * x_start + s * noise", "return a * x_start + s * s * noise"),
@@ -240,7 +240,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         "tests/ldm/training/test_adversarial.py::test_it_steps_as_the_reference_does",
     ): (
         ("manual_backward(loss / self.accumulated_batches)", "manual_backward(loss)"),
-        ("number % self.accumulated_batches == 0", "number % self.accumulated_batches == 1"),
+        ("1) % self.accumulated_batches == 0", "1) % self.accumulated_batches == 1"),
     ),
     ("ldm/lr_scheduler.py", "tests/ldm/test_lr_scheduler.py"): (
         ("0.5 * (start - end) * (1.0 + math.cos(", "0.5 * (start - end) * (1.0 - math.cos("),
@@ -364,5 +364,40 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ),
     ("ldm/pipelines/inpainting.py", f"{PIPELINES}/test_inpainting.py"): (
         ("if state.i + 1 == state.total", "if state.i == state.total"),
+    ),
+    # What is written, and what comes from the network.
+    ("ldm/atomic.py", "tests/ldm/test_atomic.py"): (
+        ("or not _runs(int(match", "or bool(int(match"),
+        (".st_mtime > DAY", ".st_mtime > 0"),
+        ('match["kind"] == "old" and', "False and"),
+        ('if match["run"] == _RUN:', "if False:"),
+        ("if is_folder(path) and not path.is_symlink():", "if is_folder(path):"),
+        ("_looked_into.add(folder)", "pass"),
+        ("path.name[:50]", "path.name"),
+    ),
+    ("ldm/checkpoint/download/connection.py", "tests/trust/test_downloads.py"): (
+        ("if source.token and _origin(url) ==", "if source.token or _origin(url) =="),
+        ('== ("https", "http"):', '== ("https", "ftp"):'),
+        ('parts.scheme in ("http", "https")', "parts.scheme"),
+        ('or "@" in parts.netloc', "or False"),
+        ("range(REDIRECTS + 1)", "range(REDIRECTS * 1000)"),
+    ),
+    ("ldm/checkpoint/download/answer.py", "tests/trust/test_downloads.py"): (
+        ("if first != offset or", "if"),
+        ("if length not in (None, last - first + 1):", "if False:"),
+        ("if source.size not in (None, total):", "if False:"),
+        ('if packed not in ("identity", ""):', "if False:"),
+        ("if len(said) > 1 or", "if"),
+    ),
+    ("ldm/checkpoint/download/transfer.py", "tests/trust/test_downloads.py"): (
+        ("if found != self._digest:", "if False:"),
+        ('headers.get("ETag") == self._etag is not None', "True"),
+        ("if tag.startswith('\"') else None", ""),
+        ("or not self._ends)", "or False)"),
+        ("if self._size() > best else", "if self._size() > 0 else"),
+    ),
+    ("ldm/checkpoint/download/fetch.py", "tests/trust/test_downloads.py"): (
+        ("LOCK_EX | fcntl.LOCK_NB", "LOCK_SH | fcntl.LOCK_NB"),
+        ("if not exists(target):  # another", "if True:  # another"),
     ),
 }

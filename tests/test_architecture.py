@@ -27,6 +27,7 @@ STOREYS = {
     "ldm.errors": 0,
     "ldm.paths": 0,
     "ldm.arguments": 0,
+    "ldm.atomic": 0,
     "ldm.util": 0,
     "ldm.building": 0,
     "ldm.lazy": 0,

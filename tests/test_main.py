@@ -63,12 +63,8 @@ def test_short_and_long_flags_of_the_reference_are_read():
 
 def test_the_seed_is_23_and_the_rate_is_scaled_unless_told():
     options = parse([])
-    assert (options.seed, options.scale_lr, options.train, options.logdir) == (
-        23,
-        True,
-        False,
-        Path("logs"),
-    )
+    assert (options.seed, options.train, options.logdir) == (23, False, Path("logs"))
+    assert options.scale_lr is None  # the run's own, and true where it says nothing
     assert parse(["--scale_lr", "false"]).scale_lr is False
 
 

@@ -139,3 +139,43 @@ class Recorder(pl.Callback):
         buffers = {k: b.clone() for k, b in pl_module.named_buffers()}
         record = {"seen": self.seen, "gradients": self.gradients, "buffers": buffers}
         torch.save(record, self.folder / f"{trainer.global_rank}.pt")
+
+
+class Remembering(Denoiser):
+    """Saves its parameters as the configuration has them, and kinds of values beside them."""
+
+    def __init__(self, nested=None, **kwargs):
+        super().__init__(**kwargs)
+        kinds = {"kind": nn.Linear, "path": Path("a"), "rate": np.float64(0.5)}
+        self.save_hyperparameters()
+        self.save_hyperparameters(kinds)
+
+
+class Forgetful(Denoiser):
+    """Leaves its average out of checkpoints, and is loaded without it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.strict_loading = False
+
+    def on_save_checkpoint(self, checkpoint):
+        del checkpoint["state_dict"]["average"]
+
+
+class Restoring(Forgetful):
+    """Puts it back by a hook of its own when it is loaded, strictly."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.strict_loading = True
+
+    def on_load_checkpoint(self, checkpoint):
+        checkpoint["state_dict"]["average"] = torch.ones(3)
+
+
+class Wide(Forgetful):
+    """Has a weight of another shape."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.weight = nn.Linear(4, 4)

@@ -9,14 +9,18 @@ source text, for importing it would import Lightning. A fork's own file at such 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
-from importlib.util import find_spec
+import functools
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ldm.util import get_obj_from_str
+
+# Whose classes nobody edits to change what is drawn.
+LIBRARIES = ("pytorch_lightning", "lightning", "torch")
 
 
 def for_drawing(node: Any) -> Any:
@@ -43,41 +47,80 @@ def _renamed(node: Any) -> Any:
 def drawn_by(target: Any) -> str | None:
     """Return the dotted path of the class that draws in place of ``target``, or None for itself.
 
-    A class whose own body overrides something of that class draws itself: what somebody changed
-    there must be seen in pictures.
+    A class that overrides something of that class draws itself: what somebody changed there must
+    be seen in pictures. Its own body counts, and those of its bases and mixins, wherever they lie.
     """
     module, _, name = str(target).rpartition(".")
     tree = _source(module)
     stand_in = _table(tree).get(name)
     if stand_in is None:
         return None
-    return stand_in if not _overrides(tree, name) & _members(stand_in) else None
+    plain = _ancestors(stand_in)
+    seen = {f"{base.__module__}.{base.__qualname__}" for base in plain}
+    changed = set().union(*map(_names, _bodies(f"{module}.{name}", seen)))
+    members = {name for base in plain for name in vars(base)}
+    return None if changed & (members - {"__doc__", "__module__"}) else stand_in
 
 
 def _source(module: str) -> ast.Module:
     """Parse a module's source without importing it; an empty one where there is none."""
     try:
-        spec = find_spec(module) if module.startswith("ldm.") else None
+        spec = find_spec(module) if module else None
     except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.has_location or not str(spec.origin).endswith(".py"):
         return ast.Module([], [])
-    text = Path(spec.origin).read_text(encoding="utf-8")
-    return ast.parse(text) if "DRAWN_BY" in text else ast.Module([], [])
+    return _parsed(Path(spec.origin).read_text(encoding="utf-8"))
 
 
-def _table(tree: ast.Module) -> dict[str, str]:
+# A hub and its parts ask for the same texts.
+_parsed = functools.lru_cache(maxsize=64)(ast.parse)
+
+
+def _table(tree: ast.Module, name: str = "DRAWN_BY") -> dict[str, str]:
     for node in tree.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DRAWN_BY":
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             return ast.literal_eval(node.value)
     return {}
 
 
-def _overrides(tree: ast.Module, name: str) -> set[str]:
+def _bodies(address: str, seen: set[str]) -> Iterator[list[ast.stmt]]:
+    """Find the bodies of a class and its bases in source text, but for classes in ``seen``."""
+    module, _, name = address.rpartition(".")
+    if address in seen or module.partition(".")[0] in LIBRARIES:
+        return
+    seen.add(address)
+    tree = _source(module)
+    elsewhere = _imported(tree, module)
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            yield node.body
+            for base in map(ast.unparse, node.bases):
+                first, dot, rest = base.partition(".")
+                yield from _bodies(elsewhere.get(first, f"{module}.{first}") + dot + rest, seen)
+            return
+    if name in elsewhere:
+        yield from _bodies(elsewhere[name], seen)
+
+
+def _imported(tree: ast.Module, module: str) -> dict[str, str]:
+    """Return name -> address of what a module's text imports, or offers by ``ELSEWHERE``."""
+    found = {name: f"{where}.{name}" for name, where in _table(tree, "ELSEWHERE").items()}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            where = node.module or ""
+            if node.level:
+                where = resolve_name("." * node.level + where, module.rpartition(".")[0])
+            found |= {one.asname or one.name: f"{where}.{one.name}" for one in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {one.asname: one.name for one in node.names if one.asname}
+    return found
+
+
+def _names(body: list[ast.stmt]) -> set[str]:
     """Return what the body of a class defines."""
-    bodies = [n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name]
     names = set()
-    for statement in (statement for body in bodies for statement in body):
+    for statement in body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
             names.add(statement.name)
         elif isinstance(statement, ast.Assign):
@@ -87,7 +130,6 @@ def _overrides(tree: ast.Module, name: str) -> set[str]:
     return names
 
 
-def _members(target: str) -> set[str]:
-    """Return what a class and its bases define, up to ``nn.Module``."""
-    bases = [base for base in get_obj_from_str(target).__mro__ if base not in nn.Module.__mro__]
-    return {name for base in bases for name in vars(base)} - {"__doc__", "__module__"}
+def _ancestors(target: str) -> list[type]:
+    """Return a class and its bases, up to ``nn.Module``."""
+    return [c for c in get_obj_from_str(target).__mro__ if c not in nn.Module.__mro__]

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from ldm import budgets
 from ldm.checkpoint.laid_over import LaidOver
 from ldm.checkpoint.nesting import state_in
 from ldm.checkpoint.pickle_machine import PickleFault
+from ldm.checkpoint.safetensors_header import HeaderFault, read_header
 from ldm.checkpoint.scaled import unscaled
 from ldm.checkpoint.torch_files import ZIP, TorchFile, open_zip, read_torch_file
 from ldm.checkpoint.unpickle import RefusedGlobal, StoredTensor, kind_of
@@ -104,11 +104,6 @@ def _format_of(path: Path, head: bytes, size: int) -> str:
     if head[8:9] == b"{":
         if header + 8 > size:
             raise _cut_short(path)
-        if header > budgets.SAFETENSORS_HEADER:
-            raise UserError(
-                f"checkpoint {str(path)!r} has a header of {header} bytes; "
-                f"at most {budgets.SAFETENSORS_HEADER} are expected; get it from its author again"
-            )
         return "safetensors"
     if head.startswith(b"\x80"):
         return "legacy"
@@ -172,6 +167,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
 
     try:
+        read_header(path)
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -270,6 +266,6 @@ def _checked(state: Mapping, content: Mapping, path: Path) -> dict[str, torch.Te
 def _first_line(error: Exception) -> str:
     """Return the first line of an error's message, shortened to fit into one of ours."""
     words = next(iter(str(error).splitlines()), "")[:120]
-    if isinstance(error, PickleFault):
+    if isinstance(error, (PickleFault, HeaderFault)):
         return words
     return f"{type(error).__name__}: {words}" if words else type(error).__name__

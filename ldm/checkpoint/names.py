@@ -158,7 +158,7 @@ def family_state(own: Mapping[str, Value], given: Mapping[str, Value]) -> dict[s
         own: The model's ``state_dict()``.
         given: The file's; not modified. Its ``_metadata`` is kept.
     """
-    kept_parts = {_family_part(name) for name in own} & {EMA, LOSS}
+    kept_parts = {_family_part(name) for name in own}
     vain = {n: None for n in given if n not in own and _is_in_vain(n, kept_parts)}
     if vain:
         shown = ", ".join(list(vain)[:3]) + (", ..." if len(vain) > 3 else "")
@@ -171,20 +171,21 @@ def family_state(own: Mapping[str, Value], given: Mapping[str, Value]) -> dict[s
     return kept
 
 
-def _family_part(name: str) -> str:
-    """Return the component of a key, also of one in the file of an autoencoder with averages."""
-    return component_of(name.removeprefix("first_stage_model."))
+def _family_part(name: str) -> tuple[bool, str]:
+    """Return whether a key is the first stage's within a hub, and its component there."""
+    inner = name.removeprefix("first_stage_model.")
+    return inner != name, component_of(inner)
 
 
 def _is_constant(name: str) -> bool:
     return name.endswith(CONSTANTS) or PERCEPTUAL in name
 
 
-def _is_in_vain(name: str, kept_parts: set[str]) -> bool:
+def _is_in_vain(name: str, kept_parts: set[tuple[bool, str]]) -> bool:
     if name.rpartition(".")[2] == "logvar" or _is_constant(name):
         return True
-    part = _family_part(name)
-    return part == SCHEDULE or (part in (EMA, LOSS) and part not in kept_parts)
+    _, part = place = _family_part(name)
+    return part == SCHEDULE or (part in (EMA, LOSS) and place not in kept_parts)
 
 
 def by_component(names: Iterable[str]) -> dict[str, list[str]]:

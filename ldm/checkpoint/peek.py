@@ -6,11 +6,10 @@ safetensors file and the pickle of a ``.ckpt`` are separate from the weights.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from ldm import budgets
 from ldm.checkpoint.nesting import state_in
+from ldm.checkpoint.safetensors_header import read_header
 from ldm.checkpoint.torch_files import ZIP, read_torch_file
 from ldm.checkpoint.unpickle import StoredTensor
 
@@ -31,11 +30,8 @@ def peek_shapes(path: str | Path) -> dict[str, Shape]:
             head = file.read(9)
             if head[8:] != b"{" or head.startswith(ZIP):
                 return _of_torch(Path(path))
-            length = int.from_bytes(head[:8], "little")
-            if length > budgets.SAFETENSORS_HEADER:
-                return {}
-            header = json.loads(head[8:] + file.read(length - 1))
-        return {name: tuple(entry["shape"]) for name, entry in header.items() if "shape" in entry}
+        entries = read_header(path).items()
+        return {name: tuple(entry["shape"]) for name, entry in entries if "shape" in entry}
     except Exception:  # a damaged file can fail in any way
         return {}
 

@@ -1,4 +1,4 @@
-"""Write files and folders atomically: complete, or not at all."""
+"""Write weights to disk: room looked for, complete or not at all, a failure in one line."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ldm.atomic import discard, part_beside, replacing
 from ldm.errors import UserError
-from ldm.paths import MISSING, is_folder, unreachable
+from ldm.paths import MISSING, unreachable
 
 
 @contextlib.contextmanager
@@ -34,45 +35,17 @@ def whole(out: Path, needed: int) -> Iterator[Path]:
     fault = unreachable(out)
     if fault not in (None, MISSING):
         raise UserError(f"output {str(out)!r} cannot be written (it {fault}); give another")
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(out.parent).free
-        if free < needed:
-            raise UserError(
-                f"output {str(out)!r} needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are "
-                "free there; make room, or give another place"
-            )
-        yield part
-        _move(part, out)
+        with replacing(out) as part:
+            free = shutil.disk_usage(out.parent).free
+            if free < needed:
+                raise UserError(
+                    f"output {str(out)!r} needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are "
+                    "free there; make room, or give another place"
+                )
+            yield part
     except (OSError, SafetensorError) as error:
         raise UserError(f"output {str(out)!r} cannot be written ({error})") from error
-    finally:
-        _remove(part)
-
-
-def _move(part: Path, out: Path) -> None:
-    """Move a finished part into place; an existing folder is removed once it is replaced."""
-    if not is_folder(out):
-        os.replace(part, out)
-        return
-    old = part.with_suffix(".old")
-    os.replace(out, old)
-    try:
-        os.replace(part, out)
-    except OSError:
-        os.replace(old, out)
-        raise
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    # If the parent is a plain file there is nothing to remove, and even asking raises.
-    with contextlib.suppress(OSError):
-        if is_folder(path):
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def save_safetensors(tensors: Mapping[str, Tensor], path: Path, header: Mapping[str, str]) -> None:
@@ -89,10 +62,19 @@ def save_safetensors(tensors: Mapping[str, Tensor], path: Path, header: Mapping[
     """
     from safetensors.torch import save_file
 
-    with path.open("ab") as file:
-        mode = os.fstat(file.fileno()).st_mode
-    save_file(dict(tensors), path, metadata=dict(header))
-    path.chmod(mode)  # the library creates files that only their owner may read
+    # The library begins a temporary file of its own beside the one it writes, and a kill leaves it
+    # there: it gets a folder to itself, which the next run clears up.
+    folder = part_beside(path)
+    inside = folder / "weights"
+    try:
+        folder.mkdir()
+        with inside.open("ab") as file:
+            mode = os.fstat(file.fileno()).st_mode
+        save_file(dict(tensors), inside, metadata=dict(header))
+        inside.chmod(mode)  # the library creates files that only their owner may read
+        os.replace(inside, path)
+    finally:
+        discard(folder)
 
 
 def save_ckpt(tensors: Mapping[str, Tensor], path: Path, header: Mapping[str, str]) -> None:

@@ -29,8 +29,8 @@ def read_picture(
             is decoded at 1/2, 1/4 or 1/8 of its size, which is faster in proportion.
 
     Raises:
-        BadItem: It is missing, empty, truncated, not a picture, or has more pixels than Pillow's
-            guard against decompression bombs allows (2 * PIL.Image.MAX_IMAGE_PIXELS).
+        BadItem: It is missing, empty, truncated, not a picture of a kind that is read, or has more
+            pixels than ``ldm.images.opening.most_pixels``.
     """
     data = isinstance(source, bytes)
     name = name if data else source
@@ -59,10 +59,7 @@ def _decode_smaller(image: Image.Image, at_least: int) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = " ".join(str(error).split())
-    if "cannot identify image file" in text:
-        return "not a picture of a known kind, or an empty file"
-    return text or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def to_model_range(image: Image.Image | np.ndarray) -> np.ndarray:

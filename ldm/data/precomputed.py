@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ldm.atomic import replacing
 from ldm.errors import UserError
 from ldm.paths import at_home, folder_fault, is_file
 
@@ -58,7 +59,8 @@ class Index:
 
     def write(self, folder: Path) -> None:
         """Write ``index.json``."""
-        (folder / INDEX).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        with replacing(folder / INDEX) as part:
+            part.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
 def read_index(folder: Path) -> Index:

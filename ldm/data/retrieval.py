@@ -14,7 +14,6 @@ Shape legend: N pictures, n of them in a part, D width of an embedding.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ldm.atomic import replacing
 from ldm.errors import UserError
-from ldm.paths import ERRORS, at_home, folder_fault, is_file, is_folder, listing, reason, remove
+from ldm.paths import ERRORS, at_home, folder_fault, is_file, is_folder, listing, reason
 
 PART, RECORD = "part-{:05d}.npz", "database.json"
 
@@ -206,20 +206,17 @@ class DatabaseWriter:
         Raises:
             UserError: the part cannot be written.
         """
-        part = self.folder / f".{PART.format(self._next)}.part"
+        path = self.folder / PART.format(self._next)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            record = json.dumps(asdict(self.embedder), indent=1)
-            (self.folder / RECORD).write_text(record + "\n", encoding="utf-8")
-            with part.open("wb") as file:
+            with replacing(self.folder / RECORD) as part:
+                record = json.dumps(asdict(self.embedder), indent=1)
+                part.write_text(record + "\n", encoding="utf-8")
+            with replacing(path) as part, part.open("wb") as file:
                 np.savez(file, embedding=embeddings.astype(np.float32), name=np.array(names, str))
-            os.replace(part, self.folder / PART.format(self._next))
         except ERRORS as error:
             raise UserError(
                 f"database {self.folder} cannot be written ({reason(error)}); expected a "
                 "folder with space; make room, or give another --database"
             ) from error
-        finally:
-            remove(part)
         self.names.update(names)
         self._next += 1

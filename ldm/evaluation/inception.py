@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ldm.atomic import replacing
 from ldm.checkpoint.io import read_checkpoint
 from ldm.data.picture_set import PictureSet, in_batches
 from ldm.errors import UserError
@@ -159,8 +160,7 @@ def save_statistics(gaussian: Gaussian, path: str | Path) -> None:
         UserError: the file cannot be written.
     """
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb") as file:
+        with replacing(path) as part, open(part, "wb") as file:
             np.savez(file, mu=gaussian.mean.numpy(), sigma=gaussian.covariance.numpy())
     except ERRORS as error:
         raise UserError(

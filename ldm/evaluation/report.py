@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ldm.atomic import replacing
 from ldm.data.picture_set import PictureSet
 from ldm.errors import UserError
-from ldm.paths import ERRORS, file_writing_fault, reason, remove
+from ldm.paths import ERRORS, file_writing_fault, reason
 
 BETTER = {
     "fid": "lower",
@@ -94,14 +95,11 @@ class Report:
         scores = {score.metric: _finite(asdict(score)) for score in self.scores}
         content = {"scores": scores, "sets": self.sets, "warnings": self.warnings}
         path = Path(path)
-        part = path.with_name(f".{path.name}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-            part.write_text(text + "\n", encoding="utf-8")
-            part.replace(path)
+            with replacing(path) as part:
+                part.write_text(text + "\n", encoding="utf-8")
         except ERRORS as error:
-            remove(part)
             raise UserError(
                 f"--json {path} cannot be written ({reason(error)}); expected a file in a folder "
                 "with space; give another one"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ldm.errors import UserError
-from ldm.settings.option import REQUIRED, Settings, device_option, option
+from ldm.settings.option import REQUIRED, Settings, device_option, max_pixels_option, option
 
 PAIRED = ("psnr", "ssim", "lpips")
 METRICS = ("fid", "kid", *PAIRED, "clip")
@@ -114,6 +114,7 @@ class EvaluationProgramSettings(EvaluationSettings):
     """Settings of ``scripts/evaluate.py``, where the networks come from files."""
 
     json: str | None = option(None, "write the report there too", str, metavar="FILE")
+    max_pixels: int = max_pixels_option()
 
     def validate(self) -> None:
         """Check as the base does, and that Inception's weights are given if they are needed."""

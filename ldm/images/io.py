@@ -10,16 +10,18 @@ import io
 import logging
 import os
 import re
-import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from ldm.atomic import part_beside
 from ldm.errors import UserError
 from ldm.images.embed import save_options
+from ldm.images.opening import KINDS, redecoded
 from ldm.images.pixels import eight_bit, open_pixels
 from ldm.paths import ERRORS, exists, file_fault, listing, reason, remove
 
@@ -38,28 +40,44 @@ def open_image(path: str | Path) -> Image.Image:
     """Open and fully decode a picture file, as it is stored.
 
     Raises:
-        UserError: The file does not exist, or Pillow cannot decode it.
+        UserError: The file does not exist, is too large, or Pillow cannot decode it.
     """
     path = Path(path)
     if fault := file_fault(path):
-        raise UserError(f"image {path} {fault}; give the path of a picture file (PNG, JPEG, WebP)")
-    try:
-        image, lost = open_pixels(path)
-    except Image.DecompressionBombError as error:
-        raise UserError(
-            f"image {path} is too large ({' '.join(str(error).split())}); "
-            f"at most {2 * Image.MAX_IMAGE_PIXELS} pixels are expected; make it smaller"
-        ) from error
-    except Exception as error:  # a damaged file makes a decoder raise almost anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"image {path} cannot be read ({reason}); a whole PNG, JPEG or WebP file is expected; "
-            "check the file or convert it"
-        ) from error
+        raise UserError(f"image {path} {fault}; give the path of a picture file ({KINDS} are read)")
+    with named(f"image {path}"):
+        try:
+            image, lost = open_pixels(path)
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:  # a damaged file makes a decoder raise almost anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(
+                f"cannot be read ({reason}); a whole file is expected ({KINDS} are read); "
+                "check the file or convert it"
+            ) from error
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         logger.warning("image %s: %s%s", path, lost[0], more)
     return image
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Put a picture's name before what is wrong with it.
+
+    Raises:
+        UserError: The block raised one, or the picture takes more memory than there is.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{what} {error}") from error
+    except MemoryError as error:
+        raise UserError(
+            f"{what} takes more memory than there is; expected a picture that fits into it; "
+            "make it smaller"
+        ) from error
 
 
 def file_hash(path: str | Path) -> str:
@@ -83,10 +101,8 @@ def load_image(path: str | Path) -> Image.Image:
             cannot be told.
     """
     image = open_image(path)
-    try:
+    with named(f"image {path}"):
         return upright_eight_bit(image).convert("RGB")
-    except UserError as error:
-        raise UserError(f"image {path} {error}") from error
 
 
 def lost_as_rgb(path: str | Path) -> str | None:
@@ -123,6 +139,8 @@ def _upright(image: Image.Image) -> Image.Image:
         if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
             return image  # exif_transpose would copy it
         return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
     except Exception as error:  # broken EXIF data does not make the pixels unusable
         logger.debug("orientation ignored: %s", error)
         return image
@@ -264,8 +282,7 @@ def after_saving(picture: np.ndarray, file_format: str) -> np.ndarray:
     """Return the pixels that a reader of the saved file gets: exact for PNG, close for JPEG."""
     if FORMATS.get(file_format) == "PNG":
         return picture
-    with Image.open(io.BytesIO(encode_picture(picture, file_format))) as image:
-        return np.array(image.convert("RGB"))
+    return np.array(redecoded(encode_picture(picture, file_format)).convert("RGB"))
 
 
 def save_picture(
@@ -344,9 +361,9 @@ def _write_new(data: bytes, path: Path) -> None:
         FileExistsError: The name is taken.
         UserError: The folder cannot be made or written to.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part = part_beside(path)
         try:
             part.write_bytes(data)
             _give_name(part, path)

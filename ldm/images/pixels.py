@@ -7,7 +7,6 @@ Here such chunks are left out and named. Deep pictures are never black without a
 from __future__ import annotations
 
 import io
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ldm.errors import UserError
+from ldm.images.opening import TooLarge, opened, restrict_pillow
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"IEND"
@@ -43,11 +43,13 @@ def open_pixels(
         The picture, and what of its metadata was left out, in words: usually nothing.
 
     Raises:
+        UserError: It is of no kind that is read, or too large; the message begins after the
+            picture's name.
         Exception: The pixels cannot be read; a decoder raises almost anything.
     """
     try:
         return _decoded(source, prepare), []
-    except (Image.DecompressionBombError, FileNotFoundError):
+    except (TooLarge, FileNotFoundError, MemoryError):
         raise
     except Exception as error:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -63,9 +65,10 @@ def open_pixels(
 def tolerate_faults() -> None:
     """Make Pillow itself leave out faulty metadata of PNG files, in this process.
 
-    For libraries that open pictures themselves, as gradio does with what is uploaded.
+    It also reads nothing else than ``open_pixels`` does from then on: for libraries that open
+    pictures themselves, as gradio does with what is uploaded.
     """
-    Image.preinit()  # or Pillow would put its own opener back
+    restrict_pillow()
     Image.register_open("PNG", _open_png, lambda prefix: prefix.startswith(_SIGNATURE))
 
 
@@ -77,13 +80,11 @@ def _open_png(file: IO[bytes], filename: str = "") -> PngImagePlugin.PngImageFil
 def _decoded(
     source: str | Path | bytes, prepare: Callable[[Image.Image], None] | None
 ) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about size and broken EXIF: both are harmless
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            if prepare is not None:
-                prepare(image)
-            image.load()
-            return image
+    with opened(source) as image:
+        if prepare is not None:
+            prepare(image)
+        image.load()
+        return image
 
 
 def without_faults(data: bytes) -> tuple[bytes, list[str]]:

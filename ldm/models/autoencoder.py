@@ -6,6 +6,7 @@ Shapes: B batch, H W pixels, h w latent sides, C latent channels (embed_dim).
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -61,7 +62,7 @@ class AutoencoderKL(KLFirstStage, FirstStageTraining):
         # The discriminator's side does not train the autoencoder.
         with torch.set_grad_enabled(optimizer_idx == 0 and torch.is_grad_enabled()):
             reconstructions, posterior = self(inputs)
-        if not self.two_optimizers:
+        if "optimizer_idx" not in inspect.signature(self.loss.forward).parameters:
             return self.loss(inputs, reconstructions, posterior, split=split)
         return self.loss(
             inputs,
@@ -130,6 +131,17 @@ class VQModel(VQFirstStage, FirstStageTraining):
             predicted_indices=indices,
         )
 
+    def log_training(
+        self,
+        loss: Tensor,
+        figures: Figures,
+        batch: Mapping[str, Any],
+        optimizer_idx: int,
+    ) -> None:
+        """Log one side's figures, which name its loss already."""
+        del loss, optimizer_idx
+        self.log_figures(figures, batch, on_step=True, on_epoch=True)
+
     def validation_figures(self, batch: Mapping[str, Any]) -> Figures:
         """Return what to log of a validation batch; with EMA, of the averaged weights too."""
         figures = self.figures_of_sides(batch, "val")
@@ -138,13 +150,22 @@ class VQModel(VQFirstStage, FirstStageTraining):
                 figures |= self.figures_of_sides(batch, "val_ema")
         return figures
 
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> Figures:
+        """Log a validation batch's figures; with EMA, those of the averaged weights too."""
+        figures = self._validation_step(batch, batch_idx)
+        if self.use_ema:
+            with self.ema_scope():
+                self._validation_step(batch, batch_idx, suffix="_ema")
+        return figures
+
     def _validation_step(
         self,
         batch: Mapping[str, Any],
-        batch_idx: int,  # noqa: ARG002 - the reference's
+        batch_idx: int,
         suffix: str = "",
     ) -> Figures:
         """Log the figures of a validation batch as ``val<suffix>/...``, and return them."""
+        del batch_idx  # the reference's
         figures = self.figures_of_sides(batch, f"val{suffix}")
         self.log_figures(figures, batch, on_step=False)
         return figures
@@ -177,7 +198,7 @@ class VQModel(VQFirstStage, FirstStageTraining):
             return {"inputs": self.to_rgb(x)}
         pictures = {"inputs": x, "reconstructions": self(x)[0]}
         noise = self.quant_conv(torch.randn_like(self.encoder(x)))
-        pictures["samples"] = VQFirstStage.decode(self, self.quantize(noise)[0])
+        pictures["samples"] = self.decode(self.quantize(noise)[0])
         if plot_ema:
             with self.ema_scope():
                 pictures["reconstructions_ema"] = self(x)[0]

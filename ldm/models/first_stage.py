@@ -171,15 +171,15 @@ class IdentityFirstStage(nn.Module):
         super().__init__()
         self.vq_interface = vq_interface
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         return x
 
-    def decode(self, x: Tensor) -> Tensor:
+    def decode(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         return x
 
-    def quantize(self, x: Tensor) -> Any:
+    def quantize(self, x: Tensor, *_: Any, **__: Any) -> Any:
         """Return ``x``, with CompVis's empty extras when built with ``vq_interface``."""
         return (x, None, [None, None, None]) if self.vq_interface else x
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         return x

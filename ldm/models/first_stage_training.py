@@ -56,20 +56,29 @@ class FirstStageTraining(FirstStage, TwoSidedTraining):
                 sides are trained.
         """
         loss, figures = self.autoencoder_loss(batch, optimizer_idx, "train")
-        if self.two_optimizers:
-            figures = {**figures, "discloss" if optimizer_idx else "aeloss": loss}
-        self.log_figures(figures, batch, on_step=True)
+        self.log_training(loss, figures, batch, optimizer_idx)
         return loss
+
+    def log_training(
+        self, loss: Tensor, figures: Figures, batch: Mapping[str, Any], optimizer_idx: int
+    ) -> None:
+        """Log one side's loss and figures, under the reference's names for this kind."""
+        self.log_figures(figures, batch, on_step=True)
+        if self.two_optimizers:
+            name = "discloss" if optimizer_idx else "aeloss"
+            self.log_figures({name: loss}, batch, on_step=True, on_epoch=True)
 
     def validation_figures(self, batch: Mapping[str, Any]) -> Figures:
         """Return the figures of both sides' losses."""
         return self.figures_of_sides(batch, "val")
 
     def figures_of_sides(self, batch: Mapping[str, Any], split: str) -> Figures:
-        """Return the figures of both sides' losses, named ``<split>/...``."""
-        sides = range(2 if self.two_optimizers else 1)
-        figures = [self.autoencoder_loss(batch, side, split)[1] for side in sides]
-        return {name: value for side in figures for name, value in side.items()}
+        """Return the figures of both sides' losses, and the first loss, named ``<split>/...``."""
+        loss, figures = self.autoencoder_loss(batch, 0, split)
+        figures = {f"{split}/aeloss": loss, **figures}
+        return (
+            figures | self.autoencoder_loss(batch, 1, split)[1] if self.two_optimizers else figures
+        )
 
     def autoencoder_parameters(self) -> list[nn.Parameter]:
         """Return what the first optimizer trains: everything except the loss's own parameters."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 Figures = dict[str, Tensor]
@@ -24,6 +25,7 @@ class HubTraining(pl.LightningModule):
     """
 
     loaded_step = 0
+    _averaged_at = 0
 
     def validation_figures(self, batch: Any) -> Figures:
         """Return what to log of a validation batch, under names that begin with ``val``."""
@@ -41,20 +43,30 @@ class HubTraining(pl.LightningModule):
 
     @property
     def steps_done(self) -> int:
-        """Optimizer steps done, also where only a test of a loaded checkpoint runs."""
-        return max(self.global_step, self.loaded_step)
+        """Optimizer steps done: of this fit, or of the checkpoint where nothing is trained."""
+        fitting = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        return self.global_step if fitting else max(self.global_step, self.loaded_step)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the checkpoint's step: Lightning forgets it when it only tests."""
         self.loaded_step = checkpoint.get("global_step", 0)
 
-    def log_figures(self, figures: Mapping[str, Any], batch: Any, *, on_step: bool) -> None:
+    def log_figures(
+        self,
+        figures: Mapping[str, Any],
+        batch: Any,
+        *,
+        on_step: bool,
+        on_epoch: bool | None = None,
+    ) -> None:
         """Log figures of a batch by ``log_dict``; without a Trainer do nothing.
 
         Args:
             figures: Numbers, or tensors of one element.
             batch: What they are of; its size weighs them in an average.
-            on_step: Log them now, else their average over the epoch.
+            on_step: Log them now.
+            on_epoch: Log their average over the epoch; None does so where ``on_step`` is false.
+                With both, Lightning's loggers name them ``..._step`` and ``..._epoch``.
         """
         if self._trainer is None:
             return
@@ -62,10 +74,19 @@ class HubTraining(pl.LightningModule):
             {k: v.detach().float() if isinstance(v, Tensor) else v for k, v in figures.items()},
             prog_bar=on_step,
             on_step=on_step,
-            on_epoch=not on_step,
+            on_epoch=not on_step if on_epoch is None else on_epoch,
             batch_size=batch_size_of(batch),
             sync_dist=not on_step,
         )
+
+    def log_position(self, batch: Any) -> None:
+        """Log ``global_step`` and, where a schedule moves it, the learning rate as ``lr_abs``."""
+        if self._trainer is None:
+            return
+        position = {"global_step": float(self.global_step)}
+        if getattr(self, "scheduler_config", None) is not None:
+            position["lr_abs"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log_figures(position, batch, on_step=True)
 
     def optimizer_step(
         self,
@@ -76,21 +97,36 @@ class HubTraining(pl.LightningModule):
     ) -> None:
         """Step, free the gradients, then move the averages of the weights.
 
-        Here and not in ``on_train_batch_end``: that hook runs after checkpoints are written, and
-        once per batch even if gradients are accumulated over several. Lightning would keep the
-        gradients until the next backward pass, together with the next forward pass's activations.
+        Lightning would keep the gradients until the next backward pass, together with the next
+        forward pass's activations.
         """
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         optimizer.zero_grad()
-        self.move_averages()
+        self.average_once(self.global_step + 1)  # the step counts when this returns
 
     def move_averages(self) -> None:
         """Move the averages of the weights towards them: nothing, where none is kept."""
 
+    def average_once(self, step: int) -> None:
+        """Move the averages, unless they have moved since optimizer step ``step``."""
+        if step != self._averaged_at:
+            self.move_averages()
+            self._averaged_at = step
+
+    def on_train_start(self) -> None:
+        """Note where training begins: the averages owe no step."""
+        self._averaged_at = self.global_step
+
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - Lightning's
-        """Move the averages, where no Trainer's optimizer step has done it."""
+        """Move the averages after a step that a subclass took in its own way.
+
+        That is by an ``optimizer_step`` of its own, by hand, or without a Trainer. The averages of
+        any other step have moved, before checkpoints are written.
+        """
         if self._trainer is None:
             self.move_averages()
+        else:
+            self.average_once(self.global_step)
 
 
 def batch_size_of(batch: Any) -> int:

@@ -132,11 +132,9 @@ class VQFirstStage(FirstStage):
 
     def forward(self, input: Tensor, return_pred_indices: bool = False) -> tuple[Tensor, ...]:
         """Return the reconstruction, the codebook's loss and, if asked, the indices."""
-        quant, codebook_loss, (_, _, indices) = VQFirstStage.encode(self, input)
-        reconstruction = VQFirstStage.decode(self, quant)
-        if return_pred_indices:
-            return reconstruction, codebook_loss, indices
-        return reconstruction, codebook_loss
+        quant, codebook_loss, (_, _, indices) = self.encode(input)
+        out = self.decode(quant), codebook_loss
+        return (*out, indices) if return_pred_indices else out
 
 
 class VQFirstStageInterface(VQFirstStage):
@@ -163,6 +161,12 @@ class VQFirstStageInterface(VQFirstStage):
             force_not_quantize: Decode the latents themselves, not their nearest entries.
         """
         return super().decode(h if force_not_quantize else self.quantize(h)[0])
+
+    def forward(self, input: Tensor, return_pred_indices: bool = False) -> tuple[Tensor, ...]:
+        """Return the reconstruction, the codebook's loss and, if asked, the indices."""
+        quant, codebook_loss, (_, _, indices) = self.quantize(self.encode(input))
+        out = self.decode(quant, force_not_quantize=True), codebook_loss
+        return (*out, indices) if return_pred_indices else out
 
 
 def _checked_range(given: Sequence[int] | None) -> tuple[int, int] | None:

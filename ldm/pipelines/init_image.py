@@ -9,6 +9,7 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.images.io import file_hash, fit_to_multiple, load_image, lost_as_rgb
+from ldm.images.opening import opened
 from ldm.images.padding import reflected, round_up
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import ModelChoice
@@ -158,20 +159,21 @@ def read_init_image(
 
 def _said_of(path: str) -> str | None:
     """Say what of a picture file is not used; None if all of it is."""
-    lost, pictures = lost_as_rgb(path), _pictures_in(path)
+    lost = lost_as_rgb(path)
     said = [f"{path}: {lost} is dropped, as models draw 8-bit RGB."] if lost else []
-    if pictures > 1:
-        said.append(f"{path} holds {pictures} pictures: the first one is used.")
+    if _holds_several(path):
+        said.append(f"{path} holds several pictures: the first one is used.")
     return " ".join(said) or None
 
 
-def _pictures_in(path: str) -> int:
+def _holds_several(path: str) -> bool:
+    """Check for a second picture; to count them all would take as long as a file likes."""
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             # The further pictures of a phone's MPO are previews and depth, which nobody asks for.
-            return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            return image.format != "MPO" and getattr(image, "is_animated", False)
     except Exception:  # faults in its metadata, which reading the pixels leaves out
-        return 1
+        return False
 
 
 def fit_init_image(image: InitImage, settings: Img2ImgSettings, choice: ModelChoice) -> InitImage:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.images.io import file_hash, open_image, upright_eight_bit
+from ldm.images.io import file_hash, named, open_image, upright_eight_bit
 from ldm.images.padding import reflected
 
 HALF_GREY = 128  # of 255
@@ -61,10 +61,8 @@ class Mask:
                 "no --mask was given; expected a picture that is white where to repaint; add one"
             )
         image = open_image(path)
-        try:
+        with named(f"mask {path}"):
             mask = cls.of(image)
-        except UserError as error:
-            raise UserError(f"mask {path} {error}") from error
         return replace(mask, path=path, sha256=file_hash(path))
 
     @property

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
 from ldm.programs.console import Console, exit_codes
-from ldm.settings.command_line import parse
+from ldm.programs.start import read_flags
 from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:  # these import NumPy, Pillow and OmegaConf, which --help can do without
@@ -75,7 +75,7 @@ class PictureProgram(ABC):
             argv: Arguments without the program's name; None takes ``sys.argv``.
         """
         with exit_codes(self.console, self.left_behind) as ending:
-            self.prepare(parse(self.schema, self.description, argv))
+            self.prepare(read_flags(self.schema, self.description, argv))
             save, keep = not self.settings.skip_save, self.wants_grid
             # Closed even if a picture cannot be written: that frees the device at once.
             with closing(self.pictures()) as pictures:

@@ -6,15 +6,15 @@ import contextlib
 import csv
 import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from ldm.atomic import replacing
 from ldm.errors import UserError
 from ldm.legible import escaped
-from ldm.paths import exists, remove
+from ldm.paths import exists
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import options_of
 
@@ -78,17 +78,12 @@ class RunLog:
 
     def _extend(self, columns: list[str]) -> None:
         """Rewrite the file with more columns, atomically."""
-        part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
-        try:
-            with open(part, "w", **_TEXT) as file:
-                writer = csv.DictWriter(file, columns)
-                writer.writeheader()
-                if exists(self.path):
-                    with open(self.path, **_TEXT) as old:
-                        writer.writerows(_rows(old))
-            os.replace(part, self.path)
-        finally:
-            remove(part)
+        with replacing(self.path) as part, open(part, "w", **_TEXT) as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            if exists(self.path):
+                with open(self.path, **_TEXT) as old:
+                    writer.writerows(_rows(old))
 
 
 def row_of(settings: GenerationSettings, **used: Any) -> dict[str, Any]:

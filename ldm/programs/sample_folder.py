@@ -10,9 +10,7 @@ needs no memory for it, and one that was interrupted or continued has it too.
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -22,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
 
+from ldm.atomic import replacing
 from ldm.errors import UserError
-from ldm.images.io import next_index, save_picture
-from ldm.paths import ERRORS, MISSING, folder_fault, is_file, is_folder, listing, reason, remove
+from ldm.images.io import next_index, open_image, save_picture
+from ldm.paths import ERRORS, MISSING, folder_fault, is_file, is_folder, listing, reason
 from ldm.yaml_files import read_record
 
 PATTERN = "sample_{:06d}.png"
@@ -91,7 +89,8 @@ class SampleFolder:
         """
         try:
             text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
-            (self.folder / CONFIG).write_text(text, encoding="utf-8")
+            with replacing(self.folder / CONFIG) as part:
+                part.write_text(text, encoding="utf-8")
         except OSError as error:
             raise _refused(self.folder, error) from error
 
@@ -124,18 +123,16 @@ class SampleFolder:
         if not pictures:
             return None
         labels = None if label is None else [label(number) for number in pictures]
-        part = self.numpy / f".{secrets.token_hex(4)}.part"
+        shape = (len(pictures), *_pixels(next(iter(pictures.values()))).shape)
+        path = self.numpy / f"{'x'.join(map(str, shape))}-samples.npz"
         try:
-            self.numpy.mkdir(parents=True, exist_ok=True)
-            shape = _write_npz(part, list(pictures.values()), labels)
-            path = self.numpy / f"{'x'.join(map(str, shape))}-samples.npz"
+            with replacing(path) as part:
+                _write_npz(part, list(pictures.values()), labels)
             for earlier in listing(self.numpy, "*-samples.npz"):
-                earlier.unlink()
-            os.replace(part, path)
+                if earlier != path:
+                    earlier.unlink()
         except OSError as error:
             raise _refused(self.numpy, error) from error
-        finally:
-            remove(part)
         return path
 
 
@@ -164,8 +161,7 @@ def _write_npz(
 
 
 def _pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(open_image(path).convert("RGB"))
 
 
 def _refused(folder: Path, error: Exception) -> UserError:

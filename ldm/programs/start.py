@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ldm.programs.console import Console, exit_codes
 from ldm.settings.command_line import parse
 from ldm.settings.option import Settings
 
 Schema = TypeVar("Schema", bound=Settings)
+
+
+def read_flags(
+    schema: type[Settings], description: str, argv: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return the settings that a command line gives; let pictures be as large as it says.
+
+    Args:
+        schema: The settings class whose options are the program's flags.
+        description: First lines of ``--help``.
+        argv: Arguments without the program's name; None takes ``sys.argv``.
+
+    Raises:
+        UserError: A flag is not known, or its value is wrong.
+    """
+    given = parse(schema, description, argv)
+    if "max_pixels" in given:
+        from ldm.images.opening import allow_pixels  # imports Pillow, which --help can do without
+
+        allow_pixels(given["max_pixels"])
+    return given
 
 
 def run_settings_program(
@@ -32,7 +53,7 @@ def run_settings_program(
     """
     console = Console(schema.program, sys.stdout, sys.stderr)
     with exit_codes(console, lambda: left) as ending:
-        settings = schema(**parse(schema, description, argv))
+        settings = schema(**read_flags(schema, description, argv))
         settings.validate()
         act(console, settings)
     return ending.code

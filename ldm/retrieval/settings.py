@@ -14,7 +14,7 @@ from ldm.checkpoint.default_config import RETRIEVAL_CONFIG
 from ldm.paths import exists, is_folder
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.model_kind import ModelKind, Task
-from ldm.settings.option import Settings, changed, device_option, option
+from ldm.settings.option import Settings, changed, device_option, max_pixels_option, option
 
 if TYPE_CHECKING:
     from typing import Self  # in typing from Python 3.11 on
@@ -141,6 +141,7 @@ class SearcherSettings(Settings):
         synonyms=("-d",),
         metavar="DATABASE",
     )
+    max_pixels: int = max_pixels_option()
     target_path: str | None = option(
         None,
         "the folder that the searcher goes to",

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ldm.images.opening import redecoded
 from ldm.safety.dwt_dct import (
     BAND,
     BLOCK,
@@ -69,7 +70,7 @@ def _jpeg(quality: int, subsampling: int) -> Copy:
     def copy(picture: np.ndarray) -> np.ndarray:
         buffer = io.BytesIO()
         Image.fromarray(picture).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
-        return np.asarray(Image.open(buffer))
+        return np.asarray(redecoded(buffer.getvalue()))
 
     return copy
 

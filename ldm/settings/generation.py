@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ldm.errors import UserError
 from ldm.settings.model_kind import ModelKind, Task
-from ldm.settings.option import Settings, changed, device_option, one_of, option
+from ldm.settings.option import (
+    Settings,
+    changed,
+    device_option,
+    max_pixels_option,
+    one_of,
+    option,
+)
 from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk
 
 if TYPE_CHECKING:
@@ -80,6 +87,7 @@ class GenerationSettings(Settings):
         group="prompt",
         metavar="FILE",
     )
+    max_pixels: int = max_pixels_option(group="prompt")
     outdir: str = option(
         "outputs", "the folder to write pictures to", group="output", metavar="FOLDER"
     )

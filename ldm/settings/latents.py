@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ldm.settings.option import REQUIRED, Settings, device_option, option, overrides_option
+from ldm.settings.option import (
+    REQUIRED,
+    Settings,
+    device_option,
+    max_pixels_option,
+    option,
+    overrides_option,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +46,7 @@ class PrecomputeSettings(Settings):
     batch_size: int = option(8, "pictures encoded at a time", minimum=1)
     shard_size: int = option(1024, "items in a file", minimum=1)
     num_workers: int = option(0, "processes that read pictures", minimum=0)
+    max_pixels: int = max_pixels_option()
     device: str = device_option()
     seed: int = option(23, "seed of random crops and flips, which are drawn once", minimum=0)
     overrides: tuple[str, ...] = overrides_option("model", "data")

@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ldm.budgets import PIXELS
 from ldm.errors import UserError
 from ldm.paths import at_home
 
@@ -214,6 +215,16 @@ def device_option(help: str = "where to compute: auto, cpu, cuda, cuda:1 or mps"
         group="model",
         pattern=r"auto|(cpu|cuda|mps)(:\d+)?",
         words="auto, cpu, cuda, cuda:N or mps",
+    )
+
+
+def max_pixels_option(group: str = "picture") -> Any:
+    """Make the field ``max_pixels`` of a program that reads pictures."""
+    return option(
+        PIXELS,
+        "the most pixels (width times height) of a picture that is read",
+        minimum=1,
+        group=group,
     )
 
 

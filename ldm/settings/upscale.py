@@ -8,7 +8,14 @@ from typing import ClassVar
 
 from ldm.errors import UserError
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
-from ldm.settings.option import REQUIRED, Settings, changed, device_option, option
+from ldm.settings.option import (
+    REQUIRED,
+    Settings,
+    changed,
+    device_option,
+    max_pixels_option,
+    option,
+)
 
 MODEL = "models/ldm/bsr_sr"
 
@@ -86,6 +93,7 @@ class UpscaleProgramSettings(UpscaleSettings):
         group="files",
         metavar="FILE",
     )
+    max_pixels: int = max_pixels_option(group="files")
     outdir: str = option(
         "outputs/upscale-samples",
         "the folder that the results go to",

@@ -12,7 +12,7 @@ def take_over(trainer: pl.Trainer, model: Any) -> None:
 
     Args:
         trainer: Changed for a model without automatic optimization.
-        model: Has ``accumulated_batches`` and ``clip``, see ``FirstStageTraining``; any other model
+        model: Has ``accumulated_batches`` and ``clip``, see ``TwoSidedTraining``; any other model
             is left as it is. Its loss's weights are loaded.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ldm.errors import UserError
 from ldm.settings.command_line import OptionParser
 from ldm.settings.mistyped import bare
-from ldm.settings.option import Option, Settings, option, overrides_option
+from ldm.settings.option import Option, Settings, max_pixels_option, option, overrides_option
 
 # Flag -> what it does; each sets `lightning.trainer.<flag>`.
 TRAINER_FLAGS = {
@@ -123,6 +123,7 @@ class TrainingOptions(Settings):
 
     Attributes:
         max_time: The wall-clock limit of this process, in seconds.
+        scale_lr: None leaves it to the configuration, true where that says nothing.
         channels_last: None leaves it to the configuration.
         overrides: ``a.b=c`` items.
         trainer: The Trainer's settings that were given as flags.
@@ -157,15 +158,17 @@ class TrainingOptions(Settings):
         False, "open the debugger where an error ends the run", synonyms=("-d",), worded=True
     )
     seed: int = option(23, "seed of data order and noise", synonyms=("-s",))
+    max_pixels: int = max_pixels_option()
     postfix: str = option("", "appended to the name of the run's folder", synonyms=("-f",))
     logdir: Path = option(
         Path("logs"), "where run folders go", Path, synonyms=("-l",), metavar="FOLDER"
     )
-    scale_lr: bool = option(
-        True,
+    scale_lr: bool | None = option(
+        None,
         "learning rate = accumulation x devices x batch size x base_learning_rate",
+        bool,
         worded=True,
-        shown="true",
+        shown="true, or as the resumed run has it",
     )
     channels_last: bool | None = option(
         None,

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ldm.atomic import replacing
 from ldm.errors import UserError
 from ldm.training.exactness import ExactBatches
 from ldm.training.metrics import MetricsFile
@@ -52,8 +53,8 @@ class SetupCallback(pl.Callback):
             folder.mkdir(parents=True, exist_ok=True)
         wrapped = OmegaConf.create({"lightning": self.lightning_config})
         for name, config in (("project", self.config), ("lightning", wrapped)):
-            path = self.cfgdir / f"{self.now}-{name}.yaml"
-            path.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+            with replacing(self.cfgdir / f"{self.now}-{name}.yaml") as part:
+                part.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Drop the figures logged after the checkpoint that training continues from."""

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 
+from ldm.atomic import replacing
 from ldm.checkpoint.io import identify, torch_file
 from ldm.checkpoint.laid_over import NotPlain, plain_content
 from ldm.errors import UserError
-from ldm.paths import is_file, reason, remove
+from ldm.models.hub_training import HubTraining
+from ldm.paths import is_file, reason
 from ldm.training.exactness import ExactBatches, NonFiniteLoss
 
 logger = logging.getLogger(__name__)
@@ -28,6 +31,8 @@ logger = logging.getLogger(__name__)
 LAST = "last.ckpt"
 # torch's words where a file's end does not get to the disk.
 _NOT_WRITTEN = re.compile(r"unexpected pos|PytorchStreamWriter|failed writing|write\(\) failed")
+CHECKPOINT_HYPER_PARAMETERS = pl.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
 # What Lightning itself reads of a checkpoint, also to test with it alone.
 NEEDED = ("state_dict", "pytorch-lightning_version", "global_step", "epoch")
 _EXPECTED = (
@@ -61,17 +66,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError("storage_options are not supported: checkpoints are local files")
         path = Path(path)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(checkpoint, part)
-            os.replace(part, path)
+            with replacing(path) as part:
+                torch.save(_plain(checkpoint), part)
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not _NOT_WRITTEN.search(str(error)):
                 raise
             raise _not_saved(path, error) from error
-        finally:
-            remove(part)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
@@ -84,6 +85,32 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         del weights_only  # always on: a run's checkpoint needs nothing more
         del map_location  # tensors are laid over the file; Lightning copies them where they belong
         return _read(path)
+
+
+def _plain(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint whose hyperparameters hold plain values, for reading asks for no others.
+
+    A hub that calls ``save_hyperparameters`` saves the configuration's own nodes. What is neither
+    a node nor plain, such as a class, is saved as its text.
+    """
+    if CHECKPOINT_HYPER_PARAMETERS not in checkpoint:
+        return checkpoint
+    return {
+        **checkpoint,
+        CHECKPOINT_HYPER_PARAMETERS: _plain_value(checkpoint[CHECKPOINT_HYPER_PARAMETERS]),
+    }
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, DictConfig | ListConfig):
+        value = OmegaConf.to_container(value, resolve=False)
+    if isinstance(value, Mapping):
+        return {_plain_value(key): _plain_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | range):
+        return [_plain_value(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if type(value) in PLAIN or isinstance(value, torch.Tensor) else str(value)
 
 
 def _not_saved(path: Path, error: BaseException) -> UserError:
@@ -129,6 +156,16 @@ def _unlike_ours(content: dict[str, Any]) -> str | None:
     return None
 
 
+def _takes_all_names(model: nn.Module) -> bool:
+    """Check whether Lightning loads a model's weights strictly, and all of them by itself.
+
+    A hub may leave out what it makes anew, such as a frozen conditioner.
+    """
+    hook = getattr(type(model), "on_load_checkpoint", None)
+    usual = (None, pl.LightningModule.on_load_checkpoint, HubTraining.on_load_checkpoint)
+    return getattr(model, "strict_loading", True) and hook in usual
+
+
 def check_resumable(path: Path, model: nn.Module, *, training: bool) -> None:
     """Check that a checkpoint continues a model's run, before processes and data are started.
 
@@ -152,8 +189,10 @@ def check_resumable(path: Path, model: nn.Module, *, training: bool) -> None:
     if fault := _unlike_ours(checkpoint):
         raise UserError(f"checkpoint {str(path)!r} {fault}; {_EXPECTED}")
     offered, wanted = checkpoint["state_dict"], model.state_dict()
-    faults = [f"{name} is missing" for name in wanted if name not in offered]
-    faults += [f"{name} is not the model's" for name in offered if name not in wanted]
+    faults = []
+    if _takes_all_names(model):
+        faults += [f"{name} is missing" for name in wanted if name not in offered]
+        faults += [f"{name} is not the model's" for name in offered if name not in wanted]
     faults += [
         f"{name} is {tuple(offered[name].shape)}, not {tuple(value.shape)}"
         for name, value in wanted.items()

@@ -54,14 +54,15 @@ def endings_in_words(trainer: pl.Trainer, place: Run) -> Iterator[None]:
     except BaseException as error:
         _end_other_processes(trainer)
         told = _told(error, trainer, place)
-        if told is None:
+        if told is None or told is error:
             raise
         raise told from error
 
 
 def _told(error: BaseException, trainer: pl.Trainer, place: Run) -> UserError | None:
     if isinstance(error, UserError):
-        return UserError(own_words(error))
+        words = own_words(error)
+        return error if words == str(error) else UserError(words)
     if isinstance(error, OSError) and _is_of_writing(error, place):
         return _unwritable(error, place)
     if "loaded state dict" in str(error):  # torch's words for another optimizer's state

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ldm.errors import UserError
-from ldm.models.hub_training import batch_size_of
+from ldm.models.hub_training import HubTraining, batch_size_of
 from ldm.rng import seed_everything
 from ldm.training.seeding import seed_of
 
@@ -121,8 +121,14 @@ class ExactBatches(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch, and keep its loss for the progress line."""
+        """Count the batch, and keep its loss for the progress line.
+
+        A model that steps in its own way moves its averages after its callbacks' turn. It does so
+        now, for the others save them.
+        """
         del batch_idx
+        if isinstance(pl_module, HubTraining):
+            pl_module.average_once(trainer.global_step)
         self.batches_done += 1
         self.samples_done += batch_size_of(batch) * trainer.world_size
         if isinstance(outputs, dict) and "loss" in outputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ldm.atomic import replacing
 from ldm.errors import UserError
 from ldm.images.grid import make_grid
 from ldm.models.diffusion.preview import light_settings
@@ -120,17 +121,19 @@ class ImageLogger(pl.Callback):
         with torch.random.fork_rng(devices), torch.no_grad():
             torch.manual_seed(ExactBatches.of(trainer).seed)
             model.eval()
-            options = {**light_settings(model), **self.log_images_kwargs}
+            options = {**light_settings(model, batch), **self.log_images_kwargs}
+            if _takes_split(model.log_images):
+                options.setdefault("split", split)
             images = model.log_images(batch, N=self.max_images, **options)
             model.train(training)
         if not trainer.is_global_zero:
             return
         suffix = f"gs-{trainer.global_step:06}_e-{trainer.current_epoch:06}_b-{batch_idx:06}"
         folder = Path(trainer.default_root_dir) / "images" / split
-        folder.mkdir(parents=True, exist_ok=True)
         for key, pictures in images.items():
             grid = self._grid(pictures)
-            Image.fromarray(grid).save(folder / f"{key}_{suffix}.png")
+            with replacing(folder / f"{key}_{suffix}.png") as part:
+                Image.fromarray(grid).save(part, format="PNG")
             self._to_tensorboard(trainer, f"{split}/{key}", grid)
 
     def _due(self, index: int) -> bool:
@@ -156,3 +159,9 @@ class ImageLogger(pl.Callback):
             add_image = getattr(getattr(log, "experiment", None), "add_image", None)
             if add_image is not None:
                 add_image(tag, grid, global_step=trainer.global_step, dataformats="HWC")
+
+
+def _takes_split(draw: Callable[..., Any]) -> bool:
+    """Check whether a ``log_images`` can be told ``split``, as the reference's ImageLogger does."""
+    parameters = inspect.signature(draw).parameters
+    return "split" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

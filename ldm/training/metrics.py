@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from ldm.atomic import replacing
 from ldm.paths import exists
 
 
@@ -73,10 +73,7 @@ class MetricsFile(Logger):
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         columns = [*(self._columns or ["step"]), *(key for row in rows for key in row)]
         self._columns = list(dict.fromkeys(columns))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with replacing(self.path) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(part, self.path)

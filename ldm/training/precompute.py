@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ldm.atomic import clear
 from ldm.checkpoint.load import load_component
 from ldm.checkpoint.write import save_safetensors, size_of, whole
 from ldm.config import build, load_config
@@ -151,6 +152,7 @@ def _describe(task: Precomputation, config: DictConfig, model: Any, count: int) 
 
 def _prepare(out: Path, index: Index) -> None:
     """Make the folder, or check that it was begun earlier for the same work."""
+    clear(out)
     begun = exists(out / INDEX)
     if begun and any(exists(out / name) for name in read_index(out).shards):
         earlier = read_index(out)

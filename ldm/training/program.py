@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from ldm.config import build
 from ldm.errors import UserError
+from ldm.images.opening import allow_pixels
 from ldm.legible import legible
 from ldm.rng import seed_everything
 from ldm.training.adversarial import take_over
@@ -36,13 +37,16 @@ from ldm.util import count_params
 logger = logging.getLogger(__name__)
 
 # Warnings that do not hold here: the sampler resumes by itself, a resumed run's folder is not
-# empty, a frozen first stage is in eval mode on purpose, a set that is not configured is empty.
+# empty, a frozen first stage is in eval mode on purpose, a set that is not configured is empty,
+# schedules of a model that steps by hand keep their interval, a step's figure is one process's.
 QUIET = (
     ".*dataloader is not resumable",
     ".*exists and is not empty",
     ".*in eval mode at the start of training",
     "Total length of `list` across ranks is zero",
     ".*LeafSpec",
+    "The lr scheduler dict contains",
+    ".*sync_dist=True",
 )
 
 
@@ -57,6 +61,7 @@ def run(options: TrainingOptions) -> int:
 
 
 def _run(options: TrainingOptions) -> int:
+    allow_pixels(options.max_pixels)
     place = find_run(options)
     saved, config, lightning = load_run_config(options, place)
     if options.train:
@@ -73,7 +78,9 @@ def _run(options: TrainingOptions) -> int:
     last = make_last_checkpoint(options, lightning, place)
     exact = ExactBatches(options.seed)
     trainer = make_trainer(lightning, [exact, *callbacks, last], place, model)
-    set_learning_rate(model, config, data.batch_size, trainer, options.scale_lr)
+    set_learning_rate(
+        model, config, data.batch_size, trainer, bool(lightning.get("scale_lr", True))
+    )
     take_over(trainer, model)
     if place.ckpt_path is not None:
         check_resumable(place.ckpt_path, model, training=options.train)

@@ -28,6 +28,7 @@ LIGHTNING_KEYS = (
     "modelcheckpoint",
     "logger",
     "channels_last",
+    "scale_lr",
     "find_unused_parameters",
 )
 # Defaults that differ from Lightning's own; a YAML or a flag overrides them.
@@ -122,8 +123,10 @@ def load_run_config(
     _check_keys(config, SECTIONS, "the configuration")
     defaults = OmegaConf.create({"lightning": {"trainer": TRAINER_DEFAULTS}})
     flags: dict[str, Any] = {"trainer": options.trainer}
-    if options.channels_last is not None:
-        flags["channels_last"] = options.channels_last
+    # Saved with the run, so that it goes on as it began.
+    for name in ("channels_last", "scale_lr"):
+        if (given := getattr(options, name)) is not None:
+            flags[name] = given
     config = OmegaConf.merge(defaults, config, {"lightning": flags})
     if options.latents is not None:
         _train_on_latents(config, options.latents)

@@ -46,6 +46,7 @@ NOT_ON_PAGES = frozenset(
         "turbo",
         "unet_bs",
         "vram_budget",
+        "max_pixels",
     ]
 )
 # What is uploaded instead of entered: how messages call it, by its flag.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,13 +12,14 @@ import gradio as gr
 from ldm.errors import UserError
 from optimizedSD.web.fields import Field, settings_from, with_labels
 from optimizedSD.web.page import Page
-from optimizedSD.web.pictures import mask_of, painted_picture, plain_picture
+from optimizedSD.web.pictures import mask_of, opened, painted_picture, plain_picture
 from optimizedSD.web.state import RunState
 from optimizedSD.web.worker import Wanted, Worker
 
 # The components that `Handlers.draw` yields values for, in this order.
 OUTPUTS = ("status", "gallery", "seed", "parameters", "notices", "stored")
 UNCHANGED = gr.skip()
+_UPLOADED = re.compile(r"\S*[\\/][0-9a-f]{64}\.[a-z]{3,4}\b")
 
 
 class Handlers:
@@ -64,13 +66,15 @@ class Handlers:
         """
         shown: int | None = None
         try:
-            for state in self.worker.draw(visit.session_hash, lambda: self._read(values)):
+            address = getattr(getattr(visit, "client", None), "host", "")
+            run = self.worker.draw(visit.session_hash, lambda: self._read(values), address)
+            for state in run:
                 # A browser loads pictures again each time they are sent. A client without a
                 # browser only gets the last state, so that one is always complete.
                 yield self._show(state, pictures=state.over or len(state.pictures) != shown)
                 shown = len(state.pictures)
         except UserError as error:
-            text = html.escape(with_labels(str(error), self.labels))
+            text = html.escape(self._said(str(error)))
             yield _failed(text)
             raise gr.Error(text, duration=None, print_exception=False) from error
         except Exception:
@@ -79,16 +83,27 @@ class Handlers:
 
     def show_parameters(self, stored: Sequence[str], event: gr.SelectData) -> str:
         """Return the parameters of the picture that was clicked."""
-        return stored[event.index]
+        return stored[event.index] if event.index < len(stored) else ""
 
     def _read(self, values: Sequence[Any]) -> Wanted:
+        """Read what a run asks for, all of it checked before it takes a place in the line."""
         uploads, controls = values[: -len(self.fields)], values[-len(self.fields) :]
         settings = settings_from(self.page.schema, self.fields, controls, **self.rest)
-        if self.page.takes_mask:
-            editor, mask = uploads
-            image = plain_picture(editor)
-            return Wanted(settings, image, mask_of(editor, mask))
-        return Wanted(settings, painted_picture(uploads[0]) if uploads else None)
+        limits, choice = self.worker.limits, self.worker.pipeline.choice
+        limits.check(settings)
+        if not self.page.takes_picture:
+            limits.check_size(settings, settings.W or choice.size, settings.H or choice.size)
+            return Wanted(settings)
+        editor, *masks = map(opened, uploads)
+        image = plain_picture(editor) if masks else painted_picture(editor)
+        own = image.size[::-1]
+        height, width = settings.target_size(own, choice.size, choice.multiple) or own
+        limits.check_size(settings, width, height)
+        return Wanted(settings, image, mask_of(editor, masks[0]) if masks else None)
+
+    def _said(self, text: str) -> str:
+        """Put a message into the page's words."""
+        return with_labels(_UPLOADED.sub("that was uploaded", text), self.labels)
 
     def _show(self, state: RunState, *, pictures: bool) -> tuple[Any, ...]:
         """Return what ``OUTPUTS`` show; without ``pictures``, those that tell of them stay."""
@@ -106,7 +121,7 @@ class Handlers:
     def _notices(self, state: RunState) -> str:
         items = [
             f'<li class="{"warning" if notice.warning else "note"}">'
-            f"{html.escape(with_labels(notice.text, self.labels))}</li>"
+            f"{html.escape(self._said(notice.text))}</li>"
             for notice in state.notices
         ]
         return f"<ul>{''.join(items)}</ul>" if items else ""

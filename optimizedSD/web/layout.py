@@ -26,6 +26,7 @@ CSS = """
 # Controls that belong side by side.
 PAIRS = (("H", "W"), ("ddim_steps", "sampler"), ("scale", "seed"), ("n_samples", "n_iter"))
 SLIDER_STEPS = 100
+HOUR = 3600  # seconds
 
 
 def controls_of(page: Page, choice: ModelChoice) -> list[Field]:
@@ -47,7 +48,9 @@ def build(page: Page, handlers: Handlers, about: str) -> gr.Blocks:
         handlers: Answer its buttons.
         about: A line about the model.
     """
-    with gr.Blocks(title=page.title, analytics_enabled=False) as blocks:
+    with gr.Blocks(
+        title=page.title, analytics_enabled=False, delete_cache=(HOUR, 24 * HOUR)
+    ) as blocks:
         gr.Markdown(f"# {page.title}\n{page.hint}")
         with gr.Row():
             with gr.Column():
@@ -56,7 +59,7 @@ def build(page: Page, handlers: Handlers, about: str) -> gr.Blocks:
                 draw = gr.Button("Draw", variant="primary", elem_id="draw")
                 cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
                 outputs = _outputs()
-                gr.Markdown(about)
+                gr.Markdown(f"{about}\n\n{handlers.worker.limits.sentence}")
         _connect(handlers, inputs, (draw, cancel), outputs)
     return blocks
 
@@ -187,8 +190,15 @@ def _connect(
     draw, cancel = buttons
     shown = [outputs[name] for name in OUTPUTS]
     pressed = draw.click(handlers.show_cancel, None, [draw, cancel], **at_once)
+    # gradio opens no upload and keeps no run waiting: the project's own reader and line do that.
     run = pressed.success(
-        handlers.draw, inputs, shown, show_progress="hidden", concurrency_limit=1, api_name="draw"
+        handlers.draw,
+        inputs,
+        shown,
+        show_progress="hidden",
+        preprocess=False,
+        concurrency_limit=None,
+        api_name="draw",
     )
     for ended in (run.success, run.failure):  # `then` follows a success only
         ended(handlers.show_draw, None, [draw, cancel], **at_once)

@@ -6,10 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ldm.settings.generation import DRAWING_GROUPS, GenerationSettings, Img2ImgSettings
+from ldm.settings.generation import (
+    DRAWING_GROUPS,
+    LARGEST_SIDE,
+    GenerationSettings,
+    Img2ImgSettings,
+)
 from ldm.settings.inpaint import InpaintSettings, LowMemoryInpaintSettings
 from ldm.settings.low_memory import LowMemory, LowMemoryImg2ImgSettings, LowMemoryTxt2ImgSettings
 from ldm.settings.option import Settings, changed, option
+
+HOST_NAME = r"[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]+\]?"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,42 @@ class ServerSettings(Settings):
         "let anyone with the link draw, through a tunnel program that gradio downloads",
         group="page",
     )
+    allowed_hosts: tuple[str, ...] = option(
+        (),
+        "other names that the page is reached under, such as a proxy's",
+        str,
+        several="+",
+        metavar="NAME",
+        pattern=HOST_NAME,
+        words="host names or addresses without a scheme or port, such as draw.example.org",
+        shown="its address, localhost; with --host 0.0.0.0 this machine's name and any address",
+        group="page",
+    )
+    max_side: int | None = option(
+        None,
+        "the largest height and width of a picture that a visitor may ask for, in pixels",
+        int,
+        minimum=1,
+        maximum=LARGEST_SIDE,
+        shown="twice the model's own size, 256 at least",
+        group="page",
+    )
+    max_pictures: int = option(16, "the most pictures of a run", minimum=1, group="page")
+    max_steps: int = option(200, "the most sampling steps of a run", minimum=1, group="page")
+    max_prompt: int = option(
+        2000, "the longest prompt, in characters", minimum=1, maximum=10**6, group="page"
+    )
+    max_seconds: float = option(
+        900.0,
+        "how long a run may draw; then it is stopped after the current step, and its finished "
+        "pictures are kept",
+        minimum=1.0,
+        group="page",
+    )
+    max_waiting: int = option(
+        8, "how many runs may wait for the one that is drawn", minimum=0, maximum=30, group="page"
+    )
+    max_upload: int = option(64, "the largest upload, in MB", minimum=1, maximum=1024, group="page")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Pictures and masks from the value of the editor: ``{"background", "layers", "composite"}``.
 
+    what the page sends: uploaded files  ->  ``opened``: pictures  ->  init image and mask
+
 ``background`` is the uploaded picture at its own size. Each layer holds what was painted on it and
 is transparent elsewhere. ``composite`` is all of them together. All are RGBA, or None if empty.
 """
@@ -14,7 +16,31 @@ import numpy as np
 from PIL import Image
 
 from ldm.errors import UserError
+from ldm.images.io import open_image, upright_eight_bit
 from ldm.pipelines.masks import HALF_GREY, Mask
+
+
+def opened(value: Mapping[str, Any] | None) -> Any:
+    """Open the files that the editor, or an upload, holds.
+
+    Args:
+        value: A file, ``{"path": ...}``; what the editor holds of files; or None.
+
+    Returns:
+        The same of pictures; a file's is upright.
+
+    Raises:
+        UserError: a file is gone, is no picture that can be read, or is too large.
+    """
+    if value is None:
+        return None
+    if "path" in value:
+        return upright_eight_bit(open_image(value["path"]))
+    return {
+        "background": opened(value["background"]),
+        "layers": [opened(layer) for layer in value["layers"] if layer],
+        "composite": opened(value["composite"]),
+    }
 
 
 def painted_picture(value: Mapping[str, Any] | None) -> Image.Image:

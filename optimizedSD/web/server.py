@@ -13,7 +13,8 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
@@ -22,6 +23,8 @@ from ldm.programs.console import Console, ConsoleLog, exit_codes
 from ldm.programs.run_log import RunLog, row_of
 from ldm.settings.command_line import parse
 from ldm.settings.option import options_of
+from optimizedSD.web.hosts import Hosts, host_of
+from optimizedSD.web.limits import Limits
 from optimizedSD.web.page import Page, ServerSettings
 
 if TYPE_CHECKING:
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
 
     from optimizedSD.web.worker import Worker
 
-LONGEST_QUEUE = 20  # runs that wait; gradio refuses more
+LONGEST_QUEUE = 20  # runs that gradio has not begun; the line in front of the model is the worker's
+PATIENCE = 2.0  # seconds for the step that is computed when the page is ended
+MOST_SESSIONS = 500  # of visitors, that gradio keeps the state of
 
 
 def run_page(page: Page, description: str, argv: Sequence[str] | None = None) -> int:
@@ -55,17 +60,32 @@ def _serve(page: Page, server: ServerSettings, console: Console) -> None:
     log = RunLog(f"{server.program}_logs.csv")
     with ConsoleLog(console):
         worker, about = _load_worker(page, _fixed_settings(page, server), log, console)
-    from ldm.images.pixels import tolerate_faults
-
-    tolerate_faults()  # gradio opens what visitors upload
     with tempfile.TemporaryDirectory(prefix="pages-") as cache:
         blocks = launch(page, server, worker, about, cache)
         console.say(f"{page.title}: {blocks.share_url or blocks.local_url} (Ctrl-C ends it)")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a container stops it
         try:
-            threading.Event().wait()
+            with contextlib.suppress(KeyboardInterrupt):  # how it ends
+                threading.Event().wait()
         finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending
+            worker.close(0.0)  # so that no visitor's window waits for the rest of a run
             blocks.close(verbose=False)
+            ended = worker.close(PATIENCE)
+    if not ended:
+        _leave()
+
+
+def _leave() -> None:
+    """End the process beside a step that still computes.
+
+    Python would take itself apart under that thread, which ends in a crash. Nothing is lost:
+    pictures appear under their names only when they are complete.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(0)
 
 
 def _check_outdir(outdir: str) -> None:
@@ -148,14 +168,24 @@ def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache
     Raises:
         UserError: the port is taken.
     """
-    # Set before gradio is imported: it must not report that it runs, or look for new versions.
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": cache}
+    # Set before gradio is imported: it must not report that it runs, or look for new versions, nor
+    # open other ports and addresses.
+    os.environ |= {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_MCP_SERVER": "False",
+        "GRADIO_NUM_WORKERS": "0",
+        "GRADIO_RUN_HISTORY": "False",
+        "GRADIO_TEMP_DIR": cache,
+    }
     from optimizedSD.web.handlers import Handlers
     from optimizedSD.web.layout import CSS, THEME, build, controls_of
 
+    worker.limit(Limits.of(server, worker.pipeline.choice.size))
     controls = controls_of(page, worker.pipeline.choice)
     blocks = build(page, Handlers(page, worker, controls, _fixed_settings(page, server)), about)
     blocks.queue(max_size=LONGEST_QUEUE)
+    hosts = Hosts(server.host, server.allowed_hosts)
+    outdir = os.path.abspath(server.outdir)
     try:
         blocks.launch(
             server_name=server.host,
@@ -165,14 +195,38 @@ def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache
             quiet=True,
             show_error=True,
             footer_links=[],
-            allowed_paths=[os.path.abspath(server.outdir)],
+            allowed_paths=[outdir],
             ssr_mode=False,
             css=CSS,
             theme=THEME,
+            state_session_capacity=MOST_SESSIONS,
+            app_kwargs={"lifespan": _gated(blocks, hosts, worker, [cache, outdir])},
         )
     except OSError as error:  # the port was taken while the model was loaded
         raise _not_served(server.host, server.port, error) from error
+    if blocks.share_url:
+        hosts.add(host_of(blocks.share_url))
     return blocks
+
+
+def _gated(
+    blocks: Blocks, hosts: Hosts, worker: Worker, folders: list[str]
+) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
+    """Return what puts the gate before gradio's application when it starts to be served."""
+    from optimizedSD.web.calls import Calls
+    from optimizedSD.web.gate import Gate
+    from optimizedSD.web.uploads import Uploads
+
+    calls = Calls.of(blocks, Uploads(Path(folders[0], "uploads")))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        # Not in the application's list of middleware: gradio's own would stand before it there.
+        inner = app.middleware_stack
+        app.middleware_stack = Gate(inner, hosts, calls, worker.limits, folders, worker.stop)
+        yield
+
+    return lifespan
 
 
 def _fixed_settings(page: Page, server: ServerSettings) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class RunState:
         pictures: The pictures saved so far.
         notices: What the user should know, each once.
         over: Whether the run has ended.
-        began: When it began, in seconds of ``time.monotonic``.
+        began: When it began to draw, in seconds of ``time.monotonic``.
     """
 
     seed: int
@@ -45,6 +45,20 @@ class RunState:
     notices: tuple[Notice, ...] = ()
     over: bool = False
     began: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been drawn, in seconds."""
+        return time.monotonic() - self.began
+
+    def waiting(self, ahead: int) -> RunState:
+        """Return the state of a run that others are ahead of."""
+        runs = "another run" if ahead == 1 else f"{ahead} other runs"
+        return replace(self, status=f"Waiting for {runs} to end.")
+
+    def begun(self) -> RunState:
+        """Return the state of a run that has its turn."""
+        return replace(self, status="Preparing the model.", began=time.monotonic())
 
     def after(self, event: Notice | Progress) -> RunState:
         """Return the state after a notice or a step."""
@@ -60,13 +74,19 @@ class RunState:
         saved = SavedPicture(path, caption, picture.parameters)
         return replace(self, pictures=(*self.pictures, saved))
 
-    def ended(self, *, stopped: bool) -> RunState:
-        """Return the state after the run's end; ``stopped``: before all pictures were drawn."""
-        seconds = f"{time.monotonic() - self.began:.0f} s"
+    def ended(self, *, stopped: bool, why: str = "") -> RunState:
+        """Return the state after the run's end.
+
+        Args:
+            stopped: Before all pictures were drawn.
+            why: Why it was, if nobody asked for it.
+        """
+        seconds = f"{self.seconds:.0f} s"
         if not stopped:
             return replace(self, over=True, fraction=1.0, status=f"{self._count()} in {seconds}.")
         kept = f"{self._count()} kept" if self.pictures else "nothing was finished"
-        return replace(self, over=True, status=f"Stopped after {seconds}: {kept}.")
+        reason = f", {why}" if why else ""
+        return replace(self, over=True, status=f"Stopped after {seconds}{reason}: {kept}.")
 
     def _count(self) -> str:
         return f"{len(self.pictures)} picture{'s' * (len(self.pictures) != 1)}"
@@ -76,6 +96,6 @@ class RunState:
         if event.total_pictures > 1:
             parts.append(f"{event.pictures} of {event.total_pictures} pictures")
         if event.done:
-            left = (time.monotonic() - self.began) * (event.total / event.done - 1)
+            left = self.seconds * (event.total / event.done - 1)
             parts.append(f"about {left:.0f} s left")
         return ", ".join(parts)

@@ -14,6 +14,8 @@ from ldm.programs.console import ConsoleLog
 from ldm.programs.naming import PromptNaming
 from ldm.programs.output import OutputFolder
 from ldm.settings.generation import GenerationSettings
+from optimizedSD.web.limits import Limits
+from optimizedSD.web.line import Line, Place
 from optimizedSD.web.state import RunState
 
 if TYPE_CHECKING:  # the pipeline imports torch, and a page is laid out without a model
@@ -24,6 +26,7 @@ if TYPE_CHECKING:  # the pipeline imports torch, and a page is laid out without 
 
 Item = TypeVar("Item")
 Report = Callable[[Item], None]
+MOST_EXPECTED = 100  # runs that were announced and have not begun
 
 
 @dataclass(frozen=True)
@@ -48,66 +51,108 @@ class Worker:
     Attributes:
         pipeline: The loaded model.
         log_run: Records a run's settings; may raise UserError.
+        limits: What a run may ask for.
     """
 
     pipeline: Pipeline
     log_run: Callable[[GenerationSettings], None]
-    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
-    _stops: dict[str, threading.Event] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    line: Line = field(default_factory=lambda: Line(Limits.waiting))
+    _reading: threading.Lock = field(default_factory=threading.Lock)
+    _expected: dict[str, threading.Event] = field(default_factory=dict)
+    _running: dict[str, threading.Event] = field(default_factory=dict)
+
+    def limit(self, limits: Limits) -> None:
+        """Set what runs may ask for; before the first one."""
+        self.limits, self.line = limits, Line(limits.waiting)
 
     def register(self, visitor: str) -> None:
-        """Register a run that the visitor is about to start: it can be stopped while it waits."""
-        self._stops[visitor] = threading.Event()
+        """Register a run that the visitor is about to start: it can be stopped before it begins."""
+        self._expected.pop(visitor, None)
+        self._expected[visitor] = threading.Event()
+        while len(self._expected) > MOST_EXPECTED:  # those that announce a run and never start it
+            self._expected.pop(next(iter(self._expected)))
 
     def stop(self, visitor: str) -> None:
         """Stop the visitor's run, if there is one, after its current step."""
-        if visitor in self._stops:
-            self._stops[visitor].set()
+        for stop in (self._expected.get(visitor), self._running.get(visitor)):
+            if stop is not None:
+                stop.set()
 
-    def draw(self, visitor: str, read: Callable[[], Wanted]) -> Iterator[RunState]:
+    def draw(
+        self, visitor: str, read: Callable[[], Wanted], address: str = ""
+    ) -> Iterator[RunState]:
         """Draw, yielding the run's states; closing the iterator stops the run.
 
         Args:
             visitor: Whose run it is, by the name that ``register`` and ``stop`` are given.
             read: Returns what the visitor asks for; called once.
+            address: The visitor's; each has its share of the line. Empty is the visitor's name.
 
         Raises:
-            UserError: from ``read`` or ``Pipeline.generate``, or the pictures cannot be saved.
+            UserError: from ``read``, ``Line.enter`` or ``Pipeline.generate``, the visitor has a run
+                already, or the pictures cannot be saved.
         """
-        stop = self._stops.setdefault(visitor, threading.Event())
+        if visitor in self._running:
+            raise UserError(
+                "the last run has not ended; expected one at a time; cancel it, or wait for its end"
+            )
+        stop = self._running[visitor] = self._expected.pop(visitor, None) or threading.Event()
         try:
-            wanted = read()
-            state = RunState(wanted.settings.seed)
-            run = Background[RunState](lambda report: self._work(wanted, state, report), stop)
+            found: list[Notice] = []
+            # One after the other: large pictures take memory while they are unpacked.
+            with self._reading, _warnings_here(found.append):
+                wanted = read()
+            state = RunState(wanted.settings.seed, notices=tuple(found))
+            # Given up by the work itself: it outlives a visitor who leaves by up to one step.
+            place = self.line.enter(address or visitor)
+            run = Background[RunState](
+                lambda report: self._work(wanted, state, place, report), stop
+            )
             for state in run.reports():
                 yield state
-            yield state.ended(stopped=run.stopped)
+            yield state.ended(stopped=run.stopped, why=run.why)
         finally:
-            self._stops.pop(visitor, None)
+            self._running.pop(visitor, None)
 
-    def _work(self, wanted: Wanted, state: RunState, report: Report) -> None:
-        """Draw, save and report; runs in a thread of its own."""
+    def close(self, patience: float) -> bool:
+        """Stop every run; return whether all have ended within so many seconds."""
+        for stop in list(self._running.values()):
+            stop.set()
+        return self.line.empties(patience)
+
+    def _work(self, wanted: Wanted, state: RunState, place: Place, report: Report) -> None:
+        """Wait for the model, draw, save and report; runs in a thread of its own."""
         settings = wanted.settings
         output = OutputFolder(settings.outdir, settings.format, PromptNaming())
-        output.check([settings.prompt])
 
         def observe(event: Notice | Progress) -> None:
             nonlocal state
             state = state.after(event)
             report(state)
+            self._check_time(state)
 
-        report(state)
-        with self._one_at_a_time, ConsoleLog(_WarningNotices(observe)):
+        try:
+            output.check([settings.prompt])
+            self.line.wait(place, lambda ahead: report(state.waiting(ahead)))
+            state = state.begun()
             report(state)  # raises if the visitor stopped the run while it waited
             self._log(settings, observe)
-            drawn = self.pipeline.generate(
-                settings, image=wanted.image, mask=wanted.mask, observer=observe
-            )
-            with contextlib.closing(drawn):
-                for picture in drawn:
-                    output.take(picture)
-                    state = state.with_picture(picture, output.saved[-1])
-                    report(state)
+            with _warnings_here(observe):
+                drawn = self.pipeline.generate(
+                    settings, image=wanted.image, mask=wanted.mask, observer=observe
+                )
+                with contextlib.closing(drawn):
+                    for picture in drawn:
+                        output.take(picture)
+                        state = state.with_picture(picture, output.saved[-1])
+                        report(state)
+        finally:
+            self.line.leave(place)
+
+    def _check_time(self, state: RunState) -> None:
+        if state.seconds > self.limits.seconds:
+            raise Stopped("the longest that a run may take on this page")
 
     def _log(self, settings: GenerationSettings, observe: Observer) -> None:
         """Record the run; if that fails, warn and go on, since the pictures matter more."""
@@ -127,8 +172,15 @@ class _WarningNotices:
         self.observe(Notice(text, warning=True))
 
 
+def _warnings_here(observe: Observer) -> ConsoleLog:
+    """Return a log that passes on what this thread warns of; other runs are in others."""
+    log, thread = ConsoleLog(_WarningNotices(observe)), threading.get_ident()
+    log.addFilter(lambda record: record.thread == thread)
+    return log
+
+
 class Stopped(Exception):
-    """Raised inside work that was stopped."""
+    """Raised inside work that was stopped; the message, if there is one, says why."""
 
 
 class Background(Generic[Item]):
@@ -151,14 +203,19 @@ class Background(Generic[Item]):
         self._has_new = threading.Event()
         self._newest: Item | None = None
         self._error: BaseException | None = None
-        self._stopped = False
+        self._stopped: Stopped | None = None
         # A daemon, so that Ctrl-C ends the program without waiting for the run.
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
     def stopped(self) -> bool:
         """Whether the work was stopped before its end."""
-        return self._stopped
+        return self._stopped is not None
+
+    @property
+    def why(self) -> str:
+        """Why it was stopped; empty if somebody asked for it."""
+        return str(self._stopped or "")
 
     def reports(self) -> Iterator[Item]:
         """Do the work and yield its reports; closing this iterator stops it.
@@ -187,8 +244,8 @@ class Background(Generic[Item]):
     def _run(self) -> None:
         try:
             self._work(self._report)
-        except Stopped:
-            self._stopped = True
+        except Stopped as stopped:
+            self._stopped = stopped
         except BaseException as error:  # raised again in the thread that iterates
             self._error = error
         finally:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ldm.programs.console import Console, exit_codes
-from ldm.settings.command_line import parse
-from ldm.settings.option import REQUIRED, Settings, option
+from ldm.programs.start import read_flags
+from ldm.settings.option import REQUIRED, Settings, max_pixels_option, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +30,14 @@ class WatermarkSettings(Settings):
     program: ClassVar[str] = "test_watermark"
 
     file: str = option(REQUIRED, "a PNG or JPEG picture", str, positional=True, metavar="FILE")
+    max_pixels: int = max_pixels_option()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; see the module's description for its exit codes."""
     console = Console(WatermarkSettings.program, sys.stdout, sys.stderr)
     with exit_codes(console) as ending:
-        settings = WatermarkSettings(**parse(WatermarkSettings, __doc__, argv))
+        settings = WatermarkSettings(**read_flags(WatermarkSettings, __doc__, argv))
         text = _read(settings.file)
         console.say("null" if text is None else text)
         ending.code = 1 if text is None else 0

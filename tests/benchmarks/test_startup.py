@@ -18,19 +18,20 @@ def tiny(tmp_path):
     return tmp_path
 
 
-def test_both_ways_are_measured_and_the_result_is_saved(tiny, monkeypatch, capsys):
+def test_all_ways_are_measured_and_the_result_is_saved(tiny, monkeypatch, capsys):
     monkeypatch.setattr(startup, "RESULTS", tiny / "results")
     monkeypatch.setattr(startup, "PROGRAMS", ("scripts/download_models.py",))
     command = (
         f"--config {tiny}/tiny.yaml --ckpt {tiny}/random.ckpt --work {tiny} --repeats 1 "
-        "--ways reference ours --save check"
+        "--ways reference ours torch-reader --save check"
     )
     runs = startup.main(command.split())
-    assert [way for way, _ in runs] == ["reference", "ours"]
+    assert [way for way, _ in runs] == ["reference", "ours", "torch-reader"]
     assert all(run["wall"] > 0 and run["peak"] > 1e7 for found in runs.values() for run in found)
     saved = (tiny / "results" / "startup-check.md").read_text(encoding="utf-8")
     assert "| reference | .ckpt |" in saved
     assert "| scripts/download_models.py |" in saved
+    assert "CPU seconds, ours / torch-reader: " in saved
     assert "wall / reference" in capsys.readouterr().out
     assert not list(tiny.glob("startup-*"))
 

@@ -57,7 +57,7 @@ def items(count: int = 4, seed: int = 0, side: int = SIZE, **more: tuple[int, ..
     generator = torch.Generator().manual_seed(seed)
     shapes = {"jpg": (side, side, 3), **more}
     return [
-        {k: torch.rand(s, generator=generator) * 2 - 1 for k, s in shapes.items()}
+        {k: torch.rand(tuple(s), generator=generator) * 2 - 1 for k, s in shapes.items()}
         | {"txt": f"a photo of * number {i}"}
         for i in range(count)
     ]

@@ -87,7 +87,9 @@ def test_training_goes_through_the_forks_hooks_and_moves_its_side_network_alone(
     model = build_hub(config())
     side, rest = weights_of(model.control_model), weights_of(model.model)
     trainer = fit(model, items(**HINT))
-    assert {"train/loss_simple", "train/loss_vlb", "train/loss"} <= set(trainer.logged_metrics)
+    assert {"train/loss_simple_step", "train/loss_vlb_epoch", "train/loss_step"} <= set(
+        trainer.logged_metrics
+    )
     assert not changed(model.model, rest)
     moved = changed(model.control_model, side)
     assert {name for name in side if "zero_convs" in name or "middle_out" in name} <= moved

@@ -47,7 +47,9 @@ def test_keys_and_values_of_cross_attention_alone_learn_under_the_mask():
     moved = changed(model, before)
     assert moved
     assert all("attn2.to_k" in name or "attn2.to_v" in name for name in moved)
-    assert {"train/loss_simple", "train/loss_vlb", "train/loss"} <= set(trainer.logged_metrics)
+    assert {"train/loss_simple_step", "train/loss_vlb_epoch", "train/loss_step"} <= set(
+        trainer.logged_metrics
+    )
 
 
 def test_the_mask_reaches_the_loss():

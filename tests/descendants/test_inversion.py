@@ -69,7 +69,7 @@ def test_only_the_new_words_vector_learns_and_its_own_term_is_logged():
     assert not torch.equal(before, vector(model))
     for name, weights in parts.items():
         assert not changed(getattr(model, name), weights)
-    assert {"train/loss_distance", "train/loss_simple"} <= set(trainer.logged_metrics)
+    assert {"train/loss_distance_step", "train/loss_simple_epoch"} <= set(trainer.logged_metrics)
     assert not model.model.training
 
 

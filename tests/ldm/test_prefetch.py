@@ -91,3 +91,15 @@ def test_a_worker_puts_its_result_and_then_says_that_it_is_done():
     results = queue.Queue()
     _do_parallel_data_prefetch(sum, results, [1, 2], 5)
     assert [results.get(), results.get()] == [[5, 3], "Done"]
+
+
+def test_what_cannot_go_between_processes_is_told_and_nothing_is_left_out():
+    with pytest.raises(RuntimeError, match="part 1 .*failed: .*pickle"):
+        parallel_data_prefetch(
+            lambda part: [(lambda: 0) if x else x for x in part], [0, 1], 2, "list"
+        )
+
+
+@BOTH
+def test_a_part_may_be_none(cpu_intensive):
+    assert parallel_data_prefetch(lambda _: None, [0, 1], 2, "other", cpu_intensive) == [None, None]

@@ -12,15 +12,16 @@ import re
 import subprocess
 import sys
 import threading
-import types
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from ldm.checkpoint.download import fetch as fetching
-from ldm.checkpoint.download.fetch import Patience, Source, fetch
+from ldm.checkpoint.download import transfer
+from ldm.checkpoint.download.connection import Source
+from ldm.checkpoint.download.fetch import fetch
 from ldm.checkpoint.download.sources import MODELS, Model, RemoteFile
+from ldm.checkpoint.download.transfer import Patience
 from ldm.errors import UserError
 
 PROGRAM = Path(__file__).parents[2] / "scripts" / "download_models.py"
@@ -194,17 +195,6 @@ def test_a_part_longer_than_the_file_is_thrown_away(make_server, tmp_path):
     assert (tmp_path / "model.ckpt").read_bytes() == BODY
 
 
-def test_an_answer_that_resumes_elsewhere_is_not_believed(tmp_path):
-    part = tmp_path / "model.ckpt.part"
-    part.write_bytes(b"x" * 10)
-    response = types.SimpleNamespace(
-        status=206, url="http://hub/x", headers={"Content-Range": "bytes 7-9/10"}
-    )
-    with pytest.raises(fetching._Interrupted):
-        fetching._extent(response, part)
-    assert not part.exists()
-
-
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_wrong_digest_is_refused_and_nothing_is_left(resumed, make_server, tmp_path):
     if resumed:
@@ -284,7 +274,7 @@ def test_no_network_is_told_at_once(host, tmp_path):
 
 def test_a_full_disk_is_told_before_the_transfer(make_server, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": len(BODY) - 1})
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda path: usage)
     server = make_server()
     with pytest.raises(UserError, match="GB free"):
         fetch(source(server), tmp_path / "model.ckpt")
@@ -300,21 +290,14 @@ def test_a_disk_that_fills_meanwhile_keeps_the_part(make_server, tmp_path, monke
 
     server = make_server()
     with monkeypatch.context() as patch:
-        patch.setattr(fetching, "BLOCK", 1000)
-        patch.setattr(Path, "open", lambda path, mode: Full(path, mode))
+        patch.setattr(transfer, "BLOCK", 1000)
+        patch.setattr(io, "FileIO", Full)
         with pytest.raises(UserError, match="No space left.*run again"):
             fetch(source(server), tmp_path / "model.ckpt")
     assert (tmp_path / "model.ckpt.part").stat().st_size == 2000
     fetch(source(server), tmp_path / "model.ckpt")
     assert (tmp_path / "model.ckpt").read_bytes() == BODY
     assert server.asked[-1]["Range"] == "bytes=2000-"
-
-
-def test_https_is_not_left_for_http():
-    redirects = fetching._Redirects()
-    request = fetching.urllib.request.Request("https://hub/x")
-    with pytest.raises(UserError, match="unprotected"):
-        redirects.redirect_request(request, None, 302, "", http.client.HTTPMessage(), "http://x/y")
 
 
 # The program.
@@ -376,6 +359,28 @@ def test_an_endpoint_that_is_no_address_is_one_line(program, monkeypatch, capsys
     assert "HF_ENDPOINT" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("token", ["a\nb", "\x1b[31m", "hf_ü", "a\rHost: evil"])
+def test_a_token_that_is_none_is_one_line_and_is_not_shown(
+    token, program, make_server, monkeypatch, capsys
+):
+    server = make_server()
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_TOKEN", token)
+    assert program.main(["tiny"]) == 2
+    shown = capsys.readouterr().err
+    assert "HF_TOKEN holds characters" in shown and token not in shown
+    assert server.asked == []
+
+
+def test_a_line_says_what_was_not_checked(program, make_server, tmp_path, monkeypatch, capsys):
+    files = (RemoteFile("c.json", "c.json", size=len(BODY)),)
+    monkeypatch.setitem(MODELS, "tiny", Model("a test", 0.1, "me/mine", "models/x", files))
+    monkeypatch.setenv("HF_ENDPOINT", make_server().url)
+    assert program.main(["tiny"]) == 0
+    told = "c.json: no SHA-256 of it is published; only its size was checked"
+    assert told in capsys.readouterr().out
+
+
 def test_ctrl_c_keeps_what_has_arrived_and_says_so(program, monkeypatch, capsys):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
@@ -408,6 +413,12 @@ def test_the_table_holds_well_formed_entries_and_the_default_places():
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", model.repository)
         for file in model.files:
             assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
+            assert file.size > 0
+        assert sum(file.size for file in model.files) / 1e9 == pytest.approx(
+            model.gigabytes, abs=0.01
+        )
+    unknown = [f.path for m in MODELS.values() for f in m.files if f.sha256 is None]
+    assert unknown == ["config.json"]
     places = [f"{m.folder}/{f.name}" for m in MODELS.values() for f in m.files]
     assert len(set(places)) == len(places)
     assert set(V1_CHECKPOINTS) <= set(places)

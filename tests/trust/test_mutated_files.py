@@ -99,7 +99,8 @@ def read(path: Path) -> int:
 def cases(folder: Path) -> Iterator[tuple[str, Callable]]:
     import ldm.checkpoint.io
     import ldm.config
-    import ldm.images.recipes  # noqa: F401 - before the guard is up
+    import ldm.images.recipes
+    import ldm.models.diffusion.ddpm  # noqa: F401 - before the guard is up
 
     seeds = json.loads((folder / "seeds").read_text())
     Image.init()

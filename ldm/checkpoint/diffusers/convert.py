@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 import ldm
+from ldm.atomic import clear
 from ldm.checkpoint.diffusers.folder import read_diffusers
 from ldm.checkpoint.diffusers.json_files import INDEX, KEPT, STEMS, is_diffusers
 from ldm.checkpoint.diffusers.keymaps import PARTS, split_parts, unet_to_diffusers, vae_to_diffusers
@@ -161,6 +162,7 @@ def _free_folder(out: Path, overwrite: bool) -> Path:
             "a file of another kind use scripts/export_checkpoint.py"
         )
     out = real_path(out)
+    clear(out.parent)
     if exists(out) and not overwrite:
         raise UserError(f"output {str(out)!r} exists; give another name, or --overwrite")
     if exists(out) and not is_diffusers(out) and not (is_folder(out) and not listing(out)):

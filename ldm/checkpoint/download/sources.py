@@ -22,11 +22,13 @@ class RemoteFile:
         path: Its path in the repository.
         name: Its name on this machine.
         sha256: Its digest, if publicly documented.
+        size: Its length in bytes, likewise.
     """
 
     path: str
     name: str
     sha256: str | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ MODELS = {
                 "sd-v1-4.ckpt",
                 "model.ckpt",
                 "fe4efff1e174c627256e44ec2991ba279b3816e364b49f9be2abc0b3ff3f8556",
+                4_265_380_512,
             ),
         ),
     ),
@@ -72,6 +75,7 @@ MODELS = {
                 "sd-v1-4-full-ema.ckpt",
                 "sd-v1-4-full-ema.ckpt",
                 "14749efc0ae8ef0329391ad4436feb781b402f4fece4883c7ad8d10556d8a36a",
+                7_703_807_346,
             ),
         ),
     ),
@@ -85,6 +89,7 @@ MODELS = {
                 "v1-5-pruned-emaonly.safetensors",
                 "model.safetensors",
                 "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
+                4_265_146_304,
             ),
         ),
     ),
@@ -98,6 +103,7 @@ MODELS = {
                 "v1-5-pruned.safetensors",
                 "v1-5-pruned.safetensors",
                 "1a189f0be69d6106a48548e7626207dddd7042a418dbf372cefd05e0cdba61b6",
+                7_703_324_286,
             ),
         ),
     ),
@@ -111,6 +117,7 @@ MODELS = {
                 "sd-v1-5-inpainting.ckpt",
                 "sd-v1-5-inpainting.ckpt",
                 "c6bbc15e3224e6973459ba78de4998b80b50112b0ae5b5c67113d56b4e366b19",
+                4_265_437_280,
             ),
         ),
     ),
@@ -120,10 +127,20 @@ MODELS = {
         repository="CompVis/stable-diffusion-safety-checker",
         folder=CHECKER_FOLDER,
         files=(
-            RemoteFile("config.json", "config.json"),
-            RemoteFile("preprocessor_config.json", "preprocessor_config.json"),
-            # No digest of this repository's own file is documented; the hub's is checked.
-            RemoteFile("pytorch_model.bin", "pytorch_model.bin"),
+            # Its length alone is documented; the rest of what is checked is the hub's own word.
+            RemoteFile("config.json", "config.json", size=4_549),
+            RemoteFile(
+                "preprocessor_config.json",
+                "preprocessor_config.json",
+                "2a1da83b5e1032aaeef397552ddb408dca0d8cd1dc58f61bf6abf38d6f33a0a2",
+                342,
+            ),
+            RemoteFile(
+                "pytorch_model.bin",
+                "pytorch_model.bin",
+                "64b8393f1afd5a0c1ed2aa5f341fa7c08286839a48f3743162a76a2835c808bd",
+                1_216_067_303,
+            ),
         ),
     ),
 }

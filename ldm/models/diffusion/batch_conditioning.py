@@ -120,10 +120,17 @@ def is_routed(c: Any) -> bool:
 
 
 def first_rows(batch: Mapping[str, Any], count: int | None, device: torch.device) -> dict[str, Any]:
-    """Take the first rows of every entry of a batch to a device, or all of them for None."""
-    rows = slice(count)
-    return {
-        key: entry[rows].to(device) if isinstance(entry, Tensor) else entry[rows]
-        for key, entry in batch.items()
-        if hasattr(entry, "__getitem__")
-    }
+    """Take the first rows of every entry of a batch to a device, or all of them for None.
+
+    Entries may be batches themselves; a number for the whole batch has no rows, and stays.
+    """
+    return {key: _rows(entry, count, device) for key, entry in batch.items()}
+
+
+def _rows(entry: Any, count: int | None, device: torch.device) -> Any:
+    if isinstance(entry, Mapping):
+        return first_rows(entry, count, device)
+    if isinstance(entry, Tensor):
+        return (entry[:count] if entry.ndim else entry).to(device)
+    has_rows = hasattr(entry, "__getitem__") and not isinstance(entry, str | bytes)
+    return entry[:count] if has_rows and getattr(entry, "ndim", 1) else entry

@@ -164,9 +164,10 @@ class NoisyLatentImageClassifier(HubTraining):
         else:
             maps = pictures_from(batch, self.label_key)
             targets = functional.interpolate(maps, size=size, mode="nearest").argmax(dim=1)
-        if targets.min() < 0 or targets.max() >= self.num_classes:
+        outside = targets[(targets < 0) | (targets >= self.num_classes)]
+        if len(outside):
             raise UserError(
-                f"class {int(targets.max())} is in the data; expected 0 to {self.num_classes - 1}; "
+                f"class {int(outside[0])} is in the data; expected 0 to {self.num_classes - 1}; "
                 "correct model.params.num_classes"
             )
         return targets
@@ -193,7 +194,8 @@ class NoisyLatentImageClassifier(HubTraining):
         """Return the loss to minimise, and log it."""
         loss, figures = self.shared_step(batch)
         named = {f"train/{name}": value for name, value in figures.items()}
-        self.log_figures(named, batch, on_step=True)
+        self.log_figures(named, batch, on_step=True, on_epoch=True)
+        self.log_position(batch)
         return loss
 
     @torch.no_grad()

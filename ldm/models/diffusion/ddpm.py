@@ -111,16 +111,13 @@ class DDPM(PreviewPixels, PixelReverseProcess, HubLoss, HubTraining):
         self, x_start: Tensor, t: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, Figures]:
         """Return the loss of x_start (B,C,h,w) at steps t (B,), and its parts."""
-        return self.loss_at(x_start, None, t, noise)
+        return self.loss_at(x_start, None, t, noise, by_logvar=False)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Return the loss to minimise; log its parts, and ``lr_abs`` where a schedule moves it."""
         loss, figures = self.shared_step(batch)
-        if self._trainer is not None:
-            figures = {**figures, "global_step": float(self.global_step)}
-            if self.use_scheduler:
-                figures["lr_abs"] = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log_figures(figures, batch, on_step=True)
+        self.log_figures(figures, batch, on_step=True, on_epoch=True)
+        self.log_position(batch)
         return loss
 
     @torch.no_grad()

@@ -62,6 +62,7 @@ class ForwardProcess(nn.Module):
         cosine_s: float = 8e-3,
     ) -> None:
         """Make the schedule's buffers, from ``given_betas`` (T,) or by ``make_beta_schedule``."""
+        self.linear_start, self.linear_end = linear_start, linear_end
         if given_betas is None:
             given_betas = make_beta_schedule(
                 beta_schedule, timesteps, linear_start, linear_end, cosine_s

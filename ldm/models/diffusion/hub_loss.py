@@ -85,9 +85,18 @@ class HubLoss(PixelDiffusion):
         return self.training_loss().density(count, self.num_timesteps, self.device)
 
     def loss_at(
-        self, x_start: Tensor, cond: Conditioning, t: Tensor, noise: Tensor | None
+        self,
+        x_start: Tensor,
+        cond: Conditioning,
+        t: Tensor,
+        noise: Tensor | None,
+        *,
+        by_logvar: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss at steps t (B,) and its parts: DDPM Eq. 14 and 12, weighted."""
+        """Return the loss at steps t (B,) and its parts: DDPM Eq. 14 and 12, weighted.
+
+        ``by_logvar`` weighs it by ``logvar`` too, as the reference does in latents alone.
+        """
         noise = torch.randn_like(x_start) if noise is None else noise
         x = self.q_sample(x_start=x_start, t=t, noise=noise)
         out = self.apply_model(x, t, cond).float()
@@ -95,21 +104,27 @@ class HubLoss(PixelDiffusion):
         kind = self._measured_on()
         pred = prediction.convert(out, x, a, s, self.parameterization, kind)
         target = prediction.target(x_start, noise, a, s, kind)
-        return self._weigh(self.get_loss(pred, target, mean=False).flatten(1).mean(1), t)
+        error = self.get_loss(pred, target, mean=False).flatten(1).mean(1)
+        return self._weigh(error, t, by_logvar)
 
     def _loss_weights(self) -> Tensor:
         weighting = self.training_loss().weighting
         return self.step_table("loss_weights", weighting, self._measured_on())
 
-    def _weigh(self, per_sample: Tensor, t: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _weigh(
+        self, per_sample: Tensor, t: Tensor, by_logvar: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum up the errors of samples (B,) at steps t (B,), under the reference's names."""
         prefix = "train" if self.training else "val"
-        logvar = self.logvar[t]
-        weighted = (per_sample * self._loss_weights()[t] / logvar.exp() + logvar).mean()
+        weighted = per_sample * self._loss_weights()[t]
+        if by_logvar:
+            logvar = self.logvar[t]
+            weighted = weighted / logvar.exp() + logvar
+        weighted = weighted.mean()
         bound = (self.lvlb_weights[t] * per_sample).mean()
         loss = self.l_simple_weight * weighted + self.original_elbo_weight * bound
         logs = {f"{prefix}/loss_simple": per_sample.mean(), f"{prefix}/loss_vlb": bound}
-        if self.learn_logvar:
+        if self.learn_logvar and by_logvar:
             logs |= {f"{prefix}/loss_gamma": weighted, "logvar": self.logvar.detach().mean()}
         return loss, {**logs, f"{prefix}/loss": loss}
 

@@ -82,6 +82,8 @@ class LatentSpaceDiffusion(PixelDiffusion):
             self.register_buffer("scale_factor", torch.tensor(scale_factor, device="cpu"))
         else:
             self.scale_factor = scale_factor
+        ddconfig = (first_stage_config.get("params") or {}).get("ddconfig") or {}
+        self.num_downs = len(ddconfig.get("ch_mult", (1,))) - 1  # for forks, as in the reference
         self.instantiate_first_stage(first_stage_config)
         self.instantiate_cond_stage(cond_stage_config)
         choose_trainable(self.model.diffusion_model, unet_trainable)
@@ -142,7 +144,9 @@ class LatentSpaceDiffusion(PixelDiffusion):
     def train(self, mode: bool = True) -> LatentSpaceDiffusion:
         """Set training mode; what is frozen stays in evaluation mode."""
         super().train(mode)
-        self.first_stage_model.eval()
+        # A subclass's hook may set no first stage, or one that learns.
+        if self.first_stage_model is not None and not _learns(self.first_stage_model):
+            self.first_stage_model.eval()
         if self.cond_stage_model is not None and not self.cond_stage_trainable:
             self.cond_stage_model.eval()
         return self
@@ -218,6 +222,10 @@ class LatentSpaceDiffusion(PixelDiffusion):
 
     def _first_stage_dtype(self, x: Tensor) -> torch.dtype:
         return next(self.first_stage_model.parameters(), x).dtype
+
+
+def _learns(part: nn.Module) -> bool:
+    return any(p.requires_grad for p in part.parameters())
 
 
 _TRAINABLE = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ class LatentReverseProcess(LatentReverseStep):
                 clip_denoised=self.clip_denoised,
                 quantize_denoised=quantize_denoised,
                 return_x0=True,
-                temperature=temperature[i] if isinstance(temperature, Sequence) else temperature,
+                temperature=temperature if isinstance(temperature, Number) else temperature[i],
                 noise_dropout=noise_dropout,
                 score_corrector=score_corrector,
                 corrector_kwargs=corrector_kwargs,

@@ -47,7 +47,7 @@ class PixelDiffusion(ForwardProcess, FamilyState):
         first_stage_key: Entry of a batch that holds the pictures (B, H, W, 3) in [-1, 1].
         image_size: Side of what is diffused.
         channels: Its channels C.
-        log_every_t: Kept for CompVis.
+        log_every_t: Steps between two states that ancestral sampling keeps and previews show.
         clip_denoised: Ancestral sampling cuts estimates of x0 to [-1, 1]; latents it never cuts.
         linear_start: First beta.
         linear_end: Last beta.
@@ -114,6 +114,7 @@ class PixelDiffusion(ForwardProcess, FamilyState):
         loss_config: Mapping[str, Any] | None = None,
     ):
         super().__init__()
+        self.cond_stage_model: nn.Module | None = None
         check_loss_settings(loss_type, snr_gamma, timestep_density, loss_config)
         self.parameterization = prediction.check_parameterization(parameterization)
         self.loss_type, self.snr_gamma = loss_type if loss_config is None else None, snr_gamma

@@ -259,7 +259,8 @@ class _Draw:
         }
 
     def guided(self, scale: float, label: Any) -> Tensor:
-        empty = self.model.get_unconditional_conditioning(len(self.z), label)
+        given = () if label is None else (label,)  # ControlNet's takes the number alone
+        empty = self.model.get_unconditional_conditioning(len(self.z), *given)
         if isinstance(self.cond, Mapping):
             empty = {**self.cond, "c_crossattn": [empty]}  # maps are the same on both sides
         options = {"unconditional_guidance_scale": scale, "unconditional_conditioning": empty}
@@ -274,10 +275,11 @@ class _Draw:
         return self.model._get_denoise_row_from_list(estimates, desc="Progressive Generation")
 
 
-def light_settings(model: Any) -> dict[str, Any]:
+def light_settings(model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
     """Return what training passes to ``log_images``, so that a preview takes seconds.
 
-    A model with a ``log_images`` of its own gets nothing: its defaults are its author's.
+    A model with a ``log_images`` of its own gets nothing: its defaults are its author's. Guidance
+    is asked for only where the batch's conditioning is texts or classes, which have an empty form.
     """
     own = getattr(type(model), "log_images", None)
     if own is not PreviewLatents.log_images:
@@ -292,9 +294,16 @@ def light_settings(model: Any) -> dict[str, Any]:
     }
     # Without dropout the last class is a class like any other.
     trained = model.cond_stage_key not in CLASS_KEYS or model.cond_dropout > 0
-    if trained and empty_input(model, 1) is not None:
+    if trained and _has_empty_form(model, batch) and empty_input(model, 1) is not None:
         settings["unconditional_guidance_scale"] = 3.0
     return settings
+
+
+def _has_empty_form(model: Any, batch: Mapping[str, Any]) -> bool:
+    entry = batch.get(model.cond_stage_key)
+    texts = isinstance(entry, list | tuple) and all(isinstance(text, str) for text in entry)
+    encoded = f"{model.cond_stage_key}_embedding" in batch  # texts that were encoded before
+    return model.cond_stage_key in CLASS_KEYS or texts or (entry is None and encoded)
 
 
 def _noised(model: Any, x: Tensor) -> list[Tensor]:
@@ -315,7 +324,8 @@ def _chosen(log: Pictures, keys: Sequence[str] | None) -> Pictures:
 def _warn_unused(names: tuple[str, ...], function: Any) -> None:
     """Warn once of keywords that have no effect."""
     known = set(inspect.signature(function).parameters) - {"self", "kwargs"}
-    for name in names:
+    # The reference's ImageLogger gives every model the split.
+    for name in (name for name in names if name != "split"):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         logger.warning("log_images ignores %s%s", name, hint)

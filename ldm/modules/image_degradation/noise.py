@@ -10,6 +10,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from ldm.images.opening import redecoded
+
 
 def add_gaussian_noise(
     picture: np.ndarray, levels: tuple[int, int], rng: np.random.Generator
@@ -52,8 +54,7 @@ def add_jpeg_noise(
     quality = int(rng.integers(qualities[0], qualities[1] + 1))
     buffer = io.BytesIO()
     Image.fromarray(to_uint8(picture)).save(buffer, "JPEG", quality=quality, subsampling=2)
-    with Image.open(buffer) as image:
-        return np.asarray(image, dtype=np.float32) / 255
+    return np.asarray(redecoded(buffer.getvalue()), dtype=np.float32) / 255
 
 
 def to_uint8(picture: np.ndarray) -> np.ndarray:

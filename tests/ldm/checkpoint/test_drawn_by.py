@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_model import CONFIG
 
+import ldm.models
 import ldm.models.diffusion
 from ldm.checkpoint.drawn_by import drawn_by, for_drawing
 
@@ -158,3 +159,77 @@ def test_a_forks_own_file_at_our_address_has_no_table_and_its_class_is_used(fork
     assert drawn_by(address) is None
     assert drawn_by("ldm.models.diffusion.ddpm.LatentDiffusion") is None
     assert for_drawing(MODEL) is MODEL
+
+
+CHANGED_BASE = """
+from changed_mixin import Imported
+from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
+
+DRAWN_BY = {{"Hub": "{plain}"}}
+
+class Mixin:
+    {mixin}
+
+class Below(LatentSpaceDiffusion):
+    {below}
+
+class Hub(Mixin, {imported}Below):
+    "Trains."
+"""
+
+
+@pytest.mark.parametrize(
+    ("changed", "drawn"),
+    [
+        ({}, PLAIN),
+        ({"mixin": "def preview(self): pass"}, PLAIN),
+        ({"mixin": "def apply_model(self): pass"}, None),
+        ({"below": "def q_sample(self): pass"}, None),
+        ({"below": "decode_first_stage = None"}, None),
+        ({"imported": "Imported, "}, None),
+    ],
+)
+def test_what_a_base_or_a_mixin_overrides_counts_too(forked, tmp_path, monkeypatch, changed, drawn):
+    monkeypatch.syspath_prepend(tmp_path)
+    mixin = "class Imported:\n    def apply_model(self): pass\n"
+    (tmp_path / "changed_mixin.py").write_text(mixin, encoding="utf-8")
+    parts = {"mixin": "pass", "below": "pass", "imported": "", **changed}
+    assert drawn_by(forked("changed_base", CHANGED_BASE.format(plain=PLAIN, **parts))) == drawn
+
+
+@pytest.mark.parametrize(
+    ("file", "owner", "method", "targets"),
+    [
+        ("diffusion/ddpm", "class DDPM(", "q_sample", ["diffusion.ddpm.DDPM"]),
+        ("diffusion/ddpm", "class DDPM(", "q_sample", ["diffusion.ddpm.LatentDiffusion"]),
+        ("autoencoder", "class VQModel(", "encode", ["autoencoder.VQModel"]),
+        ("autoencoder", "class VQModel(", "encode", ["autoencoder.VQModelInterface"]),
+        (
+            "diffusion/latent_inpainting",
+            "class LatentInpaintDiffusion(",
+            "apply_model",
+            ["diffusion.ddpm.LatentInpaintDiffusion"],
+        ),
+        (
+            "diffusion/latent_reverse_process",
+            "class LatentReverseProcess",
+            "apply_model",
+            ["diffusion.ddpm.LatentDiffusion", "diffusion.ddpm.LatentInpaintDiffusion"],
+        ),
+    ],
+)
+def test_a_change_in_our_own_text_is_seen_wherever_it_is(
+    tmp_path, monkeypatch, file, owner, method, targets
+):
+    """As in a copy of ours that somebody edits: nothing of it is imported here."""
+    text = (ROOT / "ldm" / "models" / f"{file}.py").read_text(encoding="utf-8")
+    before, found, after = text.partition(owner)
+    assert found
+    bases, colon, body = after.partition(":\n")
+    changed = f"{before}{found}{bases}{colon}    def {method}(self):\n        pass\n\n{body}"
+    (tmp_path / f"{Path(file).name}.py").write_text(changed, encoding="utf-8")
+    monkeypatch.delitem(sys.modules, f"ldm.models.{file.replace('/', '.')}", raising=False)
+    package = ldm.models.diffusion if "/" in file else ldm.models
+    monkeypatch.setattr(package, "__path__", [str(tmp_path), *package.__path__])
+    for target in targets:
+        assert drawn_by(f"ldm.models.{target}") is None

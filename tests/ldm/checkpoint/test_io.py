@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import gzip
+import lzma
 import pickle
 import tarfile
 import zipfile
@@ -138,6 +140,9 @@ def bytes_of(kind: str, tmp_path) -> bytes:
         "json": b'{"error": "Repository not found"}',
         "gguf": b"GGUF" + bytes(64),
         "hdf": b"\x89HDF\r\n\x1a\n" + bytes(64),
+        "gzip": gzip.compress(bytes(1000)),
+        "xz": lzma.compress(bytes(1000)),
+        "zstd": b"\x28\xb5\x2f\xfd" + bytes(64),
         "text": b"this is not a checkpoint at all, just text",
         "cut zip": whole.read_bytes()[:9000],
         "cut safetensors": (tmp_path / "whole.safetensors").read_bytes()[:9000],
@@ -157,6 +162,9 @@ def bytes_of(kind: str, tmp_path) -> bytes:
         ("json", "JSON"),
         ("gguf", "GGUF"),
         ("hdf", "HDF5"),
+        ("gzip", "packed by gzip"),
+        ("xz", "packed by xz"),
+        ("zstd", "packed by zstd"),
         ("text", "unknown content"),
         ("cut zip", "cut short"),
         ("cut safetensors", "damaged"),

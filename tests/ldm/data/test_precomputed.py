@@ -11,6 +11,7 @@ from tiny_model import CONFIG, write_tiny_model
 from torch.utils.data import default_collate
 
 import main
+from ldm import atomic
 from ldm.checkpoint.load import load_component
 from ldm.config import build, load_config
 from ldm.data.precomputed import PrecomputedLatents, fingerprint
@@ -151,6 +152,15 @@ def test_a_folder_of_something_else_is_left_alone(place, tmp_path, capsys):
     assert encode(place, str(tmp_path)) == 2
     assert "holds something else" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_what_a_killed_run_left_of_an_index_is_nothing_else(place, written, capsys):
+    index = place / "killed" / f".index.json.ldm-{atomic._host()}-999999999-0123abcd-7.part"
+    index.parent.mkdir()
+    index.write_text("{")
+    assert encode(place, "killed") == 0
+    assert "what killed runs left there" in capsys.readouterr().err
+    assert not index.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_told_in_one_line(place, capsys):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.images import io
+from ldm.images.opening import allow_pixels
 
 
 def picture(height=8, width=8, seed=0):
@@ -169,11 +170,22 @@ def test_what_is_no_readable_picture_is_one_line_with_its_path(tmp_path, kind):
     assert "\n" not in str(caught.value)
 
 
-def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
-    Image.new("1", (300, 300)).save(tmp_path / "bomb.png")
+def test_a_picture_with_more_pixels_than_allowed_is_refused_with_the_flag_that_allows_more(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "bomb.png"
+    Image.new("1", (300, 300)).save(path)
+    monkeypatch.setenv("LDM_MAX_PIXELS", "89999")
+    with pytest.raises(UserError, match=r"bomb\.png is too large \(300x300.* --max_pixels"):
+        io.load_image(path)
+    allow_pixels(90_000)
+    assert io.load_image(path).size == (300, 300)
+
+
+def test_who_allows_more_pixels_than_pillow_is_not_held_up_by_it(tmp_path, monkeypatch):
+    Image.new("1", (300, 300)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UserError, match=r"bomb\.png is too large .* make it smaller"):
-        io.load_image(tmp_path / "bomb.png")
+    assert io.load_image(tmp_path / "large.png").size == (300, 300)
 
 
 def test_a_large_picture_is_read_without_a_warning_of_pillows(tmp_path, monkeypatch, recwarn):

@@ -52,3 +52,12 @@ def test_missing_weights_are_refused_as_ever(model):
     state.pop("model.diffusion_model.out.2.weight")
     with pytest.raises(RuntimeError, match=r"out\.2\.weight"):
         model.load_state_dict(state)
+
+
+@pytest.mark.parametrize("part", ["model_ema.decay", "loss.discriminator.main.0.weight"])
+def test_what_a_first_stage_stores_in_vain_is_judged_apart_from_the_hub(part):
+    config = copy.deepcopy(CONFIG["model"])
+    config["params"]["use_ema"] = True
+    hub = instantiate_from_config(config)
+    state = {**hub.state_dict(), f"first_stage_model.{part}": torch.zeros(())}
+    hub.load_state_dict(state, strict=True)

@@ -7,72 +7,27 @@ import copy
 import pytest
 import pytorch_lightning as pl
 import torch
-from tiny_model import CONFIG
+from small_hubs import (
+    ADVERSARY,
+    DDCONFIG,
+    PARAMS,
+    TEXT,
+    WARM_UP,
+    contrastive,
+    fit,
+    gaussian,
+    latent,
+    loader,
+    pixels,
+    quantized,
+)
 from torch.utils.data import DataLoader
 from training_parts import Pictures
 
 from ldm.errors import UserError
-from ldm.models.autoencoder import AutoencoderKL, VQModel
-from ldm.models.contrastive import ContrastiveTextImage
-from ldm.models.diffusion.ddpm import DDPM, LatentDiffusion
+from ldm.models.autoencoder import AutoencoderKL
+from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.models.hub_training import batch_size_of
-
-PARAMS = CONFIG["model"]["params"]
-TEXT = PARAMS["cond_stage_config"]
-DDCONFIG = PARAMS["first_stage_config"]["params"]["ddconfig"]
-ADVERSARY = {"disc_start": 0, "disc_num_layers": 2, "disc_ndf": 8, "perceptual_weight": 0}
-WARM_UP = {
-    "target": "ldm.lr_scheduler.LambdaLinearScheduler",
-    "params": {
-        "warm_up_steps": [4],
-        "cycle_lengths": [100],
-        "f_start": [0.0],
-        "f_max": [1.0],
-        "f_min": [1.0],
-    },
-}
-
-
-def latent(**changes):
-    return LatentDiffusion(**{**copy.deepcopy(PARAMS), "use_ema": True, **changes})
-
-
-def pixels(**changes):
-    unet = copy.deepcopy(PARAMS["unet_config"])
-    unet["params"] |= {"in_channels": 3, "out_channels": 3, "context_dim": None}
-    unet["params"]["use_spatial_transformer"] = False
-    return DDPM(unet, first_stage_key="jpg", image_size=16, **changes)
-
-
-def gaussian(**changes):
-    loss = {"target": "ldm.modules.losses.LPIPSWithDiscriminator", "params": ADVERSARY}
-    return AutoencoderKL(DDCONFIG, loss, embed_dim=4, image_key="jpg", **changes)
-
-
-def quantized(**changes):
-    target = "taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator"
-    loss = {"target": target, "params": {**ADVERSARY, "n_classes": 8}}
-    shared = {"embed_dim": 4, "n_embed": 8, "image_key": "jpg", "use_ema": True}
-    return VQModel({**DDCONFIG, "double_z": False}, lossconfig=loss, **shared, **changes)
-
-
-def contrastive(**changes):
-    text = {**TEXT, "params": {**TEXT["params"], "trainable": True}}
-    return ContrastiveTextImage(text, image_size=16, embed_dim=8, **changes)
-
-
-def loader(count=4, batch_size=2):
-    return DataLoader(Pictures(count), batch_size=batch_size)
-
-
-def fit(model, batches=None, steps=2, validate=False, **settings):
-    model.learning_rate = getattr(model, "learning_rate", None) or 1e-3
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    settings = {"enable_checkpointing": False, "log_every_n_steps": 1, **quiet, **settings}
-    trainer = pl.Trainer(accelerator="cpu", devices=1, max_steps=steps, **settings)
-    trainer.fit(model, batches or loader(), loader() if validate else None)
-    return trainer
-
 
 PARTS = ("loss_simple", "loss_vlb", "loss")
 SIDES = ("total_loss", "rec_loss", "disc_loss")
@@ -91,8 +46,7 @@ FIGURES = {
     ],
     quantized: [
         *(f"{split}/{side}" for split in ("train", "val", "val_ema") for side in SIDES),
-        "aeloss",
-        "discloss",
+        "val/aeloss",
     ],
     contrastive: ["train/loss", "train/accuracy", "val/loss", "val/accuracy"],
 }
@@ -284,3 +238,52 @@ def test_without_a_trainer_a_step_returns_its_loss_and_logs_nothing():
     updates = int(model.model_ema.num_updates)
     model.on_train_batch_end(None, batch, 0)  # a loop of one's own, as the reference's hook
     assert int(model.model_ema.num_updates) == updates + 1
+
+
+@pytest.mark.parametrize("make", [latent, pixels])
+def test_log_variances_weigh_the_loss_in_latents_alone_as_in_the_reference(make):
+    batch = next(iter(loader()))
+
+    def loss_of(value):
+        model = make(logvar_init=value)
+        torch.manual_seed(0)
+        return model.load_state_dict(weights) and float(model.training_step(batch, 0))
+
+    weights = make().state_dict()
+    assert (loss_of(1.0) == loss_of(0.0)) == (make is pixels)
+
+
+def test_a_hub_has_the_reference_s_attributes_that_forks_read():
+    model = latent(linear_start=0.001, linear_end=0.01)
+    assert (model.linear_start, model.linear_end) == (0.001, 0.01)
+    assert model.num_downs == len(DDCONFIG["ch_mult"]) - 1
+    assert latent(first_stage_config={"target": "torch.nn.Identity"}).num_downs == 0
+    assert pixels().cond_stage_model is None
+
+
+@pytest.mark.parametrize("what", ["none", "learning"])
+def test_a_fork_may_have_no_first_stage_or_one_that_learns(what):
+    class Fork(LatentDiffusion):
+        def instantiate_first_stage(self, config):
+            super().instantiate_first_stage(config)
+            if what == "none":
+                self.first_stage_model = None
+            else:
+                self.first_stage_model.requires_grad_(True)
+
+    model = Fork(**copy.deepcopy(PARAMS)).train()
+    assert what == "none" or model.first_stage_model.training
+    assert not latent().train().first_stage_model.training
+    assert not latent().train().cond_stage_model.training
+
+
+def test_steps_are_logged_with_their_mean_over_the_epoch_as_the_reference_logs_them():
+    logged = {make: set(fit(make(), steps=2).logged_metrics) for make in (latent, pixels)}
+    for names in logged.values():
+        assert {"train/loss_simple_step", "train/loss_simple_epoch", "global_step"} <= names
+    names = set(fit(quantized()).logged_metrics)
+    assert {"train/rec_loss_step", "train/disc_loss_epoch"} <= names
+    assert not {"aeloss", "aeloss_step"} & names
+    names = set(fit(gaussian()).logged_metrics)
+    assert {"aeloss_step", "discloss_epoch", "train/rec_loss"} <= names
+    assert "train/rec_loss_step" not in names

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from ldm.errors import UserError
-from ldm.models.autoencoder import AutoencoderKL, VQModel, VQModelInterface
+from ldm.models.autoencoder import (
+    AutoencoderKL,
+    IdentityFirstStage,
+    VQModel,
+    VQModelInterface,
+)
 from ldm.modules.losses import VQLPIPSWithDiscriminator
 
 DDCONFIG = {
@@ -263,3 +268,64 @@ def test_a_wrong_setting_is_one_line(build, part):
     with pytest.raises(UserError, match=part) as raised:
         build()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("cls", [VQModel, VQModelInterface])
+def test_a_subclass_s_encode_and_decode_are_obeyed_in_training_and_previews(cls, batch):
+    class Fork(cls):
+        def encode(self, x):
+            calls.append("encode")
+            return super().encode(x)
+
+        def decode(self, *args, **kwargs):
+            calls.append("decode")
+            return 0.0 * super().decode(*args, **kwargs)
+
+    calls, model = [], make(Fork, lossconfig=VQ_LOSS)
+    assert not model(torch.randn(1, 3, 16, 16))[0].any()
+    assert calls == ["encode", "decode"]
+    calls.clear()
+    model.training_step(batch, 0, 0)
+    assert calls == ["encode", "decode"]
+    shown = model.log_images(batch)
+    assert not shown["samples"].any() and not shown["reconstructions"].any()
+
+
+@pytest.mark.parametrize("use_ema", [True, False])
+def test_validation_runs_through_the_reference_s_hook_for_weights_and_averages(use_ema, batch):
+    class Fork(VQModel):
+        def _validation_step(self, batch, batch_idx, suffix=""):
+            figures = super()._validation_step(batch, batch_idx, suffix=suffix)
+            seen.append((suffix, sorted(name for name in figures if "loss" in name)))
+            return figures
+
+    seen, model = [], make(Fork, lossconfig=VQ_LOSS, use_ema=use_ema)
+    model.eval().validation_step(batch, 0)
+    assert [suffix for suffix, _ in seen] == (["", "_ema"] if use_ema else [""])
+    assert {"val/aeloss", "val/rec_loss", "val/disc_loss"} <= set(seen[0][1])
+    assert not use_ema or {"val_ema/aeloss", "val_ema/rec_loss"} <= set(seen[1][1])
+
+
+class CompVisLoss(torch.nn.Module):
+    """A loss with the reference's signature, and no discriminator."""
+
+    def forward(self, inputs, reconstructions, posteriors, optimizer_idx, global_step,
+                last_layer=None, split="train"):  # fmt: skip
+        assert (optimizer_idx, global_step, last_layer is None) == (0, 0, False)
+        loss = (inputs - reconstructions).square().mean()
+        return loss, {f"{split}/rec_loss": loss}
+
+
+def test_a_loss_is_called_as_its_signature_says_whether_or_not_it_has_a_discriminator(batch):
+    model = build_kl(IDENTITY)
+    model.loss = CompVisLoss()
+    assert not model.two_optimizers
+    model.training_step(batch, 0, 0).backward()
+    assert model.encoder.conv_in.weight.grad.any()
+    assert "val/rec_loss" in model.validation_figures(batch)
+
+
+def test_a_first_stage_that_does_nothing_takes_what_the_reference_s_takes():
+    stage, x = IdentityFirstStage(), torch.randn(1, 3, 4, 4)
+    for method in (stage.encode, stage.decode, stage.quantize, stage):
+        assert method(x, 1, force_not_quantize=True) is x

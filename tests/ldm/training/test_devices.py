@@ -100,7 +100,7 @@ def test_shards_train_and_resume_as_whole_weights_do(work):
     work.start_apart("fsdp", "--max_steps", "3", *devices, "--strategy", "fsdp_fork")
     work.start_apart("halves", "--max_steps", "1", *devices, "--strategy", "fsdp_fork")
     work.go_on_apart("halves", "--max_steps", "3")
-    assert_same_run(work, "fsdp", "halves", "train/loss_simple")
+    assert_same_run(work, "fsdp", "halves", "train/loss_simple_step")
     whole, shards = work.checkpoint("ddp"), work.checkpoint("fsdp")
     for part in ("state_dict", "optimizer_states"):
         torch.testing.assert_close(shards[part], whole[part], rtol=1e-4, atol=1e-6)
@@ -221,7 +221,7 @@ def test_channels_last_weights_resume_the_same(work):
     assert work.start("whole", "--max_steps", "3", "--channels_last") == 0
     assert work.start("halves", "--max_steps", "1", "--channels_last") == 0
     assert work.go_on("halves", "--max_steps", "3") == 0
-    assert_same_run(work, "whole", "halves", "train/loss_simple")
+    assert_same_run(work, "whole", "halves", "train/loss_simple_step")
     weight = work.checkpoint("halves")["state_dict"]["model.diffusion_model.out.2.weight"]
     assert weight.is_contiguous(memory_format=torch.channels_last)
 

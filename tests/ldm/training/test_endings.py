@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import resource
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 import main
 from ldm.errors import UserError
 from ldm.training.checkpoints import AtomicCheckpointIO
+from ldm.training.endings import endings_in_words
 from ldm.training.metrics import MetricsFile
 
 
@@ -231,3 +233,15 @@ def test_a_device_that_is_not_there_is_told_without_the_whole_configuration(
     assert work.start("run", "--accelerator", accelerator) == 2
     line = told(capsys)
     assert f"accelerator={accelerator}" in line and "inference_mode" not in line
+
+
+def test_an_error_in_words_keeps_what_caused_it(work):
+    """The program looks for a missing package there."""
+
+    def fails(*_, **__):
+        raise UserError("no such model") from ModuleNotFoundError("no module named 'x'", name="x")
+
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=None), callbacks=[])
+    with pytest.raises(UserError, match="no such model") as raised, endings_in_words(trainer, None):
+        fails()
+    assert isinstance(raised.value.__cause__, ModuleNotFoundError)

@@ -60,7 +60,7 @@ def test_a_diffusion_model_with_its_average_and_text_encoder_resumes_the_same(wo
     assert work.start("whole", "--max_steps", "6") == 0
     assert work.start("halves", "--max_steps", "2") == 0
     assert work.go_on("halves", "--max_steps", "6") == 0
-    assert_same_run(work, "whole", "halves", "train/loss_simple")
+    assert_same_run(work, "whole", "halves", "train/loss_simple_step")
     state = work.checkpoint("whole")["state_dict"]
     parts = {"model", "model_ema", "first_stage_model", "cond_stage_model", "betas", "scale_factor"}
     assert parts <= {key.split(".")[0] for key in state}

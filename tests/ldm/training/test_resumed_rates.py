@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -63,6 +65,18 @@ def test_a_resumed_run_goes_on_with_the_rate_asked_for(tmp_path, schedule, facto
     resumed, _ = rates(tmp_path, factor * 1e-2, schedule, 8, str(tmp_path / "last.ckpt"))
     wanted = torch.tensor(whole[4:]) * factor
     torch.testing.assert_close(torch.tensor(resumed), wanted, rtol=1e-6, atol=0)
+
+
+def test_a_run_whose_rate_is_not_scaled_goes_on_unscaled_until_told_otherwise(work, capsys):
+    def rate():
+        return float(re.search(r"learning rate (\S+)", capsys.readouterr().out)[1])
+
+    assert work.start("run", "--max_steps", "1", "--scale_lr", "false") == 0
+    first = rate()
+    assert work.go_on("run", "--max_steps", "2") == 0
+    assert rate() == first == pytest.approx(0.01)
+    assert work.go_on("run", "--max_steps", "3", "--scale_lr") == 0
+    assert rate() == pytest.approx(0.04)  # four pictures a batch
 
 
 def test_an_unchanged_rate_is_resumed_to_the_bit_and_without_a_word(tmp_path, caplog):

@@ -47,7 +47,7 @@ def served(tmp_path_factory):
             with socket.socket() as listener:
                 listener.bind(("127.0.0.1", 0))
                 port = listener.getsockname()[1]
-            flags = ("--device", "cpu", "--port", port, "--outdir", "out")
+            flags = ("--device", "cpu", "--port", port, "--outdir", "out", "--max_steps", "500")
             process = start_program(f"optimizedSD/{program}", *flags, cwd=folder)
             begun[program] = process, port, folder
             lines = iter(process.stdout.readline, "")

@@ -68,6 +68,7 @@ def test_every_setting_has_a_control_or_comes_from_the_command_line_or_an_upload
     uploads = {"init_img", "mask"}
     # A page draws one text at a time, never a grid, and leaves the latent's shape to the model.
     without = {"from_file", "from_image", "skip_grid", "skip_save", "n_rows", "C", "f", "laion400m"}
+    without |= {"max_pixels"}
     every = {each.name for each in options_of(page.schema)}
     assert every <= shown | server | uploads | without
     assert not shown & (server | uploads | without)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -148,6 +149,70 @@ def test_what_cannot_be_drawn_is_an_error_on_the_page(ask, changes, message):
     assert message in text
     assert "--" not in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"H": "65536"}, "“Height in pixels” 65536 was given; expected at most 256"),
+        ({"n_samples": 1000}, "1000 was given; expected at most 16"),
+        ({"n_samples": 8, "n_iter": 8}, "8 was given; expected at most 16"),
+        ({"ddim_steps": 10**6}, "1000000 was given; expected at most 200"),
+        ({"prompt": "a" * 2001}, "“The text prompt” of 2001 characters was given"),
+        ({"H": "256", "W": "256", "n_samples": 5}, "expected at most 4 of 256x256 at once"),
+    ],
+)
+def test_more_than_the_pages_limits_is_an_error_before_anything_is_drawn(
+    ask, served, changes, message
+):
+    from gradio_client.exceptions import AppError
+
+    _, folder = served(TXT2IMG)
+    before = list(folder.rglob("*.png"))
+    with pytest.raises(AppError, match=re.escape(message)):
+        ask(TXT2IMG, **changes)
+    assert list(folder.rglob("*.png")) == before
+
+
+def test_an_upload_that_cannot_be_read_is_an_error_that_names_no_place(ask, tmp_path, painted):
+    from gradio_client.exceptions import AppError
+
+    whole = in_editor(painted, tmp_path)
+    path = tmp_path / "background.png"
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(AppError, match="image that was uploaded cannot be read") as caught:
+        ask(INPAINT, whole, None, n_samples=1)
+    assert "/" not in str(caught.value)
+
+
+def test_a_served_page_stands_behind_its_gate(served):
+    url, folder = served(TXT2IMG)
+    folder.mkdir(exist_ok=True)
+    (folder / "page.html").write_text("<script>")
+
+    def code(path, **headers):
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url + path, headers=named)) as got:
+                assert not [name for name in got.headers if name.lower().startswith("access-c")]
+                return got.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert code("") == 200
+    assert code("", Host="evil.example") == 400
+    assert code("config", Origin="http://localhost:3000") == 403
+    assert code("monitoring") == code(f"gradio_api/file={folder}/page.html") == 404
+
+
+def test_a_click_beside_the_pictures_shows_nothing(pipeline, tmp_path):
+    handlers = make_handlers(TXT2IMG, pipeline, tmp_path)
+
+    class Click:
+        index = 1
+
+    assert handlers.show_parameters(["a", "b"], Click) == "b"
+    assert handlers.show_parameters(["a"], Click) == ""
 
 
 def test_a_notice_cannot_add_markup_and_names_controls_by_their_labels(pipeline, tmp_path):

@@ -119,6 +119,50 @@ def test_the_inpainting_page_has_the_forks_names_for_the_model_too(monkeypatch):
     assert (settings.config, settings.ckpt) == ("a.yaml", "b.ckpt")
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("--allowed_hosts http://a.example", "expected host names or addresses without a scheme"),
+        ("--max_side 0", "expected a whole number from 1 to 65536"),
+        ("--max_waiting 31", "expected a whole number from 0 to 30"),
+        ("--max_upload 0", "expected a whole number from 1 to 1024"),
+        ("--max_seconds nan", "expected a number, 1.0 or more"),
+        ("--max_prompt -1", "expected a whole number from 1"),
+    ],
+)
+def test_a_limit_that_cannot_be_is_one_line(flags, told, capsys):
+    assert server.run_page(TXT2IMG, "", flags.split()) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("ended", "left"), [(True, []), (False, [0])])
+def test_a_step_that_goes_on_does_not_hold_the_end_up(ended, left, monkeypatch, tmp_path, capsys):
+    """Python would crash if it took itself apart beside a thread that computes."""
+
+    class Running:
+        share_url, local_url, closed = None, "http://127.0.0.1:1/", []
+
+        def close(self, patience=0.0, verbose=True):
+            self.closed.append(patience)
+            return ended
+
+    def stop():
+        raise KeyboardInterrupt
+
+    codes = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(server, "_check_gradio", lambda: None)
+    monkeypatch.setattr(server, "check_address", lambda host, port: None)
+    monkeypatch.setattr(server, "_load_worker", lambda *_: (Running(), ""))
+    monkeypatch.setattr(server, "launch", lambda *_: Running())
+    monkeypatch.setattr(server.threading.Event, "wait", lambda _: stop())
+    monkeypatch.setattr(server.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(server.os, "_exit", codes.append)
+    assert server.run_page(TXT2IMG, "", []) == 0
+    assert codes == left
+    assert "Text to image: http://127.0.0.1:1/" in capsys.readouterr().out
+
+
 def test_pages_are_for_this_machine_alone_unless_asked_otherwise():
     for page in (TXT2IMG, IMG2IMG, INPAINT):
         assert (page.server().host, page.server().share) == ("127.0.0.1", False)

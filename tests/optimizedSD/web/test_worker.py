@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import logging
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +16,7 @@ from ldm.errors import UserError
 from ldm.images.metadata import read_parameters
 from ldm.programs.run_log import RunLog, row_of
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
+from optimizedSD.web.limits import Limits
 from optimizedSD.web.pictures import mask_of, plain_picture
 from optimizedSD.web.worker import Background, Stopped, Wanted, Worker
 
@@ -27,7 +30,9 @@ def settings_for(folder, **changes):
 
 @pytest.fixture
 def worker(pipeline):
-    return Worker(pipeline, log_run=lambda settings: None)
+    worker = Worker(pipeline, log_run=lambda settings: None)
+    yield worker
+    assert worker.close(30.0)  # the tests share the model
 
 
 def draw(worker, settings, visitor="someone", **rest):
@@ -104,10 +109,10 @@ def test_a_run_can_be_stopped_before_it_begins(worker, tmp_path):
 def test_a_run_stopped_while_it_waits_for_another_is_not_logged(pipeline, tmp_path):
     logged = []
     worker = Worker(pipeline, log_run=logged.append)
-    with worker._one_at_a_time:  # as another visitor's run holds it
-        states = worker.draw("me", lambda: Wanted(settings_for(tmp_path)))
-        next(states)
-        worker.stop("me")
+    worker.line.enter("another visitor")
+    states = worker.draw("me", lambda: Wanted(settings_for(tmp_path)))
+    assert next(states).status == "Waiting for another run to end."
+    worker.stop("me")
     assert list(states)[-1].status.endswith("nothing was finished.")
     assert not logged
 
@@ -117,6 +122,118 @@ def test_a_visitor_who_leaves_frees_the_model(worker, tmp_path):
     next(states)
     states.close()
     assert len(draw(worker, settings_for(tmp_path / "b"), "other")[-1].pictures) == 2
+
+
+def test_one_visitor_has_one_run_and_an_address_its_share(worker, tmp_path):
+    worker.limit(Limits(waiting=8))
+    one = worker.draw("me", lambda: Wanted(settings_for(tmp_path, n_iter=500)), "10.0.0.1")
+    next(one)
+    with pytest.raises(UserError, match="the last run has not ended"):
+        next(worker.draw("me", lambda: Wanted(settings_for(tmp_path)), "10.0.0.1"))
+    waiting = [
+        worker.draw(name, lambda: Wanted(settings_for(tmp_path)), "10.0.0.1") for name in "ab"
+    ]
+    for run in waiting:
+        assert next(run).status.startswith("Waiting for ")
+    with pytest.raises(UserError, match="3 runs from your address"):
+        next(worker.draw("c", lambda: Wanted(settings_for(tmp_path)), "10.0.0.1"))
+    other = worker.draw("other", lambda: Wanted(settings_for(tmp_path / "other")), "10.0.0.2")
+    assert next(other).status == "Waiting for 3 other runs to end."
+    for run in (one, *waiting):
+        run.close()
+    assert list(other)[-1].status.startswith("2 pictures in ")
+
+
+def test_a_full_line_refuses_the_next_run_and_is_free_again_later(worker, tmp_path):
+    worker.limit(Limits(waiting=0))
+    run = worker.draw("me", lambda: Wanted(settings_for(tmp_path, n_iter=500)))
+    next(run)
+    with pytest.raises(UserError, match="0 runs wait already"):
+        draw(worker, settings_for(tmp_path), "other")
+    run.close()
+    assert worker.line.empties(30.0)
+    assert len(draw(worker, settings_for(tmp_path), "other")[-1].pictures) == 2
+
+
+def test_a_run_that_takes_too_long_is_stopped_and_says_so(worker, tmp_path):
+    worker.limit(Limits(seconds=0.5))
+    last = draw(worker, settings_for(tmp_path, n_iter=5000))[-1]
+    assert last.over
+    assert "s, the longest that a run may take on this page: " in last.status
+    assert len(list(tmp_path.rglob("*.png"))) == len(last.pictures) < 10_000
+    worker.limit(Limits())
+    assert len(draw(worker, settings_for(tmp_path))[-1].pictures) == 2
+
+
+def test_time_in_the_line_does_not_count(worker, tmp_path):
+    worker.limit(Limits(seconds=30.0))
+    place = worker.line.enter("another visitor")
+    states = worker.draw("me", lambda: Wanted(settings_for(tmp_path)))
+    first = next(states)
+    worker.line.leave(place)
+    assert list(states)[-1].began > first.began
+
+
+def test_a_stop_is_heeded_within_two_seconds_while_it_draws_and_while_it_waits(worker, tmp_path):
+    drawn = worker.draw("me", lambda: Wanted(settings_for(tmp_path, n_iter=5000)), "a")
+    waiting = worker.draw("you", lambda: Wanted(settings_for(tmp_path)), "b")
+    next(drawn), next(waiting)
+    for visitor, run in (("you", waiting), ("me", drawn)):
+        began = time.monotonic()
+        worker.stop(visitor)
+        assert list(run)[-1].status.startswith("Stopped")
+        assert time.monotonic() - began < 2.0
+
+
+def test_one_visitors_error_does_not_harm_the_next(worker, tmp_path, monkeypatch):
+    generate = worker.pipeline.generate
+
+    def broken(*_, **__):
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(worker.pipeline, "generate", broken)
+    with pytest.raises(MemoryError):
+        draw(worker, settings_for(tmp_path))
+    monkeypatch.setattr(worker.pipeline, "generate", generate)
+    assert len(draw(worker, settings_for(tmp_path), "other")[-1].pictures) == 2
+
+
+def test_runs_that_were_announced_and_never_begin_are_forgotten(worker):
+    for number in range(1000):
+        worker.register(f"visitor {number}")
+    assert len(worker._expected) <= 100
+    assert "visitor 999" in worker._expected
+
+
+def test_a_warning_is_for_the_visitor_whose_run_it_is_about(worker, tmp_path):
+    def read():
+        logging.getLogger("ldm.images.io").warning("mine")
+        return Wanted(settings_for(tmp_path))
+
+    drawn = worker.draw("other", lambda: Wanted(settings_for(tmp_path, n_iter=500)), "a")
+    next(drawn)
+    mine = worker.draw("me", read, "b")
+    assert [notice.text for notice in next(mine).notices] == ["mine"]
+    assert not [n for n in next(drawn).notices if n.text == "mine"]
+    drawn.close(), mine.close()
+
+
+def test_closing_stops_all_runs_and_says_whether_a_step_goes_on(worker, tmp_path, monkeypatch):
+    begun, free = threading.Event(), threading.Event()
+
+    def long_step(*_, **__):
+        begun.set()
+        free.wait(30)
+        yield from ()
+
+    assert worker.close(0.0)
+    monkeypatch.setattr(worker.pipeline, "generate", long_step)
+    run = worker.draw("me", lambda: Wanted(settings_for(tmp_path)))
+    next(run)
+    assert begun.wait(30)
+    assert not worker.close(0.01)
+    free.set()
+    assert worker.close(30.0)
 
 
 def test_visitors_are_served_one_after_the_other(worker, tmp_path, monkeypatch):
@@ -188,7 +305,8 @@ def test_a_mistake_in_what_is_asked_leaves_no_trace(worker):
     worker.register("me")
     with pytest.raises(UserError, match="a mistake"):
         list(worker.draw("me", fail))
-    assert not worker._stops
+    assert not worker._expected
+    assert not worker._running
 
 
 # --- work in a thread of its own ---

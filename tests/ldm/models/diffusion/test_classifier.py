@@ -213,3 +213,10 @@ def test_a_folder_without_a_model_is_told(tmp_path):
 def test_a_class_beyond_the_last_is_told(folder):
     with pytest.raises(UserError, match="class 3 is in the data; expected 0 to 2"):
         make(folder).shared_step(batch((0, 1, 2, 3)))
+
+
+@pytest.mark.parametrize(("labels", "named"), [([1, -1], -1), ([0, 9], 9), ([-2, 1], -2)])
+def test_a_class_outside_the_range_is_named(folder, labels, named):
+    classifier = make(folder, num_classes=2)
+    with pytest.raises(UserError, match=f"class {named} is in the data; expected 0 to 1"):
+        classifier.get_conditioning({"class_label": torch.tensor(labels)}, (8, 8))

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tiny_model import CONFIG
 
 from ldm.errors import UserError
-from ldm.models.diffusion.batch_conditioning import conditioner_input, drop_some
+from ldm.models.diffusion.batch_conditioning import conditioner_input, drop_some, first_rows
 from ldm.models.diffusion.ddpm import LatentDiffusion, LatentInpaintDiffusion
 from ldm.models.diffusion.masked_diffusion import widen_inputs
 from ldm.models.diffusion.preview import light_settings
@@ -257,7 +257,12 @@ def test_an_unknown_part_of_the_unet_is_refused():
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_can_be_looked_at_while_it_trains(kind):
     model = make(kind).eval()
-    light = {**light_settings(model), "ddim_steps": 2, "inpaint": True, "plot_denoise_rows": True}
+    light = {
+        **light_settings(model, batch()),
+        "ddim_steps": 2,
+        "inpaint": True,
+        "plot_denoise_rows": True,
+    }
     shown = model.log_images(batch(), N=2, **light)
     assert {"reconstruction", "samples", "denoise_row", "samples_outpainting"} <= set(shown)
     seen = {"conditioning", "original_conditioning"} & set(shown)
@@ -285,3 +290,26 @@ def test_latents_of_a_codebook_are_snapped_unless_they_are_to_stay_and_can_be_gi
     assert not torch.allclose(stayed, picture, atol=1e-2)
     scores = torch.nn.functional.one_hot(indices, 16).permute(0, 3, 1, 2).float()
     assert torch.allclose(model.decode_first_stage(scores, predict_cids=True), picture, atol=1e-3)
+
+
+def test_the_first_rows_of_a_batch_are_taken_however_deep_they_lie():
+    data = {
+        "jpg": torch.arange(3),
+        "txt": ["a", "b", "c"],
+        "edit": {"c_concat": torch.arange(3), "deeper": {"c_crossattn": ("a", "b", "c")}},
+        "scale": torch.tensor(0.5),
+        "name": "a set",
+        "number": 7,
+    }
+    rows = first_rows(data, 2, torch.device("cpu"))
+    assert rows["jpg"].tolist() == rows["edit"]["c_concat"].tolist() == [0, 1]
+    assert (rows["txt"], rows["edit"]["deeper"]["c_crossattn"]) == (["a", "b"], ("a", "b"))
+    assert (rows["scale"].item(), rows["name"], rows["number"]) == (0.5, "a set", 7)
+    assert len(first_rows(data, None, torch.device("cpu"))["edit"]["c_concat"]) == 3
+
+
+def test_a_batch_with_nested_entries_trains_and_is_shown():
+    model = make("text")
+    data = {**batch(), "edit": {"c_concat": torch.zeros(2)}}
+    assert model.training_step(data, 0).isfinite()
+    assert "inputs" in model.log_images(data, N=1, sample=False, plot_progressive_rows=False)

@@ -266,7 +266,7 @@ def test_validation_shows_the_averaged_weights_the_same_noise():
 
 def test_previews_show_inputs_reconstructions_captions_and_samples():
     model = make().eval()
-    light = {**light_settings(model), "unconditional_guidance_scale": 1.0, "ddim_steps": 2}
+    light = {**light_settings(model, {}), "unconditional_guidance_scale": 1.0, "ddim_steps": 2}
     pictures = model.log_images(batch(), N=2, **light)
     assert set(pictures) == {"inputs", "reconstruction", "conditioning", "samples"}
     assert all(p.shape == (2, 3, 16, 16) for p in pictures.values())

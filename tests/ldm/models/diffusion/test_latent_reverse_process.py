@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from exact_hub import SHAPE, STEPS, Latents, Pixels, conditions, drawn, equal, seeded
@@ -233,3 +234,14 @@ def test_conditioning_of_several_parts_cannot_be_noised():
     hub.model.conditioning_key = "hybrid"
     with pytest.raises(UserError, match="num_timesteps_cond 4"):
         hub.p_sample_loop({"c_concat": [conditions()]}, SHAPE, verbose=False)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.asarray, torch.tensor])
+def test_temperatures_for_each_step_may_be_any_row_of_numbers(kind):
+    hub, rising = Latents(), [step / STEPS for step in range(STEPS)]
+    options = {"shape": SHAPE, "verbose": False}
+    expected = seeded(hub.progressive_denoising, None, temperature=rising, **options)[0]
+    given = seeded(hub.progressive_denoising, None, temperature=kind(rising), **options)[0]
+    torch.testing.assert_close(given, expected)
+    one = seeded(hub.progressive_denoising, None, temperature=np.float64(0.5), **options)[0]
+    assert not torch.equal(one, expected)

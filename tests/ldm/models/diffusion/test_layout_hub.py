@@ -129,7 +129,7 @@ def test_the_hub_is_for_layouts_alone_and_shows_lightly_in_training():
     model = hub()
     assert isinstance(model, LatentDiffusion) and model.bbox_tokenizer is None
     assert model.cond_stage_key == "coordinates_bbox"
-    assert light_settings(model)["ddim_steps"] == 25
+    assert light_settings(model, {})["ddim_steps"] == 25
     with pytest.raises(UserError, match="take LatentDiffusion"):
         hub(cond_stage_key="caption")
     params = family_config("unconditional")["model"]["params"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from ldm.errors import UserError
 from ldm.models.diffusion import preview
 from ldm.models.diffusion.ddpm import DDPM, LatentDiffusion
 from ldm.models.diffusion.preview import light_settings
+from ldm.training.images import ImageLogger
 
 KINDS = ("text", "class", "unconditional", "vq", "upscaling", "first", "map")
 LATENT_ROWS = 4  # after step 0, 4, 8 and 9 of 10
@@ -259,7 +261,7 @@ def test_keywords_without_effect_are_named_once(caplog):
 
 
 def test_training_shows_what_takes_seconds():
-    settings = light_settings(hub("text"))
+    settings = light_settings(hub("text"), {"txt": ["a"]})
     assert settings["ddim_steps"] == 25 and settings["unconditional_guidance_scale"] == 3.0
     pictures = shown(hub("text"), N=1, **{**settings, "ddim_steps": 2})
     names = {"inputs", "reconstruction", "conditioning", "samples", "samples_cfg_scale_3.00"}
@@ -267,7 +269,7 @@ def test_training_shows_what_takes_seconds():
     # Without dropout the last class is a class like any other.
     guided = [hub("class", cond_dropout=share) for share in (0.0, 0.1)]
     guided += [hub(kind) for kind in ("text", "unconditional", "upscaling", "vq", "map")]
-    asks = ["unconditional_guidance_scale" in light_settings(model) for model in guided]
+    asks = ["unconditional_guidance_scale" in light_settings(model, batch()) for model in guided]
     assert asks == [False, True, True, False, False, False, False]
 
 
@@ -276,8 +278,8 @@ def test_a_fork_s_own_previews_get_its_own_defaults():
         def log_images(self, batch, N=4, sample=False, **kwargs):
             return {}
 
-    assert light_settings(hub("text", Fork)) == {}
-    assert light_settings(hub("pixels")) == {}
+    assert light_settings(hub("text", Fork), {}) == {}
+    assert light_settings(hub("pixels"), {}) == {}
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -301,3 +303,72 @@ def test_each_sample_has_a_line_with_its_states_from_left_to_right():
         grid = LatentDiffusion._get_rows_from_list(None, given)
         assert grid.shape == (3, 3 * 6 + 2, 2 * 6 + 2)
         assert grid[0, 3::6, 3::6].tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+@pytest.mark.parametrize(
+    ("entry", "asks"),
+    [
+        (["a", "b"], True),
+        (("a", "b"), True),
+        (torch.zeros(2, 3, 8, 8), False),
+        ([torch.zeros(3, 8, 8)] * 2, False),
+        ({"c": ["a", "b"]}, False),
+        (None, False),
+    ],
+)
+def test_guidance_is_asked_for_only_where_a_batch_has_texts_or_classes(entry, asks):
+    """A conditioner of pictures has no use for the empty text."""
+    settings = light_settings(hub("text"), {} if entry is None else {"txt": entry})
+    assert ("unconditional_guidance_scale" in settings) == asks
+
+
+def test_texts_that_were_encoded_before_are_guided_too():
+    encoded = {"txt_embedding": torch.zeros(2, 77, 32)}
+    assert "unconditional_guidance_scale" in light_settings(hub("text"), encoded)
+
+
+def test_an_empty_conditioning_that_takes_the_number_alone_is_asked_for_it():
+    class Control(LatentDiffusion):
+        def get_unconditional_conditioning(self, N):  # noqa: N803 - ControlNet's name
+            return self.get_learned_conditioning([""] * N)
+
+    options = {"sample": False, "unconditional_guidance_scale": 2.0}
+    pictures = shown(hub("text", Control), N=2, **options)
+    assert torch.equal(
+        pictures["samples_cfg_scale_2.00"],
+        shown(hub("text"), N=2, **options)["samples_cfg_scale_2.00"],
+    )
+
+
+def test_the_split_is_no_unknown_keyword(caplog):
+    shown(hub("unconditional"), N=1, sample=False, split="train")
+    assert "log_images ignores" not in caplog.text
+
+
+@pytest.mark.parametrize("takes", ["split", "**kwargs", "neither"])
+def test_the_image_logger_tells_the_split_to_whoever_takes_it(takes, tmp_path):
+    seen = []
+
+    class Named(torch.nn.Module):
+        device = torch.device("cpu")
+
+        def log_images(self, batch, N, split="none"):  # noqa: N803 - the reference's name
+            seen.append(split)
+            return {}
+
+    class Any(Named):
+        def log_images(self, batch, N, **kwargs):  # noqa: N803 - the reference's name
+            return super().log_images(batch, N, **kwargs)
+
+    class Neither(Named):
+        def log_images(self, batch, N):  # noqa: N803 - the reference's name
+            return super().log_images(batch, N)
+
+    model = {"split": Named, "**kwargs": Any, "neither": Neither}[takes]()
+    trainer = SimpleNamespace(
+        is_global_zero=True, strategy=None, callbacks=[], global_step=1, current_epoch=0,
+        default_root_dir=tmp_path,
+    )  # fmt: skip
+    for split in ("train", "val"):
+        ImageLogger(batch_frequency=1, max_images=1).draw(trainer, model, {}, 0, split)
+    assert seen == (["none", "none"] if takes == "neither" else ["train", "val"])

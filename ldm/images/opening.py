@@ -1,0 +1,133 @@
+"""Let Pillow look at a picture: the one place where that happens; which kinds, and how large.
+
+Pillow knows dozens of formats. Some of its readers start other programs (Ghostscript for EPS) or
+have seen little use; a file's name does not say what it holds. So the formats are named here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+
+from ldm.budgets import PICTURE_BYTES, PIXELS
+from ldm.errors import UserError
+from ldm.paths import exists, is_file
+
+KINDS = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF and PPM"
+_FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
+with contextlib.suppress(ImportError):  # Pillow has it from 11.3 on
+    from PIL import AvifImagePlugin  # noqa: F401
+
+    _FORMATS.append("AVIF")
+_REGISTERED = TiffImagePlugin, WebPImagePlugin  # by being imported; Pillow does so with the others
+# In the environment, so that processes that this one starts to read pictures know it too.
+_LIMIT = "LDM_MAX_PIXELS"
+
+
+class TooLarge(UserError):
+    """A picture has more pixels, or its file more bytes, than is read."""
+
+
+def allow_pixels(most: int) -> None:
+    """Set how many pixels a picture may have that this process and its children read."""
+    os.environ[_LIMIT] = str(most)
+
+
+def most_pixels() -> int:
+    """Return how many pixels a picture may have: width times height."""
+    return int(os.environ.get(_LIMIT, PIXELS))
+
+
+@contextlib.contextmanager
+def opened(source: str | Path | bytes) -> Iterator[Image.Image]:
+    """Open a picture; nothing but its header is read before ``load``.
+
+    Args:
+        source: A file's path, or its bytes.
+
+    Raises:
+        TooLarge: It has more than ``most_pixels()``; the message begins after the picture's name.
+        UserError: It is none of ``KINDS``; likewise.
+        Exception: The file cannot be opened; a damaged one makes Pillow raise almost anything.
+    """
+    with _file(source) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about size and broken EXIF: both are harmless
+        image = _opened(file)
+        with image:
+            check_size(*image.size)
+            yield image
+
+
+def redecoded(data: bytes) -> Image.Image:
+    """Return the picture that a file of this process's own making shows, of any size."""
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        image.load()
+        return image
+
+
+def _file(source: str | Path | bytes) -> IO[bytes]:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if exists(source) and not is_file(source):
+        raise UserError("is no ordinary file; expected a picture file; check the path")
+    file = open(source, "rb")  # noqa: SIM115 - the caller closes it
+    size = os.fstat(file.fileno()).st_size
+    if size > PICTURE_BYTES:
+        file.close()
+        raise TooLarge(
+            f"has {size >> 20} MB; expected a file of at most {PICTURE_BYTES >> 20} MB; "
+            "make it smaller"
+        )
+    return file
+
+
+def _opened(file: IO[bytes]) -> Image.Image:
+    most = most_pixels()
+    if Image.MAX_IMAGE_PIXELS is not None and most > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = most  # who raises our limit means Pillow's as well
+    try:
+        return Image.open(file, formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"is not a picture of a known kind, or is damaged or empty; {KINDS} are read; "
+            "convert it"
+        ) from error
+    except Image.DecompressionBombError as error:
+        text = " ".join(str(error).split())
+        raise TooLarge(f"is too large ({text}); {_allowed()}") from error
+
+
+def check_size(width: int, height: int) -> None:
+    """Check a picture's size, in pixels.
+
+    Raises:
+        TooLarge: It has more than ``most_pixels()``; the message begins after the picture's name.
+    """
+    if width * height > most_pixels():
+        millions = f"{width * height / 1e6:.4g} megapixels"
+        raise TooLarge(f"is too large ({width}x{height}, {millions}); {_allowed()}")
+
+
+def _allowed() -> str:
+    most = most_pixels()
+    shown = f"{most / 1e6:.4g} megapixels" if most >= 1e5 else f"{most} pixels"
+    return f"expected at most {shown}; make it smaller, or raise that with --max_pixels"
+
+
+def restrict_pillow() -> None:
+    """Hold Pillow itself, in this process, to the kinds and the size that are read.
+
+    For libraries that open pictures themselves, as gradio does with what is uploaded.
+    """
+    Image.init()  # or Pillow would load its other formats at the first file that it does not know
+    for name in set(Image.OPEN) - {*_FORMATS}:
+        del Image.OPEN[name]
+    Image.ID[:] = [name for name in Image.ID if name in Image.OPEN]
+    Image.MAX_IMAGE_PIXELS = most_pixels() // 2  # it warns above that, and refuses above twice that

@@ -1,0 +1,118 @@
+"""What one run of a visitor may ask for: size, pictures, steps, prompt, time. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ldm.budgets import PROMPT_PARTS
+from ldm.errors import UserError
+from ldm.settings.generation import GenerationSettings
+from ldm.settings.option import flag_of
+from optimizedSD.web.page import ServerSettings
+
+# The largest side, where the command line gives none: so many times the model's own, or this.
+SIDES, LEAST_SIDE = 2, 256
+LARGEST_AT_ONCE = 4  # pictures of the largest size in one batch, or more of a smaller one
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that one run may ask for, and the most that waits or is uploaded.
+
+    Attributes:
+        side: Height and width of a picture, in pixels.
+        pictures: Pictures of a run.
+        steps: Sampling steps.
+        prompt: Length of a prompt, in characters.
+        seconds: Time that a run may draw.
+        waiting: Runs that wait for the one that is drawn.
+        upload: Bytes of one upload.
+    """
+
+    side: int = LEAST_SIDE
+    pictures: int = ServerSettings.max_pictures
+    steps: int = ServerSettings.max_steps
+    prompt: int = ServerSettings.max_prompt
+    seconds: float = ServerSettings.max_seconds
+    waiting: int = ServerSettings.max_waiting
+    upload: int = ServerSettings.max_upload * 2**20
+
+    @classmethod
+    def of(cls, server: ServerSettings, own_side: int) -> Limits:
+        """Return the limits that a command line asks for.
+
+        Args:
+            server: The command line.
+            own_side: The side that the model was made for, in pixels.
+        """
+        return cls(
+            side=server.max_side or max(SIDES * own_side, LEAST_SIDE),
+            pictures=server.max_pictures,
+            steps=server.max_steps,
+            prompt=server.max_prompt,
+            seconds=server.max_seconds,
+            waiting=server.max_waiting,
+            upload=server.max_upload * 2**20,
+        )
+
+    @property
+    def sentence(self) -> str:
+        """The limits in words, for the page."""
+        return (
+            f"Limits of this page: sides of {self.side} pixels, {self.pictures} pictures, "
+            f"{self.steps} steps, {self.seconds:g} seconds for a run; prompts of {self.prompt} "
+            f"characters, uploads of {self.upload / 2**20:g} MB."
+        )
+
+    def check(self, settings: GenerationSettings) -> None:
+        """Check what a run asks for, all but the size that follows from an init image.
+
+        Raises:
+            UserError: It is more than this page draws.
+        """
+        for name, most, flag in (
+            ("H", self.side, "max_side"),
+            ("W", self.side, "max_side"),
+            ("ddim_steps", self.steps, "max_steps"),
+            ("n_samples", self.pictures, "max_pictures"),
+            ("n_iter", self.pictures, "max_pictures"),
+        ):
+            value = getattr(settings, name)
+            if value is not None and value > most:
+                raise _too_much(f"{flag_of(settings, name)} {value}", most, flag)
+        for name in ("prompt", "negative_prompt"):
+            length = len(getattr(settings, name))
+            if length > self.prompt:
+                given = f"{flag_of(settings, name)} of {length} characters"
+                raise _too_much(given, self.prompt, "max_prompt")
+        total = settings.n_samples * settings.n_iter
+        if total > self.pictures:
+            given = f"--n_samples {settings.n_samples} times --n_iter {settings.n_iter}"
+            raise _too_much(given, self.pictures, "max_pictures")
+        parts = len(settings.mixture(settings.prompt))
+        if parts > PROMPT_PARTS:
+            raise UserError(
+                f"--prompt with {parts} weights was given; expected at most {PROMPT_PARTS} on this "
+                "page; leave some out"
+            )
+
+    def check_size(self, settings: GenerationSettings, width: int, height: int) -> None:
+        """Check the size of the pictures that a run draws, in pixels.
+
+        Raises:
+            UserError: A side, or a batch of that size, is more than this page draws.
+        """
+        if max(width, height) > self.side:
+            raise _too_much(f"a picture of {width}x{height} pixels", self.side, "max_side")
+        if width * height * settings.n_samples > LARGEST_AT_ONCE * self.side**2:
+            raise UserError(
+                f"--n_samples {settings.n_samples} of {width}x{height} pixels was given; expected "
+                f"at most {LARGEST_AT_ONCE} of {self.side}x{self.side} at once on this page; give "
+                "fewer, and more --n_iter"
+            )
+
+
+def _too_much(given: str, most: int, flag: str) -> UserError:
+    return UserError(
+        f"{given} was given; expected at most {most}, the --{flag} of this page; give less"
+    )

@@ -1,0 +1,91 @@
+"""A run may ask for so much, and is told in one line which of it is too much."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ldm.budgets import PROMPT_PARTS
+from ldm.errors import UserError
+from ldm.settings.low_memory import LowMemoryImg2ImgSettings, LowMemoryTxt2ImgSettings
+from optimizedSD.web.limits import LARGEST_AT_ONCE, Limits
+from optimizedSD.web.page import TXT2IMG, Txt2ImgServer
+
+LIMITS = Limits(side=512, pictures=10, steps=50, prompt=100)
+SETTINGS = LowMemoryTxt2ImgSettings(prompt="a cat", H=512, W=512, n_samples=4, ddim_steps=50)
+
+
+def test_the_most_that_is_allowed_is_allowed():
+    most = replace(SETTINGS, prompt="a" * 100, negative_prompt="b" * 100, n_samples=5, n_iter=2)
+    LIMITS.check(most)
+    LIMITS.check_size(SETTINGS, 512, 512)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"H": 513}, "--H 513 was given; expected at most 512, the --max_side of this page"),
+        ({"W": 65536}, "--W 65536 was given"),
+        ({"ddim_steps": 51}, "--ddim_steps 51 was given; expected at most 50, the --max_steps"),
+        ({"n_samples": 11}, "--n_samples 11 was given; expected at most 10, the --max_pictures"),
+        ({"n_iter": 1000}, "--n_iter 1000 was given"),
+        ({"n_samples": 4, "n_iter": 3}, "--n_samples 4 times --n_iter 3 was given"),
+        ({"prompt": "a" * 101}, "--prompt of 101 characters was given; expected at most 100"),
+        ({"negative_prompt": "a" * 101}, "--negative_prompt of 101 characters"),
+    ],
+)
+def test_too_much_is_one_line_that_names_the_limit(changes, told):
+    with pytest.raises(UserError) as caught:
+        LIMITS.check(replace(SETTINGS, **changes))
+    assert told in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_prompt_has_so_many_weights():
+    many = replace(SETTINGS, prompt="a:1 " * (PROMPT_PARTS + 1))
+    with pytest.raises(UserError, match=f"with {PROMPT_PARTS + 1} weights"):
+        replace(LIMITS, prompt=10**4).check(many)
+    replace(LIMITS, prompt=10**4).check(replace(many, plain_prompt=True))
+
+
+def test_the_size_that_follows_from_a_picture_is_checked_too():
+    settings = LowMemoryImg2ImgSettings(init_img="a.png", W=512)
+    LIMITS.check(settings)
+    height, width = settings.target_size((640, 10), 64, 4)
+    with pytest.raises(UserError, match="a picture of 512x32768 pixels"):
+        LIMITS.check_size(settings, width, height)
+
+
+def test_a_batch_has_so_many_pixels():
+    most = replace(SETTINGS, n_samples=LARGEST_AT_ONCE)
+    LIMITS.check_size(most, 512, 512)
+    LIMITS.check_size(replace(most, n_samples=4 * LARGEST_AT_ONCE), 256, 256)
+    with pytest.raises(UserError, match="expected at most 4 of 512x512 at once"):
+        LIMITS.check_size(replace(most, n_samples=LARGEST_AT_ONCE + 1), 512, 512)
+
+
+def test_the_largest_side_follows_from_the_model_unless_it_is_given():
+    assert Limits.of(Txt2ImgServer(), 512).side == 1024
+    assert Limits.of(Txt2ImgServer(), 64).side == 256
+    assert Limits.of(Txt2ImgServer(max_side=96), 512).side == 96
+
+
+def test_every_limit_is_an_option_of_the_program():
+    given = {"max_pictures": 1, "max_steps": 2, "max_prompt": 3, "max_seconds": 4.0}
+    limits = Limits.of(Txt2ImgServer(**given, max_waiting=5, max_upload=6), 512)
+    assert (limits.pictures, limits.steps, limits.prompt, limits.seconds) == (1, 2, 3, 4.0)
+    assert (limits.waiting, limits.upload) == (5, 6 * 2**20)
+
+
+def test_the_page_says_its_limits():
+    said = LIMITS.sentence
+    assert all(each in said for each in ("512 pixels", "10 pictures", "50 steps", "64 MB"))
+
+
+def test_the_first_values_of_a_page_are_within_the_limits():
+    first = replace(LowMemoryTxt2ImgSettings(), **TXT2IMG.initial)
+    for own in (64, 256, 512, 1024):
+        limits = Limits.of(Txt2ImgServer(), own)
+        limits.check(replace(first, H=own, W=own))
+        limits.check_size(first, own, own)
