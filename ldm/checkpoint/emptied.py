@@ -16,7 +16,7 @@ def needs_values(error: Exception) -> bool:
 
     Forks' do when they assert something of their schedule, or make Python numbers of a tensor.
     """
-    words = ("meta tensor", "meta device", "Meta tensors")  # not a value that is quoted
+    words = ("meta tensor", "Meta tensors", "meta device", "device meta")  # not any quoted value
     return any(word in str(error) for word in words)
 
 

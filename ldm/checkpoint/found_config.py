@@ -106,7 +106,8 @@ def load_model_config(
 def _announce(what: str, config: DictConfig) -> DictConfig:
     """Say what code besides ldm's a configuration names."""
     if foreign := foreign_code(_model(what, config)):
-        logger.warning("%s names code that is not ldm's, which is run: %s", what, _list(foreign))
+        words = "names code that is no network of ldm's, which is run"
+        logger.warning("%s %s: %s", what, words, _list(foreign))
     return config
 
 
@@ -115,9 +116,9 @@ def _check(what: str, homes: Sequence[Path], remedy: str, config: DictConfig) ->
     model = _model(what, config)
     if foreign := foreign_code(model):
         raise UserError(
-            f"{what} names code that is not ldm's: {_list(foreign)}; expected classes of ldm "
-            "alone in a file that comes with a model and was not given by you; "
-            f"{_remedy(remedy)}"
+            f"{what} names code that is no network of ldm's: {_list(foreign)}; expected ldm's "
+            "networks, losses and schedules alone in a file that comes with a model and was not "
+            f"given by you; {_remedy(remedy)}"
         )
     for place, key, value in _parameters(model, ("model",)):
         if key == "diffusion_path" and (_is_near(value, homes) or _is_local_folder(value)):

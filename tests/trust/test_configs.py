@@ -345,7 +345,8 @@ def test_no_file_starts_opens_or_takes_anything(results, folder):
 def test_a_file_that_names_code_is_refused_with_its_name_and_the_way(results):
     for name, each in of(results, naming_code).items():
         assert each.error == "UserError", name
-        assert "names code that is not ldm's" in each.text and "tiny.yaml" in each.text, name
+        assert "names code that is no network of ldm's" in each.text, name
+        assert "tiny.yaml" in each.text, name
         assert "--config" in each.text and "--trust_config" in each.text, name
     refused = results["naming_code: os.system: the conditioner"].text
     assert "os.system (model.params.cond_stage_config.target)" in refused

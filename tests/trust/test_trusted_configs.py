@@ -234,7 +234,7 @@ def test_programs_end_with_one_line_or_run_with_one(fork, installed, tmp_path, c
         code, err = run(script, *arguments, capsys=capsys)
         assert code == 2 and len(err.splitlines()) == 1 and "own_fork.OwnUNet" in err, err
         code, err = run(script, *arguments, "--trust_config", capsys=capsys)
-        told = [line for line in err.splitlines() if "names code that is not ldm's" in line]
+        told = [line for line in err.splitlines() if "names code that is no" in line]
         assert code == 0 and len(told) == 1 and told[0].startswith("warning: "), err
 
 
@@ -262,7 +262,7 @@ def test_what_the_record_of_a_continued_run_names_is_not_given(tmp_path, capsys,
     OmegaConf.save(record, samples / "sampling_config.yaml")
     continued = ("--continue", samples, "-n", 2)
     code, err = run("scripts/sample_diffusion.py", *continued, capsys=capsys)
-    assert code == 2 and "names code that is not ldm's: os.system (model.target)" in err
+    assert code == 2 and "names code that is no network of ldm's: os.system (model.target)" in err
 
 
 def test_a_change_on_the_command_line_may_name_anything(fork, installed, tmp_path):
