@@ -116,8 +116,8 @@ def _opened(file: IO[bytes]) -> Image.Image:
         return Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError as error:
         raise UserError(
-            f"is not a picture of a known kind, or is damaged or empty; {KINDS} are read; "
-            "convert it"
+            f"cannot be read (it is of no known kind, damaged or empty); {KINDS} are read; "
+            "check the file or convert it"
         ) from error
     except Image.DecompressionBombError as error:
         text = " ".join(str(error).split())
