@@ -31,6 +31,7 @@ RECIPE_ENTRIES = 1_000  # settings; programs with many extensions write 60
 # Pictures: cameras make up to 60 megapixels, 350 MB where nothing is compressed.
 PIXELS = 64_000_000  # --max_pixels
 PICTURE_BYTES = 2**30
+PNG_CHUNKS = 10_000  # and one for each KB of the file; its pixels stand in chunks of 8 KB and more
 
 # Messages: a quoted name or value; a whole line.
 QUOTED = 200  # characters

@@ -21,6 +21,7 @@ _ACTING = (
     r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 )
 # Emoji and many scripts join letters by these; beside ASCII or each other they only hide.
+_JOINED = "\u200c\u200d"
 _JOINERS = r"\u200c\u200d"
 _ALONE = rf"(?<![^\x00-\x7f{_JOINERS}])[{_JOINERS}]|[{_JOINERS}](?![^\x00-\x7f{_JOINERS}])"
 _HARMFUL = re.compile(rf"[{_ACTING}]|{_ALONE}")
@@ -92,7 +93,9 @@ def _cut(text: str, limit: int, shown: Callable[[str], str]) -> str:
     left_out = f" ... ({len(text):,} characters) ... "
     room = limit - len(left_out)
     tail = room * 2 // 5
-    return shown(text[:limit])[: room - tail] + left_out + shown(text[-limit:])[-tail:]
+    begin, end = shown(text[:limit])[: room - tail], shown(text[-limit:])[-tail:]
+    # A joiner at the cut has lost what it joined.
+    return begin.rstrip(_JOINED) + left_out + end.lstrip(_JOINED)
 
 
 def _escape(found: re.Match) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ldm.data.skipping import BadItem
+from ldm.errors import UserError
 from ldm.images.io import upright_eight_bit
 from ldm.images.pixels import open_pixels
 
@@ -38,6 +39,8 @@ def read_picture(
         smaller = None if at_least is None else partial(_decode_smaller, at_least=at_least)
         image, _ = open_pixels(source, smaller)  # metadata left out would be told in each epoch
         return _over_white(upright_eight_bit(image))
+    except UserError as error:
+        raise BadItem(f"{name} {error}") from error
     except Exception as error:  # a damaged file makes a decoder raise almost anything
         raise BadItem(f"{name} cannot be read ({_reason(error)})") from error
 

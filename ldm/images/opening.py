@@ -16,23 +16,25 @@ from typing import IO
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from ldm.budgets import PICTURE_BYTES, PIXELS
+from ldm.budgets import PICTURE_BYTES, PIXELS, PNG_CHUNKS
 from ldm.errors import UserError
 from ldm.paths import exists, is_file
 
 KINDS = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF and PPM"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 with contextlib.suppress(ImportError):  # Pillow has it from 11.3 on
     from PIL import AvifImagePlugin  # noqa: F401
 
     _FORMATS.append("AVIF")
 _REGISTERED = TiffImagePlugin, WebPImagePlugin  # by being imported; Pillow does so with the others
+_AT_ONCE = 2**24  # bytes of a file that are read into memory
 # In the environment, so that processes that this one starts to read pictures know it too.
 _LIMIT = "LDM_MAX_PIXELS"
 
 
 class TooLarge(UserError):
-    """A picture has more pixels, or its file more bytes, than is read."""
+    """A picture has more pixels, or its file more bytes or chunks, than is read."""
 
 
 def allow_pixels(most: int) -> None:
@@ -58,6 +60,7 @@ def opened(source: str | Path | bytes) -> Iterator[Image.Image]:
         Exception: The file cannot be opened; a damaged one makes Pillow raise almost anything.
     """
     with _file(source) as file, warnings.catch_warnings():
+        _check_chunks(file)
         warnings.simplefilter("ignore")  # about size and broken EXIF: both are harmless
         image = _opened(file)
         with image:
@@ -79,13 +82,30 @@ def _file(source: str | Path | bytes) -> IO[bytes]:
         raise UserError("is no ordinary file; expected a picture file; check the path")
     file = open(source, "rb")  # noqa: SIM115 - the caller closes it
     size = os.fstat(file.fileno()).st_size
-    if size > PICTURE_BYTES:
-        file.close()
-        raise TooLarge(
-            f"has {size >> 20} MB; expected a file of at most {PICTURE_BYTES >> 20} MB; "
-            "make it smaller"
-        )
-    return file
+    if size <= _AT_ONCE:  # thousands of tiny chunks are then no thousands of calls of the system
+        with file:
+            return io.BytesIO(file.read(size))
+    if size <= PICTURE_BYTES:
+        return file
+    file.close()
+    raise TooLarge(
+        f"has {size >> 20} MB; expected a file of at most {PICTURE_BYTES >> 20} MB; make it smaller"
+    )
+
+
+def _check_chunks(file: IO[bytes]) -> None:
+    """Refuse a PNG of hundreds of thousands of chunks: Pillow looks at each for a long time."""
+    if file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE:
+        chunks = 0
+        while len(header := file.read(8)) == 8:
+            chunks += 1
+            position = file.seek(int.from_bytes(header[:4], "big") + 4, os.SEEK_CUR)
+            if chunks > PNG_CHUNKS + position / 1024:
+                raise TooLarge(
+                    f"holds more than {PNG_CHUNKS} chunks in its first {position >> 10} KB; "
+                    "expected a PNG picture, which has dozens; save it anew"
+                )
+    file.seek(0)
 
 
 def _opened(file: IO[bytes]) -> Image.Image:
@@ -96,8 +116,8 @@ def _opened(file: IO[bytes]) -> Image.Image:
         return Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError as error:
         raise UserError(
-            f"is not a picture of a known kind, or is damaged or empty; {KINDS} are read; "
-            "convert it"
+            f"cannot be read (it is of no known kind, damaged or empty); {KINDS} are read; "
+            "check the file or convert it"
         ) from error
     except Image.DecompressionBombError as error:
         text = " ".join(str(error).split())

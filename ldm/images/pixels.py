@@ -16,9 +16,8 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ldm.errors import UserError
-from ldm.images.opening import TooLarge, opened, restrict_pillow
+from ldm.images.opening import PNG_SIGNATURE, TooLarge, opened, restrict_pillow
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"IEND"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _PROFILE = b"iCCP"
@@ -53,7 +52,7 @@ def open_pixels(
         raise
     except Exception as error:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        if not data.startswith(_SIGNATURE):
+        if not data.startswith(PNG_SIGNATURE):
             raise
         rest, lost = without_faults(data)
         try:
@@ -69,7 +68,7 @@ def tolerate_faults() -> None:
     pictures themselves, as gradio does with what is uploaded.
     """
     restrict_pillow()
-    Image.register_open("PNG", _open_png, lambda prefix: prefix.startswith(_SIGNATURE))
+    Image.register_open("PNG", _open_png, lambda prefix: prefix.startswith(PNG_SIGNATURE))
 
 
 def _open_png(file: IO[bytes], filename: str = "") -> PngImagePlugin.PngImageFile:
@@ -89,7 +88,7 @@ def _decoded(
 
 def without_faults(data: bytes) -> tuple[bytes, list[str]]:
     """Return a PNG file's bytes without metadata that cannot be read, and what that was."""
-    kept, lost, room = [_SIGNATURE], [], PngImagePlugin.MAX_TEXT_MEMORY
+    kept, lost, room = [PNG_SIGNATURE], [], PngImagePlugin.MAX_TEXT_MEMORY
     for kind, chunk, fault in _chunks(data):
         if kind in (*_TEXTS, _PROFILE) and fault is None:
             length, fault = _unpacked(kind, chunk[8:-4])
@@ -107,7 +106,7 @@ def without_faults(data: bytes) -> tuple[bytes, list[str]]:
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, str | None]]:
     """Yield each chunk's kind, its bytes with length and checksum, and what is wrong with it."""
-    position = len(_SIGNATURE)
+    position = len(PNG_SIGNATURE)
     while position + 8 <= len(data):
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")
         chunk = data[position:end]

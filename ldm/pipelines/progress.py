@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ldm.legible import legible
 from ldm.pipelines.batches import Place
 from ldm.settings.generation import GenerationSettings
 
@@ -21,10 +22,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Notice:
-    """A sentence for the user; a warning means that something may not be what was asked."""
+    """A sentence for the user; a warning means that something may not be what was asked.
+
+    It is made legible, as it may quote a file, and pages show it too.
+    """
 
     text: str
     warning: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", legible(self.text))
 
 
 @dataclass(frozen=True)

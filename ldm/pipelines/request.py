@@ -16,7 +16,9 @@ from typing import Any
 
 from PIL import Image
 
+from ldm.budgets import QUOTED
 from ldm.errors import UserError
+from ldm.legible import legible
 from ldm.paths import is_file
 from ldm.pipelines.batches import Batch, Place, check_length, plan, read_prompts, replay
 from ldm.pipelines.infotext import Recorded, fit_size, read_picture
@@ -105,12 +107,12 @@ class Request:
         recorded = self.recorded
         if recorded is None or (recorded.model_hash is None and recorded.model is None):
             return None
-        own, theirs = self.choice.name, recorded.model
+        own, theirs = self.choice.name, legible(recorded.model or "None", QUOTED)
         if recorded.model_hash is not None:
             short = self.choice.fingerprint.short
             if recorded.model_hash == short:
                 return None
-            own, theirs = f"{own} ({short})", f"{theirs} ({recorded.model_hash})"
+            own, theirs = f"{own} ({short})", f"{theirs} ({legible(recorded.model_hash, QUOTED)})"
         elif own in (theirs, Path(theirs).stem):
             return None
         return (

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldm.budgets import QUOTED
+from ldm.data.files import PICTURE_ENDINGS
 from ldm.errors import UserError
 from ldm.images.io import file_hash
 from ldm.legible import legible
-from ldm.paths import file_fault
+from ldm.paths import ERRORS, file_fault, reason
 from ldm.pipelines.models import find
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
@@ -80,21 +81,39 @@ def _find_source(source: SourceFile, path: str, entries: Mapping[str, str]) -> s
             f"--from-image {path} does not say what {source.what} it started from; expected its "
             f"'{source.path_key}'; add {flag} FILE"
         )
-    beside = Path(path).parent / Path(recorded).name
-    # A look at another computer's folder tells it who looks.
-    places = (beside,) if recorded.startswith(("//", "\\\\")) else (find(recorded), beside)
     shown = legible(recorded, QUOTED)
-    faults = [file_fault(place) for place in places]
-    there = [place for place, fault in zip(places, faults, strict=True) if fault is None]
+    places = _places(path, recorded)
+    faults = [file_fault(place) for place in places] or ["is not named as a picture is"]
+    there = [place for place, fault in zip(places, faults, strict=False) if fault is None]
     if not there:
         raise UserError(
             f"--from-image {path} started from {shown}, which {faults[0]}; expected that file; "
             f"put it back or give it with {flag} FILE"
         )
-    if file_hash(there[0]) != entries.get(source.hash_key):
+    try:
+        found = file_hash(there[0])
+    except ERRORS as error:
+        raise UserError(
+            f"--from-image {path} started from {shown}, which cannot be read ({reason(error)}); "
+            f"expected that file; give it with {flag} FILE"
+        ) from error
+    if found != entries.get(source.hash_key):
         expected = legible(str(entries.get(source.hash_key)), QUOTED)
         raise UserError(
             f"--from-image {path} started from {shown}, which has changed since; expected "
             f"SHA-256 {expected}; put the old file back or give one with {flag}"
         )
     return str(there[0])
+
+
+def _places(path: str, recorded: str) -> list[Path]:
+    """List where a recorded file may be: nowhere, unless it is named as a picture.
+
+    A stranger's picture may name any file. What is found is only compared with a hash, but a look
+    into another computer's folder tells that computer who looks.
+    """
+    beside = Path(path).parent / Path(recorded).name
+    if beside.suffix.lower() not in PICTURE_ENDINGS:
+        return []
+    elsewhere = recorded.startswith(("//", "\\\\"))
+    return [beside] if elsewhere else [find(recorded), beside]

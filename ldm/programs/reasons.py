@@ -27,6 +27,11 @@ def reason(error: Exception, program: str) -> str | None:
         return explained(error)
     if isinstance(error, ImportError):
         return missing_package(error)
+    if isinstance(error, MemoryError):
+        return (
+            "the machine's memory is used up; expected room for what was asked; give smaller "
+            "pictures, or fewer at a time"
+        )
     if isinstance(error, RuntimeError) or "DataLoader worker" in str(error):
         return _lost_worker(str(error), program)
     return None
