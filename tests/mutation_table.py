@@ -433,7 +433,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ("ldm/checkpoint/download/fetch.py", "tests/trust/test_downloads.py"): (
         ("LOCK_EX | fcntl.LOCK_NB", "LOCK_SH | fcntl.LOCK_NB"),
         ("if not exists(target):  # another", "if True:  # another"),
-
+    ),
     # The web pages: what a visitor may do.
     ("optimizedSD/web/hosts.py", f"{WEB}/test_hosts.py"): (
         ("if any(same == host.lower().removesuffix(port)", "if any(same.startswith(host.lower())"),
