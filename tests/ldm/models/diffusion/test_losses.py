@@ -68,13 +68,18 @@ def inputs():
     return tuple(generator.standard_normal((3, len(STEPS), 4, 6, 6)))
 
 
-def loss_of(inputs, **settings) -> dict[str, float]:
-    """Return the hub's loss and its parts where the network answers with the fixed output."""
+def loss_of(inputs, *, latent: bool = False, **settings) -> dict[str, float]:
+    """Return the hub's loss and its parts where the network answers with the fixed output.
+
+    That of latents is weighed by ``logvar`` too.
+    """
     x0, noise, out = (torch.tensor(value, dtype=torch.float32) for value in inputs)
     unet = CONFIG["model"]["params"]["unet_config"]
     model = DDPM(unet, given_betas=betas(), use_ema=False, **settings).eval()
     model.apply_model = lambda x, t, cond: out
-    loss, parts = model.p_losses(x0, torch.tensor(STEPS), noise)
+    t = torch.tensor(STEPS)
+    latents = model.loss_at(x0, None, t, noise)
+    loss, parts = latents if latent else model.p_losses(x0, t, noise)
     return {name: value.item() for name, value in {**parts, "total": loss}.items()}
 
 
@@ -116,9 +121,12 @@ def test_the_loss_is_the_weighted_sum_of_both(inputs, kind):
     bound = (process.weight(kind).ravel() * error).mean()
     expected = 0.7 * (error / np.exp(0.2) + 0.2).mean() + 0.01 * bound
     weights = {"l_simple_weight": 0.7, "original_elbo_weight": 0.01, "logvar_init": 0.2}
-    found = loss_of(inputs, parameterization=kind, learn_logvar=True, **weights)
+    found = loss_of(inputs, latent=True, parameterization=kind, learn_logvar=True, **weights)
     assert found["total"] == pytest.approx(expected, rel=TOLERANCE)
     assert found["val/loss"] == pytest.approx(expected, rel=TOLERANCE)
+    pixels = 0.7 * error.mean() + 0.01 * bound
+    found = loss_of(inputs, parameterization=kind, learn_logvar=True, **weights)
+    assert found["total"] == pytest.approx(pixels, rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
