@@ -11,6 +11,7 @@ Row = tuple[str, str]
 PROCESS, DIFFUSION = "tests/ldm/process", "tests/ldm/models/diffusion"
 HUBS, TRUST = "tests/ldm/models", "tests/trust"
 NETWORKS, PIPELINES = "tests/ldm/modules", "tests/ldm/pipelines"
+WEB, PAGES = "tests/optimizedSD/web", "tests/trust/test_pages.py"
 ORACLE, BEHAVIOUR = f"{DIFFUSION}/test_oracle.py", f"{DIFFUSION}/test_sampler_behaviour.py"
 
 # A file of the library, and the tests (files or single ones) that guard it: its lines.
@@ -432,5 +433,52 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ("ldm/checkpoint/download/fetch.py", "tests/trust/test_downloads.py"): (
         ("LOCK_EX | fcntl.LOCK_NB", "LOCK_SH | fcntl.LOCK_NB"),
         ("if not exists(target):  # another", "if True:  # another"),
+    ),
+    # The web pages: what a visitor may do.
+    ("optimizedSD/web/hosts.py", f"{WEB}/test_hosts.py"): (
+        ("if any(same == host.lower().removesuffix(port)", "if any(same.startswith(host.lower())"),
+        ("(self.any_address and _is_address(name))", "_is_address(name)"),
+    ),
+    ("optimizedSD/web/gate.py", PAGES): (
+        ("if len(named) != 1 or not all(", "if not all("),
+        ("if foreign or _led_from", "if _led_from"),
+        ("elif reads and _READ.fullmatch(path)", "elif reads and _READ.match(path)"),
+        ("        if read > most:", "        if read < 0:"),
+        ('if kind != "application/json"', 'if kind == "text/html"'),
+    ),
+    ("optimizedSD/web/gate.py", f"{WEB}/test_gate.py"): (
+        ("                self.left(session)\n", "                pass\n"),
+        ('inner["query_string"] = b""', "pass"),
+        ('if each.startswith("access-control-")', "if each == 0"),
+    ),
+    ("optimizedSD/web/calls.py", PAGES): (
+        ("if function.queued != queued", "if function.queued < queued"),
+        ("and self.uploads.holds(path)", "and path"),
+        ("parse_constant=_refuse", "parse_constant=float"),
+        ("or len(data) != len(function.inputs)", "or len(data) < len(function.inputs)"),
+    ),
+    ("optimizedSD/web/uploads.py", PAGES): (
+        ('any(part.startswith(".") for part in parts)', "False"),
+        ("if real.suffix.lower() not in _SHOWN or not", "if not"),
+        ("    real = real_path(path)", "    real = Path(path)"),
+        ("if kind is None:", "if kind == 0:"),
+    ),
+    ("optimizedSD/web/uploads.py", f"{WEB}/test_uploads.py"): (
+        ("left > self._most and path != newest", "left > self._most"),
+        ("folder == str(self.folder) and", ""),
+    ),
+    ("optimizedSD/web/line.py", f"{WEB}/test_line.py"): (
+        ("if len(self._places) > self.longest", "if len(self._places) >= self.longest"),
+        (">= self.share:", "> self.share:"),
+    ),
+    ("optimizedSD/web/worker.py", f"{WEB}/test_worker.py"): (
+        ("            self.line.wait(place,", "            (lambda *_: None)(place,"),
+        ("if state.seconds > self.limits.seconds", "if state.seconds > 10**6"),
+        ("lambda record: record.thread == thread", "lambda record: True"),
+    ),
+    ("optimizedSD/web/limits.py", f"{WEB}/test_limits.py"): (
+        ("if max(width, height) > self.side", "if min(width, height) > self.side"),
+        ("if total > self.pictures", "if total < 0"),
+        ("if parts > PROMPT_PARTS", "if parts > 10**6"),
     ),
 }
