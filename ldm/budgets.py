@@ -64,7 +64,7 @@ REDIRECTS = 10
 # Visitors of the web pages; what a run may ask for is chosen by the pages' flags.
 REQUEST = 2**16  # bytes of one call, its prompts apart
 OPEN_REQUESTS = 200  # of one address at a time; a page in a browser keeps two open
-BODY_SECONDS = 120  # in which a request has to arrive whole
+BODY_SECONDS = 300  # in which a request has to arrive whole
 UPLOADED_FILES = 8  # in one request; a picture, what is painted on it, both together, a mask
 UPLOADS = 2**30  # bytes of all uploads that are kept; the oldest go first
 RUNS_OF_ONE = 3  # runs of one address, drawn or waiting

@@ -454,7 +454,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ("optimizedSD/web/calls.py", PAGES): (
         ("if function.queued != queued", "if function.queued < queued"),
         ("and self.uploads.holds(path)", "and path"),
-        ("parse_constant=_refuse", "parse_constant=float"),
+        ("abs(value) <= _LARGEST_NUMBER", "True"),
         ("or len(data) != len(function.inputs)", "or len(data) < len(function.inputs)"),
     ),
     ("optimizedSD/web/uploads.py", PAGES): (

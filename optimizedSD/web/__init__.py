@@ -3,6 +3,7 @@
     fields (controls from options, and back)  ->  layout (gradio components)
     page (what each of the three pages draws)     handlers (answer its buttons)
     server (starts one page's program)            worker (one model, one run at a time)  ->  state
+    gate (before gradio: hosts, calls, uploads)   limits and line (before the worker)
 
 Only ``layout``, ``handlers`` and ``server`` import gradio; ``server`` only when it builds a page.
 """

@@ -8,7 +8,6 @@ left out.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -135,7 +134,7 @@ class Calls:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        call = json.loads(body, parse_constant=_refuse)
+        call = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise _wrong("its body", "JSON") from error
     if not isinstance(call, dict):
@@ -143,14 +142,11 @@ def _parsed(body: bytes) -> dict[str, Any]:
     return call
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
-
-
 def _plain(value: Any) -> str | float | bool | None:
     """Return the value of a control; whether it suits that control is for later."""
-    number = isinstance(value, (int, float)) and -_LARGEST_NUMBER <= value <= _LARGEST_NUMBER
-    if value is None or isinstance(value, str) or (number and math.isfinite(value)):
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)) and abs(value) <= _LARGEST_NUMBER:  # NaN is not
         return value
     raise _wrong("a value in it", "a text, a number, or true or false")
 

@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 
 LONGEST_QUEUE = 20  # runs that gradio has not begun; the line in front of the model is the worker's
 PATIENCE = 2.0  # seconds for the step that is computed when the page is ended
+# gradio must not report that it runs or look for new versions, nor open other ports and addresses.
+ENVIRONMENT = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_MCP_SERVER": "False",
+    "GRADIO_NUM_WORKERS": "0",
+    "GRADIO_RUN_HISTORY": "False",
+}
 MOST_SESSIONS = 500  # of visitors, that gradio keeps the state of
 
 
@@ -168,15 +175,8 @@ def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache
     Raises:
         UserError: the port is taken.
     """
-    # Set before gradio is imported: it must not report that it runs, or look for new versions, nor
-    # open other ports and addresses.
-    os.environ |= {
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "GRADIO_MCP_SERVER": "False",
-        "GRADIO_NUM_WORKERS": "0",
-        "GRADIO_RUN_HISTORY": "False",
-        "GRADIO_TEMP_DIR": cache,
-    }
+    os.environ |= ENVIRONMENT | {"GRADIO_TEMP_DIR": cache}  # before gradio is imported
+    from optimizedSD.web.gate import Gate
     from optimizedSD.web.handlers import Handlers
     from optimizedSD.web.layout import CSS, THEME, build, controls_of
 
@@ -204,6 +204,9 @@ def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache
         )
     except OSError as error:  # the port was taken while the model was loaded
         raise _not_served(server.host, server.port, error) from error
+    if not isinstance(blocks.app.middleware_stack, Gate):
+        blocks.close(verbose=False)
+        raise RuntimeError("this version of gradio serves the page without its gate")
     if blocks.share_url:
         hosts.add(host_of(blocks.share_url))
     return blocks

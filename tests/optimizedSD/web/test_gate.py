@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
+for name in ("starlette.testclient", "python_multipart"):  # gradio's own, quicker to import
+    pytest.importorskip(name, reason="needs gradio: pip install -e '.[web]'")
 
 from gated_page import API, DRAW, INPAINT, SELECT, STOP, gated, png  # noqa: E402 - starlette
 
