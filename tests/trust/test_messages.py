@@ -17,6 +17,7 @@ from ldm.data.skipping import BadItem
 from ldm.errors import UserError, in_words
 from ldm.images.metadata import format_parameters, parse_parameters
 from ldm.legible import escaped, legible, one_line, quoted
+from ldm.pipelines.progress import Notice
 from ldm.programs.console import Console, ConsoleLog
 from ldm.programs.reasons import reason
 from ldm.training.program import console_log
@@ -128,6 +129,14 @@ def test_what_training_logs_is_legible(capsys) -> None:
         logging.getLogger("ldm.training").warning("bad: %s", HARM)
     text = capsys.readouterr().out
     assert not {*text} & {"\x1b", "\0", "\u202e", "\r"} and len(text) < 2 * MESSAGE + 100
+
+
+def test_what_a_page_tells_is_legible() -> None:
+    assert Notice("x\x1b[2J\u202e").text == r"x\x1b[2J\u202e"
+
+
+def test_used_up_memory_is_one_line() -> None:
+    assert "memory is used up" in reason(MemoryError(), "p")
 
 
 def test_errors_of_libraries_are_legible_in_words() -> None:

@@ -228,3 +228,20 @@ def test_a_damaged_place_makes_an_ordinary_picture(save, place):
     assert read_picture(save(start + entries, "whole.png"), Txt2ImgSettings).place is not None
     text = f"{start}{entries}, {place}" if place else start
     assert read_picture(save(text), Txt2ImgSettings).place is None
+
+
+@pytest.mark.parametrize("place", ["/etc/hostname", "//host/share/x.png", "\\\\host\\share\\x.png"])
+def test_a_stranger_cannot_have_any_file_looked_at(save, place):
+    text = (
+        "a cat\nSteps: 9, Sampler: DDIM, Seed: 1, Denoising strength: 0.5, Init image hash: 0, "
+        f'Init image: "{place}"'
+    )
+    with pytest.raises(UserError, match="started from .*, which (is not named|does not exist)"):
+        read_picture(save(text), Img2ImgSettings)
+
+
+def test_a_size_that_nobody_can_draw_is_named_and_not_taken(save):
+    text = f"a cat\nSteps: 9, Sampler: DDIM, Seed: 1, Size: {'9' * 5000}x64"
+    recorded = read_picture(save(text), Txt2ImgSettings)
+    assert not {"H", "W"} & recorded.values.keys()
+    assert any("Size 999" in each for each in recorded.notices)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import pytest
 
 from ldm.errors import UserError
+from ldm.images.opening import most_pixels
 from ldm.programs.start import run_settings_program
-from ldm.settings.option import Settings, option
+from ldm.settings.option import Settings, max_pixels_option, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,19 @@ def test_the_work_gets_the_settings_and_what_it_says_is_shown(capsys):
     assert bake(act, "--minutes", "5") == 0
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("5 minutes at 200\n", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looking(Settings):
+    max_pixels: int = max_pixels_option()
+
+
+def test_pictures_may_be_as_large_as_the_command_line_says(monkeypatch):
+    monkeypatch.setenv("LDM_MAX_PIXELS", "7")  # to be restored
+    seen = []
+    look = partial(run_settings_program, Looking, "Look.", lambda *_: seen.append(most_pixels()))
+    assert [look([]), look(["--max_pixels", "99"])] == [0, 0]
+    assert seen == [7, 99]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tiny_model import CONFIG
 
 import main
 from ldm.config import build
+from ldm.images.opening import most_pixels
 from ldm.training.arguments import parse
 from ldm.training.settings import find_run, load_run_config
 
@@ -154,3 +155,9 @@ def test_callbacks_of_the_configuration_are_added_and_changed_by_name(work):
     assert len(list(work.run("run").glob("checkpoints/epoch*.ckpt"))) == 1
     steps = {path.name[:16] for path in work.run("run").glob("images/train/inputs*")}
     assert steps == {"inputs_gs-000001", "inputs_gs-000002", "inputs_gs-000003", "inputs_gs-000006"}
+
+
+def test_pictures_may_be_as_large_as_the_command_line_says(monkeypatch):
+    monkeypatch.setenv("LDM_MAX_PIXELS", "7")  # to be restored
+    assert main.main(["--train", "--max_pixels", "99", "--base", "nothing.yaml"]) == 2
+    assert most_pixels() == 99
