@@ -32,7 +32,8 @@ MAIN = [
     "n_iter",
     "seed",
 ]
-# Settings without a control: the command line or the page itself decides them.
+# Settings without a control: the command line or the page itself decides them, and all about the
+# model, such as what code its files may name.
 NOT_ON_PAGES = frozenset(
     [
         "C",
@@ -40,12 +41,6 @@ NOT_ON_PAGES = frozenset(
         "n_rows",
         "skip_grid",
         "skip_save",
-        "laion400m",
-        "use_ema",
-        "precision",
-        "turbo",
-        "unet_bs",
-        "vram_budget",
         "max_pixels",
     ]
 )
@@ -136,7 +131,7 @@ def with_labels(text: str, labels: Mapping[str, str]) -> str:
 
 
 def _is_on_pages(each: Option) -> bool:
-    return not (each.metavar or each.name in NOT_ON_PAGES)
+    return not (each.metavar or each.group == "model" or each.name in NOT_ON_PAGES)
 
 
 def _label(each: Option) -> str:

@@ -27,6 +27,7 @@ class ServerSettings(Settings):
     groups: ClassVar[Mapping[str, str]] = {**DRAWING_GROUPS, "page": "the page"}
 
     config: str | None = changed(GenerationSettings, "config")
+    trust_config: bool = changed(GenerationSettings, "trust_config")
     ckpt: str | None = changed(GenerationSettings, "ckpt")
     use_ema: bool = changed(GenerationSettings, "use_ema")
     device: str = changed(GenerationSettings, "device")
@@ -85,6 +86,7 @@ class ServerSettings(Settings):
     max_waiting: int = option(
         8, "how many runs may wait for the one that is drawn", minimum=0, maximum=30, group="page"
     )
+    max_pixels: int = changed(GenerationSettings, "max_pixels", group="page")
     max_upload: int = option(64, "the largest upload, in MB", minimum=1, maximum=1024, group="page")
 
 

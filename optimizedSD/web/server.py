@@ -21,7 +21,7 @@ from ldm.errors import UserError
 from ldm.paths import writing_fault
 from ldm.programs.console import Console, ConsoleLog, exit_codes
 from ldm.programs.run_log import RunLog, row_of
-from ldm.settings.command_line import parse
+from ldm.programs.start import read_flags
 from ldm.settings.option import options_of
 from optimizedSD.web.hosts import Hosts, host_of
 from optimizedSD.web.limits import Limits
@@ -56,7 +56,7 @@ def run_page(page: Page, description: str, argv: Sequence[str] | None = None) ->
     # Ctrl-C is how a server ends, so it is no failure here.
     ending = exit_codes(console, takes_warnings=False)  # visitors' warnings are for their pages
     with ending as end, contextlib.suppress(KeyboardInterrupt):
-        _serve(page, page.server(**parse(page.server, description, argv)), console)
+        _serve(page, page.server(**read_flags(page.server, description, argv)), console)
     return end.code
 
 

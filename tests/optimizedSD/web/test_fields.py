@@ -75,6 +75,14 @@ def test_every_setting_has_a_control_or_comes_from_the_command_line_or_an_upload
 
 
 @pages
+def test_a_visitor_does_not_choose_what_is_loaded_or_read(page):
+    shown = fields_of(page.schema, {})
+    names = {field.name for field in shown}
+    assert not names & {"ckpt", "config", "trust_config", "from_file", "from_image", "max_pixels"}
+    assert not [field.name for field in shown if field.option.group == "model"]
+
+
+@pages
 def test_labels_are_short_and_distinct_and_name_no_flag(page):
     fields = controls(page)
     assert len({field.label for field in fields}) == len(fields)
