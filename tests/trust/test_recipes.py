@@ -265,6 +265,12 @@ def test_no_text_is_copied_over_and_over(shape: str) -> None:
     assert Counted.cut <= 4 * len(text)
 
 
+def test_few_brackets_without_an_end_do_not_have_the_line_read_for_each() -> None:
+    pairs = 2_000
+    line = "ab: [x, " * 30 + "[], " * pairs
+    assert calls_of(lambda: list(entries_in(line))) < 50 * pairs
+
+
 def test_brackets_are_paired_to_a_depth_and_no_deeper() -> None:
     deep = "[" * RECIPE_DEPTH + "]" * RECIPE_DEPTH
     assert closing(deep, 0) == len(deep)

@@ -320,3 +320,14 @@ def test_several_writers_share_a_folder_without_losing_a_picture(tmp_path):
     assert len(set(paths)) == 40
     for seed, path in enumerate(paths):
         assert np.array_equal(np.asarray(Image.open(path)), picture(seed=seed))
+
+
+@pytest.mark.parametrize("step", ["open_pixels", "upright_eight_bit"])
+def test_a_picture_that_the_memory_does_not_hold_is_one_line(tmp_path, monkeypatch, step):
+    def full(*_):
+        raise MemoryError
+
+    path = io.save_picture(picture(), tmp_path / "a.png")
+    monkeypatch.setattr(io, step, full)
+    with pytest.raises(UserError, match=r"a\.png takes more memory than there is; expected"):
+        io.load_image(path)

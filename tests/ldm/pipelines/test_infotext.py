@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.images.io import save_picture
+from ldm.pipelines import source_files
 from ldm.pipelines.batches import Place
 from ldm.pipelines.infotext import Source, read_picture, write_parameters
 from ldm.pipelines.init_image import InitImage
@@ -231,13 +233,16 @@ def test_a_damaged_place_makes_an_ordinary_picture(save, place):
 
 
 @pytest.mark.parametrize("place", ["/etc/hostname", "//host/share/x.png", "\\\\host\\share\\x.png"])
-def test_a_stranger_cannot_have_any_file_looked_at(save, place):
+def test_a_stranger_cannot_have_any_file_looked_at(save, place, monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(source_files, "find", lambda path: looked_at.append(path) or Path(path))
     text = (
         "a cat\nSteps: 9, Sampler: DDIM, Seed: 1, Denoising strength: 0.5, Init image hash: 0, "
         f'Init image: "{place}"'
     )
     with pytest.raises(UserError, match="started from .*, which (is not named|does not exist)"):
         read_picture(save(text), Img2ImgSettings)
+    assert not looked_at
 
 
 def test_a_size_that_nobody_can_draw_is_named_and_not_taken(save):
@@ -245,3 +250,6 @@ def test_a_size_that_nobody_can_draw_is_named_and_not_taken(save):
     recorded = read_picture(save(text), Txt2ImgSettings)
     assert not {"H", "W"} & recorded.values.keys()
     assert any("Size 999" in each for each in recorded.notices)
+    place = "Batch size: 1, Iteration: 1, Picture: 1, Pictures per iteration: 1"
+    recorded = read_picture(save(f"{text}, {place}", "own.png"), Txt2ImgSettings)
+    assert recorded.place and any("Size 999" in each for each in recorded.notices)
