@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
-from ldm.images.pixels import tolerate_faults
 from ldm.paths import writing_fault
 from ldm.programs.console import Console, ConsoleLog, exit_codes
 from ldm.programs.run_log import RunLog, row_of
@@ -65,7 +64,10 @@ def _serve(page: Page, server: ServerSettings, console: Console) -> None:
     _check_gradio()
     check_address(server.host, server.port)
     _check_outdir(server.outdir)
-    tolerate_faults()  # uploads are opened by us; whatever else opens a picture has our rules
+    # Uploads are opened by us; whatever else opens a picture here has our rules too.
+    from ldm.images.pixels import tolerate_faults
+
+    tolerate_faults()
     log = RunLog(f"{server.program}_logs.csv")
     with ConsoleLog(console):
         worker, about = _load_worker(page, _fixed_settings(page, server), log, console)
