@@ -5,7 +5,6 @@ Shape legend: B pictures, H W pixels, K concepts, S special-care concepts, D emb
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from ldm.checkpoint.diffusers.json_files import parse_json
 from ldm.checkpoint.io import read_checkpoint
 from ldm.errors import UserError
 from ldm.safety.weights import CheckerFiles
@@ -217,7 +217,7 @@ def _incomplete(path: Path, names: list[str]) -> UserError:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); get the file again") from error
     if not isinstance(content, dict):
