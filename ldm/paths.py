@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager as ContextManager
 from pathlib import Path
+from typing import IO
 
 PathLike = str | os.PathLike[str]
 ERRORS = (OSError, ValueError)
@@ -101,6 +102,14 @@ def modified(path: PathLike) -> float:
         return os.stat(path).st_mtime
     except ERRORS:
         return 0.0
+
+
+def is_at(file: IO, path: PathLike) -> bool:
+    """Check whether an open file is the one that a path leads to now."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except ERRORS:
+        return False
 
 
 def real_path(path: PathLike) -> Path:

@@ -12,6 +12,7 @@ from ldm import budgets
 from ldm.checkpoint.pickle_machine import Ordered, PickleFault
 from ldm.checkpoint.torch_files import Record, TorchFile
 from ldm.checkpoint.unpickle import ElementType, StoredTensor, kind_of
+from ldm.paths import file_size
 
 _PLAIN = (bool, int, float, complex, str, bytes, bytearray, type(None))
 
@@ -49,7 +50,7 @@ class LaidOver:
                 raise PickleFault("a storage that is shorter than its list says")
             return torch.frombuffer(values, dtype=torch.uint8).untyped_storage()
         if self._whole is None:
-            self._whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+            self._whole = torch.UntypedStorage.from_file(str(path), False, file_size(path))
         mapped = self._whole[record.start : record.start + record.length]
         return mapped if record.mapped else mapped.clone()
 

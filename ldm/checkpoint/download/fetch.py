@@ -17,7 +17,7 @@ from pathlib import Path
 from ldm.checkpoint.download.connection import Source
 from ldm.checkpoint.download.transfer import Notice, Patience, Progress, Transfer, sha256_of
 from ldm.errors import UserError
-from ldm.paths import ERRORS, exists, file_size, reason, remove
+from ldm.paths import ERRORS, exists, file_size, is_at, reason, remove
 
 
 def fetch(
@@ -92,12 +92,12 @@ def _alone(part: Path) -> Iterator[io.FileIO]:
             ) from error
         with file:
             _lock(file, part)
-            if not _is_at(file, part):  # what another run has just put in its place
+            if not is_at(file, part):  # what another run has just put in its place
                 continue
             try:
                 yield file
             finally:
-                if _is_at(file, part) and file_size(part) == 0:
+                if (file.closed or is_at(file, part)) and file_size(part) == 0:
                     remove(part)
             return
 
@@ -114,10 +114,3 @@ def _lock(file: io.FileIO, part: Path) -> None:
         ) from error
     except (ImportError, OSError):  # no locks on this system or this disk
         return
-
-
-def _is_at(file: io.FileIO, path: Path) -> bool:
-    try:
-        return file.closed or os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except OSError:
-        return False
