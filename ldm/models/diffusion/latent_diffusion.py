@@ -82,8 +82,7 @@ class LatentSpaceDiffusion(PixelDiffusion):
             self.register_buffer("scale_factor", torch.tensor(scale_factor, device="cpu"))
         else:
             self.scale_factor = scale_factor
-        ddconfig = (first_stage_config.get("params") or {}).get("ddconfig") or {}
-        self.num_downs = len(ddconfig.get("ch_mult", (1,))) - 1  # for forks, as in the reference
+        self.num_downs = _halvings(first_stage_config)  # for forks, as in the reference
         self.instantiate_first_stage(first_stage_config)
         self.instantiate_cond_stage(cond_stage_config)
         choose_trainable(self.model.diffusion_model, unet_trainable)
@@ -254,3 +253,11 @@ def choose_trainable(unet: nn.Module, what: bool | str) -> None:
         )
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and _TRAINABLE[what](name))
+
+
+def _halvings(first_stage_config: Any) -> int:
+    """Count how often a first stage halves a picture's sides, 0 where its configuration is mute."""
+    try:
+        return len(first_stage_config["params"]["ddconfig"]["ch_mult"]) - 1
+    except (LookupError, TypeError, AttributeError):
+        return 0
