@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from ldm.data.caption_texts import check_encoding, check_errors, choose, read_caption
-from ldm.data.files import PICTURE_ENDINGS, all_files, check_file, check_folder
+from ldm.data.files import all_files, check_file, check_folder
 from ldm.data.framing import Framing, Size
 from ldm.data.pictures import read_picture
 from ldm.data.records import read_records
 from ldm.data.skipping import BadItem, SkippingDataset, logger
 from ldm.data.strings import Strings
 from ldm.errors import UserError
+from ldm.images.opening import PICTURE_ENDINGS
 from ldm.paths import exists
 
 

@@ -8,14 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ldm.errors import UserError
+from ldm.images.opening import PICTURE_ENDINGS
 from ldm.paths import at_home, file_fault, folder_fault, real_path, reason
 
 logger = logging.getLogger(__name__)
-
-PICTURE_ENDINGS = frozenset(
-    (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".avif")
-)
-"""In lower case; files may have them in any case."""
 
 
 def picture_files(root: str | Path) -> list[str]:

@@ -16,13 +16,13 @@ import torch.distributed as dist
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ldm.data.caption_texts import choose, decode_caption, joined
-from ldm.data.files import PICTURE_ENDINGS
 from ldm.data.framing import Framing, Size
 from ldm.data.pictures import read_picture
 from ldm.data.records import CAPTION_KEYS
 from ldm.data.shard_names import shard_files
 from ldm.data.skipping import MOST_IN_A_ROW, BadItem, Tally
 from ldm.errors import UserError
+from ldm.images.opening import PICTURE_ENDINGS
 from ldm.rng import item_generator
 
 Sample = dict[str, Any]
@@ -32,8 +32,8 @@ T = TypeVar("T")
 class CaptionedShards(IterableDataset):
     """A stream of captioned pictures from tar files; the constructor reads one to check them.
 
-    A sample is a picture (any of ``ldm.data.files.PICTURE_ENDINGS``) and a caption: .txt, .caption,
-    or .json with "text", "caption" or "prompt". Bad samples and the rest of broken shards are
+    A sample is a picture (any of ``ldm.images.opening.PICTURE_ENDINGS``) and a caption: .txt,
+    .caption, or .json with "text", "caption" or "prompt". Bad samples and the rest of broken shards are
     skipped and counted (``bad_items.count``).
 
     Guaranteed: within a pass each sample is read once over all processes and workers. Consumers

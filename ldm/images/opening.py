@@ -21,6 +21,10 @@ from ldm.errors import UserError
 from ldm.paths import exists, is_file
 
 KINDS = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF and PPM"
+PICTURE_ENDINGS = frozenset(
+    (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".avif")
+)
+"""In lower case; files may have them in any case."""
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 with contextlib.suppress(ImportError):  # Pillow has it from 11.3 on

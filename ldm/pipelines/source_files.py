@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldm.budgets import QUOTED
-from ldm.data.files import PICTURE_ENDINGS
 from ldm.errors import UserError
 from ldm.images.io import file_hash
+from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import legible
 from ldm.paths import ERRORS, file_fault, reason
 from ldm.pipelines.models import find

@@ -43,6 +43,7 @@ EXTRA_OF = {
     "accelerate": "diffusers",
     "scipy": "diffusers",
     "gradio": "web",
+    "starlette": "web",
 }
 
 

@@ -16,7 +16,9 @@ from ldm.errors import UserError
 
 
 def refuse(text: str) -> None:
-    raise UserError(text)
+    error = UserError("")
+    error.args = (text,)  # as if nobody had made it legible
+    raise error
 
 
 def spin() -> None:
