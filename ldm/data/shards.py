@@ -33,8 +33,8 @@ class CaptionedShards(IterableDataset):
     """A stream of captioned pictures from tar files; the constructor reads one to check them.
 
     A sample is a picture (any of ``ldm.images.opening.PICTURE_ENDINGS``) and a caption: .txt,
-    .caption, or .json with "text", "caption" or "prompt". Bad samples and the rest of broken shards are
-    skipped and counted (``bad_items.count``).
+    .caption, or .json with "text", "caption" or "prompt". Bad samples and the rest of broken shards
+    are skipped and counted (``bad_items.count``).
 
     Guaranteed: within a pass each sample is read once over all processes and workers. Consumers
     (processes times workers) share whole shards; if there are fewer shards than consumers, each
