@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -41,7 +42,8 @@ def long(value: int) -> bytes:
 
 def twice(name: str, first: bytes, second: bytes) -> bytes:
     made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(made, "w") as archive:
+        warnings.simplefilter("ignore")  # of names that are there
         for each, data in [(f"a/{name}", first), (f"a/{name}", second)]:
             archive.writestr(each, data)
         if name != "data.pkl":
