@@ -20,8 +20,11 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ("ldm/checkpoint/pickle_machine.py", f"{TRUST}/test_pickles.py"): (
         ("if not isinstance(target, Inert):", "if target is None:"),
         ("if isinstance(part, (tuple, list, dict, set, frozenset, bytearray)):", "if part == ():"),
-        ("self._end = min(start + length, len(data))", "self._end = start + length"),
         ("argument.bit_length() > 8 * budgets", "argument.bit_length() > 800_000 * budgets"),
+    ),
+    ("ldm/checkpoint/pickle_machine.py", "tests/ldm/checkpoint/test_pickle_machine.py"): (
+        ("self._position = min(start + count, self._end)", "self._position = start + count"),
+        ("if count > budgets.PICKLE_OPCODES:", "if count < 0:"),
     ),
     ("ldm/checkpoint/unpickle.py", f"{TRUST}/test_pickles.py"): (
         ("if view not in ([], [None]):", "if view == 3:"),
