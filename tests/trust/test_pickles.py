@@ -272,3 +272,37 @@ def test_nothing_is_written_into_what_a_pickle_did_not_make(results):
     for target in TARGETS:
         for fill in FILLS:
             assert "the opcode" in results[f"{fill} on a {target} (zip)"].text
+
+
+BEYOND, SHAPE = "reaches beyond its data", "a tensor of impossible shape"
+WORDS = {
+    "layout: more than there is": BEYOND,
+    "layout: an offset beyond": BEYOND,
+    "layout: a step beyond": BEYOND,
+    "layout: a negative step": SHAPE,
+    "layout: a negative offset": SHAPE,
+    "layout: a negative side": SHAPE,
+    "layout: two negative sides": SHAPE,
+    "layout: a side that is true": SHAPE,
+    "layout: fewer steps than sides": SHAPE,
+    "layout: a hundred axes": SHAPE,
+    "layout: a small thing repeated": "a tensor of 4000000000 bytes in a file of",
+    "storage: not in the file": "whose bytes are not in the file",
+    "storage: longer than its bytes": "whose bytes are not in the file",
+    "storage: of a negative length": "a storage of no known kind",
+    "storage: of no kind": "NoStorage",
+    "storage: a part of another": "part of another",
+    "claim: a great integer": "an integer of more than",
+    "claim: a million opcodes": "opcodes",
+    "claim: a million names": "globals",
+    "claim: a long key": "a key of 100000 characters",
+    "claim: nested tuples as a key": "a tuple as a key",
+    "claim: one hash for many keys": "a number of more than 64 bits as a key",
+    "claim: dicts of dicts": "entries in dicts within dicts",
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_what_is_forged_is_refused_for_its_reason(results, name):
+    told = results[f"{name} (zip)"]
+    assert told.error == "UserError" and WORDS[name] in told.text, told
