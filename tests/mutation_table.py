@@ -411,6 +411,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ('if (pid, match["run"]) == (os.getpid(), _RUN):', "if False:"),
         ("if is_folder(path) and not path.is_symlink():", "if is_folder(path):"),
         ("_looked_into.add(folder)", "pass"),
+        ("        clear(folder)\n", "        pass\n"),
         ("path.name[:50]", "path.name"),
     ),
     ("ldm/checkpoint/download/connection.py", "tests/trust/test_downloads.py"): (

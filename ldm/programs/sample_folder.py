@@ -127,7 +127,7 @@ class SampleFolder:
         path = self.numpy / f"{'x'.join(map(str, shape))}-samples.npz"
         try:
             with replacing(path) as part:
-                _write_npz(part, list(pictures.values()), labels)
+                _write_npz(part, list(pictures.values()), labels, shape)
             for earlier in listing(self.numpy, "*-samples.npz"):
                 if earlier != path:
                     earlier.unlink()
@@ -137,18 +137,16 @@ class SampleFolder:
 
 
 def _write_npz(
-    path: Path, pictures: Sequence[Path], labels: Sequence[int] | None
-) -> tuple[int, ...]:
-    """Write uint8 (N, H, W, 3) as ``arr_0``, one picture in memory at a time; return its shape."""
-    one = _pixels(pictures[0]).shape
-    shape = (len(pictures), *one)
+    path: Path, pictures: Sequence[Path], labels: Sequence[int] | None, shape: tuple[int, ...]
+) -> None:
+    """Write uint8 (N, H, W, 3) as ``arr_0``, one picture in memory at a time."""
     with zipfile.ZipFile(path, "w") as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as entry:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(entry, header)
             for picture in pictures:
                 pixels = _pixels(picture)
-                if pixels.shape != one:
+                if pixels.shape != shape[1:]:
                     raise UserError(
                         f"{picture} is of another size than {pictures[0].name}; expected pictures "
                         "of one size in a folder; move it away"
@@ -157,7 +155,6 @@ def _write_npz(
         if labels is not None:
             with archive.open("arr_1.npy", "w") as entry:
                 np.lib.format.write_array(entry, np.asarray(labels, dtype=np.int64))
-    return shape
 
 
 def _pixels(path: Path) -> np.ndarray:

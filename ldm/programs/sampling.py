@@ -71,9 +71,10 @@ def _recorded(values: dict[str, Any]) -> tuple[SampleFolder, dict[str, Any]]:
     others = [flag_of(SampleProgramSettings, name) for name in values if name not in CHANGEABLE]
     others += overrides
     if others:
+        may = ", ".join(flag_of(SampleProgramSettings, name) for name in CHANGEABLE[1:])
         raise UserError(
             f"{others[0]} was given with --continue, which goes on as the run began; expected "
-            "only --n_samples, --batch_size or --device beside it; leave the rest out"
+            f"only {may} beside it; leave the rest out"
         )
     folder = SampleFolder(values.pop("earlier"))
     recorded = {"watermark": "off", **folder.read_config()}  # earlier versions had none

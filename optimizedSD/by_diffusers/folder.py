@@ -5,7 +5,7 @@ model_index.json   unet/config.json   vae/config.json   scheduler/scheduler_conf
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,13 +86,14 @@ class DiffusersFolder:
         _check_entries(path)
         factor = 2 ** (len(_entry(path, "vae", "block_out_channels", list)) - 1)
         weights = [file.name for file in _weights(path)]
+        checker = index.get("safety_checker")
         return cls(
             path=path,
             size=_entry(path, "unet", "sample_size", int) * factor,
             factor=factor,
             timesteps=_entry(path, "scheduler", "num_train_timesteps", int),
             variant="fp16" if all(".fp16." in file for file in weights) else None,
-            has_checker=any(index.get("safety_checker") or ()),
+            has_checker=isinstance(checker, list) and any(checker),
             scheduler=_json(path, "scheduler/scheduler_config.json"),
         )
 
@@ -178,31 +179,29 @@ def _check_entries(path: Path) -> None:
         UserError: It names the file and the entry.
     """
     for file in READ:
-        entries = _json(path, file) if is_file(path / file) else {}
-        if found := next(_keys_in(entries, CODE), None):
+        entries = list(_entries(_json(path, file))) if is_file(path / file) else []
+        found = next((key for key, value in entries if key in CODE and value is not None), None)
+        if found is not None:
             raise UserError(
                 f"--model {path}: {file} has {found}, by which a library loads code; expected "
                 "settings alone; take it out, or give another folder"
             )
         # A tokenizer's longest row is written as 1e30 where there is none.
-        if file != TOKENIZER and _largest(entries) > CONFIG_NUMBER:
+        numbers = (abs(value) for _, value in entries if isinstance(value, int | float))
+        if file != TOKENIZER and max(numbers, default=0) > CONFIG_NUMBER:
             raise UserError(
                 f"--model {path}: {file} has a number beyond {CONFIG_NUMBER}; expected a network's "
                 "sizes; fetch the model again"
             )
 
 
-def _largest(node: Any) -> float:
-    if isinstance(node, int | float):
-        return abs(node)
-    return max((_largest(value) for _, value in children(node)), default=0)
-
-
-def _keys_in(node: Any, names: Collection[str]) -> Iterator[str]:
-    for key, value in children(node):
-        if key in names and value is not None:
-            yield str(key)
-        yield from _keys_in(value, names)
+def _entries(node: Any) -> Iterator[tuple[str | int, Any]]:
+    """Yield every key and value of a tree, at any depth: JSON nests deeper than calls may."""
+    left = [node]
+    while left:
+        for key, value in children(left.pop()):
+            yield key, value
+            left.append(value)
 
 
 def _entry(path: Path, part: str, key: str, kind: type) -> Any:

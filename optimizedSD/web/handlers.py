@@ -94,7 +94,10 @@ class Handlers:
         if not self.page.takes_picture:
             limits.check_size(settings, settings.W or choice.size, settings.H or choice.size)
             return Wanted(settings)
-        editor, *masks = map(opened, uploads)
+        editor, *masks = uploads
+        used = ("background", "layers") if masks else ("composite",)  # decoding takes seconds
+        editor = opened(editor and {part: editor[part] for part in used})
+        masks = [opened(mask) for mask in masks]
         image = plain_picture(editor) if masks else painted_picture(editor)
         own = image.size[::-1]
         height, width = settings.target_size(own, choice.size, choice.multiple) or own

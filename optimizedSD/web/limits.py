@@ -60,8 +60,8 @@ class Limits:
         """The limits in words, for the page."""
         return (
             f"Limits of this page: sides of {self.side} pixels, {self.pictures} pictures, "
-            f"{self.steps} steps, {self.seconds:g} seconds for a run; prompts of {self.prompt} "
-            f"characters, uploads of {self.upload / 2**20:g} MB."
+            f"{self.steps} steps, {self.seconds:g} seconds for a run, {self.waiting} waiting runs; "
+            f"prompts of {self.prompt} characters, uploads of {self.upload / 2**20:g} MB."
         )
 
     def check(self, settings: GenerationSettings) -> None:

@@ -24,7 +24,7 @@ def opened(value: Mapping[str, Any] | None) -> Any:
     """Open the files that the editor, or an upload, holds.
 
     Args:
-        value: A file, ``{"path": ...}``; what the editor holds of files; or None.
+        value: A file, ``{"path": ...}``; what the editor holds of files, or parts of it; or None.
 
     Returns:
         The same of pictures; a file's is upright.
@@ -37,9 +37,8 @@ def opened(value: Mapping[str, Any] | None) -> Any:
     if "path" in value:
         return upright_eight_bit(open_image(value["path"]))
     return {
-        "background": opened(value["background"]),
-        "layers": [opened(layer) for layer in value["layers"] if layer],
-        "composite": opened(value["composite"]),
+        part: [opened(layer) for layer in held if layer] if part == "layers" else opened(held)
+        for part, held in value.items()
     }
 
 

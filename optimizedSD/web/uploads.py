@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
+from ldm.atomic import replacing
 from ldm.budgets import UPLOADS
 from ldm.errors import UserError
 from ldm.paths import file_size, is_file, listing, modified, real_path, remove
@@ -65,10 +66,8 @@ class Uploads:
         path = self.folder / f"{digest.hexdigest()}.{kind[0]}"
         file.seek(0)
         with self._writing:
-            part = path.with_suffix(".part")
-            with part.open("wb") as out:
+            with replacing(path) as part, part.open("wb") as out:
                 shutil.copyfileobj(file, out)
-            part.replace(path)
             self._forget_oldest(path)
         return path
 

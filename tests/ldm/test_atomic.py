@@ -163,7 +163,9 @@ def test_a_folder_that_was_put_aside_goes_where_another_took_its_place(tmp_path)
 
 def test_a_folder_is_cleared_once_and_a_folder_that_is_not_there_is_no_matter(tmp_path):
     clear(tmp_path / "nowhere")
+    first = left_behind(tmp_path, name_of(NOBODY))
     part_beside(tmp_path / "out")
+    assert not first.exists()
     left = left_behind(tmp_path, name_of(NOBODY))
     part_beside(tmp_path / "out")
     assert left.exists()
@@ -177,5 +179,6 @@ def test_nothing_else_in_the_library_makes_hidden_files_or_renames():
         r"os\.(replace|rename|link)\(|\.rename\(|mkstemp|mkdtemp|NamedTemporary|token_hex|\.tmp\b"
     )
     sources = [*ROOT.glob("ldm/**/*.py"), *ROOT.glob("scripts/*.py"), ROOT / "main.py"]
+    sources += ROOT.glob("optimizedSD/**/*.py")
     found = [path for path in sources if forbidden.search(path.read_text(encoding="utf-8"))]
     assert {path.relative_to(ROOT).as_posix() for path in found} == allowed

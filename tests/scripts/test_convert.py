@@ -8,6 +8,8 @@ from PIL import Image
 from running import load_program
 from safetensors.torch import load_file
 
+from ldm import atomic
+
 PROGRAM = "scripts/convert.py"
 
 
@@ -100,3 +102,20 @@ def test_the_folder_that_draws_is_named_in_the_picture(convert, tiny_ckpt, tmp_p
     assert program.main([*given, "--ddim_steps", "2", "--device", "cpu", "--outdir", "o"]) == 0
     text = Image.open(tmp_path / "o/samples/00000.png").info["parameters"]
     assert "Model: my-model.v1" in text and "Model hash: " in text
+
+
+def put_aside(folder):
+    """Put a folder aside as a run that was killed did while it replaced it."""
+    folder.rename(folder.with_name(f".{folder.name}.ldm-{atomic._host()}-999999999-0123abcd-7.old"))
+
+
+def test_a_folder_that_a_killed_run_put_aside_is_back_before_it_is_read_or_found_free(
+    convert, tiny_ckpt, tmp_path
+):
+    assert convert(tiny_ckpt, "folder")[0] == 0
+    put_aside(tmp_path / "folder")
+    code, _, err = convert(tiny_ckpt, "folder")
+    assert code == 2 and "exists; give another name, or --overwrite" in err
+    put_aside(tmp_path / "folder")
+    assert convert("folder", "back.safetensors")[0] == 0
+    assert (tmp_path / "folder" / "model_index.json").exists()

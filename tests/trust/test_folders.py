@@ -63,6 +63,7 @@ IGNORED = {
 BOMBS = {
     "brackets": "[" * 1_000_000,
     "mappings": '{"a":' * 100_000,
+    "closed brackets": '{"x": ' + "[" * 900 + "]" * 900 + "}",
     "many bytes": '{"a": "' + "x" * 10_000_000 + '"}',
     "digits": '{"sample_size": ' + "9" * 100_000 + "}",
     "a list": "[1]",

@@ -61,7 +61,7 @@ def check_complete(source: Source, headers: Message, offset: int) -> None:
     """Accept a part to which the server has nothing to add (416), if it is as long as the file.
 
     Raises:
-        OtherPlace: It is not, or nobody says how long the file is and no digest will tell.
+        OtherPlace: It is not.
     """
     whole = re.fullmatch(r"bytes \*/([0-9]{1,18})", headers.get("Content-Range", ""))
     total = int(whole[1]) if whole else None

@@ -80,7 +80,9 @@ def test_every_limit_is_an_option_of_the_program():
 
 def test_the_page_says_its_limits():
     said = LIMITS.sentence
-    assert all(each in said for each in ("512 pixels", "10 pictures", "50 steps", "64 MB"))
+    assert all(
+        each in said for each in ("512 pixels", "10 pictures", "50 steps", "waiting runs", "64 MB")
+    )
 
 
 def test_the_first_values_of_a_page_are_within_the_limits():
