@@ -105,28 +105,32 @@ def _bodies(address: str, seen: set[str]) -> Iterator[list[ast.stmt]]:
 
 def _imported(tree: ast.Module, module: str) -> dict[str, str]:
     """Return name -> address of what a module's text imports, or offers by ``ELSEWHERE``."""
-    found = {name: f"{where}.{name}" for name, where in _table(tree, "ELSEWHERE").items()}
-    for node in tree.body:
+    found = {}
+    for node in ast.walk(tree):  # also what a try or an if brings; outer ones come first and count
         if isinstance(node, ast.ImportFrom):
             where = node.module or ""
             if node.level:
                 where = resolve_name("." * node.level + where, module.rpartition(".")[0])
-            found |= {one.asname or one.name: f"{where}.{one.name}" for one in node.names}
+            found = {one.asname or one.name: f"{where}.{one.name}" for one in node.names} | found
         elif isinstance(node, ast.Import):
-            found |= {one.asname: one.name for one in node.names if one.asname}
-    return found
+            for one in node.names:
+                top = one.name.partition(".")[0]
+                found.setdefault(one.asname or top, one.name if one.asname else top)
+    elsewhere = _table(tree, "ELSEWHERE").items()
+    return {name: f"{where}.{name}" for name, where in elsewhere} | found
 
 
 def _names(body: list[ast.stmt]) -> set[str]:
     """Return what the body of a class defines."""
-    names = set()
-    for statement in body:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-            names.add(statement.name)
-        elif isinstance(statement, ast.Assign):
-            names |= {t.id for t in statement.targets if isinstance(t, ast.Name)}
-        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            names.add(statement.target.id)
+    names, left = set(), [*body]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)  # what is within it is its own
+            continue
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        left += ast.iter_child_nodes(node)
     return names
 
 

@@ -16,6 +16,7 @@ from ldm.data.skipping import BadItem
 from ldm.errors import UserError
 from ldm.images.io import upright_eight_bit
 from ldm.images.pixels import open_pixels
+from ldm.paths import reason
 
 
 def read_picture(
@@ -42,7 +43,7 @@ def read_picture(
     except UserError as error:
         raise BadItem(f"{name} {error}") from error
     except Exception as error:  # a damaged file makes a decoder raise almost anything
-        raise BadItem(f"{name} cannot be read ({_reason(error)})") from error
+        raise BadItem(f"{name} cannot be read ({reason(error)})") from error
 
 
 def _over_white(image: Image.Image) -> Image.Image:
@@ -57,12 +58,6 @@ def _decode_smaller(image: Image.Image, at_least: int) -> None:
     shorter = min(image.size)
     if shorter >= 2 * at_least:
         image.draft(None, tuple(side * at_least // shorter for side in image.size))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def to_model_range(image: Image.Image | np.ndarray) -> np.ndarray:

@@ -51,9 +51,8 @@ def open_image(path: str | Path) -> Image.Image:
         except (UserError, MemoryError):
             raise
         except Exception as error:  # a damaged file makes a decoder raise almost anything
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(
-                f"cannot be read ({reason}); a whole file is expected ({KINDS} are read); "
+                f"cannot be read ({reason(error)}); a whole file is expected ({KINDS} are read); "
                 "check the file or convert it"
             ) from error
     if lost:
@@ -100,18 +99,21 @@ def load_image(path: str | Path) -> Image.Image:
         UserError: There is no such file, it is not a picture, or it holds numbers whose white
             cannot be told.
     """
-    image = open_image(path)
+    return upright_rgb(open_image(path), path)
+
+
+def upright_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+    """Turn a picture as its file stores it into what ``load_image`` returns.
+
+    Raises:
+        UserError: It holds numbers whose white cannot be told.
+    """
     with named(f"image {path}"):
         return upright_eight_bit(image).convert("RGB")
 
 
-def lost_as_rgb(path: str | Path) -> str | None:
-    """Describe what ``load_image`` drops from a picture file; None if it drops nothing.
-
-    Args:
-        path: A picture that can be opened.
-    """
-    image, _ = open_pixels(path)
+def lost_as_rgb(image: Image.Image) -> str | None:
+    """Describe what ``load_image`` drops of a picture as it is stored; None if it drops nothing."""
     if image.has_transparency_data and _sees_through(image):
         return "its transparency"
     if image.mode.startswith(("I", "F")):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ldm.errors import UserError
 from ldm.images.metadata import format_parameters, split_sampler
@@ -33,9 +33,6 @@ INPAINTING = ("Inpaint area", "Whole picture")
 _INPAINTINGS = (INPAINTING[0], "Mask blur", "Masked content", "Mask mode")
 # What its schedule "Automatic" is; of the samplers that are not here, k-diffusion's own.
 _AUTOMATIC = dict.fromkeys(("DPM++ 2M", "DPM2", "DPM2 a"), "Karras")
-
-if TYPE_CHECKING:
-    pass
 
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.settings.prompt_weights
 # Settings that are written only if they are not these: the usual ones, and those of pictures from

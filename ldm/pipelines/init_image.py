@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.images.io import file_hash, fit_to_multiple, load_image, lost_as_rgb
+from ldm.images.io import file_hash, fit_to_multiple, lost_as_rgb, open_image, upright_rgb
 from ldm.images.opening import opened
 from ldm.images.padding import reflected, round_up
 from ldm.pipelines.masks import Mask
@@ -55,7 +55,8 @@ class InitImage:
                 "no --init-img was given; expected the picture to start from; "
                 "add --init-img FILE (scripts/txt2img.py draws from text alone)"
             )
-        return cls(load_image(path), path, file_hash(path), _said_of(path))
+        image = open_image(path)
+        return cls(upright_rgb(image, path), path, file_hash(path), _said_of(path, image))
 
     def fit(self, multiple: int, target: tuple[int, int] | None = None) -> InitImage:
         """Return the picture and its mask at a size that the model can draw.
@@ -157,9 +158,14 @@ def read_init_image(
     return replace(image, mask=mask or Mask.read(settings.mask))
 
 
-def _said_of(path: str) -> str | None:
-    """Say what of a picture file is not used; None if all of it is."""
-    lost = lost_as_rgb(path)
+def _said_of(path: str, image: Image.Image) -> str | None:
+    """Say what of a picture file is not used; None if all of it is.
+
+    Args:
+        path: The file.
+        image: What was decoded of it, as it is stored.
+    """
+    lost = lost_as_rgb(image)
     said = [f"{path}: {lost} is dropped, as models draw 8-bit RGB."] if lost else []
     if _holds_several(path):
         said.append(f"{path} holds several pictures: the first one is used.")

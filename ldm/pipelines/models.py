@@ -217,12 +217,11 @@ def _demo(*, given: bool) -> ModelChoice:
 
 def _by_itself(ckpt: Path, *, given: bool) -> ModelChoice:
     """Describe a model that was given without a configuration, and say where none is beside it."""
-    choice = _describe(ckpt, config_beside(ckpt), given=given)
     if is_folder(ckpt) or own_config(ckpt):
-        return choice
-    assumed = default_config(ckpt)
+        return _describe(ckpt, config_beside(ckpt), given=given)
+    assumed = default_config(ckpt)  # looks into the weights
     words = f"No YAML is beside {ckpt}, so {assumed} is assumed; --config FILE names another."
-    return replace(choice, notice=words)
+    return replace(_describe(ckpt, find(assumed), given=given), notice=words)
 
 
 def config_beside(ckpt: Path) -> Path:

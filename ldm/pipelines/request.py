@@ -175,19 +175,21 @@ def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any
         UserError: as in ``prepare``, or if a picture cannot be redrawn.
     """
     values, place, recorded, notices = dict(given), None, None, []
+    choice = None
     if given.get("from_image") is not None:
         recorded = read_picture(given["from_image"], schema, given)
         values, place = recorded.rerun(given)
         values = _as_recorded(recorded, values, given)
         notices += recorded.notices
-        values, refitted = fit_size(values, given, choose_model(schema(**values)).multiple)
+        choice = choose_model(schema(**values))
+        values, refitted = fit_size(values, given, choice.multiple)
         notices += refitted
     if given.get("laion400m"):
         values.setdefault("outdir", LAION_OUTDIR)
     if {"prompt", "from_file"} <= given.keys():
         notices.append(f"--prompt is not used: the prompts come from {given['from_file']}")
     with _blamed_on(recorded, schema, given):
-        request = prepare(schema(**values), named=values.keys(), place=place)
+        request = prepare(schema(**values), choice, named=values.keys(), place=place)
     if request.pictures > LARGEST_GRID and not request.settings.skip_grid:
         notices.append(
             f"no grid is made of {request.pictures} pictures; the limit is {LARGEST_GRID}"

@@ -15,7 +15,7 @@ from ldm.budgets import CONFIG_NUMBER
 from ldm.checkpoint.diffusers.json_files import parse_json
 from ldm.errors import UserError
 from ldm.legible import quoted
-from ldm.paths import MISSING, folder_fault, is_file, is_folder, listing, real_path
+from ldm.paths import MISSING, folder_fault, is_file, is_folder, listing, real_path, reason
 from ldm.pipelines.models import Fingerprint
 from ldm.yaml_files import children
 
@@ -220,11 +220,7 @@ def _json(path: Path, file: str) -> dict[str, Any]:
         read = parse_json(path / file)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"--model {path}: {file} cannot be read ({_reason(error)}); expected a complete "
+            f"--model {path}: {file} cannot be read ({reason(error)}); expected a complete "
             "diffusers folder; check the path or fetch the model again"
         ) from error
     return read if isinstance(read, dict) else {}
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

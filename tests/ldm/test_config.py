@@ -128,7 +128,8 @@ def test_another_programs_class_may_read_keys_of_its_own_but_no_misplaced_parame
 
 
 def test_what_is_no_description_of_an_object_may_have_any_keys():
-    check_keys(OmegaConf.create({"model": {"params": {"loss": {"target": 5, "weight": 1}}}}))
+    inner = {"loss": {"target": 5, "weight": 1}}
+    check_keys(OmegaConf.create({"model": {"target": "ldm.a.B", "params": inner}}))
     check_keys(OmegaConf.create({"data": {"root": "x"}, "seed": 3, "names": ["a", {"b": 1}]}))
 
 

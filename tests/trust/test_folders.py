@@ -206,9 +206,12 @@ def test_honest_folders_load_and_others_are_refused_or_the_same(results, reader)
     assert all(results[name].error == "UserError" for name in bombs)
 
 
-def test_what_no_network_of_ours_is_like_is_refused(results):
-    for name, each in of(results, REFUSED, "ours").items():
+@pytest.mark.parametrize("reader", ["ours", "library"])
+def test_what_no_network_of_ours_is_like_is_refused(results, reader):
+    for name, each in of(results, REFUSED, reader).items():
         assert each.error == "UserError", name
+        if name in ("many steps", "a wide network", "many layers", "a large picture"):
+            assert "number beyond" in each.text, name
 
 
 def test_entries_by_which_a_library_would_load_code_are_refused_by_name(results):

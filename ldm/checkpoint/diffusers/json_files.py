@@ -9,7 +9,7 @@ from typing import Any
 
 from ldm.budgets import JSON_BYTES
 from ldm.errors import UserError
-from ldm.paths import is_file, listing
+from ldm.paths import is_file, listing, reason
 
 Json = Mapping[str, Any]
 
@@ -55,10 +55,9 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         read = parse_json(folder / name)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
-            f"folder {str(folder)!r}: {name} cannot be read ({reason}); expected a whole diffusers "
-            "folder; check the path or fetch the model again"
+            f"folder {str(folder)!r}: {name} cannot be read ({reason(error)}); expected a whole "
+            "diffusers folder; check the path or fetch the model again"
         ) from error
     if not isinstance(read, dict):
         raise UserError(

@@ -5,11 +5,8 @@ Shapes: n pictures, C channels, h w sides of what is diffused, H W pixels.
 
 from __future__ import annotations
 
-import difflib
-import functools
-import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -19,6 +16,7 @@ from torch import Tensor
 from ldm.models.diffusion.batch_conditioning import CLASS_KEYS
 from ldm.models.diffusion.empty_conditioning import empty_input
 from ldm.models.diffusion.preview_rows import rows_of_states
+from ldm.models.diffusion.sampler_arguments import named_by, split_known
 from ldm.models.first_stage import IdentityFirstStage, KLFirstStage
 from ldm.types import Conditioning
 from ldm.util import isimage, ismap, log_txt_as_img
@@ -54,7 +52,7 @@ class PreviewPixels:
         Returns:
             ``inputs``, ``diffusion_row``, ``samples``, ``denoise_row``.
         """
-        _warn_unused(tuple(kwargs), PreviewPixels.log_images)
+        _warn_unused(self, kwargs, PreviewPixels.log_images)
         x = self.get_input(batch, self.first_stage_key).to(self.device)[:N]
         log = {"inputs": x, "diffusion_row": self._get_rows_from_list(_noised(self, x[:n_row]))}
         if sample:
@@ -124,7 +122,7 @@ class PreviewLatents:
         Raises:
             UserError: Guidance, and the conditioning has no empty form.
         """
-        _warn_unused(tuple(kwargs), PreviewLatents.log_images)
+        _warn_unused(self, kwargs, PreviewLatents.log_images)
         z, c, x, reconstruction, original = self.get_input(
             batch,
             self.first_stage_key,
@@ -320,12 +318,7 @@ def _chosen(log: Pictures, keys: Sequence[str] | None) -> Pictures:
     return chosen or log
 
 
-@functools.cache
-def _warn_unused(names: tuple[str, ...], function: Any) -> None:
-    """Warn once of keywords that have no effect."""
-    known = set(inspect.signature(function).parameters) - {"self", "kwargs"}
-    # The reference's ImageLogger gives every model the split.
-    for name in (name for name in names if name != "split"):
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        logger.warning("log_images ignores %s%s", name, hint)
+def _warn_unused(model: Any, keywords: Mapping[str, Any], function: Callable) -> None:
+    """Warn once of keywords that have no effect; the reference's ImageLogger gives the split."""
+    warned = vars(model).setdefault("_warned_of", {"split"})
+    split_known(keywords, named_by(function), "log_images", warned)

@@ -138,6 +138,8 @@ def test_a_class_that_changes_nothing_of_drawing_is_drawn_by_the_plain_one(forke
         "    decode_first_stage = None",
         "    make_loss: object = None",
         "    def get_learned_conditioning(self, c):\n        return c",
+        "    if kept is None:\n        def apply_model(self, x, t, cond):\n            return x",
+        "    apply_model, other = None, 2",
     ],
 )
 def test_a_class_whose_body_overrides_what_draws_draws_itself(forked, body):
@@ -162,7 +164,7 @@ def test_a_forks_own_file_at_our_address_has_no_table_and_its_class_is_used(fork
 
 
 CHANGED_BASE = """
-from changed_mixin import Imported
+{brings}
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 
 DRAWN_BY = {{"Hub": "{plain}"}}
@@ -177,6 +179,8 @@ class Hub(Mixin, {imported}Below):
     "Trains."
 """
 
+TRIED = "try:\n    from changed_mixin import Imported\nexcept ImportError:\n    Imported = object"
+
 
 @pytest.mark.parametrize(
     ("changed", "drawn"),
@@ -187,13 +191,19 @@ class Hub(Mixin, {imported}Below):
         ({"below": "def q_sample(self): pass"}, None),
         ({"below": "decode_first_stage = None"}, None),
         ({"imported": "Imported, "}, None),
+        ({"brings": "import changed_mixin", "imported": "changed_mixin.Imported, "}, None),
+        ({"brings": "import changed_mixin as m", "imported": "m.Imported, "}, None),
+        ({"brings": "from .beside import Imported", "imported": "Imported, "}, None),
+        ({"brings": TRIED, "imported": "Imported, "}, None),
     ],
 )
 def test_what_a_base_or_a_mixin_overrides_counts_too(forked, tmp_path, monkeypatch, changed, drawn):
     monkeypatch.syspath_prepend(tmp_path)
     mixin = "class Imported:\n    def apply_model(self): pass\n"
     (tmp_path / "changed_mixin.py").write_text(mixin, encoding="utf-8")
-    parts = {"mixin": "pass", "below": "pass", "imported": "", **changed}
+    forked("beside", mixin)
+    usual = {"brings": "from changed_mixin import Imported", "imported": ""}
+    parts = {"mixin": "pass", "below": "pass", **usual, **changed}
     assert drawn_by(forked("changed_base", CHANGED_BASE.format(plain=PLAIN, **parts))) == drawn
 
 

@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 from ldm.data.pictures import read_picture
 from ldm.data.skipping import BadItem
 from ldm.errors import UserError
-from ldm.images.io import load_image, lost_as_rgb
+from ldm.images.io import load_image, lost_as_rgb, open_image
 from ldm.images.metadata import read_parameters
 from ldm.images.pixels import eight_bit, open_pixels, without_faults
 
@@ -83,7 +83,7 @@ def test_pixels_are_read_beside_metadata_that_cannot_be(tmp_path, caplog, fault)
     assert words in caplog.text and str(path) in caplog.text
     assert np.array_equal(read_picture(path), PIXELS)
     assert np.array_equal(read_picture(data, "x"), PIXELS)
-    assert lost_as_rgb(path) is None and read_parameters(path) is None
+    assert lost_as_rgb(open_image(path)) is None and read_parameters(path) is None
 
 
 def test_a_text_beside_a_faulty_chunk_is_kept(tmp_path):
@@ -94,7 +94,7 @@ def test_a_text_beside_a_faulty_chunk_is_kept(tmp_path):
 
 def test_transparency_is_kept_where_other_chunks_are_left_out(tmp_path):
     (tmp_path / "x.png").write_bytes(png(chunk(b"tRNS", bytes(6)) + damaged(b"tIME", bytes(7))))
-    assert lost_as_rgb(tmp_path / "x.png") == "its transparency"
+    assert lost_as_rgb(open_image(tmp_path / "x.png")) == "its transparency"
 
 
 def test_a_file_without_faults_is_passed_through_to_the_byte():

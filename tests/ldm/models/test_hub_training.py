@@ -97,14 +97,14 @@ def test_figures_of_steps_are_of_the_step_and_those_of_validation_of_the_set():
     assert len(seen) == 2
 
 
-@pytest.mark.parametrize(("make", "counter"), [(latent, "model_ema"), (quantized, "model_ema")])
+@pytest.mark.parametrize("make", [latent, quantized])
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_averages_move_once_a_step_however_many_batches_it_takes(make, counter, accumulated):
+def test_averages_move_once_a_step_however_many_batches_it_takes(make, accumulated):
     model, setting = make(), {"accumulate_grad_batches": accumulated}
     if make is quantized:
         model.accumulated_batches, setting = accumulated, {}
     fit(model, loader(8), steps=2, **setting)
-    assert int(getattr(model, counter).num_updates) == 2
+    assert int(model.model_ema.num_updates) == 2
 
 
 def test_the_scale_is_set_by_the_first_batch_alone():
@@ -287,3 +287,20 @@ def test_steps_are_logged_with_their_mean_over_the_epoch_as_the_reference_logs_t
     names = set(fit(gaussian()).logged_metrics)
     assert {"aeloss_step", "discloss_epoch", "train/rec_loss"} <= names
     assert "train/rec_loss_step" not in names
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (latent, "test/loss_simple_ema"),
+        (pixels, "test/loss_simple"),
+        (gaussian, "test/rec_loss"),
+        (quantized, "test_ema/rec_loss"),
+        (contrastive, "test/loss"),
+    ],
+)
+def test_a_test_set_is_logged_under_its_own_name(make, named):
+    options = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    trainer = pl.Trainer(accelerator="cpu", devices=1, **dict.fromkeys(options, False))
+    (figures,) = trainer.test(make(), loader(), verbose=False)
+    assert named in figures and not any(name.startswith("val") for name in figures)

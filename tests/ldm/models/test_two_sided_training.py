@@ -135,7 +135,7 @@ def test_every_form_in_which_schedules_are_returned_is_read():
 def test_steps_are_counted_from_the_beginning_of_each_fit(make):
     """What begins at a step, as a discriminator does, begins there in every fit."""
     model, seen = make(), []
-    model.loaded_step = 50  # as of a checkpoint that load_from_checkpoint read
+    model.on_load_checkpoint({"global_step": 50})  # as load_from_checkpoint calls it
     assert model.steps_done == 50
 
     class Watch(pl.Callback):

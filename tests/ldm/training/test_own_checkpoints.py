@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ldm.models.hub_training import HubTraining
+from ldm.training.checkpoints import _takes_all_names
+
 NESTED = "model.params.nested={a: [1, {b: 2.5}], c: null}"
 
 
@@ -30,3 +33,16 @@ def test_a_weight_of_another_shape_is_refused_all_the_same(work, capsys):
     assert work.start("run", "--max_steps", "1", "model.target=training_parts.Forgetful") == 0
     assert work.go_on("run", "--max_steps", "2", "model.target=training_parts.Wide") == 2
     assert "weight.weight is (3, 3), not (4, 4)" in capsys.readouterr().err
+
+
+def test_a_weight_that_is_missing_is_refused(work, capsys):
+    assert work.start("run", "--max_steps", "1", "model.target=training_parts.Forgetful") == 0
+    assert work.go_on("run", "--max_steps", "2", "model.target=training_parts.Denoiser") == 2
+    assert "average is missing" in capsys.readouterr().err
+
+
+def test_the_weights_of_our_own_hubs_are_checked_by_name():
+    class Hub(HubTraining):
+        pass
+
+    assert _takes_all_names(Hub())
