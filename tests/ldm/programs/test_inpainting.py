@@ -29,8 +29,8 @@ def pairs(tmp_path):
 def test_each_picture_of_a_folder_is_read_once_as_long_as_memory_is_spared(
     pairs, tiny_ckpt, tmp_path, monkeypatch, held, times
 ):
-    read, load = [], init_image.load_image
-    monkeypatch.setattr(init_image, "load_image", lambda path: read.append(path) or load(path))
+    read, load = [], init_image.open_image
+    monkeypatch.setattr(init_image, "open_image", lambda path: read.append(path) or load(path))
     monkeypatch.setattr(inpainting, "HELD", held)
     flags = ["--prompt", "a cat", "--ckpt", tiny_ckpt, "--device", "cpu", "--ddim_steps", "2"]
     folders = ["--indir", pairs, "--outdir", tmp_path / str(held)]
