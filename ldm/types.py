@@ -28,7 +28,11 @@ class EpsModel(Protocol):
 
 
 class Guider(Protocol):
-    """Turns one prediction into a guided one. Batch order is the reference's: [uncond, cond]."""
+    """Turns one prediction into a guided one. Batch order is the reference's: [uncond, cond].
+
+    One that lays out other parts, or more, says which in an attribute ``layout``, such as
+    ``("uncond", "cond", "perturbed")``: attention control tells rows apart by it.
+    """
 
     def prepare(
         self, x: Tensor, t: Tensor, cond: Conditioning, uncond: Conditioning

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ldm.modules.attention_control.moments import rows_in_turn
+
 
 def in_rows(function: Callable[..., Any], rows: int | None, x: Tensor, *args: Any) -> Any:
     """Return ``function(x, *args)``, computed ``rows`` rows at a time.
@@ -28,7 +30,8 @@ def in_rows(function: Callable[..., Any], rows: int | None, x: Tensor, *args: An
     for start in range(0, total, rows):
         part = slice(start, min(start + rows, total))
         given = [_cut(value, part, total) for value in (x, *args)]
-        gathered = _gather(gathered, function(*given), part, total)
+        with rows_in_turn(range(total)[part]):
+            gathered = _gather(gathered, function(*given), part, total)
     return gathered
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ def join_conditioning(uncond: Conditioning, cond: Conditioning) -> Conditioning:
 class NoGuidance:
     """The conditional prediction as it is."""
 
+    layout = ("cond",)
+
     def prepare(
         self,
         x: Tensor,
@@ -55,6 +58,8 @@ class ClassifierFreeGuidance:
     """
 
     scale: float
+
+    layout: ClassVar[tuple[str, ...]] = ("uncond", "cond")
 
     def __post_init__(self) -> None:
         self._pair: tuple[Conditioning, Conditioning] | None = None

@@ -5,13 +5,14 @@ Shapes: B batch, C channels, h w latent sides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ldm.modules.attention_control.moments import Moment, listener_of
 from ldm.process import prediction
 from ldm.process.guidance import make_guider
 from ldm.rng import NoiseSource
@@ -36,6 +37,7 @@ class Denoiser:
         dynamic_threshold: The largest root mean square of an estimate of x0; None is any.
         score_corrector: Object with ``modify_score(model, eps, x, t, cond, **kwargs)``.
         corrector_kwargs: Its keyword arguments.
+        moment: Which step it is asked in, for attention control.
     """
 
     model: EpsModel
@@ -53,6 +55,7 @@ class Denoiser:
     corrector_kwargs: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        self.moment = Moment()
         if self.guider is None:
             self.guide(self.scale)
 
@@ -100,9 +103,39 @@ class Denoiser:
             draw = torch.nn.functional.dropout(draw, p=self.noise_dropout)
         return draw
 
+    def begin(self, x: Tensor, moment: Moment) -> Tensor:
+        """Say which step begins; return what attention control makes of its samples (B,C,h,w)."""
+        self.moment = moment
+        if (control := listener_of(self.model)) is not None:
+            control.tell(moment, len(x))
+            x = control.controller.before_step(x, moment, self._under_prompt)
+        return x
+
+    def end(self, step: Step) -> Step:
+        """Return a step that was taken, with what attention control makes of its samples."""
+        if (control := listener_of(self.model)) is not None:
+            step = step._replace(x=control.controller.after_step(step.x, self.moment))
+            if self.moment.is_last:
+                control.tell(Moment(), None)
+        return step
+
+    def _under_prompt(self, x: Tensor) -> Tensor:
+        """Return the model's output (B,C,h,w) at the present step for the prompts alone."""
+        self._tell(len(x), ("cond",))
+        return self.model.apply_model(x, times_of(x, self.moment.time), self.cond)
+
+    def _tell(self, pictures: int, layout: Sequence[str] | None) -> None:
+        """Tell attention control what the model is called for next."""
+        if (control := listener_of(self.model)) is not None:
+            # A step that is taken by itself has no number, but a loop around it may have said it.
+            moment = control.moment if self.moment.number is None else self.moment
+            control.tell(moment, pictures, layout)
+
     def _guided(self, x: Tensor, t: float | Tensor) -> Tensor:
         times = times_of(x, t)
+        self._tell(len(x), getattr(self.guider, "layout", None))
         out = self.model.apply_model(*self.guider.prepare(x, times, self.cond, self.uncond))
+        self.moment = replace(self.moment, evaluation=self.moment.evaluation + 1)
         return self.guider.combine(out, times)
 
 

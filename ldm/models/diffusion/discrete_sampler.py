@@ -283,7 +283,10 @@ class DiscreteSampler(Sampler):
         same = walk is not None and scale == walk.scale and uncond is walk.uncond
         guider = walk.guider if same else None
         with self.original_steps(original):
-            yield Denoiser(self.model, cond, uncond, scale, noise, guider, **options)
+            denoiser = Denoiser(self.model, cond, uncond, scale, noise, guider, **options)
+            if walk is not None:
+                denoiser.moment = walk.moment
+            yield denoiser
 
 
 class _Copy:

@@ -23,6 +23,7 @@ from ldm.models.diffusion.sampler_arguments import (
     split_known,
     warn_on_batch,
 )
+from ldm.modules.attention_control.moments import Moment
 from ldm.rng import GlobalNoise, NoiseSource
 from ldm.types import Conditioning, EpsModel, Guider, SamplerState
 
@@ -213,9 +214,11 @@ class Sampler(ABC):
             if mask is not None:
                 known = self.renoise(x0, index, source.randn(x0.shape, x0.device, x0.dtype))
                 x = known * mask + (1.0 - mask) * x
-            step = rule(x, index)
+            time = self.time(index)
+            x = denoiser.begin(x, Moment(i, total, time))
+            step = denoiser.end(rule(x, index))
             x = step.x
-            yield SamplerState(step.x, step.x0, step.eps, i, self.time(index), total)
+            yield SamplerState(step.x, step.x0, step.eps, i, time, total)
 
     @torch.no_grad()
     def sample(

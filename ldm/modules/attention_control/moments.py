@@ -1,0 +1,142 @@
+"""Where a sampler is: which step, at which model time, and what each row of a batch stands for.
+
+Samplers tell it here, and attention control listens. While nobody listens it costs nothing.
+Imports no torch.
+
+Shapes: B pictures of a walk; a model is given parts of B rows each, such as [uncond, cond].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from ldm.errors import UserError
+
+
+class Row(NamedTuple):
+    """What a row of the model's batch stands for.
+
+    Attributes:
+        part: ``cond``, ``uncond``, or another part that a guider lays out.
+        picture: Number of the row in the sampler's batch, 0 ... B - 1.
+    """
+
+    part: str
+    picture: int
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A moment of a walk. Outside of a walk the numbers are None.
+
+    Attributes:
+        number: Steps done before this one: 0 for the first.
+        total: Steps of the whole walk.
+        time: Model time, on the scale 0 ... num_timesteps - 1.
+        evaluation: Calls of the model in this step before the present one; some samplers make two.
+    """
+
+    number: int | None = None
+    total: int | None = None
+    time: float | None = None
+    evaluation: int = 0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no step follows."""
+        return self.number is not None and self.number + 1 == self.total
+
+    def require_walk(self) -> Moment:
+        """Return this moment if it is one of a walk.
+
+        Raises:
+            UserError: Nobody said which step it is.
+        """
+        if self.number is None or self.total is None:
+            raise UserError(
+                "the model was called outside of a sampler's walk; expected the number of the step,"
+                " which this controller needs; draw with a sampler of ldm, or say it in a loop of"
+                " your own: with control.at(number, total): ..."
+            )
+        return self
+
+
+class Listener(Protocol):
+    """Who is told about the walks of a model."""
+
+    unet: Any
+    controller: Any
+    moment: Moment
+
+    def tell(
+        self, moment: Moment, pictures: int | None, layout: Sequence[str] | None = None
+    ) -> None:
+        """Learn which step begins or which call follows; ``layout`` None is unknown."""
+
+
+LISTENERS: list[Listener] = []
+_ROWS: ContextVar[Sequence[int] | None] = ContextVar("rows of the present call", default=None)
+
+
+def unet_of(model: Any) -> Any:
+    """Return the UNet of a hub, of its wrapper, or the UNet itself; None if there is none."""
+    for path in (("model", "diffusion_model"), ("diffusion_model",), ()):
+        found = model
+        for name in path:
+            found = getattr(found, name, None)
+        if hasattr(found, "input_blocks"):
+            return found
+    return None
+
+
+def listener_of(model: Any) -> Listener | None:
+    """Return who listens to a model's walks: nobody, as a rule."""
+    if not LISTENERS:
+        return None
+    unet = unet_of(model)
+    return next((each for each in LISTENERS if each.unet is unet), None)
+
+
+@contextmanager
+def rows_in_turn(rows: Sequence[int]) -> Iterator[None]:
+    """Say that inside the block the model sees these rows of its batch only.
+
+    Blocks may be nested: numbers then count within the outer block's rows.
+    """
+    outer = _ROWS.get()
+    token = _ROWS.set(rows if outer is None else [outer[row] for row in rows])
+    try:
+        yield
+    finally:
+        _ROWS.reset(token)
+
+
+def rows_of_call(count: int, pictures: int | None, layout: Sequence[str] | None) -> list[Row]:
+    """Return what the rows of the present call stand for.
+
+    Args:
+        count: How many there are.
+        pictures: B; None where no walk is under way: every row is then a picture, conditional.
+        layout: The parts that the guider lays out; None takes the reference's [uncond, cond], or
+            [cond] alone.
+
+    Raises:
+        UserError: The number of rows tells neither.
+    """
+    present = _ROWS.get()
+    present = range(count) if present is None or len(present) != count else present
+    if pictures is None:
+        return [Row("cond", row) for row in present]
+    if layout is None:
+        layout = {1: ("cond",), 2: ("uncond", "cond")}.get(-(-(max(present) + 1) // pictures))
+    if layout is None or max(present) >= pictures * len(layout):
+        raise UserError(
+            f"a guider lays out {max(present) + 1} rows for {pictures} pictures; attention control"
+            " must know what they stand for; give the guider an attribute layout, such as"
+            ' ("uncond", "cond")'
+        )
+    return [Row(layout[row // pictures], row % pictures) for row in present]

@@ -1,0 +1,80 @@
+"""Make words count more or less, on top of another edit or by itself.
+
+Shapes: heads, N queries, L tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldm.errors import UserError
+from ldm.modules.attention_control.edit import PromptEdit
+from ldm.modules.attention_control.words import TokenizedPrompt
+
+
+class Reweight(PromptEdit):
+    """Attention re-weighting, arXiv:2208.01626, section 3.2: the maps of words times a factor.
+
+    Rows then do not sum to 1, as published. A factor may be 0 or negative.
+
+    Args:
+        source: The prompt of the picture that is edited.
+        targets: Edited prompts; without ``prior`` their tokens are taken to stand where the
+            source's do.
+        weights: Factor by word.
+        prior: The edit whose maps are weighted; None takes the source's as they are.
+        **windows: As ``PromptEdit`` takes them.
+
+    Raises:
+        UserError: A weight is no finite number, or its word is in none of the targets.
+    """
+
+    def __init__(
+        self,
+        source: TokenizedPrompt,
+        targets: Sequence[TokenizedPrompt],
+        weights: Mapping[str, float],
+        *,
+        prior: PromptEdit | None = None,
+        **windows: Any,
+    ) -> None:
+        super().__init__(source, targets, **windows)
+        self.prior = prior
+        self.factors = [equalizer(target, weights) for target in targets]
+        for word in weights:
+            if all(word_is_absent(target, word) for target in targets):
+                targets[0].positions(word)  # raises, with the nearest word
+
+    def edited(self, base: Tensor, own: Tensor, target: int) -> Tensor:
+        maps = base if self.prior is None else self.prior.edited(base, own, target)
+        return maps * self.factors[target].to(own)
+
+
+def equalizer(prompt: TokenizedPrompt, weights: Mapping[str, float]) -> Tensor:
+    """Return the factor of each token (L,): 1 but for the words that ``weights`` names.
+
+    A word that is not in the prompt is left out: with several prompts it may be in another.
+
+    Raises:
+        UserError: A weight is no finite number.
+    """
+    factors = torch.ones(prompt.length)
+    for word, weight in weights.items():
+        if not torch.isfinite(torch.tensor(float(weight))):
+            raise UserError(f"the weight {weight} of {word!r} was given; expected a finite number")
+        if not word_is_absent(prompt, word):
+            factors[list(prompt.positions(word))] = float(weight)
+    return factors
+
+
+def word_is_absent(prompt: TokenizedPrompt, word: str) -> bool:
+    """Return whether a prompt does not hold a word."""
+    try:
+        prompt.positions(word)
+    except UserError:
+        return True
+    return False
