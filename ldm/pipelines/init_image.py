@@ -13,7 +13,7 @@ from ldm.images.opening import opened
 from ldm.images.padding import reflected, round_up
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import ModelChoice
-from ldm.settings.generation import GenerationSettings, Img2ImgSettings
+from ldm.settings.generation import GenerationSettings
 from ldm.settings.inpaint import InpaintSettings
 
 
@@ -146,9 +146,9 @@ def read_init_image(
     kind = type(settings).__name__
     if mask is not None and not isinstance(settings, InpaintSettings):
         raise TypeError(f"{kind} takes no mask; use InpaintSettings")
-    if not isinstance(settings, Img2ImgSettings):
-        if image is not None:
-            raise TypeError(f"{kind} takes no init image; use Img2ImgSettings")
+    if image is not None and settings.init == "none":
+        raise TypeError(f"{kind} takes no init image; use Img2ImgSettings")
+    if image is None and not settings.starts_from_picture:
         return None
     image = InitImage(image) if isinstance(image, Image.Image) else image
     image = image or InitImage.read(settings.init_img)
@@ -182,7 +182,7 @@ def _holds_several(path: str) -> bool:
         return False
 
 
-def fit_init_image(image: InitImage, settings: Img2ImgSettings, choice: ModelChoice) -> InitImage:
+def fit_init_image(image: InitImage, settings: GenerationSettings, choice: ModelChoice) -> InitImage:
     """Return the picture at the size that the settings ask for and the model can draw.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -144,7 +144,7 @@ class PostProcessor:
                 self.observer(Notice(text, warning=True))
             own = self.settings.seed_mode == "per-image"
             seed = self.settings.seed + (place.index if own else 0)
-            settings = replace(self.settings, prompt=prompt, seed=seed)
+            settings = self.settings.recorded_as(prompt, seed, edited=row in batch.edited)
             yield Picture(
                 pixels=self.watermark(plain, None if flagged else self._repainted),
                 plain=plain,
@@ -153,4 +153,5 @@ class PostProcessor:
                 place=place,
                 parameters=write_parameters(settings, self.source, place),
                 flagged=flagged,
+                edited=row in batch.edited,
             )

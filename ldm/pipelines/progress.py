@@ -63,6 +63,7 @@ class Picture:
         place: Where in its run it was drawn.
         parameters: The text to store in the file; ``--from-image`` redraws the picture from it.
         flagged: Whether the safety checker blacked it out.
+        edited: Whether it is an edit of another picture.
     """
 
     pixels: np.ndarray
@@ -72,6 +73,7 @@ class Picture:
     place: Place
     parameters: str
     flagged: bool = False
+    edited: bool = False
 
 
 Observer = Callable[[Notice | Progress], None]

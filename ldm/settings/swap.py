@@ -1,0 +1,384 @@
+"""What a user of ``scripts/swap.py`` can choose: two prompts, and how one picture becomes another.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from ldm.errors import UserError
+from ldm.settings.generation import DRAWING_GROUPS, Img2ImgSettings, Txt2ImgSettings
+from ldm.settings.model_kind import ModelKind, Task
+from ldm.settings.option import changed, option
+
+if TYPE_CHECKING:
+    from typing import Self  # in typing from Python 3.11 on
+
+MODES = ("auto", "replace", "refine")
+INVERSIONS = ("none", "ddim", "null-text", "negative-prompt")
+Window = float | tuple[float, float]
+_EDIT = {  # what has no effect without an edit, and its neutral value
+    "mode": "auto",
+    "reweight": "",
+    "blend": "",
+    "cross_replace_steps": "0.8",
+    "self_replace_steps": "0.4",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapSettings(Txt2ImgSettings):
+    """Settings of prompt-to-prompt: the picture of ``sprompt`` is edited into that of ``prompt``.
+
+    Without ``is_swap`` nothing is edited: the prompts are drawn beside each other from the same
+    noise.
+
+    Example:
+        >>> SwapSettings(sprompt="a cat", prompt="a dog", is_swap=True).drawn_prompts
+        ('a cat', 'a dog')
+    """
+
+    program: ClassVar[str] = "swap"
+    groups: ClassVar[Mapping[str, str]] = {
+        "prompt": DRAWING_GROUPS["prompt"],
+        "edit": "how the source becomes the target",
+        "maps": "what each word looks at",
+        **{key: title for key, title in DRAWING_GROUPS.items() if key != "prompt"},
+    }
+    task: ClassVar[Task] = "edit"
+    init: ClassVar[Literal["none", "required", "optional"]] = "optional"
+    keeps_size: ClassVar[bool] = False
+
+    prompt: str = changed(Txt2ImgSettings, "prompt", help="the edited prompt (the target)")
+    sprompt: str | None = option(
+        None,
+        "the prompt of the picture that is edited (the source)",
+        str,
+        infotext="Source prompt",
+        group="prompt",
+        shown="none: only --prompt is drawn",
+    )
+    also: tuple[str, ...] = option(
+        (),
+        "another edited prompt of the same source; may be given several times",
+        str,
+        several="again",
+        group="prompt",
+    )
+    from_file: str | None = changed(
+        Txt2ImgSettings,
+        "from_file",
+        help="a UTF-8 text file of edited prompts of the same source, one on each line",
+    )
+    init_img: str | None = changed(
+        Img2ImgSettings,
+        "init_img",
+        help="a picture to start from: noised as --strength says, or inverted, see --invert",
+        shown="none: from noise",
+    )
+    strength: float = changed(
+        Img2ImgSettings,
+        "strength",
+        help="how much to change --init-img: 0 keeps it, 1 starts from noise; of no effect "
+        "without one",
+        shown="0.75; 1 with --invert",
+    )
+    outdir: str = changed(Txt2ImgSettings, "outdir", default="outputs/swap-samples")
+    n_iter: int = changed(Txt2ImgSettings, "n_iter", default=1)
+    n_samples: int = changed(
+        Txt2ImgSettings, "n_samples", default=2, help="pictures of each prompt, drawn in one batch"
+    )
+
+    is_swap: bool = option(
+        False,
+        "edit: give --prompt the attention of --sprompt",
+        flag="--is-swap",
+        infotext="Edit",
+        group="edit",
+    )
+    mode: str = option(
+        "auto",
+        "replace swaps words, one for one; refine lets the words in common keep their places; "
+        "auto replaces where the prompts have equally many words and refines elsewhere",
+        choices=MODES,
+        infotext="Edit mode",
+        group="edit",
+    )
+    reweight: str = option(
+        "",
+        'how much words of --prompt count, as "snowy=2,house=-1"; 1 is as usual; without '
+        "--sprompt, of the picture of --prompt itself",
+        metavar="WORD=X,...",
+        pattern=".*",
+        infotext="Edit weights",
+        group="edit",
+    )
+    cross_replace_steps: str = option(
+        "0.8",
+        "during which share of the steps words have the source's attention: an end, start:end, or "
+        'by word, "0.8,house=0.4,snowy=0:0.2"',
+        metavar="X",
+        infotext="Edit cross steps",
+        group="edit",
+    )
+    self_replace_steps: str = option(
+        "0.4",
+        "the same for the attention of the picture to itself: an end, or start:end",
+        metavar="X",
+        infotext="Edit self steps",
+        group="edit",
+    )
+    blend: str = option(
+        "",
+        'keep the source outside of where these words are: "cake|cake", words of --sprompt, a bar,'
+        " words of --prompt",
+        metavar="WORDS|WORDS",
+        pattern=".*",
+        infotext="Edit blend",
+        group="edit",
+    )
+    invert: str = option(
+        "none",
+        "find the noise that draws --init-img under --sprompt, so that it can be edited: "
+        "null-text is the most exact and slow, negative-prompt quick; for ddim only",
+        choices=INVERSIONS,
+        infotext="Inversion",
+        group="edit",
+    )
+    is_get_attn: bool = option(
+        False,
+        "write what each word looks at: .npy files, their mean, and pictures of it",
+        group="maps",
+    )
+    save_attn_dir: str = option(
+        "./save_attention_map_dir", "where to write that", metavar="FOLDER", group="maps"
+    )
+    every: int = option(
+        1, "write the maps of every so many steps only", minimum=1, group="maps"
+    )
+    half: bool = option(False, "write the maps in half precision", group="maps")
+
+    @property
+    def edits(self) -> bool:
+        """Whether the source's attention is used at all."""
+        return self.is_swap or bool(self.reweight or self.blend)
+
+    @property
+    def source(self) -> str | None:
+        """The prompt of the picture that is edited; None if only targets are drawn."""
+        if self.sprompt is None and self.edits:
+            return self.prompt
+        return self.sprompt
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The edited prompts."""
+        return (self.prompt, *self.also)
+
+    @property
+    def drawn_prompts(self) -> tuple[str, ...]:
+        """All prompts: the source first, if there is one."""
+        return (() if self.source is None else (self.source,)) + self.targets
+
+    @property
+    def starts_from_picture(self) -> bool:
+        """Whether there is a picture to start from."""
+        return self.init_img is not None
+
+    @property
+    def unrecorded(self) -> Collection[str]:
+        """Settings that a picture does not depend on in this combination."""
+        return () if self.starts_from_picture else ("strength",)
+
+    def validate(self) -> None:
+        """Check as ``Txt2ImgSettings.validate``, and what the edit is made of."""
+        super().validate()
+        if self.is_swap and self.sprompt is None:
+            raise UserError(
+                "--is-swap was given without a source; expected the prompt of the picture that is "
+                'edited; add --sprompt "..."'
+            )
+        read_weights(self.reweight)
+        read_windows(self.cross_replace_steps)
+        read_window(self.self_replace_steps, "--self_replace_steps")
+        read_blend(self.blend, len(self.targets))
+        self._check_inversion()
+
+    def _check_inversion(self) -> None:
+        if self.invert == "none":
+            return
+        if self.init_img is None:
+            raise UserError(
+                f"--invert {self.invert} was given without a picture; expected one to invert; add "
+                "--init-img FILE"
+            )
+        if self.source is None:
+            raise UserError(
+                f"--invert {self.invert} was given without a source; expected what the picture "
+                'shows, in words; add --sprompt "..."'
+            )
+        if self.sampler != "ddim" or self.ddim_eta != 0:
+            raise UserError(
+                f"--invert {self.invert} was given with --sampler {self.sampler} and --ddim_eta "
+                f"{self.ddim_eta}; only ddim's steps without noise can be turned round; leave them "
+                "out"
+            )
+
+    def notices(self, prompts: Sequence[str] = ()) -> list[str]:
+        """List settings that have no effect in this combination, one sentence each."""
+        found = super().notices(prompts)
+        strength = type(self).strength
+        if self.init_img is None and self.strength != strength:
+            found.append(f"--strength {self.strength} has no effect without --init-img")
+        if not self.edits:
+            found += [
+                f"--{name} {value} has no effect without --is-swap"
+                for name, neutral in _EDIT.items()
+                if (value := getattr(self, name)) != neutral
+            ]
+        if self.invert != "none" and self.n_samples > 1:
+            found.append(
+                f"--n_samples {self.n_samples} draws the same picture {self.n_samples} times: an "
+                "inverted picture has one noise"
+            )
+        return found
+
+    def suited(self, kind: ModelKind, named: Collection[str]) -> Self:
+        """Return these settings with what depends on the inversion filled in."""
+        suited = super().suited(kind, named)
+        if self.invert == "none":
+            return suited
+        values = {"strength": 1.0, "n_samples": 1}
+        return replace(suited, **{k: v for k, v in values.items() if k not in named})
+
+    def target_size(
+        self,
+        own: tuple[int, int],  # noqa: ARG002 - as img2img has it
+        model_size: int,  # noqa: ARG002
+        multiple: int,  # noqa: ARG002
+    ) -> tuple[int, int] | None:
+        """Return the height and width to resize the init image to; None is its own size."""
+        return (self.H, self.W) if self.H and self.W else None
+
+    def recorded_as(self, prompt: str, seed: int, *, edited: bool = False) -> Self:
+        """Return the settings to store with one picture.
+
+        A picture that is no edit, such as the source, is stored as what it is: one drawn from its
+        prompt alone, which ``scripts/txt2img.py`` draws too.
+
+        Args:
+            prompt: The picture's.
+            seed: The picture's.
+            edited: Whether it is an edit of the source.
+        """
+        own = super().recorded_as(prompt, seed, edited=edited)
+        if edited:
+            return replace(own, also=(), sprompt=self.source, is_swap=True)
+        return replace(own, also=(), sprompt=None, is_swap=False, **_EDIT)
+
+
+def read_weights(text: str) -> dict[str, float]:
+    """Read ``snowy=2,house=-1``.
+
+    Raises:
+        UserError: A part is not of this form, or its weight is no finite number.
+    """
+    weights = {}
+    for part in _parts(text):
+        word, equals, number = part.rpartition("=")
+        value = _number(number)
+        if not equals or not word.strip() or value is None:
+            raise UserError(
+                f"--reweight {text!r} was given; expected words with numbers, as "
+                f'"snowy=2,house=-1"; correct {part!r}'
+            )
+        weights[word.strip()] = value
+    return weights
+
+
+def read_windows(text: str) -> Window | dict[str, Window]:
+    """Read ``0.8``, ``0.2:0.8`` or ``0.8,house=0.4``; the last as a dict with ``default_``.
+
+    Two numbers, ``0.2,0.8``, are a window too.
+
+    Raises:
+        UserError: A part is no window.
+    """
+    parts, flag = _parts(text), "--cross_replace_steps"
+    by_word = {}
+    plain = [part for part in parts if "=" not in part]
+    for part in parts:
+        word, equals, window = part.rpartition("=")
+        if equals:
+            by_word[word.strip()] = read_window(window, flag)
+    if len(plain) > 1:
+        plain = [":".join(plain)]
+    default = read_window(plain[0], flag) if plain else None
+    if not by_word and default is not None:
+        return default
+    if not parts:
+        read_window(text, flag)  # raises
+    return by_word if default is None else {"default_": default, **by_word}
+
+
+def read_window(text: str, flag: str) -> Window:
+    """Read ``0.8`` or ``0.2:0.8``.
+
+    Raises:
+        UserError: It is neither, or no share of the steps.
+    """
+    numbers = [_number(part) for part in re.split("[:,]", text)]
+    known = [number for number in numbers if number is not None]
+    falling = known != sorted(known)
+    if len(known) != len(numbers) or len(known) > 2 or falling or not _are_shares(known):
+        raise UserError(
+            f"{flag} {text} was given; expected a share of the steps from 0 to 1, or start:end; "
+            "change it"
+        )
+    return known[0] if len(known) == 1 else (known[0], known[1])
+
+
+def read_blend(text: str, targets: int) -> list[list[str]]:
+    """Read ``cake|cake``: the words of the source, then those of each target, as lists.
+
+    One part after the bar holds for all targets.
+
+    Args:
+        text: What was typed; empty is no blending.
+        targets: How many there are.
+
+    Raises:
+        UserError: It has another number of parts, or an empty one.
+    """
+    if not text:
+        return []
+    parts = [_parts(part) for part in text.split("|")]
+    if len(parts) == 2:
+        parts += [parts[1]] * (targets - 1)
+    if len(parts) != targets + 1 or not all(parts):
+        raise UserError(
+            f"--blend {text!r} was given; expected words of the source, a bar, and words of each "
+            f'of {targets} edited prompts, as "cat|dog"; change it'
+        )
+    return parts
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in re.split("[,、，]", text) if part.strip()]
+
+
+def _number(text: Any) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _are_shares(numbers: Sequence[float]) -> bool:
+    return bool(numbers) and all(0.0 <= number <= 1.0 for number in numbers)
