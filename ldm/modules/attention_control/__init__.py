@@ -1,0 +1,1 @@
+"""Attention control: see and edit what each word looks at."""
