@@ -51,13 +51,13 @@ class Batch:
         places: The place of each row.
         prompts: The prompt of each row.
         kept: Rows that become pictures; if empty, only the random numbers are drawn.
-        edited: Rows that are edits of others.
+        numbers: Which of the run's prompts each row has, where pictures are edits of the first.
     """
 
     places: tuple[Place, ...]
     prompts: tuple[str, ...]
     kept: tuple[int, ...]
-    edited: frozenset[int] = frozenset()
+    numbers: tuple[int, ...] = ()
 
 
 def plan(settings: GenerationSettings, prompts: Sequence[str]) -> list[Batch]:

@@ -46,8 +46,6 @@ _QUIET = {
     "watermark": "reference",
     "is_swap": False,
     "mode": "auto",
-    "reweight": "",
-    "blend": "",
     "cross_replace_steps": "0.8",
     "self_replace_steps": "0.4",
     "invert": "none",

@@ -182,7 +182,9 @@ def _holds_several(path: str) -> bool:
         return False
 
 
-def fit_init_image(image: InitImage, settings: GenerationSettings, choice: ModelChoice) -> InitImage:
+def fit_init_image(
+    image: InitImage, settings: GenerationSettings, choice: ModelChoice
+) -> InitImage:
     """Return the picture at the size that the settings ask for and the model can draw.
 
     Raises:

@@ -144,7 +144,8 @@ class PostProcessor:
                 self.observer(Notice(text, warning=True))
             own = self.settings.seed_mode == "per-image"
             seed = self.settings.seed + (place.index if own else 0)
-            settings = self.settings.recorded_as(prompt, seed, edited=row in batch.edited)
+            number = batch.numbers[row] if batch.numbers else 0
+            settings = self.settings.recorded_as(prompt, seed, edited=number > 0)
             yield Picture(
                 pixels=self.watermark(plain, None if flagged else self._repainted),
                 plain=plain,
@@ -153,5 +154,5 @@ class PostProcessor:
                 place=place,
                 parameters=write_parameters(settings, self.source, place),
                 flagged=flagged,
-                edited=row in batch.edited,
+                number=number,
             )

@@ -24,8 +24,8 @@ INVERSIONS = ("none", "ddim", "null-text", "negative-prompt")
 Window = float | tuple[float, float]
 _EDIT = {  # what has no effect without an edit, and its neutral value
     "mode": "auto",
-    "reweight": "",
-    "blend": "",
+    "reweight": None,
+    "blend": None,
     "cross_replace_steps": "0.8",
     "self_replace_steps": "0.4",
 }
@@ -109,12 +109,12 @@ class SwapSettings(Txt2ImgSettings):
         infotext="Edit mode",
         group="edit",
     )
-    reweight: str = option(
-        "",
+    reweight: str | None = option(
+        None,
         'how much words of --prompt count, as "snowy=2,house=-1"; 1 is as usual; without '
         "--sprompt, of the picture of --prompt itself",
+        str,
         metavar="WORD=X,...",
-        pattern=".*",
         infotext="Edit weights",
         group="edit",
     )
@@ -133,12 +133,12 @@ class SwapSettings(Txt2ImgSettings):
         infotext="Edit self steps",
         group="edit",
     )
-    blend: str = option(
-        "",
+    blend: str | None = option(
+        None,
         'keep the source outside of where these words are: "cake|cake", words of --sprompt, a bar,'
         " words of --prompt",
+        str,
         metavar="WORDS|WORDS",
-        pattern=".*",
         infotext="Edit blend",
         group="edit",
     )
@@ -158,9 +158,7 @@ class SwapSettings(Txt2ImgSettings):
     save_attn_dir: str = option(
         "./save_attention_map_dir", "where to write that", metavar="FOLDER", group="maps"
     )
-    every: int = option(
-        1, "write the maps of every so many steps only", minimum=1, group="maps"
-    )
+    every: int = option(1, "write the maps of every so many steps only", minimum=1, group="maps")
     half: bool = option(False, "write the maps in half precision", group="maps")
 
     @property
@@ -277,19 +275,19 @@ class SwapSettings(Txt2ImgSettings):
             edited: Whether it is an edit of the source.
         """
         own = super().recorded_as(prompt, seed, edited=edited)
-        if edited:
+        if edited and self.edits:
             return replace(own, also=(), sprompt=self.source, is_swap=True)
         return replace(own, also=(), sprompt=None, is_swap=False, **_EDIT)
 
 
-def read_weights(text: str) -> dict[str, float]:
-    """Read ``snowy=2,house=-1``.
+def read_weights(text: str | None) -> dict[str, float]:
+    """Read ``snowy=2,house=-1``; None is no weights.
 
     Raises:
         UserError: A part is not of this form, or its weight is no finite number.
     """
     weights = {}
-    for part in _parts(text):
+    for part in [] if text is None else _parts(text) or [text]:
         word, equals, number = part.rpartition("=")
         value = _number(number)
         if not equals or not word.strip() or value is None:
@@ -343,19 +341,19 @@ def read_window(text: str, flag: str) -> Window:
     return known[0] if len(known) == 1 else (known[0], known[1])
 
 
-def read_blend(text: str, targets: int) -> list[list[str]]:
+def read_blend(text: str | None, targets: int) -> list[list[str]]:
     """Read ``cake|cake``: the words of the source, then those of each target, as lists.
 
     One part after the bar holds for all targets.
 
     Args:
-        text: What was typed; empty is no blending.
+        text: What was typed; None is no blending.
         targets: How many there are.
 
     Raises:
         UserError: It has another number of parts, or an empty one.
     """
-    if not text:
+    if text is None:
         return []
     parts = [_parts(part) for part in text.split("|")]
     if len(parts) == 2:
