@@ -95,15 +95,15 @@ def invert(
         UserError: It does not invert so, or the other arguments do not go together.
     """
     _check_sampler(sampler)
+    _check_guidance(method, scale, cond, uncond, null_text)
     steps = _checked_steps(sampler, steps)
-    _check_guidance(method, scale, uncond, null_text)
+    times = [int(sampler.time(index)) for index in reversed(range(steps))]
+    optimises = method == "null-text"
+    settings = _checked_settings(null_text, times) if optimises else None
     x0 = x0.to(sampler.model.device, torch.promote_types(x0.dtype, torch.float32))
     _check_rows(x0, cond=cond, uncond=uncond)
     x0, cond, uncond = (_own(given) for given in (x0, cond, uncond))
-    null_text = (null_text or NullText()) if method == "null-text" else None
-    if null_text is not None:
-        null_text.check(steps)
-    total = steps if null_text is None else 2 * steps
+    total = steps * (1 + optimises)
     x, kept = sampler.encode(
         x0,
         cond,
@@ -112,21 +112,20 @@ def invert(
         callback=lambda i: callback(i + 1, total),
         at_timesteps=True,
     )
-    times = [int(sampler.time(index)) for index in reversed(range(steps))]
-    if null_text is None:
+    if settings is None:
         away = cond if method == "negative-prompt" else uncond
         return Inversion(x, steps, scale, dict.fromkeys(times, away))
-    _check_times(times)
-    found, fits = fit_unconds(
+    trajectory = [x0, *kept["intermediates"]]
+    unconds, fits = fit_unconds(
         sampler,
-        [x0, *kept["intermediates"]],
+        trajectory,
         cond,
         uncond,
         scale,
-        null_text,
-        lambda i: callback(steps + i + 1, total),
+        settings,
+        callback=lambda i: callback(steps + i + 1, total),
     )
-    return Inversion(x, steps, scale, dict(zip(times, found, strict=True)), tuple(fits))
+    return Inversion(x, steps, scale, dict(zip(times, unconds, strict=True)), tuple(fits))
 
 
 def _own(given: Conditioning) -> Conditioning:
@@ -161,7 +160,11 @@ def _checked_steps(sampler: Sampler, steps: int | None) -> int:
 
 
 def _check_guidance(
-    method: str, scale: float, uncond: Conditioning, null_text: NullText | None
+    method: str,
+    scale: float,
+    cond: Conditioning,
+    uncond: Conditioning,
+    null_text: NullText | None,
 ) -> None:
     if method not in METHODS:
         raise UserError(f"method {method!r} given; expected one of {', '.join(METHODS)}")
@@ -173,6 +176,11 @@ def _check_guidance(
         raise UserError(
             "method null-text with scale 1 given; expected guidance, without which there is "
             "nothing to optimise; use the method ddim, or another scale"
+        )
+    if cond is None and method != "ddim":
+        raise UserError(
+            f"method {method} without cond given; expected what the pictures show; give their "
+            "prompts' conditioning, or use the method ddim"
         )
     if uncond is None and (method == "null-text" or (method == "ddim" and scale != 1.0)):
         raise UserError(
@@ -191,9 +199,12 @@ def _check_rows(x0: Tensor, **given: Conditioning) -> None:
                 )
 
 
-def _check_times(times: list[int]) -> None:
+def _checked_settings(null_text: NullText | None, times: list[int]) -> NullText:
     if len(set(times)) != len(times):
         raise UserError(
             "a schedule that visits a time twice given; null-text inversion expects different "
             "times, as it finds something for each; take fewer steps or another spacing"
         )
+    settings = null_text or NullText()
+    settings.check(len(times))
+    return settings

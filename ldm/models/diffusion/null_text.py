@@ -234,10 +234,12 @@ def _text(uncond: Conditioning) -> Conditioning:
 
 
 def _check(uncond: Conditioning) -> None:
-    if isinstance(uncond, Mapping) and TEXT not in uncond:
+    text = tensors_of(uncond.get(TEXT) if isinstance(uncond, Mapping) else uncond)
+    if not text or not all(part.is_floating_point() for part in text):
+        kind = ", ".join(uncond) if isinstance(uncond, Mapping) else "whole numbers"
         raise UserError(
-            f"conditioning of {', '.join(uncond)} given; null-text inversion expects {TEXT}, as it "
-            "optimises the empty prompt's embedding; invert by ddim or negative-prompt"
+            f"conditioning of {kind} given; null-text inversion optimises embeddings, in a dict "
+            f"those of {TEXT}, and there are none; invert by ddim or negative-prompt"
         )
     if torch.is_inference_mode_enabled():
         raise UserError(
