@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ldm.models.diffusion.sampler import Sampler
 from ldm.modules.attention_control.moments import rows_in_turn
+from ldm.process.stepwise_guidance import mapped
 from ldm.rng import NoiseSource
 from ldm.types import Conditioning, EpsModel, SamplerState
 
@@ -122,21 +123,6 @@ def repeated(x: Tensor, times: int) -> Tensor:
     return x.repeat(times, *(1,) * (x.ndim - 1))
 
 
-def joined(columns: Sequence[Conditioning]) -> Conditioning:
-    """Return the conditionings of columns of n rows as one of B rows."""
-    first = columns[0]
-    if isinstance(first, dict):
-        return {key: joined([each[key] for each in columns]) for key in first}
-    if isinstance(first, (list, tuple)):
-        return [joined(each) for each in zip(*columns, strict=True)]
-    return torch.cat(list(columns)) if isinstance(first, Tensor) else first
-
-
 def taken(cond: Conditioning, index: Tensor, total: int) -> Conditioning:
     """Return the rows of a conditioning of ``total`` rows that ``index`` names."""
-    if isinstance(cond, dict):
-        return {key: taken(value, index, total) for key, value in cond.items()}
-    if isinstance(cond, (list, tuple)):
-        return [taken(value, index, total) for value in cond]
-    rowed = isinstance(cond, Tensor) and cond.ndim > 0 and len(cond) == total
-    return cond[index] if rowed else cond
+    return mapped(lambda part: part[index] if len(part) == total else part, cond)

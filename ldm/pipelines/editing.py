@@ -9,8 +9,9 @@ Shapes: P prompts, n pictures of each, B = P n rows; C h w latent, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -19,12 +20,15 @@ from torch import Tensor
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.modules.attention_control.controller import Controller
+from ldm.modules.attention_control.words import read_prompt
 from ldm.pipelines.batches import Batch
-from ldm.pipelines.columns import ColumnSampler, joined
+from ldm.pipelines.columns import ColumnSampler
 from ldm.pipelines.edits import make_edit, tokenizer_of
 from ldm.pipelines.request import Request
 from ldm.pipelines.walks import ImageWalk, TextWalk
+from ldm.process.guidance import join_conditioning
 from ldm.rng import NoiseSource
+from ldm.settings.swap import SwapSettings
 from ldm.types import SamplerState
 
 
@@ -59,6 +63,18 @@ class EditWalk(TextWalk):
         """Return how many steps the sampler will take."""
         return self.inner.steps(sampler)
 
+    def extra_steps(self, sampler: Sampler) -> int:
+        """Return how many steps ``prepare`` takes."""
+        return self.inner.extra_steps(sampler)
+
+    def prepare(self, sampler: Sampler, tick: Callable[[int], None]) -> None:
+        """Compute what takes steps of its own."""
+        self.inner.prepare(sampler, tick)
+
+    def findings(self, decoded: Tensor) -> Iterator[str]:
+        """Say what is to be said of the source's pictures."""
+        return self.inner.findings(decoded)
+
     def controller(self, rows: int) -> Controller | None:
         """Return what edits a batch of ``rows`` pictures of each prompt."""
         if not self.settings.edits:
@@ -71,7 +87,7 @@ class EditWalk(TextWalk):
         scale = columns[0].pop("unconditional_guidance_scale")
         return {
             "unconditional_guidance_scale": scale,
-            **{key: joined([each[key] for each in columns]) for key in columns[0]},
+            **{key: reduce(join_conditioning, [c[key] for c in columns]) for key in columns[0]},
         }
 
     def begin(
@@ -102,7 +118,20 @@ class EditWalk(TextWalk):
             prompts=tuple(text for text in self.prompts for _ in range(n)),
             kept=tuple(number * n + row for number in wanted for row in batch.kept),
             numbers=tuple(number for number in numbers for _ in range(n)),
+            recorded=tuple(each for each in self._recorded() for _ in range(n)),
         )
+
+    def _recorded(self) -> Iterator[SwapSettings]:
+        """Yield for each prompt the settings that draw its pictures."""
+        settings = self.settings
+        if settings.source is not None:
+            yield settings.alone()
+        for number, text in enumerate(settings.targets):
+            if settings.edits:
+                prompt = read_prompt(tokenizer_of(self.model), text)
+                yield settings.of_target(number, prompt.has)
+            else:
+                yield settings.alone()
 
 
 def _inner_walk(request: Request) -> type[TextWalk]:

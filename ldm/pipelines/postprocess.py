@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -144,8 +144,8 @@ class PostProcessor:
                 self.observer(Notice(text, warning=True))
             own = self.settings.seed_mode == "per-image"
             seed = self.settings.seed + (place.index if own else 0)
-            number = batch.numbers[row] if batch.numbers else 0
-            settings = self.settings.recorded_as(prompt, seed, edited=number > 0)
+            own = batch.recorded[row] if batch.recorded else self.settings
+            settings = replace(own, prompt=prompt, seed=seed)
             yield Picture(
                 pixels=self.watermark(plain, None if flagged else self._repainted),
                 plain=plain,
@@ -154,5 +154,5 @@ class PostProcessor:
                 place=place,
                 parameters=write_parameters(settings, self.source, place),
                 flagged=flagged,
-                number=number,
+                number=batch.numbers[row] if batch.numbers else 0,
             )

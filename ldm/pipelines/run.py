@@ -165,6 +165,8 @@ class Run:
                 self._count(batch)
                 # Random numbers that the caller draws in between must not affect the next batch.
                 with torch.random.fork_rng(self._cuda_devices):
+                    for text in self.walk.findings(decoded):
+                        self.observer(Notice(text))
                     drawn = self.walk.drawn(batch)
                     yield from self.post_processor.pictures(drawn, decoded)
 
@@ -178,7 +180,8 @@ class Run:
         self.steps = self.walk.steps(self.sampler)
         self.post_processor = self._make_post_processor()
         drawn = [batch for batch in self.request.batches if batch.kept]
-        self.steps_total = self.steps * sum(len(batch.prompts) for batch in drawn)
+        extra = self.walk.extra_steps(self.sampler)
+        self.steps_total = extra + self.steps * sum(len(batch.prompts) for batch in drawn)
         self.pictures_total = sum(len(batch.kept) for batch in drawn)
         self._give_notices()
         self.post_processor.prepare()
@@ -186,6 +189,10 @@ class Run:
         seed_everything(self.settings.seed)
         with self._enough_memory(1):
             self.execution.compute("encode", self.walk.encode, lambda _: self.walk.is_finite())
+            if extra:
+                prepare = partial(self.walk.prepare, self.sampler, self._progress)
+                self.execution.compute("walk", prepare, lambda _: True)
+                self.steps_done += extra
 
     @property
     def _cuda_devices(self) -> list[torch.device]:

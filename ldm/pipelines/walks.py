@@ -86,6 +86,22 @@ class TextWalk:
         """Return how many steps the sampler will take."""
         return sampler.steps
 
+    def extra_steps(self, sampler: Sampler) -> int:  # noqa: ARG002
+        """Return how many steps ``prepare`` takes."""
+        return 0
+
+    def prepare(self, sampler: Sampler, tick: Callable[[int], None]) -> None:
+        """Compute what takes steps of its own, once a run.
+
+        Args:
+            sampler: With its schedule made.
+            tick: Called with the number of steps taken.
+        """
+
+    def findings(self, decoded: Tensor) -> Iterator[str]:  # noqa: ARG002
+        """Say what is to be said of decoded pictures (B, 3, H, W)."""
+        yield from ()
+
     def controller(self, rows: int) -> Controller | None:  # noqa: ARG002
         """Return what has charge of the model's attention while a batch of ``rows`` is drawn."""
         return None

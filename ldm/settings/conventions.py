@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ldm.settings.model_kind import ModelKind, Task
@@ -80,13 +80,3 @@ class Conventions(Settings):
     def unrecorded(self) -> Collection[str]:
         """Settings that a picture does not depend on in this combination."""
         return ()
-
-    def recorded_as(self, prompt: str, seed: int, *, edited: bool = False) -> Self:  # noqa: ARG002
-        """Return the settings to store with one picture.
-
-        Args:
-            prompt: The picture's.
-            seed: The picture's.
-            edited: Whether it is an edit of another picture.
-        """
-        return replace(self, prompt=prompt, seed=seed)

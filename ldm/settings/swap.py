@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MODES = ("auto", "replace", "refine")
 INVERSIONS = ("none", "ddim", "null-text", "negative-prompt")
 Window = float | tuple[float, float]
+DEFAULT = "default_"
+"""The window of words that have none of their own."""
 _EDIT = {  # what has no effect without an edit, and its neutral value
     "mode": "auto",
     "reweight": None,
@@ -263,21 +265,37 @@ class SwapSettings(Txt2ImgSettings):
         """Return the height and width to resize the init image to; None is its own size."""
         return (self.H, self.W) if self.H and self.W else None
 
-    def recorded_as(self, prompt: str, seed: int, *, edited: bool = False) -> Self:
-        """Return the settings to store with one picture.
+    def alone(self) -> Self:
+        """Return the settings that draw a picture of this run that is no edit, as the source is.
 
-        A picture that is no edit, such as the source, is stored as what it is: one drawn from its
-        prompt alone, which ``scripts/txt2img.py`` draws too.
+        ``scripts/txt2img.py`` and ``scripts/img2img.py`` draw it too. An inverted one needs the
+        source's prompt, under which it was inverted.
+        """
+        source = None if self.invert == "none" else self.source
+        return replace(self, also=(), sprompt=source, is_swap=False, **_EDIT)
+
+    def of_target(self, number: int, has: Callable[[str], bool]) -> Self:
+        """Return the settings that draw one edited picture of this run.
 
         Args:
-            prompt: The picture's.
-            seed: The picture's.
-            edited: Whether it is an edit of the source.
+            number: Which of the targets, from 0.
+            has: Tells whether its prompt has a word.
         """
-        own = super().recorded_as(prompt, seed, edited=edited)
-        if edited and self.edits:
-            return replace(own, also=(), sprompt=self.source, is_swap=True)
-        return replace(own, also=(), sprompt=None, is_swap=False, **_EDIT)
+        weights = {k: v for k, v in read_weights(self.reweight).items() if has(k)}
+        windows = read_windows(self.cross_replace_steps)
+        if isinstance(windows, dict):
+            windows = {k: v for k, v in windows.items() if k == DEFAULT or has(k)}
+        blend = read_blend(self.blend, len(self.targets))
+        return replace(
+            self,
+            prompt=self.targets[number],
+            also=(),
+            sprompt=self.source,
+            is_swap=True,
+            reweight=",".join(f"{k}={v:g}" for k, v in weights.items()) or None,
+            cross_replace_steps=_window_text(windows),
+            blend="|".join(",".join(blend[n]) for n in (0, number + 1)) if blend else None,
+        )
 
 
 def read_weights(text: str | None) -> dict[str, float]:
@@ -321,7 +339,7 @@ def read_windows(text: str) -> Window | dict[str, Window]:
         return default
     if not parts:
         read_window(text, flag)  # raises
-    return by_word if default is None else {"default_": default, **by_word}
+    return by_word if default is None else {DEFAULT: default, **by_word}
 
 
 def read_window(text: str, flag: str) -> Window:
@@ -364,6 +382,14 @@ def read_blend(text: str | None, targets: int) -> list[list[str]]:
             f'of {targets} edited prompts, as "cat|dog"; change it'
         )
     return parts
+
+
+def _window_text(windows: Window | Mapping[str, Window]) -> str:
+    """Write what ``read_windows`` reads."""
+    if isinstance(windows, Mapping):
+        entries = {f"{k}=" if k != DEFAULT else "": _window_text(v) for k, v in windows.items()}
+        return ",".join(f"{name}{window}" for name, window in entries.items())
+    return ":".join(map(repr, windows)) if isinstance(windows, tuple) else repr(windows)
 
 
 def _parts(text: str) -> list[str]:
