@@ -22,23 +22,19 @@ from ldm.modules.encoders.offsets import Span, cleaned_letters
 from ldm.modules.encoders.rows import token_row
 from ldm.modules.encoders.tokenizer import clean_text
 
-_KANA_MARKS = "ーｰﾞﾟ"  # lengthen or voice a kana; they are of no script of their own
-_RUNS = (
-    r"\p{Han}+",
-    rf"\p{{Hiragana}}[\p{{Hiragana}}{_KANA_MARKS}]*",
-    rf"\p{{Katakana}}[\p{{Katakana}}{_KANA_MARKS}]*",
-    *(rf"\p{{{name}}}+" for name in ("Bopomofo", "Thai", "Lao", "Khmer", "Myanmar")),
-)
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_SPACED = rf"[\p{{L}}\p{{N}}\p{{M}}--[{_UNSPACED}]]"
-_INSIDE = "['’]"  # it's
+_SCRIPTS = ("Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar")
+_LENGTH = "ーｰ"  # lengthens a kana and is of no script of its own
+_MARK = r"\p{M}ﾞﾟ"  # belong to the letter before them
+_RUNS = "|".join(rf"\p{{{name}}}[\p{{{name}}}{_LENGTH}{_MARK}]*" for name in _SCRIPTS)
+_UNSPACED = "".join(rf"\p{{{name}}}" for name in _SCRIPTS)
+_LETTER = rf"[\p{{L}}\p{{N}}--[{_UNSPACED}{_LENGTH}{_MARK}]]"
+_SPACED = rf"{_LETTER}[{_LETTER}{_MARK}]*"
+_NUMBER = rf"\p{{Nd}}+(?:[.,]\p{{Nd}}+)+(?:{_SPACED})?"
 _WORD = regex.compile(
-    rf"{'|'.join(_RUNS)}|\p{{Nd}}+(?:[.,]\p{{Nd}}+)+{_SPACED}*|{_SPACED}+(?:{_INSIDE}{_SPACED}+)*"
-    r"|(?=\p{Extended_Pictographic})\X",
-    regex.V1,
+    rf"{_RUNS}|{_NUMBER}|{_SPACED}(?:['’]{_SPACED})*|(?=\p{{Extended_Pictographic}})\X", regex.V1
 )
 _UNSPACED_LETTER = regex.compile(f"[{_UNSPACED}]", regex.V1)
-_SPACED_LETTER = regex.compile(_SPACED, regex.V1)
+_GOES_ON = regex.compile(rf"[{_MARK}]|(?<={_LETTER}[{_MARK}]*){_LETTER}", regex.V1)
 _EDGES = regex.compile(r"^[\p{P}\s]+|[\p{P}\s]+$")
 
 
@@ -106,9 +102,10 @@ class TokenizedPrompt:
             )
         positions = sorted({n for span in found for n in self._covering(span)})
         if not positions:
+            rest = self.text[max((span[1] for span in self.spans if span), default=0) :].strip()
             raise UserError(
                 f"{quoted(word)} is beyond what the text encoder reads of the prompt, "
-                f"{self.length} tokens; expected a word before {quoted(self.text[self._end() :])}; "
+                f"{self.length} tokens; expected a word before {quoted(rest)}; "
                 "shorten the prompt or move the word forward"
             )
         return tuple(positions)
@@ -155,9 +152,6 @@ class TokenizedPrompt:
             if span and span[0] < end and begin < span[1]:
                 yield n
 
-    def _end(self) -> int:
-        return max((span[1] for span in self.spans if span), default=0)
-
     @cached_property
     def _letters(self) -> tuple[str, list[Span]]:
         return cleaned_letters(self.text, clean_text)
@@ -168,12 +162,13 @@ class TokenizedPrompt:
         wanted = cleaned_letters(word, clean_text)[0]
         if not wanted:
             return []
-        # Overlapping, so that 山山 has both places in 山山山.
+        # Overlapping, so that 山山 has both places in 山山山; whole, so that no word and no letter
+        # goes on where a match begins or ends.
         matches = regex.finditer(regex.escape(wanted), letters, overlapped=True)
         return [
             (spans[match.start()][0], spans[match.end() - 1][1])
             for match in matches
-            if _is_whole(letters, *match.span())
+            if not any(_GOES_ON.match(letters, place) for place in match.span())
         ]
 
     def _hint(self, word: str) -> str:
@@ -202,17 +197,6 @@ def read_prompt(tokenizer: Any, text: str, length: int | None = None) -> Tokeniz
     """
     row = token_row(tokenizer, text, length)
     return TokenizedPrompt(text, row.ids, row.spans, row.start)
-
-
-def _is_whole(letters: str, begin: int, end: int) -> bool:
-    """Check that a match does not begin or end inside a word of a script with spaces."""
-    return not (
-        _splits(letters[max(begin - 1, 0) : begin + 1]) or _splits(letters[end - 1 : end + 1])
-    )
-
-
-def _splits(pair: str) -> bool:
-    return len(pair) == 2 and all(map(_SPACED_LETTER.fullmatch, pair))
 
 
 def _are_one(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
