@@ -220,7 +220,7 @@ class _Search:
 
     def _conditioning(self, text: Conditioning) -> Conditioning:
         dtype = tensors_of(_text(self.uncond))[0].dtype
-        text = mapped(lambda u: u.to(dtype, copy=not u.requires_grad), text)
+        text = mapped(lambda u: u.to(dtype), text)
         return {**self.uncond, TEXT: text} if isinstance(self.uncond, Mapping) else text
 
 
