@@ -11,7 +11,7 @@ from benchmarks import inversion
 from benchmarks.demo_measures import psnr_of
 from ldm.models.diffusion.null_text import Fit
 
-SMALL = ["--n", "3", "--batch_size", "2", "--steps", "2", "--updates", "1"]
+SMALL = ["--n", "2", "--batch_size", "1", "--steps", "2", "--updates", "1"]
 
 
 def cells(line: str) -> list[str]:

@@ -99,7 +99,7 @@ def invert(
     steps = _checked_steps(sampler, steps)
     times = [int(sampler.time(index)) for index in reversed(range(steps))]
     optimises = method == "null-text"
-    settings = _checked_settings(null_text, times) if optimises else None
+    settings = _checked_settings(null_text, times, uncond) if optimises else None
     x0 = x0.to(sampler.model.device, torch.promote_types(x0.dtype, torch.float32))
     _check_rows(x0, cond=cond, uncond=uncond)
     x0, cond, uncond = (_own(given) for given in (x0, cond, uncond))
@@ -199,12 +199,14 @@ def _check_rows(x0: Tensor, **given: Conditioning) -> None:
                 )
 
 
-def _checked_settings(null_text: NullText | None, times: list[int]) -> NullText:
+def _checked_settings(
+    null_text: NullText | None, times: list[int], uncond: Conditioning
+) -> NullText:
     if len(set(times)) != len(times):
         raise UserError(
             "a schedule that visits a time twice given; null-text inversion expects different "
             "times, as it finds something for each; take fewer steps or another spacing"
         )
     settings = null_text or NullText()
-    settings.check(len(times))
+    settings.check(len(times), uncond)
     return settings

@@ -46,8 +46,8 @@ class NullText:
     epsilon: float = 1e-5
     epsilon_growth: float = 2e-5
 
-    def check(self, steps: int) -> None:
-        """Check that a number of steps can be optimised so.
+    def check(self, steps: int, uncond: Conditioning) -> None:
+        """Check that a number of steps can be optimised so, from ``uncond`` on, here and now.
 
         Raises:
             UserError: They cannot.
@@ -58,6 +58,18 @@ class NullText:
             raise UserError(
                 f"rate_steps {self.rate_steps} given; expected {steps} or more, one for each step "
                 "of the inversion; raise it, as at 0 nothing is learnt"
+            )
+        text = tensors_of(uncond.get(TEXT) if isinstance(uncond, Mapping) else uncond)
+        if not text or not all(part.is_floating_point() for part in text):
+            kind = ", ".join(uncond) if isinstance(uncond, Mapping) else "whole numbers"
+            raise UserError(
+                f"conditioning of {kind} given; null-text inversion optimises embeddings, in a "
+                f"dict those of {TEXT}, and there are none; invert by ddim or negative-prompt"
+            )
+        if torch.is_inference_mode_enabled():
+            raise UserError(
+                "null-text inversion inside torch.inference_mode given; expected gradients to be "
+                "possible; call it inside torch.no_grad, or outside of both"
             )
 
 
@@ -89,7 +101,7 @@ def fit_unconds(
         sampler: With the inversion's schedule and eta 0.
         trajectory: S + 1 samples (B,C,h,w), clean end first.
         cond: Conditioning of B rows.
-        uncond: What the first step starts from; tensors of B rows, left as they are.
+        uncond: What the first step starts from, B rows that ``settings.check`` has let pass.
         scale: Of guidance, other than 1.
         settings: How hard.
         callback: Called with the number of each step.
@@ -98,9 +110,8 @@ def fit_unconds(
         A conditioning and its losses for each step, noisy end first.
 
     Raises:
-        UserError: ``uncond`` has no text, gradients are impossible, or a loss is not a number.
+        UserError: A loss is not a number.
     """
-    _check(uncond)
     x, found, fits = trajectory[-1], [], []
     with _frozen(sampler.model):
         for i, index in enumerate(reversed(range(len(trajectory) - 1))):
@@ -204,14 +215,14 @@ class _Search:
 
     def _keep(self, landed: Tensor, loss: Tensor) -> None:
         """Keep, of the rows that are still going, those that came nearer."""
-        if not loss.isfinite().all():
+        if not hasattr(self, "before"):
+            self.before, self.after, self.landed = loss, loss, landed
+            self.going = torch.ones_like(loss, dtype=torch.bool)
+        if not loss[self.going].isfinite().all():
             raise UserError(
                 f"null-text inversion came to losses of {loss.tolist()}; expected numbers; lower "
                 "the rate, or compute in full precision"
             )
-        if not hasattr(self, "before"):
-            self.before, self.after, self.landed = loss, loss, landed
-            self.going = torch.ones_like(loss, dtype=torch.bool)
         nearer = self.going & (loss < self.after)
         self.after, self.landed = _of(nearer, loss, self.after), _of(nearer, landed, self.landed)
         for kept, leaf in zip(tensors_of(self.kept), self.leaves, strict=True):
@@ -220,7 +231,7 @@ class _Search:
 
     def _conditioning(self, text: Conditioning) -> Conditioning:
         dtype = tensors_of(_text(self.uncond))[0].dtype
-        text = mapped(lambda u: u.to(dtype, copy=not u.requires_grad), text)
+        text = mapped(lambda u: u.to(dtype), text)
         return {**self.uncond, TEXT: text} if isinstance(self.uncond, Mapping) else text
 
 
@@ -231,21 +242,6 @@ def _of(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 def _text(uncond: Conditioning) -> Conditioning:
     return uncond[TEXT] if isinstance(uncond, Mapping) else uncond
-
-
-def _check(uncond: Conditioning) -> None:
-    text = tensors_of(uncond.get(TEXT) if isinstance(uncond, Mapping) else uncond)
-    if not text or not all(part.is_floating_point() for part in text):
-        kind = ", ".join(uncond) if isinstance(uncond, Mapping) else "whole numbers"
-        raise UserError(
-            f"conditioning of {kind} given; null-text inversion optimises embeddings, in a dict "
-            f"those of {TEXT}, and there are none; invert by ddim or negative-prompt"
-        )
-    if torch.is_inference_mode_enabled():
-        raise UserError(
-            "null-text inversion inside torch.inference_mode given; expected gradients to be "
-            "possible; call it inside torch.no_grad, or outside of both"
-        )
 
 
 @contextmanager

@@ -190,6 +190,15 @@ def test_later_steps_are_done_at_higher_losses():
     assert len(model.calls) == 10 + 6 * (1 + 11) + 4 * 2
 
 
+def test_half_precision_conditioning_comes_back_in_half_precision_and_still_moves():
+    uncond = GUIDED["uncond"].bfloat16()
+    small = NullText(updates=1, rate=1e-2, epsilon=0.0, epsilon_growth=0.0)
+    how = {"method": "null-text", "scale": 3.0, "uncond": uncond, "null_text": small}
+    found = list(invert(made(GaussianModel()), pictures(), means(0.3), **how).unconds.values())
+    assert all(each.dtype == torch.bfloat16 for each in found)
+    assert not torch.equal(found[-1], uncond)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_batch_of_two_is_two_singles(method):
     sampler, cond = made(GaussianModel()), means(0.3)
