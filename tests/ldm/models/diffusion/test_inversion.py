@@ -300,7 +300,13 @@ def test_weights_keep_their_values_their_flags_and_have_no_gradients(unet):
         weight.requires_grad_(name != names[0])
     before = copy.deepcopy(model.state_dict())
     how = {"method": "null-text", **NARROW, "null_text": HARD}
-    invert(made(model, 2), normal(1, 2, 4, 8, 8), texts(3), **how)
+    learning = []
+
+    def look(*_):
+        learning.append(any(weight.requires_grad for weight in model.parameters()))
+
+    invert(made(model, 2), normal(1, 2, 4, 8, 8), texts(3), callback=look, **how)
+    assert learning == [True, True, False, False]  # inverting two steps, optimising two
     with pytest.raises(UserError, match="losses of"):
         invert(made(model, 2), normal(1, 2, 4, 8, 8) * math.nan, texts(3), **how)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
