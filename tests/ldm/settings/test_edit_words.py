@@ -28,15 +28,11 @@ def test_weights_are_read_by_word(text, weights):
     assert read_weights(text) == weights
 
 
-@pytest.mark.parametrize(
-    "text", ["", ",", "snowy", "snowy=", "=2", "snowy=two", "a=1,b=nan", "a=inf"]
-)
+@pytest.mark.parametrize("text", ["", ",", "snowy", "snowy=", "=2", "a=two", "a=1,b=nan", "a=inf"])
 def test_what_is_no_weight_is_named_in_one_line(text):
-    with pytest.raises(
-        UserError, match="--reweight .* was given; expected words with numbers"
-    ) as e:
+    with pytest.raises(UserError, match="--reweight .* was given; expected words with") as error:
         read_weights(text)
-    assert "\n" not in str(e.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
