@@ -275,6 +275,8 @@ class SwapSettings(Txt2ImgSettings):
                 for name, neutral in _EDIT.items()
                 if (value := getattr(self, name)) != neutral
             ]
+        if self.invert == "negative-prompt" and self.negative_prompt:
+            found.append("--negative_prompt has no effect: the source's takes its place, as asked")
         if self.invert != "none" and self.n_samples > 1:
             found.append(
                 f"--n_samples {self.n_samples} draws the same picture {self.n_samples} times: an "

@@ -116,7 +116,7 @@ def test_only_the_target_is_drawn_without_a_source(programs):
     plain = ("--prompt", "a small red cat", "--n_samples", 2, "--n_iter", 1, "--outdir", "p")
     assert programs("txt2img", *plain)[0] == 0
     for name in ("00000.png", "00001.png"):
-        ours, theirs = (open(f"{folder}/samples/{name}", "rb").read() for folder in "op")
+        ours, theirs = (Path(folder, "samples", name).read_bytes() for folder in "op")
         assert ours == theirs
     assert not list(Path("o/samples").glob("00002*"))
 
@@ -124,7 +124,7 @@ def test_only_the_target_is_drawn_without_a_source(programs):
 def test_without_is_swap_the_prompts_are_drawn_beside_each_other(programs):
     assert programs("swap", "--sprompt", "a cat", "--prompt", "a dog", "--outdir", "o")[0] == 0
     assert programs("txt2img", "--prompt", "a dog", "--n_samples", 2, "--outdir", "p")[0] == 0
-    ours, theirs = (open(f"{folder}/samples/00000.png", "rb").read() for folder in "op")
+    ours, theirs = (Path(folder, "samples", "00000.png").read_bytes() for folder in "op")
     assert ours == theirs
 
 
@@ -144,7 +144,7 @@ def test_each_picture_of_a_run_is_redrawn_from_its_file(swap, tmp_path, more):
     prompts = (*EDIT, "--also", "a red cat")
     shape = ("--n_samples", 2, "--n_iter", 2, "--H", 16, "--W", 24)
     assert swap(*prompts, *shape, *more, "--outdir", "o")[0] == 0
-    for number in (1, 2, 5, 6, 9, 10):
+    for number in (1, 4, 9):
         code, _, err = swap("--from-image", f"o/samples/{number:05d}.png", "--outdir", "again")
         assert code == 0, err
         newest = sorted((tmp_path / "again" / "samples").iterdir())[-1]
@@ -237,7 +237,7 @@ def test_an_edit_is_refused_by_programs_that_do_not_edit(programs):
             ("--sprompt", "a cat", "--prompt", "a red cat", "--is-swap", "--mode", "replace"),
             ("has 2 words", "has 3", "refine or auto"),
         ),
-        ((*EDIT, "--init-img", "missing.png"), ("missing.png", "expected")),
+        ((*EDIT, "--init-img", "missing.png"), ("missing.png does not exist",)),
         ((*EDIT, "--self_replace_steps", "2"), ("--self_replace_steps 2 was given",)),
         ((*EDIT, "--mode", "both"), ("--mode both was given",)),
     ],
