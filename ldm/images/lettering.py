@@ -48,16 +48,18 @@ class _Font(Protocol):
 class _PillowFont:
     def __init__(self, file: str | None) -> None:
         self.file = file
-        self._at(_PROBE)
-
-    def _at(self, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-        return ImageFont.truetype(self.file, size) if self.file else ImageFont.load_default(size)
+        _pillows(file, _PROBE)
 
     def draw(self, text: str, size: int) -> np.ndarray:
-        font = self._at(size)
+        font = _pillows(self.file, size)
         canvas = Image.new("L", (int(font.getlength(text)) + size, 2 * size))
         ImageDraw.Draw(canvas).text((size // 2, 3 * size // 2), text, 255, font=font, anchor="ls")
         return np.asarray(canvas)
+
+
+@lru_cache(maxsize=64)
+def _pillows(file: str | None, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.truetype(file, size) if file else ImageFont.load_default(size)
 
 
 class _OpenCVFont:

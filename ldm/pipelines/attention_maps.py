@@ -218,5 +218,5 @@ class MapWriter(Controller):
         """Say what was written, after the last picture."""
         if not self._files:
             return "no attention maps were written: no step was taken"
-        panels = f", and panels of {self._panels} pictures" if self._panels else ""
+        panels = f", and panels of {self._panels} picture(s)" if self._panels else ""
         return f"attention maps: {self.folder.path} ({self._files:,} files of maps{panels})"

@@ -18,7 +18,7 @@ from ldm.modules.attention_control.words import Word
 
 TILE, SMALL = 256, 112  # pixels of a picture's longer side in a panel, in a sheet
 _LETTERS = 22, 15  # sizes of their fonts
-_SMALLEST = 9  # size that a long word may shrink to
+_SMALLEST = 11  # size that a long word may shrink to
 _GAP = 8
 _COLUMNS = 6  # at most
 _WHITE, _BLACK = (255, 255, 255), (24, 24, 24)
@@ -87,7 +87,7 @@ def sheet(pixels: np.ndarray, steps: Mapping[int, np.ndarray], words: Sequence[W
     lines = [[_blank(height, left), *(_centred(text, height, width) for text in head)]]
     for name, row in zip(names, heats, strict=True):
         tiles = [overlay(picture, heat / _above_zero(row)) for heat in row]
-        side = picture.shape[0]
+        side = max(picture.shape[0], name.shape[0])  # a wide picture's leaves room for the word
         cells = [_centred(tile, side, width) for tile in tiles]
         lines.append([_centred(_flush_right(name, left), side, left), *cells])
     return _framed([_beside(line) for line in lines])

@@ -23,6 +23,8 @@ HEADER = 128  # bytes of an npy file before its numbers
 class MapPlan:
     """What a run will write of its maps; ``of`` makes it from a model.
 
+    Means and panels, a few MB for each picture, come on top.
+
     Attributes:
         sites: The layers of cross-attention, with the sides of their maps.
         steps: Of one walk.
@@ -76,7 +78,7 @@ class MapPlan:
 
     def sentence(self, folder: PathLike) -> str:
         """Say what will be written where."""
-        steps = "every step" if self.every == 1 else f"each {self.every}th step"
+        steps = "every step" if self.every == 1 else f"one step in {self.every}"
         return (
             f"attention maps of {steps} go to {folder}: {self.files:,} files, "
             f"{_in_words(self.bytes)}"
