@@ -8,6 +8,7 @@ import pytest
 
 from ldm.errors import UserError
 from ldm.modules.attention_control.sites import Site
+from ldm.pipelines import attention_files
 from ldm.pipelines.attention_files import MapFolder, MapNames
 
 DOWN = Site("input_blocks.4.1.transformer_blocks.0.attn2", "down", "cross", 1, 2, (16, 16))
@@ -52,6 +53,14 @@ def test_a_folder_is_claimed_once(tmp_path):
     assert folder.claim() == folder.claim() == tmp_path / "m"
     assert folder.of(0, "") == tmp_path / "m"
     assert folder.of(12, "source") == tmp_path / "m/batch0012/source"
+
+
+def test_a_folder_that_another_run_takes_after_the_look_stays_its_own(tmp_path, monkeypatch):
+    MapFolder(tmp_path / "m").claim()
+    monkeypatch.setattr(attention_files, "_is_taken", lambda folder: False)
+    late = MapFolder(tmp_path / "m")
+    assert late.path == tmp_path / "m"
+    assert late.claim() == tmp_path / "m-2"
 
 
 def test_the_present_folder_has_siblings_too(tmp_path, monkeypatch):

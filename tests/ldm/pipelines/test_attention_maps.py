@@ -19,6 +19,7 @@ from ldm.modules.attention_control.sites import Site
 from ldm.modules.attention_control.words import read_prompt
 from ldm.modules.encoders.tokenizer import CLIPTokenizer
 from ldm.pipelines.attention_maps import MapWriter
+from ldm.pipelines.attention_panels import panel
 from ldm.pipelines.attention_plan import planned_bytes
 from ldm.settings.generation import Txt2ImgSettings
 
@@ -222,6 +223,21 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(UserError, match="No space left on device"):
         walk(MapWriter(tmp_path / "m", prompts()), SITES, LATENT)
+
+
+def test_a_panel_shows_the_maps_of_its_own_row_and_prompt(tmp_path):
+    given = prompts("a cat", "a dog")
+    writer = MapWriter(tmp_path / "m", given)
+    walk(writer, SITES, LATENT, rows=4)
+    for row in range(4):
+        writer.take(picture(row), row)
+    for row in range(4):
+        prompt, sample = divmod(row, 2)
+        folder = tmp_path / "m" / ("source" if prompt == 0 else "")
+        with np.load(folder / "maps.npz") as means:
+            shown = panel(picture(row), means["res004x006"][sample], given[prompt].words())
+        with Image.open(folder / f"panel_{sample:05d}.png") as image:
+            np.testing.assert_array_equal(np.asarray(image), shown)
 
 
 def test_prompts_that_do_not_share_a_batch_evenly_are_refused(tmp_path):
