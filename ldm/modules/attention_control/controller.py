@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ldm.modules.attention_control.moments import Row, Moment
+    from ldm.modules.attention_control.moments import Moment, Row
     from ldm.modules.attention_control.sites import Site
 
 Predict = Callable[[Tensor], Tensor]

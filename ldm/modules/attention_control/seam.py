@@ -154,7 +154,8 @@ class Control:
     def now(self, site: Site) -> tuple[Site, Moment]:
         """Return a layer with the present side of its map, and the present moment."""
         h, w = self._latent
-        return replace(site, side=(-(-h // site.rate), -(-w // site.rate))), self.moment
+        side = (-(-h // site.rate), -(-w // site.rate))
+        return replace(site, side=side, latent=(h, w)), self.moment
 
     def rows(self, count: int) -> list:
         """Return what the rows of the present call stand for."""
@@ -181,38 +182,44 @@ class _Controlled:
         if not controller.wants(site, moment):
             return self.own(q, k, v, mask=mask, scale=scale)
         probs = probabilities(q, k, mask=mask, scale=scale)  # (b, heads, N, M)
-        version = None if probs.is_inference() else probs._version
+        version = probs._version
         used = controller(probs, site, moment, self.control.rows(len(q)))
-        if not _is_changed(used, probs, version, controller, site):
-            return self.own(q, k, v, mask=mask, scale=scale)
         used = probs if used is None else used
+        _check(used, probs, controller, site)
+        changed = probs._version != version  # in place
+        if not changed and (used is probs or torch.equal(used, probs)):
+            return self.own(q, k, v, mask=mask, scale=scale)
         return torch.einsum("bhnm,bhmd->bhnd", used.to(v.dtype), v)  # (b, heads, N, d)
 
 
 def probabilities(q: Tensor, k: Tensor, *, mask: Tensor | None, scale: float) -> Tensor:
     """Return softmax(scale q k^T) in float32: (b,heads,N,d), (b,heads,M,d) -> (b,heads,N,M)."""
-    scores = torch.einsum("bhnd,bhmd->bhnm", q, k) * scale
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.finfo(scores.dtype).max)
-    return scores.softmax(dim=-1, dtype=torch.float32)
+    with _counting():
+        scores = torch.einsum("bhnd,bhmd->bhnm", q, k) * scale
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.finfo(scores.dtype).max)
+        return scores.softmax(dim=-1, dtype=torch.float32)
 
 
-def _is_changed(
-    used: Any, probs: Tensor, version: int | None, controller: Controller, site: Site
-) -> bool:
-    """Return whether a controller wants other probabilities than it was given, in place or not.
+@contextmanager
+def _counting() -> Iterator[None]:
+    """Make tensors that count their changes; those of inference mode do not."""
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def _check(used: Any, probs: Tensor, controller: Controller, site: Site) -> None:
+    """Refuse what cannot stand in place of probabilities.
 
     Raises:
-        UserError: It returned something else.
+        UserError: It is no tensor of their shape.
     """
-    if used is None or used is probs:
-        if version is None:  # inference tensors do not count their changes
-            return used is probs
-        return probs._version != version
     if not isinstance(used, Tensor) or used.shape != probs.shape:
         found = f"shape {tuple(used.shape)}" if isinstance(used, Tensor) else type(used).__name__
         raise UserError(
             f"{type(controller).__name__} returned {found} for {site.path}; expected the shape of "
             f"the probabilities that it was given, {tuple(probs.shape)}, or None; correct it"
         )
-    return not torch.equal(used, probs)
