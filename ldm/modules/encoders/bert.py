@@ -16,6 +16,7 @@ from torch import Tensor
 from ldm.checkpoint.download.hub_cache import snapshots
 from ldm.errors import UserError
 from ldm.modules.encoders.base import AbstractEncoder, as_batch, place
+from ldm.modules.encoders.offsets import Span
 from ldm.modules.x_transformer import Encoder, TransformerWrapper
 from ldm.paths import at_home, is_file, unreachable
 
@@ -120,13 +121,21 @@ class BERTTokenizer(AbstractEncoder):
         """Return the argument: the counterpart of a first stage's ``decode``."""
         return text
 
+    def offsets(self, text: str) -> list[Span]:
+        """Return for each token of a caption the stretch (start, end) of the text it stands for.
+
+        They are the tokens that the row keeps, without start, end and padding; the stretches are
+        the ``tokenizers`` library's own, and exact.
+        """
+        row = self.tokenizer.encode(text)
+        spans = zip(row.offsets, row.special_tokens_mask, strict=True)
+        return [span for span, special in spans if not special]
+
     def truncated(self, text: str) -> str | None:
         """Return the end of a caption that the model would not see, or None if all of it fits."""
-        row = self.tokenizer.encode(text)
-        if not row.overflowing:
+        if not self.tokenizer.encode(text).overflowing:
             return None
-        spans = zip(row.offsets, row.special_tokens_mask, strict=True)
-        kept = max((end for (_, end), special in spans if not special), default=0)
+        kept = max((end for _, end in self.offsets(text)), default=0)
         return text[kept:].strip()
 
 

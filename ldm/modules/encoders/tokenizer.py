@@ -13,7 +13,7 @@ from __future__ import annotations
 import gzip
 import heapq
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ import regex
 import torch
 
 from ldm.errors import UserError
+from ldm.modules.encoders.offsets import Span, sources
 from ldm.paths import is_file
 
 VOCABULARY_FILE = "bpe_simple_vocab_16e6.txt.gz"
@@ -167,6 +168,9 @@ class CLIPTokenizer:
         [320, 8853, 539, 550, 18376]
     """
 
+    _word = _WORD
+    _clean = staticmethod(clean_text)
+
     def __init__(self, max_length: int = 77) -> None:
         self.max_length = self.model_max_length = max_length
         self.vocabulary = load_vocabulary()
@@ -185,19 +189,58 @@ class CLIPTokenizer:
         A literal ``<|endoftext|>`` or ``<|startoftext|>`` is that special token, as in the
         reference's tokenizer; the text before it and after it is cleaned separately.
         """
-        ids: list[int] = []
-        for stretch in _SPECIAL.split(text):
-            words = [stretch] if stretch in (START, END) else _WORD.findall(clean_text(stretch))
-            for word in words:
-                ids += self._word_ids(word)
-        return ids
+        words = (w for _, part in self._parts(text) for w in self._word.findall(self._clean(part)))
+        return [token_id for word in words for token_id, _ in self._cut(word)]
 
-    def _word_ids(self, word: str) -> list[int]:
-        if word in (START, END):
-            return [self.vocabulary.ids[word]]
-        symbols = [self._letters[byte] for byte in word.encode("utf-8")]
+    def offsets(self, text: str) -> list[Span]:
+        """Return for each id of ``encode(text)`` the stretch of the text that it stands for.
+
+        The tokens of one character (a kanji cut into bytes) share its stretch. Exact but where
+        cleaning changes more than single letters: see ``ldm.modules.encoders.offsets.sources``.
+
+        Returns:
+            (start, end) in characters of the text as given; neither ever goes back.
+
+        Example:
+            >>> CLIPTokenizer().offsets("a  Persian ｃat")
+            [(0, 1), (3, 10), (11, 14)]
+        """
+        found: list[Span] = []
+        for begin, part in self._parts(text):
+            cleaned = self._clean(part)
+            spans = sources(part, cleaned, self._clean)
+            for match in self._word.finditer(cleaned):
+                # (bytes,): the place in `cleaned` of the character that each byte is of
+                places = [n for n in range(*match.span()) for _ in cleaned[n].encode()]
+                done = 0
+                for _, length in self._cut(match[0]):
+                    first, last = places[done], places[done + length - 1]
+                    found.append((begin + spans[first][0], begin + spans[last][1]))
+                    done += length
+        return found
+
+    def _parts(self, text: str) -> Iterator[tuple[int, str]]:
+        """Yield the parts of a text that are cleaned separately, each with where it begins."""
+        begin = 0
+        for part in _SPECIAL.split(text):
+            yield begin, part
+            begin += len(part)
+
+    def _cut(self, word: str) -> list[tuple[int, int]]:
+        """Cut a cleaned word into tokens: the id of each and how many of its bytes it holds."""
+        raw = word.encode("utf-8")
+        if word in self._specials:
+            return [(self._specials[word], len(raw))]
+        symbols = [self._letters[byte] for byte in raw]
         symbols[-1] += WORD_END
-        return [self.vocabulary.ids[token] for token in self.vocabulary.merge(symbols)]
+        tokens = self.vocabulary.merge(symbols)
+        ids = self.vocabulary.ids
+        *before, last = [(ids[token], len(token)) for token in tokens]
+        return [*before, (last[0], last[1] - len(WORD_END))]
+
+    @property
+    def _specials(self) -> dict[str, int]:
+        return {self.bos_token: self.bos_token_id, self.eos_token: self.eos_token_id}
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of ids: lower case, with a space after each word.
