@@ -186,10 +186,17 @@ class _Controlled:
         used = controller(probs, site, moment, self.control.rows(len(q)))
         used = probs if used is None else used
         _check(used, probs, controller, site)
-        changed = probs._version != version  # in place
-        if not changed and (used is probs or torch.equal(used, probs)):
-            return self.own(q, k, v, mask=mask, scale=scale)
-        return torch.einsum("bhnm,bhmd->bhnd", used.to(v.dtype), v)  # (b, heads, N, d)
+        if probs._version != version:  # changed in place
+            probs = probabilities(q, k, mask=mask, scale=scale)
+        changed = _rows_that_differ(used, probs)  # (b,)
+        if changed.all():
+            return torch.einsum("bhnm,bhmd->bhnd", used.to(v.dtype), v)  # (b, heads, N, d)
+        # The kernel sees the whole batch, so that rows left alone are the same to the bit.
+        out = self.own(q, k, v, mask=mask, scale=scale)
+        if not changed.any():
+            return out
+        product = torch.einsum("bhnm,bhmd->bhnd", used[changed].to(v.dtype), v[changed])
+        return out.index_put((changed,), product.to(out.dtype))
 
 
 def probabilities(q: Tensor, k: Tensor, *, mask: Tensor | None, scale: float) -> Tensor:
@@ -209,6 +216,13 @@ def _counting() -> Iterator[None]:
         return
     with torch.inference_mode(False), torch.no_grad():
         yield
+
+
+def _rows_that_differ(used: Tensor, probs: Tensor) -> Tensor:
+    """Return in which rows of a call two tables differ: (b, heads, N, M) -> bool (b,)."""
+    if used is probs:
+        return torch.zeros(len(probs), dtype=torch.bool, device=probs.device)
+    return (used != probs).flatten(1).any(1)
 
 
 def _check(used: Any, probs: Tensor, controller: Controller, site: Site) -> None:
