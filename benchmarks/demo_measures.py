@@ -179,6 +179,12 @@ def _mean(values: Iterator[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
+def psnr_of(pictures: Tensor, wanted: Tensor) -> list[float]:
+    """Return the PSNR of each picture in dB, at most 100; both are (B, 3, H, W) in [-1, 1]."""
+    error = ((wanted - pictures) / 2).square().mean(dim=(1, 2, 3))
+    return (-10 * torch.log10(error.clamp(min=1e-10))).tolist()
+
+
 @torch.inference_mode()
 def autoencoder_psnr(
     first_stage: nn.Module, size: int, *, count: int, batch_size: int, seed: int
@@ -202,8 +208,7 @@ def autoencoder_psnr(
     for batch in tqdm(_batches(count, batch_size), desc="autoencoder"):
         x = torch.stack([data[k]["jpg"] for k in batch]).movedim(-1, 1).to(device)
         decoded = first_stage.decode(first_stage.encode(x).mode()).clamp(-1, 1)
-        error = ((x - decoded) / 2).square().mean(dim=(1, 2, 3))
-        psnr += (-10 * torch.log10(error.clamp(min=1e-10))).tolist()
+        psnr += psnr_of(decoded, x)
         if shown is None:
             shown = torch.cat((x[:10], decoded[:10])).cpu()
     return psnr, shown

@@ -51,11 +51,15 @@ class Batch:
         places: The place of each row.
         prompts: The prompt of each row.
         kept: Rows that become pictures; if empty, only the random numbers are drawn.
+        numbers: Which of the run's prompts each row has, where pictures are edits of the first.
+        recorded: The settings that draw each row's picture; empty where they are the run's.
     """
 
     places: tuple[Place, ...]
     prompts: tuple[str, ...]
     kept: tuple[int, ...]
+    numbers: tuple[int, ...] = ()
+    recorded: tuple[GenerationSettings, ...] = ()
 
 
 def plan(settings: GenerationSettings, prompts: Sequence[str]) -> list[Batch]:

@@ -19,7 +19,7 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.source_files import INIT_IMAGE, MASK, find_sources
-from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings, Img2ImgSettings
+from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import LowMemory
 from ldm.settings.option import Option, options_of
@@ -34,6 +34,7 @@ _INPAINTINGS = (INPAINTING[0], "Mask blur", "Masked content", "Mask mode")
 # What its schedule "Automatic" is; of the samplers that are not here, k-diffusion's own.
 _AUTOMATIC = dict.fromkeys(("DPM++ 2M", "DPM2", "DPM2 a"), "Karras")
 
+EDITED = "Source prompt"  # of edits, see ldm.settings.swap
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.settings.prompt_weights
 # Settings that are written only if they are not these: the usual ones, and those of pictures from
 # before there was a choice.
@@ -43,6 +44,12 @@ _QUIET = {
     "use_ema": False,
     "use_neighbors": False,
     "watermark": "reference",
+    "is_swap": False,
+    "use_mask": False,
+    "mode": "auto",
+    "cross_replace_steps": "0.8",
+    "self_replace_steps": "0.4",
+    "invert": "none",
 }
 _PLACE = {
     "Batch size": "n_samples",
@@ -91,6 +98,7 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
     for each in options_of(settings):
         value = getattr(settings, each.name)
         unsaid = each.name in _QUIET and value == _QUIET[each.name]
+        unsaid = unsaid or each.name in settings.unrecorded
         if each.infotext and value is not None and not unsaid:
             entries[each.infotext] = _written(each, value)
     for key, name in _PLACE.items():
@@ -292,7 +300,7 @@ def _check_program(path: str, schema: type[GenerationSettings], entries: Mapping
         )
     repaints = issubclass(schema, InpaintSettings)
     masked = any(key in entries for key in _INPAINTINGS)
-    if masked and not repaints:
+    if masked and not repaints and schema.task != "edit":
         raise UserError(
             f"--from-image {path} is an inpainting; expected a picture made without a mask; "
             "use scripts/inpaint.py"
@@ -305,12 +313,17 @@ def _check_program(path: str, schema: type[GenerationSettings], entries: Mapping
     # The web UI's "hires fix" has a denoising strength too, in pictures made from text alone.
     hires = any(key.startswith("Hires") or key == "First pass size" for key in entries)
     from_picture = "Denoising strength" in entries and not hires
-    if from_picture and not issubclass(schema, Img2ImgSettings):
+    if EDITED in entries and schema.task != "edit":
+        raise UserError(
+            f"--from-image {path} is an edit of another prompt's picture; expected a picture made "
+            "without one; use scripts/swap.py"
+        )
+    if from_picture and schema.init == "none":
         raise UserError(
             f"--from-image {path} was made from another picture; expected one made from text "
             "alone; use scripts/img2img.py"
         )
-    if issubclass(schema, Img2ImgSettings) and not from_picture:
+    if schema.init == "required" and not from_picture:
         raise UserError(
             f"--from-image {path} was made from text alone; expected one made from a picture; "
             "use scripts/txt2img.py"

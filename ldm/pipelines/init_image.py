@@ -13,8 +13,7 @@ from ldm.images.opening import opened
 from ldm.images.padding import reflected, round_up
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import ModelChoice
-from ldm.settings.generation import GenerationSettings, Img2ImgSettings
-from ldm.settings.inpaint import InpaintSettings
+from ldm.settings.generation import GenerationSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,15 +143,15 @@ def read_init_image(
         TypeError: an image or a mask was given to settings that take none.
     """
     kind = type(settings).__name__
-    if mask is not None and not isinstance(settings, InpaintSettings):
+    if mask is not None and not settings.takes_mask:
         raise TypeError(f"{kind} takes no mask; use InpaintSettings")
-    if not isinstance(settings, Img2ImgSettings):
-        if image is not None:
-            raise TypeError(f"{kind} takes no init image; use Img2ImgSettings")
+    if image is not None and settings.init == "none":
+        raise TypeError(f"{kind} takes no init image; use Img2ImgSettings")
+    if image is None and not settings.starts_from_picture:
         return None
     image = InitImage(image) if isinstance(image, Image.Image) else image
     image = image or InitImage.read(settings.init_img)
-    if not isinstance(settings, InpaintSettings) or (image.mask is not None and mask is None):
+    if not settings.takes_mask or (image.mask is not None and mask is None):
         return image
     mask = Mask.of(mask) if isinstance(mask, Image.Image) else mask
     return replace(image, mask=mask or Mask.read(settings.mask))
@@ -182,7 +181,9 @@ def _holds_several(path: str) -> bool:
         return False
 
 
-def fit_init_image(image: InitImage, settings: Img2ImgSettings, choice: ModelChoice) -> InitImage:
+def fit_init_image(
+    image: InitImage, settings: GenerationSettings, choice: ModelChoice
+) -> InitImage:
     """Return the picture at the size that the settings ask for and the model can draw.
 
     Raises:

@@ -115,6 +115,12 @@ class EncodedPicture:
             repeated = type(posterior)(posterior.parameters.repeat(rows, 1, 1, 1))
         return self._model.get_first_stage_encoding(repeated, noise=noise)
 
+    def mean(self) -> Tensor:
+        """Return the posterior's mean (1, C, h, w)."""
+        posterior = self._posterior
+        encoded = posterior if isinstance(posterior, Tensor) else posterior.mode()
+        return self._model.get_first_stage_encoding(encoded)
+
     def latents(self, noise: NoiseSource, rows: int) -> Tensor:
         """Return the latents (B, C, h, w) for a batch: the shared ones, or a new draw."""
         return self.draw(noise, rows) if self._shared is None else self._shared[:rows]

@@ -318,7 +318,8 @@ def resolve(settings: Settings, choice: ModelChoice) -> Settings:
         )
     _check_text(settings, choice)
     settings = replace(settings, C=choice.channels, f=choice.factor)
-    own = choice.size if isinstance(settings, Txt2ImgSettings) else None
+    own_sized = isinstance(settings, Txt2ImgSettings) and not settings.starts_from_picture
+    own = choice.size if own_sized else None
     sides = {side: getattr(settings, side, None) or own for side in ("H", "W")}
     sides = {side: pixels for side, pixels in sides.items() if pixels is not None}
     for side, pixels in sides.items():

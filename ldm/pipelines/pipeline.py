@@ -42,6 +42,7 @@ from ldm.safety.checker import SafetyChecker
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 
 if TYPE_CHECKING:  # runs with the whole model on the device need no plans
+    from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.staging import StagedModel, Staging
 
 
@@ -178,6 +179,7 @@ class Pipeline:
         request: Request | GenerationSettings,
         *,
         observer: Observer = log_events,
+        controller: Controller | None = None,
         **given: Any,
     ) -> Iterator[Picture]:
         """Draw the pictures of a run, yielding each batch when it is done.
@@ -185,6 +187,8 @@ class Pipeline:
         Args:
             request: What ``prepare`` returned, or settings to prepare it from.
             observer: Called with each ``Notice`` and ``Progress``.
+            controller: Reads or changes the model's attention, see
+                ``ldm.modules.attention_control``.
             **given: With settings: further keywords of ``prepare``.
 
         Raises:
@@ -202,7 +206,8 @@ class Pipeline:
                 f"{self.choice.ckpt_path}; prepare the request with this pipeline"
             )
         checker = self.checker(request.settings.safety_checker)
-        return Run(self.model, request, self._execution, checker, observer).pictures()
+        run = Run(self.model, request, self._execution, checker, observer, controller)
+        return run.pictures()
 
     @contextmanager
     def _execution(self, request: Request, observer: Observer) -> Iterator[Execution]:

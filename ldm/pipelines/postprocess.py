@@ -144,7 +144,8 @@ class PostProcessor:
                 self.observer(Notice(text, warning=True))
             own = self.settings.seed_mode == "per-image"
             seed = self.settings.seed + (place.index if own else 0)
-            settings = replace(self.settings, prompt=prompt, seed=seed)
+            own = batch.recorded[row] if batch.recorded else self.settings
+            settings = replace(own, prompt=prompt, seed=seed)
             yield Picture(
                 pixels=self.watermark(plain, None if flagged else self._repainted),
                 plain=plain,
@@ -153,4 +154,5 @@ class PostProcessor:
                 place=place,
                 parameters=write_parameters(settings, self.source, place),
                 flagged=flagged,
+                number=batch.numbers[row] if batch.numbers else 0,
             )

@@ -63,6 +63,7 @@ class Picture:
         place: Where in its run it was drawn.
         parameters: The text to store in the file; ``--from-image`` redraws the picture from it.
         flagged: Whether the safety checker blacked it out.
+        number: Which of the run's prompts it has, where pictures are edits of the first's; else 0.
     """
 
     pixels: np.ndarray
@@ -72,6 +73,7 @@ class Picture:
     place: Place
     parameters: str
     flagged: bool = False
+    number: int = 0
 
 
 Observer = Callable[[Notice | Progress], None]

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -40,6 +41,9 @@ from ldm.rng import seed_everything
 from ldm.safety.checker import SafetyChecker
 from ldm.settings.samplers import SAMPLERS
 from ldm.types import Conditioning, EpsModel
+
+if TYPE_CHECKING:
+    from ldm.modules.attention_control.controller import Controller
 
 
 class Execution:
@@ -94,6 +98,7 @@ class Run:
         make_ready: Makes the device ready for a request, until the run ends.
         checker: Blacks out what it flags.
         observer: Called with notices and progress.
+        controller: Has charge of the model's attention, after what the run itself needs.
     """
 
     def __init__(
@@ -103,7 +108,9 @@ class Run:
         make_ready: Callable[[Request, Observer], AbstractContextManager[Execution]],
         checker: SafetyChecker,
         observer: Observer,
+        controller: Controller | None = None,
     ) -> None:
+        self.controller = controller
         self.model, self.request, self.settings = model, request, request.settings
         self.make_ready, self.checker, self.observer = make_ready, checker, observer
         self.sampler = self._make_sampler(model)
@@ -152,13 +159,16 @@ class Run:
                 with torch.no_grad(), self._enough_memory(len(batch.prompts)):
                     x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
                     check_finite(x, "the latent of picture", self._way_out)
-                    decode = partial(self.model.decode_first_stage, x)
+                    decode = partial(self.walk.decode, x)
                     decoded = self.execution.compute("decode", decode, is_not_black)
                     check_finite(decoded, advice=self._way_out)
                 self._count(batch)
                 # Random numbers that the caller draws in between must not affect the next batch.
                 with torch.random.fork_rng(self._cuda_devices):
-                    yield from self.post_processor.pictures(batch, decoded)
+                    for text in self.walk.findings(decoded):
+                        self.observer(Notice(text))
+                    drawn = self.walk.drawn(batch)
+                    yield from self.post_processor.pictures(drawn, decoded)
 
     def _way_out(self) -> str:
         return way_out(self.model, self.execution.untried)
@@ -170,7 +180,8 @@ class Run:
         self.steps = self.walk.steps(self.sampler)
         self.post_processor = self._make_post_processor()
         drawn = [batch for batch in self.request.batches if batch.kept]
-        self.steps_total = self.steps * sum(len(batch.prompts) for batch in drawn)
+        extra = self.walk.extra_steps(self.sampler)
+        self.steps_total = extra + self.steps * sum(len(batch.prompts) for batch in drawn)
         self.pictures_total = sum(len(batch.kept) for batch in drawn)
         self._give_notices()
         self.post_processor.prepare()
@@ -178,6 +189,10 @@ class Run:
         seed_everything(self.settings.seed)
         with self._enough_memory(1):
             self.execution.compute("encode", self.walk.encode, lambda _: self.walk.is_finite())
+            if extra:
+                prepare = partial(self.walk.prepare, self.sampler, self._progress)
+                self.execution.compute("walk", prepare, lambda _: True)
+                self.steps_done += extra
 
     @property
     def _cuda_devices(self) -> list[torch.device]:
@@ -214,10 +229,20 @@ class Run:
         rows, noise = len(batch.prompts), self.walk.start_noise.source(batch.places)
         conditioning = self.walk.condition(batch.prompts)
         x, states = self.walk.begin(self.sampler, noise, rows, **conditioning)
-        for taken, state in enumerate(states, start=1):
-            x = state.x
-            self._progress(rows * taken)
+        with self._controlled(rows):
+            for taken, state in enumerate(states, start=1):
+                x = state.x
+                self._progress(rows * taken)
         return x
+
+    def _controlled(self, rows: int) -> AbstractContextManager:
+        """Return the context in which a batch's attention is under control, if anybody wants it."""
+        wanted = [each for each in (self.walk.controller(rows), self.controller) if each]
+        if not wanted:
+            return nullcontext()
+        from ldm.modules.attention_control import Chain, control_attention
+
+        return control_attention(self.model, Chain(*wanted))
 
     @cached_property
     def _silent_sampler(self) -> Sampler:

@@ -5,7 +5,7 @@ Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import legible
 from ldm.paths import ERRORS, file_fault, reason
 from ldm.pipelines.models import find
-from ldm.settings.generation import GenerationSettings, Img2ImgSettings
+from ldm.settings.generation import GenerationSettings
 from ldm.settings.inpaint import InpaintSettings
 
 
@@ -26,7 +26,7 @@ class SourceFile:
 
     Attributes:
         name: The setting that names it.
-        schema: The settings that have it.
+        needed: Whether settings of a class need it.
         flag: That setting's flag.
         what: What it is called in messages.
         path_key: The entry with its path.
@@ -34,7 +34,7 @@ class SourceFile:
     """
 
     name: str
-    schema: type[GenerationSettings]
+    needed: Callable[[type[GenerationSettings]], bool]
     flag: str
     what: str
     path_key: str
@@ -42,9 +42,21 @@ class SourceFile:
 
 
 INIT_IMAGE = SourceFile(
-    "init_img", Img2ImgSettings, "--init-img", "picture", "Init image", "Init image hash"
+    "init_img",
+    lambda schema: schema.init == "required",
+    "--init-img",
+    "picture",
+    "Init image",
+    "Init image hash",
 )
-MASK = SourceFile("mask", InpaintSettings, "--mask", "mask", "Mask", "Mask hash")
+MASK = SourceFile(
+    "mask",
+    lambda schema: issubclass(schema, InpaintSettings),
+    "--mask",
+    "mask",
+    "Mask",
+    "Mask hash",
+)
 
 
 def find_sources(
@@ -67,10 +79,14 @@ def find_sources(
     Raises:
         UserError: a file is missing or changed, or the picture does not name it.
     """
+    wanted = [source for source in (INIT_IMAGE, MASK) if source.needed(schema)]
+    if schema.init == "optional":
+        wanted += [INIT_IMAGE] if "Denoising strength" in entries else []
+        wanted += [MASK] if MASK.path_key in entries else []
     return {
         source.name: _find_source(source, path, entries)
-        for source in (INIT_IMAGE, MASK)
-        if issubclass(schema, source.schema) and source.name not in given
+        for source in wanted
+        if source.name not in given
     }
 
 

@@ -11,7 +11,7 @@ Shape legend: B pictures, C h w latent, H W pixels, L D tokens and their width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ from ldm.rng import GlobalNoise, NoiseSource
 from ldm.settings.prompt_weights import Mixture
 from ldm.types import SamplerState
 from ldm.util import get_obj_from_str
+
+if TYPE_CHECKING:
+    from ldm.modules.attention_control.controller import Controller
+    from ldm.pipelines.batches import Batch
 
 
 def make_walk(request: Request, model: LatentSpaceDiffusion, device: torch.device) -> TextWalk:
@@ -81,6 +85,34 @@ class TextWalk:
     def steps(self, sampler: Sampler) -> int:
         """Return how many steps the sampler will take."""
         return sampler.steps
+
+    def extra_steps(self, sampler: Sampler) -> int:  # noqa: ARG002
+        """Return how many steps ``prepare`` takes."""
+        return 0
+
+    def prepare(self, sampler: Sampler, tick: Callable[[int], None]) -> None:
+        """Compute what takes steps of its own, once a run.
+
+        Args:
+            sampler: With its schedule made.
+            tick: Called with the number of steps taken.
+        """
+
+    def findings(self, decoded: Tensor) -> Iterator[str]:  # noqa: ARG002
+        """Say what is to be said of decoded pictures (B, 3, H, W)."""
+        yield from ()
+
+    def controller(self, rows: int) -> Controller | None:  # noqa: ARG002
+        """Return what has charge of the model's attention while a batch of ``rows`` is drawn."""
+        return None
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Decode latents (B, C, h, w) to pictures (B, 3, H, W) in [-1, 1]."""
+        return self.model.decode_first_stage(x)
+
+    def drawn(self, batch: Batch) -> Batch:
+        """Return what the decoded rows of a batch are."""
+        return batch
 
     def begin(
         self, sampler: Sampler, noise: NoiseSource, rows: int, **conditioning: Any

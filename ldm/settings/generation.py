@@ -9,14 +9,14 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Literal
 
 from ldm.errors import UserError
-from ldm.settings.model_kind import ModelKind, Task
+from ldm.settings.conventions import Conventions
+from ldm.settings.model_kind import Task
 from ldm.settings.option import (
-    Settings,
     changed,
     device_option,
     max_pixels_option,
@@ -24,9 +24,6 @@ from ldm.settings.option import (
     option,
 )
 from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk
-
-if TYPE_CHECKING:
-    from typing import Self  # in typing from Python 3.11 on
 
 SEED_MODES = ("compvis", "per-image")
 _TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], "and")
@@ -46,20 +43,14 @@ LARGEST_SIDE = 2**16  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationSettings(Settings):
+class GenerationSettings(Conventions):
     """What text-to-image and image-to-image share. Field names are the flags' names.
 
     ``None`` in ``C`` and ``f`` stands for the model's own value, in ``ckpt`` and ``config`` for
     the model that ``ldm.pipelines.models`` finds.
-
-    Attributes:
-        task: What is drawn; the kind of model says what draws it.
-        wanted: The model that this needs, in words.
     """
 
     groups: ClassVar[Mapping[str, str]] = DRAWING_GROUPS
-    task: ClassVar[Task] = "text"
-    wanted: ClassVar[str] = "one that draws from text"
 
     prompt: str = option(
         "a painting of a virus monster playing guitar", "the text prompt", group="prompt"
@@ -241,52 +232,6 @@ class GenerationSettings(Settings):
             found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")
         return found
 
-    # Overridden by programs with other conventions.
-
-    @property
-    def wants_text(self) -> bool:
-        """Whether the pictures are drawn from a prompt."""
-        return True
-
-    def draws_with(self, kind: ModelKind) -> bool:
-        """Return whether a kind of model can draw what these settings ask for."""
-        return self.task in kind.walks
-
-    @property
-    def low_memory(self) -> bool:
-        """Whether the model's stages take turns on the device."""
-        return False
-
-    @property
-    def takes_folder(self) -> bool:
-        """Whether init images come from a folder, one after another."""
-        return False
-
-    def suited(self, kind: ModelKind, named: Collection[str]) -> Self:  # noqa: ARG002
-        """Return these settings with what depends on the kind of model filled in.
-
-        Args:
-            kind: The model's.
-            named: Settings that the user gave.
-
-        Raises:
-            UserError: such a model cannot draw with what was given, or needs something more.
-        """
-        return self
-
-    def with_seed(self) -> Self:
-        """Return these settings, with a random seed if they have none."""
-        return self
-
-    @property
-    def per_line(self) -> int:
-        """How many pictures an iteration draws for each line of a prompt file."""
-        return 1
-
-    def mixture(self, prompt: str) -> list[tuple[str, float]]:
-        """Return the texts that a prompt is encoded as, and their shares, which sum to 1."""
-        return [(prompt, 1.0)]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Txt2ImgSettings(GenerationSettings):
@@ -347,6 +292,7 @@ class Img2ImgSettings(GenerationSettings):
 
     program: ClassVar[str] = "img2img"
     task: ClassVar[Task] = "image"
+    init: ClassVar[Literal["none", "required", "optional"]] = "required"
     keeps_size: ClassVar[bool] = False
 
     outdir: str = changed(GenerationSettings, "outdir", default="outputs/img2img-samples")

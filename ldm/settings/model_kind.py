@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Task = Literal["text", "image", "mask", "neighbours"]
-"""Draw from a text; from a text and a picture; inside a mask; from a text and its neighbours."""
+Task = Literal["text", "image", "mask", "neighbours", "edit"]
+"""Draw from a text; from a text and a picture; inside a mask; from a text and its neighbours; from
+a text, edited into others."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ TEXT = ModelKind(
         "text": f"{_WALKS}.TextWalk",
         "image": f"{_WALKS}.ImageWalk",
         "mask": f"{_INPAINTING}.MaskedWalk",
+        "edit": "ldm.pipelines.editing.EditWalk",
     },
     what="a model with a text encoder of its own",
     program="scripts/txt2img.py",

@@ -5,6 +5,7 @@ from ldm.lazy import lazy_exports
 _PACKAGE = "ldm.modules.attention_control"
 _NAMES = {
     "AttendAndExcite": f"{_PACKAGE}.attend_and_excite",
+    "Auto": f"{_PACKAGE}.auto",
     "AttentionStore": f"{_PACKAGE}.store",
     "Chain": f"{_PACKAGE}.chain",
     "Controller": f"{_PACKAGE}.controller",

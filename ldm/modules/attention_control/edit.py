@@ -9,7 +9,8 @@ Shapes: heads, N queries, L tokens; maps of one row are (heads, N, L), or (heads
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,9 +19,11 @@ from ldm.errors import UserError
 from ldm.modules.attention_control.controller import Controller
 from ldm.modules.attention_control.moments import Moment, Row
 from ldm.modules.attention_control.sites import QUARTER, Site, nearest_rate
-from ldm.modules.attention_control.windows import Window, Windows, is_within, token_windows
+from ldm.modules.attention_control.windows import Windows, is_within, token_windows
 from ldm.modules.attention_control.words import TokenizedPrompt
+from ldm.settings.edit_words import DEFAULT, Window
 
+T = TypeVar("T")
 CROSS_STEPS, SELF_STEPS = 0.8, 0.4
 
 
@@ -58,9 +61,9 @@ class PromptEdit(Controller):
             raise UserError("no edited prompt was given; expected one or more; give one")
         self.source, self.targets, self.pictures = source, tuple(targets), pictures
         self.cross_steps, self.self_steps, self.self_rate = cross_steps, self_steps, self_rate
-        self._windows: Tensor | None = None
-        for prompt in self.targets:  # raises on what is no window
-            token_windows(cross_steps, prompt, 1, "cross_steps")
+        by_word = cross_steps if isinstance(cross_steps, Mapping) else {DEFAULT: cross_steps}
+        self._by_target = by_prompt(by_word, self.targets)
+        self._tables(1)  # raises on what is no window
         is_within(self_steps, 0, 1, "self_steps")
 
     @abstractmethod
@@ -75,7 +78,7 @@ class PromptEdit(Controller):
 
     def begin(self, sites: Sequence[Site]) -> None:
         self._sources: dict[tuple[str, int], Tensor] = {}
-        self._windows = None
+        self._windows: Tensor | None = None
         self._self_rate = self.self_rate
         if sites and self.self_rate is None:
             self._self_rate = nearest_rate(sites, QUARTER)
@@ -129,9 +132,27 @@ class PromptEdit(Controller):
         """Return for each target and token whether the edit holds in this step: (targets, L)."""
         total = moment.require_walk().total
         if self._windows is None or len(self._windows) != total + 1:
-            tables = [
-                token_windows(self.cross_steps, target, total, "cross_steps")
-                for target in self.targets
-            ]
-            self._windows = torch.stack(tables, dim=1)  # (T + 1, targets, L)
+            self._windows = self._tables(total)
         return self._windows[moment.number]
+
+    def _tables(self, total: int) -> Tensor:
+        """Return for each step, target and token whether the edit holds: (T + 1, targets, L)."""
+        pairs = zip(self._by_target, self.targets, strict=True)
+        tables = [token_windows(own, target, total, "cross_steps") for own, target in pairs]
+        return torch.stack(tables, dim=1)
+
+
+def by_prompt(values: Mapping[str, T], prompts: Sequence[TokenizedPrompt]) -> list[dict[str, T]]:
+    """Return for each prompt the entries whose words it has; ``default_`` is in all.
+
+    Raises:
+        UserError: A word is in none of the prompts.
+    """
+    chosen: list[dict[str, T]] = [{} for _ in prompts]
+    for word, value in values.items():
+        has = [word == DEFAULT or prompt.has(word) for prompt in prompts]
+        if not any(has):
+            prompts[0].positions(word)  # raises, with the nearest word
+        for entries, there in zip(chosen, has, strict=True):
+            entries |= {word: value} if there else {}
+    return chosen

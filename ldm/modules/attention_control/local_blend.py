@@ -1,4 +1,4 @@
-"""Keep an edit local: outside of where chosen words look, a target's latents are the source's.
+"""Keep an edit local: elsewhere than where chosen words look, the latents stay the source's.
 
 Shapes: P prompts (the source and its targets), B = P times the pictures of each, L tokens,
 h w sides of the maps, x (B, C, h0, w0).

@@ -5,6 +5,7 @@ Shapes: heads, N queries, L tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ldm.errors import UserError
-from ldm.modules.attention_control.edit import PromptEdit
+from ldm.modules.attention_control.edit import PromptEdit, by_prompt
 from ldm.modules.attention_control.words import TokenizedPrompt
 
 
@@ -44,10 +45,10 @@ class Reweight(PromptEdit):
     ) -> None:
         super().__init__(source, targets, **windows)
         self.prior = prior
-        self.factors = [equalizer(target, weights) for target in targets]
-        for word in weights:
-            if all(word_is_absent(target, word) for target in targets):
-                targets[0].positions(word)  # raises, with the nearest word
+        self.factors = [
+            equalizer(target, own)
+            for target, own in zip(targets, by_prompt(weights, targets), strict=True)
+        ]
 
     def edited(self, base: Tensor, own: Tensor, target: int) -> Tensor:
         maps = base if self.prior is None else self.prior.edited(base, own, target)
@@ -57,24 +58,14 @@ class Reweight(PromptEdit):
 def equalizer(prompt: TokenizedPrompt, weights: Mapping[str, float]) -> Tensor:
     """Return the factor of each token (L,): 1 but for the words that ``weights`` names.
 
-    A word that is not in the prompt is left out: with several prompts it may be in another.
-
     Raises:
-        UserError: A weight is no finite number.
+        UserError: A weight is no finite number, or its word is not in the prompt.
     """
     factors = torch.ones(prompt.length)
     for word, weight in weights.items():
-        if not torch.isfinite(torch.tensor(float(weight))):
-            raise UserError(f"the weight {weight} of {word!r} was given; expected a finite number")
-        if not word_is_absent(prompt, word):
-            factors[list(prompt.positions(word))] = float(weight)
+        if not math.isfinite(weight):
+            raise UserError(
+                f"the weight {weight} of {word!r} was given; expected a finite number; change it"
+            )
+        factors[list(prompt.positions(word))] = float(weight)
     return factors
-
-
-def word_is_absent(prompt: TokenizedPrompt, word: str) -> bool:
-    """Return whether a prompt does not hold a word."""
-    try:
-        prompt.positions(word)
-    except UserError:
-        return True
-    return False

@@ -110,6 +110,14 @@ class TokenizedPrompt:
             )
         return tuple(positions)
 
+    def has(self, word: str) -> bool:
+        """Return whether the encoder reads a word or phrase in this prompt."""
+        try:
+            self.positions(word)
+        except UserError:
+            return False
+        return True
+
     def words(self) -> list[Word]:
         """Return the words that the encoder reads, in order, for showing; punctuation is none.
 

@@ -43,15 +43,12 @@ def cleaned_letters(text: str, clean: Callable[[str], str]) -> tuple[str, list[S
     spans: list[Span] = []
     known: dict[str, str] = {}
     for found in _LETTER.finditer(text):
-        raw, (start, end) = found[0], found.span()
+        raw = found[0]
         if raw not in known:
             known[raw] = " " if raw.isspace() else clean(raw)
         cleaned = known[raw]
         letters += cleaned
-        if len(cleaned) == len(raw):
-            spans += [(n, n + 1) for n in range(start, end)]
-        else:
-            spans += [(start, end)] * len(cleaned)
+        spans += [found.span()] * len(cleaned)
     inner = slice(letters[:1] == [" "], len(letters) - (letters[-1:] == [" "]))
     return "".join(letters[inner]), spans[inner]
 
@@ -79,8 +76,6 @@ def sources(text: str, cleaned: str, clean: Callable[[str], str]) -> list[Span]:
         (3, 8)
     """
     letters, spans = cleaned_letters(text, clean)
-    if letters == cleaned:
-        return spans
     return _through(_changes(letters, cleaned), spans or [(0, len(text))], cleaned)
 
 

@@ -167,6 +167,10 @@ def test_what_one_token_holds_is_one_word():
     together = TokenizedPrompt("赤い猫", (9, 1, 2, 9), (None, (0, 2), (2, 3), None))
     assert together.words() == [Word("赤い", (1,)), Word("猫", (2,))]
     assert shown("a cafÃ© don") == ["a", "cafÃ©", "don"]
+    cut = TokenizedPrompt("赤い猫", (9, 1, 9), (None, (0, 2), None))
+    assert cut.words() == [Word("赤い", (1,))]
+    spaced = TokenizedPrompt("a cat", (9, 1, 9), (None, (0, 5), None))
+    assert spaced.words() == [Word("a", (1,)), Word("cat", (1,))]
 
 
 def test_each_word_that_is_shown_is_found_again():

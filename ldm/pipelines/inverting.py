@@ -1,0 +1,79 @@
+"""Start from the noise that draws a given picture, so that it can be edited by its prompt.
+
+Shapes: n pictures, C h w latent, H W pixels, L D tokens and their width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldm.images.io import to_tensor
+from ldm.models.diffusion.inversion import Inversion, invert
+from ldm.models.diffusion.sampler import Sampler
+from ldm.modules.losses.reconstruction import psnr
+from ldm.pipelines.walks import ImageWalk
+from ldm.rng import NoiseSource
+from ldm.types import SamplerState
+
+
+class InvertedWalk(ImageWalk):
+    """Starts from the inverted init image; all pictures of a prompt are the same.
+
+    ``prepare`` inverts, once a run. At a strength below 1 only the last steps are inverted, and
+    taken again.
+    """
+
+    inversion: Inversion
+
+    def steps(self, sampler: Sampler) -> int:
+        """Return how many steps are inverted: all at strength 1."""
+        return sampler.steps if self.settings.strength == 1.0 else super().steps(sampler)
+
+    def extra_steps(self, sampler: Sampler) -> int:
+        """Return how many steps ``prepare`` takes."""
+        return self.steps(sampler) * (2 if self.settings.invert == "null-text" else 1)
+
+    @torch.no_grad()
+    def prepare(self, sampler: Sampler, tick: Callable[[int], None]) -> None:
+        """Invert the init image under the source prompt.
+
+        Args:
+            sampler: With its schedule made.
+            tick: Called with the number of steps taken.
+        """
+        settings, encode = self.settings, self.model.get_learned_conditioning
+        latents = self._picture.mean()
+        self.inversion = invert(
+            sampler,
+            latents,
+            encode([settings.source]),
+            method=settings.invert,
+            scale=settings.scale,
+            uncond=encode([settings.negative_prompt]),
+            steps=self.steps(sampler),
+            callback=lambda done, total: tick(done),  # noqa: ARG005
+        )
+        self._decoded = self.model.decode_first_stage(latents)  # (1, 3, H, W)
+
+    def begin(
+        self, sampler: Sampler, noise: NoiseSource, rows: int, **conditioning: Any
+    ) -> tuple[Tensor, Iterator[SamplerState]]:
+        """Start the sampler from the inverted picture."""
+        x = self.inversion.x_T.expand(rows, -1, -1, -1)
+        given = {"t_start": self.inversion.steps, "guider": self.inversion.guider()}
+        return x, sampler.walk(x, noise=noise, **given, **conditioning)
+
+    def findings(self, decoded: Tensor) -> Iterator[str]:
+        """Say how well the source's column of pictures (n, 3, H, W) shows the init image."""
+        wanted = to_tensor(self.request.image.pixels)
+        found, best = (
+            float(psnr(wanted, each[:1].float().cpu()).mean()) for each in (decoded, self._decoded)
+        )
+        yield (
+            f"Inverted by {self.settings.invert}: the source's picture has a PSNR of {found:.2f} "
+            f"dB to the init image; the autoencoder alone has {best:.2f} dB."
+        )
