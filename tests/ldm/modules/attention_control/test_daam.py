@@ -10,7 +10,9 @@ from controlled import Notes, draw, narrow_hub
 from ldm.errors import UserError
 from ldm.modules.attention_control.chain import Chain
 from ldm.modules.attention_control.daam import HeatMaps
+from ldm.modules.attention_control.moments import Moment, Row
 from ldm.modules.attention_control.seam import control_attention
+from ldm.modules.attention_control.sites import Site
 from ldm.offload.plan import PlanSettings, StagePlan
 
 
@@ -49,6 +51,16 @@ def test_the_sum_is_that_of_all_steps_layers_and_heads_on_the_way_down_and_up(lo
     assert {site.rate for _, site, _, _ in calls} == {1, 2}
     expected = by_hand(calls, ("down", "up"), token)
     assert torch.allclose(maps.of([token], absolute=True), expected, rtol=1e-5)
+
+
+def test_what_the_cubic_undershoots_beside_a_peak_is_clipped():
+    maps, probs = HeatMaps(), torch.zeros(1, 2, 24, 3)
+    probs[0, :, 8, 1] = 1.0  # one place of 4x6 has all of a token
+    site = Site("a", "down", "cross", 0, 2, side=(4, 6), latent=(8, 12))
+    maps(probs, site, Moment(), [Row("cond", 0)])
+    cubic = F.interpolate(probs[0, :1, :, 1].view(1, 1, 4, 6), size=(8, 12), mode="bicubic")[0]
+    assert cubic.min() < -0.05
+    assert torch.allclose(maps.of([1], absolute=True), 2 * cubic.clamp(min=0), atol=1e-6)
 
 
 def test_the_sums_of_all_tokens_are_how_often_was_looked_where_nothing_is_enlarged():
