@@ -138,6 +138,10 @@ def _inner_walk(request: Request) -> type[TextWalk]:
     """Return the walk whose start is taken."""
     if request.image is None:
         return TextWalk
+    if request.settings.takes_mask:
+        from ldm.pipelines.inpainting import MaskedWalk
+
+        return MaskedWalk
     if request.settings.invert != "none":
         from ldm.pipelines.inverting import InvertedWalk
 

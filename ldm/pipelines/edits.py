@@ -13,14 +13,9 @@ from ldm.modules.attention_control.local_blend import LocalBlend
 from ldm.modules.attention_control.refine import Refine
 from ldm.modules.attention_control.replace import Replace
 from ldm.modules.attention_control.reweight import Reweight
-from ldm.modules.attention_control.words import TokenizedPrompt, read_prompt
-from ldm.settings.swap import (
-    SwapSettings,
-    read_blend,
-    read_weights,
-    read_window,
-    read_windows,
-)
+from ldm.modules.attention_control.words import read_prompt
+from ldm.settings.edit_words import read_blend, read_weights, read_window, read_windows
+from ldm.settings.swap import SwapSettings
 
 _EDITS: dict[str, type[PromptEdit]] = {"auto": Auto, "replace": Replace, "refine": Refine}
 
@@ -64,9 +59,5 @@ def make_edit(settings: SwapSettings, tokenizer: Any, pictures: int) -> Controll
     if weights := read_weights(settings.reweight):
         edit = Reweight(source, targets, weights, prior=edit, **common)
     if words := read_blend(settings.blend, len(targets)):
-        return Chain(edit, _blend([source, *targets], words, pictures))
+        return Chain(edit, LocalBlend([source, *targets], words, pictures=pictures))
     return edit
-
-
-def _blend(prompts: list[TokenizedPrompt], words: list[list[str]], pictures: int) -> LocalBlend:
-    return LocalBlend(prompts, words, pictures=pictures)

@@ -45,6 +45,7 @@ _QUIET = {
     "use_neighbors": False,
     "watermark": "reference",
     "is_swap": False,
+    "use_mask": False,
     "mode": "auto",
     "cross_replace_steps": "0.8",
     "self_replace_steps": "0.4",
@@ -299,7 +300,7 @@ def _check_program(path: str, schema: type[GenerationSettings], entries: Mapping
         )
     repaints = issubclass(schema, InpaintSettings)
     masked = any(key in entries for key in _INPAINTINGS)
-    if masked and not repaints:
+    if masked and not repaints and schema.task != "edit":
         raise UserError(
             f"--from-image {path} is an inpainting; expected a picture made without a mask; "
             "use scripts/inpaint.py"

@@ -14,7 +14,6 @@ from ldm.images.padding import reflected, round_up
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import ModelChoice
 from ldm.settings.generation import GenerationSettings
-from ldm.settings.inpaint import InpaintSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +143,7 @@ def read_init_image(
         TypeError: an image or a mask was given to settings that take none.
     """
     kind = type(settings).__name__
-    if mask is not None and not isinstance(settings, InpaintSettings):
+    if mask is not None and not settings.takes_mask:
         raise TypeError(f"{kind} takes no mask; use InpaintSettings")
     if image is not None and settings.init == "none":
         raise TypeError(f"{kind} takes no init image; use Img2ImgSettings")
@@ -152,7 +151,7 @@ def read_init_image(
         return None
     image = InitImage(image) if isinstance(image, Image.Image) else image
     image = image or InitImage.read(settings.init_img)
-    if not isinstance(settings, InpaintSettings) or (image.mask is not None and mask is None):
+    if not settings.takes_mask or (image.mask is not None and mask is None):
         return image
     mask = Mask.of(mask) if isinstance(mask, Image.Image) else mask
     return replace(image, mask=mask or Mask.read(settings.mask))

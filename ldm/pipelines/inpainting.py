@@ -85,8 +85,10 @@ class MaskedWalk(RepaintWalk):
         """Pass the steps through; the last one has the picture itself in the kept cells."""
         for state in states:
             if state.i + 1 == state.total:
-                keep = self._keep.to(state.x)
-                yield replace(state, x=keep * latents.to(state.x) + (1.0 - keep) * state.x)
+                keep, known = self._keep.to(state.x), latents.to(state.x)
+                # Several prompts in one batch repeat the pictures.
+                known = known.repeat(len(state.x) // len(known), 1, 1, 1)
+                yield replace(state, x=keep * known + (1.0 - keep) * state.x)
             else:
                 yield state
 

@@ -80,8 +80,9 @@ def find_sources(
         UserError: a file is missing or changed, or the picture does not name it.
     """
     wanted = [source for source in (INIT_IMAGE, MASK) if source.needed(schema)]
-    if schema.init == "optional" and "Denoising strength" in entries:
-        wanted.append(INIT_IMAGE)
+    if schema.init == "optional":
+        wanted += [INIT_IMAGE] if "Denoising strength" in entries else []
+        wanted += [MASK] if MASK.path_key in entries else []
     return {
         source.name: _find_source(source, path, entries)
         for source in wanted

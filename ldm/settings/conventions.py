@@ -77,6 +77,11 @@ class Conventions(Settings):
         return self.init == "required"
 
     @property
+    def takes_mask(self) -> bool:
+        """Whether only a part of the picture that it starts from is drawn."""
+        return False
+
+    @property
     def unrecorded(self) -> Collection[str]:
         """Settings that a picture does not depend on in this combination."""
         return ()

@@ -60,6 +60,11 @@ class InpaintSettings(Img2ImgSettings):
         group="prompt",
     )
 
+    @property
+    def takes_mask(self) -> bool:
+        """Whether only a part of the picture that it starts from is drawn."""
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class LowMemoryInpaintSettings(LowMemoryImg2ImgSettings, InpaintSettings):

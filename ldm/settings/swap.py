@@ -5,13 +5,19 @@ Imports no torch.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ldm.errors import UserError
+from ldm.settings.edit_words import (
+    DEFAULT,
+    read_blend,
+    read_weights,
+    read_window,
+    read_windows,
+    window_text,
+)
 from ldm.settings.generation import DRAWING_GROUPS, Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.model_kind import ModelKind, Task
 from ldm.settings.option import changed, option
@@ -21,9 +27,6 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "replace", "refine")
 INVERSIONS = ("none", "ddim", "null-text", "negative-prompt")
-Window = float | tuple[float, float]
-DEFAULT = "default_"
-"""The window of words that have none of their own."""
 _EDIT = {  # what has no effect without an edit, and its neutral value
     "mode": "auto",
     "reweight": None,
@@ -82,6 +85,17 @@ class SwapSettings(Txt2ImgSettings):
         "init_img",
         help="a picture to start from: noised as --strength says, or inverted, see --invert",
         shown="none: from noise",
+    )
+    use_mask: bool = option(
+        False, "change only what --init-mask marks of --init-img", infotext="Masked", group="prompt"
+    )
+    mask: str | None = option(
+        None,
+        "a picture of the size of --init-img: white where it may change",
+        str,
+        flag="--init-mask",
+        group="prompt",
+        metavar="FILE",
     )
     strength: float = changed(
         Img2ImgSettings,
@@ -191,6 +205,11 @@ class SwapSettings(Txt2ImgSettings):
         return self.init_img is not None
 
     @property
+    def takes_mask(self) -> bool:
+        """Whether only a part of the picture that it starts from is drawn."""
+        return self.use_mask
+
+    @property
     def unrecorded(self) -> Collection[str]:
         """Settings that a picture does not depend on in this combination."""
         return () if self.starts_from_picture else ("strength",)
@@ -207,7 +226,20 @@ class SwapSettings(Txt2ImgSettings):
         read_windows(self.cross_replace_steps)
         read_window(self.self_replace_steps, "--self_replace_steps")
         read_blend(self.blend, len(self.targets))
+        self._check_mask()
         self._check_inversion()
+
+    def _check_mask(self) -> None:
+        if self.use_mask and (self.init_img is None or self.mask is None):
+            raise UserError(
+                "--use_mask was given; expected a picture and a mask for it; add --init-img FILE "
+                "and --init-mask FILE"
+            )
+        if self.use_mask and self.invert != "none":
+            raise UserError(
+                f"--use_mask was given with --invert {self.invert}; an inverted picture is edited "
+                "as a whole; leave one out, or keep the rest with --blend"
+            )
 
     def _check_inversion(self) -> None:
         if self.invert == "none":
@@ -233,6 +265,8 @@ class SwapSettings(Txt2ImgSettings):
         """List settings that have no effect in this combination, one sentence each."""
         found = super().notices(prompts)
         strength = type(self).strength
+        if self.mask is not None and not self.use_mask:
+            found.append(f"--init-mask {self.mask} has no effect without --use_mask")
         if self.init_img is None and self.strength != strength:
             found.append(f"--strength {self.strength} has no effect without --init-img")
         if not self.edits:
@@ -293,116 +327,6 @@ class SwapSettings(Txt2ImgSettings):
             sprompt=self.source,
             is_swap=True,
             reweight=",".join(f"{k}={v:g}" for k, v in weights.items()) or None,
-            cross_replace_steps=_window_text(windows),
+            cross_replace_steps=window_text(windows),
             blend="|".join(",".join(blend[n]) for n in (0, number + 1)) if blend else None,
         )
-
-
-def read_weights(text: str | None) -> dict[str, float]:
-    """Read ``snowy=2,house=-1``; None is no weights.
-
-    Raises:
-        UserError: A part is not of this form, or its weight is no finite number.
-    """
-    weights = {}
-    for part in [] if text is None else _parts(text) or [text]:
-        word, equals, number = part.rpartition("=")
-        value = _number(number)
-        if not equals or not word.strip() or value is None:
-            raise UserError(
-                f"--reweight {text!r} was given; expected words with numbers, as "
-                f'"snowy=2,house=-1"; correct {part!r}'
-            )
-        weights[word.strip()] = value
-    return weights
-
-
-def read_windows(text: str) -> Window | dict[str, Window]:
-    """Read ``0.8``, ``0.2:0.8`` or ``0.8,house=0.4``; the last as a dict with ``default_``.
-
-    Two numbers, ``0.2,0.8``, are a window too.
-
-    Raises:
-        UserError: A part is no window.
-    """
-    parts, flag = _parts(text), "--cross_replace_steps"
-    by_word = {}
-    plain = [part for part in parts if "=" not in part]
-    for part in parts:
-        word, equals, window = part.rpartition("=")
-        if equals:
-            by_word[word.strip()] = read_window(window, flag)
-    if len(plain) > 1:
-        plain = [":".join(plain)]
-    default = read_window(plain[0], flag) if plain else None
-    if not by_word and default is not None:
-        return default
-    if not parts:
-        read_window(text, flag)  # raises
-    return by_word if default is None else {DEFAULT: default, **by_word}
-
-
-def read_window(text: str, flag: str) -> Window:
-    """Read ``0.8`` or ``0.2:0.8``.
-
-    Raises:
-        UserError: It is neither, or no share of the steps.
-    """
-    numbers = [_number(part) for part in re.split("[:,]", text)]
-    known = [number for number in numbers if number is not None]
-    falling = known != sorted(known)
-    if len(known) != len(numbers) or len(known) > 2 or falling or not _are_shares(known):
-        raise UserError(
-            f"{flag} {text} was given; expected a share of the steps from 0 to 1, or start:end; "
-            "change it"
-        )
-    return known[0] if len(known) == 1 else (known[0], known[1])
-
-
-def read_blend(text: str | None, targets: int) -> list[list[str]]:
-    """Read ``cake|cake``: the words of the source, then those of each target, as lists.
-
-    One part after the bar holds for all targets.
-
-    Args:
-        text: What was typed; None is no blending.
-        targets: How many there are.
-
-    Raises:
-        UserError: It has another number of parts, or an empty one.
-    """
-    if text is None:
-        return []
-    parts = [_parts(part) for part in text.split("|")]
-    if len(parts) == 2:
-        parts += [parts[1]] * (targets - 1)
-    if len(parts) != targets + 1 or not all(parts):
-        raise UserError(
-            f"--blend {text!r} was given; expected words of the source, a bar, and words of each "
-            f'of {targets} edited prompts, as "cat|dog"; change it'
-        )
-    return parts
-
-
-def _window_text(windows: Window | Mapping[str, Window]) -> str:
-    """Write what ``read_windows`` reads."""
-    if isinstance(windows, Mapping):
-        entries = {f"{k}=" if k != DEFAULT else "": _window_text(v) for k, v in windows.items()}
-        return ",".join(f"{name}{window}" for name, window in entries.items())
-    return ":".join(map(repr, windows)) if isinstance(windows, tuple) else repr(windows)
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in re.split("[,、，]", text) if part.strip()]
-
-
-def _number(text: Any) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _are_shares(numbers: Sequence[float]) -> bool:
-    return bool(numbers) and all(0.0 <= number <= 1.0 for number in numbers)

@@ -19,14 +19,9 @@ from ldm.errors import UserError
 from ldm.modules.attention_control.controller import Controller
 from ldm.modules.attention_control.moments import Moment, Row
 from ldm.modules.attention_control.sites import QUARTER, Site, nearest_rate
-from ldm.modules.attention_control.windows import (
-    DEFAULT,
-    Window,
-    Windows,
-    is_within,
-    token_windows,
-)
+from ldm.modules.attention_control.windows import Windows, is_within, token_windows
 from ldm.modules.attention_control.words import TokenizedPrompt
+from ldm.settings.edit_words import DEFAULT, Window
 
 T = TypeVar("T")
 CROSS_STEPS, SELF_STEPS = 0.8, 0.4

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ldm.errors import UserError
 from ldm.modules.attention_control.words import TokenizedPrompt
+from ldm.settings.edit_words import DEFAULT, Window
 
-Window = float | tuple[float, float]
-"""A share of the steps: [0, x), or [start, end)."""
 Windows = Window | Mapping[str, Window]
-"""One for all words, or by word; ``default_`` is that of the others."""
-DEFAULT = "default_"
+"""One for all words, or by word; ``default_`` is that of the others.
+
+A window is a share of the steps, [0, x), or a pair, [start, end).
+"""
 
 
 def bounds(window: Window, name: str) -> tuple[float, float]:
