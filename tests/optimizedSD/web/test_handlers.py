@@ -22,7 +22,7 @@ gradio = pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[w
 
 from optimizedSD.web.handlers import OUTPUTS, Handlers  # noqa: E402 - imports gradio
 from optimizedSD.web.layout import CSS, THEME, controls_of  # noqa: E402
-from optimizedSD.web.page import IMG2IMG, INPAINT, TXT2IMG  # noqa: E402
+from optimizedSD.web.page import IMG2IMG, INPAINT, SWAP, TXT2IMG  # noqa: E402
 from optimizedSD.web.pictures import mask_of, plain_picture  # noqa: E402
 from optimizedSD.web.server import launch  # noqa: E402
 from optimizedSD.web.state import RunState  # noqa: E402
@@ -30,7 +30,7 @@ from optimizedSD.web.worker import Wanted, Worker  # noqa: E402
 
 # gradio keeps its statistics with calls that pandas is going to drop.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*")
-PAGES = [TXT2IMG, IMG2IMG, INPAINT]
+PAGES = [TXT2IMG, IMG2IMG, INPAINT, SWAP]
 
 
 def free_port() -> int:
@@ -211,8 +211,8 @@ def test_a_click_beside_the_pictures_shows_nothing(pipeline, tmp_path):
     class Click:
         index = 1
 
-    assert handlers.show_parameters(["a", "b"], Click) == "b"
-    assert handlers.show_parameters(["a"], Click) == ""
+    assert handlers.show_picture(["a", "b"], Click) == "b"
+    assert handlers.show_picture(["a"], Click) == ""
 
 
 def test_a_notice_cannot_add_markup_and_names_controls_by_their_labels(pipeline, tmp_path):

@@ -11,7 +11,7 @@ from ldm.pipelines.progress import Notice, Progress
 from optimizedSD.web import state
 from optimizedSD.web.state import RunState, SavedPicture
 
-SAVED = SavedPicture(Path("a.png"), "a.png, seed 7", "a cat")
+SAVED = SavedPicture(Path("a.png"), 7, "a cat")
 
 
 @pytest.fixture
