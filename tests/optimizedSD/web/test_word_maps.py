@@ -61,8 +61,9 @@ def test_maps_are_of_the_picture_itself_and_not_of_another(watched, pipeline):
                 p.number: watcher.looks(p) for p in pipeline.generate(alone, controller=watcher)
             }
             assert np.abs(found[0].maps.astype(int) - looks.maps).max() <= 1
-    maps = [looks.maps[0].tobytes() for _, looks in watched[0]]
-    assert len(set(maps)) == len(maps)
+    for number in (0, 1):
+        maps = [looks.maps.tobytes() for picture, looks in watched[0] if picture.number == number]
+        assert len(set(maps)) == len(maps) == 4
 
 
 def test_a_map_is_the_mean_of_the_maps_that_the_layers_of_one_size_used(watched, pipeline):
