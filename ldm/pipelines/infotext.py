@@ -21,7 +21,7 @@ from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.source_files import INIT_IMAGE, MASK, find_sources
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
 from ldm.settings.inpaint import InpaintSettings
-from ldm.settings.low_memory import LowMemory
+from ldm.settings.low_memory import WeightedPrompts
 from ldm.settings.option import Option, options_of
 from ldm.settings.samplers import SAMPLERS, SPACINGS, samplers_for
 
@@ -199,9 +199,9 @@ def read_picture(
     place = _read_place(entries)
     values, notices = _read_settings(path, schema, entries, given, own=place is not None)
     values |= {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
-    if issubclass(schema, LowMemory) and "prompt" not in given:
+    if issubclass(schema, WeightedPrompts) and "prompt" not in given:
         values["plain_prompt"] = WEIGHTS not in entries
-    if WEIGHTS in entries and not issubclass(schema, LowMemory):
+    if WEIGHTS in entries and not issubclass(schema, WeightedPrompts):
         notices.append(
             f"{path} was drawn from a mixture of weighted prompts; here its prompt is plain text, "
             "which gives a different picture; "

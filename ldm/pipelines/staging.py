@@ -28,7 +28,7 @@ from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.request import Request
 from ldm.pipelines.run import Execution
 from ldm.rng import keep_random_state
-from ldm.settings.low_memory import LowMemory
+from ldm.settings.low_memory import SmallDevice
 
 GIB = 2**30  # bytes
 
@@ -62,7 +62,7 @@ class Staging:
     precision: str = "autocast"
 
     @classmethod
-    def of(cls, settings: LowMemory) -> Staging:
+    def of(cls, settings: SmallDevice) -> Staging:
         """Return what the settings ask for."""
         return cls(settings.vram_budget, settings.turbo, settings.unet_bs, settings.precision)
 

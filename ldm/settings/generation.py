@@ -210,6 +210,11 @@ class GenerationSettings(Conventions):
         group="output",
     )
 
+    @property
+    def drawn_prompts(self) -> tuple[str, ...]:
+        """The prompts that a picture of the run is drawn from, each by itself."""
+        return (self.prompt,)
+
     def validate(self) -> None:
         """Check each value, and those that depend on one another.
 

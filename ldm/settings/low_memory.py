@@ -53,26 +53,48 @@ class ForkHabits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LowMemory(ForkHabits):
-    """What the low-memory programs add to their base settings, or change in them."""
+class WeightedPrompts:
+    """Prompts that may be mixtures, for settings that draw from text."""
 
-    from_file: str | None = changed(
-        GenerationSettings,
-        "from_file",
-        help="a UTF-8 text file with one prompt per line; each line is drawn --n_samples times per "
-        "iteration, in the file's order",
-    )
     plain_prompt: bool = option(
         False,
         "read a colon and a number in a prompt as plain text; otherwise 'tabby cat:0.25 duck:0.75' "
         "is a mixture of both in these proportions",
         group="prompt",
     )
-    scale: float = changed(GenerationSettings, "scale", default=7.5)
-    n_iter: int = changed(GenerationSettings, "n_iter", default=1)
-    n_samples: int = changed(
-        GenerationSettings, "n_samples", default=5, help="pictures per prompt, drawn in one batch"
-    )
+
+    def validate(self) -> None:
+        """Check as the base does, and also the weights in the prompts."""
+        super().validate()
+        for prompt in (self.prompt, self.negative_prompt):
+            self.mixture(prompt)
+
+    def notices(self, prompts: Sequence[str] = ()) -> list[str]:
+        """List settings without effect, and text in the prompts that only looks like a weight."""
+        found = super().notices(prompts)
+        if self.plain_prompt:
+            return found
+        alike = [text for prompt in (*prompts, self.negative_prompt) for text in doubtful(prompt)]
+        return found + [
+            f"{text!r} in the prompt is text, not a weight; a weight is a number directly after a "
+            "word and a colon, with a decimal point if the word ends in a digit: cat:2, "
+            "route 66:2.0"
+            for text in dict.fromkeys(alike)
+        ]
+
+    def mixture(self, prompt: str) -> list[tuple[str, float]]:
+        """Return the texts that a prompt is encoded as, and their shares, which sum to 1.
+
+        Raises:
+            UserError: invalid weights.
+        """
+        return [(prompt, 1.0)] if self.plain_prompt else mixture_of(prompt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallDevice(ForkHabits):
+    """How a model draws whose parts take turns on the device."""
+
     seed: int | None = changed(
         GenerationSettings,
         "seed",
@@ -108,32 +130,22 @@ class LowMemory(ForkHabits):
         """Whether the model's stages take turns on the device."""
         return True
 
-    def validate(self) -> None:
-        """Check as the base does, and also the weights in the prompts."""
-        super().validate()
-        for prompt in (self.prompt, self.negative_prompt):
-            self.mixture(prompt)
 
-    def notices(self, prompts: Sequence[str] = ()) -> list[str]:
-        """List settings without effect, and text in the prompts that only looks like a weight."""
-        found = super().notices(prompts)
-        if self.plain_prompt:
-            return found
-        alike = [text for prompt in (*prompts, self.negative_prompt) for text in doubtful(prompt)]
-        return found + [
-            f"{text!r} in the prompt is text, not a weight; a weight is a number directly after a "
-            "word and a colon, with a decimal point if the word ends in a digit: cat:2, "
-            "route 66:2.0"
-            for text in dict.fromkeys(alike)
-        ]
+@dataclass(frozen=True, kw_only=True)
+class LowMemory(SmallDevice, WeightedPrompts):
+    """What the low-memory programs add to their base settings, or change in them."""
 
-    def mixture(self, prompt: str) -> list[tuple[str, float]]:
-        """Return the texts that a prompt is encoded as, and their shares, which sum to 1.
-
-        Raises:
-            UserError: invalid weights.
-        """
-        return [(prompt, 1.0)] if self.plain_prompt else mixture_of(prompt)
+    from_file: str | None = changed(
+        GenerationSettings,
+        "from_file",
+        help="a UTF-8 text file with one prompt per line; each line is drawn --n_samples times per "
+        "iteration, in the file's order",
+    )
+    scale: float = changed(GenerationSettings, "scale", default=7.5)
+    n_iter: int = changed(GenerationSettings, "n_iter", default=1)
+    n_samples: int = changed(
+        GenerationSettings, "n_samples", default=5, help="pictures per prompt, drawn in one batch"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

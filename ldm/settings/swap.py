@@ -19,6 +19,7 @@ from ldm.settings.edit_words import (
     window_text,
 )
 from ldm.settings.generation import DRAWING_GROUPS, Img2ImgSettings, Txt2ImgSettings
+from ldm.settings.low_memory import SmallDevice
 from ldm.settings.model_kind import ModelKind, Task
 from ldm.settings.option import changed, option
 
@@ -332,3 +333,25 @@ class SwapSettings(Txt2ImgSettings):
             cross_replace_steps=window_text(windows),
             blend="|".join(",".join(blend[n]) for n in (0, number + 1)) if blend else None,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowMemorySwapSettings(SmallDevice, SwapSettings):
+    """Settings of prompt-to-prompt on small devices.
+
+    A prompt is plain text here: words are edited by where they stand in it, and mixtures of
+    several texts have no such places.
+
+    Example:
+        >>> settings = LowMemorySwapSettings(sprompt="a cat:2", prompt="a dog:2", is_swap=True)
+        >>> settings.mixture(settings.prompt), settings.low_memory
+        ([('a dog:2', 1.0)], True)
+    """
+
+    prompt: str = changed(SwapSettings, "prompt", help="the edited prompt")
+    sprompt: str | None = changed(
+        SwapSettings, "sprompt", help="the source prompt, whose picture is edited", shown=None
+    )
+    n_samples: int = changed(SwapSettings, "n_samples", default=1)
+    # As the other programs for small devices do.
+    watermark: str = changed(SwapSettings, "watermark", default="gentle")

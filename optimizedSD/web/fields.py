@@ -8,7 +8,7 @@ Imports neither gradio nor torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -20,7 +20,9 @@ Settings = TypeVar("Settings", bound=GenerationSettings)
 
 # Controls that are always visible, in this order; the others are under "More settings".
 MAIN = [
+    "sprompt",
     "prompt",
+    "mode",
     "negative_prompt",
     "strength",
     "H",
@@ -74,18 +76,40 @@ class Field:
         """The setting's name."""
         return self.option.name
 
+    def read(self, value: Any) -> Any:
+        """Return the setting's value for what the control holds.
 
-def fields_of(schema: type[GenerationSettings], initial: Mapping[str, Any]) -> list[Field]:
+        Raises:
+            UserError: it is missing, of the wrong kind, or out of range.
+        """
+        each = self.option
+        if each.kind not in (int, float):
+            each.check(value)
+            return value
+        if value is None or value == "":
+            if each.optional:
+                return None
+            raise UserError(f"{each.flag} is empty; {each.expected}; fill it in")
+        # JavaScript has one kind of number: a whole one may arrive as a float.
+        whole = isinstance(value, float) and value.is_integer()
+        return each.read(str(int(value) if whole else value))
+
+
+def fields_of(
+    schema: type[GenerationSettings], initial: Mapping[str, Any], fixed: Collection[str] = ()
+) -> list[Field]:
     """Return a page's controls: those in ``MAIN`` first, then the others.
 
     Args:
         schema: The page's settings class.
         initial: What controls first show in place of the defaults, by setting.
+        fixed: Settings that get no control.
 
     Raises:
         KeyError: ``initial`` names a setting that has no control.
     """
-    shown = {each.name: each for each in options_of(schema) if _is_on_pages(each)}
+    options = [each for each in options_of(schema) if each.name not in fixed]
+    shown = {each.name: each for each in options if _is_on_pages(each)}
     if unknown := initial.keys() - shown.keys():
         raise KeyError(f"no control for {sorted(unknown)}; there are {sorted(shown)}")
     labels = {each.flag: _label(each) for each in shown.values()}
@@ -113,7 +137,7 @@ def settings_from(
     Raises:
         UserError: a value is missing, of the wrong kind, or out of range.
     """
-    read = {c.name: _read(c, value) for c, value in zip(controls, values, strict=True)}
+    read = {c.name: c.read(value) for c, value in zip(controls, values, strict=True)}
     settings = schema(**read, **rest).with_seed()
     settings.validate()
     return settings
@@ -166,18 +190,3 @@ def _kind(each: Option) -> str:
         return "blank"
     bounded = each.minimum is not None and each.maximum is not None
     return "slider" if bounded and each.maximum - each.minimum <= WIDEST_SLIDER else "number"
-
-
-def _read(control: Field, value: Any) -> Any:
-    """Return the setting's value for what a control holds."""
-    each = control.option
-    if each.kind not in (int, float):
-        each.check(value)
-        return value
-    if value is None or value == "":
-        if each.optional:
-            return None
-        raise UserError(f"{each.flag} is empty; {each.expected}; fill it in")
-    # JavaScript has one kind of number: a whole one may arrive as a float.
-    whole = isinstance(value, float) and value.is_integer()
-    return each.read(str(int(value) if whole else value))

@@ -24,7 +24,7 @@ from ldm.budgets import BODY_SECONDS, OPEN_REQUESTS, REQUEST, UPLOADED_FILES
 from ldm.errors import UserError
 from optimizedSD.web.calls import SESSION, Calls
 from optimizedSD.web.hosts import Hosts
-from optimizedSD.web.limits import Limits
+from optimizedSD.web.limits import TEXTS, Limits
 from optimizedSD.web.uploads import shown_picture
 
 Scope = MutableMapping[str, Any]
@@ -168,8 +168,8 @@ class Gate:
         kind = Headers(scope=scope).get("content-type", "").split(";")[0].strip().lower()
         if kind != "application/json":
             raise HTTPException(415, "the call is not JSON; expected application/json")
-        # A letter takes up to 12 bytes in JSON, and there are two prompts.
-        most = REQUEST + 24 * self.limits.prompt
+        # A letter takes up to 12 bytes in JSON.
+        most = REQUEST + 12 * len(TEXTS) * self.limits.prompt
         body = await _in_time(Request(scope, _limited(scope, receive, most)).body())
         checked, session = self.calls.checked(body, queued=queued)
         if queued:

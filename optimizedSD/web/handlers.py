@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ldm.errors import UserError
+from ldm.settings.generation import GenerationSettings
 from optimizedSD.web.fields import Field, settings_from, with_labels
 from optimizedSD.web.page import Page
 from optimizedSD.web.pictures import mask_of, opened, painted_picture, plain_picture
@@ -32,7 +33,14 @@ class Handlers:
         worker: Draws.
         fields: The page's controls, in the order that their values arrive in.
         rest: Settings that have no control.
+
+    Attributes:
+        outputs: The components that ``draw`` yields values for.
+        clicked: Those that ``show_picture`` returns values for.
     """
+
+    outputs: tuple[str, ...] = OUTPUTS
+    clicked: tuple[str, ...] = ("parameters",)
 
     def __init__(
         self, page: Page, worker: Worker, fields: Sequence[Field], rest: Mapping[str, Any]
@@ -55,11 +63,12 @@ class Handlers:
         return gr.Button(visible=True), gr.Button(visible=False)
 
     def draw(self, visit: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """Draw, yielding what the components in ``OUTPUTS`` show.
+        """Draw, yielding what the components in ``outputs`` show.
 
         Args:
             visit: Whose run it is.
-            *values: What was uploaded, then the values of the controls.
+            *values: What the page has beside its controls, such as uploads, then the values of
+                the controls.
 
         Raises:
             gr.Error: what the user has to change, as one line in the page's words.
@@ -75,24 +84,23 @@ class Handlers:
                 shown = len(state.pictures)
         except UserError as error:
             text = html.escape(self._said(str(error)))
-            yield _failed(text)
+            yield self._failed(text)
             raise gr.Error(text, duration=None, print_exception=False) from error
         except Exception:
-            yield _failed("the program failed; the terminal that it was started in says why")
+            yield self._failed("the program failed; the terminal that it was started in says why")
             raise
 
-    def show_parameters(self, stored: Sequence[str], event: gr.SelectData) -> str:
-        """Return the parameters of the picture that was clicked."""
+    def show_picture(self, stored: Sequence[str], event: gr.SelectData) -> Any:
+        """Return what ``clicked`` show of the picture that was clicked: its parameters."""
         return stored[event.index] if event.index < len(stored) else ""
 
     def _read(self, values: Sequence[Any]) -> Wanted:
         """Read what a run asks for, all of it checked before it takes a place in the line."""
         uploads, controls = values[: -len(self.fields)], values[-len(self.fields) :]
-        settings = settings_from(self.page.schema, self.fields, controls, **self.rest)
+        settings = self._settings(controls)
         limits, choice = self.worker.limits, self.worker.pipeline.choice
-        limits.check(settings)
         if not self.page.takes_picture:
-            limits.check_size(settings, settings.W or choice.size, settings.H or choice.size)
+            self._check_own_size(settings)
             return Wanted(settings)
         editor, *masks = uploads
         used = ("background", "layers") if masks else ("composite",)  # decoding takes seconds
@@ -104,12 +112,23 @@ class Handlers:
         limits.check_size(settings, width, height)
         return Wanted(settings, image, mask_of(editor, masks[0]) if masks else None)
 
+    def _settings(self, controls: Sequence[Any], **more: Any) -> GenerationSettings:
+        """Return the settings that the controls hold, within the page's limits."""
+        settings = settings_from(self.page.schema, self.fields, controls, **self.rest, **more)
+        self.worker.limits.check(settings)
+        return settings
+
+    def _check_own_size(self, settings: GenerationSettings) -> None:
+        """Check the size of pictures that start from noise."""
+        own = self.worker.pipeline.choice.size
+        self.worker.limits.check_size(settings, settings.W or own, settings.H or own)
+
     def _said(self, text: str) -> str:
         """Put a message into the page's words."""
         return with_labels(_UPLOADED.sub("that was uploaded", text), self.labels)
 
     def _show(self, state: RunState, *, pictures: bool) -> tuple[Any, ...]:
-        """Return what ``OUTPUTS`` show; without ``pictures``, those that tell of them stay."""
+        """Return what ``outputs`` show; without ``pictures``, those that tell of them stay."""
         gallery = [(str(saved.path), saved.caption) for saved in state.pictures]
         stored = [saved.parameters for saved in state.pictures]
         return (
@@ -129,11 +148,11 @@ class Handlers:
         ]
         return f"<ul>{''.join(items)}</ul>" if items else ""
 
+    def _failed(self, text: str) -> tuple[Any, ...]:
+        others = len(self.outputs) - 1
+        return (f'<div class="warning">Not drawn: {text}</div>', *[UNCHANGED] * others)
+
 
 def _bar(fraction: float, text: str) -> str:
     done = f'<div class="bar" role="progressbar"><div style="width: {fraction:.1%}"></div></div>'
     return f"{done}<div>{html.escape(text)}</div>"
-
-
-def _failed(text: str) -> tuple[Any, ...]:
-    return (f'<div class="warning">Not drawn: {text}</div>', *[UNCHANGED] * 5)

@@ -6,14 +6,18 @@ Cancel -> stop
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import gradio as gr
 
 from ldm.pipelines.models import ModelChoice
+from optimizedSD.web.edit_handlers import EditHandlers
+from optimizedSD.web.edit_layout import EDIT_CSS, edit_controls, maps_gallery
 from optimizedSD.web.fields import MAIN, Field, fields_of
-from optimizedSD.web.handlers import OUTPUTS, Handlers
+from optimizedSD.web.handlers import Handlers
 from optimizedSD.web.page import Page
+from optimizedSD.web.worker import Worker
 
 THEME = gr.themes.Default(primary_hue="indigo")  # the one whose fonts come with gradio
 CSS = """
@@ -23,6 +27,7 @@ CSS = """
 #notices ul { margin: 0; padding-left: 1.2em; }
 .warning { color: var(--error-text-color, #b91c1c); }
 """
+CSS += EDIT_CSS
 # Controls that belong side by side.
 PAIRS = (("H", "W"), ("ddim_steps", "sampler"), ("scale", "seed"), ("n_samples", "n_iter"))
 SLIDER_STEPS = 100
@@ -37,7 +42,19 @@ def controls_of(page: Page, choice: ModelChoice) -> list[Field]:
     initial = {**page.initial, **dict.fromkeys(page.size_controls, choice.size)}
     if choice.kind.walks.keys() == {"mask"}:
         initial |= choice.kind.own_values
-    return fields_of(page.schema, initial)
+    return fields_of(page.schema, initial, page.fixed)
+
+
+def handlers_for(
+    page: Page, worker: Worker, fields: list[Field], rest: Mapping[str, Any]
+) -> Handlers:
+    """Return what answers a page's buttons; arguments as ``Handlers``.
+
+    Raises:
+        UserError: The page edits by words, and the model does not say which token is which.
+    """
+    made = EditHandlers if page.edits else Handlers
+    return made(page, worker, fields, rest)
 
 
 def build(page: Page, handlers: Handlers, about: str) -> gr.Blocks:
@@ -54,11 +71,11 @@ def build(page: Page, handlers: Handlers, about: str) -> gr.Blocks:
         gr.Markdown(f"# {page.title}\n{page.hint}")
         with gr.Row():
             with gr.Column():
-                inputs = [*_uploads(page, handlers), *_controls(handlers.fields)]
+                inputs = [*_uploads(page, handlers), *_controls(handlers)]
             with gr.Column():
                 draw = gr.Button("Draw", variant="primary", elem_id="draw")
                 cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
-                outputs = _outputs()
+                outputs = _outputs(page)
                 gr.Markdown(f"{about}\n\n{handlers.worker.limits.sentence}")
         _connect(handlers, inputs, (draw, cancel), outputs)
     return blocks
@@ -86,7 +103,7 @@ def component(field: Field) -> gr.components.Component:
     if field.kind == "number":
         # No limits here: the option's own error says better what is expected.
         return gr.Number(step=1 if field.option.kind is int else 0.5, **common)
-    return gr.Textbox(lines=2 if field.name == "prompt" else 1, **common)
+    return gr.Textbox(lines=2 if field.name in ("sprompt", "prompt") else 1, **common)
 
 
 def rows(fields: Iterable[Field]) -> Iterator[list[Field]]:
@@ -98,14 +115,18 @@ def rows(fields: Iterable[Field]) -> Iterator[list[Field]]:
         yield [left.pop(each) for each in pair if each in left]
 
 
-def _controls(fields: list[Field]) -> list[gr.components.Component]:
+def _controls(handlers: Handlers) -> list[gr.components.Component]:
+    """Return the components of the controls; on the page of edits, those of the edit before."""
     made: dict[str, gr.components.Component] = {}
-    for row in rows(field for field in fields if field.name in MAIN):
+    edit: list[gr.components.Component] = []
+    for row in rows(field for field in handlers.fields if field.name in MAIN):
         with gr.Row():
             made |= {field.name: component(field) for field in row}
+        if isinstance(handlers, EditHandlers) and "prompt" in made and not edit:
+            edit = edit_controls(handlers, made["prompt"], component)
     with gr.Accordion("More settings", open=False):
-        made |= {field.name: component(field) for field in fields if field.name not in MAIN}
-    return [made[field.name] for field in fields]
+        made |= {f.name: component(f) for f in handlers.fields if f.name not in made}
+    return [*edit, *(made[field.name] for field in handlers.fields)]
 
 
 def _uploads(page: Page, handlers: Handlers) -> list[gr.components.Component]:
@@ -154,19 +175,20 @@ def _mask_upload() -> gr.Image:
     )
 
 
-def _outputs() -> dict[str, gr.components.Component]:
-    """Return the components that show a run, by the names in ``OUTPUTS``."""
+def _outputs(page: Page) -> dict[str, gr.components.Component]:
+    """Return the components that show a run, by the names in ``Handlers.outputs``."""
     return {
         "status": gr.HTML(elem_id="status"),
         "gallery": gr.Gallery(
-            label="Pictures",
+            label="Source and edit" if page.edits else "Pictures",
             columns=2,
-            height=640,  # two rows of square pictures
+            height=None if page.edits else 640,  # two rows of square pictures
             object_fit="contain",
             interactive=False,
             buttons=["download", "fullscreen"],  # not "share": it uploads to another machine
             elem_id="gallery",
         ),
+        **({"maps": maps_gallery()} if page.edits else {}),
         "notices": gr.HTML(elem_id="notices"),
         "seed": gr.Textbox(label="Seed used", interactive=False, buttons=["copy"], elem_id="used"),
         "parameters": gr.Textbox(
@@ -188,7 +210,7 @@ def _connect(
 ) -> None:
     at_once = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     draw, cancel = buttons
-    shown = [outputs[name] for name in OUTPUTS]
+    shown = [outputs[name] for name in handlers.outputs]
     pressed = draw.click(handlers.show_cancel, None, [draw, cancel], **at_once)
     # gradio opens no upload and keeps no run waiting: the project's own reader and line do that.
     run = pressed.success(
@@ -204,5 +226,8 @@ def _connect(
         ended(handlers.show_draw, None, [draw, cancel], **at_once)
     cancel.click(handlers.stop, None, cancel, **at_once)
     outputs["gallery"].select(
-        handlers.show_parameters, outputs["stored"], outputs["parameters"], **at_once
+        handlers.show_picture,
+        outputs["stored"],
+        [outputs[name] for name in handlers.clicked],
+        **at_once,
     )

@@ -12,6 +12,7 @@ from optimizedSD.web.page import ServerSettings
 
 # The largest side, where the command line gives none: so many times the model's own, or this.
 SIDES, LEAST_SIDE = 2, 256
+TEXTS = ("prompt", "negative_prompt", "sprompt", "reweight", "blend")  # that a visitor writes
 LARGEST_AT_ONCE = 4  # pictures of the largest size in one batch, or more of a smaller one
 
 
@@ -80,14 +81,15 @@ class Limits:
             value = getattr(settings, name)
             if value is not None and value > most:
                 raise _too_much(f"{flag_of(settings, name)} {value}", most, flag)
-        for name in ("prompt", "negative_prompt"):
-            length = len(getattr(settings, name))
+        for name in TEXTS:
+            length = len(getattr(settings, name, None) or "")
             if length > self.prompt:
                 given = f"{flag_of(settings, name)} of {length} characters"
                 raise _too_much(given, self.prompt, "max_prompt")
-        total = settings.n_samples * settings.n_iter
-        if total > self.pictures:
+        prompts = len(settings.drawn_prompts)
+        if settings.n_samples * settings.n_iter * prompts > self.pictures:
             given = f"--n_samples {settings.n_samples} times --n_iter {settings.n_iter}"
+            given += f" of {prompts} prompts" if prompts > 1 else ""
             raise _too_much(given, self.pictures, "max_pictures")
         parts = len(settings.mixture(settings.prompt))
         if parts > PROMPT_PARTS:
@@ -104,11 +106,13 @@ class Limits:
         """
         if max(width, height) > self.side:
             raise _too_much(f"a picture of {width}x{height} pixels", self.side, "max_side")
-        if width * height * settings.n_samples > LARGEST_AT_ONCE * self.side**2:
+        prompts = len(settings.drawn_prompts)
+        if width * height * settings.n_samples * prompts > LARGEST_AT_ONCE * self.side**2:
+            of_each = f" of {prompts} prompts," if prompts > 1 else " of"
             raise UserError(
-                f"--n_samples {settings.n_samples} of {width}x{height} pixels was given; expected "
-                f"at most {LARGEST_AT_ONCE} of {self.side}x{self.side} at once on this page; give "
-                "fewer, and more --n_iter"
+                f"--n_samples {settings.n_samples}{of_each} {width}x{height} pixels was given; "
+                f"expected at most {LARGEST_AT_ONCE} of {self.side}x{self.side} at once on this "
+                "page; give fewer, and more --n_iter"
             )
 
 

@@ -1,9 +1,9 @@
-"""The three pages: what each draws, how it is started, what it first shows. Imports no torch."""
+"""The four pages: what each draws, how it is started, what it first shows. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ldm.settings.generation import (
@@ -15,6 +15,7 @@ from ldm.settings.generation import (
 from ldm.settings.inpaint import InpaintSettings, LowMemoryInpaintSettings
 from ldm.settings.low_memory import LowMemory, LowMemoryImg2ImgSettings, LowMemoryTxt2ImgSettings
 from ldm.settings.option import Settings, changed, option
+from ldm.settings.swap import LowMemorySwapSettings, SwapSettings
 
 HOST_NAME = r"[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]+\]?"
 
@@ -116,6 +117,14 @@ class InpaintServer(ServerSettings):
     outdir: str = changed(LowMemoryInpaintSettings, "outdir")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SwapServer(ServerSettings):
+    """Options of the page that edits by prompts."""
+
+    program: ClassVar[str] = "swap_gradio"
+    outdir: str = changed(LowMemorySwapSettings, "outdir")
+
+
 @dataclass(frozen=True)
 class Page:
     """One page.
@@ -127,6 +136,7 @@ class Page:
         hint: The instructions under the heading.
         initial: What controls first show, by setting, where that is not the default.
         size_controls: Settings whose controls first show the model's own size.
+        fixed: Settings that are the same for every run, and so have no control.
     """
 
     server: type[ServerSettings]
@@ -135,6 +145,7 @@ class Page:
     hint: str
     initial: Mapping[str, Any]
     size_controls: tuple[str, ...]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def takes_picture(self) -> bool:
@@ -145,6 +156,11 @@ class Page:
     def takes_mask(self) -> bool:
         """Whether it redraws only a part of the init image."""
         return issubclass(self.schema, InpaintSettings)
+
+    @property
+    def edits(self) -> bool:
+        """Whether it edits a picture by its prompt."""
+        return issubclass(self.schema, SwapSettings)
 
 
 # The bundled model knows these words, so the first press of the button gives a sensible picture.
@@ -176,4 +192,23 @@ INPAINT = Page(
     "the new part. (Saving as JPEG changes every pixel a little.)",
     initial={"prompt": _PROMPT, "n_samples": 2},
     size_controls=("W",),
+)
+SWAP = Page(
+    server=SwapServer,
+    schema=LowMemorySwapSettings,
+    title="Edit by words",
+    hint="Describe a picture, change words of its description, and press Draw: both pictures are "
+    "drawn from the same noise, and what the words have in common stays where it is. Below them "
+    "is shown where each word looks.",
+    initial={"sprompt": _PROMPT, "prompt": "a photo of a cat on a red background"},
+    size_controls=("H", "W"),
+    # A picture to start from is for scripts/swap.py: to invert one takes gradients, which models
+    # whose parts take turns on the device do not give.
+    fixed={
+        **{
+            name: getattr(LowMemorySwapSettings, name)
+            for name in ("also", "use_mask", "strength", "invert", "is_get_attn", "every", "half")
+        },
+        "is_swap": True,
+    },
 )

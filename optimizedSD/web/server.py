@@ -181,12 +181,12 @@ def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache
     """
     os.environ |= ENVIRONMENT | {"GRADIO_TEMP_DIR": cache}  # before gradio is imported
     from optimizedSD.web.gate import Gate
-    from optimizedSD.web.handlers import Handlers
-    from optimizedSD.web.layout import CSS, THEME, build, controls_of
+    from optimizedSD.web.layout import CSS, THEME, build, controls_of, handlers_for
 
     worker.limit(Limits.of(server, worker.pipeline.choice.size))
     controls = controls_of(page, worker.pipeline.choice)
-    blocks = build(page, Handlers(page, worker, controls, _fixed_settings(page, server)), about)
+    rest = {**_fixed_settings(page, server), **page.fixed}
+    blocks = build(page, handlers_for(page, worker, controls, rest), about)
     blocks.queue(max_size=LONGEST_QUEUE)
     hosts = Hosts(server.host, server.allowed_hosts)
     outdir = os.path.abspath(server.outdir)

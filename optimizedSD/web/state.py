@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ldm.pipelines.progress import Notice, Picture, Progress
+
+if TYPE_CHECKING:
+    from optimizedSD.web.word_maps import Looks
 
 
 @dataclass(frozen=True)
@@ -15,13 +19,22 @@ class SavedPicture:
 
     Attributes:
         path: The file.
-        caption: The file's name and the picture's seed.
+        seed: The picture's.
         parameters: The text stored in the file.
+        place: Its number in the run, and which of the run's prompts it has: the order to show.
+        looks: Where its words look, if that was watched.
     """
 
     path: Path
-    caption: str
+    seed: int
     parameters: str
+    place: tuple[int, int] = (0, 0)
+    looks: Looks | None = None
+
+    @property
+    def caption(self) -> str:
+        """The file's name and the picture's seed."""
+        return f"{self.path.name}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -32,7 +45,7 @@ class RunState:
         seed: The run's seed.
         status: One line on its progress.
         fraction: The part of it that is done, 0 to 1.
-        pictures: The pictures saved so far.
+        pictures: The pictures saved so far, those of one noise beside each other.
         notices: What the user should know, each once.
         over: Whether the run has ended.
         began: When it began to draw, in seconds of ``time.monotonic``.
@@ -68,11 +81,11 @@ class RunState:
         new = () if event in self.notices else (event,)
         return replace(self, notices=self.notices + new)
 
-    def with_picture(self, picture: Picture, path: Path) -> RunState:
+    def with_picture(self, picture: Picture, path: Path, looks: Looks | None = None) -> RunState:
         """Return the state with one more picture, saved at ``path``."""
-        caption = f"{path.name}, seed {picture.seed}"
-        saved = SavedPicture(path, caption, picture.parameters)
-        return replace(self, pictures=(*self.pictures, saved))
+        place = picture.place.index, picture.number
+        saved = SavedPicture(path, picture.seed, picture.parameters, place, looks)
+        return replace(self, pictures=tuple(sorted((*self.pictures, saved), key=_place)))
 
     def ended(self, *, stopped: bool, why: str = "") -> RunState:
         """Return the state after the run's end.
@@ -99,3 +112,7 @@ class RunState:
             left = self.seconds * (event.total / event.done - 1)
             parts.append(f"about {left:.0f} s left")
         return ", ".join(parts)
+
+
+def _place(saved: SavedPicture) -> tuple[int, int]:
+    return saved.place

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the pipeline imports torch, and a page is laid out without 
 
     from ldm.pipelines.masks import Mask
     from ldm.pipelines.pipeline import Pipeline
+    from optimizedSD.web.word_maps import WordMaps
 
 Item = TypeVar("Item")
 Report = Callable[[Item], None]
@@ -37,11 +38,13 @@ class Wanted:
         settings: What to draw, and the folder for it.
         image: The init image, if there is one.
         mask: The part of the init image to redraw; None is all of it.
+        watcher: Sees where words look while the pictures are drawn.
     """
 
     settings: GenerationSettings
     image: Image.Image | None = None
     mask: Mask | None = None
+    watcher: WordMaps | None = None
 
 
 @dataclass
@@ -123,7 +126,7 @@ class Worker:
 
     def _work(self, wanted: Wanted, state: RunState, place: Place, report: Report) -> None:
         """Wait for the model, draw, save and report; runs in a thread of its own."""
-        settings = wanted.settings
+        settings, watcher = wanted.settings, wanted.watcher
         output = OutputFolder(settings.outdir, settings.format, PromptNaming())
 
         def observe(event: Notice | Progress) -> None:
@@ -133,19 +136,24 @@ class Worker:
             self._check_time(state)
 
         try:
-            output.check([settings.prompt])
+            output.check(settings.drawn_prompts)
             self.line.wait(place, lambda ahead: report(state.waiting(ahead)))
             state = state.begun()
             report(state)  # raises if the visitor stopped the run while it waited
             self._log(settings, observe)
             with _warnings_here(observe):
                 drawn = self.pipeline.generate(
-                    settings, image=wanted.image, mask=wanted.mask, observer=observe
+                    settings,
+                    image=wanted.image,
+                    mask=wanted.mask,
+                    observer=observe,
+                    controller=watcher,
                 )
                 with contextlib.closing(drawn):
                     for picture in drawn:
                         output.take(picture)
-                        state = state.with_picture(picture, output.saved[-1])
+                        looks = watcher.looks(picture) if watcher else None
+                        state = state.with_picture(picture, output.saved[-1], looks)
                         report(state)
         finally:
             self.line.leave(place)

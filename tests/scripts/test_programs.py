@@ -57,6 +57,7 @@ FLAGS = {
     "optimizedSD/optimized_img2img.py": f"{LOW_MEMORY} --init-img --strength",
     "optimizedSD/txt2img_gradio.py": PAGE,
     "optimizedSD/img2img_gradio.py": PAGE,
+    "optimizedSD/swap_gradio.py": PAGE,
     "optimizedSD/inpaint_gradio.py": f"{PAGE} --config_path --ckpt_path",
     "optimizedSD/diffusers_txt2img.py": "--prompt --negative_prompt --from-file --sampler --plms "
     "--dpm_solver --ddim_steps --scale --n_iter --n_samples --H --W --seed --model --device "

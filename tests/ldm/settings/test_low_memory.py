@@ -13,6 +13,7 @@ from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.low_memory import LowMemoryImg2ImgSettings, LowMemoryTxt2ImgSettings
 from ldm.settings.option import options_of
 from ldm.settings.samplers import SAMPLERS
+from ldm.settings.swap import LowMemorySwapSettings
 
 BOTH = [LowMemoryTxt2ImgSettings, LowMemoryImg2ImgSettings]
 
@@ -191,3 +192,17 @@ def test_the_programs_are_as_thin_as_promised():
     folder = Path(__file__).resolve().parents[3] / "optimizedSD"
     for name in ("optimized_txt2img.py", "optimized_img2img.py"):
         assert len((folder / name).read_text(encoding="utf-8").splitlines()) <= 40
+
+
+def test_an_edit_on_a_small_device_has_the_devices_flags_and_plain_prompts():
+    settings = LowMemorySwapSettings(sprompt="a cat:2 a tree:1", prompt="a dog:2", is_swap=True)
+    own = {each.flag for each in options_of(settings)}
+    assert {"--vram_budget", "--turbo", "--unet_bs"} <= own
+    assert "--plain_prompt" not in own
+    assert (settings.seed, settings.seed_mode, settings.low_memory) == (None, "per-image", True)
+    assert [settings.mixture(text) for text in settings.drawn_prompts] == [
+        [("a cat:2 a tree:1", 1.0)],
+        [("a dog:2", 1.0)],
+    ]
+    assert not settings.notices(settings.drawn_prompts)
+    settings.with_seed().validate()

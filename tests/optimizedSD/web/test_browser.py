@@ -231,6 +231,73 @@ def test_a_mask_is_uploaded_in_place_of_painting(visit, tmp_path):
     assert not np.array_equal(pixels[:, 32:], original[:, 32:])
 
 
+def test_an_edit_is_typed_its_words_are_weighed_and_each_gets_a_map(visit):
+    page = visit("swap_gradio.py")
+    page.fill("#sprompt textarea", "a photo of a panda on a red background")
+    page.fill("#prompt textarea", "a photo of a dog on a green background")
+    weigh(page, "green", "2")
+    assert page.input_value("#reweight textarea, #reweight input") == "green=2"
+    set_steps(page)
+    press_and_wait(page)
+    page.wait_for_selector("#maps img")
+    source, edit = (button.bounding_box() for button in page.query_selector_all(PICTURES))
+    assert source["y"] == edit["y"]
+    assert source["x"] + source["width"] <= edit["x"]
+    assert [each.inner_text() for each in page.query_selector_all("#gallery .caption-label")] == [
+        f"source, seed {page.input_value('#used textarea')}",
+        f"edit, seed {page.input_value('#used textarea')}",
+    ]
+    words = ["a", "photo", "of", "a", "dog", "on", "a", "green", "background"]
+    assert [each.inner_text() for each in page.query_selector_all("#maps .caption-label")] == words
+    assert len(page.query_selector_all("#maps img")) == len(words)
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    assert "Edit weights: green=2" in page.input_value("#parameters textarea")
+    page.click(PICTURES)  # the source
+    page.wait_for_selector("#maps >> text=/of the source looks/")
+    assert page.input_value("#parameters textarea").startswith("a photo of a panda on a red")
+
+
+def test_words_of_japanese_prompts_are_weighed_and_a_word_that_is_not_there_is_told(visit):
+    page = visit("swap_gradio.py")
+    page.fill("#sprompt textarea", "赤い背景の猫の写真")
+    page.fill("#prompt textarea", "緑の背景の犬の写真")
+    weigh(page, "犬", "1.5")
+    page.fill("#reweight textarea, #reweight input", "象=2")
+    page.click("#draw")
+    toast = page.wait_for_selector(".toast-body").inner_text()
+    assert "'象' is not in the prompt '緑の背景の犬の写真'; expected one of its words" in toast
+    assert "Not drawn" in page.inner_text("#status")
+    page.click(".toast-close")
+    page.fill("#reweight textarea, #reweight input", "犬=1.5")
+    page.wait_for_selector("#words label:has-text('犬 ×1.5')")
+    set_steps(page)
+    press_and_wait(page)
+    page.wait_for_selector("#maps >> text=犬")
+
+
+def test_a_phone_shows_the_edit_without_scrolling_sideways(visit):
+    page = visit("swap_gradio.py")
+    page.set_viewport_size({"width": 390, "height": 844})
+    weigh(page, "cat", "2")
+    set_steps(page)
+    press_and_wait(page)
+    page.wait_for_selector("#maps img")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    source, edit = (button.bounding_box() for button in page.query_selector_all(PICTURES))
+    assert source["y"] == edit["y"]
+
+
+PICTURES = "#gallery .grid-container button"
+
+
+def weigh(page, word, weight):
+    """Click the chip of a word, and set its weight on the slider that comes."""
+    page.click(f"#words label:has-text('{word}')")
+    page.wait_for_selector(f"#weight >> text=Weight of “{word}”")
+    page.fill("#weight input[type=number]", weight)
+    page.wait_for_selector(f"#words label:has-text('{word} ×{weight}')")
+
+
 def upload(page, path: Path):
     """Give the editor a picture, and wait until it shows it."""
     page.wait_for_selector("#picture canvas")

@@ -11,22 +11,22 @@ import pytest
 from ldm.errors import UserError
 from ldm.settings.option import options_of
 from optimizedSD.web.fields import UPLOADS, fields_of, settings_from, with_labels
-from optimizedSD.web.page import IMG2IMG, INPAINT, TXT2IMG
+from optimizedSD.web.page import IMG2IMG, INPAINT, SWAP, TXT2IMG
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = [TXT2IMG, IMG2IMG, INPAINT]
+PAGES = [TXT2IMG, IMG2IMG, INPAINT, SWAP]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.server.program)
 
 
 def controls(page, **initial):
-    return fields_of(page.schema, {**page.initial, **initial})
+    return fields_of(page.schema, {**page.initial, **initial}, page.fixed)
 
 
 def settings(page, **changes):
     """Return what a page's settings are after a visitor changed some of its controls."""
     fields = controls(page)
     held = {field.name: field.value for field in fields} | changes
-    return settings_from(page.schema, fields, list(held.values()))
+    return settings_from(page.schema, fields, list(held.values()), **page.fixed)
 
 
 def labels(page):
@@ -35,7 +35,7 @@ def labels(page):
 
 @pages
 def test_untouched_controls_give_back_the_settings_they_were_made_from(page):
-    expected = page.schema(**page.initial, seed=7)
+    expected = page.schema(**page.initial, **page.fixed, seed=7)
     assert settings(page, seed="7") == expected
 
 
@@ -68,15 +68,16 @@ def test_every_setting_has_a_control_or_comes_from_the_command_line_or_an_upload
     uploads = {"init_img", "mask"}
     # A page draws one text at a time, never a grid, and leaves the latent's shape to the model.
     without = {"from_file", "from_image", "skip_grid", "skip_save", "n_rows", "C", "f", "laion400m"}
-    without |= {"max_pixels"}
+    without |= {"max_pixels", "save_attn_dir"}
+    edit = {"reweight", "cross_replace_steps", "self_replace_steps", "blend"}  # see edit_fields
     every = {each.name for each in options_of(page.schema)}
-    assert every <= shown | server | uploads | without
+    assert every <= shown | server | uploads | without | edit | page.fixed.keys()
     assert not shown & (server | uploads | without)
 
 
 @pages
 def test_a_visitor_does_not_choose_what_is_loaded_or_read(page):
-    shown = fields_of(page.schema, {})
+    shown = fields_of(page.schema, {}, page.fixed)
     names = {field.name for field in shown}
     assert not names & {"ckpt", "config", "trust_config", "from_file", "from_image", "max_pixels"}
     assert not [field.name for field in shown if field.option.group == "model"]
@@ -120,7 +121,7 @@ def test_the_kind_of_a_control_follows_from_its_option(name, kind):
 @pages
 def test_the_initial_prompt_is_one_that_the_demo_model_knows(page):
     shown = (ROOT / "assets" / "demo-prompts.txt").read_text(encoding="utf-8").splitlines()
-    assert page.initial["prompt"] in shown
+    assert page.initial.get("sprompt", page.initial["prompt"]) in shown
 
 
 @pytest.mark.parametrize("held", [8, 8.0, "8", " 8 "])

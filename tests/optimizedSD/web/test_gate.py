@@ -12,6 +12,7 @@ for name in ("starlette.testclient", "python_multipart"):  # gradio's own, quick
 from gated_page import API, DRAW, INPAINT, SELECT, STOP, gated, png  # noqa: E402 - starlette
 
 from optimizedSD.web import gate  # noqa: E402
+from optimizedSD.web.limits import TEXTS  # noqa: E402
 
 GOOD = ["a cat", 64, False]
 
@@ -167,3 +168,10 @@ def test_a_proxys_name_is_answered_when_it_is_allowed(tmp_path):
     behind = {"Host": "127.0.0.1:7860", "Origin": "https://draw.example:8443"}
     assert page.client.get("/", headers=behind).status_code == 200
     assert page.client.get("/", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_every_text_of_a_call_may_be_as_long_as_a_prompt(page, monkeypatch):
+    monkeypatch.setattr(gate, "REQUEST", 500)  # bytes for the rest of a call
+    letters = "\N{CAT FACE}" * 100 * len(TEXTS)  # the most that each may hold; 12 bytes in JSON
+    assert page.call(DRAW, [letters, 64, False]).status_code == 200
+    assert page.call(DRAW, [letters * 2, 64, False]).status_code == 413

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import socket
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,68 +18,22 @@ from ldm.settings.inpaint import LowMemoryInpaintSettings
 
 gradio = pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
 
-from optimizedSD.web.handlers import OUTPUTS, Handlers  # noqa: E402 - imports gradio
+from optimizedSD.web.handlers import Handlers  # noqa: E402 - imports gradio
 from optimizedSD.web.layout import CSS, THEME, controls_of  # noqa: E402
-from optimizedSD.web.page import IMG2IMG, INPAINT, TXT2IMG  # noqa: E402
+from optimizedSD.web.page import IMG2IMG, INPAINT, SWAP, TXT2IMG  # noqa: E402
 from optimizedSD.web.pictures import mask_of, plain_picture  # noqa: E402
-from optimizedSD.web.server import launch  # noqa: E402
 from optimizedSD.web.state import RunState  # noqa: E402
 from optimizedSD.web.worker import Wanted, Worker  # noqa: E402
 
 # gradio keeps its statistics with calls that pandas is going to drop.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*")
-PAGES = [TXT2IMG, IMG2IMG, INPAINT]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+PAGES = [TXT2IMG, IMG2IMG, INPAINT, SWAP]
 
 
 def make_handlers(page, pipeline, folder):
     controls = controls_of(page, pipeline.choice)
     rest = {"outdir": str(folder)}
     return Handlers(page, Worker(pipeline, log_run=lambda settings: None), controls, rest)
-
-
-@pytest.fixture(scope="module")
-def served(pipeline, tmp_path_factory):
-    """Return a function that serves a page, once, and returns its address and folder."""
-    begun, patch = {}, pytest.MonkeyPatch()
-
-    def serve(page):
-        name = page.server.program
-        if name not in begun:
-            folder = tmp_path_factory.mktemp("page")
-            patch.setenv("GRADIO_TEMP_DIR", "")  # to be restored, whatever `launch` sets
-            patch.setenv("GRADIO_ANALYTICS_ENABLED", "")
-            server = page.server(port=free_port(), outdir=str(folder / "out"))
-            worker = Worker(pipeline, log_run=lambda settings: None)
-            begun[name] = launch(page, server, worker, "tiny", str(folder / "cache")), server
-        blocks, server = begun[name]
-        return blocks.local_url, Path(server.outdir)
-
-    yield serve
-    for blocks, _ in begun.values():
-        blocks.close(verbose=False)
-    patch.undo()
-
-
-@pytest.fixture
-def ask(served, pipeline):
-    """Return a function that draws on a page and returns what it finally shows."""
-    gradio_client = pytest.importorskip("gradio_client")
-
-    def ask(page, *uploads, **changes):
-        url, _ = served(page)
-        held = {field.name: field.value for field in controls_of(page, pipeline.choice)}
-        held |= {"ddim_steps": 4, "seed": "7"} | changes
-        client = gradio_client.Client(url, verbose=False, download_files=False)
-        answer = client.predict(*uploads, *held.values(), api_name="/draw")
-        return dict(zip(OUTPUTS, answer, strict=False))
-
-    return ask
 
 
 def in_editor(painted, folder):
@@ -211,8 +163,8 @@ def test_a_click_beside_the_pictures_shows_nothing(pipeline, tmp_path):
     class Click:
         index = 1
 
-    assert handlers.show_parameters(["a", "b"], Click) == "b"
-    assert handlers.show_parameters(["a"], Click) == ""
+    assert handlers.show_picture(["a", "b"], Click) == "b"
+    assert handlers.show_picture(["a"], Click) == ""
 
 
 def test_a_notice_cannot_add_markup_and_names_controls_by_their_labels(pipeline, tmp_path):

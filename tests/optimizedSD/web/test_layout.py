@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from optimizedSD.web.fields import MAIN
-from optimizedSD.web.page import IMG2IMG, INPAINT, TXT2IMG
+from optimizedSD.web.page import IMG2IMG, INPAINT, SWAP, TXT2IMG
 
 gradio = pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
 
 from optimizedSD.web.layout import component, controls_of, rows  # noqa: E402 - imports gradio
 
-PAGES = [TXT2IMG, IMG2IMG, INPAINT]
+PAGES = [TXT2IMG, IMG2IMG, INPAINT, SWAP]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.server.program)
 
 

@@ -9,6 +9,7 @@ import pytest
 from ldm.budgets import PROMPT_PARTS
 from ldm.errors import UserError
 from ldm.settings.low_memory import LowMemoryImg2ImgSettings, LowMemoryTxt2ImgSettings
+from ldm.settings.swap import LowMemorySwapSettings
 from optimizedSD.web.limits import LARGEST_AT_ONCE, Limits
 from optimizedSD.web.page import TXT2IMG, Txt2ImgServer
 
@@ -40,6 +41,33 @@ def test_too_much_is_one_line_that_names_the_limit(changes, told):
         LIMITS.check(replace(SETTINGS, **changes))
     assert told in str(caught.value)
     assert len(str(caught.value)) < 200
+
+
+SWAP = LowMemorySwapSettings(sprompt="a cat", prompt="a dog", is_swap=True, H=512, W=512)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"sprompt": "a" * 101}, "--sprompt of 101 characters was given; expected at most 100"),
+        ({"reweight": "a=1," * 26}, "--reweight of 104 characters"),
+        ({"blend": "cat|" + "a" * 97}, "--blend of 101 characters"),
+        ({"n_samples": 3, "n_iter": 2}, "--n_samples 3 times --n_iter 2 of 2 prompts was given"),
+    ],
+)
+def test_an_edit_is_limited_in_every_text_and_counts_the_pictures_of_both_prompts(changes, told):
+    LIMITS.check(replace(SWAP, n_samples=5, n_iter=1))
+    with pytest.raises(UserError) as caught:
+        LIMITS.check(replace(SWAP, **changes))
+    assert told in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_the_source_takes_room_in_a_batch_too():
+    most = replace(SWAP, n_samples=LARGEST_AT_ONCE // 2)
+    LIMITS.check_size(most, 512, 512)
+    with pytest.raises(UserError, match="--n_samples 3 of 2 prompts, 512x512 pixels was given"):
+        LIMITS.check_size(replace(SWAP, n_samples=3), 512, 512)
 
 
 def test_a_prompt_has_so_many_weights():

@@ -11,7 +11,7 @@ from ldm.pipelines.progress import Notice, Progress
 from optimizedSD.web import state
 from optimizedSD.web.state import RunState, SavedPicture
 
-SAVED = SavedPicture(Path("a.png"), "a.png, seed 7", "a cat")
+SAVED = SavedPicture(Path("a.png"), 7, "a cat")
 
 
 @pytest.fixture
@@ -60,3 +60,13 @@ def test_the_last_status_counts_the_pictures_and_says_whether_the_run_was_stoppe
     assert ended.status == status
     assert ended.over
     assert ended.fraction == (0.5 if stopped else 1.0)
+
+
+def test_pictures_of_one_noise_are_shown_beside_each_other_in_whichever_order_they_come():
+    run = RunState(seed=7)
+    for index, number in [(0, 1), (1, 1), (0, 0), (1, 0), (2, 0)]:
+        place = SimpleNamespace(index=index)
+        picture = SimpleNamespace(place=place, number=number, seed=7 + index, parameters="a cat")
+        run = run.with_picture(picture, Path("a.png"))
+    assert [saved.place for saved in run.pictures] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+    assert run.pictures[-1].caption == "a.png, seed 9"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -131,6 +132,14 @@ def test_a_word_near_to_none_is_told_what_there_is(text, word, told):
     with pytest.raises(UserError, match=told) as caught:
         read(text).positions(word)
     assert "\n" not in str(caught.value)
+
+
+def test_letters_that_repeat_themselves_are_searched_at_once():
+    """Visitors of a page must not be able to keep it busy with one word."""
+    began = time.perf_counter()
+    with pytest.raises(UserError, match="is not in the prompt"):
+        read("a" * 2000).positions("ba" * 1000)
+    assert time.perf_counter() - began < 1.0
 
 
 def test_a_word_that_the_encoder_cuts_off_is_told_so():
