@@ -173,6 +173,7 @@ def test_a_layer_keeps_its_kernel_outside_of_the_windows_and_in_large_maps():
         [edit.wants(site, Moment(number, 10)) for number in range(10)] for site in (CROSS, SELF)
     ]
     assert wanted == [[n in (3, 4) for n in range(10)], [2 <= n < 6 for n in range(10)]]
+    assert [edit.wants(CROSS, Moment(n, 4)) for n in range(4)] == [False, True, False, False]
     large = Site("attn1", "down", "self", 0, 1)
     assert not edit.wants(large, Moment(3, 10))
     edit = Replace(read(CAT), [read(DOG)], self_rate=1)
