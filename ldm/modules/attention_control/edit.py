@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ldm.errors import UserError
-from ldm.modules.attention_control.controller import Controller
+from ldm.modules.attention_control.controller import Controller, Predict
 from ldm.modules.attention_control.moments import Moment, Row
 from ldm.modules.attention_control.sites import QUARTER, Site, nearest_rate
 from ldm.modules.attention_control.windows import Windows, is_within, token_windows
@@ -83,6 +83,10 @@ class PromptEdit(Controller):
         if sites and self.self_rate is None:
             self._self_rate = nearest_rate(sites, QUARTER)
 
+    def before_step(self, x: Tensor, moment: Moment, predict: Predict) -> Tensor:  # noqa: ARG002
+        check_batch(len(x), 1 + len(self.targets), self.pictures)
+        return x
+
     def wants(self, site: Site, moment: Moment) -> bool:
         moment.require_walk()
         if site.kind == "cross":
@@ -140,6 +144,20 @@ class PromptEdit(Controller):
         pairs = zip(self._by_target, self.targets, strict=True)
         tables = [token_windows(own, target, total, "cross_steps") for own, target in pairs]
         return torch.stack(tables, dim=1)
+
+
+def check_batch(rows: int, prompts: int, pictures: int) -> None:
+    """Check that a batch holds what an edit was made for.
+
+    Raises:
+        UserError: It does not; who is whose source could not be told.
+    """
+    if rows != prompts * pictures:
+        raise UserError(
+            f"a batch of {rows} rows was drawn with an edit of {prompts} prompts (the source and "
+            f"its targets) and pictures={pictures}; expected {prompts * pictures} rows; give as "
+            "many prompts and pictures= of each as are drawn"
+        )
 
 
 def by_prompt(values: Mapping[str, T], prompts: Sequence[TokenizedPrompt]) -> list[dict[str, T]]:

@@ -1,7 +1,7 @@
 """Keep an edit local: elsewhere than where chosen words look, the latents stay the source's.
 
-Shapes: P prompts (the source and its targets), B = P times the pictures of each, L tokens,
-h w sides of the maps, x (B, C, h0, w0).
+Shapes: P prompts (the source and its targets), n pictures of each, B = P n, L tokens, h w sides of
+the maps, x (B, C, h0, w0).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ldm.errors import UserError
 from ldm.modules.attention_control.controller import Controller
+from ldm.modules.attention_control.edit import check_batch
 from ldm.modules.attention_control.moments import Moment, Row
 from ldm.modules.attention_control.sites import QUARTER, Site, nearest_rate
 from ldm.modules.attention_control.store import AttentionStore
@@ -27,7 +28,8 @@ class LocalBlend(Controller):
 
     The maps are those of the layers at a quarter of the latents' sides, on the way down and up,
     summed over the steps so far. x_t becomes x_src + mask (x_t - x_src), where the mask is that of
-    the source's words or the target's.
+    the source's words or the target's, a place of the maps wider on each side, less that of the
+    words to subtract, which is not widened (as published).
 
     Args:
         prompts: The source and the targets.
@@ -84,22 +86,23 @@ class LocalBlend(Controller):
 
     def after_step(self, x: Tensor, moment: Moment) -> Tensor:
         moment.require_walk()
+        check_batch(len(x), len(self.chosen), self.pictures)
         if moment.number < int(self.start * moment.total):
             return x
-        mask = self.mask(x.shape[-2:]).to(x.device)  # (P, pictures, 1, h0, w0)
-        prompts = x.unflatten(0, (-1, self.pictures))  # (P, pictures, C, h0, w0)
+        mask = self.mask(x.shape[-2:]).to(x.device)  # (P, n, 1, h0, w0)
+        prompts = x.unflatten(0, (-1, self.pictures))  # (P, n, C, h0, w0)
         source = prompts[:1]
         # The source's own row is x_src + mask * 0: it stays to the bit.
         return torch.where(mask, prompts, source).flatten(0, 1)
 
     def mask(self, side: tuple[int, int]) -> Tensor:
-        """Return where latents of ``side`` may differ from the source's, (P, pictures, 1, h, w)."""
+        """Return where latents of ``side`` may differ from the source's, (P, n, 1, h, w)."""
         maps = self._store.aggregate(self._rate)  # (B, h, w, L)
-        maps = maps.unflatten(0, (-1, self.pictures))  # (P, pictures, h, w, L)
-        mask = marked(maps, self.chosen, self.threshold, side)
+        maps = maps.unflatten(0, (-1, self.pictures))  # (P, n, h, w, L)
+        mask = marked(spread(maps, self.chosen), self.threshold, side)
         mask = mask[:1] | mask
         if self.excluded is not None:
-            without = marked(maps, self.excluded, self.subtract_threshold, side)
+            without = marked(heat(maps, self.excluded), self.subtract_threshold, side)
             mask = mask & ~(without[:1] | without)
         return mask[:, :, None]
 
@@ -113,17 +116,18 @@ def selection(prompts: Sequence[TokenizedPrompt], words: Sequence[Sequence[str]]
     return chosen
 
 
-def marked(maps: Tensor, chosen: Tensor, threshold: float, side: tuple[int, int]) -> Tensor:
-    """Return where words look: bool (P, pictures, h0, w0).
+def heat(maps: Tensor, chosen: Tensor) -> Tensor:
+    """Return how much ``chosen`` tokens (P, L) are looked at, (P, n, h, w, L) -> (P, n, h, w)."""
+    return torch.einsum("pnhwl,pl->pnhw", maps, chosen)
 
-    Args:
-        maps: (P, pictures, h, w, L).
-        chosen: The words' tokens, (P, L).
-        threshold: Share of a map's largest value.
-        side: (h0, w0).
-    """
-    heat = torch.einsum("pnhwl,pl->pnhw", maps, chosen)
-    heat = F.max_pool2d(heat, kernel_size=3, stride=1, padding=1)
+
+def spread(maps: Tensor, chosen: Tensor) -> Tensor:
+    """Return ``heat``, each place with the largest of its 3x3 neighbours: a rim around things."""
+    return F.max_pool2d(heat(maps, chosen), kernel_size=3, stride=1, padding=1)
+
+
+def marked(heat: Tensor, threshold: float, side: tuple[int, int]) -> Tensor:
+    """Return where maps (P, n, h, w) exceed a share of their largest value: bool (P, n, *side)."""
     heat = F.interpolate(heat, size=side)  # nearest neighbours
     largest = heat.amax((-2, -1), keepdim=True)
     return heat > threshold * largest

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -31,7 +32,8 @@ class Reweight(PromptEdit):
         **windows: As ``PromptEdit`` takes them.
 
     Raises:
-        UserError: A weight is no finite number, or its word is in none of the targets.
+        UserError: A weight is no finite number, its word is in none of the targets, or ``prior``
+            is of other ones.
     """
 
     def __init__(
@@ -44,6 +46,11 @@ class Reweight(PromptEdit):
         **windows: Any,
     ) -> None:
         super().__init__(source, targets, **windows)
+        if prior is not None and prior.targets != self.targets:
+            raise UserError(
+                f"weights for {len(self.targets)} edited prompts were given with an edit of others;"
+                " expected the same prompts in the same order; make both of the same targets"
+            )
         self.prior = prior
         self.factors = [
             equalizer(target, own)
@@ -63,9 +70,9 @@ def equalizer(prompt: TokenizedPrompt, weights: Mapping[str, float]) -> Tensor:
     """
     factors = torch.ones(prompt.length)
     for word, weight in weights.items():
-        if not math.isfinite(weight):
+        if not isinstance(weight, Real) or not math.isfinite(weight):
             raise UserError(
-                f"the weight {weight} of {word!r} was given; expected a finite number; change it"
+                f"the weight {weight!r} of {word!r} was given; expected a finite number; change it"
             )
         factors[list(prompt.positions(word))] = float(weight)
     return factors

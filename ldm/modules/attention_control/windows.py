@@ -5,7 +5,8 @@ Shapes: T steps, L tokens of a prompt.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -27,13 +28,14 @@ def bounds(window: Window, name: str) -> tuple[float, float]:
     Raises:
         UserError: It is no share or pair of shares.
     """
-    start, end = (0.0, window) if isinstance(window, (int, float)) else window
-    if not 0.0 <= start <= end <= 1.0:
+    shares = (0.0, window) if isinstance(window, Real) else window
+    is_pair = isinstance(shares, Sequence) and [isinstance(x, Real) for x in shares] == [True] * 2
+    if not is_pair or not 0.0 <= shares[0] <= shares[1] <= 1.0:
         raise UserError(
-            f"{name} {window} was given; expected a share of the steps from 0 to 1, or a pair of "
+            f"{name} {window!r} was given; expected a share of the steps from 0 to 1, or a pair of "
             "them that does not fall; change it"
         )
-    return float(start), float(end)
+    return float(shares[0]), float(shares[1])
 
 
 def is_within(window: Window, number: int, total: int, name: str) -> bool:
