@@ -245,3 +245,34 @@ def test_an_edit_is_refused_by_programs_that_do_not_edit(programs):
 def test_bad_input_gets_one_line_and_nothing_is_written(swap, tmp_path, flags, hints):
     assert_one_error(swap(*flags), *hints)
     assert not (tmp_path / "outputs").exists()
+
+
+def test_maps_are_written_of_each_prompt_and_change_no_picture(swap, tmp_path):
+    assert swap(*EDIT, "--outdir", "plain")[0] == 0
+    flags = ("--is_get_attn", "--save_attn_dir", "maps", "--every", 2, "--half")
+    code, out, err = swap(*EDIT, *flags, "--outdir", "mapped")
+    assert code == 0, err
+    assert "attention maps of one step in 2 go to maps" in out
+    for picture in (tmp_path / "plain" / "samples").iterdir():
+        assert picture.read_bytes() == (tmp_path / "mapped/samples" / picture.name).read_bytes()
+    for folder in ("maps", "maps/source"):
+        maps = [np.load(path) for path in sorted(Path(folder, "crossatt").iterdir())]
+        assert {each.dtype for each in maps} == {np.dtype("float16")}
+        assert all(len(each) == 2 and each.shape[-1] == 77 for each in maps)
+        assert "prompt" in np.load(f"{folder}/maps.npz")
+        assert len(list(Path(folder).glob("panel_*.png"))) == 2
+    assert str(np.load("maps/maps.npz")["prompt"]) == "a dog"
+    assert str(np.load("maps/source/maps.npz")["prompt"]) == "a cat"
+
+
+def test_maps_of_one_prompt_are_those_of_the_picture(swap):
+    flags = ("--is_get_attn", "--save_attn_dir", "maps", "--n_samples", 1)
+    assert swap("--prompt", "a red cat", *flags)[0] == 0
+    assert not Path("maps/source").exists()
+    assert str(np.load("maps/maps.npz")["prompt"]) == "a red cat"
+
+
+def test_more_than_two_gigabytes_of_maps_are_refused_before_anything_is_drawn(swap, tmp_path):
+    large = ("--H", 512, "--W", 512, "--n_samples", 50, "--ddim_steps", 100)
+    assert_one_error(swap(*EDIT, "--is_get_attn", *large), "--every", "GB")
+    assert files(tmp_path) == []
