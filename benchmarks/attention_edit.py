@@ -38,6 +38,7 @@ NOUN_SEED = 14
 WEIGHTS = (0.0, 1.0, 3.0)
 CROSS_GRID, SELF_GRID = (0.4, 0.6, 0.8, 1.0), (0.0, 0.4, 0.8)
 SHEET_COLUMNS = 20
+PARTS = ("swap", "weight", "map", "grid")
 WAYS = {
     "swap": "prompt-to-prompt",
     "blend": "prompt-to-prompt, LocalBlend",
@@ -55,7 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--config", default=DEMO_CONFIG, help="YAML of the model (default: %(default)s)")
     add("--ckpt", default=DEMO_CHECKPOINT, help="its weights (default: %(default)s)")
     add("--n", type=int, default=100, help="prompts (default: %(default)s)")
-    add("--n_grid", type=int, default=15, help="of them for the grid of windows (default: 15)")
+    add("--n_grid", type=int, default=10, help="of them for the part grid (default: %(default)s)")
+    add("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")
     add("--cross", type=float, default=0.8, help="share of the steps with the source's word maps")
     add("--self", type=float, default=0.4, help="share with the source's self-attention")
     add("--scale", type=float, default=3.0, help="of guidance (default: %(default)s)")
@@ -75,7 +77,7 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UserError: A count below 1, a share outside 0..1, no guidance, or a missing file.
     """
-    for name, least in (("n", 1), ("n_grid", 0), ("steps", 1), ("batch_size", 1)):
+    for name, least in (("n", 1), ("n_grid", 1), ("steps", 1), ("batch_size", 1)):
         if getattr(options, name) < least:
             given = getattr(options, name)
             raise UserError(f"--{name} {given} was given; expected {least} or more; correct it")
@@ -142,18 +144,29 @@ class Bench:
     def run(self) -> None:
         """Measure everything; what is done is printed at once."""
         self.say("# Edits by attention control on the bundled model", "", *self.head(), "")
-        drawn = self.draw()
-        sights = {name: self.look(drawn.pictures[name]) for name in ("source", *WAYS)}
-        self.swap_section(drawn, sights)
-        self.weight_section(drawn)
-        self.map_section(drawn, sights["source"])
-        self.keep(drawn, sights)
-        if self.options.n_grid:
+        if {*self.options.parts} != {"grid"}:
+            self.judge(self.draw())
+        if "grid" in self.options.parts:
             self.grid_section()
         if self.options.save:
             RESULTS.mkdir(exist_ok=True)
             path = RESULTS / f"attention-edit-{self.options.save}.md"
             path.write_text("\n".join(self.lines) + "\n", encoding="utf-8")
+
+    def judge(self, drawn: Drawn) -> None:
+        """Report each part that was drawn, and keep its pictures."""
+        parts, sights = self.options.parts, {}
+        if {"swap", "map"} & {*parts}:
+            sights["source"] = self.look(drawn.pictures["source"])
+        if "swap" in parts:
+            sights |= {way: self.look(drawn.pictures[way]) for way in WAYS}
+            self.swap_section(drawn, sights)
+            self.keep_verdicts(sights)
+        if "weight" in parts:
+            self.weight_section(drawn)
+        if "map" in parts:
+            self.map_section(drawn, sights["source"])
+        self.keep_sheets(drawn)
 
     def say(self, *lines: str) -> None:
         """Print lines of the report."""
@@ -192,29 +205,26 @@ class Bench:
         from benchmarks.edit_peer import diffusers_twin, draw_by_diffusers
         from ldm.data.demo.scene_vocabulary import COLOURS
 
-        captions = [scene.caption for scene in self.scenes]
+        captions = [swap.scene.caption for swap in self.swaps]
         edited = [swap.caption for swap in self.swaps]
         nouns = [(swap.scene.objects[0], swap.noun) for swap in self.swaps]
         words = [COLOURS[scene.background].english for scene in self.scenes]
-        columns = {
-            "source": Column(captions),
-            "swap": Column(edited, [swap_by(self.windows)] * len(edited)),
-            "blend": Column(edited, [blend_by(self.windows, pair) for pair in nouns]),
-            "redraw": Column(edited),
-            **{
-                f"weight {weight:g}": Column(
-                    captions, [weigh_by(self.windows, word, weight) for word in words]
-                )
-                for weight in WEIGHTS
-                if weight != 1
-            },
-        }
-        drawn = draw_columns(self.model, columns, self.options.scale, self.sampling, LOOKS)
+        columns, parts = {"source": Column(captions)}, self.options.parts
+        if "swap" in parts:
+            columns["swap"] = Column(edited, [swap_by(self.windows)] * len(edited))
+            columns["blend"] = Column(edited, [blend_by(self.windows, pair) for pair in nouns])
+            columns["redraw"] = Column(edited)
+        for weight in (each for each in WEIGHTS if each != 1 and "weight" in parts):
+            makes = [weigh_by(self.windows, word, weight) for word in words]
+            columns[f"weight {weight:g}"] = Column(captions, makes)
+        looks = LOOKS if "map" in parts else ()
+        drawn = draw_columns(self.model, columns, self.options.scale, self.sampling, looks)
         drawn.pictures["weight 1"] = drawn.pictures["source"]  # a factor of one is no edit
-        pipe = diffusers_twin(self.options.config, self.options.ckpt, self.options.sampler)
-        drawn.pictures["diffusers"] = draw_by_diffusers(
-            pipe, edited, self.model.image_size, self.options.scale, self.sampling
-        )
+        if "swap" in parts:
+            pipe = diffusers_twin(self.options.config, self.options.ckpt, self.options.sampler)
+            drawn.pictures["diffusers"] = draw_by_diffusers(
+                pipe, edited, self.model.image_size, self.options.scale, self.sampling
+            )
         return drawn
 
     def look(self, pictures: Tensor) -> list[Sight]:
@@ -263,45 +273,59 @@ class Bench:
 
     def map_section(self, drawn: Drawn, sights: list[Sight]) -> None:
         """Report how much of the noun's map lies on the thing."""
-        from benchmarks.edit_maps import shares_inside
+        from benchmarks.edit_maps import attention_by_token, shares_inside
         from benchmarks.edit_measures import box_cover
-        from benchmarks.edit_tables import map_table
+        from benchmarks.edit_tables import map_table, reader_table
 
         tokenizer = self.model.cond_stage_model.tokenizer
         shares = shares_inside(drawn.stores, self.scenes, sights, tokenizer)
         side = self.model.image_size
         uniform = [float(box_cover(s.found[0].box, (side, side)).mean()) for s in sights]
         self.say("## The noun's map", "", *map_table(shares, uniform), "")
+        self.say("Where a picture's attention goes, down and up:", "")
+        self.say(*reader_table(attention_by_token(drawn.stores, self.scenes, tokenizer)), "")
 
     def grid_section(self) -> None:
-        """Report the trade-off between the two windows, on the first prompts."""
-        from benchmarks.edit_draws import Column, Windows, draw_columns, swap_by
-        from benchmarks.edit_measures import score_swaps
-        from benchmarks.edit_tables import grid_table
+        """Report the trade-off between the windows, and where a colour is read, on few prompts."""
+        from benchmarks.edit_draws import Column, Windows, draw_columns, swap_by, weigh_from
+        from benchmarks.edit_measures import colour_distances, score_swaps
+        from benchmarks.edit_tables import grid_table, weight_table
+        from ldm.data.demo.scene_vocabulary import COLOURS
 
         swaps = self.swaps[: self.options.n_grid]
+        captions = [swap.scene.caption for swap in swaps]
         edited = [swap.caption for swap in swaps]
+        colours = [swap.scene.background for swap in swaps]
+        columns = {"source": Column(captions)}
         grid = list(itertools.product(CROSS_GRID, SELF_GRID))
-        columns = {"source": Column([swap.scene.caption for swap in swaps])} | {
-            f"{cross} {own}": Column(edited, [swap_by(Windows(cross, own))] * len(swaps))
-            for cross, own in grid
-        }
-        drawn = draw_columns(self.model, columns, self.options.scale, self.sampling)
-        sights = {name: self.look(pictures) for name, pictures in drawn.pictures.items()}
-        source = drawn.pictures["source"], sights["source"]
-        scores = {
-            pair: score_swaps(swaps, source, (drawn.pictures[name], sights[name]))
-            for pair, name in zip(grid, list(columns)[1:], strict=True)
+        for cross, own in grid:
+            makes = [swap_by(Windows(cross, own))] * len(swaps)
+            columns[f"{cross} {own}"] = Column(edited, makes)
+        for weight in (each for each in WEIGHTS if each != 1):
+            words = (COLOURS[colour].english for colour in colours)
+            makes = [weigh_from(self.windows, word, weight) for word in words]
+            columns[f"weight {weight:g}"] = Column(captions, makes)
+        drawn = draw_columns(self.model, columns, self.options.scale, self.sampling).pictures
+        drawn["weight 1"] = drawn["source"]
+        source = drawn["source"], self.look(drawn["source"])
+        scores = {}
+        for pair in grid:
+            pictures = drawn[f"{pair[0]} {pair[1]}"]
+            scores[pair] = score_swaps(swaps, source, (pictures, self.look(pictures)))
+        distances = {
+            weight: colour_distances(drawn[f"weight {weight:g}"], colours) for weight in WEIGHTS
         }
         self.say("## The windows", "")
         self.say(f"New noun drawn, background kept, IoU; the first {len(swaps)} prompts.", "")
         self.say(*grid_table(scores), "")
+        self.say("## The colour word and every token after it reweighted", "")
+        self.say(f"End and padding included; the first {len(swaps)} prompts.", "")
+        self.say(*weight_table(distances), "")
 
-    def keep(self, drawn: Drawn, sights: dict[str, list[Sight]]) -> None:
-        """Write sheets, a column for each prompt, and a line for each prompt and way."""
+    def keep_sheets(self, drawn: Drawn) -> None:
+        """Write sheets with a column for each prompt."""
         import torch
 
-        from benchmarks.edit_measures import iou
         from benchmarks.quality_demo import save_sheet
 
         rows = {
@@ -311,9 +335,16 @@ class Bench:
         for first in range(0, len(self.scenes), SHEET_COLUMNS):
             part = slice(first, first + SHEET_COLUMNS)
             for name, ways in rows.items():
+                if not {*ways} <= {*drawn.pictures}:
+                    continue
                 sheet = torch.cat([drawn.pictures[way][part] for way in ways])
                 columns = len(self.scenes[part])
                 save_sheet(sheet, self.outdir / f"{name}-{first:03}.png", columns=columns)
+
+    def keep_verdicts(self, sights: dict[str, list[Sight]]) -> None:
+        """Write a line for each prompt, and one for each way below it."""
+        from benchmarks.edit_measures import iou
+
         lines = []
         for k, swap in enumerate(self.swaps):
             was = sights["source"][k].found[0]

@@ -232,3 +232,18 @@ def weigh_by(windows: Windows, word: str, weight: float) -> Make:
         )
 
     return make
+
+
+def weigh_from(windows: Windows, word: str, weight: float) -> Make:
+    """Return what gives a word and every token after it, padding included, another weight.
+
+    A causal text encoder may put what a word means into any token that follows.
+    """
+    weigh = weigh_by(windows, word, weight)
+
+    def make(source: TokenizedPrompt, target: TokenizedPrompt) -> Controller:
+        edit = weigh(source, target)
+        edit.factors[0][target.positions(word)[0] :] = weight
+        return edit
+
+    return make

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from benchmarks.edit_draws import WindowedStore
 from benchmarks.edit_measures import mass_inside
 from benchmarks.scene_oracle import Sight
 from ldm.data.demo.scene_layout import Box
+from ldm.data.demo.scene_vocabulary import COLOURS
 from ldm.data.demo.scenes import Scene
 from ldm.modules.attention_control.sites import nearest_rate
 from ldm.modules.attention_control.windows import Window
@@ -75,4 +77,29 @@ def shares_inside(
             mass_inside(heat[..., list(positions)].sum(-1), box)
             for heat, positions, box in zip(heats, tokens, boxes, strict=True)
         ]
+    return shares
+
+
+def attention_by_token(
+    stores: Sequence[dict[Window, WindowedStore]], scenes: Sequence[Scene], tokenizer: Any
+) -> dict[str, float]:
+    """Return which share of the attention of the layers down and up each kind of token has."""
+    maps = torch.cat([nearest_maps(batch[ALL]) for batch in stores]).mean((1, 2))  # (n, L)
+    shares = dict.fromkeys(("start", "noun", "colour", "other words", "end", "padding"), 0.0)
+    for row, scene in zip(maps, scenes, strict=True):
+        prompt = read_prompt(tokenizer, scene.caption)
+        noun, colour = (
+            float(row[list(prompt.positions(word))].sum())
+            for word in (scene.objects[0], COLOURS[scene.background].english)
+        )
+        words = float(row[prompt.start : prompt.count].sum())
+        found = {
+            "start": float(row[: prompt.start].sum()),
+            "noun": noun,
+            "colour": colour,
+            "other words": words - noun - colour,
+            "end": float(row[prompt.count]),
+            "padding": float(row[prompt.count + 1 :].sum()),
+        }
+        shares = {name: shares[name] + value / len(scenes) for name, value in found.items()}
     return shares

@@ -77,6 +77,16 @@ def map_table(shares: Mapping[str, Sequence[float]], uniform: Sequence[float]) -
     return lines
 
 
+def reader_table(shares: Mapping[str, float]) -> list[str]:
+    """Show which share of the attention each kind of token has."""
+    titles, values = zip(*shares.items(), strict=True)
+    return [
+        f"| {' | '.join(titles)} |",
+        "|---" * len(titles) + "|",
+        f"| {' | '.join(map(percent, values))} |",
+    ]
+
+
 def percent(share: float) -> str:
     """Show a share of 0..1."""
     return f"{100 * share:.1f} %"
