@@ -94,8 +94,7 @@ def checkout(commit: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
             archive.extractall(folder, filter="data")
-        models = ROOT / "models"
-        (Path(folder) / "models").symlink_to(models)
+        (Path(folder) / "models").symlink_to(ROOT / "models")
         yield Path(folder)
 
 
@@ -110,6 +109,7 @@ class Side:
     """
 
     def __init__(self, root: Path, name: str, latent: int, clock: str) -> None:
+        self.root = root
         # The folder of a program stands first on its path, so that the worker goes by its text.
         command = [sys.executable, "-c", WORKER.read_text(encoding="utf-8")]
         self._process = subprocess.Popen(
