@@ -13,9 +13,11 @@ from emoji_font import needs_font
 from PIL import Image
 from small_demo import write_small_demo
 
-from benchmarks import attention_edit, edit_draws
+from benchmarks import attention_edit, edit_draws, edit_maps
 from benchmarks.demo_measures import Sampling, draw
 from ldm.checkpoint.load import load_model
+from ldm.data.demo.scenes import Scene
+from ldm.modules.attention_control.words import read_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = ["a cat on a red background", "a large owl, blue background"]
@@ -103,6 +105,29 @@ def test_a_windowed_store_sees_only_its_steps(model):
     assert whole.shape == (2, 8, 8, 77)
     torch.testing.assert_close(whole, (2 * early + late) / 3, atol=1e-6, rtol=0)
     torch.testing.assert_close(whole.sum(-1), torch.ones(2, 8, 8))
+
+
+def test_the_shares_of_all_kinds_of_tokens_are_the_whole_attention(model):
+    scenes = [
+        Scene(("cat",), ((0, 0, 1, 1),), "red", (1, 1), None, "medium", "en", PROMPTS[0]),
+        Scene(("owl",), ((0, 0, 1, 1),), "blue", (1, 1), None, "large", "en", PROMPTS[1]),
+    ]
+    columns = {"source": edit_draws.Column(PROMPTS)}
+    drawn = edit_draws.draw_columns(model, columns, 3.0, SAMPLING, edit_maps.LOOKS)
+    tokenizer = model.cond_stage_model.tokenizer
+    shares = edit_maps.attention_by_token(drawn.stores, scenes, tokenizer)
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+    assert shares["padding"] > shares["noun"] > 0  # most of the 77 tokens are padding
+    maps = edit_maps.all_maps(drawn.stores[0][edit_maps.ALL])
+    assert maps.shape == (2, 8, 8, 77)
+    torch.testing.assert_close(maps.sum(-1), torch.ones(2, 8, 8))
+
+
+def test_a_weight_from_a_word_on_reaches_the_end_of_the_row(model):
+    prompt = read_prompt(model.cond_stage_model.tokenizer, PROMPTS[0])
+    edit = edit_draws.weigh_from(edit_draws.Windows(0.8, 0.4), "red", 0.5)(prompt, prompt)
+    first = prompt.positions("red")[0]
+    assert edit.factors[0].tolist() == [1.0] * first + [0.5] * (77 - first)
 
 
 @pytest.mark.parametrize(
