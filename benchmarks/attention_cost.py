@@ -198,8 +198,8 @@ def main(argv: list[str] | None = None) -> int:
     lines += [
         *describe_machine("cpu"),
         f"- before: commit {args.before}; two pictures, a source and its edit, under their prompts "
-        f"alone; medians of {args.rounds} alternating turns of {args.steps} DDIM steps, the first "
-        "of 50, in float32"
+        f"alone; medians of {args.rounds} alternating turns of {args.steps} DDIM steps after an "
+        "untimed one, the first of 50, in float32"
         + (", processor time: the machine had other work" if args.cpu_time else ""),
         "- spread: first and third quartile; bytes by benchmarks/memory_tracker.py",
         "",

@@ -79,9 +79,13 @@ class Worker:
         self.sampler.make_schedule(SCHEDULE_STEPS, verbose=False)
 
     def turn(self, way: str, steps: int, clock: Callable[[], float]) -> Turn:
-        """Take the first steps of a walk and time each."""
+        """Take the first steps of a walk and time each, after one that is not timed.
+
+        While the other checkout had its turn, this one's weights left the processor's caches.
+        """
         seconds = []
         with self._way(way), contextlib.closing(self._walk()) as walk:
+            next(walk)
             for _ in range(steps):
                 begin = clock()
                 next(walk)
@@ -89,7 +93,7 @@ class Worker:
         return Turn(seconds=tuple(seconds))
 
     def weigh(self, way: str, steps: int) -> Turn:
-        """Take the first steps of a walk and count the bytes that live at once."""
+        """Count the bytes that live at once during such a turn."""
         with MemoryTracker() as tracker, tracker.phase("steps") as phase:
             self.turn(way, steps, time.perf_counter)
         return Turn(peak=phase.peak["cpu"])
