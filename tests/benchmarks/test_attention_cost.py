@@ -100,7 +100,9 @@ def test_a_checkout_holds_the_packages_of_its_commit_and_goes_away():
         pass
 
 
-@pytest.mark.parametrize("bad", ["--steps 0", "--rounds 0", "--size 100", "--model v9"])
+@pytest.mark.parametrize(
+    "bad", ["--steps 0", "--steps 20", "--rounds 0", "--size 100", "--model v9"]
+)
 def test_numbers_that_cannot_be_measured_are_refused(bad, capsys):
     with pytest.raises(SystemExit) as caught:
         cost.parse_args(bad.split())
