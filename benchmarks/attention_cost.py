@@ -164,20 +164,22 @@ def measure(name: str, args: argparse.Namespace, before: Path) -> Result:
 
 
 HEADER = [
-    "| way | s/step | beside none | spread of s/step | peak beyond weights, MB | beside none |",
-    "|---|---|---|---|---|---|",
+    "| way | s/step | beside none | quartiles | fastest | beside none | peak, MB | beside none |",
+    "|---|---|---|---|---|---|---|---|",
 ]
 
 
 def table(result: Result) -> list[str]:
     """Show a UNet's measurements as Markdown."""
     medians = {way: statistics.median(values) for way, values in result.seconds.items()}
+    fastest = {way: min(values) for way, values in result.seconds.items()}
     lines = [f"## {result.title}", "", *HEADER]
     for way, median in medians.items():
         low, high = quartiles(result.seconds[way])
         peak, ratio = result.peak[way], median / medians["none"]
         lines.append(
             f"| {way} | {median:.4f} | **{ratio:.3f}** | {low:.4f} to {high:.4f} "
+            f"| {fastest[way]:.4f} | {fastest[way] / fastest['none']:.3f} "
             f"| {peak / 1e6:.1f} | {peak / result.peak['none']:.2f} |"
         )
     return lines
@@ -202,7 +204,8 @@ def main(argv: list[str] | None = None) -> int:
         f"alone; medians of {args.rounds} alternating turns of {args.steps} DDIM steps after an "
         "untimed one, the first of 50, in float32"
         + (", processor time: the machine had other work" if args.cpu_time else ""),
-        "- spread: first and third quartile; bytes by benchmarks/memory_tracker.py",
+        "- other work disturbs the fastest step least; the peak is of bytes beyond the weights, by "
+        "benchmarks/memory_tracker.py",
         "",
     ]
     print("\n".join(lines), flush=True)

@@ -77,7 +77,9 @@ def test_both_checkouts_are_asked_in_turns_and_the_result_is_saved(
     each = [(False, "none"), *((True, way) for way in cost.WAYS)]
     assert turns == [(*a, True) for a in each] + [(*a, False) for a in each] * 2
     saved = (tmp_path / "results" / "attention-cost-check.md").read_text(encoding="utf-8")
-    assert "| store | 0.4000 | **4.000** | 0.4000 to 0.4000 | 0.0 | 4.00 |" in saved
+    assert (
+        "| store | 0.4000 | **4.000** | 0.4000 to 0.4000 | 0.4000 | 4.000 | 0.0 | 4.00 |" in saved
+    )
     assert "| before | 0.1000 | **1.000** |" in saved
     assert saved.strip() in capsys.readouterr().out
 

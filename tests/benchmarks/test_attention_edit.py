@@ -17,6 +17,9 @@ from benchmarks import attention_edit, edit_draws, edit_maps
 from benchmarks.demo_measures import Sampling, draw
 from ldm.checkpoint.load import load_model
 from ldm.data.demo.scenes import Scene
+from ldm.modules.attention_control.controller import Controller
+from ldm.modules.attention_control.moments import Moment, Row
+from ldm.modules.attention_control.sites import Site
 from ldm.modules.attention_control.words import read_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,6 +97,34 @@ def test_each_pair_in_a_batch_is_edited_as_if_it_were_alone(model):
         alone = drawn(slice(k, k + 1), 5 + k)
         for name, pictures in together.items():
             torch.testing.assert_close(pictures[k : k + 1], alone[name], atol=1e-4, rtol=0)
+
+
+class _Adds(Controller):
+    """Adds an amount to what it is given, maps and latents."""
+
+    def __init__(self, amount: float):
+        self.amount, self.seen = amount, []
+
+    def __call__(self, probs, site, moment, rows):  # noqa: ARG002
+        self.seen += rows
+        return probs + self.amount
+
+    def after_step(self, x, moment):  # noqa: ARG002
+        return x + self.amount
+
+
+def test_branches_change_their_own_pictures_and_count_them_from_zero():
+    first, second = _Adds(1.0), _Adds(10.0)
+    branches = edit_draws.Branches([(first, (0, 2)), (second, (3,))])
+    site, moment = Site("attn2", "up", "cross", 0, 2), Moment(0, 2)
+    rows = [Row("uncond", 2), Row("cond", 1), Row("cond", 2), Row("cond", 3)]
+    probs = torch.zeros(4, 1, 2, 2)
+    used = branches(probs, site, moment, rows)
+    assert used[:, 0, 0, 0].tolist() == [1, 0, 1, 10]
+    assert not probs.any()
+    assert first.seen == [Row("uncond", 1), Row("cond", 1)] and second.seen == [Row("cond", 0)]
+    assert branches(probs[:1], site, moment, [Row("cond", 1)]) is None
+    assert branches.after_step(torch.zeros(4, 1), moment)[:, 0].tolist() == [1, 0, 1, 10]
 
 
 def test_a_windowed_store_sees_only_its_steps(model):
