@@ -24,7 +24,7 @@ from ldm.modules.attention_control.seam import control_attention
 from ldm.modules.attention_control.sites import Site
 from ldm.modules.attention_control.windows import Window, is_within
 from ldm.modules.attention_control.words import TokenizedPrompt, read_prompt
-from ldm.pipelines.columns import ColumnSampler, joined
+from ldm.pipelines.columns import ColumnSampler
 from ldm.rng import PerImageNoise
 
 Make = Callable[[TokenizedPrompt, TokenizedPrompt], Controller]
@@ -184,7 +184,7 @@ def _walk(
     sampler = make_sampler(sampling.sampler, model, spacing=sampling.spacing)
     sampler.make_schedule(sampling.steps, verbose=False)
     encode = model.get_learned_conditioning
-    cond = joined([encode([each.prompts[k] for k in scenes]) for each in columns.values()])
+    cond = torch.cat([encode([each.prompts[k] for k in scenes]) for each in columns.values()])
     x = noise.randn((n, model.channels, model.image_size, model.image_size), model.device)
     states = ColumnSampler(sampler, len(columns), n).walk(
         x,
