@@ -69,3 +69,7 @@ UPLOADED_FILES = 8  # in one request; a picture, what is painted on it, both tog
 UPLOADS = 2**30  # bytes of all uploads that are kept; the oldest go first
 RUNS_OF_ONE = 3  # runs of one address, drawn or waiting
 PROMPT_PARTS = 32  # texts of one prompt with weights, each of which is encoded
+
+# What a run may write beside its pictures unless it is told to write less: Stable Diffusion's maps
+# of 50 steps take 0.4 GB for a picture at 512 pixels.
+ATTENTION_MAPS = 2 * 10**9  # bytes; --every and --half make them fewer

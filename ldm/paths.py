@@ -13,6 +13,7 @@ import errno
 import fnmatch
 import glob
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable
@@ -227,6 +228,18 @@ def file_writing_fault(path: PathLike) -> str | None:
         return f"cannot be written (it {fault})"
     above = writing_fault(Path(path).parent)
     return above and f"cannot be written (its folder {above})"
+
+
+def room_fault(folder: PathLike, needed: int) -> str | None:
+    """Say that a folder, which need not exist yet, has less room than is needed; None if it has.
+
+    The words end a sentence that begins with what is to be written; ``needed`` is in bytes.
+    """
+    place = Path(folder)
+    free = shutil.disk_usage(place if exists(place) else _nearest(place)).free
+    if free >= needed:
+        return None
+    return f"needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free there"
 
 
 def remove(path: PathLike) -> None:

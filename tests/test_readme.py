@@ -46,7 +46,8 @@ def program_calls() -> list[tuple[str, str, list[str]]]:
     calls = []
     for page in PAGES:
         for line in shell_blocks(page.read_text(encoding="utf-8")):
-            for command in re.findall(r"\bpython [^&|]+", line):
+            # Up to a pipe or &&; a bar between letters is in quotes, as in --blend "cat|dog".
+            for command in re.findall(r"\bpython (?:[^&|]|(?<=\w)\|(?=\w))+", line):
                 words = shlex.split(command, comments=True)
                 if words[1].endswith(".py"):
                     flags = [word.split("=")[0] for word in words[2:] if re.match("--?[a-z]", word)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from ldm.atomic import discard, part_beside, replacing
 from ldm.errors import UserError
-from ldm.paths import MISSING, unreachable
+from ldm.paths import MISSING, room_fault, unreachable
 
 
 @contextlib.contextmanager
@@ -37,12 +36,8 @@ def whole(out: Path, needed: int) -> Iterator[Path]:
         raise UserError(f"output {str(out)!r} cannot be written (it {fault}); give another")
     try:
         with replacing(out) as part:
-            free = shutil.disk_usage(out.parent).free
-            if free < needed:
-                raise UserError(
-                    f"output {str(out)!r} needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are "
-                    "free there; make room, or give another place"
-                )
+            if lacking := room_fault(out.parent, needed):
+                raise UserError(f"output {str(out)!r} {lacking}; make room, or give another place")
             yield part
     except (OSError, SafetensorError) as error:
         raise UserError(f"output {str(out)!r} cannot be written ({error})") from error

@@ -30,7 +30,7 @@ def in_rows(function: Callable[..., Any], rows: int | None, x: Tensor, *args: An
     for start in range(0, total, rows):
         part = slice(start, min(start + rows, total))
         given = [_cut(value, part, total) for value in (x, *args)]
-        with rows_in_turn(range(total)[part]):
+        with rows_in_turn(range(total)[part], total):
             gathered = _gather(gathered, function(*given), part, total)
     return gathered
 

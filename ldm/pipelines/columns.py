@@ -44,7 +44,7 @@ class ColumnModel:
         outputs: Tensor | None = None
         for rows in self._rows(len(x)):
             index = torch.tensor(rows, device=x.device)
-            with rows_in_turn(rows):
+            with rows_in_turn(rows, len(x)):
                 part = self._model.apply_model(x[index], t[index], taken(cond, index, len(x)))
             if outputs is None:
                 outputs = part.new_empty((len(x), *part.shape[1:]))

@@ -39,6 +39,7 @@ from ldm.pipelines.request import Request
 from ldm.pipelines.walks import make_walk
 from ldm.rng import seed_everything
 from ldm.safety.checker import SafetyChecker
+from ldm.settings.generation import GenerationSettings
 from ldm.settings.samplers import SAMPLERS
 from ldm.types import Conditioning, EpsModel
 
@@ -113,7 +114,7 @@ class Run:
         self.controller = controller
         self.model, self.request, self.settings = model, request, request.settings
         self.make_ready, self.checker, self.observer = make_ready, checker, observer
-        self.sampler = self._make_sampler(model)
+        self.sampler = sampler_for(self.settings, model)
         self.steps_done = self.pictures_done = 0
 
     def _tell_of_init_image(self) -> None:
@@ -134,13 +135,6 @@ class Run:
         )
         watermark = Watermark.of(self.settings.watermark, self.settings.format)
         return PostProcessor(self.settings, source, self.checker, watermark, self.observer)
-
-    def _make_sampler(self, model: EpsModel) -> Sampler:
-        settings = self.settings
-        sampler = make_sampler(settings.sampler, model, spacing=settings.spacing)
-        eta = settings.ddim_eta if SAMPLERS[settings.sampler].eta == "used" else 0.0
-        sampler.make_schedule(settings.ddim_steps, ddim_eta=eta, verbose=False)
-        return sampler
 
     def pictures(self) -> Iterator[Picture]:
         """Draw, yielding each batch's pictures when it is done.
@@ -246,7 +240,7 @@ class Run:
 
     @cached_property
     def _silent_sampler(self) -> Sampler:
-        return self._make_sampler(_Silenced(self.model))
+        return sampler_for(self.settings, _Silenced(self.model))
 
     def _draw_only(self, batch: Batch) -> None:
         """Consume the random numbers that drawing ``batch`` would consume."""
@@ -266,6 +260,20 @@ class Run:
         """Report how far the run is: ``steps`` into the current batch."""
         done = self.steps_done + steps
         self.observer(Progress(done, self.steps_total, self.pictures_done, self.pictures_total))
+
+
+def sampler_for(settings: GenerationSettings, model: EpsModel) -> Sampler:
+    """Return the sampler that settings ask for, with its schedule made."""
+    sampler = make_sampler(settings.sampler, model, spacing=settings.spacing)
+    eta = settings.ddim_eta if SAMPLERS[settings.sampler].eta == "used" else 0.0
+    sampler.make_schedule(settings.ddim_steps, ddim_eta=eta, verbose=False)
+    return sampler
+
+
+def steps_of(request: Request, model: LatentSpaceDiffusion) -> int:
+    """Return how many steps each batch of a request takes."""
+    walk = make_walk(request, model, model.device)
+    return walk.steps(sampler_for(request.settings, model))
 
 
 class _Silenced:

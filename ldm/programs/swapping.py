@@ -7,6 +7,8 @@ samples/00000.png ...   each batch's targets, then its sources
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ldm.programs.drawing import DrawingProgram
@@ -14,6 +16,8 @@ from ldm.programs.naming import ReferenceNaming, slug
 from ldm.settings.swap import SwapSettings
 
 if TYPE_CHECKING:  # these import NumPy, Pillow and torch, which --help can do without
+    from ldm.pipelines.attention_maps import MapWriter
+    from ldm.pipelines.pipeline import Pipeline
     from ldm.pipelines.progress import Picture
     from ldm.programs.output import OutputFolder
 
@@ -68,3 +72,41 @@ class SwapProgram(DrawingProgram):
 
         naming = SwapNaming(self.settings.source is not None)
         return OutputFolder(self.settings.outdir, self.settings.format, naming)
+
+    def draw(self, pipeline: Pipeline) -> Iterator[Picture]:
+        """Return the pictures; with ``--is_get_attn`` their maps are written beside them."""
+        return self._mapped(pipeline) if self.settings.is_get_attn else super().draw(pipeline)
+
+    def _mapped(self, pipeline: Pipeline) -> Iterator[Picture]:
+        from ldm.pipelines.run import steps_of
+
+        writer, request = self._make_writer(pipeline), self.request
+        n_samples = self.settings.n_samples
+        plan = {
+            "steps": steps_of(request, pipeline.model),
+            "n_samples": n_samples,
+            "batches": sum(bool(batch.kept) for batch in request.batches),
+        }
+        latent = tuple(side // self.settings.f for side in request.size)
+        self.console.say(writer.announce(pipeline.model, latent, **plan))
+        drawn = pipeline.generate(request, observer=self.console.observe, controller=writer)
+        with closing(drawn):
+            for picture in drawn:
+                # The row in the whole batch: all of the first prompt, all of the second, ...
+                writer.take(picture.plain, picture.number * n_samples + picture.place.row)
+                yield picture
+        self.console.say(writer.finish())
+
+    def _make_writer(self, pipeline: Pipeline) -> MapWriter:
+        from ldm.modules.attention_control.words import read_prompt
+        from ldm.pipelines.attention_maps import MapWriter
+        from ldm.pipelines.edits import tokenizer_of
+
+        settings, tokenizer = self.settings, tokenizer_of(pipeline.model)
+        return MapWriter(
+            settings.save_attn_dir,
+            [read_prompt(tokenizer, text) for text in settings.drawn_prompts],
+            every=settings.every,
+            half=settings.half,
+            observer=self.console.observe,
+        )

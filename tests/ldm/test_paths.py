@@ -10,6 +10,7 @@ import errno
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -209,3 +210,18 @@ def test_every_look_at_a_path_goes_through_ldm_paths():
         if path not in own and (lines := bare_looks(path.read_text("utf-8")))
     }
     assert found == {}
+
+
+def test_room_is_looked_for_where_a_folder_would_be_made(tmp_path, monkeypatch):
+    asked = []
+
+    def usage(path):
+        asked.append(path)
+        return SimpleNamespace(free=2 * 10**9)
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    assert paths.room_fault(tmp_path / "no" / "where", 2 * 10**9) is None
+    fault = paths.room_fault(tmp_path, 3 * 10**9)
+    assert fault == "needs 3.00 GB and 2.00 GB are free there"
+    assert asked == [tmp_path, tmp_path]
+    assert not list(tmp_path.iterdir())

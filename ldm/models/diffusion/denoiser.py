@@ -55,7 +55,7 @@ class Denoiser:
     corrector_kwargs: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        self.moment = Moment()
+        self.moment = self._told = Moment()
         if self.guider is None:
             self.guide(self.scale)
 
@@ -105,7 +105,7 @@ class Denoiser:
 
     def begin(self, x: Tensor, moment: Moment) -> Tensor:
         """Say which step begins; return what attention control makes of its samples (B,C,h,w)."""
-        self.moment = moment
+        self.moment = self._told = moment
         if (control := listener_of(self.model)) is not None:
             control.tell(moment, len(x))
             x = control.controller.before_step(x, moment, self._under_prompt)
@@ -116,8 +116,14 @@ class Denoiser:
         if (control := listener_of(self.model)) is not None:
             step = step._replace(x=control.controller.after_step(step.x, self.moment))
             if self.moment.is_last:
-                control.tell(Moment(), None)
+                self.close()
         return step
+
+    def close(self) -> None:
+        """Say that the walk is over, at its end or before."""
+        control = listener_of(self.model)
+        if control is not None and control.moment is self._told:  # not another walk's
+            control.tell(Moment(), None)
 
     def _under_prompt(self, x: Tensor) -> Tensor:
         """Return the model's output (B,C,h,w) at the present step for the prompts alone."""
@@ -128,8 +134,8 @@ class Denoiser:
         """Tell attention control what the model is called for next."""
         if (control := listener_of(self.model)) is not None:
             # A step that is taken by itself has no number, but a loop around it may have said it.
-            moment = control.moment if self.moment.number is None else self.moment
-            control.tell(moment, pictures, layout)
+            self._told = control.moment if self.moment.number is None else self.moment
+            control.tell(self._told, pictures, layout)
 
     def _guided(self, x: Tensor, t: float | Tensor) -> Tensor:
         times = times_of(x, t)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
@@ -208,17 +208,18 @@ class Sampler(ABC):
         if mask is not None:
             mask, x0 = mask.to(x), x0.to(x)
         rule = self.new_rule(denoiser, total)
-        for i, index in enumerate(reversed(range(total))):
-            if ucg_schedule is not None:
-                denoiser.guide(ucg_schedule[i])
-            if mask is not None:
-                known = self.renoise(x0, index, source.randn(x0.shape, x0.device, x0.dtype))
-                x = known * mask + (1.0 - mask) * x
-            time = self.time(index)
-            x = denoiser.begin(x, Moment(i, total, time))
-            step = denoiser.end(rule(x, index))
-            x = step.x
-            yield SamplerState(step.x, step.x0, step.eps, i, time, total)
+        with closing(denoiser):  # callers may stop early
+            for i, index in enumerate(reversed(range(total))):
+                if ucg_schedule is not None:
+                    denoiser.guide(ucg_schedule[i])
+                if mask is not None:
+                    known = self.renoise(x0, index, source.randn(x0.shape, x0.device, x0.dtype))
+                    x = known * mask + (1.0 - mask) * x
+                time = self.time(index)
+                x = denoiser.begin(x, Moment(i, total, time))
+                step = denoiser.end(rule(x, index))
+                x = step.x
+                yield SamplerState(step.x, step.x0, step.eps, i, time, total)
 
     @torch.no_grad()
     def sample(

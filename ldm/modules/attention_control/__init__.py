@@ -4,11 +4,15 @@ from ldm.lazy import lazy_exports
 
 _PACKAGE = "ldm.modules.attention_control"
 _NAMES = {
+    "AttendAndExcite": f"{_PACKAGE}.attend_and_excite",
     "Auto": f"{_PACKAGE}.auto",
     "AttentionStore": f"{_PACKAGE}.store",
     "Chain": f"{_PACKAGE}.chain",
     "Controller": f"{_PACKAGE}.controller",
+    "HeatMaps": f"{_PACKAGE}.daam",
     "LocalBlend": f"{_PACKAGE}.local_blend",
+    "PerturbedAttention": f"{_PACKAGE}.perturbed",
+    "PerturbedGuidance": f"{_PACKAGE}.perturbed",
     "Refine": f"{_PACKAGE}.refine",
     "Replace": f"{_PACKAGE}.replace",
     "Reweight": f"{_PACKAGE}.reweight",

@@ -49,8 +49,9 @@ class Controller:
             rows: What each of the b rows stands for.
 
         Returns:
-            The same shape; rows need not sum to 1. None, or what equals ``probs``, changes
-            nothing: the layer's fused kernel then computes the result, as without control.
+            The same shape; what places give need not sum to 1. None, or what equals ``probs``,
+            changes nothing: the layer's fused kernel then computes the result, as without
+            control. It does so for each row of the batch that is left as it was.
         """
         return None
 

@@ -79,7 +79,8 @@ class Listener(Protocol):
 
 
 LISTENERS: list[Listener] = []
-_ROWS: ContextVar[Sequence[int] | None] = ContextVar("rows of the present call", default=None)
+_ROWS: ContextVar[tuple[Sequence[int], int] | None] = ContextVar("rows_of_call", default=None)
+"""Which rows of a batch the present call sees, and how many the batch has."""
 
 
 def unet_of(model: Any) -> Any:
@@ -102,13 +103,13 @@ def listener_of(model: Any) -> Listener | None:
 
 
 @contextmanager
-def rows_in_turn(rows: Sequence[int]) -> Iterator[None]:
-    """Say that inside the block the model sees these rows of its batch only.
+def rows_in_turn(rows: Sequence[int], total: int) -> Iterator[None]:
+    """Say that inside the block the model sees these rows of its ``total`` only.
 
     Blocks may be nested: numbers then count within the outer block's rows.
     """
     outer = _ROWS.get()
-    token = _ROWS.set(rows if outer is None else [outer[row] for row in rows])
+    token = _ROWS.set((rows, total) if outer is None else ([outer[0][r] for r in rows], outer[1]))
     try:
         yield
     finally:
@@ -127,16 +128,18 @@ def rows_of_call(count: int, pictures: int | None, layout: Sequence[str] | None)
     Raises:
         UserError: The number of rows tells neither.
     """
-    present = _ROWS.get()
-    present = range(count) if present is None or len(present) != count else present
+    present, total = _ROWS.get() or (range(count), count)
+    if len(present) != count:
+        present, total = range(count), count
     if pictures is None:
         return [Row("cond", row) for row in present]
     if layout is None:
-        layout = {1: ("cond",), 2: ("uncond", "cond")}.get(-(-(max(present) + 1) // pictures))
-    if layout is None or max(present) >= pictures * len(layout):
+        layout = {pictures: ("cond",), 2 * pictures: ("uncond", "cond")}.get(total)
+    if layout is None or total != pictures * len(layout):
+        found = "an unknown layout" if layout is None else f"the layout {tuple(layout)}"
         raise UserError(
-            f"a guider lays out {max(present) + 1} rows for {pictures} pictures; attention control"
-            " must know what they stand for; give the guider an attribute layout, such as"
-            ' ("uncond", "cond")'
+            f"a guider lays out {total} rows for {pictures} pictures, with {found}; attention"
+            " control must know what they stand for; give the guider an attribute layout that"
+            ' names each part, such as ("uncond", "cond")'
         )
     return [Row(layout[row // pictures], row % pictures) for row in present]

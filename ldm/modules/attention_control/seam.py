@@ -154,7 +154,8 @@ class Control:
     def now(self, site: Site) -> tuple[Site, Moment]:
         """Return a layer with the present side of its map, and the present moment."""
         h, w = self._latent
-        return replace(site, side=(-(-h // site.rate), -(-w // site.rate))), self.moment
+        side = (-(-h // site.rate), -(-w // site.rate))
+        return replace(site, side=side, latent=(h, w)), self.moment
 
     def rows(self, count: int) -> list:
         """Return what the rows of the present call stand for."""
@@ -181,38 +182,58 @@ class _Controlled:
         if not controller.wants(site, moment):
             return self.own(q, k, v, mask=mask, scale=scale)
         probs = probabilities(q, k, mask=mask, scale=scale)  # (b, heads, N, M)
-        version = None if probs.is_inference() else probs._version
+        version = probs._version
         used = controller(probs, site, moment, self.control.rows(len(q)))
-        if not _is_changed(used, probs, version, controller, site):
-            return self.own(q, k, v, mask=mask, scale=scale)
         used = probs if used is None else used
-        return torch.einsum("bhnm,bhmd->bhnd", used.to(v.dtype), v)  # (b, heads, N, d)
+        _check(used, probs, controller, site)
+        if probs._version != version:  # changed in place
+            probs = probabilities(q, k, mask=mask, scale=scale)
+        changed = _rows_that_differ(used, probs)  # (b,)
+        if changed.all():
+            return torch.einsum("bhnm,bhmd->bhnd", used.to(v.dtype), v)  # (b, heads, N, d)
+        # The kernel sees the whole batch, so that rows left alone are the same to the bit.
+        out = self.own(q, k, v, mask=mask, scale=scale)
+        if not changed.any():
+            return out
+        product = torch.einsum("bhnm,bhmd->bhnd", used[changed].to(v.dtype), v[changed])
+        return out.index_put((changed,), product.to(out.dtype))
 
 
 def probabilities(q: Tensor, k: Tensor, *, mask: Tensor | None, scale: float) -> Tensor:
     """Return softmax(scale q k^T) in float32: (b,heads,N,d), (b,heads,M,d) -> (b,heads,N,M)."""
-    scores = torch.einsum("bhnd,bhmd->bhnm", q, k) * scale
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.finfo(scores.dtype).max)
-    return scores.softmax(dim=-1, dtype=torch.float32)
+    with _counting():
+        scores = torch.einsum("bhnd,bhmd->bhnm", q, k) * scale
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.finfo(scores.dtype).max)
+        return scores.softmax(dim=-1, dtype=torch.float32)
 
 
-def _is_changed(
-    used: Any, probs: Tensor, version: int | None, controller: Controller, site: Site
-) -> bool:
-    """Return whether a controller wants other probabilities than it was given, in place or not.
+@contextmanager
+def _counting() -> Iterator[None]:
+    """Make tensors that count their changes; those of inference mode do not."""
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def _rows_that_differ(used: Tensor, probs: Tensor) -> Tensor:
+    """Return in which rows of a call two tables differ: (b, heads, N, M) -> bool (b,)."""
+    if used is probs:
+        return torch.zeros(len(probs), dtype=torch.bool, device=probs.device)
+    return (used != probs).flatten(1).any(1)
+
+
+def _check(used: Any, probs: Tensor, controller: Controller, site: Site) -> None:
+    """Refuse what cannot stand in place of probabilities.
 
     Raises:
-        UserError: It returned something else.
+        UserError: It is no tensor of their shape.
     """
-    if used is None or used is probs:
-        if version is None:  # inference tensors do not count their changes
-            return used is probs
-        return probs._version != version
     if not isinstance(used, Tensor) or used.shape != probs.shape:
         found = f"shape {tuple(used.shape)}" if isinstance(used, Tensor) else type(used).__name__
         raise UserError(
             f"{type(controller).__name__} returned {found} for {site.path}; expected the shape of "
             f"the probabilities that it was given, {tuple(probs.shape)}, or None; correct it"
         )
-    return not torch.equal(used, probs)

@@ -33,6 +33,7 @@ class Site:
         number: Its place in the order in which layers compute, from 0.
         rate: How many times smaller than the latents' its map's sides are.
         side: The map's (h, w); (0, 0) where no call is under way.
+        latent: The latents' (h0, w0), in the same way.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Site:
     number: int
     rate: int
     side: tuple[int, int] = (0, 0)
+    latent: tuple[int, int] = (0, 0)
 
 
 def sites_of(unet: nn.Module) -> dict[Site, AttentionLayer]:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from safetensors import safe_open
 from tiny_model import CONFIG
 
-from ldm.checkpoint import export, write
+from ldm.checkpoint import export
 from ldm.checkpoint.export import export_inference
 from ldm.checkpoint.io import read_checkpoint
 from ldm.checkpoint.load import load_model
@@ -195,7 +195,7 @@ def test_a_failing_write_leaves_nothing_behind(error, training_file, tmp_path, m
 
 def test_a_full_disk_is_told_before_writing(training_file, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 10})
-    monkeypatch.setattr(write.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="GB are free"):
         export_inference(training_file, tmp_path / "a.safetensors")
     assert not (tmp_path / "a.safetensors").exists()

@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ldm.checkpoint import write
 from ldm.checkpoint.diffusers import convert
 from ldm.checkpoint.diffusers.convert import Conversion, from_diffusers, to_diffusers
 from ldm.checkpoint.diffusers.json_files import KEPT
@@ -332,7 +331,7 @@ def test_a_failing_write_leaves_nothing_behind(error, direction, v1, tmp_path, m
 
 
 def test_a_full_disk_is_told_before_writing(v1, tmp_path, monkeypatch):
-    monkeypatch.setattr(write.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
     refused("GB are free", to_diffusers, v1.ckpt, tmp_path / "folder", v1.config, AS_IT_IS)
     refused("GB are free", from_diffusers, v1.folder, tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []
