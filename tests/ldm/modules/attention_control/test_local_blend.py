@@ -121,12 +121,12 @@ def test_the_mask_of_a_target_is_its_words_or_the_sources():
 
 
 def test_the_threshold_is_a_share_of_each_maps_largest_value_which_it_must_exceed():
-    places = [{(0, 0): 0.5, (0, 3): 0.14, (3, 0): 0.16}, {(0, 0): 0.005, (3, 3): 0.001}]
+    places = [{(0, 0): 0.5, (0, 3): 0.14, (3, 0): 0.16}, {(3, 5): 0.005, (0, 5): 0.001}]
     made = blend()
     made(looked_at(places), SITE, Moment(0, 10), rows(2))
     source, target = made.mask((4, 6))[:, 0, 0]
     assert source[0, 0] and source[3, 0] and not source[0, 3]
-    assert target[0, 0] and not target[3, 3]
+    assert target[3, 5] and not target[0, 5]
     exactly = torch.tensor([[[[1.0, 0.5, 0.25]]]])
     assert marked(exactly, 0.5, (1, 3)).tolist() == [[[[True, False, False]]]]
 
