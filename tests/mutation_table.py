@@ -11,11 +11,68 @@ Row = tuple[str, str]
 PROCESS, DIFFUSION = "tests/ldm/process", "tests/ldm/models/diffusion"
 HUBS, TRUST = "tests/ldm/models", "tests/trust"
 NETWORKS, PIPELINES = "tests/ldm/modules", "tests/ldm/pipelines"
+CONTROL = f"{NETWORKS}/attention_control"
 WEB, PAGES = "tests/optimizedSD/web", "tests/trust/test_pages.py"
 ORACLE, BEHAVIOUR = f"{DIFFUSION}/test_oracle.py", f"{DIFFUSION}/test_sampler_behaviour.py"
 
 # A file of the library, and the tests (files or single ones) that guard it: its lines.
 TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
+    # Attention control.
+    ("ldm/modules/attention_control/windows.py", f"{CONTROL}/test_windows.py"): (
+        ("int(share * len(table))", "int(share * (len(table) - 1))"),
+        ("by_word.pop(DEFAULT, 1.0)", "by_word.pop(DEFAULT, 0.8)"),
+    ),
+    ("ldm/modules/attention_control/edit.py", f"{CONTROL}/test_edit.py"): (
+        ('row.part != "cond"', 'row.part == "other"'),
+        ("site.rate >= self._self_rate", "site.rate <= self._self_rate"),
+        ("if rows != prompts * pictures:", "if rows < 0:"),
+        ("self._sources[site.path, picture] = probs", "self._sources[site.path, 0] = probs"),
+        ("len(self._windows) != total + 1", "self._windows is False"),
+    ),
+    ("ldm/modules/attention_control/replace.py", f"{CONTROL}/test_replace.py"): (
+        ("self.mappers[target]", "self.mappers[0]"),
+    ),
+    ("ldm/modules/attention_control/refine.py", f"{CONTROL}/test_refine.py"): (
+        ("base[..., index] * kept + own * (1.0 - kept)", "base[..., index]"),
+    ),
+    ("ldm/modules/attention_control/auto.py", f"{CONTROL}/test_auto.py"): (
+        ("super().__init__(source, targets, **windows)", "super().__init__(source, targets)"),
+    ),
+    ("ldm/modules/attention_control/reweight.py", f"{CONTROL}/test_reweight.py"): (
+        ("return maps * self.factors[target].to(own)", "return maps"),
+    ),
+    ("ldm/modules/attention_control/store.py", f"{CONTROL}/test_store.py"): (
+        ("(maps - before) / count", "(maps - before) / (count + 1)"),
+        ('if row.part == "cond"', "if row.part"),
+        ("% self.every == 0", "% self.every >= 0"),
+    ),
+    ("ldm/modules/attention_control/local_blend.py", f"{CONTROL}/test_local_blend.py"): (
+        ("mask[:1] | mask", "mask"),
+        ("torch.where(mask, prompts, source)", "source + mask * (prompts - source)"),
+        ("moment.number < int(", "moment.number <= int("),
+    ),
+    ("ldm/modules/attention_control/chain.py", f"{CONTROL}/test_chain.py"): (
+        ("x = each.after_step(x, moment)", "each.after_step(x, moment)"),
+    ),
+    ("ldm/modules/attention_control/sites.py", f"{CONTROL}/test_published_numbers.py"): (
+        ("QUARTER = 4", "QUARTER = 2"),
+    ),
+    ("ldm/pipelines/columns.py", f"{PIPELINES}/test_columns.py"): (
+        ("first = column * self.pictures", "first = 0"),
+        (
+            "drawn = self.noise.randn((rows // self.columns, *rest)",
+            "drawn = self.noise.randn((rows, *rest)",
+        ),
+        ("with rows_in_turn(rows, len(x)):", "with rows_in_turn(rows[:1], len(x)):"),
+    ),
+    ("ldm/settings/swap.py", "tests/ldm/settings/test_swap.py"): (
+        ('source = None if self.invert == "none" else self.source', "source = self.source"),
+        ("if k == DEFAULT or has(k)}", "if has(k)}"),
+    ),
+    ("ldm/pipelines/editing.py", "tests/scripts/test_swap.py"): (
+        ("wanted = [1 if sourced else 0]", "wanted = [0]"),
+        ("wanted = [*numbers[1:], 0] if sourced else [*numbers]", "wanted = [*numbers]"),
+    ),
     # What files may claim.
     ("ldm/checkpoint/pickle_machine.py", f"{TRUST}/test_pickles.py"): (
         ("if not isinstance(target, Inert):", "if target is None:"),
@@ -483,7 +540,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ),
     ("optimizedSD/web/limits.py", f"{WEB}/test_limits.py"): (
         ("if max(width, height) > self.side", "if min(width, height) > self.side"),
-        ("if total > self.pictures", "if total < 0"),
+        ("settings.n_iter * prompts > self.pictures", "settings.n_iter > self.pictures"),
         ("if parts > PROMPT_PARTS", "if parts > 10**6"),
     ),
 }

@@ -148,7 +148,8 @@ def test_a_mode_that_the_prompts_do_not_allow_is_one_line(handlers):
         visit(handlers, mode="replace")
 
 
-def test_a_mistake_in_a_word_is_found_before_the_run_waits_in_line(handlers):
+def test_a_mistake_in_a_word_is_told_even_when_the_line_is_full(handlers):
+    handlers.worker.limit(Limits(waiting=0))
     handlers.worker.line.enter("another visitor")
     with pytest.raises(gradio.Error, match="is not in the prompt"):
         visit(handlers, reweight="dgo=2")
