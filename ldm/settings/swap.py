@@ -19,7 +19,7 @@ from ldm.settings.edit_words import (
     window_text,
 )
 from ldm.settings.generation import DRAWING_GROUPS, Img2ImgSettings, Txt2ImgSettings
-from ldm.settings.low_memory import SmallDevice
+from ldm.settings.low_memory import SmallDevice, size_in_proportion
 from ldm.settings.model_kind import ModelKind, Task
 from ldm.settings.option import changed, option
 
@@ -295,12 +295,16 @@ class SwapSettings(Txt2ImgSettings):
 
     def target_size(
         self,
-        own: tuple[int, int],  # noqa: ARG002 - as img2img has it
-        model_size: int,  # noqa: ARG002
-        multiple: int,  # noqa: ARG002
+        own: tuple[int, int],
+        model_size: int,  # noqa: ARG002 - as img2img has it
+        multiple: int,
     ) -> tuple[int, int] | None:
-        """Return the height and width to resize the init image to; None is its own size."""
-        return (self.H, self.W) if self.H and self.W else None
+        """Return the height and width to resize the init image to; None is its own size.
+
+        Raises:
+            UserError: The size is too large.
+        """
+        return size_in_proportion(self.H, self.W, own, multiple)
 
     def alone(self) -> Self:
         """Return the settings that draw a picture of this run that is no edit, as the source is.

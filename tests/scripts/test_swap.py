@@ -177,6 +177,26 @@ def test_from_a_picture_strength_says_how_much_is_changed(swap, photo):
     assert not np.array_equal(*drawn.values()) and near != far
 
 
+@pytest.mark.parametrize(
+    "more", [(), ("--blend", "cat|dog"), ("--is_get_attn",), ("--n_samples", 1)]
+)
+def test_at_strength_0_source_and_target_are_the_encoded_picture(swap, photo, more):
+    code, _, err = swap(*EDIT, "--init-img", photo, "--strength", 0, *more, "--outdir", "o")
+    assert code == 0, err
+    drawn = [pixels(path) for path in sorted(Path("o/samples").iterdir())]
+    n = 1 if "--n_samples" in more else 2
+    assert len(drawn) == 2 * n and np.array_equal(drawn[:n], drawn[n:])
+
+
+@pytest.mark.parametrize("side", ["--H", "--W"])
+def test_one_side_alone_resizes_the_picture_in_proportion(swap, tmp_path, side):
+    Image.new("RGB", (16, 32)).save(tmp_path / "tall.png")
+    asked = {"--H": 64, "--W": 32}[side]
+    code, _, err = swap(*EDIT, "--init-img", "tall.png", side, asked, "--outdir", "o")
+    assert code == 0, err
+    assert pixels("o/samples/00000.png").shape == (64, 32, 3)
+
+
 def test_from_a_picture_the_source_is_that_of_img2img(programs, photo):
     shared = ("--init-img", photo, "--strength", 0.6, "--n_samples", 2, "--scale", 5)
     assert programs("swap", *EDIT, *shared, "--outdir", "o")[0] == 0
@@ -203,6 +223,12 @@ def test_a_real_picture_is_inverted_and_the_error_is_said(swap, photo, way):
         assert again[0] == 0, again[2]
         first = f"o/samples/0000{number}.png"
         assert np.array_equal(pixels(f"again{number}/samples/00000.png"), pixels(first))
+
+
+def test_an_inversion_of_no_step_is_refused_in_one_line(swap, photo):
+    flags = ("--init-img", photo, "--invert", "ddim", "--strength", 0.1)
+    hints = ("--invert ddim was given with --strength 0.1", "none of 4 steps", "raise --strength")
+    assert_one_error(swap(*EDIT, *flags), *hints)
 
 
 def test_a_mask_keeps_the_rest_of_the_picture_in_source_and_target(swap, photo, tmp_path):
