@@ -16,6 +16,7 @@ from ldm.settings.edit_words import (
     read_weights,
     read_window,
     read_windows,
+    weights_text,
     window_text,
 )
 from ldm.settings.generation import DRAWING_GROUPS, Img2ImgSettings, Txt2ImgSettings
@@ -325,7 +326,8 @@ class SwapSettings(Txt2ImgSettings):
         weights = {k: v for k, v in read_weights(self.reweight).items() if has(k)}
         windows = read_windows(self.cross_replace_steps)
         if isinstance(windows, dict):
-            windows = {k: v for k, v in windows.items() if k == DEFAULT or has(k)}
+            # Words without a window of their own, nor a default one, have the whole walk.
+            windows = {k: v for k, v in windows.items() if k == DEFAULT or has(k)} or 1.0
         blend = read_blend(self.blend, len(self.targets))
         return replace(
             self,
@@ -333,7 +335,7 @@ class SwapSettings(Txt2ImgSettings):
             also=(),
             sprompt=self.source,
             is_swap=True,
-            reweight=",".join(f"{k}={v:g}" for k, v in weights.items()) or None,
+            reweight=weights_text(weights) or None,
             cross_replace_steps=window_text(windows),
             blend="|".join(",".join(blend[n]) for n in (0, number + 1)) if blend else None,
         )

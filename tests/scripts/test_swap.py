@@ -151,6 +151,25 @@ def test_each_picture_of_a_run_is_redrawn_from_its_file(swap, tmp_path, more):
         assert newest.read_bytes() == (tmp_path / f"o/samples/{number:05d}.png").read_bytes()
 
 
+def test_targets_without_a_word_that_has_a_window_are_redrawn_from_their_files(swap):
+    flags = ("--also", "a red cat", "--cross_replace_steps", "dog=0.2", "--n_samples", 1)
+    assert swap(*EDIT, *flags, "--outdir", "o")[0] == 0
+    code, _, err = swap("--from-image", "o/samples/00001.png", "--outdir", "again")
+    assert code == 0 and "Edit cross steps" not in err, err
+    assert "Edit cross steps: 1.0" in parameters("again/samples/00000.png")
+    assert np.array_equal(pixels("again/samples/00000.png"), pixels("o/samples/00001.png"))
+
+
+@pytest.mark.parametrize("more", [("--also", "a pig"), ("--from-file", "targets.txt")])
+def test_further_targets_of_a_saved_edit_are_all_drawn(swap, tmp_path, more):
+    (tmp_path / "targets.txt").write_text("a dog\na pig\n", encoding="utf-8")
+    assert swap(*EDIT, "--n_samples", 1, "--outdir", "o")[0] == 0
+    code, _, err = swap("--from-image", "o/samples/00000.png", *more, "--outdir", "more")
+    assert code == 0, err
+    said = [parameters(path).split("\n")[0] for path in sorted(Path("more/samples").iterdir())]
+    assert said == ["a dog", "a pig", "a cat"]
+
+
 def test_a_file_holds_several_targets_of_one_source(swap, tmp_path):
     (tmp_path / "targets.txt").write_text("a dog\na red cat\n猫\n", encoding="utf-8")
     flags = ("--sprompt", "a cat", "--is-swap", "--from-file", "targets.txt")

@@ -111,6 +111,18 @@ def test_a_target_is_recorded_with_its_own_part_of_the_edit():
     first.validate()
 
 
+def test_a_target_without_any_word_that_has_a_window_is_recorded_with_the_whole_walk():
+    run = SwapSettings(sprompt="a", prompt="b", is_swap=True, cross_replace_steps="dog=0.2")
+    own = run.of_target(0, lambda _: False)
+    assert own.cross_replace_steps == "1.0"
+    own.validate()
+
+
+def test_weights_are_recorded_to_the_last_digit():
+    run = SwapSettings(sprompt="a", prompt="b", is_swap=True, reweight="b=0.123456789")
+    assert run.of_target(0, lambda _: True).reweight == "b=0.123456789"
+
+
 def test_a_picture_that_is_no_edit_is_recorded_as_a_plain_one():
     run = SwapSettings(
         sprompt="a cat", prompt="a dog", is_swap=True, reweight="dog=2", mode="refine"
