@@ -277,6 +277,12 @@ class SwapSettings(Txt2ImgSettings):
                 for name, neutral in _EDIT.items()
                 if (value := getattr(self, name)) != neutral
             ]
+        if not self.is_get_attn:
+            found += [
+                f"--{name} has no effect without --is_get_attn"
+                for name in ("save_attn_dir", "every", "half")
+                if getattr(self, name) != getattr(type(self), name)
+            ]
         if self.invert == "negative-prompt" and self.negative_prompt:
             found.append("--negative_prompt has no effect: the source's takes its place, as asked")
         if self.invert != "none" and self.n_samples > 1:

@@ -317,6 +317,15 @@ def test_maps_of_one_prompt_are_those_of_the_picture(swap):
     assert str(np.load("maps/maps.npz")["prompt"]) == "a red cat"
 
 
+def test_what_an_interrupted_run_leaves_includes_its_maps(swap, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ldm.pipelines.attention_maps.MapWriter.take", interrupted)
+    code, _, err = swap(*EDIT, "--is_get_attn", "--save_attn_dir", "maps")
+    assert code == 130 and "no picture was written; attention maps: maps (" in err
+
+
 def test_more_than_two_gigabytes_of_maps_are_refused_before_anything_is_drawn(swap, tmp_path):
     large = ("--H", 512, "--W", 512, "--n_samples", 50, "--ddim_steps", 100)
     assert_one_error(swap(*EDIT, "--is_get_attn", *large), "--every", "GB")

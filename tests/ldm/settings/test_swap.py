@@ -65,6 +65,9 @@ def test_what_contradicts_itself_is_told_in_one_line(given, words):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
+        ({"save_attn_dir": "maps"}, "--save_attn_dir has no effect without --is_get_attn"),
+        ({"every": 2}, "--every has no effect without --is_get_attn"),
+        ({"half": True}, "--half has no effect without --is_get_attn"),
         ({"strength": 0.99}, "--strength 0.99 has no effect without --init-img"),
         ({"mode": "refine"}, "--mode refine has no effect without --is-swap"),
         ({"cross_replace_steps": "0.5"}, "--cross_replace_steps 0.5 has no effect"),
@@ -77,6 +80,11 @@ def test_what_contradicts_itself_is_told_in_one_line(given, words):
 )
 def test_what_has_no_effect_is_said(given, words):
     assert any(words in text for text in SwapSettings(**given).notices())
+
+
+def test_with_maps_their_flags_have_an_effect():
+    given = {"is_get_attn": True, "save_attn_dir": "maps", "every": 2, "half": True}
+    assert SwapSettings(**given).notices() == []
 
 
 def test_an_edit_of_defaults_has_nothing_to_be_said_of():
