@@ -54,6 +54,9 @@ class MapWriter(Controller):
         half: Write float16, not float32; means are float32.
         observer: Called with notices.
 
+    Attributes:
+        files: How many files of maps are written.
+
     Raises:
         UserError: ``every`` is below 1.
 
@@ -85,7 +88,7 @@ class MapWriter(Controller):
         self._rows = 0
         self._gathered: dict[str, dict[int, Tensor]] = {}
         self._means: MeanMaps | None = None
-        self._files = self._panels = 0
+        self.files = self._panels = 0
         self._unwritable: set[str] = set()
 
     def announce(self, model: Any, latent: tuple[int, int], **plan: Any) -> str:
@@ -156,7 +159,7 @@ class MapWriter(Controller):
         name = self._names.name(site, moment.time)
         for role, part in zip(self._roles, np.split(numbers, len(self.prompts)), strict=True):
             save_maps(part, self.folder.of(self._batch, role) / MAPS / name)
-            self._files += 1
+            self.files += 1
 
     @property
     def _roles(self) -> list[str]:
@@ -216,7 +219,7 @@ class MapWriter(Controller):
 
     def finish(self) -> str:
         """Say what was written, after the last picture."""
-        if not self._files:
+        if not self.files:
             return "no attention maps were written: no step was taken"
         panels = f", and panels of {self._panels} picture(s)" if self._panels else ""
-        return f"attention maps: {self.folder.path} ({self._files:,} files of maps{panels})"
+        return f"attention maps: {self.folder.path} ({self.files:,} files of maps{panels})"

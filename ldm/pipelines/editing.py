@@ -22,7 +22,7 @@ from ldm.models.diffusion.sampler import Sampler
 from ldm.modules.attention_control.controller import Controller
 from ldm.modules.attention_control.words import read_prompt
 from ldm.pipelines.batches import Batch
-from ldm.pipelines.columns import ColumnSampler
+from ldm.pipelines.columns import ColumnSampler, repeated
 from ldm.pipelines.edits import make_edit, tokenizer_of
 from ldm.pipelines.request import Request
 from ldm.pipelines.walks import ImageWalk, TextWalk
@@ -95,7 +95,9 @@ class EditWalk(TextWalk):
     ) -> tuple[Tensor, Iterator[SamplerState]]:
         """Start the sampler on n = ``rows`` pictures of each prompt."""
         columns = ColumnSampler(sampler, len(self.prompts), rows)
-        return self.inner.begin(columns, noise, rows, **conditioning)
+        x, states = self.inner.begin(columns, noise, rows, **conditioning)
+        # What is decoded if the walk has no steps is a batch too.
+        return repeated(x, len(self.prompts)), states
 
     def decode(self, x: Tensor) -> Tensor:
         """Decode each column by itself, as a run of its prompt alone does: (B, 3, H, W)."""

@@ -155,13 +155,13 @@ class Recorded:
         """Return the settings that redraw the picture, and its place in the run.
 
         Args:
-            given: Settings that the user overrides. A new batch layout starts an ordinary run: the
-                place is then None.
+            given: Settings that the user overrides. A new batch layout, or more prompts, start an
+                ordinary run: the place is then None.
         """
         values, place = {**self.values, **given}, self.place
         if place is None:
             return {"n_samples": 1, "n_iter": 1, **values}, None
-        if {"n_samples", "n_iter", "from_file"} & given.keys():
+        if {"n_samples", "n_iter", "from_file", "also"} & given.keys():
             return {"n_samples": place.n_samples, **values}, None
         if self.values.get("seed_mode") != "per-image":
             return values, place

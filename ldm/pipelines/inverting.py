@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ldm.errors import UserError
 from ldm.images.io import to_tensor
 from ldm.models.diffusion.inversion import Inversion, invert
 from ldm.models.diffusion.sampler import Sampler
@@ -30,8 +31,20 @@ class InvertedWalk(ImageWalk):
     inversion: Inversion
 
     def steps(self, sampler: Sampler) -> int:
-        """Return how many steps are inverted: all at strength 1."""
-        return sampler.steps if self.settings.strength == 1.0 else super().steps(sampler)
+        """Return how many steps are inverted: all at strength 1.
+
+        Raises:
+            UserError: None.
+        """
+        settings = self.settings
+        steps = sampler.steps if settings.strength == 1.0 else super().steps(sampler)
+        if steps == 0:
+            raise UserError(
+                f"--invert {settings.invert} was given with --strength {settings.strength}, which "
+                f"leaves none of {settings.ddim_steps} steps to invert; expected one or more; "
+                "raise --strength"
+            )
+        return steps
 
     def extra_steps(self, sampler: Sampler) -> int:
         """Return how many steps ``prepare`` takes."""

@@ -49,6 +49,7 @@ class SwapProgram(DrawingProgram):
 
     def __init__(self, description: str) -> None:
         super().__init__(SwapSettings, description)
+        self._writer: MapWriter | None = None
 
     def prepare(self, given: dict[str, Any]) -> None:
         """Work out the request, where the lines of a file are targets."""
@@ -80,7 +81,8 @@ class SwapProgram(DrawingProgram):
     def _mapped(self, pipeline: Pipeline) -> Iterator[Picture]:
         from ldm.pipelines.run import steps_of
 
-        writer, request = self._make_writer(pipeline), self.request
+        self._writer = writer = self._make_writer(pipeline)
+        request = self.request
         n_samples = self.settings.n_samples
         plan = {
             "steps": steps_of(request, pipeline.model),
@@ -96,6 +98,14 @@ class SwapProgram(DrawingProgram):
                 writer.take(picture.plain, picture.number * n_samples + picture.place.row)
                 yield picture
         self.console.say(writer.finish())
+
+    def left_behind(self) -> str:
+        """Say what an interrupted run leaves behind, maps included."""
+        left = super().left_behind()
+        if self._writer is None or not self._writer.files:
+            return left
+        left = left if self.output.summary() else "no picture was written"
+        return f"{left}; {self._writer.finish()}"
 
     def _make_writer(self, pipeline: Pipeline) -> MapWriter:
         from ldm.modules.attention_control.words import read_prompt

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from ldm.errors import UserError
 
+T = TypeVar("T")
 Window = float | tuple[float, float]
 DEFAULT = "default_"
 """The window of words that have none of their own."""
@@ -17,7 +19,8 @@ def read_weights(text: str | None) -> dict[str, float]:
     """Read ``snowy=2,house=-1``; None is no weights.
 
     Raises:
-        UserError: A part is not of this form, or its weight is no finite number.
+        UserError: A part is not of this form, its weight is no finite number, or its word was
+            there before.
     """
     weights = {}
     for part in [] if text is None else _parts(text) or [text]:
@@ -28,8 +31,18 @@ def read_weights(text: str | None) -> dict[str, float]:
                 f"--reweight {text!r} was given; expected words with numbers, as "
                 f'"snowy=2,house=-1"; correct {part!r}'
             )
-        weights[word.strip()] = value
+        _put_once(weights, word, value, f"--reweight {text}")
     return weights
+
+
+def weights_text(weights: Mapping[str, float], between: str = ",") -> str:
+    """Write what ``read_weights`` reads, to the bit.
+
+    Example:
+        >>> weights_text({"snowy": 2.0, "house": -0.123456789})
+        'snowy=2,house=-0.123456789'
+    """
+    return between.join(f"{k}={repr(float(v)).removesuffix('.0')}" for k, v in weights.items())
 
 
 def read_windows(text: str) -> Window | dict[str, Window]:
@@ -38,7 +51,7 @@ def read_windows(text: str) -> Window | dict[str, Window]:
     Two numbers, ``0.2,0.8``, are a window too.
 
     Raises:
-        UserError: A part is no window.
+        UserError: A part is no window, or a word has two.
     """
     parts, flag = _parts(text), "--cross_replace_steps"
     by_word = {}
@@ -46,7 +59,7 @@ def read_windows(text: str) -> Window | dict[str, Window]:
     for part in parts:
         word, equals, window = part.rpartition("=")
         if equals:
-            by_word[word.strip()] = read_window(window, flag)
+            _put_once(by_word, word, read_window(window, flag), f"{flag} {text}")
     if len(plain) > 1:
         plain = [":".join(plain)]
     default = read_window(plain[0], flag) if plain else None
@@ -109,6 +122,18 @@ def window_text(windows: Window | Mapping[str, Window]) -> str:
 
 def _parts(text: str) -> list[str]:
     return [part.strip() for part in re.split("[,、，]", text) if part.strip()]
+
+
+def _put_once(entries: dict[str, T], word: str, value: T, given: str) -> None:
+    """Enter a word's value.
+
+    Raises:
+        UserError: It has one, perhaps in another case.
+    """
+    word = word.strip()
+    if word.casefold() in map(str.casefold, entries):
+        raise UserError(f"{given} was given; expected each word once; leave out one of {word!r}")
+    entries[word] = value
 
 
 def _number(text: str) -> float | None:

@@ -197,20 +197,37 @@ class LowMemoryImg2ImgSettings(LowMemory, Img2ImgSettings):
         Raises:
             UserError: the size is too large, or neither is given and the picture is too large.
         """
-        height, width = own
         if self.H is None and self.W is None:
             _refuse_huge(own, model_size)
-            return None
-        asked = (
-            self.H or _nearest(height * self.W / width, multiple),
-            self.W or _nearest(width * self.H / height, multiple),
+        return size_in_proportion(self.H, self.W, own, multiple)
+
+
+def size_in_proportion(
+    height: int | None, width: int | None, own: tuple[int, int], multiple: int
+) -> tuple[int, int] | None:
+    """Return the height and width to resize an init image to; None is its own size.
+
+    Args:
+        height: ``--H``; None is in proportion to the width.
+        width: ``--W``; None is in proportion to the height.
+        own: The picture's height and width.
+        multiple: What sides must be multiples of.
+
+    Raises:
+        UserError: The size is too large.
+    """
+    if height is None and width is None:
+        return None
+    asked = (
+        height or _nearest(own[0] * width / own[1], multiple),
+        width or _nearest(own[1] * height / own[0], multiple),
+    )
+    if max(asked) > LARGEST_SIDE or asked[0] * asked[1] > LARGEST_ASKED:
+        raise UserError(
+            f"--H {height} and --W {width} were given, which resizes --init-img to "
+            f"{asked[1]}x{asked[0]}; expected at most {LARGEST_ASKED} pixels; give smaller ones"
         )
-        if max(asked) > LARGEST_SIDE or asked[0] * asked[1] > LARGEST_ASKED:
-            raise UserError(
-                f"--H {self.H} and --W {self.W} were given, which resizes --init-img to "
-                f"{asked[1]}x{asked[0]}; expected at most {LARGEST_ASKED} pixels; give smaller ones"
-            )
-        return asked
+    return asked
 
 
 def _nearest(side: float, multiple: int) -> int:

@@ -16,10 +16,11 @@ from ldm.settings.edit_words import (
     read_weights,
     read_window,
     read_windows,
+    weights_text,
     window_text,
 )
 from ldm.settings.generation import DRAWING_GROUPS, Img2ImgSettings, Txt2ImgSettings
-from ldm.settings.low_memory import SmallDevice
+from ldm.settings.low_memory import SmallDevice, size_in_proportion
 from ldm.settings.model_kind import ModelKind, Task
 from ldm.settings.option import changed, option
 
@@ -276,6 +277,12 @@ class SwapSettings(Txt2ImgSettings):
                 for name, neutral in _EDIT.items()
                 if (value := getattr(self, name)) != neutral
             ]
+        if not self.is_get_attn:
+            found += [
+                f"--{name} has no effect without --is_get_attn"
+                for name in ("save_attn_dir", "every", "half")
+                if getattr(self, name) != getattr(type(self), name)
+            ]
         if self.invert == "negative-prompt" and self.negative_prompt:
             found.append("--negative_prompt has no effect: the source's takes its place, as asked")
         if self.invert != "none" and self.n_samples > 1:
@@ -295,12 +302,16 @@ class SwapSettings(Txt2ImgSettings):
 
     def target_size(
         self,
-        own: tuple[int, int],  # noqa: ARG002 - as img2img has it
-        model_size: int,  # noqa: ARG002
-        multiple: int,  # noqa: ARG002
+        own: tuple[int, int],
+        model_size: int,  # noqa: ARG002 - as img2img has it
+        multiple: int,
     ) -> tuple[int, int] | None:
-        """Return the height and width to resize the init image to; None is its own size."""
-        return (self.H, self.W) if self.H and self.W else None
+        """Return the height and width to resize the init image to; None is its own size.
+
+        Raises:
+            UserError: The size is too large.
+        """
+        return size_in_proportion(self.H, self.W, own, multiple)
 
     def alone(self) -> Self:
         """Return the settings that draw a picture of this run that is no edit, as the source is.
@@ -321,7 +332,8 @@ class SwapSettings(Txt2ImgSettings):
         weights = {k: v for k, v in read_weights(self.reweight).items() if has(k)}
         windows = read_windows(self.cross_replace_steps)
         if isinstance(windows, dict):
-            windows = {k: v for k, v in windows.items() if k == DEFAULT or has(k)}
+            # Words without a window of their own, nor a default one, have the whole walk.
+            windows = {k: v for k, v in windows.items() if k == DEFAULT or has(k)} or 1.0
         blend = read_blend(self.blend, len(self.targets))
         return replace(
             self,
@@ -329,7 +341,7 @@ class SwapSettings(Txt2ImgSettings):
             also=(),
             sprompt=self.source,
             is_swap=True,
-            reweight=",".join(f"{k}={v:g}" for k, v in weights.items()) or None,
+            reweight=weights_text(weights) or None,
             cross_replace_steps=window_text(windows),
             blend="|".join(",".join(blend[n]) for n in (0, number + 1)) if blend else None,
         )

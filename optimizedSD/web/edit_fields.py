@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ldm.errors import UserError
-from ldm.settings.edit_words import read_weights
+from ldm.settings.edit_words import read_weights, weights_text
 from ldm.settings.option import Option, options_of
 from ldm.settings.swap import LowMemorySwapSettings
 from optimizedSD.web.fields import Field
@@ -124,7 +124,7 @@ def with_weight(word: str, weight: float, typed: str) -> str:
     weights[spelled] = weight
     if weight == 1:
         del weights[spelled]
-    return ", ".join(f"{each}={value:g}" for each, value in weights.items())
+    return weights_text(weights, between=", ")
 
 
 def _weights_so_far(typed: str) -> Mapping[str, float]:

@@ -151,6 +151,25 @@ def test_each_picture_of_a_run_is_redrawn_from_its_file(swap, tmp_path, more):
         assert newest.read_bytes() == (tmp_path / f"o/samples/{number:05d}.png").read_bytes()
 
 
+def test_targets_without_a_word_that_has_a_window_are_redrawn_from_their_files(swap):
+    flags = ("--also", "a red cat", "--cross_replace_steps", "dog=0.2", "--n_samples", 1)
+    assert swap(*EDIT, *flags, "--outdir", "o")[0] == 0
+    code, _, err = swap("--from-image", "o/samples/00001.png", "--outdir", "again")
+    assert code == 0 and "Edit cross steps" not in err, err
+    assert "Edit cross steps: 1.0" in parameters("again/samples/00000.png")
+    assert np.array_equal(pixels("again/samples/00000.png"), pixels("o/samples/00001.png"))
+
+
+@pytest.mark.parametrize("more", [("--also", "a pig"), ("--from-file", "targets.txt")])
+def test_further_targets_of_a_saved_edit_are_all_drawn(swap, tmp_path, more):
+    (tmp_path / "targets.txt").write_text("a dog\na pig\n", encoding="utf-8")
+    assert swap(*EDIT, "--n_samples", 1, "--outdir", "o")[0] == 0
+    code, _, err = swap("--from-image", "o/samples/00000.png", *more, "--outdir", "more")
+    assert code == 0, err
+    said = [parameters(path).split("\n")[0] for path in sorted(Path("more/samples").iterdir())]
+    assert said == ["a dog", "a pig", "a cat"]
+
+
 def test_a_file_holds_several_targets_of_one_source(swap, tmp_path):
     (tmp_path / "targets.txt").write_text("a dog\na red cat\n猫\n", encoding="utf-8")
     flags = ("--sprompt", "a cat", "--is-swap", "--from-file", "targets.txt")
@@ -175,6 +194,26 @@ def test_from_a_picture_strength_says_how_much_is_changed(swap, photo):
     wanted = pixels(photo)
     near, far = (np.abs(each - wanted).mean() for each in drawn.values())
     assert not np.array_equal(*drawn.values()) and near != far
+
+
+@pytest.mark.parametrize(
+    "more", [(), ("--blend", "cat|dog"), ("--is_get_attn",), ("--n_samples", 1)]
+)
+def test_at_strength_0_source_and_target_are_the_encoded_picture(swap, photo, more):
+    code, _, err = swap(*EDIT, "--init-img", photo, "--strength", 0, *more, "--outdir", "o")
+    assert code == 0, err
+    drawn = [pixels(path) for path in sorted(Path("o/samples").iterdir())]
+    n = 1 if "--n_samples" in more else 2
+    assert len(drawn) == 2 * n and np.array_equal(drawn[:n], drawn[n:])
+
+
+@pytest.mark.parametrize("side", ["--H", "--W"])
+def test_one_side_alone_resizes_the_picture_in_proportion(swap, tmp_path, side):
+    Image.new("RGB", (16, 32)).save(tmp_path / "tall.png")
+    asked = {"--H": 64, "--W": 32}[side]
+    code, _, err = swap(*EDIT, "--init-img", "tall.png", side, asked, "--outdir", "o")
+    assert code == 0, err
+    assert pixels("o/samples/00000.png").shape == (64, 32, 3)
 
 
 def test_from_a_picture_the_source_is_that_of_img2img(programs, photo):
@@ -203,6 +242,12 @@ def test_a_real_picture_is_inverted_and_the_error_is_said(swap, photo, way):
         assert again[0] == 0, again[2]
         first = f"o/samples/0000{number}.png"
         assert np.array_equal(pixels(f"again{number}/samples/00000.png"), pixels(first))
+
+
+def test_an_inversion_of_no_step_is_refused_in_one_line(swap, photo):
+    flags = ("--init-img", photo, "--invert", "ddim", "--strength", 0.1)
+    hints = ("--invert ddim was given with --strength 0.1", "none of 4 steps", "raise --strength")
+    assert_one_error(swap(*EDIT, *flags), *hints)
 
 
 def test_a_mask_keeps_the_rest_of_the_picture_in_source_and_target(swap, photo, tmp_path):
@@ -270,6 +315,15 @@ def test_maps_of_one_prompt_are_those_of_the_picture(swap):
     assert swap("--prompt", "a red cat", *flags)[0] == 0
     assert not Path("maps/source").exists()
     assert str(np.load("maps/maps.npz")["prompt"]) == "a red cat"
+
+
+def test_what_an_interrupted_run_leaves_includes_its_maps(swap, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ldm.pipelines.attention_maps.MapWriter.take", interrupted)
+    code, _, err = swap(*EDIT, "--is_get_attn", "--save_attn_dir", "maps")
+    assert code == 130 and "no picture was written; attention maps: maps (" in err
 
 
 def test_more_than_two_gigabytes_of_maps_are_refused_before_anything_is_drawn(swap, tmp_path):

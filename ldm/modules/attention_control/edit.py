@@ -87,6 +87,11 @@ class PromptEdit(Controller):
         check_batch(len(x), 1 + len(self.targets), self.pictures)
         return x
 
+    def after_step(self, x: Tensor, moment: Moment) -> Tensor:  # noqa: ARG002
+        # A step's maps are no source of another's, nor worth keeping when the walk is over.
+        self._sources.clear()
+        return x
+
     def wants(self, site: Site, moment: Moment) -> bool:
         moment.require_walk()
         if site.kind == "cross":

@@ -10,6 +10,7 @@ from ldm.settings.edit_words import (
     read_weights,
     read_window,
     read_windows,
+    weights_text,
     window_text,
 )
 
@@ -26,6 +27,19 @@ from ldm.settings.edit_words import (
 )
 def test_weights_are_read_by_word(text, weights):
     assert read_weights(text) == weights
+    assert read_weights(weights_text(weights) or None) == weights
+
+
+def test_weights_are_written_to_the_last_digit():
+    assert weights_text({"a": 2.0, "b": 0.1 + 0.2}) == "a=2,b=0.30000000000000004"
+    assert read_weights(weights_text({"b": 1e-9 / 3, "c": 1e30})) == {"b": 1e-9 / 3, "c": 1e30}
+
+
+@pytest.mark.parametrize("text", ["dog=0.2,dog=0.3", "dog=0,Dog=1", "a=1,dog=0,dog =0"])
+def test_a_word_that_is_given_twice_is_told(text):
+    for read in (read_weights, read_windows):
+        with pytest.raises(UserError, match="expected each word once.*'[dD]og'"):
+            read(text)
 
 
 @pytest.mark.parametrize("text", ["", ",", "snowy", "snowy=", "=2", "a=two", "a=1,b=nan", "a=inf"])

@@ -65,6 +65,9 @@ def test_what_contradicts_itself_is_told_in_one_line(given, words):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
+        ({"save_attn_dir": "maps"}, "--save_attn_dir has no effect without --is_get_attn"),
+        ({"every": 2}, "--every has no effect without --is_get_attn"),
+        ({"half": True}, "--half has no effect without --is_get_attn"),
         ({"strength": 0.99}, "--strength 0.99 has no effect without --init-img"),
         ({"mode": "refine"}, "--mode refine has no effect without --is-swap"),
         ({"cross_replace_steps": "0.5"}, "--cross_replace_steps 0.5 has no effect"),
@@ -77,6 +80,11 @@ def test_what_contradicts_itself_is_told_in_one_line(given, words):
 )
 def test_what_has_no_effect_is_said(given, words):
     assert any(words in text for text in SwapSettings(**given).notices())
+
+
+def test_with_maps_their_flags_have_an_effect():
+    given = {"is_get_attn": True, "save_attn_dir": "maps", "every": 2, "half": True}
+    assert SwapSettings(**given).notices() == []
 
 
 def test_an_edit_of_defaults_has_nothing_to_be_said_of():
@@ -109,6 +117,18 @@ def test_a_target_is_recorded_with_its_own_part_of_the_edit():
     assert first.cross_replace_steps == "0.8,dog=0.2:0.4"
     own.validate()
     first.validate()
+
+
+def test_a_target_without_any_word_that_has_a_window_is_recorded_with_the_whole_walk():
+    run = SwapSettings(sprompt="a", prompt="b", is_swap=True, cross_replace_steps="dog=0.2")
+    own = run.of_target(0, lambda _: False)
+    assert own.cross_replace_steps == "1.0"
+    own.validate()
+
+
+def test_weights_are_recorded_to_the_last_digit():
+    run = SwapSettings(sprompt="a", prompt="b", is_swap=True, reweight="b=0.123456789")
+    assert run.of_target(0, lambda _: True).reweight == "b=0.123456789"
 
 
 def test_a_picture_that_is_no_edit_is_recorded_as_a_plain_one():

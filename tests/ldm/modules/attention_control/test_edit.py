@@ -121,6 +121,17 @@ def test_a_walk_after_another_begins_anew():
     assert torch.equal(drawn(hub("v1"), [CAT, DOG], edit, **SMALL), first)
 
 
+@pytest.mark.parametrize("steps", [1, 4])
+def test_no_map_of_a_source_is_kept_between_steps_and_after_the_walk(steps, monkeypatch):
+    edit, held = Replace(read(CAT), [read(DOG)], **ALWAYS), []
+    before = Replace.before_step
+    monkeypatch.setattr(
+        Replace, "before_step", lambda self, *a: held.append(len(self._sources)) or before(self, *a)
+    )
+    drawn(hub("v1"), [CAT, DOG], edit, side=(8, 8), steps=steps)
+    assert held == [0] * steps and not edit._sources
+
+
 # Rows in parts
 
 
