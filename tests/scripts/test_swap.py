@@ -53,6 +53,16 @@ def parameters(path):
     return Image.open(path).info["parameters"]
 
 
+def stop_at_once(asked):
+    """Return a function that notes its call and ends the run, as Ctrl-C would."""
+
+    def stop(*given, **_):
+        asked.append(given)
+        raise KeyboardInterrupt
+
+    return stop
+
+
 def assert_one_error(result, *hints):
     code, _, err = result
     assert code == 2, err
@@ -250,6 +260,14 @@ def test_an_inversion_of_no_step_is_refused_in_one_line(swap, photo):
     assert_one_error(swap(*EDIT, *flags), *hints)
 
 
+def test_null_text_inverts_walks_of_more_steps_than_the_papers_rate_has(swap, photo, monkeypatch):
+    asked = []
+    monkeypatch.setattr("ldm.models.diffusion.null_text._Search.run", stop_at_once(asked))
+    steps = ("--ddim_steps", 101, "--strength", 1, "--spacing", "trailing")
+    code, _, err = swap(*EDIT, "--init-img", photo, "--invert", "null-text", *steps)
+    assert code == 130 and len(asked) == 1, err
+
+
 def test_a_mask_keeps_the_rest_of_the_picture_in_source_and_target(swap, photo, tmp_path):
     marked = np.zeros((16, 16), np.uint8)
     marked[:, 8:] = 255
@@ -283,6 +301,10 @@ def test_an_edit_is_refused_by_programs_that_do_not_edit(programs):
             ("has 2 words", "has 3", "refine or auto"),
         ),
         ((*EDIT, "--init-img", "missing.png"), ("missing.png does not exist",)),
+        ((*EDIT, "--cross_replace_steps", ""), ("expected a share of the steps from 0 to 1",)),
+        ((*EDIT, "--self_replace_steps", ""), ("expected a share of the steps from 0 to 1",)),
+        ((*EDIT, "--reweight", ""), ("expected words with numbers",)),
+        ((*EDIT, "--blend", ""), ("expected words of the source, a bar",)),
         ((*EDIT, "--self_replace_steps", "2"), ("--self_replace_steps 2 was given",)),
         ((*EDIT, "--mode", "both"), ("--mode both was given",)),
     ],
@@ -318,10 +340,7 @@ def test_maps_of_one_prompt_are_those_of_the_picture(swap):
 
 
 def test_what_an_interrupted_run_leaves_includes_its_maps(swap, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("ldm.pipelines.attention_maps.MapWriter.take", interrupted)
+    monkeypatch.setattr("ldm.pipelines.attention_maps.MapWriter.take", stop_at_once([]))
     code, _, err = swap(*EDIT, "--is_get_attn", "--save_attn_dir", "maps")
     assert code == 130 and "no picture was written; attention maps: maps (" in err
 
