@@ -203,7 +203,7 @@ def test_from_a_picture_strength_says_how_much_is_changed(swap, photo):
         drawn[strength] = pixels(f"o{strength}/samples/00000.png").astype(float)
     wanted = pixels(photo)
     near, far = (np.abs(each - wanted).mean() for each in drawn.values())
-    assert not np.array_equal(*drawn.values()) and near != far
+    assert near < far
 
 
 @pytest.mark.parametrize(
