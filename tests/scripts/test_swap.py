@@ -131,6 +131,18 @@ def test_only_the_target_is_drawn_without_a_source(programs):
     assert not list(Path("o/samples").glob("00002*"))
 
 
+def test_weights_hold_for_more_pictures_than_the_fork_has_weights_for(swap):
+    # The fork's list has three, and a fourth picture is an IndexError.
+    code, _, err = swap(*EDIT, "--n_samples", 4, "--reweight", "dog=3", "--outdir", "o")
+    assert code == 0, err
+    drawn = [pixels(path) for path in sorted(Path("o/samples").iterdir())]
+    assert len(drawn) == 8
+    assert swap(*EDIT, "--n_samples", 4, "--outdir", "p")[0] == 0
+    plain = [pixels(path) for path in sorted(Path("p/samples").iterdir())]
+    same = [np.array_equal(*pair) for pair in zip(drawn, plain, strict=True)]
+    assert same == [False] * 4 + [True] * 4  # targets, then sources
+
+
 def test_without_is_swap_the_prompts_are_drawn_beside_each_other(programs):
     assert programs("swap", "--sprompt", "a cat", "--prompt", "a dog", "--outdir", "o")[0] == 0
     assert programs("txt2img", "--prompt", "a dog", "--n_samples", 2, "--outdir", "p")[0] == 0
