@@ -14,6 +14,7 @@ from torch import Tensor
 from ldm.errors import UserError
 from ldm.images.io import to_tensor
 from ldm.models.diffusion.inversion import Inversion, invert
+from ldm.models.diffusion.null_text import NullText
 from ldm.models.diffusion.sampler import Sampler
 from ldm.modules.losses.reconstruction import psnr
 from ldm.pipelines.walks import ImageWalk
@@ -59,6 +60,10 @@ class InvertedWalk(ImageWalk):
             tick: Called with the number of steps taken.
         """
         settings, encode = self.settings, self.model.get_learned_conditioning
+        steps, null_text = self.steps(sampler), None
+        if settings.invert == "null-text":
+            # The paper's rate falls to 0 in 100 steps; longer walks are to learn to their end.
+            null_text = NullText(rate_steps=max(NullText.rate_steps, steps))
         latents = self._picture.mean()
         self.inversion = invert(
             sampler,
@@ -67,7 +72,8 @@ class InvertedWalk(ImageWalk):
             method=settings.invert,
             scale=settings.scale,
             uncond=encode([settings.negative_prompt]),
-            steps=self.steps(sampler),
+            steps=steps,
+            null_text=null_text,
             callback=lambda done, total: tick(done),  # noqa: ARG005
         )
         self._decoded = self.model.decode_first_stage(latents)  # (1, 3, H, W)

@@ -133,6 +133,7 @@ class SwapSettings(Txt2ImgSettings):
         "--sprompt, of the picture of --prompt itself",
         str,
         metavar="WORD=X,...",
+        words='words with numbers, as "snowy=2,house=-1"',
         infotext="Edit weights",
         group="edit",
     )
@@ -141,6 +142,7 @@ class SwapSettings(Txt2ImgSettings):
         "during which share of the steps words have the source's attention: an end, start:end, or "
         'by word, "0.8,house=0.4,snowy=0:0.2"',
         metavar="X",
+        words="a share of the steps from 0 to 1, or start:end",
         infotext="Edit cross steps",
         group="edit",
     )
@@ -148,6 +150,7 @@ class SwapSettings(Txt2ImgSettings):
         "0.4",
         "the same for the attention of the picture to itself: an end, or start:end",
         metavar="X",
+        words="a share of the steps from 0 to 1, or start:end",
         infotext="Edit self steps",
         group="edit",
     )
@@ -157,6 +160,7 @@ class SwapSettings(Txt2ImgSettings):
         " words of --prompt",
         str,
         metavar="WORDS|WORDS",
+        words='words of the source, a bar, and words of each edited prompt, as "cat|dog"',
         infotext="Edit blend",
         group="edit",
     )

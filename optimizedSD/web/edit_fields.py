@@ -158,7 +158,7 @@ def _both(source: str, edit: str) -> str | None:
 
 def _text(setting: str, label: str, info: str, part: str = "") -> Field:
     name = f"{setting}_{part}" if part else setting
-    each = replace(_OPTIONS[setting], name=name, optional=False, metavar="")
+    each = replace(_OPTIONS[setting], name=name, optional=False, metavar="", words="")
     return Field(each, label, info, "text", "")
 
 
