@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.modules.attention_control.controller import Controller
 from ldm.modules.attention_control.moments import Moment, Row
+from ldm.modules.attention_control.seam import control_attention
 from ldm.modules.attention_control.sites import Site
 
 TOKENS, WIDTH = 6, 32
@@ -117,3 +118,20 @@ class Changes(Controller):
         self, probs: Tensor, site: Site, moment: Moment, rows: Sequence[Row]
     ) -> Tensor | None:
         return self.change(probs, site, moment, rows)
+
+
+def drawn_under(controller: Controller, model: nn.Module, *args: Any, **options: Any) -> Tensor:
+    """Return what ``draw`` does under control."""
+    with control_attention(model, controller):
+        return draw(model, *args, **options)
+
+
+def state_of(model):
+    """Everything by which modules could differ."""
+    return {
+        name: {
+            key: dict(value) if isinstance(value, dict) else id(value)
+            for key, value in vars(module).items()
+        }
+        for name, module in model.named_modules()
+    }
