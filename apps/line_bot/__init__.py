@@ -1,0 +1,1 @@
+"""A LINE account that draws what one writes to it."""
