@@ -1,1 +1,1 @@
-"""Applications: what people run for others, made of the programs and the library below them."""
+"""Applications: what people run for others, made of everything below; nothing imports them."""

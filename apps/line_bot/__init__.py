@@ -1,1 +1,1 @@
-"""A LINE account that draws what one writes to it."""
+"""A LINE account that draws: a message becomes a picture in the chat."""

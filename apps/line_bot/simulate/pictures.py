@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import httpx
 
+from apps.line_bot.simulate.calling import new_client
 from apps.line_bot.simulate.rules import LARGEST_PICTURE, LARGEST_PREVIEW, PICTURE_TYPES
 
 _SIGNATURES = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
@@ -28,7 +29,7 @@ class Pictures:
 
     def __init__(self, places: Mapping[str, str] | None = None) -> None:
         self.places = dict(places or {})
-        self._client = httpx.Client(trust_env=False, timeout=_TIMEOUT)
+        self._client = new_client(_TIMEOUT)
 
     def close(self) -> None:
         """Release the connections."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from apps.line_bot.simulate.calling import new_client
 from apps.line_bot.simulate.events import Event, payload, redelivered, sign
 from apps.line_bot.simulate.switches import Switches
 
@@ -73,13 +74,13 @@ class Webhooks:
     ) -> None:
         self._secret, self._destination = secret, destination
         self._switches, self._clock = switches, clock
-        self._patience, self._pauses = patience, tuple(redeliver_after)
+        self._pauses = tuple(redeliver_after)
         self.bot_url: str | None = None
         self.deliveries: list[Delivery] = []
         self._due: list[tuple[float, Delivery]] = []
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._client = httpx.Client(trust_env=False)  # the bot is on this machine: no proxies
+        self._client = new_client(patience)
         self._thread = threading.Thread(target=self._redeliver, name="redelivery", daemon=True)
 
     def start(self) -> None:
@@ -113,9 +114,7 @@ class Webhooks:
             return Attempt(None, 0.0, "no bot is connected")
         began = time.monotonic()
         try:
-            answer = self._client.post(
-                self.bot_url, content=body, headers=headers, timeout=self._patience
-            )
+            answer = self._client.post(self.bot_url, content=body, headers=headers)
         except httpx.TimeoutException:
             return Attempt(None, time.monotonic() - began, "no answer in time")
         except httpx.HTTPError as error:
