@@ -18,8 +18,8 @@ ANSWERED = ("message", "postback", "follow")
 LOADING_SECONDS = 20
 # What the echo bot says: its greeting and its two buttons, by the user's language.
 WORDS = {
-    "ja": ("こんにちは!なにか書いてください。", "もう一度", "ボタン"),
-    "zh-Hant": ("你好!請輸入文字。", "再一次", "按鈕"),
+    "ja": ("こんにちは！なにか書いてください。", "もう一度", "ボタン"),
+    "zh-Hant": ("你好！請輸入文字。", "再一次", "按鈕"),
     "en": ("Hello! Write me something.", "again", "button"),
 }
 

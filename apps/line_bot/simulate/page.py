@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -18,6 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from apps.line_bot.simulate.channel import Channel
 from apps.line_bot.simulate.ledger import Message
 from apps.line_bot.simulate.people import Chat, Person
 from apps.line_bot.simulate.pictures import Unfit
@@ -25,9 +26,6 @@ from apps.line_bot.simulate.refusals import Refusal
 from apps.line_bot.simulate.rules import LARGEST_PICTURE
 from apps.line_bot.simulate.webhooks import Delivery
 from ldm.errors import UserError
-
-if TYPE_CHECKING:
-    from apps.line_bot.simulate.stand_in import StandIn
 
 STATIC = Path(__file__).parent / "static"
 LONGEST_WAIT = 15.0  # seconds that a question for news is kept open
@@ -68,7 +66,7 @@ class Acted(BaseModel):
     message: str = ""
 
 
-def add_page(app: FastAPI, line: StandIn) -> None:
+def add_page(app: FastAPI, line: Channel) -> None:
     """Let an application show the chat page at "/"."""
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     app.add_exception_handler(UserError, _mistaken)
@@ -89,7 +87,7 @@ def _mistaken(_: Request, error: Exception) -> Response:
     return JSONResponse({"message": str(error)}, 400)
 
 
-def _place(line: StandIn, user: str, chat: str) -> tuple[Person, Chat]:
+def _place(line: Channel, user: str, chat: str) -> tuple[Person, Chat]:
     """Return who acts where.
 
     Raises:
@@ -102,7 +100,7 @@ def _place(line: StandIn, user: str, chat: str) -> tuple[Person, Chat]:
     return person, place
 
 
-def _add_news(router: APIRouter, line: StandIn) -> None:
+def _add_news(router: APIRouter, line: Channel) -> None:
     @router.get("/people")
     def people() -> dict[str, Any]:
         with line.ledger.lock:
@@ -139,7 +137,7 @@ def _add_news(router: APIRouter, line: StandIn) -> None:
         return _switches(line)
 
 
-def _state(line: StandIn, chat_id: str) -> dict[str, Any]:
+def _state(line: Channel, chat_id: str) -> dict[str, Any]:
     """Return all that the page shows beside the list of chats."""
     ledger = line.ledger
     with ledger.lock:
@@ -160,7 +158,7 @@ def _state(line: StandIn, chat_id: str) -> dict[str, Any]:
         }
 
 
-def _switches(line: StandIn) -> dict[str, Any]:
+def _switches(line: Channel) -> dict[str, Any]:
     known = vars(line.switches).copy()
     known["down_for"] = max(0.0, known.pop("down_until") - line.clock())
     return known
@@ -183,7 +181,7 @@ def _shown(message: Message) -> dict[str, Any]:
     }
 
 
-def _add_pictures(router: APIRouter, line: StandIn) -> None:
+def _add_pictures(router: APIRouter, line: Channel) -> None:
     @router.get("/picture/{message_id}/{size}")
     def picture(message_id: str, size: str) -> Response:
         message = line.ledger.message(message_id)
@@ -199,7 +197,7 @@ def _add_pictures(router: APIRouter, line: StandIn) -> None:
         return Response(data, media_type=kind, headers=HEADERS)
 
 
-def _add_acts(router: APIRouter, line: StandIn) -> None:
+def _add_acts(router: APIRouter, line: Channel) -> None:
     @router.post("/say")
     def say(said: Said) -> dict[str, Any]:
         person, chat = _place(line, said.user, said.chat)

@@ -9,24 +9,22 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from apps.line_bot.simulate.channel import Channel
 from apps.line_bot.simulate.ledger import check_messages
 from apps.line_bot.simulate.people import Person
 from apps.line_bot.simulate.refusals import UNAUTHORIZED, Refusal
-
-if TYPE_CHECKING:
-    from apps.line_bot.simulate.stand_in import StandIn
 
 LARGEST_BODY = 2 * 1024 * 1024  # bytes
 RETRY_KEY, REQUEST_ID = "x-line-retry-key", "x-line-request-id"
 
 
-def add_api(app: FastAPI, line: StandIn) -> None:
+def add_api(app: FastAPI, line: Channel) -> None:
     """Let an application answer as api.line.me and api-data.line.me do."""
 
     def admit(request: Request) -> str:
@@ -88,7 +86,7 @@ async def _body(request: Request) -> dict[str, Any]:
 Body = Annotated[dict[str, Any], Depends(_body)]
 
 
-def _add_sending(router: APIRouter, line: StandIn) -> None:
+def _add_sending(router: APIRouter, line: Channel) -> None:
     ledger = line.ledger
 
     def answer(sent: list[dict[str, str]]) -> dict[str, Any]:
@@ -125,7 +123,7 @@ def _add_sending(router: APIRouter, line: StandIn) -> None:
         return {}
 
 
-def _add_quota(router: APIRouter, line: StandIn) -> None:
+def _add_quota(router: APIRouter, line: Channel) -> None:
     @router.get("/message/quota")
     def quota() -> dict[str, Any]:
         most = line.switches.quota
@@ -144,7 +142,7 @@ def _profile(person: Person, *, of_friend: bool) -> dict[str, str]:
     return shown
 
 
-def _add_people(router: APIRouter, line: StandIn) -> None:
+def _add_people(router: APIRouter, line: Channel) -> None:
     @router.get("/profile/{user_id}")
     def profile(user_id: str) -> dict[str, str]:
         return _profile(line.ledger.profile(user_id), of_friend=True)
@@ -170,14 +168,14 @@ def _add_people(router: APIRouter, line: StandIn) -> None:
         }
 
 
-def _meeting(line: StandIn, kind: str, chat_id: str) -> None:
+def _meeting(line: Channel, kind: str, chat_id: str) -> None:
     """Raise the refusal of a group or room that is not there."""
     chat = line.ledger.chats.get(chat_id)
     if kind not in ("group", "room") or chat is None or chat.kind != kind:
         raise Refusal(404, "Not found")
 
 
-def _add_content(router: APIRouter, line: StandIn) -> None:
+def _add_content(router: APIRouter, line: Channel) -> None:
     @router.get("/message/{message_id}/content")
     def content(message_id: str) -> Response:
         message = line.ledger.message(message_id)

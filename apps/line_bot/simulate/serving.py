@@ -12,7 +12,7 @@ import uvicorn
 from ldm.errors import UserError
 
 HOST = "127.0.0.1"
-PATIENCE = 30.0  # seconds for an application to start
+PATIENCE = 300.0  # seconds for an application to start: it may load a model first
 
 
 class Served:

@@ -2,7 +2,15 @@
 
 import { say } from "./texts.js";
 
-const shown = { key: "" };
+const shown = { key: "", last: 0 };
+const list = document.getElementById("messages");
+const NEAR = 80; // pixels from the end that still count as reading the newest
+
+// Whoever reads the newest message stays there when a picture or the buttons take their room.
+let atEnd = true;
+const goToEnd = () => { list.scrollTop = list.scrollHeight; };
+list.addEventListener("scroll", () => { atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR; });
+new ResizeObserver(() => { if (atEnd) goToEnd(); }).observe(list);
 
 // Make an element with a class and a text.
 export function element(tag, name = "", text = "") {
@@ -14,20 +22,22 @@ export function element(tag, name = "", text = "") {
 
 // Show a chat as its user sees it; `does` says what pressing a quick reply and taking back do.
 export function show(news, user, does) {
-  const list = document.getElementById("messages");
   const key = JSON.stringify([document.documentElement.lang, user, news.messages, news.loading > 0]);
   if (key === shown.key) return;
   shown.key = key;
-  const rows = news.messages.map((message) => kept(list, message, user) ?? row(message, user, does));
+  const rows = news.messages.map((message) => kept(message, user) ?? row(message, user, does));
   if (!rows.length) rows.push(element("li", "note", say("empty")));
   if (news.loading > 0) rows.push(dots(news.loading));
-  list.replaceChildren(...rows);
-  list.scrollTop = list.scrollHeight;
   quickReplies(news.messages.at(-1), does.press);
+  const last = news.messages.at(-1)?.number ?? 0;
+  atEnd = atEnd || last !== shown.last;
+  shown.last = last;
+  list.replaceChildren(...rows);
+  if (atEnd) goToEnd();
 }
 
 // Return the row that already shows a message as it is: its picture need not be fetched again.
-function kept(list, message, user) {
+function kept(message, user) {
   const key = rowKey(message, user);
   return [...list.children].find((each) => each.dataset.key === key);
 }
@@ -66,7 +76,7 @@ function side(message, mine, unsend) {
   if (mine && message.read) beside.append(element("span", "", say("read")));
   if (message.from === null) beside.append(element("span", `way ${message.way}`, message.way));
   const time = new Date(message.time * 1000);
-  beside.append(element("time", "", time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })));
+  beside.append(element("time", "", time.toLocaleTimeString(document.documentElement.lang, { hour: "2-digit", minute: "2-digit" })));
   return beside;
 }
 
@@ -83,10 +93,7 @@ function picture(message) {
   link.rel = "noopener";
   const image = element("img");
   image.alt = say("picture");
-  image.addEventListener("load", () => {
-    const list = document.getElementById("messages");
-    list.scrollTop = list.scrollHeight;
-  });
+  image.addEventListener("load", () => { if (atEnd) goToEnd(); });
   image.addEventListener("error", async () => {
     const reason = await fetch(image.src).then((answer) => answer.json()).catch(() => ({}));
     link.replaceWith(element("div", "bubble broken", `${say("badPicture")}: ${reason.message ?? ""}`));

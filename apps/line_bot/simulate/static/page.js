@@ -35,22 +35,22 @@ function notice(text) {
 const speaker = () => state.chat.members.find((each) => each.id === one("speaker").value);
 const here = () => ({ user: speaker().id, chat: state.chat.id });
 
-function faceOf(name, key) {
+function faceOf(name, place) {
   const face = element("span", "face", [...name][0]);
-  face.dataset.colour = [...key].reduce((sum, letter) => sum + letter.codePointAt(0), 0) % 6;
+  face.dataset.colour = place % 6;
   face.setAttribute("aria-hidden", "true");
   return face;
 }
 
 function listChats() {
-  one("people").replaceChildren(...state.chats.map((chat) => {
+  one("people").replaceChildren(...state.chats.map((chat, place) => {
     const button = element("button", chat === state.chat ? "chosen" : "");
     button.type = "button";
     button.dataset.chat = chat.id;
     const words = element("span", "words");
     const languages = chat.members.map((each) => each.language ?? "–").join(", ");
     words.append(element("b", "", chat.name), element("small", "", chat.kind === "user" ? languages : `${say("group")}, ${chat.members.length}`));
-    button.append(faceOf(chat.name, chat.id), words);
+    button.append(faceOf(chat.name, place), words);
     const last = state.news?.last[chat.id] ?? 0;
     if (chat !== state.chat && last > (state.seen[chat.id] ?? 0)) button.append(element("i", "unread"));
     button.addEventListener("click", () => choose(chat));
