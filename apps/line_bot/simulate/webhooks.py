@@ -117,7 +117,7 @@ class Webhooks:
             answer = self._client.post(self.bot_url, content=body, headers=headers)
         except httpx.TimeoutException:
             return Attempt(None, time.monotonic() - began, "no answer in time")
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             fault = f"the bot cannot be reached: {type(error).__name__}"
             return Attempt(None, time.monotonic() - began, fault)
         status = answer.status_code

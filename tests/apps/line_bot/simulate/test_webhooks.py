@@ -145,6 +145,10 @@ def test_an_event_is_given_up_after_the_last_redelivery(line, ear, user, clock):
         time.sleep(0.15)
     assert len(delivery.attempts) == 3
     assert not delivery.arrived
+    ear.statuses = [500]
+    other = line.say(user, "犬")
+    clock.now += 10
+    wait_until(lambda: other.arrived)  # giving one up has not ended the others'
 
 
 def test_nothing_is_sent_again_that_was_taken_or_while_the_switch_is_off(line, ear, user, clock):
@@ -178,6 +182,8 @@ def user_of_silence():
 def test_a_bot_that_is_not_there_is_a_fault_in_words(line, user):
     assert line.say(user, "猫").attempts[0].fault == "no bot is connected"
     line.connect("http://127.0.0.1:9/callback")
+    assert "cannot be reached" in line.say(user, "猫").attempts[0].fault
+    line.connect("http://127.0.0.1:99999/callback")
     assert "cannot be reached" in line.say(user, "猫").attempts[0].fault
 
 
