@@ -21,6 +21,10 @@ STEMS = {
     "vae": ("diffusion_pytorch_model",),
     "text_encoder": ("model", "pytorch_model"),
 }
+# What transformers reads a sentencepiece tokenizer from; the first two hold its vocabulary.
+SENTENCEPIECE, FAST = "spiece.model", "tokenizer.json"
+TOKEN_NAMES = ("special_tokens_map.json", "tokenizer_config.json")
+TOKENIZER_FILES = (SENTENCEPIECE, FAST, *TOKEN_NAMES, "added_tokens.json")
 KINDS = ("safetensors", "bin")
 VARIANTS = ("", ".fp16")
 
