@@ -11,7 +11,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldm.checkpoint.diffusers.json_files import INDEX, Json, Source, kept_names, read_json
+from ldm.checkpoint.diffusers.json_files import (
+    INDEX,
+    T5_CLASSES,
+    Json,
+    Source,
+    kept_names,
+    read_json,
+)
 from ldm.errors import UserError
 from ldm.paths import is_file
 from ldm.settings.samplers import BETA_SCHEDULES
@@ -25,7 +32,6 @@ PIPELINES = (
     "JapaneseStableDiffusionImg2ImgPipeline",
     "JapaneseStableDiffusionInpaintPipeline",
 )
-SENTENCEPIECE = ("T5Tokenizer", "T5TokenizerFast")
 PARAMETERIZATIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 OURS = {entry.diffusers: name for name, entry in BETA_SCHEDULES.items() if entry.diffusers}
 # The open_clip tower that Stable Diffusion 2 conditions on: what its class builds by default.
@@ -240,7 +246,7 @@ def _text_encoder(source: Source, kept: set[str]) -> dict[str, Any]:
     """Describe the text encoder: one with T5's tokenizer, open_clip's (its padding), or CLIP's."""
     sizes = {key: source.get("text_encoder", key, usual) for key, usual in TEXT_SIZES.items()}
     home = "ldm.modules.encoders.modules"
-    if tokenizer_class(source.folder) in SENTENCEPIECE:
+    if tokenizer_class(source.folder) in T5_CLASSES:
         own = {"tokenizer_path": str(source.folder / "tokenizer"), "text_config": sizes}
         return {"target": f"{home}.FrozenJapaneseCLIPEmbedder", "params": own}
     padding = padding_token(source.folder)
