@@ -246,7 +246,8 @@ class SentencePieceTokenizer(PromptTokenizer):
         return [*(ids if limit is None else ids[: limit - 1]), self.eos_token_id]
 
     def _clean(self, text: str) -> str:
-        lower = text.lower() if self.do_lower_case else text
+        whole = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair: "?"
+        lower = whole.lower() if self.do_lower_case else whole
         return unified(lower) if self.nfkc else lower
 
     def _special(self, kind: str) -> int:

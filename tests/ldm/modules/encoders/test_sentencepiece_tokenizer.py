@@ -221,6 +221,12 @@ def test_the_end_that_is_cut_off_is_told_in_the_prompts_own_letters(folder):
     assert full.truncated(CAT) is None and full.truncated(f"{CAT}の") is not None
 
 
+def test_half_a_surrogate_pair_is_a_letter_that_nobody_knows(folder, fast):
+    for tokenizer in map(SentencePieceTokenizer, (folder, fast)):
+        assert tokenizer.encode("猫\udce3") == tokenizer.encode("猫?")
+        assert tokenizer.offsets("猫\udce3")[-1] == (1, 2)
+
+
 # --- files ---
 
 
