@@ -53,6 +53,7 @@ MODEL_LEVELS = 16  # that halve the sides
 MODEL_SIDE = 4096  # pixels
 MODEL_TENSORS = 6_000
 MODEL_BYTES = 2**35
+TOKENIZER_BYTES = 2**26  # a vocabulary of 250,000 pieces has 5 MB, or 17 MB as JSON
 JSON_BYTES = 2**22  # a file of a diffusers folder; the longest index of shards has 200,000
 
 # Downloads: the largest file here has 7.7 GB; a slow line brings 5,000 bytes a second.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from yaml import YAMLError
 
 from ldm.building import accepted_parameters, build_from, import_object, refusals_in_words
 from ldm.errors import UserError
+from ldm.paths import exists
 from ldm.yaml_files import check_references, read_yaml
 
 SECTIONS = ("model", "data", "lightning")
@@ -23,6 +25,7 @@ BESIDE = {"model": ("base_learning_rate",)}
 # Places of objects whose `target` may be left to a default.
 WITHOUT_TARGET = re.compile(r"lightning\.(callbacks\.[^.]+|modelcheckpoint|logger)")
 OURS = ("ldm.", "main.")
+TOKENIZER = "model.params.cond_stage_config.params.tokenizer_path"
 MERGING = (
     OmegaConfBaseException,
     YAMLError,
@@ -43,7 +46,7 @@ def load_config(
     """Merge YAML files from left to right, then ``a.b=c`` overrides.
 
     Args:
-        *paths: The files.
+        *paths: The files. A tokenizer that a file names and that lies beside it is found there.
         overrides: The user's changes.
         recorded: Changes that a file records; they come before the user's.
         screen: Is shown what files and records say together, before anything in it is imported,
@@ -53,7 +56,7 @@ def load_config(
         UserError: A file is missing or not a YAML mapping, an override is not ``key=value`` or
             begins a section that nothing reads, or as ``read_yaml`` and ``check_keys``.
     """
-    parts = [read_yaml(Path(path)) for path in paths]
+    parts = [_near(read_yaml(Path(path)), Path(path)) for path in paths]
     known = {*SECTIONS, *(str(key) for part in parts for key in part)}
     for item in (*recorded, *overrides):
         if "=" not in item:
@@ -72,6 +75,18 @@ def load_config(
         ) from error
     check_keys(config)
     return config
+
+
+def _near(part: DictConfig, file: Path) -> DictConfig:
+    """Let a relative ``tokenizer_path`` lead to what lies beside the file that has it, if it does.
+
+    So a model and its tokenizer can be moved together, and be used from any working directory.
+    """
+    with suppress(OmegaConfBaseException):  # wrong values are told where they are used
+        given = OmegaConf.select(part, TOKENIZER)
+        if isinstance(given, str) and given and exists(near := file.parent / given):
+            OmegaConf.update(part, TOKENIZER, str(near))
+    return part
 
 
 def _merged(*parts: DictConfig, changes: Sequence[str]) -> DictConfig:

@@ -12,14 +12,19 @@ import transformers
 SIZE, FACTOR, WIDTH, TOKENS = 32, 2, 32, 77
 
 
-def write_tiny_diffusers(folder: Path) -> Path:
-    """Write a pipeline of random weights into ``folder`` and return it."""
+def write_tiny_diffusers(folder: Path, tokenizer: Path | None = None) -> Path:
+    """Write a pipeline of random weights into a new folder in ``folder`` and return that.
+
+    ``tokenizer`` is a folder for T5Tokenizer to read; None is a tokenizer of CLIP's kind.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         pipe = diffusers.StableDiffusionPipeline(
             vae=_vae(),
             text_encoder=_text_encoder(),
-            tokenizer=_tokenizer(folder / "words"),
+            tokenizer=_tokenizer(folder / "words")
+            if tokenizer is None
+            else transformers.T5Tokenizer.from_pretrained(str(tokenizer)),
             unet=_unet(),
             scheduler=diffusers.PNDMScheduler(
                 beta_schedule="scaled_linear",

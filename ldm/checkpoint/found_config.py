@@ -45,6 +45,7 @@ KNOWN = {
     "ldm.modules.encoders.modules.BERTEmbedder",
     "ldm.modules.encoders.modules.ClassEmbedder",
     "ldm.modules.encoders.modules.FrozenCLIPEmbedder",
+    "ldm.modules.encoders.modules.FrozenJapaneseCLIPEmbedder",
     "ldm.modules.encoders.modules.FrozenOpenCLIPEmbedder",
     "ldm.modules.encoders.modules.SpatialRescaler",
     "ldm.modules.losses.LPIPSWithDiscriminator",

@@ -13,6 +13,7 @@ NEEDED_FOR = {
     "retrieval": "the search for neighbours",
     "diffusers": "drawing with the diffusers library",
     "web": "the pages of optimizedSD",
+    "japanese": "text encoders that read Japanese",
 }
 # Name in imports -> the extra of pyproject.toml that installs it.
 EXTRA_OF = {
@@ -44,6 +45,7 @@ EXTRA_OF = {
     "scipy": "diffusers",
     "gradio": "web",
     "starlette": "web",
+    "sentencepiece": "japanese",
 }
 
 

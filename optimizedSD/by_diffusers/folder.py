@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm.budgets import CONFIG_NUMBER
-from ldm.checkpoint.diffusers.json_files import parse_json
+from ldm.checkpoint.diffusers.json_files import T5_CLASSES, parse_json
 from ldm.errors import UserError
 from ldm.legible import quoted
 from ldm.paths import MISSING, folder_fault, is_file, is_folder, listing, real_path, reason
@@ -82,6 +82,12 @@ class DiffusersFolder:
         if kind != PIPELINE:
             raise UserError(
                 f"--model {path} holds a {quoted(kind)}; expected a {PIPELINE}; give another folder"
+            )
+        words = index.get("tokenizer")
+        if isinstance(words, list) and words and words[-1] in T5_CLASSES:
+            raise UserError(
+                f"--model {path} has a {words[-1]}; expected CLIP's tokenizer, as this program has "
+                f"no other; draw with scripts/txt2img.py --ckpt {path}"
             )
         _check_entries(path)
         factor = 2 ** (len(_entry(path, "vae", "block_out_channels", list)) - 1)

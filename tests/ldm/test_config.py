@@ -144,3 +144,26 @@ def test_a_class_that_cannot_be_imported_does_not_hide_the_misplaced_setting(tmp
     described = {"model": {"target": "broken_module.Model", "width": 3, "params": {"width": 1}}}
     with pytest.raises(UserError, match=r"model\.params\.width"):
         check_keys(OmegaConf.create(described))
+
+
+def test_a_tokenizer_beside_its_yaml_is_found_from_anywhere_and_any_other_path_stays(tmp_path):
+    place = "model.params.cond_stage_config.params.tokenizer_path"
+    described = OmegaConf.from_dotlist([f"{place}=mine.tokenizer"])
+    OmegaConf.save(described, tmp_path / "mine.yaml")
+    assert OmegaConf.select(load_config(tmp_path / "mine.yaml"), place) == "mine.tokenizer"
+    (tmp_path / "mine.tokenizer").mkdir()
+    beside = str(tmp_path / "mine.tokenizer")
+    assert OmegaConf.select(load_config(tmp_path / "mine.yaml"), place) == beside
+    own = load_config(tmp_path / "mine.yaml", overrides=[f"{place}=other"])
+    assert OmegaConf.select(own, place) == "other"
+
+
+@pytest.mark.parametrize("conditioner", ["__is_first_stage__", "[1]", "{params: ${nothing}}"])
+def test_a_configuration_with_another_conditioner_is_left_as_it_is(tmp_path, conditioner):
+    text = f"model: {{target: torch.nn.Identity, params: {{cond_stage_config: {conditioner}}}}}"
+    (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
+    if "$" in conditioner:
+        with pytest.raises(UserError, match="nothing"):
+            load_config(tmp_path / "a.yaml")
+    else:
+        assert load_config(tmp_path / "a.yaml") == OmegaConf.create(text)

@@ -220,6 +220,16 @@ def test_another_kind_of_pipeline_is_an_error_that_names_it(draw, tmp_path):
     assert_one_error(draw("--model", "xl"), "StableDiffusionXLPipeline")
 
 
+def test_a_tokenizer_that_it_does_not_have_is_an_error_that_names_the_program_that_does(
+    draw, tiny, tmp_path
+):
+    shutil.copytree(tiny, tmp_path / "ja")
+    path = tmp_path / "ja" / "model_index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(index | {"tokenizer": ["transformers", "T5Tokenizer"]}))
+    assert_one_error(draw("--model", "ja"), "T5Tokenizer", "scripts/txt2img.py --ckpt ja")
+
+
 @pytest.mark.parametrize(
     "missing", ["unet/diffusion_pytorch_model.safetensors", "vae/config.json", "text_encoder"]
 )

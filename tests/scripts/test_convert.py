@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -119,3 +121,31 @@ def test_a_folder_that_a_killed_run_put_aside_is_back_before_it_is_read_or_found
     put_aside(tmp_path / "folder")
     assert convert("folder", "back.safetensors")[0] == 0
     assert (tmp_path / "folder" / "model_index.json").exists()
+
+
+def test_a_folder_in_rinnas_layout_and_its_file_draw_the_same_wherever_they_are_moved(
+    convert, tmp_path
+):
+    for package in ("diffusers", "sentencepiece"):
+        pytest.importorskip(package, reason="needs pip install -e '.[diffusers,japanese]'")
+    from small_sentencepiece import write_tokenizer
+    from tiny_diffusers import write_tiny_diffusers
+
+    folder = write_tiny_diffusers(tmp_path, tokenizer=write_tokenizer(tmp_path / "t5"))
+    shutil.rmtree(folder / "tokenizer")
+    (tmp_path / "t5").rename(folder / "tokenizer")  # spiece.model, as rinna publishes it
+    code, out, err = convert(folder, "new/ja.safetensors")
+    assert (code, err) == (0, "")
+    assert "ja.tokenizer, its tokenizer" in out
+    (tmp_path / "new").rename(tmp_path / "moved")
+    draw = load_program("scripts/txt2img.py")
+    common = ["--ddim_steps", "2", "--n_samples", "1", "--n_iter", "1", "--device", "cpu"]
+    drawn = []
+    for number, (name, prompt) in enumerate(
+        [(folder, "赤い猫"), ("moved/ja.safetensors", "赤い猫"), (folder, "青い犬")]
+    ):
+        own = ["--prompt", prompt, "--ckpt", str(name), "--outdir", str(number)]
+        assert draw.main([*common, *own]) == 0
+        drawn.append(pixels(tmp_path / str(number) / "samples/00000.png"))
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import ldm
 from ldm.atomic import clear
 from ldm.checkpoint.diffusers.folder import read_diffusers
-from ldm.checkpoint.diffusers.json_files import INDEX, KEPT, STEMS, is_diffusers
+from ldm.checkpoint.diffusers.json_files import INDEX, KEPT, STEMS, TOKENIZER_FILES, is_diffusers
 from ldm.checkpoint.diffusers.keymaps import PARTS, split_parts, unet_to_diffusers, vae_to_diffusers
 from ldm.checkpoint.diffusers.text_keymaps import (
     clip_to_transformers,
@@ -26,7 +26,7 @@ from ldm.checkpoint.diffusers.text_keymaps import (
     text_kind,
 )
 from ldm.checkpoint.diffusers.to_json import folder_configs
-from ldm.checkpoint.diffusers.tokenizer import as_json, tokenizer_files
+from ldm.checkpoint.diffusers.tokenizer import as_json, own_files, tokenizer_files
 from ldm.checkpoint.export import converted, describe, inference_tensors
 from ldm.checkpoint.io import read_checkpoint
 from ldm.checkpoint.load import build_empty
@@ -39,6 +39,7 @@ from ldm.errors import UserError
 from ldm.paths import exists, is_file, is_folder, listing, real_path
 
 V1_CONFIG = Path(ldm.__file__).resolve().parents[1] / "configs/stable-diffusion/v1-inference.yaml"
+TOKENIZER = ".tokenizer"  # ending of the folder beside a checkpoint
 SAVERS = {".safetensors": save_safetensors, ".ckpt": save_ckpt}
 State = dict[str, Tensor]
 
@@ -110,7 +111,8 @@ def from_diffusers(
     """Write a diffusers folder as a checkpoint file, with its configuration beside it.
 
     The configuration ``X.yaml`` is written for every model except plain Stable Diffusion v1, whose
-    configuration programs use by default.
+    configuration programs use by default. A tokenizer that is not CLIP's is copied to the folder
+    ``X.tokenizer``, and the configuration has its path from there.
 
     Args:
         folder: See ``read_diffusers``; it is not modified.
@@ -137,8 +139,10 @@ def from_diffusers(
     source = read_diffusers(folder, config)
     model = build_empty(source.config)
     files = folder_configs(_plain(source.config), model)
-    yaml = _yaml_beside(out, files)
+    yaml, words = _yaml_beside(out, files), own_files(model.cond_stage_model.tokenizer)
     _free_file(out, yaml, how.overwrite)
+    if words:
+        _free_tokenizer(out.with_suffix(TOKENIZER), how.overwrite)
     wanted = model.state_dict()
     checkpoint, made = source.completed(wanted)
     notices = _check(str(folder), model, checkpoint.tensors)
@@ -147,10 +151,10 @@ def from_diffusers(
     with whole(out, size_of(tensors)) as part:
         SAVERS[out.suffix.lower()](tensors, part, header)
         if yaml is not None:
-            with whole(yaml, 0) as beside:
-                OmegaConf.save(source.config, beside)
+            _write_config(yaml, source.config, words)
     lines = [_written(out, split_parts(tensors), size_of(tensors), 0)]
     lines += [f"wrote {yaml}, its configuration"] if yaml is not None else []
+    lines += [f"wrote {out.with_suffix(TOKENIZER)}, its tokenizer"] if words else []
     return lines + _about(made) + notices
 
 
@@ -189,6 +193,33 @@ def _free_file(out: Path, yaml: Path | None, overwrite: bool) -> None:
             raise UserError(f"output {str(path)!r} is a folder; expected a file; give another name")
         if not overwrite:
             raise UserError(f"output {str(path)!r} exists; give another name, or --overwrite")
+
+
+def _free_tokenizer(folder: Path, overwrite: bool) -> None:
+    """Check that a tokenizer's folder may be written; one with other files is never replaced."""
+    if not exists(folder):
+        return
+    strange = not is_folder(folder) or any(f.name not in TOKENIZER_FILES for f in listing(folder))
+    if strange:
+        raise UserError(
+            f"the tokenizer goes to {str(folder)!r}, which holds something else; expected a "
+            "tokenizer's files or nothing; give another name"
+        )
+    if not overwrite:
+        raise UserError(f"output {str(folder)!r} exists; give another name, or --overwrite")
+
+
+def _write_config(yaml: Path, config: DictConfig, words: Mapping[str, Path]) -> None:
+    """Write a configuration, and beside it the files of the tokenizer that it names."""
+    config = OmegaConf.create(OmegaConf.to_container(config))
+    if words:
+        contents = {name: path.read_bytes() for name, path in words.items()}
+        folder = yaml.with_suffix(TOKENIZER)
+        with whole(folder, 0) as part:
+            _write_files(part, contents)
+        config.model.params.cond_stage_config.params.tokenizer_path = folder.name
+    with whole(yaml, 0) as beside:
+        OmegaConf.save(config, beside)
 
 
 def _yaml_beside(out: Path, files: Mapping[str, Any]) -> Path | None:
@@ -240,15 +271,19 @@ def _write_folder(
     tokenizer: Any,
     parts: Mapping[str, State],
 ) -> None:
-    texts = {name: as_json(content) for name, content in files.items()}
-    texts |= {f"tokenizer/{name}": text for name, text in tokenizer_files(tokenizer).items()}
-    for name, text in texts.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    small = {name: as_json(content).encode() for name, content in files.items()}
+    small |= {f"tokenizer/{name}": content for name, content in tokenizer_files(tokenizer).items()}
+    _write_files(folder, small)
     for part, tensors in parts.items():
         tensors = {name: value.contiguous() for name, value in tensors.items()}
         save_safetensors(tensors, folder / part / f"{STEMS[part][0]}.safetensors", {"format": "pt"})
+
+
+def _write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    for name, content in contents.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def _in_order(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> State:

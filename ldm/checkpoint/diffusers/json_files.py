@@ -21,6 +21,12 @@ STEMS = {
     "vae": ("diffusion_pytorch_model",),
     "text_encoder": ("model", "pytorch_model"),
 }
+# transformers' classes over a sentencepiece vocabulary, and the files that they read; the first two
+# of those hold the vocabulary.
+T5_CLASSES = ("T5Tokenizer", "T5TokenizerFast")
+SENTENCEPIECE, FAST = "spiece.model", "tokenizer.json"
+TOKEN_NAMES = ("special_tokens_map.json", "tokenizer_config.json")
+TOKENIZER_FILES = (SENTENCEPIECE, FAST, *TOKEN_NAMES, "added_tokens.json")
 KINDS = ("safetensors", "bin")
 VARIANTS = ("", ".fp16")
 

@@ -80,8 +80,9 @@ def folder_configs(
     scale = params.get("scale_factor", 1.0) if scale_factor is None else scale_factor
     pixels = size * 2 ** (len(ddconfig.get("ch_mult", LEVELS)) - 1)
     scheduler = scheduler_json(params)
+    tokenizer = "T5Tokenizer" if has_files(model.cond_stage_model) else "CLIPTokenizer"
     return {
-        "model_index.json": index_json(params, unet, scheduler["_class_name"]),
+        "model_index.json": index_json(params, unet, scheduler["_class_name"], tokenizer),
         "unet/config.json": unet_json(unet, size),
         "vae/config.json": vae_json(ddconfig, pixels, scale),
         "text_encoder/config.json": text_json(model.cond_stage_model),
@@ -212,7 +213,6 @@ def text_json(conditioner: nn.Module) -> dict[str, Any]:
             f"the conditioner is {type(conditioner).__name__}", "a CLIP text encoder"
         )
     sizes = _clip_sizes(conditioner) if kind == "clip" else _open_clip_sizes(conditioner)
-    start, end = sizes["vocab_size"] - 2, sizes["vocab_size"] - 1
     return {
         "architectures": ["CLIPTextModel"],
         "model_type": "clip_text_model",
@@ -222,10 +222,29 @@ def text_json(conditioner: nn.Module) -> dict[str, Any]:
         "dropout": 0.0,
         "initializer_factor": 1.0,
         "initializer_range": 0.02,
-        "bos_token_id": start,
-        "eos_token_id": end,
-        "pad_token_id": end if kind == "clip" else 0,
+        **_token_ids(conditioner, sizes["vocab_size"], kind),
     }
+
+
+def _token_ids(conditioner: nn.Module, pieces: int, kind: str) -> dict[str, int]:
+    """Name the special tokens: CLIP's are its vocabulary's last two, others say their own."""
+    if not has_files(conditioner):
+        end = pieces - 1
+        padding = end if kind == "clip" else 0
+        return {"bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": padding}
+    tokenizer = conditioner.tokenizer
+    if not (tokenizer.do_lower_case and tokenizer.nfkc):
+        raise _no_counterpart(
+            f"its text encoder has do_lower_case {tokenizer.do_lower_case} and nfkc "
+            f"{tokenizer.nfkc}, which a folder has no place for",
+            "true for both",
+        )
+    return {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+
+
+def has_files(conditioner: nn.Module) -> bool:
+    """Tell whether a text encoder reads a tokenizer of its own from files, and not CLIP's."""
+    return hasattr(type(getattr(conditioner, "tokenizer", None)), "files")
 
 
 def _projection(conditioner: nn.Module) -> int | None:
@@ -309,8 +328,14 @@ def betas_of(params: Params) -> Sequence[float]:
     )
 
 
-def index_json(params: Params, unet: Params, scheduler: str) -> dict[str, Any]:
+def index_json(params: Params, unet: Params, scheduler: str, tokenizer: str) -> dict[str, Any]:
     """List the parts, without a safety checker, which is not part of a checkpoint.
+
+    Args:
+        params: As for ``folder_configs``.
+        unet: The UNet's own.
+        scheduler: diffusers' class.
+        tokenizer: transformers' class.
 
     Raises:
         UserError: Conditioning, or an input of the UNet, that Stable Diffusion does not have.
@@ -331,7 +356,7 @@ def index_json(params: Params, unet: Params, scheduler: str) -> dict[str, Any]:
         "safety_checker": [None, None],
         "scheduler": ["diffusers", scheduler],
         "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "tokenizer": ["transformers", tokenizer],
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }

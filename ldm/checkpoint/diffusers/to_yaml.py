@@ -11,7 +11,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldm.checkpoint.diffusers.json_files import INDEX, Json, Source, kept_names, read_json
+from ldm.checkpoint.diffusers.json_files import (
+    INDEX,
+    T5_CLASSES,
+    Json,
+    Source,
+    kept_names,
+    read_json,
+)
 from ldm.errors import UserError
 from ldm.paths import is_file
 from ldm.settings.samplers import BETA_SCHEDULES
@@ -20,6 +27,10 @@ PIPELINES = (
     "StableDiffusionPipeline",
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionInpaintPipeline",
+    # rinna's, which differ from these in the tokenizer alone.
+    "JapaneseStableDiffusionPipeline",
+    "JapaneseStableDiffusionImg2ImgPipeline",
+    "JapaneseStableDiffusionInpaintPipeline",
 )
 PARAMETERIZATIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 OURS = {entry.diffusers: name for name, entry in BETA_SCHEDULES.items() if entry.diffusers}
@@ -232,10 +243,13 @@ def _autoencoder(source: Source) -> tuple[dict[str, Any], float]:
 
 
 def _text_encoder(source: Source, kept: set[str]) -> dict[str, Any]:
-    """Describe the text encoder: open_clip's, recognised by its padding, or CLIP's own."""
+    """Describe the text encoder: one with T5's tokenizer, open_clip's (its padding), or CLIP's."""
     sizes = {key: source.get("text_encoder", key, usual) for key, usual in TEXT_SIZES.items()}
-    padding = padding_token(source.folder)
     home = "ldm.modules.encoders.modules"
+    if tokenizer_class(source.folder) in T5_CLASSES:
+        own = {"tokenizer_path": str(source.folder / "tokenizer"), "text_config": sizes}
+        return {"target": f"{home}.FrozenJapaneseCLIPEmbedder", "params": own}
+    padding = padding_token(source.folder)
     if padding == OPEN_CLIP_PADDING:
         return {"target": f"{home}.FrozenOpenCLIPEmbedder", "params": _tower(source, sizes, kept)}
     if padding != END:
@@ -264,6 +278,12 @@ def _tower(source: Source, sizes: Json, kept: set[str]) -> dict[str, Any]:
     own = {ours: sizes[theirs] for ours, theirs in TOWER_SIZES.items()}
     embed_dim = source.number("text_encoder", "projection_dim", 512)
     return {**layer, "text_config": {**own, "layers": layers + above, "embed_dim": embed_dim}}
+
+
+def tokenizer_class(folder: Path) -> str | None:
+    """Return the class that a folder's index has for the tokenizer."""
+    entry = read_json(folder, INDEX).get("tokenizer")
+    return entry[-1] if isinstance(entry, list) and entry else None
 
 
 def padding_token(folder: Path) -> str:

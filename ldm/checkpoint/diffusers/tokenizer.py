@@ -1,9 +1,10 @@
-"""Write a diffusers folder's tokenizer, readable by transformers' CLIPTokenizer of any release."""
+"""Write a diffusers folder's tokenizer, readable by transformers' tokenizers of any release."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -11,7 +12,7 @@ MERGES_HEADER = "#version: 0.2"  # readers skip the first line
 
 
 class Tokenizer(Protocol):
-    """What is needed of a text encoder's tokenizer.
+    """What is needed of a text encoder's tokenizer, unless it has ``files`` of its own.
 
     ``vocabulary`` has the rank of each merge ``"left right"`` and the id of each token.
     """
@@ -21,8 +22,24 @@ class Tokenizer(Protocol):
     pad_token: str
 
 
-def tokenizer_files(tokenizer: Tokenizer) -> dict[str, str]:
-    """Return the files by name.
+def tokenizer_files(tokenizer: Any) -> dict[str, bytes]:
+    """Return the files by name: those that a tokenizer was read from, or CLIP's, made anew."""
+    if own := own_files(tokenizer):
+        return {name: path.read_bytes() for name, path in own.items()}
+    return {name: text.encode() for name, text in _clip_files(tokenizer).items()}
+
+
+def own_files(tokenizer: Any) -> Mapping[str, Path]:
+    """Return the files that a tokenizer was read from, by name; none for CLIP's.
+
+    Raises:
+        UserError: It is read from files, and there are none.
+    """
+    return getattr(tokenizer, "files", {})
+
+
+def _clip_files(tokenizer: Tokenizer) -> dict[str, str]:
+    """Return the files of CLIP's vocabulary by name.
 
     transformers then gives the same tokens, with two exceptions: it cleans prompts differently,
     and where rows are padded with ``!`` (Stable Diffusion 2) it takes exclamation marks for

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,8 +11,9 @@ from torch import Tensor, nn
 from ldm.errors import UserError
 from ldm.lazy import lazy_exports
 from ldm.modules.diffusionmodules.util import HybridConditioner
-from ldm.modules.encoders.base import AbstractEncoder, freeze, place
-from ldm.modules.encoders.clip_text import CLIPTextConfig, CLIPTextModel
+from ldm.modules.encoders.base import AbstractEncoder
+from ldm.modules.encoders.clip_conditioner import CLIPTextConditioner, resized
+from ldm.modules.encoders.clip_text import CLIPTextConfig
 from ldm.modules.encoders.tokenizer import CLIPTokenizer
 
 # The reference's address of every conditioner, and where those are that have a file of their own.
@@ -24,6 +23,7 @@ ELSEWHERE = {
     "TransformerEmbedder": "ldm.modules.encoders.bert",
     "FrozenCLIPTextEmbedder": "ldm.modules.encoders.clip_projected",
     "FrozenClipImageEmbedder": "ldm.modules.encoders.clip_projected",
+    "FrozenJapaneseCLIPEmbedder": "ldm.modules.encoders.japanese_clip",
     "FrozenOpenCLIPEmbedder": "ldm.modules.encoders.open_clip",
     "SpatialRescaler": "ldm.modules.encoders.spatial_rescaler",
     # What CompVis's file imports besides.
@@ -74,7 +74,7 @@ class ClassEmbedder(AbstractEncoder):
     encode = forward
 
 
-class FrozenCLIPEmbedder(AbstractEncoder):
+class FrozenCLIPEmbedder(CLIPTextConditioner):
     """CLIP's text encoder as a conditioner, built from its sizes and filled from a checkpoint.
 
     Nothing is downloaded: the weights are random until a checkpoint fills
@@ -102,78 +102,16 @@ class FrozenCLIPEmbedder(AbstractEncoder):
         trainable: bool = False,
         ckpt_path: str | None = None,
     ) -> None:
-        super().__init__()
-        config = _text_config(version, text_config)
-        if max_length > config.max_position_embeddings:
+        if version not in CLIP_VERSIONS:
             raise UserError(
-                f"max_length is {max_length}; the text model has {config.max_position_embeddings} "
-                "positions; lower max_length or raise text_config.max_position_embeddings"
+                f"version {version!r} of the CLIP text encoder is not known; known: "
+                f"{', '.join(CLIP_VERSIONS)}; give the sizes as text_config instead"
             )
-        self.max_length = max_length
-        self.tokenizer = CLIPTokenizer(max_length)
-        self.transformer = CLIPTextModel(config)
-        if ckpt_path is not None:
-            self.init_from_ckpt(ckpt_path)
-        place(self.transformer, device)
-        if not trainable:
-            self.freeze()
-
-    def init_from_ckpt(self, path: str) -> None:
-        """Take weights from a checkpoint that holds this encoder."""
-        from ldm.checkpoint.load import load_component
-
-        load_component(self, path, prefix="cond_stage_model.")
-
-    def freeze(self) -> None:
-        """Put the text model in eval mode and stop its gradients."""
-        freeze(self.transformer)
-
-    def forward(self, text: str | Sequence[str]) -> Tensor:
-        """Encode prompts.
-
-        Args:
-            text: B prompts, or one prompt as a batch of one. Prompts are cut to ``max_length``
-                tokens; ``tokenizer.truncated`` returns the rest.
-
-        Returns:
-            States after the final layer norm, (B, L, D), in the weights' dtype and device.
-        """
-        return self.transformer(input_ids=self.tokens(text)).last_hidden_state
-
-    def tokens(self, text: str | Sequence[str]) -> Tensor:
-        """Return the token ids (B, L) of prompts, on the weights' device."""
-        batch = self.tokenizer(
-            text,
-            truncation=True,
-            max_length=self.max_length,
-            return_length=True,
-            return_overflowing_tokens=False,
-            padding="max_length",
-            return_tensors="pt",
+        config = resized(CLIP_VERSIONS[version], text_config)
+        super().__init__(
+            CLIPTokenizer(max_length),
+            config,
+            device=device,
+            trainable=trainable,
+            ckpt_path=ckpt_path,
         )
-        weight = self.transformer.text_model.embeddings.token_embedding.weight
-        return batch["input_ids"].to(weight.device)
-
-    def encode(self, text: str | Sequence[str]) -> Tensor:
-        """Encode prompts; see ``forward``."""
-        return self(text)
-
-
-def _text_config(version: str, changes: Mapping[str, Any] | None) -> CLIPTextConfig:
-    """Merge the changed sizes into those of a known version."""
-    if version not in CLIP_VERSIONS:
-        raise UserError(
-            f"version {version!r} of the CLIP text encoder is not known; known: "
-            f"{', '.join(CLIP_VERSIONS)}; give the sizes as text_config instead"
-        )
-    base = {f.name: getattr(CLIP_VERSIONS[version], f.name) for f in fields(CLIPTextConfig)}
-    changes = dict(changes or {})
-    for name in changes:
-        if name not in base:
-            nearest = difflib.get_close_matches(name, base, n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            raise UserError(f"text_config has no {name!r}; it takes {', '.join(base)}{hint}")
-    try:
-        return CLIPTextConfig(**(base | changes))
-    except ValueError as error:
-        raise UserError(f"text_config: {error}; correct the numbers") from error

@@ -75,9 +75,10 @@ def token_row(tokenizer: Any, text: str, length: int | None = None) -> TokenRow:
 def _own(tokenizer: Any, text: str) -> TokenRow:
     rows = tokenizer(text)
     ids = (rows["input_ids"] if isinstance(rows, Mapping) else rows)[0].tolist()
-    spans = tokenizer.offsets(text)[: len(ids) - 2]
-    after = [None] * (len(ids) - 1 - len(spans))
-    return TokenRow(tuple(ids), (None, *spans, *after), start=1)
+    start = getattr(tokenizer, "start_tokens", 1)
+    spans = tokenizer.offsets(text)[: len(ids) - start - 1]
+    after = [None] * (len(ids) - start - len(spans))
+    return TokenRow(tuple(ids), (*[None] * start, *spans, *after), start)
 
 
 def _length(tokenizer: Any) -> int:

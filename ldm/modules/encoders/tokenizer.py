@@ -157,7 +157,68 @@ def load_vocabulary(path: Path | None = None) -> Vocabulary:
     return Vocabulary.from_file(path or vocabulary_path())
 
 
-class CLIPTokenizer:
+class PromptTokenizer:
+    """Rows of ids for a batch of prompts, asked for as CompVis asks transformers' tokenizers.
+
+    Attributes:
+        max_length: tokens per prompt L, including the start and end tokens.
+        start_tokens: how many tokens stand before a prompt's own; one stands behind them.
+        pad_token_id: what rows are filled up with.
+    """
+
+    max_length: int
+    start_tokens = 1
+    pad_token_id: int
+
+    def __call__(
+        self,
+        text: str | Sequence[str],
+        truncation: bool = True,
+        max_length: int | None = None,
+        return_length: bool = False,
+        return_overflowing_tokens: bool = False,
+        padding: str | bool = "max_length",
+        return_tensors: str | None = "pt",
+    ) -> dict[str, torch.Tensor | list]:
+        """Encode a batch of prompts, each as one row: start and end tokens, ids, padding.
+
+        Args:
+            text: one prompt (a batch of one) or several.
+            truncation: cut prompts to ``max_length``, keeping the end token.
+            max_length: row length L; None means the tokenizer's own.
+            return_length: add ``"length"``, L for each row, as transformers does.
+            return_overflowing_tokens: kept for CompVis's call, which passes False.
+            padding: ``"max_length"`` (or True: the longest row) or False.
+            return_tensors: ``"pt"`` for a LongTensor, None for lists.
+
+        Returns:
+            ``{"input_ids": (B, L)}``, ids on the CPU.
+
+        Raises:
+            ValueError: the combination of options is not supported.
+        """
+        if return_overflowing_tokens:
+            raise ValueError("return_overflowing_tokens=True is not supported; see truncated()")
+        limit = max_length or self.max_length
+        prompts = [text] if isinstance(text, str) else list(text)
+        rows = [self._row(prompt, limit if truncation else None) for prompt in prompts]
+        if padding:
+            longest = max((len(row) for row in rows), default=0)
+            width = max(limit, longest) if padding == "max_length" else longest
+            rows = [row + [self.pad_token_id] * (width - len(row)) for row in rows]
+        batch: dict[str, torch.Tensor | list] = {"input_ids": rows}
+        if return_length:
+            batch["length"] = [len(row) for row in rows]
+        if return_tensors == "pt":
+            return {name: torch.tensor(value, dtype=torch.long) for name, value in batch.items()}
+        return batch
+
+    def _row(self, prompt: str, limit: int | None) -> list[int]:
+        """Return a prompt's row without padding, cut to ``limit`` tokens with the end token."""
+        raise NotImplementedError(f"{type(self).__name__} must define _row")
+
+
+class CLIPTokenizer(PromptTokenizer):
     """Turn prompts into token ids as the tokenizer of openai/clip-vit-large-patch14 does.
 
     Args:
@@ -267,49 +328,6 @@ class CLIPTokenizer:
         while kept > 0 and self.decode(ids[kept:]).startswith("\N{REPLACEMENT CHARACTER}"):
             kept -= 1
         return self.decode(ids[kept:])
-
-    def __call__(
-        self,
-        text: str | Sequence[str],
-        truncation: bool = True,
-        max_length: int | None = None,
-        return_length: bool = False,
-        return_overflowing_tokens: bool = False,
-        padding: str | bool = "max_length",
-        return_tensors: str | None = "pt",
-    ) -> dict[str, torch.Tensor | list]:
-        """Encode a batch of prompts: start token, ids, end token, padding with the end token.
-
-        Args:
-            text: one prompt (a batch of one) or several.
-            truncation: cut prompts to ``max_length``, keeping the end token.
-            max_length: row length L; None means the tokenizer's own.
-            return_length: add ``"length"``, L for each row, as transformers does.
-            return_overflowing_tokens: kept for CompVis's call, which passes False.
-            padding: ``"max_length"`` (or True: the longest row) or False.
-            return_tensors: ``"pt"`` for a LongTensor, None for lists.
-
-        Returns:
-            ``{"input_ids": (B, L)}``, ids on the CPU.
-
-        Raises:
-            ValueError: the combination of options is not supported.
-        """
-        if return_overflowing_tokens:
-            raise ValueError("return_overflowing_tokens=True is not supported; see truncated()")
-        limit = max_length or self.max_length
-        prompts = [text] if isinstance(text, str) else list(text)
-        rows = [self._row(prompt, limit if truncation else None) for prompt in prompts]
-        if padding:
-            longest = max((len(row) for row in rows), default=0)
-            width = max(limit, longest) if padding == "max_length" else longest
-            rows = [row + [self.pad_token_id] * (width - len(row)) for row in rows]
-        batch: dict[str, torch.Tensor | list] = {"input_ids": rows}
-        if return_length:
-            batch["length"] = [len(row) for row in rows]
-        if return_tensors == "pt":
-            return {name: torch.tensor(value, dtype=torch.long) for name, value in batch.items()}
-        return batch
 
     def _row(self, prompt: str, limit: int | None) -> list[int]:
         ids = self.encode(prompt)
