@@ -13,6 +13,7 @@ NEEDED_FOR = {
     "retrieval": "the search for neighbours",
     "diffusers": "drawing with the diffusers library",
     "web": "the pages of optimizedSD",
+    "line": "the LINE bot",
 }
 # Name in imports -> the extra of pyproject.toml that installs it.
 EXTRA_OF = {
@@ -44,6 +45,11 @@ EXTRA_OF = {
     "scipy": "diffusers",
     "gradio": "web",
     "starlette": "web",
+    "linebot": "line",
+    "fastapi": "line",
+    "uvicorn": "line",
+    "httpx": "line",
+    "tomli": "line",
 }
 
 

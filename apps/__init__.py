@@ -1,0 +1,1 @@
+"""Applications: what people run for others, made of everything below; nothing imports them."""

@@ -1,0 +1,1 @@
+"""A LINE account that draws: a message becomes a picture in the chat."""
