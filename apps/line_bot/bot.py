@@ -116,7 +116,7 @@ class Bot:
         except Exception as error:
             logger.error("the model could not be loaded: %s", in_words(error))
             self.warnings.say("model", f"the model could not be loaded: {in_words(error)}")
-            raise
+            return  # /healthz tells that this thread has ended
         self._drawing += 1
         worker = Worker(self.queue, self.outbox, self.people, self.warnings, draw, self.news.spread)
         worker.run(stop, news)

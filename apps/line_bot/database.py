@@ -40,7 +40,7 @@ CREATE INDEX outbox_due ON outbox (state, next_try);
 CREATE TABLE users (
     user TEXT PRIMARY KEY, language TEXT NOT NULL DEFAULT '', language_asked REAL,
     blocked INTEGER NOT NULL DEFAULT 0, last_turn INTEGER NOT NULL DEFAULT 0,
-    cancelled REAL NOT NULL DEFAULT 0, photo TEXT NOT NULL DEFAULT '',
+    cancelled REAL NOT NULL DEFAULT -1, photo TEXT NOT NULL DEFAULT '',
     photo_sent REAL NOT NULL DEFAULT 0, seen REAL NOT NULL DEFAULT 0);
 CREATE TABLE quotas (
     user TEXT NOT NULL, day TEXT NOT NULL, pictures INTEGER NOT NULL, PRIMARY KEY (user, day));

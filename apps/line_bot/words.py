@@ -129,7 +129,7 @@ def read_button(data: str) -> tuple[str, str, str]:
     """Read what a pressed button carries: action, job and style; empty where that is missing."""
     if len(data) > 300:
         return "", "", ""
-    values = dict(parse_qsl(data, max_num_fields=5))
+    values = dict(parse_qsl(data))
     action, job, style = (values.get(key, "") for key in ("do", "job", "style"))
     known = action in ("again", "variation", "larger", "style", "stop")
     known = known and re.fullmatch(r"[0-9a-f]{32}|", job) is not None
