@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from odd_texts import PIECES
 
 from apps.line_bot.jobs import Task
 from apps.line_bot.refused import Refused
@@ -107,36 +108,6 @@ def test_the_operators_words_are_refused_too(tmp_path):
     assert not refused.finds("Bobby")
     with pytest.raises(UserError, match="cannot be read"):
         Refused.of(str(tmp_path / "nothing"))
-
-
-PIECES = (
-    *(
-        "猫",
-        "4枚",
-        "縦",
-        "--",
-        "--steps",
-        "--seed 9",
-        "seed",
-        "取消",
-        "999999999999999999",
-        ",",
-        "、",
-    ),
-    *("\0", "\x1b[31m", "\u202e", "\u200d", "\ud800", "\udfff", "\ufeff", "\n", "\t", "\u2028"),
-    *(
-        "🐈",
-        "👩‍👩‍👧‍👦",
-        "🇯🇵",
-        "שלום",
-        "مرحبا",
-        "<script>alert(1)</script>",
-        "</body>",
-        "'; DROP TABLE jobs;--",
-    ),
-    *("{0}", "{user}", "%s", "%n", "../../etc/passwd", "\\", "(((", "))", ":-1.5", "<lora:x:1>"),
-    *("１２３", "٣枚", "²枚", "十枚", "a" * 300, "e\u0301" * 50, "\U000e0041", "\uffff", "ﷺ" * 40),
-)
 
 
 def test_any_mixture_of_pieces_gives_one_clear_answer():
