@@ -11,6 +11,7 @@ Example:
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import logging
 import os
@@ -105,7 +106,8 @@ def make_application(settings: BotSettings, secrets: Secrets, say: Callable[[str
     Raises:
         UserError: there is no model, or another bot works in the folder.
     """
-    from apps.line_bot.bot import application, make_bot
+    from apps.line_bot.application import application
+    from apps.line_bot.bot import make_bot
     from apps.line_bot.drawing import load_drawer, model_for
 
     choice = model_for(settings)
@@ -122,8 +124,7 @@ def make_application(settings: BotSettings, secrets: Secrets, say: Callable[[str
 def _simulate(given: dict[str, Any], file: str | None, console: Console) -> None:
     if importlib.util.find_spec(SIMULATION) is None:
         raise UserError(f"--simulate was given, and {SIMULATION} is not there; install it whole")
-    from apps.line_bot.simulate.running import run_simulation
-
+    running = importlib.import_module(f"{SIMULATION}.running")
     port = given.pop("port", 0)
 
     def make(place: Any) -> Any:
@@ -140,7 +141,7 @@ def _simulate(given: dict[str, Any], file: str | None, console: Console) -> None
         settings, secrets = read_settings({**given, **here}, {**os.environ, **channel}, file)
         return make_application(settings, secrets, console.say)
 
-    run_simulation(make, say=console.say, port=port)
+    running.run_simulation(make, say=console.say, port=port)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI
-
-from apps.line_bot.admin import add_admin
 from apps.line_bot.database import Database
 from apps.line_bot.delivery import Courtesy, Delivery
 from apps.line_bot.gallery import Gallery
@@ -24,7 +20,6 @@ from apps.line_bot.people import People, Warnings
 from apps.line_bot.pictures import OwnPictures, PictureStore
 from apps.line_bot.refused import Refused
 from apps.line_bot.settings import BotSettings, Secrets
-from apps.line_bot.webhook import Webhook, make_app
 from apps.line_bot.worker import Draw, Worker
 from ldm.errors import in_words
 
@@ -178,21 +173,3 @@ def make_store(settings: BotSettings, secrets: Secrets, base: Database) -> Pictu
 
         return ImgurPictures(secrets.imgur_client_id)
     return OwnPictures(base.folder / "pictures", settings.public_base_url or "")
-
-
-def application(bot: Bot, secrets: Secrets, load: list[Callable[[], Draw]]) -> FastAPI:
-    """Return the bot's web application, which starts and ends the bot with itself."""
-    webhook = Webhook(bot.base, secrets.line_channel_secret, bot.news.spread)
-    app = make_app(webhook, bot.gallery, bot.alive)
-    add_admin(app, bot, secrets.admin_token)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        bot.start(load)
-        try:
-            yield
-        finally:
-            bot.end()
-
-    app.router.lifespan_context = lifespan
-    return app

@@ -12,7 +12,7 @@ from bot_parts import Stage
 from fake_line import FakeLine, message, signature, signed
 from fastapi.testclient import TestClient
 
-from apps.line_bot.bot import application
+from apps.line_bot.application import application
 from apps.line_bot.webhook import LARGEST_BODY, Webhook, make_app
 
 
