@@ -56,8 +56,9 @@ STOREYS = {
     "scripts": 6,
     "optimizedSD": 6,
     "benchmarks": 6,
+    "apps": 7,
 }
-PROGRAM_FOLDERS = ("scripts", "optimizedSD", "benchmarks")
+PROGRAM_FOLDERS = ("scripts", "optimizedSD", "benchmarks", "apps")
 
 
 def module_name(path: Path) -> str:

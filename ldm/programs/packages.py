@@ -14,6 +14,7 @@ NEEDED_FOR = {
     "diffusers": "drawing with the diffusers library",
     "web": "the pages of optimizedSD",
     "japanese": "text encoders that read Japanese",
+    "line": "the LINE bot",
 }
 # Name in imports -> the extra of pyproject.toml that installs it.
 EXTRA_OF = {
@@ -46,6 +47,11 @@ EXTRA_OF = {
     "gradio": "web",
     "starlette": "web",
     "sentencepiece": "japanese",
+    "linebot": "line",
+    "fastapi": "line",
+    "uvicorn": "line",
+    "httpx": "line",
+    "tomli": "line",
 }
 
 

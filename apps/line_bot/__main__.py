@@ -1,0 +1,148 @@
+"""Run the LINE bot: a message to its account becomes a picture in the chat.
+
+Secrets come from the environment or from --config-file: LINE_CHANNEL_SECRET,
+LINE_CHANNEL_ACCESS_TOKEN and, for the operator's page, ADMIN_TOKEN. Every other setting may stand
+there too, as LINE_BOT_<NAME> in the environment.
+
+Example:
+    PUBLIC_BASE_URL=https://draw.example.org python -m apps.line_bot --daily_pictures 20
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from apps.line_bot.settings import BotSettings, Secrets, read_settings
+from ldm.errors import UserError
+from ldm.programs.console import Console, exit_codes
+from ldm.programs.start import read_flags
+from ldm.settings.option import option
+
+SIMULATION = "apps.line_bot.simulate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags(BotSettings):
+    """What stands on the command line alone."""
+
+    config_file: str | None = option(
+        None, "a TOML file with settings and secrets", str, flag="--config-file", metavar="FILE",
+        group="bot",
+    )  # fmt: skip
+    simulate: bool = option(
+        False, "talk to a stand-in for LINE on this machine: no account, no network", group="bot"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bot until Ctrl-C; return the exit code: 0, or 2 for a user's error.
+
+    Args:
+        argv: Arguments without the program's name; None takes ``sys.argv``.
+    """
+    console = Console(BotSettings.program, sys.stdout, sys.stderr)
+    ending = exit_codes(console, takes_warnings=False)
+    with ending as end, contextlib.suppress(KeyboardInterrupt):  # which is how it ends
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a container stops it
+        given = read_flags(Flags, __doc__ or "", argv)
+        file, simulated = given.pop("config_file", None), given.pop("simulate", False)
+        _log(console)
+        if simulated:
+            _simulate(given, file, console)
+        else:
+            settings, secrets = read_settings(given, os.environ, file)
+            _serve(settings, secrets, console)
+    return end.code
+
+
+def _log(console: Console) -> None:
+    """Log to the console's stream; no library's own requests, whose headers hold the token."""
+    logging.basicConfig(
+        stream=console.err, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    for name in ("linebot", "urllib3", "httpx", "httpcore", "botocore", "pyngrok"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _serve(settings: BotSettings, secrets: Secrets, console: Console) -> None:
+    from optimizedSD.web.server import check_address
+
+    check_address(settings.host, settings.port)
+    with contextlib.ExitStack() as stack:
+        if settings.tunnel == "ngrok":
+            from apps.line_bot.tunnel import ngrok
+
+            settings = replace(settings, public_base_url=stack.enter_context(ngrok(settings.port)))
+        app = make_application(settings, secrets, console.say)
+        console.say(
+            f"Webhook address for LINE: {(settings.public_base_url or '').rstrip('/')}/callback"
+        )
+        import uvicorn
+
+        uvicorn.run(
+            app, host=settings.host, port=settings.port, log_level="warning", access_log=False,
+            server_header=False, ws="none",
+        )  # fmt: skip
+
+
+def make_application(settings: BotSettings, secrets: Secrets, say: Callable[[str], object]) -> Any:
+    """Find the model and return the bot's web application; models load when it starts.
+
+    Args:
+        settings: The operator's.
+        secrets: The channel's.
+        say: Shows a line.
+
+    Raises:
+        UserError: there is no model, or another bot works in the folder.
+    """
+    from apps.line_bot.application import application
+    from apps.line_bot.bot import make_bot
+    from apps.line_bot.drawing import load_drawer, model_for
+
+    choice = model_for(settings)
+    if choice.notice:
+        say(choice.notice)
+    bot = make_bot(settings, secrets)
+    load = [
+        partial(load_drawer, settings, choice, device, bot.queue, bot.line)
+        for device in settings.device
+    ]
+    return application(bot, secrets, load)
+
+
+def _simulate(given: dict[str, Any], file: str | None, console: Console) -> None:
+    if importlib.util.find_spec(SIMULATION) is None:
+        raise UserError(f"--simulate was given, and {SIMULATION} is not there; install it whole")
+    running = importlib.import_module(f"{SIMULATION}.running")
+    port = given.pop("port", 0)
+
+    def make(place: Any) -> Any:
+        here = {
+            "public_base_url": place.public_url,
+            "line_api": place.line_url,
+            "line_data": place.line_url,
+            "port": place.port,
+        }
+        channel = {
+            "LINE_CHANNEL_SECRET": place.channel_secret,
+            "LINE_CHANNEL_ACCESS_TOKEN": place.access_token,
+        }
+        settings, secrets = read_settings({**given, **here}, {**os.environ, **channel}, file)
+        return make_application(settings, secrets, console.say)
+
+    running.run_simulation(make, say=console.say, port=port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

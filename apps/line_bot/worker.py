@@ -1,0 +1,140 @@
+"""Draws jobs, one after the other: one worker for each device."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from apps.line_bot import messages
+from apps.line_bot.jobs import Job, Origin, Queue
+from apps.line_bot.outbox import Outbox
+from apps.line_bot.people import People, Warnings
+from apps.line_bot.texts import say
+from ldm.atomic import replacing
+from ldm.errors import UserError, in_words
+
+logger = logging.getLogger(__name__)
+PAUSE = 0.5  # seconds between looks into the queue that nobody asked for
+TROUBLE = 30.0  # seconds to wait where the disk or LINE is in trouble
+MOST_FAULTS = 3  # how often a job is begun whose drawing fails for no known reason
+
+
+class Unwanted(Exception):
+    """Raised inside a drawing that its user has cancelled, or that the bot's end interrupts."""
+
+
+class NotNow(Exception):
+    """A job cannot be drawn at the moment, through no fault of its own."""
+
+
+class BadPhoto(Exception):
+    """The photo that a job is about is not there, or is none."""
+
+
+Draw = Callable[[Job, Path, Callable[[], None]], None]
+"""Draws a job's pictures into an empty folder as 0.png, 1.png, ...; its third argument is called
+between steps, and raises ``Unwanted``. May raise UserError, BadPhoto, NotNow and OSError."""
+
+
+@dataclass
+class Worker:
+    """Takes jobs from the queue and draws them.
+
+    Attributes:
+        queue: Where jobs are.
+        outbox: Where failures are told.
+        people: Get back what was not drawn.
+        warnings: Where the operator reads of trouble.
+        draw: Draws.
+        wake: Called when there is something to send.
+    """
+
+    queue: Queue
+    outbox: Outbox
+    people: People
+    warnings: Warnings
+    draw: Draw
+    wake: Callable[[], None] = lambda: None
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, stop: threading.Event, news: threading.Event) -> None:
+        """Draw until ``stop``; ``news`` is set when there are jobs."""
+        self._stop = stop
+        while not stop.is_set():
+            try:
+                while not stop.is_set() and self.step():
+                    pass
+            except sqlite3.OperationalError as error:
+                logger.warning("the database cannot be written now: %s", error)
+                stop.wait(1.0)
+            news.wait(PAUSE)
+            news.clear()
+
+    def step(self) -> bool:
+        """Draw the next job; return whether there was one that could be drawn."""
+        job = self.queue.claim()
+        if job is None:
+            return False
+        try:
+            self._draw(job)
+            self.queue.drawn(job)
+        except Unwanted:
+            self.queue.put_back(job, counts=False)  # unless it was cancelled
+        except (NotNow, OSError, sqlite3.OperationalError) as error:
+            self._trouble(job, error)
+            return False
+        except BadPhoto as error:
+            self._fail(job, str(error), "bad_photo")
+        except UserError as error:
+            self._fail(job, str(error))
+        except Exception as error:
+            logger.exception("job %s could not be drawn", job.name)
+            if job.attempts >= MOST_FAULTS:
+                self._fail(job, in_words(error))
+            else:
+                self.queue.put_back(job)
+        self.wake()
+        return True
+
+    def _draw(self, job: Job) -> None:
+        folder = self.queue.folder(job)
+        if folder.is_dir():  # drawn, and the process ended before that was noted
+            return
+        with replacing(folder) as part:
+            part.mkdir()
+            self.draw(job, part, lambda: self._check(job))
+            if not any(part.iterdir()):
+                raise RuntimeError("nothing was drawn")
+
+    def _check(self, job: Job) -> None:
+        if self._stop.is_set() or self.queue.state(job) != "drawing":
+            raise Unwanted
+
+    def _trouble(self, job: Job, error: Exception) -> None:
+        text = str(error) if isinstance(error, NotNow) else in_words(error)
+        logger.warning("job %s waits: %s", job.name, text)
+        while not self._stop.is_set():
+            # The disk that is full for a picture may be full for this too.
+            with contextlib.suppress(sqlite3.OperationalError):
+                self.queue.put_back(job, counts=False)
+                self.warnings.say("worker", f"a job waits: {text}")
+                break
+            self._stop.wait(1.0)
+        self._stop.wait(TROUBLE)
+
+    def _fail(self, job: Job, reason: str, key: str = "failed") -> None:
+        """End a job, tell its user, and give back what it was charged."""
+        logger.error("job %s failed: %s", job.name, reason)
+        with self.queue.base.transaction():
+            if self.queue.fail(job, reason):
+                self.people.charge(job.user, -job.task.count)
+                self.outbox.answer(self._origin(job), [messages.words(say(key, job.language))])
+
+    def _origin(self, job: Job) -> Origin:
+        row = self.queue.base.row("SELECT * FROM jobs WHERE id=?", job.id)
+        return Origin(row["event_id"], job.user, job.chat, row["sent"], row["reply_token"])
