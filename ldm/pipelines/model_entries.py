@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ldm.checkpoint.diffusers.json_files import INDEX
 from ldm.checkpoint.found_config import check_numbers, load_model_config
 from ldm.errors import UserError
 from ldm.legible import quoted
+
+_ENCODER = "model.params.cond_stage_config"
 
 
 class Entries:
@@ -69,6 +72,24 @@ class Entries:
         if len(value) > MODEL_LEVELS:
             raise self._wrong(key, value, f"{MODEL_LEVELS} levels or fewer")
         return len(value)
+
+    def languages(self) -> tuple[str, ...]:
+        """Return the languages that the text encoder reads, as two-letter codes.
+
+        They stand beside ``model``, under ``languages``. Where nothing does, the class of the
+        encoder says it: all but ``FrozenJapaneseCLIPEmbedder`` were made for English.
+        """
+        value = OmegaConf.select(self.config, "languages", default=None)
+        if value is None:
+            target = OmegaConf.select(self.config, f"{_ENCODER}.target", default=None)
+            return ("ja",) if str(target).endswith(".FrozenJapaneseCLIPEmbedder") else ("en",)
+        codes = list(value) if isinstance(value, ListConfig) else []
+        if not codes or not all(isinstance(c, str) and re.fullmatch("[a-z]{2}", c) for c in codes):
+            raise UserError(
+                f"config {self.path}: languages is {quoted(value)}; expected a list of two-letter "
+                "codes such as [en, ja]; correct it"
+            )
+        return tuple(codes)
 
     def _wrong(self, key: str, value: Any, expected: str) -> UserError:
         where = f"config {self.path}: model.params.{key} is {quoted(value)}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ldm.legible import legible
+from ldm.legible import legible, quoted
 from ldm.pipelines.batches import Place
 from ldm.settings.generation import GenerationSettings
 
@@ -106,6 +106,8 @@ def notices_on_run(
         own_size: The side in pixels that the model was made for.
         steps: Steps that each picture takes.
     """
+    for english, original in settings.originals:
+        yield Notice(f"Drawn in English: {quoted(english)} for {quoted(original)}")
     for text in settings.notices(prompts):
         yield Notice(text, warning=True)
     height, width = size

@@ -33,6 +33,7 @@ from ldm.pipelines.models import (
     find,
     resolve,
 )
+from ldm.pipelines.translating import in_models_language
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import flag_of
 
@@ -159,6 +160,7 @@ def prepare(
     check_length(settings, len(prompts))
     fitted = None if settings.takes_folder else read_init_image(settings, image, mask)
     settings = resolve(settings, choice)
+    settings, prompts = in_models_language(settings, prompts, choice.languages)
     if fitted is not None:
         fitted = fit_init_image(fitted, settings, choice)
     return Request(settings, choice, prompts, fitted, place)
