@@ -21,7 +21,7 @@ from ldm.checkpoint.diffusers.json_files import INDEX, find_weights
 from ldm.checkpoint.folders import check_model
 from ldm.errors import UserError
 from ldm.paths import exists, file_fault, is_file, is_folder, real_path
-from ldm.pipelines.model_entries import Entries
+from ldm.pipelines.model_entries import Entries, languages_of
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 from ldm.settings.model_kind import INPAINT, KINDS, ModelFacts, ModelKind
 from ldm.settings.option import flag_of
@@ -254,7 +254,7 @@ def _describe(ckpt: Path, config_path: Path, *, given: bool) -> ModelChoice:
         timesteps=entries.number("timesteps", 1000),
         kind=_kind(entries, channels, inputs),
         inputs=inputs,
-        languages=entries.languages(),
+        languages=languages_of(entries.config, config_path),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ldm.errors import UserError
 from ldm.legible import quoted
@@ -38,7 +38,7 @@ def in_models_language(
         UserError: The glossary or the translation model cannot be used; or a word that is unknown
             was given with ``--prompt_lang ja``.
     """
-    translator = _translator(settings)
+    translator = translator_of(settings)
     texts = [*prompts, *_texts(settings)]
     if "ja" in languages or not any(map(is_japanese, texts)):
         return settings, list(prompts)
@@ -98,9 +98,15 @@ class _Record:
 
 def _texts(settings: GenerationSettings) -> list[str]:
     """Return the texts in settings that a model reads, or that name words of them."""
-    texts = [*settings.drawn_prompts, settings.negative_prompt]
+    texts = [settings.prompt, settings.negative_prompt]
     if isinstance(settings, SwapSettings):
-        texts += [settings.reweight, settings.cross_replace_steps, settings.blend]
+        texts += [
+            settings.sprompt,
+            *settings.also,
+            settings.reweight,
+            settings.cross_replace_steps,
+            settings.blend,
+        ]
     return [text for text in texts if text]
 
 
@@ -121,8 +127,15 @@ def _translated(settings: GenerationSettings, record: _Record) -> dict[str, obje
     return changed
 
 
-def _translator(settings: GenerationSettings) -> Callable[[], Translator]:
-    """Check what the settings name for translating; return what makes the translator of it."""
+def translator_of(settings: Any) -> Callable[[], Translator]:
+    """Check what settings name for translating; return what makes the translator of it.
+
+    Args:
+        settings: With the fields ``glossary`` and ``translator``.
+
+    Raises:
+        UserError: One of them cannot be used.
+    """
     glossary, machine = {}, None
     if settings.glossary is not None:
         from ldm.translation.glossary import read_glossary

@@ -245,7 +245,7 @@ class GenerationSettings(Conventions):
         Args:
             prompts: Those that the run draws.
         """
-        found = list(self.on_language)
+        found = []
         if SAMPLERS[self.sampler].eta == "ignored" and self.ddim_eta != 0:
             found.append(f"--ddim_eta {self.ddim_eta} has no effect on --sampler {self.sampler}")
         if self.negative_prompt and self.scale == 1.0:

@@ -102,6 +102,9 @@ class SampleSettings(Settings):
         reader=read_labels,
     )
     prompt: str | None = option(None, "what to draw, for text models", str)
+    prompt_lang: str = prompt_lang_option()
+    glossary: str | None = glossary_option()
+    translator: str | None = translator_option()
     scale: float = option(
         1.0,
         "classifier-free guidance away from the model's last class, or from the empty text; 1 "
