@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ldm.settings.generation import GenerationSettings
+from ldm.translation.detect import is_japanese
 
 # The settings that are prompts, and the entry of each one's original.
 PROMPTS = {
@@ -46,4 +47,6 @@ def recorded_language(
         for name, key in PROMPTS.items()
         if key in entries and values.get(name) and name not in given
     ]
-    return {"originals": tuple(pairs)} | ({} if _NEW & set(given) else {"prompt_lang": "none"})
+    drawn = [values[name] for name in PROMPTS if values.get(name)]
+    settled = any(map(is_japanese, drawn)) and not _NEW & set(given)
+    return {"originals": tuple(pairs)} | ({"prompt_lang": "none"} if settled else {})

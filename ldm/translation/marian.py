@@ -6,6 +6,7 @@ Helsinki-NLP/opus-mt-ja-en. Nothing is downloaded, and weights are read without 
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Marian:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.tokenizer, self.model = _load(self.folder)
+        self.longest = min(LONGEST, self.model.config.max_position_embeddings - 2)
 
     def __call__(self, text: str) -> str:
         """Return the English of a Japanese phrase."""
@@ -41,7 +43,7 @@ class Marian:
         rows = self.tokenizer([text], return_tensors="pt", truncation=True)
         with torch.inference_mode():
             made = self.model.generate(
-                **rows, num_beams=BEAMS, do_sample=False, max_new_tokens=LONGEST, max_length=None
+                **rows, num_beams=BEAMS, do_sample=False, max_new_tokens=self.longest
             )
         return self.tokenizer.decode(made[0], skip_special_tokens=True)
 
@@ -72,7 +74,9 @@ def _load(path: Path) -> tuple[Any, Any]:
     try:
         from transformers import MarianConfig, MarianMTModel, MarianTokenizer
 
-        tokenizer = MarianTokenizer.from_pretrained(str(path), local_files_only=True)
+        with warnings.catch_warnings():  # sacremoses only evens out punctuation
+            warnings.simplefilter("ignore")
+            tokenizer = MarianTokenizer.from_pretrained(str(path), local_files_only=True)
         config = MarianConfig.from_pretrained(str(path), local_files_only=True)
     except ImportError as error:
         raise UserError(
@@ -94,6 +98,10 @@ def _model(path: Path, cls: Any, config: Any) -> Any:
         model = cls(config).eval()
         found = model.load_state_dict(dict(weights.tensors), strict=False)
         model.tie_weights()
+        if is_file(path / "generation_config.json"):  # names tokens that may not be generated
+            own = type(model.generation_config)
+            model.generation_config = own.from_pretrained(str(path), local_files_only=True)
+        model.generation_config.max_length = None
     except Exception as error:
         raise _unusable(path, error) from error
     tied = ("embed_tokens.weight", "embed_positions.weight", "lm_head.weight")
