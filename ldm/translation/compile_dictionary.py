@@ -32,7 +32,7 @@ _ASIDE = re.compile(r"\([^()]*\)|\{[^{}]*\}|\[[^\[\]]*\]")
 _LEADING = re.compile(r"\s*\(([^()]*)\)")
 _ARTICLE = re.compile(r"^(?:to|a|an|the) ", re.IGNORECASE)
 # 馬に乗る is three words, which the grammar understands.
-_IDIOM = re.compile(f"[{CJK}][をにがでの][{CJK}]")
+_IDIOM = re.compile(f".を|[{CJK}][にがでの][{CJK}]")
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z' \-]*")
 # Words that are no longer used, wrong, or nothing to be drawn unasked.
 _LEFT_OUT = {"arch", "obs", "obsc", "rare", "X", "vulg", "derog", "iK", "io", "oK", "ok", "ik"}

@@ -23,10 +23,19 @@ VERBS = ("v", "v1", "v5", "be")
 _CASES = {"で": "in", "へ": "to", "から": "from", "まで": "to", "より": "from"}
 _AND = ("と", "や", "とか", "か", "など")
 Tokens = Sequence[Token]
+LONGEST = 60  # tokens: each may nest the rest once more
 
 
 def english_of(tokens: Tokens) -> str:
-    """Return a phrase in English; what is not known is left out."""
+    """Return a phrase in English; what is not known is left out.
+
+    What is longer than any phrase is taken piece by piece.
+    """
+    pieces = [tokens[at : at + LONGEST] for at in range(0, len(tokens), LONGEST)]
+    return ", ".join(filter(None, map(_english, pieces)))
+
+
+def _english(tokens: Tokens) -> str:
     known = _bare([token for token in tokens if token.kind != UNKNOWN])
     phrase = _phrase(known)
     # A background that is named by itself is a keyword: "a cat, red background".
@@ -128,7 +137,11 @@ def _split_subject(tokens: Tokens) -> tuple[list[Token], list[Token]]:
     for at in range(len(tokens) - 1, -1, -1):
         if tokens[at].is_particle("が", "は", "も"):
             start = at
-            while start and not tokens[start - 1].is_particle("に", "で", "を", "には", "では"):
+            # A verb on the way makes a clause of what stands before it: 服を着た猫が.
+            while start and (
+                not tokens[start - 1].is_particle("に", "で", "を", "には", "では")
+                or any(token.kind in VERBS for token in tokens[start:at])
+            ):
                 start -= 1
             return list(tokens[start:at]), [*tokens[:start], *tokens[at + 1 :]]
     return [], list(tokens)
@@ -161,7 +174,7 @@ def _arguments(tokens: Tokens, verb: tuple[str, str | None]) -> str:
     """
     done, place = verb
     before, tokens = _going_on(tokens)
-    objects, others = [], []
+    subjects, objects, others = [], [], []
     chunk: list[Token] = []
     for at, token in enumerate(tokens):
         last = at == len(tokens) - 1
@@ -173,13 +186,15 @@ def _arguments(tokens: Tokens, verb: tuple[str, str | None]) -> str:
             chunk.append(token)
         elif role == "object":
             objects.append(str(_phrase(chunk)))
+        elif role == "subject":
+            subjects += [f"with {_phrase(chunk)}"] if _bare(chunk) else []
         elif _bare(chunk):
             preposition = "in" if place is None else place
             others.append(_place(chunk, preposition if role == "place" else role))
         if role or (how and token.kind != "adv"):
             chunk = []
     objects += [str(_phrase(chunk))] if _bare(chunk) else []
-    return " ".join(part for part in (*before, done, *objects, *others) if part)
+    return " ".join(part for part in (*before, *subjects, done, *objects, *others) if part)
 
 
 def _going_on(tokens: Tokens) -> tuple[list[str], Tokens]:
@@ -206,15 +221,15 @@ def _manner(token: Token, chunk: Tokens) -> str:
 def _role(token: Token, *, last: bool) -> str:
     """Return what a particle makes of the words before it; empty for nothing.
 
-    ``object``, ``place`` (the verb decides the preposition), or the preposition itself.
+    ``subject``, ``object``, ``place`` (the verb decides the preposition), or the preposition.
     """
     if token.is_particle("を"):
         return "object"
     if token.is_particle("に", "には"):
         return "place"
-    if token.is_particle("が", "は", "も", "と一緒に", "といっしょに"):
-        return "with"
-    if last and token.is_particle("の", "と"):
+    if token.is_particle("が", "は", "も") or (last and token.is_particle("の")):
+        return "subject"
+    if token.is_particle("と一緒に", "といっしょに") or (last and token.is_particle("と")):
         return "with"
     return _CASES.get(token.text.removesuffix("は"), "") if token.is_particle() else ""
 
@@ -242,6 +257,8 @@ def _list(tokens: list[Token]) -> Phrase | None:
         before, after = tokens[at - 1], tokens[at + 1]
         if tokens[at].is_particle(*_AND) and not before.is_particle() and not after.is_particle():
             first, second = _phrase(tokens[:at]), _phrase(tokens[at + 1 :])
+            if all(token.kind in ADJECTIVES for token in tokens[:at]):  # 赤と青の風船
+                return second.with_front(f"{first} and")
             return first.with_end(f"and {second}")
     return None
 

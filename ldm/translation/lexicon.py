@@ -15,7 +15,7 @@ import gzip
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from ldm.data.demo.scene_captions import with_article
@@ -26,6 +26,7 @@ FOLDER = Path(__file__).resolve().parent
 SHIPPED = FOLDER / "dictionary.tsv.gz"
 OWN = FOLDER / "own_words.tsv"
 ALIAS = "="
+MEMORY = 10_000  # spellings
 LONGEST_WORD = 16  # letters of a word with its ending
 _TO_HIRAGANA = {code: code - 0x60 for code in range(ord("ァ"), ord("ヶ") + 1)}
 _TO_KATAKANA = {kana: code for code, kana in _TO_HIRAGANA.items()}
@@ -57,12 +58,16 @@ class Lexicon:
 
     Args:
         layers: A user's words, the project's, the dictionary's; the number is the words' rank.
+
+    Attributes:
+        find: Returns the ``Word`` of a spelling, or None; remembers what it was asked last.
     """
 
     def __init__(self, layers: Sequence[Words]) -> None:
         self.layers = layers
+        self.find = lru_cache(MEMORY)(self._find)
 
-    def find(self, spelling: str) -> Word | None:
+    def _find(self, spelling: str) -> Word | None:
         """Return a word in any of its forms, in hiragana for katakana and the other way about."""
         forms = list(base_forms(spelling))
         for rank, words in enumerate(self.layers):

@@ -22,7 +22,7 @@ from itertools import groupby
 from ldm.translation.detect import is_japanese
 from ldm.translation.english import Phrase
 from ldm.translation.grammar import ADJECTIVES, english_of
-from ldm.translation.lexicon import Lexicon, Words, dictionary, own_words
+from ldm.translation.lexicon import LONGEST_WORD, Lexicon, Words, dictionary, own_words
 from ldm.translation.politeness import plainly
 from ldm.translation.sentence import UNKNOWN, Token, tokens_of
 
@@ -31,6 +31,7 @@ Machine = Callable[[str], str]
 _TAG = re.compile(r"(<[^<>\n]*>)")
 _PHRASE = re.compile(r"([\w・](?:[\w・]|['’-](?=\w))*)")
 _JAPANESE_SIGNS = str.maketrans({"、": ",", "。": ",", "「": '"', "」": '"', "『": '"', "』": '"'})
+_LONGEST = 200  # letters of words that are one phrase in spite of the spaces between them
 # Where a phrase was that has no English: a weight that was its own goes with it.
 _GONE = "\0"
 _EMPTY = re.compile(rf"{_GONE}(?::[+-]?(?:\d+\.?\d*|\.\d+)(?=[\s,]|$))?(?P<behind>[\s,]*)")
@@ -102,14 +103,15 @@ class Translator:
             phrase, between = phrase + pieces[at], pieces[at + 1]
             following = pieces[at + 2] if at + 2 < len(pieces) else ""
             only_space = between.isspace() and is_japanese(phrase) and is_japanese(following)
-            if only_space and self._hang_together(phrase, following):
+            if only_space and len(phrase) <= _LONGEST and self._hang_together(phrase, following):
                 continue
             yield phrase, ", " if only_space else _signs(between)
             phrase = ""
 
     def _hang_together(self, first: str, second: str) -> bool:
         """Return whether a space divides no phrases but words: 赤い 猫, 猫 の 写真."""
-        before, after = (tokens_of(plainly(text), self.lexicon) for text in (first, second))
+        ends = (plainly(first)[-LONGEST_WORD:], plainly(second)[:LONGEST_WORD])
+        before, after = (tokens_of(text, self.lexicon) for text in ends)
         if not before or not after:
             return False
         return before[-1].is_particle() or before[-1].kind in ADJECTIVES or after[0].is_particle()
