@@ -40,6 +40,7 @@ class Program(PictureProgram):
         """Check the settings, read the folder's JSON files and plan the batches."""
         from ldm.pipelines.batches import plan, read_prompts
         from ldm.pipelines.request import LARGEST_GRID
+        from ldm.pipelines.translating import in_models_language
         from ldm.programs.naming import PromptNaming
         from ldm.programs.output import OutputFolder
         from optimizedSD.by_diffusers.folder import DiffusersFolder
@@ -50,7 +51,9 @@ class Program(PictureProgram):
         folder.check_steps(settings.ddim_steps)
         sides = {side: folder.side(f"--{side}", getattr(settings, side)) for side in ("H", "W")}
         settings = replace(settings, **sides)
-        batches = plan(settings, prompts := read_prompts(settings))
+        # diffusers' Stable Diffusion has CLIP for its text encoder, which reads English.
+        settings, prompts = in_models_language(settings, read_prompts(settings), ["en"])
+        batches = plan(settings, prompts)
         self.output = OutputFolder(settings.outdir, settings.format, PromptNaming())
         self.output.check(prompts)
         if {"prompt", "from_file"} <= given.keys():

@@ -44,6 +44,7 @@ STOREYS = {
     "ldm.checkpoint": 2,
     "ldm.images": 2,
     "ldm.data": 2,
+    "ldm.translation": 2,
     "ldm.models": 3,
     "ldm.safety": 4,
     "ldm.offload": 4,

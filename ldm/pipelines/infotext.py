@@ -18,6 +18,7 @@ from ldm.legible import quoted
 from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
+from ldm.pipelines.original_prompts import original_entries, recorded_language
 from ldm.pipelines.source_files import INIT_IMAGE, MASK, find_sources
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
 from ldm.settings.inpaint import InpaintSettings
@@ -109,6 +110,7 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
     entries |= _mask_entries(source.init_image)
     if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
         entries[WEIGHTS] = "on"
+    entries |= original_entries(settings)
     ordered = {key: entries.pop(key) for key in ORDER} | entries
     return format_parameters(settings.prompt, settings.negative_prompt, ordered)
 
@@ -199,6 +201,7 @@ def read_picture(
     place = _read_place(entries)
     values, notices = _read_settings(path, schema, entries, given, own=place is not None)
     values |= {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
+    values |= recorded_language(entries, values, given)
     if issubclass(schema, WeightedPrompts) and "prompt" not in given:
         values["plain_prompt"] = WEIGHTS not in entries
     if WEIGHTS in entries and not issubclass(schema, WeightedPrompts):

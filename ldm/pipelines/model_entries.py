@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from omegaconf import ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ldm.budgets import CONFIG_NUMBER, MODEL_LEVELS
@@ -73,3 +74,30 @@ class Entries:
     def _wrong(self, key: str, value: Any, expected: str) -> UserError:
         where = f"config {self.path}: model.params.{key} is {quoted(value)}"
         return UserError(f"{where}; expected {expected}; correct it")
+
+
+def languages_of(config: DictConfig, path: Path) -> tuple[str, ...]:
+    """Return the languages that a model's text encoder reads, as two-letter codes.
+
+    They stand beside ``model``, under ``languages``. Where nothing does, the class of the encoder
+    says it: all but ``FrozenJapaneseCLIPEmbedder`` were made for English.
+
+    Args:
+        config: The whole configuration.
+        path: The file that it was read from.
+
+    Raises:
+        UserError: They are no list of such codes.
+    """
+    value = OmegaConf.select(config, "languages", default=None)
+    if value is None:
+        encoder = OmegaConf.select(config, "model.params.cond_stage_config", default=None)
+        target = str(encoder.get("target")) if isinstance(encoder, DictConfig) else ""
+        return ("ja",) if target.endswith(".FrozenJapaneseCLIPEmbedder") else ("en",)
+    codes = list(value) if isinstance(value, ListConfig) else []
+    if not codes or not all(isinstance(c, str) and re.fullmatch("[a-z]{2}", c) for c in codes):
+        raise UserError(
+            f"config {path}: languages is {quoted(value)}; expected a list of two-letter codes "
+            "such as [en, ja]; correct it"
+        )
+    return tuple(codes)

@@ -21,7 +21,7 @@ from ldm.checkpoint.diffusers.json_files import INDEX, find_weights
 from ldm.checkpoint.folders import check_model
 from ldm.errors import UserError
 from ldm.paths import exists, file_fault, is_file, is_folder, real_path
-from ldm.pipelines.model_entries import Entries
+from ldm.pipelines.model_entries import Entries, languages_of
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 from ldm.settings.model_kind import INPAINT, KINDS, ModelFacts, ModelKind
 from ldm.settings.option import flag_of
@@ -65,6 +65,7 @@ class ModelChoice:
         timesteps: Length of the noise schedule, in steps.
         kind: Which pictures it draws, and with what.
         inputs: Input channels of its UNet.
+        languages: What its text encoder reads, as two-letter codes.
         notice: A sentence for the user when the model is not the one expected.
     """
 
@@ -78,6 +79,7 @@ class ModelChoice:
     timesteps: int
     kind: ModelKind
     inputs: int
+    languages: tuple[str, ...] = ("en",)
     notice: str | None = None
 
     @property
@@ -252,6 +254,7 @@ def _describe(ckpt: Path, config_path: Path, *, given: bool) -> ModelChoice:
         timesteps=entries.number("timesteps", 1000),
         kind=_kind(entries, channels, inputs),
         inputs=inputs,
+        languages=languages_of(entries.config, config_path),
     )
 
 

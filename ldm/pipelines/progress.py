@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ldm.legible import legible
+from ldm.legible import legible, quoted
 from ldm.pipelines.batches import Place
 from ldm.settings.generation import GenerationSettings
 
@@ -86,6 +86,7 @@ def log_events(event: Notice | Progress) -> None:
 
 
 FAR_ABOVE = 4  # times the model's own number of pixels
+SHOWN = 500  # letters of a prompt and of its translation
 LONGEST_CUT = 500  # letters of a prompt's unused end that are shown
 
 
@@ -106,6 +107,7 @@ def notices_on_run(
         own_size: The side in pixels that the model was made for.
         steps: Steps that each picture takes.
     """
+    yield from notices_on_language(settings)
     for text in settings.notices(prompts):
         yield Notice(text, warning=True)
     height, width = size
@@ -118,6 +120,18 @@ def notices_on_run(
     if steps == 0:
         strength = f"--strength {settings.strength} of {settings.ddim_steps}"
         yield Notice(f"{strength} steps leaves no steps to take: nothing is redrawn.")
+
+
+def notices_on_language(settings: Any) -> Iterator[Notice]:
+    """Say what was translated into what, and what is to be said of the prompts' language.
+
+    Args:
+        settings: The run's, with the notes of ``ldm.pipelines.translating``.
+    """
+    for english, original in settings.originals:
+        yield Notice(f"Drawn in English: {quoted(english, SHOWN)} for {quoted(original, SHOWN)}")
+    for text in settings.on_language:
+        yield Notice(text, warning=True)
 
 
 def notices_on_length(tokenizer: Any, texts: Sequence[str]) -> Iterator[Notice]:

@@ -33,8 +33,9 @@ from ldm.pipelines.models import (
     find,
     resolve,
 )
+from ldm.pipelines.translating import in_models_language
 from ldm.settings.generation import GenerationSettings
-from ldm.settings.option import flag_of
+from ldm.settings.option import options_of
 
 # A grid holds every picture of the run in memory, and viewers give up on larger ones.
 LARGEST_GRID = 1000
@@ -159,6 +160,7 @@ def prepare(
     check_length(settings, len(prompts))
     fitted = None if settings.takes_folder else read_init_image(settings, image, mask)
     settings = resolve(settings, choice)
+    settings, prompts = in_models_language(settings, prompts, choice.languages)
     if fitted is not None:
         fitted = fit_init_image(fitted, settings, choice)
     return Request(settings, choice, prompts, fitted, place)
@@ -208,7 +210,8 @@ def _blamed_on(
     except UserError as error:
         names = () if recorded is None else recorded.values.keys() - given.keys()
         flag, _, rest = str(error).partition(" ")
-        if flag not in {flag_of(schema, name) for name in names}:
+        flags = {each.flag for each in options_of(schema) if each.name in names}
+        if flag not in flags:
             raise
         raise UserError(
             f"--from-image {given['from_image']} records {flag} {rest.replace(' was given', '', 1)}"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # these import NumPy, OmegaConf and torch, which --help can d
 
 # What a continued run may have otherwise: pictures do not depend on it.
 CHANGEABLE = ("earlier", "n_samples", "batch_size", "device", "trust_config")
+_UNTRANSLATED = {"prompt_lang": "none", "glossary": None, "translator": None}
 
 
 def run_sampling(description: str, argv: Sequence[str] | None = None) -> int:
@@ -77,7 +78,8 @@ def _recorded(values: dict[str, Any]) -> tuple[SampleFolder, dict[str, Any]]:
             f"only {may} beside it; leave the rest out"
         )
     folder = SampleFolder(values.pop("earlier"))
-    recorded = {"watermark": "off", **folder.read_config()}  # earlier versions had none
+    # Earlier versions had none of these.
+    recorded = {"watermark": "off", **_UNTRANSLATED, **folder.read_config()}
     if recorded.keys() != SampleProgramSettings().record().keys():
         raise UserError(
             f"--continue {folder.folder}: its settings were not written by this version; "
@@ -143,7 +145,24 @@ class _Program:
         device = str(resolve_device(self.settings.device))
         model = self._load_one(config, files, device, use_ema=self.settings.use_ema)
         classifier = self._load_classifier(model, device)
-        return SampleRun(model, self.settings, self.console.observe, classifier)
+        return SampleRun(model, self._readable(config, files), self.console.observe, classifier)
+
+    def _readable(self, config: DictConfig, files: ModelFiles) -> SampleProgramSettings:
+        """Return the settings with the prompt as the model is to read it."""
+        from ldm.pipelines.model_entries import languages_of
+        from ldm.pipelines.progress import notices_on_language
+        from ldm.pipelines.translating import in_models_language
+        from ldm.settings.generation import Txt2ImgSettings
+
+        own = self.settings
+        if own.prompt is None:
+            return own
+        named = {name: getattr(own, name) for name in ("prompt", *_UNTRANSLATED)}
+        languages = languages_of(config, files.ckpt)
+        settings, _ = in_models_language(Txt2ImgSettings(**named), (), languages)
+        for notice in notices_on_language(settings):
+            self.console.observe(notice)
+        return replace(own, prompt=settings.prompt)
 
     def _load_classifier(self, model: nn.Module, device: str) -> NoisyLatentImageClassifier | None:
         from ldm.checkpoint.folders import find_model_files

@@ -15,6 +15,12 @@ from typing import ClassVar, Literal
 
 from ldm.errors import UserError
 from ldm.settings.conventions import Conventions
+from ldm.settings.language import (
+    Originals,
+    glossary_option,
+    prompt_lang_option,
+    translator_option,
+)
 from ldm.settings.model_kind import Task
 from ldm.settings.option import (
     changed,
@@ -48,6 +54,10 @@ class GenerationSettings(Conventions):
 
     ``None`` in ``C`` and ``f`` stands for the model's own value, in ``ckpt`` and ``config`` for
     the model that ``ldm.pipelines.models`` finds.
+
+    Attributes:
+        originals: What the prompts were translated from; no option, but the run's own note.
+        on_language: What is to be said of the prompts' language, likewise.
     """
 
     groups: ClassVar[Mapping[str, str]] = DRAWING_GROUPS
@@ -61,6 +71,11 @@ class GenerationSettings(Conventions):
         shown="none",
         group="prompt",
     )
+    prompt_lang: str = prompt_lang_option()
+    glossary: str | None = glossary_option()
+    translator: str | None = translator_option()
+    originals: Originals = ()
+    on_language: tuple[str, ...] = ()
     from_file: str | None = option(
         None,
         "a UTF-8 text file with one prompt per line; each line is drawn once per iteration",

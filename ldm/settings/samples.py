@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from ldm.errors import UserError
 from ldm.paths import at_home, real_path
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, PRECISIONS, GenerationSettings
+from ldm.settings.language import glossary_option, prompt_lang_option, translator_option
 from ldm.settings.option import Settings, changed, device_option, option, overrides_option
 from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk
 
@@ -102,6 +103,9 @@ class SampleSettings(Settings):
         reader=read_labels,
     )
     prompt: str | None = option(None, "what to draw, for text models", str)
+    prompt_lang: str = prompt_lang_option()
+    glossary: str | None = glossary_option()
+    translator: str | None = translator_option()
     scale: float = option(
         1.0,
         "classifier-free guidance away from the model's last class, or from the empty text; 1 "

@@ -22,7 +22,7 @@ from ldm.pipelines.batches import Batch
 from ldm.pipelines.infotext import Source, write_parameters
 from ldm.pipelines.phases import memory_for, way_out
 from ldm.pipelines.postprocess import Watermark
-from ldm.pipelines.progress import Notice, Observer, Picture, Progress
+from ldm.pipelines.progress import Notice, Observer, Picture, Progress, notices_on_language
 from ldm.settings.samplers import k_samplers
 from optimizedSD.by_diffusers.folder import DiffusersFolder
 from optimizedSD.by_diffusers.settings import OUR_SPACINGS, SCHEDULERS, DiffusersSettings
@@ -292,6 +292,8 @@ class Run:
         """Send the notices that are known before the first step."""
         if obstacle := self.watermark.obstacle(self.settings.H, self.settings.W):
             self.observer(obstacle)
+        for notice in notices_on_language(self.settings):
+            self.observer(notice)
         prompts = [prompt for batch in self.batches for prompt in batch.prompts]
         for text in dict.fromkeys([self.settings.negative_prompt, *prompts]):
             if unused := self._unused_end(text):

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from ldm.errors import UserError
 from ldm.settings.generation import DRAWING_GROUPS, Txt2ImgSettings
+from ldm.settings.language import Originals
 from ldm.settings.low_memory import ForkHabits, LowMemoryTxt2ImgSettings
 from ldm.settings.option import Settings, changed, option
 from ldm.settings.samplers import SAMPLERS, SPACINGS
@@ -30,6 +31,10 @@ def _like(name: str, **changes: Any) -> Any:
 class DiffusersSettings(ForkHabits, Settings):
     """Settings of text-to-image by the diffusers library.
 
+    Attributes:
+        originals: What the prompts were translated from; no option, but the run's own note.
+        on_language: What is to be said of the prompts' language, likewise.
+
     Example:
         >>> DiffusersSettings(model="models/sd-v1-5", seed=7).sampler
         'plms'
@@ -41,6 +46,11 @@ class DiffusersSettings(ForkHabits, Settings):
 
     prompt: str = _like("prompt")
     negative_prompt: str = _like("negative_prompt")
+    prompt_lang: str = _like("prompt_lang")
+    glossary: str | None = _like("glossary")
+    translator: str | None = _like("translator")
+    originals: Originals = ()
+    on_language: tuple[str, ...] = ()
     from_file: str | None = _like("from_file")
     outdir: str = _like("outdir")
     skip_grid: bool = _like(
@@ -106,6 +116,7 @@ class DiffusersSettings(ForkHabits, Settings):
         return Txt2ImgSettings(
             prompt=prompt,
             negative_prompt=self.negative_prompt,
+            originals=self.originals,
             sampler=self.sampler,
             ddim_steps=self.ddim_steps,
             spacing=spacing,

@@ -37,6 +37,8 @@ class ServerSettings(Settings):
     turbo: bool = changed(LowMemory, "turbo")
     unet_bs: int | None = changed(LowMemory, "unet_bs")
     outdir: str = changed(GenerationSettings, "outdir")
+    glossary: str | None = changed(GenerationSettings, "glossary", group="page")
+    translator: str | None = changed(GenerationSettings, "translator", group="page")
     port: int = option(
         7860, "the port to serve the page on", minimum=1, maximum=65535, group="page"
     )

@@ -90,8 +90,8 @@ def test_a_record_holds_what_the_pictures_depend_on_in_the_order_it_always_had()
     record = SampleProgramSettings(resume="a", class_label=(1, 2), logdir="out").record()
     assert " ".join(record) == (
         "resume config logdir overrides use_ema device classifier n_samples batch_size "
-        "vanilla_sample custom_steps eta sampler spacing class_label prompt scale "
-        "classifier_scale seed precision watermark"
+        "vanilla_sample custom_steps eta sampler spacing class_label prompt "
+        "prompt_lang glossary translator scale classifier_scale seed precision watermark"
     )
     assert record["class_label"] == [1, 2] and record["logdir"] == "out"
     assert record["resume"].endswith("/a") and record["config"] is None

@@ -1,0 +1,168 @@
+"""Bring a run's prompts into a language that its model reads. Imports no torch unless it must.
+
+Only Japanese is translated, and only into English. ``ldm.translation`` does it; here is decided
+when, and what becomes of the settings: prompts, negative prompt, and the words of an edit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from ldm.errors import UserError
+from ldm.legible import quoted
+from ldm.settings.generation import GenerationSettings
+from ldm.settings.swap import SwapSettings
+from ldm.translation.detect import is_japanese
+from ldm.translation.translate import Translation, Translator
+
+Settings = TypeVar("Settings", bound=GenerationSettings)
+_SHOWN = 20  # words that are named in one notice
+# What divides the words of an edit: "snowy=2,house=-1", "cake|cake", "0.8,house=0.4".
+_WORDS = re.compile(r"([^,、，|=:]+)")
+
+
+def in_models_language(
+    settings: Settings, prompts: Sequence[str], languages: Sequence[str]
+) -> tuple[Settings, list[str]]:
+    """Return settings and prompts as the model is to read them.
+
+    Args:
+        settings: The run's, complete.
+        prompts: One per picture of an iteration.
+        languages: Those that the model reads.
+
+    Raises:
+        UserError: The glossary or the translation model cannot be used; or a word that is unknown
+            was given with ``--prompt_lang ja``.
+    """
+    translator = translator_of(settings)
+    texts = [*prompts, *_texts(settings)]
+    if "ja" in languages or not any(map(is_japanese, texts)):
+        return settings, list(prompts)
+    if settings.prompt_lang in ("en", "none"):
+        return _as_typed(settings), list(prompts)
+    record = _Record(translator())
+    prompts = [record.prompt(text) for text in prompts]
+    settings = replace(settings, **_translated(settings, record))
+    if record.left_out and settings.prompt_lang == "ja":
+        raise UserError(
+            f"--prompt_lang ja was given, and these words of the prompt cannot be translated: "
+            f"{_listed(record.left_out)}; expected words that the dictionary knows; write them in "
+            "English, put them into a --glossary, or give a --translator"
+        )
+    said = [*settings.on_language]
+    if record.left_out:
+        said.append(
+            f"these words of the prompt are not known and were left out: "
+            f"{_listed(record.left_out)}; write them in English, put them into a --glossary, or "
+            "give a --translator"
+        )
+    pairs = (*settings.originals, *record.pairs.items())
+    return replace(settings, originals=pairs, on_language=tuple(said)), prompts
+
+
+class _Record:
+    """Translates, and keeps what was translated from what.
+
+    Args:
+        translator: What translates.
+
+    Attributes:
+        pairs: Originals by their English.
+        left_out: Words that nobody knew.
+    """
+
+    def __init__(self, translator: Translator) -> None:
+        self.translator = translator
+        self.pairs: dict[str, str] = {}
+        self.left_out: dict[str, None] = {}
+
+    def prompt(self, text: str) -> str:
+        """Return a prompt in English."""
+        english = self._noted(self.translator(text))
+        if english != text:
+            self.pairs.setdefault(english, text)
+        return english
+
+    def words(self, text: str) -> str:
+        """Return words of an edit in English, with their numbers as they are."""
+        return _WORDS.sub(lambda word: self._noted(self.translator.word(word[0])), text)
+
+    def _noted(self, made: Translation) -> str:
+        self.left_out.update(dict.fromkeys(made.left_out))
+        return made.english
+
+
+def _texts(settings: GenerationSettings) -> list[str]:
+    """Return the texts in settings that a model reads, or that name words of them."""
+    texts = [settings.prompt, settings.negative_prompt]
+    if isinstance(settings, SwapSettings):
+        texts += [
+            settings.sprompt,
+            *settings.also,
+            settings.reweight,
+            settings.cross_replace_steps,
+            settings.blend,
+        ]
+    return [text for text in texts if text]
+
+
+def _translated(settings: GenerationSettings, record: _Record) -> dict[str, object]:
+    """Return the settings that hold texts, in English."""
+    changed: dict[str, object] = {}
+
+    def change(names: Sequence[str], into: Callable[[str], str]) -> None:
+        for name in names:
+            if text := getattr(settings, name):
+                changed[name] = into(text)
+
+    change(("prompt", "negative_prompt"), record.prompt)
+    if isinstance(settings, SwapSettings):
+        change(("sprompt",), record.prompt)
+        change(("reweight", "cross_replace_steps", "blend"), record.words)
+        changed["also"] = tuple(map(record.prompt, settings.also))
+    return changed
+
+
+def translator_of(settings: Any) -> Callable[[], Translator]:
+    """Check what settings name for translating; return what makes the translator of it.
+
+    Args:
+        settings: With the fields ``glossary`` and ``translator``.
+
+    Raises:
+        UserError: One of them cannot be used.
+    """
+    glossary, machine = {}, None
+    if settings.glossary is not None:
+        from ldm.translation.glossary import read_glossary
+
+        glossary = read_glossary(settings.glossary)
+    if settings.translator is not None:
+        from ldm.translation.marian import check_folder, marian
+
+        check_folder(folder := settings.translator)
+
+        def machine(text: str) -> str:
+            return marian(folder)(text)  # loaded when the first phrase needs it
+
+    return lambda: Translator(glossary, machine)
+
+
+def _as_typed(settings: Settings) -> Settings:
+    """Return settings whose prompts the model cannot read; ``en`` says so, ``none`` does not."""
+    if settings.prompt_lang == "none":
+        return settings
+    text = (
+        "--prompt_lang en draws the prompt as it is typed, and it has Japanese letters, which this "
+        "model does not read; --prompt_lang auto translates them"
+    )
+    return replace(settings, on_language=(*settings.on_language, text))
+
+
+def _listed(words: Sequence[str] | dict[str, None]) -> str:
+    shown = ", ".join(map(quoted, list(words)[:_SHOWN]))
+    return f"{shown} and {len(words) - _SHOWN} more" if len(words) > _SHOWN else shown

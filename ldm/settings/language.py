@@ -1,0 +1,49 @@
+"""Options of the language that prompts are in. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ldm.settings.option import option
+
+PROMPT_LANGUAGES = ("auto", "en", "ja", "none")
+Originals = tuple[tuple[str, str], ...]
+"""Pairs of an English prompt and the text that it was translated from."""
+
+
+def prompt_lang_option() -> Any:
+    """Make the field ``prompt_lang``."""
+    return option(
+        "auto",
+        "the language of the prompts; auto translates those with Japanese letters into English "
+        "unless the model reads Japanese; ja does too, and stops at a word that it cannot "
+        "translate; en and none draw them as typed, where en warns of a model that cannot read "
+        "them",
+        choices=PROMPT_LANGUAGES,
+        group="prompt",
+    )
+
+
+def glossary_option() -> Any:
+    """Make the field ``glossary``."""
+    return option(
+        None,
+        "your own translations, which come first: a UTF-8 text file with a Japanese word, a tab "
+        "and its English on each line",
+        str,
+        group="prompt",
+        metavar="FILE",
+    )
+
+
+def translator_option() -> Any:
+    """Make the field ``translator``."""
+    return option(
+        None,
+        "a MarianMT model from Japanese to English, for phrases with words that neither the "
+        "glossary nor the dictionary knows",
+        str,
+        group="prompt",
+        metavar="FOLDER",
+        shown="none: such words are left out",
+    )

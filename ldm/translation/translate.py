@@ -1,0 +1,162 @@
+"""Translate a prompt phrase by phrase: a user's glossary, the dictionary, a translation model.
+
+    prompt -> pieces: tags, weights, brackets, Latin words | Japanese phrases
+    phrase -> words  -> English, if glossary and dictionary know them all
+                     -> the translation model's English, if there is one
+                     -> the English of the known words; the others are named
+
+What is in Latin letters, numbers, weights (``word:0.25``, ``(word:1.2)``), brackets and tags
+(``<lora:name:1>``) stays as it is typed. Full-width signs become ordinary ones where a prompt is
+translated (NFKC).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+
+from ldm.translation.detect import is_japanese
+from ldm.translation.english import Phrase
+from ldm.translation.grammar import ADJECTIVES, english_of
+from ldm.translation.lexicon import LONGEST_WORD, Lexicon, Words, dictionary, own_words
+from ldm.translation.politeness import plainly
+from ldm.translation.sentence import UNKNOWN, Token, tokens_of
+
+Machine = Callable[[str], str]
+"""A translation model: Japanese in, English out."""
+_TAG = re.compile(r"(<[^<>\n]*>)")
+_PHRASE = re.compile(r"([\w・](?:[\w・]|['’-](?=\w))*)")
+_JAPANESE_SIGNS = str.maketrans({"、": ",", "。": ",", "「": '"', "」": '"', "『": '"', "』": '"'})
+_LONGEST = 200  # letters of words that are one phrase in spite of the spaces between them
+# Where a phrase was that has no English: a weight that was its own goes with it.
+_GONE = "\0"
+_EMPTY = re.compile(rf"{_GONE}(?::[+-]?(?:\d+\.?\d*|\.\d+)(?=[\s,]|$))?(?P<behind>[\s,]*)")
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A prompt in English.
+
+    Attributes:
+        english: The prompt.
+        left_out: Words that nobody knew, as they are written.
+    """
+
+    english: str
+    left_out: tuple[str, ...] = ()
+
+
+class Translator:
+    """Translates prompts; one that has no Japanese letter is returned as it is.
+
+    Args:
+        glossary: A user's words, which come before all others, see ``read_glossary``.
+        machine: Translates phrases that have words which are in no table; None leaves those out.
+
+    Example:
+        >>> Translator()("赤い背景の猫:0.25 (masterpiece:1.2)").english
+        'a cat on a red background:0.25 (masterpiece:1.2)'
+    """
+
+    def __init__(self, glossary: Words | None = None, machine: Machine | None = None) -> None:
+        self.lexicon = Lexicon([glossary or {}, own_words(), dictionary()])
+        self.machine = machine
+
+    def __call__(self, prompt: str) -> Translation:
+        """Translate a prompt."""
+        if not is_japanese(prompt):
+            return Translation(prompt)
+        left_out: list[str] = []
+        parts = [
+            part if at % 2 else self._translated(part, left_out)
+            for at, part in enumerate(_TAG.split(prompt))
+        ]
+        english = _EMPTY.sub(_closed, "".join(parts))
+        return Translation(_trimmed(english, prompt), tuple(dict.fromkeys(left_out)))
+
+    def word(self, text: str) -> Translation:
+        """Translate a word that is to be found in a translated prompt: without its article."""
+        made = self(text)
+        return Translation(Phrase.of(made.english).words, made.left_out)
+
+    def _translated(self, text: str, left_out: list[str]) -> str:
+        """Translate a text without tags; add words that nobody knew to ``left_out``."""
+        pieces = _PHRASE.split(unicodedata.normalize("NFKC", text))
+        out = ""
+        for phrase, between in self._phrases(pieces):
+            out += (phrase and self._phrase(phrase, left_out)) + between
+        return out
+
+    def _phrases(self, pieces: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield each phrase with what stands behind it; those that hang together are one.
+
+        Args:
+            pieces: Signs and phrases in turn, signs first.
+        """
+        yield "", _signs(pieces[0])
+        phrase = ""
+        for at in range(1, len(pieces), 2):
+            phrase, between = phrase + pieces[at], pieces[at + 1]
+            following = pieces[at + 2] if at + 2 < len(pieces) else ""
+            only_space = between.isspace() and is_japanese(phrase) and is_japanese(following)
+            if only_space and len(phrase) <= _LONGEST and self._hang_together(phrase, following):
+                continue
+            yield phrase, ", " if only_space else _signs(between)
+            phrase = ""
+
+    def _hang_together(self, first: str, second: str) -> bool:
+        """Return whether a space divides no phrases but words: 赤い 猫, 猫 の 写真."""
+        ends = (plainly(first)[-LONGEST_WORD:], plainly(second)[:LONGEST_WORD])
+        before, after = (tokens_of(text, self.lexicon) for text in ends)
+        if not before or not after:
+            return False
+        return before[-1].is_particle() or before[-1].kind in ADJECTIVES or after[0].is_particle()
+
+    def _phrase(self, phrase: str, left_out: list[str]) -> str:
+        if not is_japanese(phrase):
+            return phrase
+        phrase = plainly(phrase)
+        tokens = tokens_of(phrase, self.lexicon)
+        unknown = [token.text for token in tokens if token.kind == UNKNOWN]
+        if unknown and self.machine is not None:
+            return self._by_machine(tokens) or _GONE
+        left_out += unknown
+        return english_of(tokens) or _GONE
+
+    def _by_machine(self, tokens: Sequence[Token]) -> str:
+        """Translate a phrase by the model, but for the words of the user's glossary."""
+        parts = []
+        for given, group in groupby(tokens, lambda token: token.word.rank == 0):
+            if given:
+                parts += [token.word.english for token in group]
+            else:
+                made = self.machine("".join(token.text for token in group))
+                parts.append(made.strip().rstrip(".。"))
+        return " ".join(part for part in parts if part)
+
+
+def _signs(text: str) -> str:
+    """Return signs as English has them: a comma is followed by a space."""
+    changed = text.translate(_JAPANESE_SIGNS)
+    return text if changed == text else re.sub(r",(?=\S)|,$", ", ", changed)
+
+
+def _closed(empty: re.Match) -> str:
+    """Return what is left where a phrase vanished: nothing, or the end of a bracket's inside."""
+    return empty["behind"] if empty["behind"].isspace() else ""
+
+
+def _trimmed(english: str, prompt: str) -> str:
+    """Return a prompt without the comma that ended its last sentence."""
+    english = re.sub(r"[ \t]{2,}", " ", english) if "  " not in prompt else english
+    return re.sub(r"^[\s,]+|[\s,]+$", "", english)
+
+
+@cache
+def default_translator() -> Translator:
+    """Return the translator that has no glossary and no model."""
+    return Translator()

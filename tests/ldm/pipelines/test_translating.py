@@ -1,0 +1,116 @@
+"""When prompts are translated, and what becomes of the settings."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+from ldm.errors import UserError
+from ldm.pipelines.model_entries import languages_of
+from ldm.pipelines.models import DEMO_CONFIG, find
+from ldm.pipelines.original_prompts import original_entries, recorded_language
+from ldm.pipelines.progress import notices_on_language
+from ldm.pipelines.translating import in_models_language
+from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.swap import SwapSettings
+
+
+def test_a_japanese_prompt_is_translated_for_a_model_that_reads_english_alone():
+    settings = Txt2ImgSettings(prompt="赤い猫", negative_prompt="低画質")
+    english, prompts = in_models_language(settings, ["赤い猫", "a dog"], ["en"])
+    assert prompts == ["a red cat", "a dog"]
+    assert (english.prompt, english.negative_prompt) == ("a red cat", "low quality")
+    said = [notice.text for notice in notices_on_language(english)]
+    assert said[0] == "Drawn in English: 'a red cat' for '赤い猫'" and len(said) == 2
+    again, _ = in_models_language(english, prompts, ["en"])
+    assert again == english
+
+
+@pytest.mark.parametrize(("lang", "reads"), [("auto", ["en", "ja"]), ("ja", ["ja"])])
+def test_a_model_that_reads_japanese_gets_what_was_typed(lang, reads):
+    settings = Txt2ImgSettings(prompt="赤い猫", prompt_lang=lang)
+    assert in_models_language(settings, ["赤い猫"], reads) == (settings, ["赤い猫"])
+
+
+@pytest.mark.parametrize(("lang", "warnings"), [("en", 1), ("none", 0)])
+def test_prompts_are_drawn_as_typed_on_request(lang, warnings):
+    settings = Txt2ImgSettings(prompt="赤い猫", prompt_lang=lang)
+    typed, prompts = in_models_language(settings, ["赤い猫"], ["en"])
+    assert prompts == ["赤い猫"] and typed.prompt == "赤い猫"
+    assert len(list(notices_on_language(typed))) == warnings
+
+
+def test_unknown_words_are_a_warning_and_with_ja_an_error():
+    settings = Txt2ImgSettings(prompt="ヌヌヌの猫")
+    english, prompts = in_models_language(settings, ["ヌヌヌの猫"], ["en"])
+    assert prompts == ["a cat"]
+    assert any("'ヌヌヌ'" in n.text and n.warning for n in notices_on_language(english))
+    strict = Txt2ImgSettings(prompt="ヌヌヌの猫", prompt_lang="ja")
+    with pytest.raises(UserError, match="'ヌヌヌ'"):
+        in_models_language(strict, ["ヌヌヌの猫"], ["en"])
+
+
+def test_the_prompts_and_words_of_an_edit_are_translated_alike():
+    settings = SwapSettings(
+        sprompt="赤い猫",
+        prompt="赤い犬",
+        also=("赤い馬",),
+        is_swap=True,
+        reweight="赤い=2,犬=-1",
+        cross_replace_steps="0.8,犬=0:0.4",
+        blend="猫|犬|馬",
+    )
+    english, _ = in_models_language(settings, ["赤い犬"], ["en"])
+    assert english.drawn_prompts == ("a red cat", "a red dog", "a red horse")
+    assert english.reweight == "red=2,dog=-1" and english.blend == "cat|dog|horse"
+    assert english.cross_replace_steps == "0.8,dog=0:0.4"
+
+
+def test_the_files_are_checked_even_if_nothing_needs_them(tmp_path):
+    for flag in ("glossary", "translator"):
+        settings = Txt2ImgSettings(prompt="a cat", **{flag: str(tmp_path / "none")})
+        with pytest.raises(UserError, match=f"--{flag}"):
+            in_models_language(settings, ["a cat"], ["en"])
+
+
+def test_a_picture_keeps_what_was_typed_and_is_redrawn_from_the_english():
+    settings = Txt2ImgSettings(prompt="赤い猫", negative_prompt="低画質")
+    english, _ = in_models_language(settings, ["赤い猫"], ["en"])
+    entries = original_entries(english)
+    assert entries == {"Original prompt": "赤い猫", "Original negative prompt": "低画質"}
+    values = {"prompt": english.prompt, "negative_prompt": english.negative_prompt}
+    read = recorded_language(entries, values, ())
+    assert original_entries(Txt2ImgSettings(**values, **read)) == entries
+    as_drawn = recorded_language({}, {"prompt": "赤い猫"}, ())
+    assert as_drawn["prompt_lang"] == "none"
+    assert "prompt_lang" not in recorded_language({}, {"prompt": "赤い猫"}, {"negative_prompt"})
+
+
+@pytest.mark.parametrize(
+    ("entries", "languages"),
+    [
+        ({"languages": ["en", "ja"]}, ("en", "ja")),
+        ({}, ("en",)),
+        ({"model": {"params": {"cond_stage_config": "__is_first_stage__"}}}, ("en",)),
+        (
+            {
+                "model": {
+                    "params": {"cond_stage_config": {"target": "a.FrozenJapaneseCLIPEmbedder"}}
+                }
+            },
+            ("ja",),
+        ),
+    ],
+)
+def test_a_configuration_says_what_its_model_reads(entries, languages):
+    assert languages_of(OmegaConf.create(entries), "x.yaml") == languages
+
+
+@pytest.mark.parametrize("wrong", ["en", [], ["english"], [1]])
+def test_languages_that_are_no_list_of_codes_are_refused(wrong):
+    with pytest.raises(UserError, match="languages is"):
+        languages_of(OmegaConf.create({"languages": wrong}), "x.yaml")
+
+
+def test_the_bundled_model_reads_both():
+    assert languages_of(OmegaConf.load(find(DEMO_CONFIG)), DEMO_CONFIG) == ("en", "ja")
