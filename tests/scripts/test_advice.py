@@ -98,7 +98,8 @@ def speakers(path) -> tuple[str, ...]:
 def sources():
     for folder in ("ldm", "scripts", "optimizedSD"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            if path.name not in ("arguments.py", "layout.py"):  # former names; CSS variables
+            # Former names; CSS variables.
+            if path.name not in ("arguments.py", "layout.py", "edit_layout.py"):
                 yield path
 
 

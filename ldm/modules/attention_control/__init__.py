@@ -1,7 +1,10 @@
 """Attention control: see what each word looks at, and edit a picture by editing its prompt."""
 
+from pkgutil import extend_path
+
 from ldm.lazy import lazy_exports
 
+__path__ = extend_path(__path__, __name__)
 _PACKAGE = "ldm.modules.attention_control"
 _NAMES = {
     "AttendAndExcite": f"{_PACKAGE}.attend_and_excite",
