@@ -113,6 +113,7 @@ def base_forms(word: str) -> Iterator[tuple[str, tuple[str, ...], str]]:
         >>> [base for base, classes, _ in base_forms("赤く") if "a" in classes]
         ['赤い']
     """
-    for length in range(min(_LONGEST, len(word) - 1), 0, -1):
-        for base, classes, form in _ENDINGS.get(word[-length:], ()):
-            yield word[:-length] + base, classes, form
+    for length in range(min(_LONGEST, len(word)), 0, -1):
+        for ending, classes, form in _ENDINGS.get(word[-length:], ()):
+            if base := word[:-length] + ending:
+                yield base, classes, form

@@ -14,6 +14,8 @@ from ldm.pipelines.translating import in_models_language
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.swap import SwapSettings
 
+JAPANESE = "ldm.modules.encoders.modules.FrozenJapaneseCLIPEmbedder"
+
 
 def test_a_japanese_prompt_is_translated_for_a_model_that_reads_english_alone():
     settings = Txt2ImgSettings(prompt="赤い猫", negative_prompt="低画質")
@@ -93,11 +95,7 @@ def test_a_picture_keeps_what_was_typed_and_is_redrawn_from_the_english():
         ({}, ("en",)),
         ({"model": {"params": {"cond_stage_config": "__is_first_stage__"}}}, ("en",)),
         (
-            {
-                "model": {
-                    "params": {"cond_stage_config": {"target": "a.FrozenJapaneseCLIPEmbedder"}}
-                }
-            },
+            {"model": {"params": {"cond_stage_config": {"target": JAPANESE}}}},
             ("ja",),
         ),
     ],
