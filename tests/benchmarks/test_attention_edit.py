@@ -96,7 +96,9 @@ def test_each_pair_in_a_batch_is_edited_as_if_it_were_alone(model):
     for k in range(2):
         alone = drawn(slice(k, k + 1), 5 + k)
         for name, pictures in together.items():
-            torch.testing.assert_close(pictures[k : k + 1], alone[name], atol=1e-4, rtol=0)
+            # Batches of other sizes round differently, by up to 2e-4 of a decoded picture; another
+            # pair's edit is a thousand times further away.
+            torch.testing.assert_close(pictures[k : k + 1], alone[name], atol=2e-3, rtol=0)
 
 
 class _Adds(Controller):
