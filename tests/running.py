@@ -48,4 +48,5 @@ def help_imports_torch(path: str) -> bool:
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
-    return {"True": True, "False": False}[done.stdout.split()[-1]]  # or it did not end as --help does
+    # Anything else was printed where the program did not end as --help does.
+    return {"True": True, "False": False}[done.stdout.split()[-1]]
