@@ -245,7 +245,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("nn.GroupNorm(32, in_channels, eps=1e-6)", "nn.GroupNorm(32, in_channels, eps=1e-5)"),
     ),
     ("ldm/modules/attention_processors.py", f"{NETWORKS}/test_attention.py"): (
-        ("scores.masked_fill(~mask", "scores.masked_fill(mask"),
+        ("found.masked_fill(~mask", "found.masked_fill(mask"),
     ),
     ("ldm/modules/diffusionmodules/util.py", f"{NETWORKS}/diffusionmodules/test_unet.py"): (
         ("torch.cat([angles.cos(), angles.sin()]", "torch.cat([angles.sin(), angles.cos()]"),

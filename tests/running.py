@@ -37,3 +37,16 @@ def run_program(path: str, *arguments: str, cwd: Path, **environment: str) -> tu
     process = start_program(path, *arguments, cwd=cwd, **environment)
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
+
+
+def help_imports_torch(path: str) -> bool:
+    """Return whether a program such as ``benchmarks/memory.py`` imports torch to show its help."""
+    code = (
+        "import runpy, sys; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_path({str(ROOT / path)!r}, run_name='__main__')\n"
+        "except SystemExit: print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
+    # Anything else was printed where the program did not end as --help does.
+    return {"True": True, "False": False}[done.stdout.split()[-1]]

@@ -38,10 +38,14 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, scale: float) 
 
 def eager(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, scale: float) -> Tensor:
     """Attend with the probabilities (B,heads,N,M) spelled out, for those who want to see them."""
-    scores = torch.einsum("bhnd,bhmd->bhnm", q, k) * scale
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.finfo(scores.dtype).max)
-    return torch.einsum("bhnm,bhmd->bhnd", scores.softmax(dim=-1), v)
+    probs = scores(q, k, mask=mask, scale=scale).softmax(dim=-1)
+    return torch.einsum("bhnm,bhmd->bhnd", probs, v)
+
+
+def scores(q: Tensor, k: Tensor, *, mask: Tensor | None, scale: float) -> Tensor:
+    """Return what the softmax is taken of, (B,heads,N,M); the lowest number where masked."""
+    found = torch.einsum("bhnd,bhmd->bhnm", q, k) * scale
+    return found if mask is None else found.masked_fill(~mask, -torch.finfo(found.dtype).max)
 
 
 @dataclass(frozen=True)

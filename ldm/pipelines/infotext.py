@@ -45,12 +45,6 @@ _QUIET = {
     "use_ema": False,
     "use_neighbors": False,
     "watermark": "reference",
-    "is_swap": False,
-    "use_mask": False,
-    "mode": "auto",
-    "cross_replace_steps": "0.8",
-    "self_replace_steps": "0.4",
-    "invert": "none",
 }
 _PLACE = {
     "Batch size": "n_samples",
@@ -96,10 +90,10 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
         "Model": source.model,
         "Device": source.device,
     }
+    unrecorded = settings.unrecorded
     for each in options_of(settings):
         value = getattr(settings, each.name)
-        unsaid = each.name in _QUIET and value == _QUIET[each.name]
-        unsaid = unsaid or each.name in settings.unrecorded
+        unsaid = each.name in unrecorded or (each.name in _QUIET and value == _QUIET[each.name])
         if each.infotext and value is not None and not unsaid:
             entries[each.infotext] = _written(each, value)
     for key, name in _PLACE.items():

@@ -35,7 +35,7 @@ class InvertedWalk(ImageWalk):
         """Return how many steps are inverted: all at strength 1.
 
         Raises:
-            UserError: None.
+            UserError: ``strength`` leaves none.
         """
         settings = self.settings
         steps = sampler.steps if settings.strength == 1.0 else super().steps(sampler)
@@ -89,9 +89,7 @@ class InvertedWalk(ImageWalk):
     def findings(self, decoded: Tensor) -> Iterator[str]:
         """Say how well the source's column of pictures (n, 3, H, W) shows the init image."""
         wanted = to_tensor(self.request.image.pixels)
-        found, best = (
-            float(psnr(wanted, each[:1].float().cpu()).mean()) for each in (decoded, self._decoded)
-        )
+        found, best = (float(psnr(wanted, each[:1].cpu())) for each in (decoded, self._decoded))
         yield (
             f"Inverted by {self.settings.invert}: the source's picture has a PSNR of {found:.2f} "
             f"dB to the init image; the autoencoder alone has {best:.2f} dB."

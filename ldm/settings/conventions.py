@@ -83,5 +83,5 @@ class Conventions(Settings):
 
     @property
     def unrecorded(self) -> Collection[str]:
-        """Settings that a picture does not depend on in this combination."""
+        """Settings that a picture need not record: it does not depend on them as they are."""
         return ()

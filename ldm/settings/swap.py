@@ -29,13 +29,10 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "replace", "refine")
 INVERSIONS = ("none", "ddim", "null-text", "negative-prompt")
-_EDIT = {  # what has no effect without an edit, and its neutral value
-    "mode": "auto",
-    "reweight": None,
-    "blend": None,
-    "cross_replace_steps": "0.8",
-    "self_replace_steps": "0.4",
-}
+# What has no effect without an edit; the defaults are neutral.
+_EDIT = ("mode", "reweight", "blend", "cross_replace_steps", "self_replace_steps")
+# What a picture records only where it is not the default: other programs' pictures lack it.
+_SAID_IF_CHOSEN = (*_EDIT, "is_swap", "use_mask", "invert")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,8 +214,11 @@ class SwapSettings(Txt2ImgSettings):
 
     @property
     def unrecorded(self) -> Collection[str]:
-        """Settings that a picture does not depend on in this combination."""
-        return () if self.starts_from_picture else ("strength",)
+        """Settings that a picture need not record: it does not depend on them as they are."""
+        usual = [
+            name for name in _SAID_IF_CHOSEN if getattr(self, name) == getattr(type(self), name)
+        ]
+        return usual if self.starts_from_picture else (*usual, "strength")
 
     def validate(self) -> None:
         """Check as ``Txt2ImgSettings.validate``, and what the edit is made of."""
@@ -278,8 +278,8 @@ class SwapSettings(Txt2ImgSettings):
         if not self.edits:
             found += [
                 f"--{name} {value} has no effect without --is-swap"
-                for name, neutral in _EDIT.items()
-                if (value := getattr(self, name)) != neutral
+                for name in _EDIT
+                if (value := getattr(self, name)) != getattr(type(self), name)
             ]
         if not self.is_get_attn:
             found += [
@@ -324,7 +324,8 @@ class SwapSettings(Txt2ImgSettings):
         source's prompt, under which it was inverted.
         """
         source = None if self.invert == "none" else self.source
-        return replace(self, also=(), sprompt=source, is_swap=False, **_EDIT)
+        neutral = {name: getattr(type(self), name) for name in _EDIT}
+        return replace(self, also=(), sprompt=source, is_swap=False, **neutral)
 
     def of_target(self, number: int, has: Callable[[str], bool]) -> Self:
         """Return the settings that draw one edited picture of this run.

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from emoji_font import needs_font
 from PIL import Image
+from running import help_imports_torch
 from small_demo import write_small_demo
 
 from benchmarks import attention_edit, edit_draws, edit_maps
@@ -22,7 +18,6 @@ from ldm.modules.attention_control.moments import Moment, Row
 from ldm.modules.attention_control.sites import Site
 from ldm.modules.attention_control.words import read_prompt
 
-ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = ["a cat on a red background", "a large owl, blue background"]
 EDITED = ["a dog on a red background", "a large palm tree, blue background"]
 SAMPLING = Sampling("dpm_solver", steps=3, batch_size=2, seed=5, spacing="linspace")
@@ -96,7 +91,9 @@ def test_each_pair_in_a_batch_is_edited_as_if_it_were_alone(model):
     for k in range(2):
         alone = drawn(slice(k, k + 1), 5 + k)
         for name, pictures in together.items():
-            torch.testing.assert_close(pictures[k : k + 1], alone[name], atol=1e-4, rtol=0)
+            # Batches of other sizes round differently, by up to 2e-4 of a decoded picture; another
+            # pair's edit is a thousand times further away.
+            torch.testing.assert_close(pictures[k : k + 1], alone[name], atol=2e-3, rtol=0)
 
 
 class _Adds(Controller):
@@ -178,13 +175,4 @@ def test_what_cannot_work_is_one_line_and_exit_code_2(flags, part, capsys, tmp_p
 
 
 def test_help_imports_no_torch():
-    program = ROOT / "benchmarks" / "attention_edit.py"
-    code = (
-        "import runpy, sys; sys.argv = ['x', '--help']\n"
-        f"try: runpy.run_path({str(program)!r}, run_name='__main__')\n"
-        "except SystemExit: print('torch' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True
-    )
-    assert done.stdout.strip().endswith("False")
+    assert not help_imports_torch("benchmarks/attention_edit.py")

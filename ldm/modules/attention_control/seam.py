@@ -20,6 +20,7 @@ from ldm.errors import UserError
 from ldm.modules.attention_control.controller import Controller
 from ldm.modules.attention_control.moments import LISTENERS, Moment, rows_of_call, unet_of
 from ldm.modules.attention_control.sites import Site, recomputing, sites_of
+from ldm.modules.attention_processors import scores
 from ldm.types import AttentionProcessor
 
 
@@ -202,10 +203,8 @@ class _Controlled:
 def probabilities(q: Tensor, k: Tensor, *, mask: Tensor | None, scale: float) -> Tensor:
     """Return softmax(scale q k^T) in float32: (b,heads,N,d), (b,heads,M,d) -> (b,heads,N,M)."""
     with _counting():
-        scores = torch.einsum("bhnd,bhmd->bhnm", q, k) * scale
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.finfo(scores.dtype).max)
-        return scores.softmax(dim=-1, dtype=torch.float32)
+        found = scores(q, k, mask=mask, scale=scale)
+        return found.softmax(dim=-1, dtype=torch.float32)
 
 
 @contextmanager
