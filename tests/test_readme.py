@@ -176,7 +176,7 @@ def tabled_files(text: str) -> list[str]:
 
 def test_the_plan_of_the_house_names_every_file_once():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    folders = [ROOT / name for name in ("ldm", "scripts", "optimizedSD", "benchmarks")]
+    folders = [ROOT / name for name in ("ldm", "scripts", "optimizedSD", "apps", "benchmarks")]
     files = [path for folder in folders for path in folder.rglob("*.py")]
     there = [path.relative_to(ROOT).as_posix() for path in files if path.stem != "__init__"]
     assert sorted(tabled_files(page)) == sorted(there), "run `make docs`"

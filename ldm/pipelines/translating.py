@@ -7,21 +7,26 @@ when, and what becomes of the settings: prompts, negative prompt, and the words 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ldm.errors import UserError
 from ldm.legible import quoted
+from ldm.pipelines.original_prompts import PROMPTS
 from ldm.settings.generation import GenerationSettings
-from ldm.settings.swap import SwapSettings
 from ldm.translation.detect import is_japanese
-from ldm.translation.translate import Translation, Translator
+
+if TYPE_CHECKING:
+    from ldm.translation.translate import Translation, Translator
 
 Settings = TypeVar("Settings", bound=GenerationSettings)
 _SHOWN = 20  # words that are named in one notice
 # What divides the words of an edit: "snowy=2,house=-1", "cake|cake", "0.8,house=0.4".
 _WORDS = re.compile(r"([^,、，|=:]+)")
+# Fields that hold words of an edit, and those that hold several prompts.
+_WORDS_OF_AN_EDIT = ("reweight", "cross_replace_steps", "blend")
+_LISTS = ("also",)
 
 
 def in_models_language(
@@ -98,33 +103,27 @@ class _Record:
 
 def _texts(settings: GenerationSettings) -> list[str]:
     """Return the texts in settings that a model reads, or that name words of them."""
-    texts = [settings.prompt, settings.negative_prompt]
-    if isinstance(settings, SwapSettings):
-        texts += [
-            settings.sprompt,
-            *settings.also,
-            settings.reweight,
-            settings.cross_replace_steps,
-            settings.blend,
-        ]
-    return [text for text in texts if text]
+    found = (getattr(settings, name, None) for name in (*PROMPTS, *_WORDS_OF_AN_EDIT, *_LISTS))
+    return [text for value in found if value for text in _as_list(value)]
 
 
 def _translated(settings: GenerationSettings, record: _Record) -> dict[str, object]:
     """Return the settings that hold texts, in English."""
     changed: dict[str, object] = {}
 
-    def change(names: Sequence[str], into: Callable[[str], str]) -> None:
+    def change(names: Iterable[str], into: Callable[[Any], object]) -> None:
         for name in names:
-            if text := getattr(settings, name):
-                changed[name] = into(text)
+            if value := getattr(settings, name, None):
+                changed[name] = into(value)
 
-    change(("prompt", "negative_prompt"), record.prompt)
-    if isinstance(settings, SwapSettings):
-        change(("sprompt",), record.prompt)
-        change(("reweight", "cross_replace_steps", "blend"), record.words)
-        changed["also"] = tuple(map(record.prompt, settings.also))
+    change(PROMPTS, record.prompt)
+    change(_WORDS_OF_AN_EDIT, record.words)
+    change(_LISTS, lambda texts: tuple(map(record.prompt, texts)))
     return changed
+
+
+def _as_list(value: str | Sequence[str]) -> Sequence[str]:
+    return [value] if isinstance(value, str) else value
 
 
 def translator_of(settings: Any) -> Callable[[], Translator]:
@@ -149,7 +148,13 @@ def translator_of(settings: Any) -> Callable[[], Translator]:
         def machine(text: str) -> str:
             return marian(folder)(text)  # loaded when the first phrase needs it
 
-    return lambda: Translator(glossary, machine)
+    def make() -> Translator:
+        # Not before a prompt is Japanese: no other has any use for the dictionary.
+        from ldm.translation.translate import Translator
+
+        return Translator(glossary, machine)
+
+    return make
 
 
 def _as_typed(settings: Settings) -> Settings:

@@ -51,6 +51,7 @@ EXTRA_OF = {
     "fastapi": "line",
     "uvicorn": "line",
     "httpx": "line",
+    "pydantic": "line",
     "tomli": "line",
 }
 

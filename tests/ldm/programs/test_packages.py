@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -15,6 +14,7 @@ else:  # pytest depends on tomli where the standard library has no reader
     import tomli as tomllib
 
 import pytest
+from packaging.requirements import Requirement
 from running import ROOT, load_program
 
 from ldm.errors import UserError
@@ -39,12 +39,16 @@ DRAW = ("scripts/txt2img.py", "--ddim_steps", "1")
 
 
 def required() -> dict[str, set[str]]:
-    """Return the distributions that pyproject.toml lists, by extra."""
+    """Return the distributions that pyproject.toml lists for this Python, by extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lists = {BASE: project["dependencies"], **project["optional-dependencies"]}
     del lists["test"]
     return {
-        extra: {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in lines}
+        extra: {
+            needed.name.lower().replace("_", "-")
+            for needed in map(Requirement, lines)
+            if needed.marker is None or needed.marker.evaluate()
+        }
         for extra, lines in lists.items()
     }
 
