@@ -49,6 +49,8 @@ def program_calls() -> list[tuple[str, str, list[str]]]:
             # Up to a pipe or &&; a bar between letters is in quotes, as in --blend "cat|dog".
             for command in re.findall(r"\bpython (?:[^&|]|(?<=\w)\|(?=\w))+", line):
                 words = shlex.split(command, comments=True)
+                if words[1] == "-m" and (ROOT / words[2].split(".")[0]).is_dir():  # not pytest
+                    words[1:3] = [f"{words[2].replace('.', '/')}/__main__.py"]
                 if words[1].endswith(".py"):
                     flags = [word.split("=")[0] for word in words[2:] if re.match("--?[a-z]", word)]
                     calls.append((page.name, words[1], flags))
