@@ -5,6 +5,7 @@ Japanese puts what matters last, English first, so phrases are taken apart from 
     Xの写真        a photo of X            C背景のX       X on a C background
     [..V]X         X V-ing ..              AとB           A and B
     Bの上のA       A above B               XのY           X Y, or Y of X if Y has an adjective
+    XがQなY        Y with Q X              XのないY       Y without X
 
 What a prompt says beside its content (politeness, particles) vanishes.
 """
@@ -21,8 +22,23 @@ NOUNS = ("n", "vs", "kind", "bg", "part", "wear", FOREIGN)
 ADJECTIVES = ("a", "na")
 VERBS = ("v", "v1", "v5", "be")
 _CASES = {"で": "in", "へ": "to", "から": "from", "まで": "to", "より": "from"}
+_CASES |= {"に向かって": "toward", "に向けて": "toward", "によって": "by", "として": "as"}
+# What makes a thing: what it was done with stands before it, and no object (インクで描いた猫).
+_MAKING = frozenset(
+    "draw|write|photograph|make|bake|build|carve|knit|sew|weave|fold|paint|print|see|look at".split("|")
+)
+_BODY = frozenset(
+    "hair|eyes|ears|face|a face|hand|a hand|arms|legs|skin|a tail|horns|wings|cheeks|a nose|"
+    "a mouth|a neck|sunlight".split("|")
+)
+_PLAYED = frozenset(
+    "soccer|football|baseball|basketball|volleyball|tennis|golf|badminton|table tennis|"
+    "rugby|hockey|chess|shogi|game|video game|cards|catch|hide-and-seek|tag".split("|")
+)
+_STYLE = ("風", "っぽい", "調", "系")
 _AND = ("と", "や", "とか", "か", "など")
 Tokens = Sequence[Token]
+_OF_SURU = {"している": "ing", "した": "ta", "する": "base", "して": "te"}
 LONGEST = 60  # tokens: each may nest the rest once more
 
 
@@ -36,11 +52,26 @@ def english_of(tokens: Tokens) -> str:
 
 
 def _english(tokens: Tokens) -> str:
-    known = _bare([token for token in tokens if token.kind != UNKNOWN])
+    known = _bare(_deeds([token for token in tokens if token.kind != UNKNOWN]))
     phrase = _phrase(known)
     # A background that is named by itself is a keyword: "a cat, red background".
     alone = bool(known) and known[-1].kind == "bg"
     return str(replace(phrase, counted=False) if alone else phrase)
+
+
+def _deeds(tokens: Tokens) -> list[Token]:
+    """Return tokens in which a noun, を and する are one verb: サッカーをしている."""
+    made: list[Token] = []
+    for token in tokens:
+        form = _OF_SURU.get(token.text) if token.is_particle() else None
+        if form and len(made) > 1 and made[-1].is_particle("を") and made[-2].kind in ("n", "vs"):
+            noun = made[-2].word
+            verb = "" if noun.kind == "vs" else "play " if noun.english in _PLAYED else "do "
+            word = replace(noun, kind="v", english=verb + noun.english, form=form)
+            made[-2:] = [Token(made[-2].text + made[-1].text + token.text, word)]
+        else:
+            made.append(token)
+    return made
 
 
 def _bare(tokens: Tokens, *kept: str) -> list[Token]:
@@ -58,7 +89,7 @@ def _phrase(tokens: Tokens) -> Phrase:
     tokens = _bare(tokens)
     if not tokens:
         return Phrase("")
-    for form in (_of_kind, _on_background, _clause, _list, _relation):
+    for form in (_of_kind, _on_background, _clause, _list, _relation, _quality):
         if (made := form(tokens)) is not None:
             return made
     return _compound(tokens)
@@ -108,15 +139,39 @@ def _clause(tokens: list[Token]) -> Phrase | None:
         return None
     at = verbs[-1]
     left, verb, right = tokens[:at], tokens[at], _bare(tokens[at + 1 :])
+    if verb.word.english == "without":
+        return _lacking(left, right)
     if verb.kind == "be":
         return _being(left, right)
     if not right:
         subject, left = _split_subject(left)
         return _phrase(subject).with_end(_action(left, verb))
+    if _verb(verb)[0] == "wear" and (parts := _parts_of_list(right)) is not None:
+        # What is worn is worn by the first: 帽子をかぶった魔女とほうき.
+        first, second = parts
+        return _phrase(first).with_end(_action(left, verb)).with_end(f"and {_phrase(second)}")
     head = _phrase(right)
     if not _bare(left) and verb.word.form in ("ta", "done"):
         return head.with_front(participle(_verb(verb)[0]))
-    return head.with_end(_action(left, verb))
+    if _verb(verb)[0] == "hold" and len(left) > 1 and left[-2].kind == "part":
+        return head.with_end(f"with {_phrase(left)}")
+    return head.with_end(_action(left, _as_made(left, verb)))
+
+
+def _as_made(left: Tokens, verb: Token) -> Token:
+    """Return a verb of making as what was done to the thing that follows: 鉛筆で描いた手."""
+    done_to = any(token.is_particle("を", "が") for token in left)
+    if verb.word.form == "ta" and not done_to and _verb(verb)[0] in _MAKING:
+        return replace(verb, word=replace(verb.word, form="done"))
+    return verb
+
+
+def _lacking(left: list[Token], right: list[Token]) -> Phrase:
+    """Read 人のいない街 and 人がいない."""
+    lacked = replace(_phrase(left), counted=False)
+    if not right:
+        return lacked.with_front("no") if lacked.words else lacked
+    return _phrase(right).with_end(f"without {lacked}" if lacked.words else "")
 
 
 def _being(left: list[Token], right: list[Token]) -> Phrase:
@@ -253,13 +308,20 @@ def _located(tokens: list[Token]) -> str:
 
 def _list(tokens: list[Token]) -> Phrase | None:
     """Read AとB."""
+    if (parts := _parts_of_list(tokens)) is None:
+        return None
+    first, second = map(_phrase, parts)
+    if all(token.kind in ADJECTIVES for token in parts[0]):  # 赤と青の風船
+        return second.with_front(f"{first} and")
+    return first.with_end(f"and {second}")
+
+
+def _parts_of_list(tokens: list[Token]) -> tuple[list[Token], list[Token]] | None:
+    """Return what stands before and behind the last と of A と B, or None if there is none."""
     for at in range(len(tokens) - 2, 0, -1):
         before, after = tokens[at - 1], tokens[at + 1]
         if tokens[at].is_particle(*_AND) and not before.is_particle() and not after.is_particle():
-            first, second = _phrase(tokens[:at]), _phrase(tokens[at + 1 :])
-            if all(token.kind in ADJECTIVES for token in tokens[:at]):  # 赤と青の風船
-                return second.with_front(f"{first} and")
-            return first.with_end(f"and {second}")
+            return tokens[:at], tokens[at + 1 :]
     return None
 
 
@@ -276,6 +338,27 @@ def _relation(tokens: list[Token]) -> Phrase | None:
     return None
 
 
+def _quality(tokens: list[Token]) -> Phrase | None:
+    """Read 目が大きい女の子, a girl with big eyes, 髪の長い女性, and 空が青い."""
+    for at in range(1, len(tokens) - 1):
+        thing, quality, rest = tokens[:at], tokens[at + 1 :], []
+        while quality and quality[-1].kind not in ADJECTIVES:
+            rest.insert(0, quality.pop())
+        if not quality or any(token.kind not in ADJECTIVES for token in quality):
+            continue
+        named = thing[-1].word.english
+        if tokens[at].is_particle("が", "も", "は") and thing[-1].kind in NOUNS:
+            phrase = _phrase(thing).with_front(_words(quality))
+        elif tokens[at].is_particle("の") and named in _BODY and len(thing) == 1 and _bare(rest):
+            if _bare(rest)[-1].kind == "part":
+                continue
+            phrase = _phrase(thing).with_front(_words(quality))
+        else:
+            continue
+        return _phrase(rest).with_end(f"with {phrase}") if _bare(rest) else phrase
+    return None
+
+
 def _compound(tokens: Tokens) -> Phrase:
     """Read XのY and words that follow each other: modifiers first, the noun last."""
     if (belonging := _belonging(tokens)) is not None:
@@ -284,14 +367,15 @@ def _compound(tokens: Tokens) -> Phrase:
     for at, token in enumerate(tokens):
         if token.kind == "num":
             number = token.word.english
-        elif at and token.text == "風" and not tokens[at - 1].is_particle():
+        elif at and token.text in _STYLE and not tokens[at - 1].is_particle():
             head = Phrase("style")
             words.append(head.words)
         elif not token.is_particle():
             head = _meaning(token)
             words.append(head.words)
     if head is None:
-        return Phrase(number)
+        counter = tokens[-1].text[-1:] if number else ""
+        return Phrase.of("a person").many(number) if counter in ("人", "り", "名") else Phrase(number)
     made = Phrase(" ".join(words), head.counted)
     return made.many(number) if number else made
 

@@ -18,6 +18,7 @@ from ldm.translation.lexicon import LONGEST_WORD, Lexicon, Word
 PARTICLES = (
     *("の", "を", "に", "が", "は", "も", "と", "や", "で", "へ", "から", "まで", "な", "より"),
     *("には", "では", "とか", "だ", "という", "といった", "など", "か", "さん", "ちゃん", "くん"),
+    *("に向かって", "に向けて", "によって", "として", "して"),
     *("ね", "よ", "たち", "達", "と一緒に", "といっしょに", "している", "した", "する"),
 )
 UNKNOWN, PARTICLE, FOREIGN = "?", "p", "latin"
@@ -25,8 +26,8 @@ _COST = {0: 4, 1: 6, 2: 10}  # by rank
 _OF_PARTICLE, _OF_UNKNOWN = 3, 60
 _FOREIGN = re.compile(rf"[^{KANA}{CJK}・]+")
 _NUMBER = re.compile(
-    "(?P<number>[0-9]+|[一二三四五六七八九十]|ひと|ふた)"
-    "(?P<counter>匹|人|本|個|枚|羽|頭|台|つ|り|冊|輪|隻|機|軒|杯|足|着)"
+    "(?P<number>[0-9]+|[一二三四五六七八九十数]|ひと|ふた|みっ|よっ|いつ)"
+    "(?P<counter>匹|人(?!形|間|物|魚)|名|本|個|枚|羽|頭|台|つ|り|冊|輪|隻|機|軒|杯|皿|粒|体|足|着)"
 )
 _NUMBERS = dict(
     zip(
@@ -36,7 +37,8 @@ _NUMBERS = dict(
     )
 )
 _NUMBERS |= {str(n): name for n, name in enumerate(_NUMBERS.values(), 1)}
-_NUMBERS |= {"ひと": "one", "ふた": "two"}
+_NUMBERS |= {"ひと": "one", "ふた": "two", "みっ": "three", "よっ": "four", "いつ": "five"}
+_NUMBERS |= {"数": "several"}
 
 
 @dataclass(frozen=True)
