@@ -25,6 +25,7 @@ _IRREGULAR_NOUNS = (
 )
 _PARTICIPLES = dict(pair.split() for pair in _IRREGULAR_VERBS.split("|"))
 _PLURALS = dict(pair.split() for pair in _IRREGULAR_NOUNS.split("|"))
+_MASS = ("rain", "snow", "water", "light", "fire", "fog", "smoke", "food", "grass", "rice")
 _SINGULARS = {many: one for one, many in _PLURALS.items()}
 # A stressed last syllable that ends in one vowel and one consonant doubles it.
 _DOUBLED = re.compile(r"[^aeiou]*(qu)?[aeiou][bdgklmnprt]")
@@ -163,7 +164,14 @@ class Phrase:
 
     def many(self, number: str) -> Phrase:
         """Return so many of it."""
+        if self.words in _MASS:
+            return replace(self, words=f"{number} {self.words}", counted=False)
         one = self.words if self.counted else singular(self.words)
         if number == "one":
             return replace(self, words=one, counted=True)
         return replace(self, words=f"{number} {plural(one)}", counted=False)
+
+    def in_general(self) -> Phrase:
+        """Return it without its article: many, if it can be counted."""
+        words = plural(self.words) if self.counted else self.words
+        return replace(self, words=words, counted=False)

@@ -29,6 +29,9 @@ _NUMBER = re.compile(
     "(?P<number>[0-9]+|[一二三四五六七八九十数]|ひと|ふた|みっ|よっ|いつ)"
     "(?P<counter>匹|人(?!形|間|物|魚)|名|本|個|枚|羽|頭|台|つ|り|冊|輪|隻|機|軒|杯|皿|粒|体|足|着)"
 )
+# 五歳, 20代
+_AGE = re.compile("(?P<number>[0-9]+|[一二三四五六七八九十])(?P<unit>歳|才|代(?!目))")
+_OLD = {"歳": "year-old", "才": "year-old", "代": "something"}
 _NUMBERS = dict(
     zip(
         "一二三四五六七八九十",
@@ -88,11 +91,14 @@ def _candidates(phrase: str, start: int, lexicon: Lexicon) -> Iterator[tuple[int
     """Yield what could begin at a place: its end, what it costs, and the token."""
     if foreign := _FOREIGN.match(phrase, start):
         number = _NUMBER.match(phrase, start)
-        if number is None:
+        if number is None and _AGE.match(phrase, start) is None:
             yield foreign.end(), 1, Token(foreign[0], Word(FOREIGN, foreign[0]))
     if number := _NUMBER.match(phrase, start):
         name = _NUMBERS.get(number["number"], number["number"])
         yield number.end(), 7, Token(number[0], Word("num", name))
+    if age := _AGE.match(phrase, start):
+        name = _NUMBERS.get(age["number"], age["number"])
+        yield age.end(), 7, Token(age[0], Word("na", f"{name}-{_OLD[age['unit']]}"))
     for length in range(1, min(LONGEST_WORD, len(phrase) - start) + 1):
         text = phrase[start : start + length]
         if text in PARTICLES:

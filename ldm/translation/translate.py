@@ -21,8 +21,9 @@ from itertools import groupby
 
 from ldm.translation.detect import is_japanese
 from ldm.translation.english import Phrase
-from ldm.translation.grammar import ADJECTIVES, english_of
+from ldm.translation.grammar import english_of
 from ldm.translation.lexicon import LONGEST_WORD, Lexicon, Words, dictionary, own_words
+from ldm.translation.pieces import ADJECTIVES
 from ldm.translation.politeness import plainly
 from ldm.translation.sentence import UNKNOWN, Token, tokens_of
 
