@@ -55,8 +55,9 @@ def english_of(tokens: Tokens) -> str:
 def _english(tokens: Tokens) -> str:
     known = bare(joined([token for token in tokens if token.kind != UNKNOWN]))
     phrase = _phrase(known)
-    # A background that is named by itself is a keyword: "a cat, red background".
-    alone = bool(known) and known[-1].kind == "bg"
+    # A background that is named by itself is a keyword: "a cat, red background"; also 背景は赤.
+    ends = (known[0], known[-1]) if known else ()
+    alone = any(token.kind == "bg" for token in ends) and phrase.words.endswith("background")
     return str(replace(phrase, counted=False) if alone else phrase)
 
 

@@ -86,6 +86,8 @@ class Translator:
 
     def _translated(self, text: str, left_out: list[str]) -> str:
         """Translate a text without tags; add words that nobody knew to ``left_out``."""
+        # A full-width comma divides as the Japanese one does, with a space behind it in English.
+        text = text.replace("，", "、")
         pieces = _PHRASE.split(unicodedata.normalize("NFKC", text))
         out = ""
         for phrase, between in self._phrases(pieces):
