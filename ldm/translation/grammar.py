@@ -131,7 +131,7 @@ def _clause(tokens: list[Token]) -> Phrase | None:
         wearer, others = map(_phrase, parts)
         return wearer.with_end(f"{_action(left, verb)}, and {others}")
     head = _phrase(right)
-    if not bare(left) and verb.word.form in ("ta", "done") and "を" not in verb.text:
+    if not bare(left) and verb.word.form in ("ta", "done"):
         return head.with_front(participle(verb_of(verb)[0]))
     if verb_of(verb)[0] == "hold" and len(left) > 1 and left[-2].kind == "part":
         return head.with_end(f"with {_phrase(left)}")
@@ -219,7 +219,8 @@ def _manner(token: Token, chunk: Tokens) -> str:
         return token.word.english
     if token.kind == "a" and token.text.endswith("く"):
         return adverb(token.word.english)
-    if token.is_particle("に") and chunk and chunk[-1].kind == "na":
+    seeming = bool(chunk) and (chunk[-1].kind == "na" or chunk[-1].text.endswith("そう"))
+    if token.is_particle("に") and seeming:
         return adverb(words_of(chunk))
     return ""
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ldm.translation.english import Phrase, ing
+from ldm.translation.lexicon import Word
 from ldm.translation.sentence import FOREIGN, Token
 
 NOUNS = ("n", "vs", "kind", "bg", "part", "wear", FOREIGN)
@@ -48,25 +49,30 @@ STYLES = ("風", "っぽい", "調", "系")
 _AND = ("と", "や", "とか", "か", "など")
 Tokens = Sequence[Token]
 _OF_SURU = {"している": "ing", "した": "ta", "する": "base", "して": "te"}
-_DONE = {"vs": "", "n": "do", "wear": "wear"}
+_DONE = {"vs": "", "n": "do", "wear": "wear", "part": "hold"}
 
 
 def joined(tokens: Tokens) -> list[Token]:
-    """Return tokens in which a noun, を and する are one verb: サッカーをしている."""
+    """Return tokens in which する behind a noun and を is a verb, and 子供たち is a plural."""
     made: list[Token] = []
     for token in tokens:
         form = _OF_SURU.get(token.text) if token.is_particle() else None
         if form and len(made) > 1 and made[-1].is_particle("を") and made[-2].kind in _DONE:
-            noun = made[-2].word
-            verb = "play" if noun.english in _PLAYED else _DONE[noun.kind]
-            word = replace(noun, kind="v", english=f"{verb} {noun.english}".strip(), form=form)
-            made[-2:] = [Token(made[-2].text + made[-1].text + token.text, word)]
+            made[-2:] = _done(made[-2], made[-1], Token(token.text, Word("v", "", form)))
         elif token.is_particle("たち", "達") and made and made[-1].kind == "n":
             many = str(Phrase.of(made[-1].word.english).in_general())
             made[-1] = replace(made[-1], word=replace(made[-1].word, english=many))
         else:
             made.append(token)
     return made
+
+
+def _done(noun: Token, mark: Token, suru: Token) -> list[Token]:
+    """Return 散歩 を する as one verb, サッカー を する as an object and its verb."""
+    if noun.kind == "vs":
+        return [replace(suru, word=replace(suru.word, english=noun.word.english))]
+    verb = "play" if noun.word.english in _PLAYED else _DONE[noun.kind]
+    return [noun, mark, replace(suru, word=replace(suru.word, english=verb))]
 
 
 def bare(tokens: Tokens, *kept: str) -> list[Token]:
@@ -80,7 +86,7 @@ def bare(tokens: Tokens, *kept: str) -> list[Token]:
 
 
 def describes(token: Token) -> bool:
-    return token.kind in ADJECTIVES or token.is_particle("の", "な")
+    return token.kind in ADJECTIVES or token.is_particle("の", "な", "・")
 
 
 def without_particles(tokens: Tokens) -> list[Token]:
