@@ -102,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--n", type=int, default=200, help="scenes (default: %(default)s)")
     add("--scale", type=float, default=3.0, help="of guidance (default: %(default)s)")
     add("--sampler", default="dpm_solver", help="as of scripts/txt2img.py (default: %(default)s)")
-    add("--steps", type=int, default=20, help="sampling steps (default: %(default)s)")
+    add("--steps", type=int, default=10, help="sampling steps (default: %(default)s)")
     add("--spacing", default="linspace", help="of the steps (default: %(default)s)")
     add("--batch_size", type=int, default=20, help="pictures at a time (default: %(default)s)")
     add("--seed", type=int, default=0, help="prompt i starts from the noise of seed + i")
