@@ -30,7 +30,7 @@ _MAKING = _set(
 )
 # What has a quality of its own, and is not what the quality of its owner is said of.
 BODY = _set(
-    "hair|eyes|ears|a face|face|a hand|hand|arms|legs|skin|a tail|horns|wings|cheeks|a nose|"
+    "hair|eyes|body|ears|a face|face|a hand|hand|arms|legs|skin|a tail|horns|wings|cheeks|a nose|"
     "a mouth|a neck|sunlight"
 )
 _PLAYED = _set(

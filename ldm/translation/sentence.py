@@ -30,7 +30,7 @@ _NUMBER = re.compile(
     "(?P<counter>匹|人(?!形|間|物|魚)|名|本|個|枚|羽|頭|台|つ|り|冊|輪|隻|機|軒|杯|皿|粒|体|足|着)"
 )
 # 五歳, 20代
-_AGE = re.compile("(?P<number>[0-9]+|[一二三四五六七八九十])(?P<unit>歳|才|代(?!目))")
+_AGE = re.compile("(?P<number>[0-9]+|[一二三四五六七八九十])(?P<unit>歳|才|(?<=[0-9])代(?!目))")
 _OLD = {"歳": "year-old", "才": "year-old", "代": "something"}
 _NUMBERS = dict(
     zip(

@@ -35,6 +35,7 @@ def test_what_is_not_there_or_not_done_is_said(japanese, english):
     [
         ("目が大きい子猫", "a kitten with large eyes"),
         ("髪の長い女性", "a woman with long hair"),
+        ("体の大きい熊", "a bear with large body"),
         ("ほっぺたの赤い男の子", "a boy with red cheeks"),
         ("少女の長い髪", "long hair of a girl"),
         ("空が青い", "blue sky"),
@@ -147,6 +148,7 @@ def test_a_style_stands_in_front(japanese, english):
     ("japanese", "english"),
     [
         ("帽子をかぶった魔女と猫", "a witch wearing a hat, and a cat"),
+        ("帽子をかぶった魔女と猫と犬", "a witch wearing a hat, and a cat and a dog"),
         ("泣いている女の子の横顔", "a profile of a girl crying"),
         ("本を読む女性の手", "a hand of a woman reading a book"),
         ("着物姿の女性", "a woman in a kimono"),
