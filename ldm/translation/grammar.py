@@ -79,6 +79,8 @@ def _of_kind(tokens: list[Token]) -> Phrase | None:
     start = len(tokens) - 1
     while start and describes(tokens[start - 1]):
         start -= 1
+    if start and tokens[start - 1].is_particle("と", "や"):  # カメラと古い写真
+        return None
     picture = _compound(without_particles(tokens[start:]))
     shown = bare(tokens[:start])
     if shown and shown[-1].kind in VERBS and shown[-1].word.english.startswith("draw"):

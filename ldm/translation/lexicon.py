@@ -3,7 +3,7 @@
 Japanese classes: ``n`` noun, ``a`` adjective in い, ``na`` adjective in な or の, ``v1`` and ``v5``
 verbs of either conjugation, ``vs`` noun that する makes a verb of, ``adv`` adverb. What the
 grammar knows by itself has classes of its own: ``kind`` (写真, 絵), ``rel`` (上, 隣), ``be`` (いる,
-ある), ``p`` particle.
+ある; ない as "without"), ``num`` (たくさん), ``p`` particle.
 
 The English of a verb is its base form, with the preposition of what stands in に behind a bar
 ("sit|on"); that of a noun has the article that it takes ("a cat").

@@ -153,6 +153,8 @@ def test_a_style_stands_in_front(japanese, english):
         ("本を読む女性の手", "a hand of a woman reading a book"),
         ("着物姿の女性", "a woman in a kimono"),
         ("とても美しい夕日", "a very beautiful setting sun"),
+        ("カメラと古い写真", "a camera and an old photo"),
+        ("猫と犬の古い写真", "an old photo of a cat and a dog"),
         ("赤・青・黄色の抽象画", "a red blue yellow abstract painting"),
         ("雨の夜", "rainy night"),
         ("雨の中の猫", "a cat in rain"),
