@@ -73,7 +73,7 @@ def test_half_width_letters_are_the_same_text():
 
 def test_words_are_counted_without_particles_and_latin_letters():
     found = japanese.coverage(
-        ["赤い猫の写真、8k", "ヌヌヌの猫を描いてください", "a cat"], TRANSLATE
+        ["8kの赤い猫の写真", "ヌヌヌの猫を描いてください", "a cat"], TRANSLATE
     )
     assert (found.prompts, found.whole, found.words, found.own) == (3, 2, 5, 4)
     assert found.unknown == ("ヌヌヌ",) and found.known == pytest.approx(4 / 5)
