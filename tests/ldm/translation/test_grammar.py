@@ -158,7 +158,10 @@ def test_a_style_stands_in_front(japanese, english):
         ("赤・青・黄色の抽象画", "a red blue yellow abstract painting"),
         ("雨の夜", "rainy night"),
         ("雨の中の猫", "a cat in rain"),
-        ("背景は黄色、猫", "yellow background, a cat"),
+        ("背景は黄色、猫", "a cat, yellow background"),
+        ("赤い背景、大きな猫、高画質", "a large cat, red background, high quality"),
+        ("赤い背景、(猫:1.2)", "red background, (a cat:1.2)"),
+        ("大きなﾂｷの絵", "a painting of a large moon"),
         ("猫，青い　背景", "a cat, blue background"),
     ],
 )
