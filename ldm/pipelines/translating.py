@@ -45,7 +45,9 @@ def in_models_language(
     """
     translator = translator_of(settings)
     texts = [*prompts, *_texts(settings)]
-    if "ja" in languages or not any(map(is_japanese, texts)):
+    # A small model may have learned few Japanese wordings: with "ja" it gets the English it reads.
+    asked = settings.prompt_lang == "ja" and "en" in languages
+    if ("ja" in languages and not asked) or not any(map(is_japanese, texts)):
         return settings, list(prompts)
     if settings.prompt_lang in ("en", "none"):
         return _as_typed(settings), list(prompts)

@@ -16,9 +16,9 @@ def prompt_lang_option() -> Any:
     return option(
         "auto",
         "the language of the prompts; auto translates those with Japanese letters into English "
-        "unless the model reads Japanese; ja does too, and stops at a word that it cannot "
-        "translate; en and none draw them as typed, where en warns of a model that cannot read "
-        "them",
+        "unless the model reads Japanese; ja translates them for every model that reads English, "
+        "and stops at a word that it cannot translate; en and none draw them as typed, where en "
+        "warns of a model that cannot read them",
         choices=PROMPT_LANGUAGES,
         group="prompt",
     )

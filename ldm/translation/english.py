@@ -25,8 +25,12 @@ _IRREGULAR_NOUNS = (
 )
 _PARTICIPLES = dict(pair.split() for pair in _IRREGULAR_VERBS.split("|"))
 _PLURALS = dict(pair.split() for pair in _IRREGULAR_NOUNS.split("|"))
+_MASS = ("rain", "snow", "water", "light", "fire", "fog", "smoke", "food", "grass", "rice")
+_SINGULARS = {many: one for one, many in _PLURALS.items()}
 # A stressed last syllable that ends in one vowel and one consonant doubles it.
 _DOUBLED = re.compile(r"[^aeiou]*(qu)?[aeiou][bdgklmnprt]")
+# Verbs among the words that end like nouns of verbs (imagination, movement, performance).
+_NO_NOUNS = ("dance", "glance", "balance", "advance", "prance", "fence", "mention", "comment")
 _ARTICLE = re.compile(r"(a|an) (?=\S)")
 
 
@@ -54,7 +58,7 @@ def ing(phrase: str) -> str:
 
 
 def _ing(verb: str) -> str:
-    if verb.endswith(("ing", "tion", "sion", "ment", "ance", "ence")):
+    if verb.endswith(("ing", "tion", "sion", "ment", "ance", "ence")) and verb not in _NO_NOUNS:
         return verb  # named by a noun
     if verb.endswith("ie"):
         return verb[:-2] + "ying"
@@ -110,6 +114,21 @@ def plural(noun: str) -> str:
     return noun + ("es" if re.search("(s|x|z|ch|sh)$", last) else "s")
 
 
+def singular(noun: str) -> str:
+    """Return one of what a plural names.
+
+    Example:
+        >>> [singular(noun) for noun in ("flowers", "autumn leaves", "fireflies", "grass", "cat")]
+        ['flower', 'autumn leaf', 'firefly', 'grass', 'cat']
+    """
+    front, space, last = noun.rpartition(" ")
+    if last in _SINGULARS:
+        return front + space + _SINGULARS[last]
+    if last.endswith("ies"):
+        return f"{noun[:-3]}y"
+    return noun[:-1] if last.endswith("s") and not last.endswith(("ss", "us", "is")) else noun
+
+
 @dataclass(frozen=True)
 class Phrase:
     """A noun with what belongs to it.
@@ -145,6 +164,14 @@ class Phrase:
 
     def many(self, number: str) -> Phrase:
         """Return so many of it."""
+        if self.words in _MASS:
+            return replace(self, words=f"{number} {self.words}", counted=False)
+        one = self.words if self.counted else singular(self.words)
         if number == "one":
-            return replace(self, counted=True)
-        return replace(self, words=f"{number} {plural(self.words)}", counted=False)
+            return replace(self, words=one, counted=True)
+        return replace(self, words=f"{number} {plural(one)}", counted=False)
+
+    def in_general(self) -> Phrase:
+        """Return it without its article: many, if it can be counted."""
+        words = plural(self.words) if self.counted else self.words
+        return replace(self, words=words, counted=False)

@@ -5,24 +5,41 @@ Japanese puts what matters last, English first, so phrases are taken apart from 
     Xの写真        a photo of X            C背景のX       X on a C background
     [..V]X         X V-ing ..              AとB           A and B
     Bの上のA       A above B               XのY           X Y, or Y of X if Y has an adjective
+    XがQなY        Y with Q X              XのないY       Y without X
 
 What a prompt says beside its content (politeness, particles) vanishes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from ldm.translation.english import Phrase, adverb, ing, participle
-from ldm.translation.sentence import FOREIGN, UNKNOWN, Token
+from ldm.translation.pieces import (
+    ADJECTIVES,
+    BODY,
+    CASES,
+    NOUNS,
+    ON,
+    STYLES,
+    VERBS,
+    WEATHER,
+    Tokens,
+    as_made,
+    bare,
+    describes,
+    is_content,
+    joined,
+    meaning,
+    parts_of_list,
+    role_of,
+    split_subject,
+    verb_of,
+    without_particles,
+    words_of,
+)
+from ldm.translation.sentence import UNKNOWN, Token
 
-NOUNS = ("n", "vs", "kind", "bg", "part", "wear", FOREIGN)
-ADJECTIVES = ("a", "na")
-VERBS = ("v", "v1", "v5", "be")
-_CASES = {"で": "in", "へ": "to", "から": "from", "まで": "to", "より": "from"}
-_AND = ("と", "や", "とか", "か", "など")
-Tokens = Sequence[Token]
 LONGEST = 60  # tokens: each may nest the rest once more
 
 
@@ -36,29 +53,20 @@ def english_of(tokens: Tokens) -> str:
 
 
 def _english(tokens: Tokens) -> str:
-    known = _bare([token for token in tokens if token.kind != UNKNOWN])
+    known = bare(joined([token for token in tokens if token.kind != UNKNOWN]))
     phrase = _phrase(known)
-    # A background that is named by itself is a keyword: "a cat, red background".
-    alone = bool(known) and known[-1].kind == "bg"
+    # A background that is named by itself is a keyword: "a cat, red background"; also 背景は赤.
+    ends = (known[0], known[-1]) if known else ()
+    alone = any(token.kind == "bg" for token in ends) and phrase.words.endswith("background")
     return str(replace(phrase, counted=False) if alone else phrase)
-
-
-def _bare(tokens: Tokens, *kept: str) -> list[Token]:
-    """Return tokens without particles at either end, but those that are kept."""
-    rest = list(tokens)
-    while rest and rest[0].is_particle():
-        rest.pop(0)
-    while rest and rest[-1].is_particle() and rest[-1].text not in kept:
-        rest.pop()
-    return rest
 
 
 def _phrase(tokens: Tokens) -> Phrase:
     """Return what a noun phrase or a sentence says, by the outermost of the forms above."""
-    tokens = _bare(tokens)
+    tokens = bare(tokens)
     if not tokens:
         return Phrase("")
-    for form in (_of_kind, _on_background, _clause, _list, _relation):
+    for form in (_of_kind, _on_background, _part_of, _clause, _list, _relation, _quality):
         if (made := form(tokens)) is not None:
             return made
     return _compound(tokens)
@@ -69,12 +77,14 @@ def _of_kind(tokens: list[Token]) -> Phrase | None:
     if tokens[-1].kind != "kind":
         return None
     start = len(tokens) - 1
-    while start and _describes(tokens[start - 1]):
+    while start and describes(tokens[start - 1]):
         start -= 1
-    picture = _compound(_without_particles(tokens[start:]))
-    shown = _bare(tokens[:start])
+    if start and tokens[start - 1].is_particle("と", "や"):  # カメラと古い写真
+        return None
+    picture = _compound(without_particles(tokens[start:]))
+    shown = bare(tokens[:start])
     if shown and shown[-1].kind in VERBS and shown[-1].word.english.startswith("draw"):
-        shown = _bare(shown[:-1])
+        shown = bare(shown[:-1])
     if not shown:
         return picture
     if shown[-1].kind == "kind" and len(shown) == 1:
@@ -82,23 +92,26 @@ def _of_kind(tokens: list[Token]) -> Phrase | None:
     return picture.with_end(f"of {_phrase(shown)}")
 
 
-def _describes(token: Token) -> bool:
-    return token.kind in ADJECTIVES or token.is_particle("の", "な")
-
-
-def _without_particles(tokens: Tokens) -> list[Token]:
-    return [token for token in tokens if not token.is_particle()]
-
-
 def _on_background(tokens: list[Token]) -> Phrase | None:
     """Read C背景のX, C背景にX and Cを背景にX."""
     for at, token in enumerate(tokens[:-1]):
         if token.kind == "bg" and tokens[at + 1].is_particle("の", "に", "で", "には", "では"):
-            rest = _bare(tokens[at + 2 :])
-            front = _bare(tokens[:at])
+            rest = bare(tokens[at + 2 :])
+            if len(rest) > 1 and rest[0].text == "中":  # 背景の中の猫
+                rest = bare(rest[1:])
+            front = bare(tokens[:at])
             if rest and rest[0].kind not in ("kind",):
                 return _phrase(rest).with_end(f"on {_compound([*front, token])}")
     return None
+
+
+def _part_of(tokens: list[Token]) -> Phrase | None:
+    """Read [..V]Xの手: what goes on is done by X and not by its hand."""
+    if tokens[-1].kind != "part" or len(tokens) < 3 or not tokens[-2].is_particle("の"):
+        return None
+    if not any(token.kind in VERBS for token in tokens):
+        return None
+    return _compound(tokens[-1:]).with_end(f"of {_phrase(tokens[:-2])}")
 
 
 def _clause(tokens: list[Token]) -> Phrase | None:
@@ -107,16 +120,32 @@ def _clause(tokens: list[Token]) -> Phrase | None:
     if not verbs:
         return None
     at = verbs[-1]
-    left, verb, right = tokens[:at], tokens[at], _bare(tokens[at + 1 :])
+    left, verb, right = tokens[:at], tokens[at], bare(tokens[at + 1 :])
+    if verb.word.english == "without":
+        return _lacking(left, right)
     if verb.kind == "be":
         return _being(left, right)
     if not right:
-        subject, left = _split_subject(left)
+        subject, left = split_subject(left)
         return _phrase(subject).with_end(_action(left, verb))
+    if verb_of(verb)[0] == "wear" and (parts := parts_of_list(right, first=True)) is not None:
+        # What is worn is worn by the first: 帽子をかぶった魔女とほうき.
+        wearer, others = map(_phrase, parts)
+        return wearer.with_end(f"{_action(left, verb)}, and {others}")
     head = _phrase(right)
-    if not _bare(left) and verb.word.form in ("ta", "done"):
-        return head.with_front(participle(_verb(verb)[0]))
-    return head.with_end(_action(left, verb))
+    if not bare(left) and verb.word.form in ("ta", "done"):
+        return head.with_front(participle(verb_of(verb)[0]))
+    if verb_of(verb)[0] == "hold" and len(left) > 1 and left[-2].kind == "part":
+        return head.with_end(f"with {_phrase(left)}")
+    return head.with_end(_action(left, as_made(left, verb)))
+
+
+def _lacking(left: list[Token], right: list[Token]) -> Phrase:
+    """Read 人のいない街 and 人がいない."""
+    lacked = _phrase(left)
+    if not right:
+        return replace(lacked, counted=False).with_front("no") if lacked.words else lacked
+    return _phrase(right).with_end(f"without {lacked.in_general()}" if lacked.words else "")
 
 
 def _being(left: list[Token], right: list[Token]) -> Phrase:
@@ -125,37 +154,16 @@ def _being(left: list[Token], right: list[Token]) -> Phrase:
         head = _phrase(right)
         if left and left[-1].is_particle("に", "で"):
             return head.with_end(_place(left[:-1], "in"))
-        return head.with_end(f"with {_phrase(left)}" if _bare(left) else "")
-    subject, left = _split_subject(left)
+        return head.with_end(f"with {_phrase(left)}" if bare(left) else "")
+    subject, left = split_subject(left)
     if not subject:
         return _phrase(left)
     return _phrase(subject).with_end(_arguments(left, ("", None)))
 
 
-def _split_subject(tokens: Tokens) -> tuple[list[Token], list[Token]]:
-    """Return the subject of a sentence and the rest: what は, が or も follows."""
-    for at in range(len(tokens) - 1, -1, -1):
-        if tokens[at].is_particle("が", "は", "も"):
-            start = at
-            # A verb on the way makes a clause of what stands before it: 服を着た猫が.
-            while start and (
-                not tokens[start - 1].is_particle("に", "で", "を", "には", "では")
-                or any(token.kind in VERBS for token in tokens[start:at])
-            ):
-                start -= 1
-            return list(tokens[start:at]), [*tokens[:start], *tokens[at + 1 :]]
-    return [], list(tokens)
-
-
-def _verb(token: Token) -> tuple[str, str | None]:
-    """Return a verb's base form, and the preposition of what stands in に; None if it has none."""
-    base, bar, place = token.word.english.partition("|")
-    return base, place if bar else None
-
-
 def _action(left: Tokens, verb: Token) -> str:
     """Return a verb with what it is done to, where and how: "sitting on a chair"."""
-    base, place = _verb(verb)
+    base, place = verb_of(verb)
     if verb.word.form == "done":
         done = participle(base)
     elif verb.word.form == "not":
@@ -179,7 +187,7 @@ def _arguments(tokens: Tokens, verb: tuple[str, str | None]) -> str:
     for at, token in enumerate(tokens):
         last = at == len(tokens) - 1
         how = _manner(token, chunk)
-        role = _role(token, last=last)
+        role = role_of(token, last=last)
         if how:
             others.append(how)
         elif not role:
@@ -187,13 +195,13 @@ def _arguments(tokens: Tokens, verb: tuple[str, str | None]) -> str:
         elif role == "object":
             objects.append(str(_phrase(chunk)))
         elif role == "subject":
-            subjects += [f"with {_phrase(chunk)}"] if _bare(chunk) else []
-        elif _bare(chunk):
+            subjects += [f"with {_phrase(chunk)}"] if bare(chunk) else []
+        elif bare(chunk):
             preposition = "in" if place is None else place
             others.append(_place(chunk, preposition if role == "place" else role))
         if role or (how and token.kind != "adv"):
             chunk = []
-    objects += [str(_phrase(chunk))] if _bare(chunk) else []
+    objects += [str(_phrase(chunk))] if bare(chunk) else []
     return " ".join(part for part in (*before, *subjects, done, *objects, *others) if part)
 
 
@@ -213,54 +221,39 @@ def _manner(token: Token, chunk: Tokens) -> str:
         return token.word.english
     if token.kind == "a" and token.text.endswith("く"):
         return adverb(token.word.english)
-    if token.is_particle("に") and chunk and chunk[-1].kind == "na":
-        return adverb(_words(chunk))
+    seeming = bool(chunk) and (chunk[-1].kind == "na" or chunk[-1].text.endswith("そう"))
+    if token.is_particle("に") and seeming:
+        return adverb(words_of(chunk))
     return ""
-
-
-def _role(token: Token, *, last: bool) -> str:
-    """Return what a particle makes of the words before it; empty for nothing.
-
-    ``subject``, ``object``, ``place`` (the verb decides the preposition), or the preposition.
-    """
-    if token.is_particle("を"):
-        return "object"
-    if token.is_particle("に", "には"):
-        return "place"
-    if token.is_particle("が", "は", "も") or (last and token.is_particle("の")):
-        return "subject"
-    if token.is_particle("と一緒に", "といっしょに") or (last and token.is_particle("と")):
-        return "with"
-    return _CASES.get(token.text.removesuffix("は"), "") if token.is_particle() else ""
 
 
 def _place(tokens: Tokens, preposition: str) -> str:
     """Return where something is: a relation has a preposition of its own."""
-    tokens = _bare(tokens)
+    tokens = bare(tokens)
     if not tokens:
         return ""
     if tokens[-1].kind == "rel":
         return _located(tokens)
+    if preposition == "in" and tokens[-1].word.english in ON:
+        preposition = "on"
     return f"{preposition} {_phrase(tokens)}".strip()
 
 
 def _located(tokens: list[Token]) -> str:
     """Return 木の上 as "on a tree", and 上 as "at the top"."""
     _, with_verb, alone = tokens[-1].word.english.split("|")
-    thing = _bare(tokens[:-1])
+    thing = bare(tokens[:-1])
     return f"{with_verb} {_phrase(thing)}" if thing else alone
 
 
 def _list(tokens: list[Token]) -> Phrase | None:
     """Read AとB."""
-    for at in range(len(tokens) - 2, 0, -1):
-        before, after = tokens[at - 1], tokens[at + 1]
-        if tokens[at].is_particle(*_AND) and not before.is_particle() and not after.is_particle():
-            first, second = _phrase(tokens[:at]), _phrase(tokens[at + 1 :])
-            if all(token.kind in ADJECTIVES for token in tokens[:at]):  # 赤と青の風船
-                return second.with_front(f"{first} and")
-            return first.with_end(f"and {second}")
-    return None
+    if (parts := parts_of_list(tokens)) is None:
+        return None
+    first, second = map(_phrase, parts)
+    if all(token.kind in ADJECTIVES for token in parts[0]):  # 赤と青の風船
+        return second.with_front(f"{first} and")
+    return first.with_end(f"and {second}")
 
 
 def _relation(tokens: list[Token]) -> Phrase | None:
@@ -269,10 +262,31 @@ def _relation(tokens: list[Token]) -> Phrase | None:
         if tokens[at].kind != "rel":
             continue
         behind, with_verb, alone = tokens[at].word.english.split("|")
-        thing, rest = _bare(tokens[:at]), _bare(tokens[at + 1 :])
+        thing, rest = bare(tokens[:at]), bare(tokens[at + 1 :])
         if not rest:
             return Phrase(_located(tokens[: at + 1]))
         return _phrase(rest).with_end(f"{behind} {_phrase(thing)}" if thing else alone)
+    return None
+
+
+def _quality(tokens: list[Token]) -> Phrase | None:
+    """Read 目が大きい女の子, a girl with big eyes, 髪の長い女性, and 空が青い."""
+    for at in range(1, len(tokens) - 1):
+        thing, quality, rest = tokens[:at], tokens[at + 1 :], []
+        while quality and quality[-1].kind not in ADJECTIVES:
+            rest.insert(0, quality.pop())
+        if not quality or any(token.kind not in ADJECTIVES for token in quality):
+            continue
+        named = thing[-1].word.english
+        if tokens[at].is_particle("が", "も", "は") and thing[-1].kind in NOUNS:
+            phrase = _phrase(thing).with_front(words_of(quality))
+        elif tokens[at].is_particle("の") and named in BODY and len(thing) == 1 and bare(rest):
+            if bare(rest)[-1].kind == "part":
+                continue
+            phrase = _phrase(thing).with_front(words_of(quality))
+        else:
+            continue
+        return _phrase(rest).with_end(f"with {phrase}") if bare(rest) else phrase
     return None
 
 
@@ -284,14 +298,19 @@ def _compound(tokens: Tokens) -> Phrase:
     for at, token in enumerate(tokens):
         if token.kind == "num":
             number = token.word.english
-        elif at and token.text == "風" and not tokens[at - 1].is_particle():
+        elif at and token.text in STYLES and not tokens[at - 1].is_particle():
             head = Phrase("style")
             words.append(head.words)
+        elif token.word.english in WEATHER and any(map(is_content, tokens[at + 1 :])):
+            words.append(WEATHER[token.word.english])
         elif not token.is_particle():
-            head = _meaning(token)
+            head = meaning(token)
             words.append(head.words)
     if head is None:
-        return Phrase(number)
+        counter = tokens[-1].text[-1:] if number else ""
+        return (
+            Phrase.of("a person").many(number) if counter in ("人", "り", "名") else Phrase(number)
+        )
     made = Phrase(" ".join(words), head.counted)
     return made.many(number) if number else made
 
@@ -302,10 +321,15 @@ def _belonging(tokens: Tokens) -> Phrase | None:
     長い髪の少女 has long hair, 着物の女性 is in a kimono; 少女の長い髪 is of the girl.
     """
     for at in range(len(tokens) - 2, 0, -1):
-        front, rest = _bare(tokens[:at]), list(tokens[at + 1 :])
+        front, rest = bare(tokens[:at]), list(tokens[at + 1 :])
+        case = CASES.get(tokens[at - 1].text, "") if tokens[at - 1].is_particle() else ""
+        if case and tokens[at].is_particle("の") and front and bare(rest):  # 空からの光
+            return _phrase(rest).with_end(f"{case} {_phrase(front)}")
         if not tokens[at].is_particle("の") or not front or front[-1].kind not in NOUNS:
             continue
         if rest[-1].kind not in NOUNS:
+            continue
+        if front[-1].text in STYLES:
             continue
         last = front[-1].kind
         if last in ("part", "wear") and rest[-1].kind not in ("part", "wear"):
@@ -317,17 +341,3 @@ def _belonging(tokens: Tokens) -> Phrase | None:
         if len(rest) > 1 and rest[0].kind in ADJECTIVES:
             return _compound(rest).with_end(f"of {_compound(front)}")
     return None
-
-
-def _meaning(token: Token) -> Phrase:
-    """Return a single word as a phrase."""
-    if token.kind in VERBS:
-        return Phrase(ing(_verb(token)[0]))
-    if token.kind == "rel":
-        return Phrase(token.word.english.split("|")[2])
-    phrase = Phrase.of(token.word.english)
-    return phrase.with_front("not") if token.word.form == "not" else phrase
-
-
-def _words(tokens: Tokens) -> str:
-    return " ".join(_meaning(token).words for token in tokens if not token.is_particle())

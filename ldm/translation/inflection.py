@@ -19,8 +19,9 @@ _AFTER_TE = {
     "ing": (
         *("いる", "いた", "います", "いました", "いて", "る", "た", "ます", "ました"),
         *("ある", "あった", "おく", "おいた", "いく", "いった", "くる", "きた"),
-        *("いるところ", "るところ", "いない"),
+        *("いるところ", "るところ"),
     ),
+    "not": ("いない", "いなかった", "いません"),
 }
 # What follows the stem of polite and other forms.
 _AFTER_STEM = {
@@ -92,7 +93,8 @@ def _endings() -> dict[str, list[Ending]]:
         pairs += [(ending, ("い", ("a",), form)) for ending in endings]
     for form, endings in _SURU.items():
         pairs += [(ending, ("", ("vs",), form)) for ending in endings]
-    pairs += [("して" + rest, ("", ("vs",), "ing")) for rest in _AFTER_TE["ing"]]
+    for form in ("ing", "not"):
+        pairs += [("して" + rest, ("", ("vs",), form)) for rest in _AFTER_TE[form]]
     for ending, made in pairs:
         table[ending].append(made)
     return dict(table)

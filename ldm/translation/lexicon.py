@@ -3,7 +3,7 @@
 Japanese classes: ``n`` noun, ``a`` adjective in い, ``na`` adjective in な or の, ``v1`` and ``v5``
 verbs of either conjugation, ``vs`` noun that する makes a verb of, ``adv`` adverb. What the
 grammar knows by itself has classes of its own: ``kind`` (写真, 絵), ``rel`` (上, 隣), ``be`` (いる,
-ある), ``p`` particle.
+ある; ない as "without"), ``num`` (たくさん), ``p`` particle.
 
 The English of a verb is its base form, with the preposition of what stands in に behind a bar
 ("sit|on"); that of a noun has the article that it takes ("a cat").
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ldm.data.demo.scene_captions import with_article
 from ldm.data.demo.scene_vocabulary import COLOURS, NOUNS, SIZES
+from ldm.translation.detect import is_kana
 from ldm.translation.inflection import base_forms
 
 FOLDER = Path(__file__).resolve().parent
@@ -28,6 +29,8 @@ OWN = FOLDER / "own_words.tsv"
 ALIAS = "="
 MEMORY = 10_000  # spellings
 LONGEST_WORD = 16  # letters of a word with its ending
+_POLITE = ("お", "御", "ご")  # in front of a noun: お面, ご馳走
+_POLITELY_NAMED = ("n", "part", "wear")
 _TO_HIRAGANA = {code: code - 0x60 for code in range(ord("ァ"), ord("ヶ") + 1)}
 _TO_KATAKANA = {kana: code for code, kana in _TO_HIRAGANA.items()}
 
@@ -69,6 +72,13 @@ class Lexicon:
 
     def _find(self, spelling: str) -> Word | None:
         """Return a word in any of its forms, in hiragana for katakana and the other way about."""
+        found = self._in_layers(spelling)
+        if found is None and spelling.startswith(_POLITE) and not is_kana(spelling):
+            plain = self._in_layers(spelling[1:])
+            return plain if plain is not None and plain.kind in _POLITELY_NAMED else None
+        return found
+
+    def _in_layers(self, spelling: str) -> Word | None:
         forms = list(base_forms(spelling))
         for rank, words in enumerate(self.layers):
             for alike in dict.fromkeys((spelling, *_in_other_kana(spelling))):
@@ -111,7 +121,9 @@ def own_words() -> dict[str, tuple[str, str]]:
             words[size.japanese] = ("a", size.english)
     table = OWN.read_text(encoding="utf-8")
     lines = (f"{word}\t{kind}\t{english}" for word, (kind, english) in words.items())
-    return read_table("\n".join((*lines, table)))
+    words = read_table("\n".join((*lines, table)))
+    worn = {f"{word}姿": entry for word, entry in words.items() if entry[0] == "wear"}
+    return worn | words
 
 
 class SortedLines(Mapping[str, tuple[str, str]]):

@@ -18,6 +18,7 @@ from ldm.translation.lexicon import LONGEST_WORD, Lexicon, Word
 PARTICLES = (
     *("の", "を", "に", "が", "は", "も", "と", "や", "で", "へ", "から", "まで", "な", "より"),
     *("には", "では", "とか", "だ", "という", "といった", "など", "か", "さん", "ちゃん", "くん"),
+    *("に向かって", "に向けて", "によって", "として", "して"),
     *("ね", "よ", "たち", "達", "と一緒に", "といっしょに", "している", "した", "する"),
 )
 UNKNOWN, PARTICLE, FOREIGN = "?", "p", "latin"
@@ -25,9 +26,12 @@ _COST = {0: 4, 1: 6, 2: 10}  # by rank
 _OF_PARTICLE, _OF_UNKNOWN = 3, 60
 _FOREIGN = re.compile(rf"[^{KANA}{CJK}・]+")
 _NUMBER = re.compile(
-    "(?P<number>[0-9]+|[一二三四五六七八九十]|ひと|ふた)"
-    "(?P<counter>匹|人|本|個|枚|羽|頭|台|つ|り|冊|輪|隻|機|軒|杯|足|着)"
+    "(?P<number>[0-9]+|[一二三四五六七八九十数]|ひと|ふた|みっ|よっ|いつ)"
+    "(?P<counter>匹|人(?!形|間|物|魚)|名|本|個|枚|羽|頭|台|つ|り|冊|輪|隻|機|軒|杯|皿|粒|体|足|着)"
 )
+# 五歳, 20代
+_AGE = re.compile("(?P<number>[0-9]+|[一二三四五六七八九十])(?P<unit>歳|才|(?<=[0-9])代(?!目))")
+_OLD = {"歳": "year-old", "才": "year-old", "代": "something"}
 _NUMBERS = dict(
     zip(
         "一二三四五六七八九十",
@@ -36,7 +40,8 @@ _NUMBERS = dict(
     )
 )
 _NUMBERS |= {str(n): name for n, name in enumerate(_NUMBERS.values(), 1)}
-_NUMBERS |= {"ひと": "one", "ふた": "two"}
+_NUMBERS |= {"ひと": "one", "ふた": "two", "みっ": "three", "よっ": "four", "いつ": "five"}
+_NUMBERS |= {"数": "several"}
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,14 @@ def _candidates(phrase: str, start: int, lexicon: Lexicon) -> Iterator[tuple[int
     """Yield what could begin at a place: its end, what it costs, and the token."""
     if foreign := _FOREIGN.match(phrase, start):
         number = _NUMBER.match(phrase, start)
-        if number is None:
+        if number is None and _AGE.match(phrase, start) is None:
             yield foreign.end(), 1, Token(foreign[0], Word(FOREIGN, foreign[0]))
     if number := _NUMBER.match(phrase, start):
         name = _NUMBERS.get(number["number"], number["number"])
         yield number.end(), 7, Token(number[0], Word("num", name))
+    if age := _AGE.match(phrase, start):
+        name = _NUMBERS.get(age["number"], age["number"])
+        yield age.end(), 7, Token(age[0], Word("na", f"{name}-{_OLD[age['unit']]}"))
     for length in range(1, min(LONGEST_WORD, len(phrase) - start) + 1):
         text = phrase[start : start + length]
         if text in PARTICLES:

@@ -21,8 +21,9 @@ from itertools import groupby
 
 from ldm.translation.detect import is_japanese
 from ldm.translation.english import Phrase
-from ldm.translation.grammar import ADJECTIVES, english_of
+from ldm.translation.grammar import english_of
 from ldm.translation.lexicon import LONGEST_WORD, Lexicon, Words, dictionary, own_words
+from ldm.translation.pieces import ADJECTIVES
 from ldm.translation.politeness import plainly
 from ldm.translation.sentence import UNKNOWN, Token, tokens_of
 
@@ -35,6 +36,8 @@ _LONGEST = 200  # letters of words that are one phrase in spite of the spaces be
 # Where a phrase was that has no English: a weight that was its own goes with it.
 _GONE = "\0"
 _EMPTY = re.compile(rf"{_GONE}(?::[+-]?(?:\d+\.?\d*|\.\d+)(?=[\s,]|$))?(?P<behind>[\s,]*)")
+# A background that is named by itself, and is not what something stands on.
+_KEYWORD = re.compile(r"(?!an? )(?:(?!on |with |of )[\w-]+ )+background")
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,14 @@ class Translator:
 
     def _translated(self, text: str, left_out: list[str]) -> str:
         """Translate a text without tags; add words that nobody knew to ``left_out``."""
+        # A full-width comma divides as the Japanese one does, with a space behind it in English.
+        text = text.replace("，", "、")
         pieces = _PHRASE.split(unicodedata.normalize("NFKC", text))
-        out = ""
-        for phrase, between in self._phrases(pieces):
-            out += (phrase and self._phrase(phrase, left_out)) + between
-        return out
+        parts = [
+            (phrase and self._phrase(phrase, left_out), between)
+            for phrase, between in self._phrases(pieces)
+        ]
+        return "".join(english + between for english, between in _thing_first(parts))
 
     def _phrases(self, pieces: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Yield each phrase with what stands behind it; those that hang together are one.
@@ -137,6 +143,20 @@ class Translator:
                 made = self.machine("".join(token.text for token in group))
                 parts.append(made.strip().rstrip(".。"))
         return " ".join(part for part in parts if part)
+
+
+def _thing_first(parts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return phrases and signs with a background that was named first behind the thing.
+
+    Args:
+        parts: Phrases in English with what stands behind each; the first phrase is empty.
+    """
+    if len(parts) < 3 or parts[0][1] or parts[1][1] != ", ":
+        return parts
+    (background, comma), (thing, behind) = parts[1:3]
+    if not _KEYWORD.fullmatch(background) or thing in ("", _GONE):
+        return parts
+    return [parts[0], (thing, comma), (background, behind), *parts[3:]]
 
 
 def _signs(text: str) -> str:

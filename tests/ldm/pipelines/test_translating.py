@@ -34,6 +34,12 @@ def test_a_model_that_reads_japanese_gets_what_was_typed(lang, reads):
     assert in_models_language(settings, ["赤い猫"], reads) == (settings, ["赤い猫"])
 
 
+def test_ja_translates_also_for_a_model_that_reads_both_languages():
+    settings = Txt2ImgSettings(prompt="ねこの絵を描いてください", prompt_lang="ja")
+    _, prompts = in_models_language(settings, [settings.prompt], ["en", "ja"])
+    assert prompts == ["a painting of a cat"]
+
+
 @pytest.mark.parametrize(("lang", "warnings"), [("en", 1), ("none", 0)])
 def test_prompts_are_drawn_as_typed_on_request(lang, warnings):
     settings = Txt2ImgSettings(prompt="赤い猫", prompt_lang=lang)

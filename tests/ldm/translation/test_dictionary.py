@@ -84,6 +84,25 @@ def test_the_things_of_the_bundled_model_are_called_what_it_knows():
 
 
 @pytest.mark.parametrize(
+    ("word", "english"),
+    [
+        ("お面", "a mask"),
+        ("お抹茶", "matcha"),
+        ("お猫", "a cat"),
+        ("着物姿", "a kimono"),
+        ("スーツ姿", "a suit"),
+    ],
+)
+def test_a_noun_is_known_with_its_polite_letter_and_as_what_somebody_is_in(word, english):
+    assert Lexicon([{}, own_words(), dictionary()]).find(word).english == english
+
+
+@pytest.mark.parametrize("word", ["お走る", "おあい", "お"])
+def test_a_polite_letter_makes_no_word_of_what_is_no_noun(word):
+    assert Lexicon([{}, own_words(), {}]).find(word) is None
+
+
+@pytest.mark.parametrize(
     ("word", "base", "form"),
     [
         ("走っている", "走る", "ing"),
@@ -92,6 +111,8 @@ def test_the_things_of_the_bundled_model_are_called_what_it_knows():
         ("泳いでいる", "泳ぐ", "ing"),
         ("食べない", "食べる", "not"),
         ("描かれた", "描く", "done"),
+        ("笑っていない", "笑う", "not"),
+        ("散歩していない", "散歩", "not"),
         ("行った", "行く", "ta"),
         ("赤く", "赤い", "base"),
         ("赤くない", "赤い", "not"),
