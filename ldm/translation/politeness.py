@@ -1,4 +1,7 @@
-"""Take out of a phrase what is said to whoever draws: 〜を描いてください, 〜です, お願いします."""
+"""Take out of a phrase what is said to whoever draws.
+
+Japanese 〜を描いてください, 〜です, お願いします; Chinese 請幫我畫〜, 謝謝.
+"""
 
 from __future__ import annotations
 
@@ -28,5 +31,32 @@ def plainly(phrase: str) -> str:
     """
     phrase = _BEGINNING.sub("", phrase)
     while (shorter := _END.sub("", phrase)) != phrase:
+        phrase = shorter
+    return phrase
+
+
+_MAKE = "(?:畫|画|繪製|绘制|繪|绘|生成|製作|制作|做|設計|设计|產生|产生)"
+_ASKED = re.compile(
+    "(?:你好|您好|嗨|哈囉|麻煩你?|麻烦你?|拜託你?|拜托你?|(?:你|您)?(?:可以|可不可以|能不能|能)|請|请"
+    f"|(?:我)?(?:想要|想|要)(?:看|{_MAKE})?|(?:幫|帮|給|给|為|为)(?:我|我們|我们)(?:看)?"
+    f"|{_MAKE}(?:出|個|个|一下)?(?=[一二兩两三四五六七八九十幾几0-9])"
+    # After "請" and "幫我" what is to be done needs no number behind it.
+    f"|(?<=[請请我])(?:{_MAKE}|來|来)(?:出|一下)?)"
+)
+_THANKS = re.compile("(?:謝謝|谢谢|感謝|感谢|拜託|拜托|麻煩了|麻烦了|好嗎|好吗|吧|嗎|吗|啊|喔|哦|呢)(?:你|您)?$")
+
+
+def plainly_chinese(phrase: str) -> str:
+    """Return a Chinese phrase without politeness at its ends.
+
+    Example:
+        >>> plainly_chinese("請幫我畫一隻貓"), plainly_chinese("畫畫的女孩"), plainly_chinese("謝謝")
+        ('一隻貓', '畫畫的女孩', '')
+    """
+    at = 0
+    while found := _ASKED.match(phrase, at):
+        at = found.end()
+    phrase = phrase[at:]
+    while (shorter := _THANKS.sub("", phrase)) != phrase:
         phrase = shorter
     return phrase
