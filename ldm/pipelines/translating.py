@@ -1,7 +1,7 @@
 """Bring a run's prompts into a language that its model reads. Imports no torch unless it must.
 
-Japanese and Chinese are translated, and only into English. ``ldm.translation`` does it; here is decided
-when, and what becomes of the settings: prompts, negative prompt, and the words of an edit.
+Japanese and Chinese are translated, and only into English. ``ldm.translation`` does it; here is
+decided when, and what becomes of the settings: prompts, negative prompt, and the words of an edit.
 """
 
 from __future__ import annotations
@@ -88,23 +88,30 @@ class _Record:
         self.translator = translator
         self.unread = unread
         self.said = said
+        self.shared = "ja"  # of the words of an edit: what its prompts are in
         self.pairs: dict[str, str] = {}
         self.left_out: dict[str, None] = {}
 
     def prompt(self, text: str) -> str:
         """Return a prompt in English."""
-        english = self._noted(self.translator, text)
+        if language_of(text) == "zh":
+            self.shared = "zh"
+        english = self._noted(self.translator, text, "ja")
         if english != text:
             self.pairs.setdefault(english, text)
         return english
 
     def words(self, text: str) -> str:
         """Return words of an edit in English, with their numbers as they are."""
-        return _WORDS.sub(lambda word: self._noted(self.translator.word, word[0]), text)
+        return _WORDS.sub(
+            lambda word: self._noted(self.translator.word, word[0], self.shared), text
+        )
 
-    def _noted(self, translate: Callable[[str, str | None], Translation], text: str) -> str:
+    def _noted(
+        self, translate: Callable[[str, str | None], Translation], text: str, shared: str
+    ) -> str:
         """Return a text in English if the model does not read it; note words that nobody knew."""
-        found = language_of(text)
+        found = language_of(text, shared)
         language = found and (self.said or found)
         if language not in self.unread:
             return text

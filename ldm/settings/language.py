@@ -40,8 +40,8 @@ def translator_option() -> Any:
     """Make the field ``translator``."""
     return option(
         None,
-        "a MarianMT model from Japanese or Chinese to English, for phrases with words that neither the "
-        "glossary nor the dictionary knows",
+        "a MarianMT model from Japanese or Chinese to English, for phrases with words that "
+        "neither the glossary nor the dictionary knows",
         str,
         group="prompt",
         metavar="FOLDER",

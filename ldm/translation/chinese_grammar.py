@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from ldm.translation.chinese import PICTURE
 from ldm.translation.english import Phrase, ing, participle
-from ldm.translation.sentence import UNKNOWN, Token
+from ldm.translation.sentence import FOREIGN, UNKNOWN, Token
 
 Tokens = Sequence[Token]
 LONGEST = 60  # tokens: each may nest the rest once more
@@ -25,6 +25,7 @@ _OF, _AT, _AND, _EMPTY = "de", "zai", "and", "p"
 _ACTS = ("v", "have", "without", "bei")
 _OPENS = (*_ACTS, _AT, "adv")
 """What a clause that describes begins with."""
+_NOUNS = ("n", "kind", "bg", "part", "wear", FOREIGN)
 _WITH = {"have": "with", "without": "without"}
 
 
@@ -38,8 +39,12 @@ def chinese_in_english(tokens: Tokens) -> str:
 
 
 def hang_together(before: Token, after: Token) -> bool:
-    """Return whether two words with a space between them are one phrase: 紅色 貓, 貓 的, 一隻 貓."""
-    return before.kind in ("a", "num", "of", "bei", _OF, _AT, _AND) or after.kind in (_OF, "rel", _AND)
+    """Return whether a space between two words divides no phrases: 紅色 貓, 貓 的, 一隻 貓."""
+    return before.kind in ("a", "num", "of", "bei", _OF, _AT, _AND) or after.kind in (
+        _OF,
+        "rel",
+        _AND,
+    )
 
 
 def _english(tokens: Tokens) -> str:
@@ -51,7 +56,7 @@ def _english(tokens: Tokens) -> str:
 
 
 def _plain(tokens: list[Token]) -> list[Token]:
-    """Return tokens with adjectives in front of their nouns, and without a 的 that tells nothing."""
+    """Return tokens with adjectives in front of nouns, and without 的 where it tells nothing."""
     out: list[Token] = []
     for at, token in enumerate(tokens):
         following = tokens[at + 1].kind if at + 1 < len(tokens) else ""
@@ -141,16 +146,27 @@ def _on_background(tokens: list[Token]) -> Phrase | None:
 def _sentence(tokens: list[Token]) -> Phrase | None:
     """Read X V .., X在B, B裡有X."""
     at = _first(tokens, *_OPENS, "be")
+    if not at:  # 戴帽子的貓坐在椅子上
+        described = _first(tokens, _OF)
+        at = described + _first(tokens[described:], *_OPENS)
+        if tokens[at - 1].kind not in _NOUNS:
+            return None
     subject, rest = _bare(tokens[:at]), tokens[at:]
-    if not rest or not subject or all(token.kind in ("num", "of", "a") for token in subject):
+    if not rest or not subject:
         return None
     if rest[0].kind in ("v", "have") and len(rest) > 1 and rest[1].kind == _OF:
         return None  # 女孩穿的衣服
-    if rest[0].kind in ("have", "be", "v") and subject[-1].kind in ("rel", "at"):
+    somewhere = subject[-1].kind == "at" or (subject[-1].kind == "rel" and len(subject) > 1)
+    if (somewhere and rest[0].kind in ("have", "v")) or (rest[0].kind, subject[-1].kind) == (
+        "be",
+        "rel",
+    ):
         doing = ing(_verb(rest[0])[0]) if rest[0].kind == "v" else ""
         shown = _phrase(rest[1:])
         if shown.words and (not doing or _first(rest[1:], "v") == len(rest) - 1):
             return shown.with_end(f"{doing} {_place(subject, 'in')}".strip())
+    if not _has(subject, *_NOUNS):
+        return None
     if rest[0].kind == "be" and all(token.kind in ("a", _OF, "be") for token in rest):
         return _phrase([*(token for token in rest if token.kind == "a"), *subject])
     return _phrase(subject).with_end(_predicate(rest))
@@ -206,11 +222,10 @@ def _end(tokens: Tokens) -> int:
         if position < len(following) and (not _has(between, "v") or _has(between, _OF)):
             return position + 2
     end = _first(following, *_OPENS)
-    if kind in _ACTS and _has(following[end:], _OF):
-        if all(token.kind in ("num", "of", "a") for token in following[:end]) and end < len(
-            following
-        ):
-            return len(tokens) if following[end].kind != _AT or end else end + 1
+    # 抱著一隻戴帽子的貓: what is hugged begins with a verb.
+    described = end < len(following) and _has(following[end:], _OF)
+    if kind in _ACTS and described and not _has(following[:end], *_NOUNS):
+        return len(tokens) if end or following[end].kind != _AT else 1
     return end + 1
 
 
@@ -272,6 +287,9 @@ def _described(tokens: list[Token]) -> Phrase | None:
     if len(left) > 1 and left[0].kind in ("num", "of") and _describes(left[1:]):
         left, right = left[1:], [left[0], *right]  # 一隻咬著蘋果的貓
     head, last = _phrase(right), left[-1].kind
+    if last == "v" and _first(left, *_OPENS) == len(left) - 1 and _has(left[:-1], *_NOUNS):
+        done = participle(_verb(left[-1])[0])  # 女孩穿的衣服
+        return head.with_end(f"{done} by {_phrase(left[:-1])}")
     if _has(left, *_OPENS):
         return head.with_end(_predicate(left))
     if last in ("rel", "at"):
@@ -314,6 +332,8 @@ def _compound(tokens: Tokens) -> Phrase:
             words.append(head.words)
     if head is None:
         return Phrase(number)
+    if len(words) > 1:
+        words = [word.removeprefix("the ") for word in words]
     made = Phrase(" ".join(filter(None, words)), head.counted)
     if measure:
         name, _, counted = measure.partition("|")

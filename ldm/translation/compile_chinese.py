@@ -45,8 +45,7 @@ _LONGEST = 3  # words of a rendering
 
 
 def entries_of_cedict(lines: Sequence[str]) -> Iterator[Entry]:
-    """Yield the entries of CC-CEDICT's lines, in Traditional and, if need be, Simplified letters."""
-    own = chinese_words()
+    """Yield the entries of CC-CEDICT's lines, in Traditional and Simplified letters."""
     for number, line in enumerate(lines):
         found = _LINE.fullmatch(line.strip())
         if found is None or not _WORD.fullmatch(found["traditional"]):
@@ -54,7 +53,7 @@ def entries_of_cedict(lines: Sequence[str]) -> Iterator[Entry]:
         all_glosses = found["glosses"].split("/")
         glosses = [text for text in all_glosses if not _ABOUT.search(text)]
         english = gloss(glosses[:2])
-        if not english or len(english.split()) > _LONGEST or found["traditional"] in own:
+        if not english or len(english.split()) > _LONGEST:
             continue
         kind = "v" if glosses[0].startswith("to ") else "n"
         place = (-len(all_glosses), number)
@@ -85,7 +84,9 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    write(SHIPPED, compiled(iter(found)))
+    own = chinese_words()
+    others = (entry for entry in found if traditional(entry.word) not in own)
+    write(SHIPPED, compiled(others))
     return 0
 
 

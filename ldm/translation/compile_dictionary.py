@@ -198,7 +198,10 @@ def main(argv: Sequence[str]) -> int:
         return 2
     edict, emoji = map(Path, argv)
     try:
-        found = [*entries_of_edict(read_source(edict, "euc_jp").splitlines()), *entries_of_emoji(emoji)]
+        found = [
+            *entries_of_edict(read_source(edict, "euc_jp").splitlines()),
+            *entries_of_emoji(emoji),
+        ]
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2

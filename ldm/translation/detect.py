@@ -28,11 +28,14 @@ def has_cjk(text: str) -> bool:
     return bool(_LETTER.search(unicodedata.normalize("NFKC", text)))
 
 
-def language_of(text: str) -> str | None:
+def language_of(text: str, shared: str = "ja") -> str | None:
     """Return the code of the language that a text is to be translated from; None for no such.
 
-    Kana are Japanese. Without them, what Chinese alone writes is Chinese; what both write is taken
-    as Japanese.
+    Kana are Japanese. Without them, what Chinese alone writes is Chinese.
+
+    Args:
+        text: The text.
+        shared: The code of what both write.
 
     Example:
         >>> [language_of(text) for text in ("赤い猫", "紅色的貓", "山", "a cat")]
@@ -41,7 +44,9 @@ def language_of(text: str) -> str | None:
     plain = unicodedata.normalize("NFKC", text)
     if not _LETTER.search(plain):
         return None
-    return "zh" if not _KANA.search(plain) and writes_chinese(plain) else "ja"
+    if _KANA.search(plain):
+        return "ja"
+    return "zh" if writes_chinese(plain) else shared
 
 
 def is_japanese(text: str) -> bool:

@@ -27,6 +27,10 @@ _PARTICIPLES = dict(pair.split() for pair in _IRREGULAR_VERBS.split("|"))
 _PLURALS = dict(pair.split() for pair in _IRREGULAR_NOUNS.split("|"))
 # A stressed last syllable that ends in one vowel and one consonant doubles it.
 _DOUBLED = re.compile(r"[^aeiou]*(qu)?[aeiou][bdgklmnprt]")
+# Not "sing", not "dance".
+_NAMED = re.compile(
+    "(?!balance|advance).*[aeiouy].*(ing|[^d]ance)|.+(tion|sion|ment|ence)|.+[aeiou].*dance"
+)
 _ARTICLE = re.compile(r"(a|an) (?=\S)")
 
 
@@ -47,14 +51,14 @@ def ing(phrase: str) -> str:
     """Return the form of what goes on.
 
     Example:
-        >>> [ing(verb) for verb in ("ride", "sit down", "lie", "see", "play")]
-        ['riding', 'sitting down', 'lying', 'seeing', 'playing']
+        >>> [ing(verb) for verb in ("ride", "sit down", "lie", "see", "sing", "dance")]
+        ['riding', 'sitting down', 'lying', 'seeing', 'singing', 'dancing']
     """
     return _inflected(phrase, "ing")
 
 
 def _ing(verb: str) -> str:
-    if verb.endswith(("ing", "tion", "sion", "ment", "ance", "ence")):
+    if _NAMED.fullmatch(verb):
         return verb  # named by a noun
     if verb.endswith("ie"):
         return verb[:-2] + "ying"

@@ -1,7 +1,8 @@
 """A MarianMT model in a folder: to English by transformers, the same every time.
 
 Any folder that transformers saved such a model and its tokenizer to will do, for example a copy of
-Helsinki-NLP/opus-mt-ja-en or of opus-mt-zh-en; the tokenizer's file says what it reads. Nothing is downloaded, and weights are read without unpickling them.
+Helsinki-NLP/opus-mt-ja-en or of opus-mt-zh-en; the tokenizer's file says what it reads.
+Nothing is downloaded, and weights are read without unpickling them.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ def source_language(folder: str | Path) -> str:
         raise _unusable(Path(folder), error) from error
     if code is None:
         raise UserError(
-            f"--translator {folder} reads {told!r}, as its tokenizer_config.json says; {_EXPECTED}; "
-            "give another"
+            f"--translator {folder} reads {told!r}, as its tokenizer_config.json says; {_EXPECTED};"
+            " give another"
         )
     return code
 

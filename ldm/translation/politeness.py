@@ -43,15 +43,17 @@ _ASKED = re.compile(
     # After "請" and "幫我" what is to be done needs no number behind it.
     f"|(?<=[請请我])(?:{_MAKE}|來|来)(?:出|一下)?)"
 )
-_THANKS = re.compile("(?:謝謝|谢谢|感謝|感谢|拜託|拜托|麻煩了|麻烦了|好嗎|好吗|吧|嗎|吗|啊|喔|哦|呢)(?:你|您)?$")
+_THANKS = re.compile(
+    "(?:謝謝|谢谢|感謝|感谢|拜託|拜托|麻煩了|麻烦了|好嗎|好吗|吧|嗎|吗|啊|喔|哦|呢)(?:你|您)?$"
+)
 
 
 def plainly_chinese(phrase: str) -> str:
     """Return a Chinese phrase without politeness at its ends.
 
     Example:
-        >>> plainly_chinese("請幫我畫一隻貓"), plainly_chinese("畫畫的女孩"), plainly_chinese("謝謝")
-        ('一隻貓', '畫畫的女孩', '')
+        >>> [plainly_chinese(text) for text in ("請幫我畫一隻貓", "畫畫的女孩", "謝謝")]
+        ['一隻貓', '畫畫的女孩', '']
     """
     at = 0
     while found := _ASKED.match(phrase, at):
