@@ -60,11 +60,12 @@ def _plain(tokens: list[Token]) -> list[Token]:
     out: list[Token] = []
     for at, token in enumerate(tokens):
         following = tokens[at + 1].kind if at + 1 < len(tokens) else ""
-        if token.kind == "be" and (following == "bg" or (out and out[-1].kind == "bg")):
-            continue  # 背景是藍色, 以藍色為背景
+        behind = bool(out) and out[-1].kind == "bg"
+        if token.kind == "be" and (following == "bg" or (behind and following == "a")):
+            continue  # 以藍色為背景, 背景是藍色
         if token.kind == _OF and (following in ("rel", "bg", "") or (out and out[-1].kind == _OF)):
             continue  # 狗的左邊, 藍色的背景
-        if token.kind == "rel" and out and out[-1].kind == "bg":
+        if token.kind == "rel" and behind:
             continue  # 藍色背景上
         if token.kind == _OF and out and out[-1].kind == "a":
             start = len(out) - 1
@@ -167,6 +168,8 @@ def _sentence(tokens: list[Token]) -> Phrase | None:
             return shown.with_end(f"{doing} {_place(subject, 'in')}".strip())
     if not _has(subject, *_NOUNS):
         return None
+    if rest[0].kind == "be" and len(subject) == 1 and subject[0].kind == "bg":
+        return _phrase(rest).with_end("in the background")
     if rest[0].kind == "be" and all(token.kind in ("a", _OF, "be") for token in rest):
         return _phrase([*(token for token in rest if token.kind == "a"), *subject])
     return _phrase(subject).with_end(_predicate(rest))

@@ -25,6 +25,8 @@ def test_chinese_wordings_of_the_demo_scenes_become_one_of_their_english_caption
         ("貓在藍色背景上", "a cat on a blue background"),
         ("以藍色為背景的貓", "a cat on a blue background"),
         ("貓，藍色的背景", "a cat, blue background"),
+        ("貓，背景是寺廟", "a cat, a temple in the background"),
+        ("復古相機放在木桌上", "a retro camera on a wooden table"),
         ("三隻狗和3隻貓", "three dogs and three cats"),
         ("12隻貓", "12 cats"),
         ("一群羊在草地上", "a group of sheep on a lawn"),
