@@ -157,15 +157,9 @@ def _sentence(tokens: list[Token]) -> Phrase | None:
         return None
     if rest[0].kind in ("v", "have") and len(rest) > 1 and rest[1].kind == _OF:
         return None  # 女孩穿的衣服
-    somewhere = subject[-1].kind == "at" or (subject[-1].kind == "rel" and len(subject) > 1)
-    if (somewhere and rest[0].kind in ("have", "v")) or (rest[0].kind, subject[-1].kind) == (
-        "be",
-        "rel",
-    ):
+    if rest[1:] and _exists(subject[-1].kind, len(subject), rest):
         doing = ing(_verb(rest[0])[0]) if rest[0].kind == "v" else ""
-        shown = _phrase(rest[1:])
-        if shown.words and (not doing or _first(rest[1:], "v") == len(rest) - 1):
-            return shown.with_end(f"{doing} {_place(subject, 'in')}".strip())
+        return _phrase(rest[1:]).with_end(f"{doing} {_place(subject, 'in')}".strip())
     if not _has(subject, *_NOUNS):
         return None
     if rest[0].kind == "be" and len(subject) == 1 and subject[0].kind == "bg":
@@ -173,6 +167,22 @@ def _sentence(tokens: list[Token]) -> Phrase | None:
     if rest[0].kind == "be" and all(token.kind in ("a", _OF, "be") for token in rest):
         return _phrase([*(token for token in rest if token.kind == "a"), *subject])
     return _phrase(subject).with_end(_predicate(rest))
+
+
+def _exists(place: str, length: int, rest: Tokens) -> bool:
+    """Return whether a sentence says that there is something somewhere: B裡有X, 左邊是X, B上坐著X.
+
+    Args:
+        place: The class of what ends the words before the verb.
+        length: How many words these are.
+        rest: The verb and what follows.
+    """
+    if rest[0].kind == "be":
+        return place == "rel"
+    somewhere = place == "at" or (place == "rel" and length > 1)
+    return somewhere and (
+        rest[0].kind == "have" or (rest[0].kind == "v" and not _has(rest[1:], "v"))
+    )
 
 
 def _predicate(tokens: Tokens) -> str:
@@ -287,6 +297,8 @@ def _described(tokens: list[Token]) -> Phrase | None:
     if not ofs:
         return None
     left, right = _bare(tokens[: ofs[-1]]), tokens[ofs[-1] + 1 :]
+    if not left:
+        return _phrase(right)
     if len(left) > 1 and left[0].kind in ("num", "of") and _describes(left[1:]):
         left, right = left[1:], [left[0], *right]  # 一隻咬著蘋果的貓
     head, last = _phrase(right), left[-1].kind

@@ -101,7 +101,17 @@ def test_a_model_is_asked_in_the_language_that_it_reads_and_in_no_other():
 
 @pytest.mark.parametrize(
     "text",
-    ["貓\0狗", "的" * 300, "貓在" * 200, "背景的" * 200, "有" * 100, "一隻的和在被", "在被把是"],
+    [
+        "貓\0狗",
+        "的" * 300,
+        "貓在" * 200,
+        "背景的" * 200,
+        "有" * 100,
+        "一隻的和在被",
+        "在被把是",
+        "被的鞋",
+        "位於之於",
+    ],
 )
 def test_strange_prompts_are_translated_too(text):
     assert isinstance(TRANSLATE(text, "zh").english, str)
