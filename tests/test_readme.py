@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -14,9 +15,11 @@ from small_demo import write_small_demo
 from ldm.pipelines import models
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+TRANSLATIONS = [ROOT / "README.ja.md", ROOT / "README.zh-TW.md"]
+PAGES = [ROOT / "README.md", *TRANSLATIONS, ROOT / "CONTRIBUTING.md"]
 PAGES += sorted((ROOT / "docs").glob("*.md")) + [ROOT / "benchmarks" / "README.md"]
 README = PAGES[0].read_text(encoding="utf-8")
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def load_refresher():
@@ -49,6 +52,8 @@ def program_calls() -> list[tuple[str, str, list[str]]]:
             # Up to a pipe or &&; a bar between letters is in quotes, as in --blend "cat|dog".
             for command in re.findall(r"\bpython (?:[^&|]|(?<=\w)\|(?=\w))+", line):
                 words = shlex.split(command, comments=True)
+                if words[1] == "-m" and (ROOT / words[2].split(".")[0]).is_dir():  # not pytest
+                    words[1:3] = [f"{words[2].replace('.', '/')}/__main__.py"]
                 if words[1].endswith(".py"):
                     flags = [word.split("=")[0] for word in words[2:] if re.match("--?[a-z]", word)]
                     calls.append((page.name, words[1], flags))
@@ -163,6 +168,45 @@ def test_links_to_headings_find_them(page):
     assert not [anchor for target, anchor in targets if anchor not in anchors(target)]
 
 
+def shape(text: str) -> dict[str, object]:
+    """Return what a translation of a page keeps: its outline, commands, code and links."""
+    return {
+        "headings": re.findall(r"^#+(?= )", text, re.MULTILINE),
+        "set-up": setup_commands(text),
+        "commands": [shlex.split(line, comments=True) for line in shell_blocks(text)],
+        "code": [ast.dump(ast.parse(block)) for block in PYTHON.findall(text)],
+        "pictures": re.findall(r'src="([^"]+)"', text),
+        "rows": len(re.findall(r"^\|", text, re.MULTILINE)),
+        "addresses": sorted(a for a in re.findall(r"\]\(([^)]+)\)", text) if "README" not in a),
+        "names": sorted(set(re.findall(r"`([^`\n]+)`", text))),
+    }
+
+
+@pytest.mark.parametrize("page", TRANSLATIONS, ids=lambda page: page.name)
+@pytest.mark.parametrize("part", shape(README))
+def test_a_translated_readme_says_the_same_as_the_english_one(page, part):
+    """Prose is translated; commands, code, links and what stands in backticks are the same."""
+    found = shape(page.read_text(encoding="utf-8"))[part]
+    assert found == shape(README)[part]
+
+
+@pytest.mark.parametrize("page", TRANSLATIONS, ids=lambda page: page.name)
+def test_a_translated_readme_is_in_its_language(page):
+    """No paragraph was left in English: a third of each one's letters are not Latin."""
+    kept = re.compile(r"```.*?```|`[^`]*`|\]\([^)]*\)|<[^>]*>", re.DOTALL)
+    text = kept.sub("", page.read_text(encoding="utf-8"))
+    for paragraph in re.split(r"\n{2,}|\n(?=\|)", text):
+        letters = [c for c in paragraph if c.isalpha()]
+        if len(letters) > 60:
+            assert sum(not c.isascii() for c in letters) > len(letters) / 3, paragraph
+
+
+def test_the_readmes_lead_to_each_other():
+    for page in (PAGES[0], *TRANSLATIONS):
+        head = page.read_text(encoding="utf-8")[:600]
+        assert all(each.name in head for each in (PAGES[0], *TRANSLATIONS) if each != page)
+
+
 def tabled_files(text: str) -> list[str]:
     """Return the files that the tables under the headings of folders name."""
     files, folder = [], None
@@ -187,7 +231,7 @@ def small_model(tmp_path_factory) -> tuple[Path, Path]:
     return write_small_demo(tmp_path_factory.mktemp("demo"))
 
 
-PYTHON_EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+PYTHON_EXAMPLES = PYTHON.findall(README)
 
 
 def test_there_are_python_examples():

@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from apps.line_bot.secret import Secret
 from apps.line_bot.settings import BotSettings, Secrets, read_settings
 from ldm.errors import UserError
 from ldm.programs.console import Console, exit_codes
@@ -29,6 +31,7 @@ from ldm.programs.start import read_flags
 from ldm.settings.option import option
 
 SIMULATION = "apps.line_bot.simulate"
+SIMULATED_DATA = "outputs/line_bot_simulated"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if simulated:
             _simulate(given, file, console)
         else:
-            settings, secrets = read_settings(given, os.environ, file)
-            _serve(settings, secrets, console)
+            _serve(*read_settings(given, os.environ, file), console)
     return end.code
 
 
@@ -74,7 +76,7 @@ def _log(console: Console) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _serve(settings: BotSettings, secrets: Secrets, console: Console) -> None:
+def _serve(settings: BotSettings, channel: Secrets, console: Console) -> None:
     from optimizedSD.web.server import check_address
 
     check_address(settings.host, settings.port)
@@ -83,7 +85,7 @@ def _serve(settings: BotSettings, secrets: Secrets, console: Console) -> None:
             from apps.line_bot.tunnel import ngrok
 
             settings = replace(settings, public_base_url=stack.enter_context(ngrok(settings.port)))
-        app = make_application(settings, secrets, console.say)
+        app = make_application(settings, channel, console.say)
         console.say(
             f"Webhook address for LINE: {(settings.public_base_url or '').rstrip('/')}/callback"
         )
@@ -95,12 +97,12 @@ def _serve(settings: BotSettings, secrets: Secrets, console: Console) -> None:
         )  # fmt: skip
 
 
-def make_application(settings: BotSettings, secrets: Secrets, say: Callable[[str], object]) -> Any:
+def make_application(settings: BotSettings, channel: Secrets, say: Callable[[str], object]) -> Any:
     """Find the model and return the bot's web application; models load when it starts.
 
     Args:
         settings: The operator's.
-        secrets: The channel's.
+        channel: Its secrets.
         say: Shows a line.
 
     Raises:
@@ -113,12 +115,12 @@ def make_application(settings: BotSettings, secrets: Secrets, say: Callable[[str
     choice = model_for(settings)
     if choice.notice:
         say(choice.notice)
-    bot = make_bot(settings, secrets)
+    bot = make_bot(settings, channel)
     load = [
         partial(load_drawer, settings, choice, device, bot.queue, bot.line)
         for device in settings.device
     ]
-    return application(bot, secrets, load)
+    return application(bot, channel, load)
 
 
 def _simulate(given: dict[str, Any], file: str | None, console: Console) -> None:
@@ -137,11 +139,25 @@ def _simulate(given: dict[str, Any], file: str | None, console: Console) -> None
         channel = {
             "LINE_CHANNEL_SECRET": place.channel_secret,
             "LINE_CHANNEL_ACCESS_TOKEN": place.access_token,
+            # A real bot's queue is not to be filled with a stand-in's messages.
+            "LINE_BOT_DATA": SIMULATED_DATA,
         }
-        settings, secrets = read_settings({**given, **here}, {**os.environ, **channel}, file)
-        return make_application(settings, secrets, console.say)
+        settings, chosen = read_settings({**given, **here}, {**os.environ, **channel}, file)
+        chosen = _with_operator(chosen, place.port, console.say)
+        return make_application(settings, chosen, console.say)
 
     running.run_simulation(make, say=console.say, port=port)
+
+
+def _with_operator(chosen: Secrets, port: int, say: Callable[[str], object]) -> Secrets:
+    """Say where a simulated bot's operator's page is; give it a password of this run if none is."""
+    page = f"Operator's page: http://127.0.0.1:{port}/admin"
+    if chosen.admin_token:
+        say(f"{page} (the password is ADMIN_TOKEN)")
+        return chosen
+    password = secrets.token_urlsafe(12)
+    say(f"{page} (the password is {password} until this run ends)")
+    return replace(chosen, admin_token=Secret(password))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,10 @@ def _shared(settings: BotSettings) -> dict[str, Any]:
     """Return the settings that the operator fixes for all pictures."""
     known = LowMemoryTxt2ImgSettings.__dataclass_fields__
     own = {each.name: getattr(settings, each.name) for each in options_of(settings)}
-    return {name: own[name] for name in own if name in known and name != "device"}
+    shared = {name: own[name] for name in own if name in known and name != "device"}
+    if shared["scale"] is None:  # the model's own, or the programs' default
+        del shared["scale"]
+    return shared
 
 
 def load_drawer(
@@ -115,8 +118,10 @@ class Drawer:
             "n_iter": task.count,
             "plain_prompt": True,  # a colon in a chat is no weight
             "ddim_steps": task.steps or self.settings.ddim_steps,
-            "scale": task.scale or self.settings.scale,
         }
+        scale = task.scale or self.settings.scale or self.pipeline.choice.scale
+        if scale is not None:
+            own["scale"] = scale
         if start is None:
             width, height = self._size(task.shape)
             return LowMemoryTxt2ImgSettings(**{**shared, **own, "W": width, "H": height})

@@ -162,7 +162,9 @@ class BotSettings(Settings):
     s3_bucket: str | None = option(None, "its bucket", str, metavar="NAME", group="pictures")
     ddim_steps: int = changed(LowMemoryTxt2ImgSettings, "ddim_steps")
     sampler: str = changed(LowMemoryTxt2ImgSettings, "sampler", aliases=())
-    scale: float = changed(LowMemoryTxt2ImgSettings, "scale")
+    scale: float | None = changed(
+        LowMemoryTxt2ImgSettings, "scale", default=None, shown="what suits the model, else 7.5"
+    )
     config: str | None = changed(GenerationSettings, "config")
     trust_config: bool = changed(GenerationSettings, "trust_config")
     ckpt: str | None = changed(GenerationSettings, "ckpt")

@@ -4,8 +4,9 @@
         -> Ask("draw", Task("猫が二匹", count=4, seed=7, shape="portrait"))
 
 A text is cut into parts at commas and line breaks. A part that is a setting as a whole is taken
-out; so are counts and seeds that cannot be meant otherwise, and flags anywhere. All else is what to
-draw, word for word: "a portrait of my cat" is no setting.
+out; so are counts and seeds that cannot be meant otherwise, flags anywhere, and what is said to the
+bot rather than of the picture ("please draw", 描いてください). All else is what to draw, word for
+word: "a portrait of my cat" is no setting.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from apps.line_bot.jobs import Task
 from apps.line_bot.refused import Refused
 from apps.line_bot.texts import STYLES
 from ldm.legible import legible
+from ldm.translation.detect import is_japanese
+from ldm.translation.politeness import plainly
 
 Kind = Literal["draw", "cancel", "help", "recipe", "clear"]
 LONGEST = 5000  # letters of a message that LINE sends
@@ -47,8 +50,8 @@ _COUNTED = r"(?:pictures?|images?|pics?|drawings?)"
 _COUNTS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"^{_NUMBER}\s*(?:枚|張|张)(?:の|的|を|ください|お願いします)?\s*",
-        rf"\s*(?:を|に)?\s*{_NUMBER}\s*(?:枚|張|张)(?:で|ください|お願いします|描いて)?$",
+        rf"^{_NUMBER}\s*(?:枚|張|张)(?:の|的|を)?\s*",
+        rf"\s*(?:を|に)?\s*{_NUMBER}\s*(?:枚|張|张)(?:で)?$",
         rf"^(?P<n>\d{{1,12}})\s*{_COUNTED}\b\s*(?:of\s+)?",
         rf"\s+(?P<n>\d{{1,12}})\s*{_COUNTED}$",
     )
@@ -65,6 +68,17 @@ _FLAGS = {
     "n": "count",
     "n_samples": "count",
 }
+# What is said to whoever draws; the Japanese for it is known to ``plainly``.
+_ASKED = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"^(?:(?:can|could|would) you )?(?:please )?(?:draw|paint|make|create|generate) (?:me )?"
+        r"(?=(?:an?|the|some|my|two|three|four|\d+)\b)",
+        r"[ ,]*\bplease[.!?]*$",
+        r"^(?:請|请)?(?:幫我|帮我|給我|给我)(?:畫|画)出?|^(?:請|请)(?:畫|画)出?",
+        r"^(?:畫|画)(?=[一兩两二三四\d個隻張])",
+    )
+)
 _PARTS = re.compile(r"\s*(?:[、。;；\n]|,(?!\d{3}(?!\d)))+\s*")  # 5,000 is one number
 
 
@@ -189,7 +203,8 @@ def _number(name: str, text: str) -> float:
 
 
 def _take_settings(part: str, found: dict[str, Any]) -> str:
-    """Take the settings out of a part; return what is left of it."""
+    """Take settings and politeness out of a part; return what is left of it."""
+    part = _plainly(part)
     if match := _SEED.search(part):
         found["seed"] = int(match["n"])
         part = (part[: match.start()] + " " + part[match.end() :]).strip()
@@ -208,6 +223,13 @@ def _take_settings(part: str, found: dict[str, Any]) -> str:
             found["shape"] = SHAPES[tokens.pop(end)]
             return " ".join(tokens)
     return " ".join(tokens)
+
+
+def _plainly(part: str) -> str:
+    """Return a part of a text without what is said to the bot."""
+    for pattern in _ASKED:
+        part = pattern.sub("", part).strip()
+    return plainly(part).strip() if is_japanese(part) else part
 
 
 def _counted(text: str) -> int:

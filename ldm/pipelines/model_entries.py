@@ -101,3 +101,24 @@ def languages_of(config: DictConfig, path: Path) -> tuple[str, ...]:
             "such as [en, ja]; correct it"
         )
     return tuple(codes)
+
+
+def scale_of(config: DictConfig, path: Path) -> float | None:
+    """Return the guidance scale that suits a model, if ``scale`` beside ``model`` tells it.
+
+    Args:
+        config: The whole configuration.
+        path: The file that it was read from.
+
+    Raises:
+        UserError: It is no positive number.
+    """
+    value = OmegaConf.select(config, "scale", default=None)
+    if value is None:
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value < float("inf"):
+        raise UserError(
+            f"config {path}: scale is {quoted(value)}; expected a number above 0; correct it"
+        )
+    return float(value)

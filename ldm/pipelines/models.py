@@ -21,7 +21,7 @@ from ldm.checkpoint.diffusers.json_files import INDEX, find_weights
 from ldm.checkpoint.folders import check_model
 from ldm.errors import UserError
 from ldm.paths import exists, file_fault, is_file, is_folder, real_path
-from ldm.pipelines.model_entries import Entries, languages_of
+from ldm.pipelines.model_entries import Entries, languages_of, scale_of
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 from ldm.settings.model_kind import INPAINT, KINDS, ModelFacts, ModelKind
 from ldm.settings.option import flag_of
@@ -66,6 +66,7 @@ class ModelChoice:
         kind: Which pictures it draws, and with what.
         inputs: Input channels of its UNet.
         languages: What its text encoder reads, as two-letter codes.
+        scale: The guidance scale that suits it, where its YAML tells.
         notice: A sentence for the user when the model is not the one expected.
     """
 
@@ -80,6 +81,7 @@ class ModelChoice:
     kind: ModelKind
     inputs: int
     languages: tuple[str, ...] = ("en",)
+    scale: float | None = None
     notice: str | None = None
 
     @property
@@ -210,11 +212,13 @@ def _demo(*, given: bool) -> ModelChoice:
             f"no model was given and neither {V1_CHECKPOINTS[0]} nor {DEMO_CHECKPOINT} is there; "
             f"expected one of them; run `{HOW_TO_GET_V1}` or add --ckpt FILE"
         )
+    choice = _describe(ckpt, find(DEMO_CONFIG), given=given)
+    suits = "" if choice.scale is None else f" (--scale {choice.scale:g} suits it)"
     notice = (
-        "No Stable Diffusion v1 checkpoint found: drawing with the small demo model "
-        f"(--scale 3 suits it). To get SD v1: {HOW_TO_GET_V1}"
+        f"No Stable Diffusion v1 checkpoint found: drawing with the small demo model{suits}. "
+        f"To get SD v1: {HOW_TO_GET_V1}"
     )
-    return replace(_describe(ckpt, find(DEMO_CONFIG), given=given), notice=notice)
+    return replace(choice, notice=notice)
 
 
 def _by_itself(ckpt: Path, *, given: bool) -> ModelChoice:
@@ -255,6 +259,7 @@ def _describe(ckpt: Path, config_path: Path, *, given: bool) -> ModelChoice:
         kind=_kind(entries, channels, inputs),
         inputs=inputs,
         languages=languages_of(entries.config, config_path),
+        scale=scale_of(entries.config, config_path),
     )
 
 

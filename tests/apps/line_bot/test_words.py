@@ -34,6 +34,17 @@ def read(text: str):
         ("a cat --steps 20 --scale=7.5 --seed 0", Task("a cat", steps=20, scale=7.5, seed=0)),
         ("a cat\nportrait\n4 pictures", Task("a cat", shape="portrait", count=4)),
         ("犬 シード 12", Task("犬", seed=12)),
+        # What is said to the bot is nothing to draw.
+        ("赤い背景の猫を2枚描いてください", Task("赤い背景の猫", count=2)),
+        ("犬の絵をお願いします、3枚", Task("犬の絵", count=3)),
+        ("猫です、夜です、描いてほしいです", Task("猫, 夜")),
+        ("請幫我畫四張紅色背景的貓", Task("紅色背景的貓", count=4)),
+        ("畫一隻貓", Task("一隻貓")),
+        ("Please draw me a cat", Task("a cat")),
+        ("can you paint 2 pictures of a dog, please?", Task("a dog", count=2)),
+        ("畫家在畫畫", Task("畫家在畫畫")),
+        ("paint on a wall", Task("paint on a wall")),
+        ("draw please", Task("draw")),
         # What may be meant otherwise stays in the prompt.
         ("a portrait of my cat", Task("a portrait of my cat")),
         ("a landscape with trees", Task("a landscape with trees")),
