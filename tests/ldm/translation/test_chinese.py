@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ldm.data.demo.scene_captions import english_caption
+from ldm.translation.politeness import plainly_chinese
 from ldm.translation.translate import Translator
 from tests.chinese_scenes import scenes
 from tests.ldm.translation.test_translate import wordings
@@ -66,6 +67,13 @@ def test_words_stand_in_english_order(chinese, english):
 )
 def test_politeness_makes_no_difference(wording):
     assert TRANSLATE(wording.format("一隻貓")).english.rstrip("?, ") == "a cat"
+
+
+@pytest.mark.parametrize(
+    "text", ["要塞上的旗子", "能量球", "酒吧", "畫家在畫畫", "請柬", "可以吃的花"]
+)
+def test_words_that_only_begin_or_end_like_politeness_stay(text):
+    assert plainly_chinese(text) == text
 
 
 @pytest.mark.parametrize(
