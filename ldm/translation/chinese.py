@@ -105,6 +105,5 @@ def _candidates(phrase: str, start: int, lexicon: Lexicon) -> Iterator[tuple[int
         text = phrase[start : start + length]
         if word := lexicon.find(text):
             cost = _COST[word.rank] + (word.rank == 2 and length == 1) * _OF_A_LETTER
-            cost -= word.kind == "rel"  # 草地上 is 草地 and 上
             yield start + length, cost, Token(text, word)
     yield start + 1, OF_UNKNOWN, Token(phrase[start], Word(UNKNOWN, ""))
