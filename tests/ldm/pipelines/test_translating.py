@@ -76,6 +76,16 @@ def test_a_language_that_is_said_is_that_of_every_prompt():
     assert "Chinese letters" in notice.text
 
 
+def test_a_chinese_translation_model_gets_chinese_phrases_alone(tmp_path, monkeypatch):
+    for name in ("config.json", "source.spm", "model.safetensors"):
+        (tmp_path / name).touch()
+    (tmp_path / "tokenizer_config.json").write_text('{"source_lang": "zho"}')
+    monkeypatch.setattr("ldm.translation.marian.marian", lambda folder: lambda text: "made")
+    settings = Txt2ImgSettings(prompt="龘齉的貓", translator=str(tmp_path))
+    _, prompts = in_models_language(settings, ["龘齉的貓", "ヌヌヌの猫"], ["en"])
+    assert prompts == ["made", "a cat"]
+
+
 def test_words_of_an_edit_are_in_the_language_of_its_prompt():
     settings = SwapSettings(
         sprompt="一輛汽車和貓",

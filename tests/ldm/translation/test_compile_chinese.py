@@ -41,7 +41,10 @@ def test_each_word_gets_one_clean_rendering_in_both_kinds_of_letters():
 
 def test_the_same_sources_give_the_same_file(tmp_path, monkeypatch, capsys):
     (tmp_path / "cedict").write_text(CEDICT, encoding="utf-8")
-    names = {"emoji.json": {"🥇": {"en": ":Gold_medal:"}}, "emoji_zh.json": {"🥇": ":金牌:"}}
+    names = {
+        "emoji.json": {"🥇": {"en": ":Gold_medal:"}, "🐈": {"en": ":cat:"}},
+        "emoji_zh.json": {"🥇": ":金牌:", "🐈": ":猫咪:"},
+    }
     for name, content in names.items():
         (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
     made = []
@@ -50,7 +53,8 @@ def test_the_same_sources_give_the_same_file(tmp_path, monkeypatch, capsys):
         assert main([str(tmp_path / "cedict"), str(tmp_path)]) == 0
         made.append((tmp_path / name).read_bytes())
     assert made[0] == made[1]
-    assert "金牌\tn\tgold medal" in gzip.decompress(made[0]).decode()
+    text = gzip.decompress(made[0]).decode()
+    assert "金牌\tn\tgold medal" in text and "猫咪" not in text  # the project's own word
     assert main([str(tmp_path / "none"), str(tmp_path)]) == 2
     assert "cannot be read" in capsys.readouterr().err
     assert main([]) == 2
