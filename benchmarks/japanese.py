@@ -31,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.japanese_wordings import KINDS, wordings
 from ldm.errors import UserError
 from ldm.pipelines.models import DEMO_CHECKPOINT, DEMO_CONFIG, find
-from ldm.translation.detect import is_japanese
+from ldm.translation.letters import has_cjk
+from ldm.translation.lexicon import Lexicon, dictionary, own_words
 from ldm.translation.politeness import plainly
 from ldm.translation.sentence import FOREIGN, PARTICLE, UNKNOWN, tokens_of
 from ldm.translation.translate import Translator, default_translator
@@ -264,16 +265,17 @@ def read_prompts(path: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def coverage(prompts: Sequence[str], translator: Translator) -> Coverage:
+def coverage(prompts: Sequence[str]) -> Coverage:
     """Count the words of prompts that the translation knows, and name the others."""
     whole = words = own = 0
+    lexicon = Lexicon([own_words(), dictionary()])
     unknown: list[str] = []
     for prompt in prompts:
         left_out = []
         for phrase in re.split(r"[、。，,\s]+", unicodedata.normalize("NFKC", prompt)):
-            if not is_japanese(phrase):
+            if not has_cjk(phrase):
                 continue
-            tokens = tokens_of(plainly(phrase), translator.lexicon)
+            tokens = tokens_of(plainly(phrase), lexicon)
             said = [token for token in tokens if token.kind not in (PARTICLE, FOREIGN)]
             words += len(said)
             own += sum(token.kind != UNKNOWN and token.word.rank == 1 for token in said)
@@ -291,7 +293,7 @@ def coverage_lines(show: int) -> Iterator[str]:
     yield "| prompts | number | words | known | of own_words.tsv | nothing left out | left out |"
     yield "|---" * 7 + "|"
     for name, half in halves.items():
-        found = coverage(half, translator)
+        found = coverage(half)
         cells = [name, f"{found.prompts}", f"{found.words}", f"{100 * found.known:.1f} %"]
         cells += [f"{100 * found.own / found.words:.1f} %", f"{found.whole}"]
         yield "| " + " | ".join([*cells, " ".join(found.unknown) or "-"]) + " |"

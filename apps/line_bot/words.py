@@ -21,8 +21,8 @@ from apps.line_bot.jobs import Task
 from apps.line_bot.refused import Refused
 from apps.line_bot.texts import STYLES
 from ldm.legible import legible
-from ldm.translation.detect import is_japanese
-from ldm.translation.politeness import plainly
+from ldm.translation.detect import language_of
+from ldm.translation.politeness import plainly, plainly_chinese
 
 Kind = Literal["draw", "cancel", "help", "recipe", "clear"]
 LONGEST = 5000  # letters of a message that LINE sends
@@ -68,17 +68,16 @@ _FLAGS = {
     "n": "count",
     "n_samples": "count",
 }
-# What is said to whoever draws; the Japanese for it is known to ``plainly``.
+# What is said to whoever draws in English, and who knows what else is said.
 _ASKED = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         r"^(?:(?:can|could|would) you )?(?:please )?(?:draw|paint|make|create|generate) (?:me )?"
         r"(?=(?:an?|the|some|my|two|three|four|\d+)\b)",
         r"[ ,]*\bplease[.!?]*$",
-        r"^(?:請|请)?(?:幫我|帮我|給我|给我)(?:畫|画)出?|^(?:請|请)(?:畫|画)出?",
-        r"^(?:畫|画)(?=[一兩两二三四\d個隻張])",
     )
 )
+_POLITE = {"ja": plainly, "zh": plainly_chinese}
 _PARTS = re.compile(r"\s*(?:[、。;；\n]|,(?!\d{3}(?!\d)))+\s*")  # 5,000 is one number
 
 
@@ -229,7 +228,8 @@ def _plainly(part: str) -> str:
     """Return a part of a text without what is said to the bot."""
     for pattern in _ASKED:
         part = pattern.sub("", part).strip()
-    return plainly(part).strip() if is_japanese(part) else part
+    polite = _POLITE.get(language_of(part))
+    return polite(part).strip() if polite else part
 
 
 def _counted(text: str) -> int:

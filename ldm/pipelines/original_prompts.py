@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ldm.settings.generation import GenerationSettings
-from ldm.translation.detect import is_japanese
+from ldm.translation.letters import has_cjk
 
 # The settings that are prompts, and the entry of each one's original.
 PROMPTS = {
@@ -48,5 +48,5 @@ def recorded_language(
         if key in entries and values.get(name) and name not in given
     ]
     drawn = [values[name] for name in PROMPTS if values.get(name)]
-    settled = any(map(is_japanese, drawn)) and not _NEW & set(given)
+    settled = any(map(has_cjk, drawn)) and not _NEW & set(given)
     return {"originals": tuple(pairs)} | ({"prompt_lang": "none"} if settled else {})

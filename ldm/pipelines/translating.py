@@ -1,7 +1,7 @@
 """Bring a run's prompts into a language that its model reads. Imports no torch unless it must.
 
-Only Japanese is translated, and only into English. ``ldm.translation`` does it; here is decided
-when, and what becomes of the settings: prompts, negative prompt, and the words of an edit.
+Japanese and Chinese are translated, and only into English. ``ldm.translation`` does it; here is
+decided when, and what becomes of the settings: prompts, negative prompt, and the words of an edit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ldm.errors import UserError
 from ldm.legible import quoted
 from ldm.pipelines.original_prompts import PROMPTS
 from ldm.settings.generation import GenerationSettings
-from ldm.translation.detect import is_japanese
+from ldm.translation.detect import LANGUAGES, language_of
 
 if TYPE_CHECKING:
     from ldm.translation.translate import Translation, Translator
@@ -41,34 +41,36 @@ def in_models_language(
 
     Raises:
         UserError: The glossary or the translation model cannot be used; or a word that is unknown
-            was given with ``--prompt_lang ja``.
+            was given with ``--prompt_lang ja`` or ``zh``.
     """
     translator = translator_of(settings)
     texts = [*prompts, *_texts(settings)]
+    said = settings.prompt_lang if settings.prompt_lang in LANGUAGES else None
     # A small model may have learned few Japanese wordings: with "ja" it gets the English it reads.
-    asked = settings.prompt_lang == "ja" and "en" in languages
-    if ("ja" in languages and not asked) or not any(map(is_japanese, texts)):
+    read = set(languages) - ({said} if "en" in languages else set())
+    unread = {said or found for found in map(language_of, texts) if found} - read
+    if not unread:
         return settings, list(prompts)
     if settings.prompt_lang in ("en", "none"):
-        return _as_typed(settings), list(prompts)
-    record = _Record(translator())
+        return _as_typed(settings, unread), list(prompts)
+    record = _Record(translator(), unread, said)
     prompts = [record.prompt(text) for text in prompts]
     settings = replace(settings, **_translated(settings, record))
-    if record.left_out and settings.prompt_lang == "ja":
+    if record.left_out and said:
         raise UserError(
-            f"--prompt_lang ja was given, and these words of the prompt cannot be translated: "
+            f"--prompt_lang {said} was given, and these words of the prompt cannot be translated: "
             f"{_listed(record.left_out)}; expected words that the dictionary knows; write them in "
             "English, put them into a --glossary, or give a --translator"
         )
-    said = [*settings.on_language]
+    notices = [*settings.on_language]
     if record.left_out:
-        said.append(
+        notices.append(
             f"these words of the prompt are not known and were left out: "
             f"{_listed(record.left_out)}; write them in English, put them into a --glossary, or "
             "give a --translator"
         )
     pairs = (*settings.originals, *record.pairs.items())
-    return replace(settings, originals=pairs, on_language=tuple(said)), prompts
+    return replace(settings, originals=pairs, on_language=tuple(notices)), prompts
 
 
 class _Record:
@@ -76,29 +78,46 @@ class _Record:
 
     Args:
         translator: What translates.
+        unread: Codes of the languages that the model does not read.
+        said: The code of the language that all texts are in; None tells each one's by its letters.
 
     Attributes:
         pairs: Originals by their English.
         left_out: Words that nobody knew.
     """
 
-    def __init__(self, translator: Translator) -> None:
+    def __init__(self, translator: Translator, unread: set[str], said: str | None) -> None:
         self.translator = translator
+        self.unread = unread
+        self.said = said
+        self.shared = "ja"  # of the words of an edit: what its prompts are in
         self.pairs: dict[str, str] = {}
         self.left_out: dict[str, None] = {}
 
     def prompt(self, text: str) -> str:
         """Return a prompt in English."""
-        english = self._noted(self.translator(text))
+        if language_of(text) == "zh":
+            self.shared = "zh"
+        english = self._noted(self.translator, text, "ja")
         if english != text:
             self.pairs.setdefault(english, text)
         return english
 
     def words(self, text: str) -> str:
         """Return words of an edit in English, with their numbers as they are."""
-        return _WORDS.sub(lambda word: self._noted(self.translator.word(word[0])), text)
+        return _WORDS.sub(
+            lambda word: self._noted(self.translator.word, word[0], self.shared), text
+        )
 
-    def _noted(self, made: Translation) -> str:
+    def _noted(
+        self, translate: Callable[[str, str | None], Translation], text: str, shared: str
+    ) -> str:
+        """Return a text in English if the model does not read it; note words that nobody knew."""
+        found = language_of(text, shared)
+        language = found and (self.said or found)
+        if language not in self.unread:
+            return text
+        made = translate(text, language)
         self.left_out.update(dict.fromkeys(made.left_out))
         return made.english
 
@@ -137,34 +156,36 @@ def translator_of(settings: Any) -> Callable[[], Translator]:
     Raises:
         UserError: One of them cannot be used.
     """
-    glossary, machine = {}, None
+    glossary, machine, machine_reads = {}, None, "ja"
     if settings.glossary is not None:
         from ldm.translation.glossary import read_glossary
 
         glossary = read_glossary(settings.glossary)
     if settings.translator is not None:
-        from ldm.translation.marian import check_folder, marian
+        from ldm.translation.marian import check_folder, marian, source_language
 
         check_folder(folder := settings.translator)
+        machine_reads = source_language(folder)
 
         def machine(text: str) -> str:
             return marian(folder)(text)  # loaded when the first phrase needs it
 
     def make() -> Translator:
-        # Not before a prompt is Japanese: no other has any use for the dictionary.
+        # Not before a prompt is to be translated: no other has any use for a dictionary.
         from ldm.translation.translate import Translator
 
-        return Translator(glossary, machine)
+        return Translator(glossary, machine, machine_reads)
 
     return make
 
 
-def _as_typed(settings: Settings) -> Settings:
+def _as_typed(settings: Settings, unread: set[str]) -> Settings:
     """Return settings whose prompts the model cannot read; ``en`` says so, ``none`` does not."""
     if settings.prompt_lang == "none":
         return settings
+    names = " and ".join(LANGUAGES[code] for code in sorted(unread))
     text = (
-        "--prompt_lang en draws the prompt as it is typed, and it has Japanese letters, which this "
+        f"--prompt_lang en draws the prompt as it is typed, and it has {names} letters, which this "
         "model does not read; --prompt_lang auto translates them"
     )
     return replace(settings, on_language=(*settings.on_language, text))

@@ -6,7 +6,7 @@ from typing import Any
 
 from ldm.settings.option import option
 
-PROMPT_LANGUAGES = ("auto", "en", "ja", "none")
+PROMPT_LANGUAGES = ("auto", "en", "ja", "zh", "none")
 Originals = tuple[tuple[str, str], ...]
 """Pairs of an English prompt and the text that it was translated from."""
 
@@ -15,10 +15,10 @@ def prompt_lang_option() -> Any:
     """Make the field ``prompt_lang``."""
     return option(
         "auto",
-        "the language of the prompts; auto translates those with Japanese letters into English "
-        "unless the model reads Japanese; ja translates them for every model that reads English, "
-        "and stops at a word that it cannot translate; en and none draw them as typed, where en "
-        "warns of a model that cannot read them",
+        "the language of the prompts; auto translates Japanese and Chinese ones into English "
+        "unless the model reads that language; ja and zh say which it is, translate for every "
+        "model that reads English, and stop at a word that cannot be translated; en and none draw "
+        "them as typed, where en warns of a model that cannot read them",
         choices=PROMPT_LANGUAGES,
         group="prompt",
     )
@@ -28,8 +28,8 @@ def glossary_option() -> Any:
     """Make the field ``glossary``."""
     return option(
         None,
-        "your own translations, which come first: a UTF-8 text file with a Japanese word, a tab "
-        "and its English on each line",
+        "your own translations, which come first: a UTF-8 text file with a Japanese or Chinese "
+        "word, a tab and its English on each line",
         str,
         group="prompt",
         metavar="FILE",
@@ -40,8 +40,8 @@ def translator_option() -> Any:
     """Make the field ``translator``."""
     return option(
         None,
-        "a MarianMT model from Japanese to English, for phrases with words that neither the "
-        "glossary nor the dictionary knows",
+        "a MarianMT model from Japanese or Chinese to English, for phrases with words that "
+        "neither the glossary nor the dictionary knows",
         str,
         group="prompt",
         metavar="FOLDER",

@@ -1,1 +1,1 @@
-"""Japanese prompts in English: a glossary, a dictionary and a translation model, in this order."""
+"""Japanese and Chinese prompts in English: by a glossary, dictionaries and a translation model."""

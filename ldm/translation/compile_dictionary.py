@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ldm.errors import UserError
 from ldm.paths import ERRORS, reason
-from ldm.translation.detect import CJK, is_japanese, is_kana
+from ldm.translation.letters import CJK, has_cjk, is_kana
 from ldm.translation.lexicon import SHIPPED
 
 _LINE = re.compile(r"(?P<word>\S+) (?:\[(?P<kana>[^\]]+)\] )?/(?P<senses>.*)/")
@@ -82,7 +82,7 @@ def entries_of_edict(lines: Sequence[str]) -> Iterator[Entry]:
         senses = found["senses"]
         common = "(P)" in senses
         tags = _tags(senses)
-        kind, english = _kind(tags), _gloss(senses)
+        kind, english = _kind(tags), gloss(senses.split("/")[:3])
         if kind is None or english is None or tags & _LEFT_OUT:
             continue
         if kind in ("v1", "v5") and _IDIOM.search(found["word"]):
@@ -99,7 +99,7 @@ def entries_of_edict(lines: Sequence[str]) -> Iterator[Entry]:
 
 
 def _is_wanted(word: str, *, common: bool, alone: bool) -> bool:
-    if len(word) not in _WORD_LENGTHS or not is_japanese(word):
+    if len(word) not in _WORD_LENGTHS or not has_cjk(word):
         return False
     if common:
         return len(word) > 1 or not is_kana(word)
@@ -123,9 +123,9 @@ def _kind(tags: set[str]) -> str | None:
     return None
 
 
-def _gloss(senses: str) -> str | None:
+def gloss(glosses: Sequence[str]) -> str | None:
     """Return the first gloss that names the thing in a few plain words; None if there is none."""
-    for text in senses.split("/")[:3]:
+    for text in glosses:
         while (shorter := _ASIDE.sub(" ", text)) != text:
             text = shorter
         text = _ARTICLE.sub("", " ".join(text.replace("...", " ").split()).rstrip(".!"))
@@ -135,16 +135,16 @@ def _gloss(senses: str) -> str | None:
     return None
 
 
-def entries_of_emoji(folder: Path) -> Iterator[Entry]:
-    """Yield the names of emoji, as Unicode's CLDR has them in both languages."""
-    english, japanese = (
-        json.loads(_read(folder / name)) for name in ("emoji.json", "emoji_ja.json")
+def entries_of_emoji(folder: Path, language: str = "ja") -> Iterator[Entry]:
+    """Yield the names of emoji, as Unicode's CLDR has them in English and another language."""
+    english, other = (
+        json.loads(read_source(folder / name)) for name in ("emoji.json", f"emoji_{language}.json")
     )
     for number, (sign, entry) in enumerate(english.items()):
         ours = entry["en"].strip(":").replace("_", " ")
-        theirs = japanese.get(sign, "").strip(":")
+        theirs = other.get(sign, "").strip(":")
         plain = _PLAIN.fullmatch(ours) and re.fullmatch(r"[^_:()]{2,12}", theirs)
-        if plain and is_japanese(theirs):
+        if plain and has_cjk(theirs):
             ours = ours if any(map(str.isupper, ours[1:])) else ours[0].lower() + ours[1:]
             yield Entry(4, 0, number, theirs, "n", ours)
 
@@ -171,13 +171,19 @@ def compiled(entries: Iterator[Entry]) -> bytes:
     return gzip.compress("".join(lines).encode(), 9, mtime=0)
 
 
-def _read(path: Path, encoding: str = "utf-8") -> str:
+def read_source(path: Path, encoding: str = "utf-8") -> str:
+    """Return the text of a file that a dictionary is made from.
+
+    Raises:
+        UserError: It cannot be read.
+    """
     try:
         return path.read_text(encoding=encoding)
     except (*ERRORS, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path} cannot be read ({reason(error)}); expected a file of Debian's edict or "
-            "PyPI's emoji; see the head of ldm/translation/compile_dictionary.py"
+            f"{path} cannot be read ({reason(error)}); expected a file of Debian's edict, "
+            "CC-CEDICT or PyPI's emoji; see the head of ldm/translation/compile_dictionary.py and "
+            "of compile_chinese.py"
         ) from error
 
 
@@ -192,15 +198,22 @@ def main(argv: Sequence[str]) -> int:
         return 2
     edict, emoji = map(Path, argv)
     try:
-        found = [*entries_of_edict(_read(edict, "euc_jp").splitlines()), *entries_of_emoji(emoji)]
+        found = [
+            *entries_of_edict(read_source(edict, "euc_jp").splitlines()),
+            *entries_of_emoji(emoji),
+        ]
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    data = compiled(iter(found))
-    SHIPPED.write_bytes(data)
-    words = gzip.decompress(data).count(b"\n")
-    sys.stdout.write(f"{SHIPPED}: {words:,} words, {len(data):,} bytes\n")
+    write(SHIPPED, compiled(iter(found)))
     return 0
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a compiled dictionary, and say how large it is."""
+    path.write_bytes(data)
+    words = gzip.decompress(data).count(b"\n")
+    sys.stdout.write(f"{path}: {words:,} words, {len(data):,} bytes\n")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,44 @@
-"""Tell Japanese letters from others: kana and CJK, after NFKC."""
+"""Tell in which language a text is by its letters: kana and Chinese characters, after NFKC."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-KANA = "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
-"""Hiragana and katakana with the long vowel mark, but for the middle dot, as a character class."""
-CJK = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-"""Chinese characters, with those that repeat one and stand for a number."""
-_JAPANESE = re.compile(f"[{KANA}{CJK}]")
-_ALL_KANA = re.compile(f"[{KANA}]+")
+from ldm.translation.chinese_letters import writes_chinese
+from ldm.translation.letters import KANA, has_cjk
+
+LANGUAGES = {"ja": "Japanese", "zh": "Chinese"}
+"""Those that are translated, by their codes."""
+_KANA = re.compile(f"[{KANA}]")
+
+
+def language_of(text: str, shared: str = "ja") -> str | None:
+    """Return the code of the language that a text is to be translated from; None for no such.
+
+    Kana are Japanese. Without them, what Chinese alone writes is Chinese.
+
+    Args:
+        text: The text.
+        shared: The code of what both write.
+
+    Example:
+        >>> [language_of(text) for text in ("赤い猫", "紅色的貓", "山", "a cat")]
+        ['ja', 'zh', 'ja', None]
+    """
+    plain = unicodedata.normalize("NFKC", text)
+    if not has_cjk(plain):
+        return None
+    if _KANA.search(plain):
+        return "ja"
+    return "zh" if writes_chinese(plain) else shared
 
 
 def is_japanese(text: str) -> bool:
-    """Return whether a text has a kana or a CJK letter; half-width katakana are kana.
+    """Return whether a text is taken as Japanese.
 
     Example:
-        >>> is_japanese("a ﾈｺ"), is_japanese("a cat 🐈 (naïve)")
-        (True, False)
+        >>> is_japanese("a ﾈｺ"), is_japanese("貓"), is_japanese("a cat")
+        (True, False, False)
     """
-    return bool(_JAPANESE.search(unicodedata.normalize("NFKC", text)))
-
-
-def is_kana(text: str) -> bool:
-    """Return whether a text is kana and nothing else."""
-    return bool(_ALL_KANA.fullmatch(text))
+    return language_of(text) == "ja"

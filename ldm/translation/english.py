@@ -31,6 +31,7 @@ _SINGULARS = {many: one for one, many in _PLURALS.items()}
 _DOUBLED = re.compile(r"[^aeiou]*(qu)?[aeiou][bdgklmnprt]")
 # Verbs among the words that end like nouns of verbs (imagination, movement, performance).
 _NO_NOUNS = ("dance", "glance", "balance", "advance", "prance", "fence", "mention", "comment")
+_NAMED = re.compile("[^aeiouy]*[aeiouy].*ing|.+(tion|sion|ment|ance|ence)")  # not "sing"
 _ARTICLE = re.compile(r"(a|an) (?=\S)")
 
 
@@ -51,14 +52,14 @@ def ing(phrase: str) -> str:
     """Return the form of what goes on.
 
     Example:
-        >>> [ing(verb) for verb in ("ride", "sit down", "lie", "see", "play")]
-        ['riding', 'sitting down', 'lying', 'seeing', 'playing']
+        >>> [ing(verb) for verb in ("ride", "sit down", "lie", "see", "sing", "dance")]
+        ['riding', 'sitting down', 'lying', 'seeing', 'singing', 'dancing']
     """
     return _inflected(phrase, "ing")
 
 
 def _ing(verb: str) -> str:
-    if verb.endswith(("ing", "tion", "sion", "ment", "ance", "ence")) and verb not in _NO_NOUNS:
+    if _NAMED.fullmatch(verb) and verb not in _NO_NOUNS:
         return verb  # named by a noun
     if verb.endswith("ie"):
         return verb[:-2] + "ying"

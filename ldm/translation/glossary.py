@@ -10,7 +10,7 @@ from ldm.legible import quoted
 from ldm.paths import ERRORS, reason
 from ldm.translation.lexicon import LONGEST_WORD
 
-_FORM = "expected a Japanese word, a tab and its English"
+_FORM = "expected a Japanese or Chinese word, a tab and its English"
 
 
 def read_glossary(path: str | Path) -> dict[str, tuple[str, str]]:

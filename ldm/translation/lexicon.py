@@ -20,8 +20,8 @@ from pathlib import Path
 
 from ldm.data.demo.scene_captions import with_article
 from ldm.data.demo.scene_vocabulary import COLOURS, NOUNS, SIZES
-from ldm.translation.detect import is_kana
 from ldm.translation.inflection import base_forms
+from ldm.translation.letters import is_kana
 
 FOLDER = Path(__file__).resolve().parent
 SHIPPED = FOLDER / "dictionary.tsv.gz"

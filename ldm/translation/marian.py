@@ -1,24 +1,31 @@
-"""A MarianMT model in a folder: Japanese to English by transformers, the same every time.
+"""A MarianMT model in a folder: to English by transformers, the same every time.
 
 Any folder that transformers saved such a model and its tokenizer to will do, for example a copy of
-Helsinki-NLP/opus-mt-ja-en. Nothing is downloaded, and weights are read without unpickling them.
+Helsinki-NLP/opus-mt-ja-en or of opus-mt-zh-en; the tokenizer's file says what it reads.
+Nothing is downloaded, and weights are read without unpickling them.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
-from ldm.paths import first_file, is_file, is_folder
+from ldm.paths import ERRORS, first_file, is_file, is_folder
 
 BEAMS = 4
 """Beam search is deterministic; the number is fixed, as another one gives other sentences."""
 LONGEST = 128  # tokens of a translated phrase
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_EXPECTED = "expected a folder of a MarianMT model from Japanese to English, as transformers saves"
+_EXPECTED = (
+    "expected a folder of a MarianMT model from Japanese or Chinese to English, as transformers "
+    "saves"
+)
+_CODES = {**dict.fromkeys(("ja", "jpn", "jap"), "ja"), **dict.fromkeys(("zh", "zho", "cmn"), "zh")}
 
 
 class Marian:
@@ -37,7 +44,7 @@ class Marian:
         self.longest = min(LONGEST, self.model.config.max_position_embeddings - 2)
 
     def __call__(self, text: str) -> str:
-        """Return the English of a Japanese phrase."""
+        """Return the English of a phrase."""
         import torch
 
         rows = self.tokenizer([text], return_tensors="pt", truncation=True)
@@ -67,6 +74,28 @@ def check_folder(folder: str | Path) -> None:
     if missing or first_file(path / name for name in _WEIGHTS) is None:
         lacks = " or ".join(missing or _WEIGHTS)
         raise UserError(f"--translator {path} holds no {lacks}; {_EXPECTED}; check the path")
+
+
+def source_language(folder: str | Path) -> str:
+    """Return the code of the language that a folder's model reads; Japanese if it tells none.
+
+    Raises:
+        UserError: It reads neither Japanese nor Chinese, or its tokenizer's file is damaged.
+    """
+    path = Path(folder) / "tokenizer_config.json"
+    if not is_file(path):
+        return "ja"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8")).get("source_lang") or "ja"
+        code = _CODES.get(re.split("[-_]", told)[0].lower())
+    except (*ERRORS, ValueError, AttributeError, TypeError) as error:
+        raise _unusable(Path(folder), error) from error
+    if code is None:
+        raise UserError(
+            f"--translator {folder} reads {told!r}, as its tokenizer_config.json says; {_EXPECTED};"
+            " give another"
+        )
+    return code
 
 
 def _load(path: Path) -> tuple[Any, Any]:

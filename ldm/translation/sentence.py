@@ -9,10 +9,11 @@ than others.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from ldm.translation.detect import CJK, KANA, is_kana
+from ldm.translation.letters import CJK, KANA, is_kana
 from ldm.translation.lexicon import LONGEST_WORD, Lexicon, Word
 
 PARTICLES = (
@@ -23,8 +24,8 @@ PARTICLES = (
 )
 UNKNOWN, PARTICLE, FOREIGN = "?", "p", "latin"
 _COST = {0: 4, 1: 6, 2: 10}  # by rank
-_OF_PARTICLE, _OF_UNKNOWN = 3, 60
-_FOREIGN = re.compile(rf"[^{KANA}{CJK}・]+")
+_OF_PARTICLE, OF_UNKNOWN = 3, 60
+FOREIGN_WORD = re.compile(rf"[^{KANA}{CJK}・]+")
 _NUMBER = re.compile(
     "(?P<number>[0-9]+|[一二三四五六七八九十数]|ひと|ふた|みっ|よっ|いつ)"
     "(?P<counter>匹|人(?!形|間|物|魚)|名|本|個|枚|羽|頭|台|つ|り|冊|輪|隻|機|軒|杯|皿|粒|体|足|着)"
@@ -66,18 +67,32 @@ class Token:
         return self.kind == PARTICLE and (not texts or self.text in texts)
 
 
+Candidates = Callable[[str, int], Iterator[tuple[int, int, Token]]]
+"""Of a phrase and a place in it: where a token that begins there ends, what it costs, the token."""
+
+
 def tokens_of(phrase: str, lexicon: Lexicon) -> list[Token]:
-    """Cut a phrase into words.
+    """Cut a Japanese phrase into words.
 
     Args:
         phrase: After NFKC, without spaces; words in Latin letters and numbers are kept as one.
         lexicon: The words.
     """
+    return cut(phrase, partial(_candidates, lexicon=lexicon))
+
+
+def cut(phrase: str, candidates: Candidates) -> list[Token]:
+    """Return the cheapest way to cut a phrase.
+
+    Args:
+        phrase: After NFKC, without spaces.
+        candidates: Yields what could begin at a place of a phrase.
+    """
     cheapest: list[tuple[int, int, Token | None]] = [(0, 0, None)]
     cheapest += [(1 << 60, 0, None)] * len(phrase)
     for start in range(len(phrase)):
         so_far = cheapest[start][0]
-        for end, cost, token in _candidates(phrase, start, lexicon):
+        for end, cost, token in candidates(phrase, start):
             if so_far + cost < cheapest[end][0]:
                 cheapest[end] = (so_far + cost, start, token)
     tokens, end = [], len(phrase)
@@ -89,7 +104,7 @@ def tokens_of(phrase: str, lexicon: Lexicon) -> list[Token]:
 
 def _candidates(phrase: str, start: int, lexicon: Lexicon) -> Iterator[tuple[int, int, Token]]:
     """Yield what could begin at a place: its end, what it costs, and the token."""
-    if foreign := _FOREIGN.match(phrase, start):
+    if foreign := FOREIGN_WORD.match(phrase, start):
         number = _NUMBER.match(phrase, start)
         if number is None and _AGE.match(phrase, start) is None:
             yield foreign.end(), 1, Token(foreign[0], Word(FOREIGN, foreign[0]))
@@ -105,7 +120,7 @@ def _candidates(phrase: str, start: int, lexicon: Lexicon) -> Iterator[tuple[int
             yield start + length, _OF_PARTICLE, Token(text, Word(PARTICLE, ""))
         if word := lexicon.find(text):
             yield start + length, _cost(text, word), Token(text, word)
-    nothing = 1 if phrase[start] == "・" else _OF_UNKNOWN
+    nothing = 1 if phrase[start] == "・" else OF_UNKNOWN
     word = Word(PARTICLE, "") if phrase[start] == "・" else Word(UNKNOWN, "")
     yield start + 1, nothing, Token(phrase[start], word)
 

@@ -1,6 +1,6 @@
 """Translate a prompt phrase by phrase: a user's glossary, the dictionary, a translation model.
 
-    prompt -> pieces: tags, weights, brackets, Latin words | Japanese phrases
+    prompt -> pieces: tags, weights, brackets, Latin words | Japanese or Chinese phrases
     phrase -> words  -> English, if glossary and dictionary know them all
                      -> the translation model's English, if there is one
                      -> the English of the known words; the others are named
@@ -19,16 +19,24 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 
-from ldm.translation.detect import is_japanese
+from ldm.translation.chinese import (
+    ChineseLexicon,
+    chinese_dictionary,
+    chinese_tokens,
+    chinese_words,
+)
+from ldm.translation.chinese_grammar import chinese_in_english, hang_together
+from ldm.translation.detect import language_of
 from ldm.translation.english import Phrase
 from ldm.translation.grammar import english_of
+from ldm.translation.letters import has_cjk
 from ldm.translation.lexicon import LONGEST_WORD, Lexicon, Words, dictionary, own_words
 from ldm.translation.pieces import ADJECTIVES
-from ldm.translation.politeness import plainly
+from ldm.translation.politeness import plainly, plainly_chinese
 from ldm.translation.sentence import UNKNOWN, Token, tokens_of
 
 Machine = Callable[[str], str]
-"""A translation model: Japanese in, English out."""
+"""A translation model: Japanese or Chinese in, English out."""
 _TAG = re.compile(r"(<[^<>\n]*>)")
 _PHRASE = re.compile(r"([\w・](?:[\w・]|['’-](?=\w))*)")
 _JAPANESE_SIGNS = str.maketrans({"、": ",", "。": ",", "「": '"', "」": '"', "『": '"', "』": '"'})
@@ -53,40 +61,121 @@ class Translation:
     left_out: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Language:
+    """How a language is read.
+
+    Attributes:
+        lexicon: Its words, below a user's.
+        plainly: Takes politeness out of a phrase.
+        tokens_of: Cuts a phrase into words.
+        english_of: Puts words into English order.
+        hang_together: Tells of two words whether a space between them divides no phrases.
+    """
+
+    lexicon: Callable[[Words], Lexicon]
+    plainly: Callable[[str], str]
+    tokens_of: Callable[[str, Lexicon], list[Token]]
+    english_of: Callable[[Sequence[Token]], str]
+    hang_together: Callable[[Token, Token], bool]
+
+
+def _hang_together_in_japanese(before: Token, after: Token) -> bool:
+    """Return whether two words are like 赤い 猫 or 猫 の."""
+    return before.is_particle() or before.kind in ADJECTIVES or after.is_particle()
+
+
+_LANGUAGES = {
+    "ja": _Language(
+        lambda glossary: Lexicon([glossary, own_words(), dictionary()]),
+        plainly,
+        tokens_of,
+        english_of,
+        _hang_together_in_japanese,
+    ),
+    "zh": _Language(
+        lambda glossary: ChineseLexicon([glossary, chinese_words(), chinese_dictionary()]),
+        plainly_chinese,
+        chinese_tokens,
+        chinese_in_english,
+        hang_together,
+    ),
+}
+
+
 class Translator:
-    """Translates prompts; one that has no Japanese letter is returned as it is.
+    """Translates prompts; one that has neither kana nor a Chinese character is returned as it is.
 
     Args:
         glossary: A user's words, which come before all others, see ``read_glossary``.
         machine: Translates phrases that have words which are in no table; None leaves those out.
+        machine_reads: The code of the language that ``machine`` is asked in, and no other.
 
     Example:
         >>> Translator()("赤い背景の猫:0.25 (masterpiece:1.2)").english
         'a cat on a red background:0.25 (masterpiece:1.2)'
+        >>> Translator()("紅色背景的貓").english
+        'a cat on a red background'
     """
 
-    def __init__(self, glossary: Words | None = None, machine: Machine | None = None) -> None:
-        self.lexicon = Lexicon([glossary or {}, own_words(), dictionary()])
-        self.machine = machine
+    def __init__(
+        self,
+        glossary: Words | None = None,
+        machine: Machine | None = None,
+        machine_reads: str = "ja",
+    ) -> None:
+        self._glossary = glossary or {}
+        self._machines = {machine_reads: machine}
+        self._readers: dict[str, _Reader] = {}
 
-    def __call__(self, prompt: str) -> Translation:
-        """Translate a prompt."""
-        if not is_japanese(prompt):
+    def __call__(self, prompt: str, language: str | None = None) -> Translation:
+        """Translate a prompt.
+
+        Args:
+            prompt: The text.
+            language: The code of its language; None tells it by its letters.
+        """
+        found = language_of(prompt)
+        if found is None:
             return Translation(prompt)
+        reader = self._reader(language or found)
         left_out: list[str] = []
         parts = [
-            part if at % 2 else self._translated(part, left_out)
+            part if at % 2 else reader.translated(part, left_out)
             for at, part in enumerate(_TAG.split(prompt))
         ]
         english = _EMPTY.sub(_closed, "".join(parts))
         return Translation(_trimmed(english, prompt), tuple(dict.fromkeys(left_out)))
 
-    def word(self, text: str) -> Translation:
+    def word(self, text: str, language: str | None = None) -> Translation:
         """Translate a word that is to be found in a translated prompt: without its article."""
-        made = self(text)
+        made = self(text, language)
         return Translation(Phrase.of(made.english).words, made.left_out)
 
-    def _translated(self, text: str, left_out: list[str]) -> str:
+    def _reader(self, code: str) -> _Reader:
+        # Not before a prompt is in that language: no other has any use for its dictionary.
+        if code not in self._readers:
+            language = _LANGUAGES[code]
+            lexicon = language.lexicon(self._glossary)
+            self._readers[code] = _Reader(language, lexicon, self._machines.get(code))
+        return self._readers[code]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Translates what is in one language.
+
+    Attributes:
+        language: How it is read.
+        lexicon: Its words, the user's first.
+        machine: What translates phrases with unknown words, if there is any.
+    """
+
+    language: _Language
+    lexicon: Lexicon
+    machine: Machine | None
+
+    def translated(self, text: str, left_out: list[str]) -> str:
         """Translate a text without tags; add words that nobody knew to ``left_out``."""
         # A full-width comma divides as the Japanese one does, with a space behind it in English.
         text = text.replace("，", "、")
@@ -108,30 +197,30 @@ class Translator:
         for at in range(1, len(pieces), 2):
             phrase, between = phrase + pieces[at], pieces[at + 1]
             following = pieces[at + 2] if at + 2 < len(pieces) else ""
-            only_space = between.isspace() and is_japanese(phrase) and is_japanese(following)
+            only_space = between.isspace() and has_cjk(phrase) and has_cjk(following)
             if only_space and len(phrase) <= _LONGEST and self._hang_together(phrase, following):
                 continue
             yield phrase, ", " if only_space else _signs(between)
             phrase = ""
 
     def _hang_together(self, first: str, second: str) -> bool:
-        """Return whether a space divides no phrases but words: 赤い 猫, 猫 の 写真."""
-        ends = (plainly(first)[-LONGEST_WORD:], plainly(second)[:LONGEST_WORD])
-        before, after = (tokens_of(text, self.lexicon) for text in ends)
-        if not before or not after:
-            return False
-        return before[-1].is_particle() or before[-1].kind in ADJECTIVES or after[0].is_particle()
+        """Return whether a space divides no phrases but words: 赤い 猫, 紅色 的 貓."""
+        before = self._words(self.language.plainly(first)[-LONGEST_WORD:])
+        after = self._words(self.language.plainly(second)[:LONGEST_WORD])
+        return bool(before and after) and self.language.hang_together(before[-1], after[0])
+
+    def _words(self, phrase: str) -> list[Token]:
+        return self.language.tokens_of(phrase, self.lexicon)
 
     def _phrase(self, phrase: str, left_out: list[str]) -> str:
-        if not is_japanese(phrase):
+        if not has_cjk(phrase):
             return phrase
-        phrase = plainly(phrase)
-        tokens = tokens_of(phrase, self.lexicon)
+        tokens = self._words(self.language.plainly(phrase))
         unknown = [token.text for token in tokens if token.kind == UNKNOWN]
         if unknown and self.machine is not None:
             return self._by_machine(tokens) or _GONE
         left_out += unknown
-        return english_of(tokens) or _GONE
+        return self.language.english_of(tokens) or _GONE
 
     def _by_machine(self, tokens: Sequence[Token]) -> str:
         """Translate a phrase by the model, but for the words of the user's glossary."""

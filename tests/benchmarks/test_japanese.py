@@ -72,9 +72,7 @@ def test_half_width_letters_are_the_same_text():
 
 
 def test_words_are_counted_without_particles_and_latin_letters():
-    found = japanese.coverage(
-        ["8kの赤い猫の写真", "ヌヌヌの猫を描いてください", "a cat"], TRANSLATE
-    )
+    found = japanese.coverage(["8kの赤い猫の写真", "ヌヌヌの猫を描いてください", "a cat"])
     assert (found.prompts, found.whole, found.words, found.own) == (3, 2, 5, 4)
     assert found.unknown == ("ヌヌヌ",) and found.known == pytest.approx(4 / 5)
 
@@ -82,7 +80,7 @@ def test_words_are_counted_without_particles_and_latin_letters():
 def test_the_prompts_are_300_different_ones_in_japanese():
     prompts = japanese.read_prompts(japanese.PROMPTS)
     assert len(prompts) == len(set(prompts)) == 300
-    assert all(map(japanese.is_japanese, prompts))
+    assert all(map(japanese.has_cjk, prompts))
 
 
 def seen(noun, background):

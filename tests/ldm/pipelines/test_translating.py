@@ -58,6 +58,53 @@ def test_unknown_words_are_a_warning_and_with_ja_an_error():
         in_models_language(strict, ["ヌヌヌの猫"], ["en"])
 
 
+def test_each_prompt_is_translated_by_its_own_language():
+    settings = Txt2ImgSettings(prompt="藍色背景的貓", negative_prompt="低画質な絵")
+    typed = ["藍色背景的貓", "赤い猫", "山", "a dog"]
+    english, prompts = in_models_language(settings, typed, ["en", "ja"])
+    assert prompts == ["a cat on a blue background", *typed[1:]]
+    assert (english.prompt, english.negative_prompt) == (prompts[0], "低画質な絵")
+    assert original_entries(english) == {"Original prompt": typed[0]}
+    _, prompts = in_models_language(settings, typed, ["en"])
+    assert prompts == ["a cat on a blue background", "a red cat", "a mountain", "a dog"]
+    assert in_models_language(settings, typed[:1], ["zh", "ja"]) == (settings, typed[:1])
+
+
+def test_a_language_that_is_said_is_that_of_every_prompt():
+    settings = Txt2ImgSettings(prompt="汽車", prompt_lang="zh")
+    assert in_models_language(settings, ["汽車"], ["en", "ja"])[1] == ["a car"]
+    assert in_models_language(settings, ["汽車"], ["zh"]) == (settings, ["汽車"])
+    strict = Txt2ImgSettings(prompt="龘齉的貓", prompt_lang="zh")
+    with pytest.raises(UserError, match="--prompt_lang zh was given, .*'龘齉'"):
+        in_models_language(strict, ["龘齉的貓"], ["en"])
+    loud = Txt2ImgSettings(prompt="貓", prompt_lang="en")
+    (notice,) = notices_on_language(in_models_language(loud, ["貓"], ["en", "ja"])[0])
+    assert "Chinese letters" in notice.text
+
+
+def test_a_chinese_translation_model_gets_chinese_phrases_alone(tmp_path, monkeypatch):
+    for name in ("config.json", "source.spm", "model.safetensors"):
+        (tmp_path / name).touch()
+    (tmp_path / "tokenizer_config.json").write_text('{"source_lang": "zho"}')
+    monkeypatch.setattr("ldm.translation.marian.marian", lambda folder: lambda text: "made")
+    settings = Txt2ImgSettings(prompt="龘齉的貓", translator=str(tmp_path))
+    _, prompts = in_models_language(settings, ["龘齉的貓", "ヌヌヌの猫"], ["en"])
+    assert prompts == ["made", "a cat"]
+
+
+def test_words_of_an_edit_are_in_the_language_of_its_prompt():
+    settings = SwapSettings(
+        sprompt="一輛汽車和貓",
+        prompt="一輛公車和貓",
+        is_swap=True,
+        blend="汽車|公車",
+        reweight="汽車=2",
+    )
+    english, _ = in_models_language(settings, ["一輛公車和貓"], ["en", "ja"])
+    assert english.drawn_prompts == ("a car and a cat", "a bus and a cat")
+    assert english.blend == "car|bus" and english.reweight == "car=2"
+
+
 def test_the_prompts_and_words_of_an_edit_are_translated_alike():
     settings = SwapSettings(
         sprompt="赤い猫",

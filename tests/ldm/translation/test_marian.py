@@ -11,7 +11,7 @@ from transformers import MarianConfig, MarianMTModel
 
 from ldm.errors import UserError
 from ldm.translation import marian
-from ldm.translation.marian import Marian, check_folder
+from ldm.translation.marian import Marian, check_folder, source_language
 
 SIZES = {
     **dict.fromkeys(("encoder_layers", "decoder_layers"), 1),
@@ -64,6 +64,30 @@ def test_a_folder_that_lacks_files_is_one_line(folder):
     (folder / "source.spm").unlink()
     with pytest.raises(UserError, match="holds no source.spm"):
         check_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        ({"source_lang": "zho"}, "zh"),
+        ({"source_lang": "zh_CN"}, "zh"),
+        ({"source_lang": "jap"}, "ja"),
+        ({}, "ja"),
+        ({"source_lang": None}, "ja"),
+    ],
+)
+def test_the_tokenizers_file_says_what_a_model_reads(folder, told, code):
+    assert source_language(folder) == "ja"
+    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    assert source_language(folder) == code
+
+
+@pytest.mark.parametrize("text", ['{"source_lang": "deu"}', "[]", "{", '{"source_lang": 3}'])
+def test_a_model_that_reads_another_language_is_one_line(folder, text):
+    (folder / "tokenizer_config.json").write_text(text)
+    with pytest.raises(UserError, match="from Japanese or Chinese to English") as error:
+        source_language(folder)
+    assert "\n" not in str(error.value)
 
 
 def test_a_model_of_another_size_is_one_line(folder):
