@@ -33,10 +33,15 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         pip --python /opt/venv/bin/python install --no-deps -r /locks/torchvision.txt \
             --index-url "https://download.pytorch.org/whl/${TORCH}"; \
     fi
-# What only serves to compile against packages or to test them.
-RUN cd /opt/venv/lib/python3.11/site-packages \
-    && rm -rf torch/include torch/share torch/bin \
-    && find . -type d \( -name tests -o -name test \) -prune -exec rm -rf {} +
+# What only serves to compile against packages, to test them, or to run gradio's pages in Node; and
+# the bytecode of four hundred models of which the programs load these.
+WORKDIR /opt/venv/lib/python3.11/site-packages
+RUN rm -rf torch/include torch/share gradio/templates/node \
+    && find torch/bin -mindepth 1 ! -name torch_shm_manager -delete \
+    && find . -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
+    && find transformers/models -type d -name __pycache__ -prune -exec rm -rf {} + \
+    && python3 -m compileall -q transformers/models/auto transformers/models/clip \
+        transformers/models/marian
 
 FROM python
 RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp painter \
@@ -63,7 +68,7 @@ ENV HOME=/tmp \
     PYTHONPATH=/app \
     PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1
-USER painter
+USER 1000:1000
 WORKDIR /data
 VOLUME ["/data", "/models"]
 # Of the bot and of the pages.

@@ -66,13 +66,16 @@ def arguments(words: Sequence[str], root: Path = ROOT) -> list[str]:
         asked = rest.pop(0) if rest and not rest[0].startswith("-") else "txt2img"
         name = hyphened(asked + PAGE)
         if name not in known:
-            pages = (each.removesuffix(hyphened(PAGE)) for each in known)
-            served = [each for each in pages if hyphened(each + PAGE) in known]
+            served = [path.stem.removesuffix(PAGE) for path in known.values() if _is_page(path)]
             raise UnknownName(f"there is no page {asked!r}; expected one of {', '.join(served)}")
     if name not in known:
         raise UnknownName(_fault(words, [*known, "line-bot", "simulate", "pages"]))
-    added = EVERYWHERE if name.endswith(hyphened(PAGE)) else ()
+    added = EVERYWHERE if _is_page(known[name]) else ()
     return [str(known[name]), *added, *rest]
+
+
+def _is_page(program: Path) -> bool:
+    return program.stem.endswith(PAGE)
 
 
 def _fault(words: Sequence[str], names: Sequence[str]) -> str:

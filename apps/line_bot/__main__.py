@@ -125,7 +125,7 @@ def _simulate(given: dict[str, Any], file: str | None, console: Console) -> None
     if importlib.util.find_spec(SIMULATION) is None:
         raise UserError(f"--simulate was given, and {SIMULATION} is not there; install it whole")
     running = importlib.import_module(f"{SIMULATION}.running")
-    port = given.pop("port", 0)
+    port, host = given.pop("port", 0), given.pop("host", BotSettings.host)
 
     def make(place: Any) -> Any:
         here = {
@@ -141,7 +141,7 @@ def _simulate(given: dict[str, Any], file: str | None, console: Console) -> None
         settings, secrets = read_settings({**given, **here}, {**os.environ, **channel}, file)
         return make_application(settings, secrets, console.say)
 
-    running.run_simulation(make, say=console.say, port=port)
+    running.run_simulation(make, say=console.say, port=port, host=host)
 
 
 if __name__ == "__main__":
