@@ -108,8 +108,8 @@ chroot isolation for the build, on $(nproc) cores.
 | made by | size |
 | --- | ---: |
 RECORD
-"${podman[@]}" history --format '{{.Size}}~{{.CreatedBy}}' "$image" | tac | grep -v '^0 B' |
-  sed -E 's/\/bin\/sh -c (#\(nop\) )?//; s/\|/\\|/g; s/  +/ /g' |
+"${podman[@]}" history --no-trunc --format '{{.Size}}~{{.CreatedBy}}' "$image" | tac | grep -v '^0 B' |
+  sed -E 's/\/bin\/sh -c (#\(nop\) )?//; s/(file|dir|multi):[0-9a-f]+ in ?/to /; s/  +/ /g' |
   awk -F'~' '{ printf "| `%s` | %s |\n", substr($2, 1, 70), $1 }'
 
 printf '\n## Versions\n\n'
@@ -129,35 +129,38 @@ print(*programs())' 2>/dev/null)
 for name in $names line-bot simulate pages; do
   ends 0 'usage:' "$name" --help
 done
-row '`NAME --help`' "exit code 0 for each of: ${names// /, }, line-bot, simulate, pages"
+row 'NAME --help' "exit code 0 for each of: ${names// /, }, line-bot, simulate, pages"
 ends 2 "there is no program 'txt2imgs'; did you mean txt2img?" txt2imgs
 ends 2 'no program was named'
 row 'a name that is none, and no name' 'one line; exit code 2'
 ends 2 'PUBLIC_BASE_URL was not given' line-bot
-row '`line-bot` without settings' 'one line; exit code 2'
+row 'line-bot, without settings' 'one line; exit code 2'
 drawn=$SECONDS
 ends 0 'Written: outputs/txt2img-samples/samples/00000.png' txt2img --ddim_steps 10 --n_iter 1 \
   --n_samples 1 --prompt 'a photo of a panda on a red background'
-row '`txt2img --ddim_steps 10`' "a picture by the bundled model, $((SECONDS - drawn)) s"
+row 'txt2img --ddim_steps 10' "a picture by the bundled model, $((SECONDS - drawn)) s"
 ends 0 'Written:' optimized-txt2img --ddim_steps 4 --n_iter 1 --n_samples 1 --prompt '赤い背景のパンダ'
-row '`optimized-txt2img`, a prompt in Japanese' 'a picture'
-serves '`pages`' -- pages
-serves '`pages inpaint --port 8080`' -- pages inpaint --port 8080
-serves '`simulate`' -- simulate
+row 'optimized-txt2img, a prompt in Japanese' 'a picture'
+serves pages -- pages
+serves 'pages inpaint --port 8080' -- pages inpaint --port 8080
+serves simulate -- simulate
 # No account: what is proven is that the bot starts, is well and ends.
 printf '%s\n' 'line_channel_secret = "secret"' 'line_channel_access_token = "token"' 'port = 8100' \
   'public_base_url = "https://bot.example"' >"$work/line_bot.toml"
 chmod 644 "$work/line_bot.toml"
-serves '`line-bot --config-file`, its secrets in a file' \
+serves 'line-bot --config-file, with secrets in that file' \
   --volume "$work/line_bot.toml:/run/secrets/line_bot:ro" -- line-bot --config-file /run/secrets/line_bot
 
 # A program that serves nothing is well while it runs, and hears SIGTERM.
 quiet "${run[@]}" --detach --name "$served" "$image" txt2img --n_iter 500 --ddim_steps 200
-sleep 2
+until "${podman[@]}" logs "$served" 2>&1 | grep -q 'step/s'; do
+  [ "$("${podman[@]}" inspect --format '{{.State.Running}}' "$served")" = true ] || fail txt2img
+  sleep 1
+done
 healthy || fail 'txt2img: not well while it draws'
 ended=$SECONDS
 quiet "${podman[@]}" stop --time 30 "$served"
 code=$("${podman[@]}" inspect --format '{{.State.ExitCode}}' "$served")
 [ "$code" -eq 143 ] || fail "txt2img: exit code $code after SIGTERM"
-row '`txt2img`, ended while it draws' "well; SIGTERM ends it in $((SECONDS - ended)) s, exit code 143"
-say done
+row 'txt2img, ended while it draws' "well; SIGTERM ends it in $((SECONDS - ended)) s, exit code 143"
+say 'all is well'
