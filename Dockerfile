@@ -45,7 +45,7 @@ RUN rm -rf torch/include torch/share gradio/templates/node \
 
 FROM python
 RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp painter \
-    && install -d -o painter -g painter /data /models
+    && install -d -o painter -g painter -m 1777 /data /models
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app
 COPY models models

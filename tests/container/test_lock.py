@@ -1,4 +1,4 @@
-"""The container's packages are locked: exact, with their sums, and within pyproject.toml's ranges."""
+"""The container's packages are locked: exact, with sums, and within pyproject.toml's ranges."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+LOCKED = re.compile(r"([A-Za-z0-9_.-]+)==([^ ;]+)(?: +--hash=sha256:[0-9a-f]{64})* *")
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "container"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -36,7 +37,9 @@ def locked(name: str) -> dict[str, Version]:
     lines = [line for line in text.splitlines() if line and not line.startswith(("#", "--index"))]
     found = {}
     for line in lines:
-        match = re.fullmatch(r"([A-Za-z0-9_.-]+)==([^ ;]+)((?: +--hash=sha256:[0-9a-f]{64})*) *", line)
+        match = re.fullmatch(
+            r"([A-Za-z0-9_.-]+)==([^ ;]+)((?: +--hash=sha256:[0-9a-f]{64})*) *", line
+        )
         assert match, line
         found[canonical(match[1])] = Version(match[2])
     assert len(found) == len(lines), "a package is locked twice"
