@@ -18,6 +18,8 @@ read -ra build_flags <<<"${BUILD_FLAGS:-}"
 podman=(podman --root "$store/images" --runroot "$store/run" --storage-driver overlay
   --cgroup-manager cgroupfs --runtime runc)
 image=localhost/latent-diffusion:cpu
+cached=''
+[ -z "${STORE:-}" ] || cached=', with what an earlier build had left'
 # As strict as compose.yaml: no network, a read-only root, no capabilities.
 run=("${podman[@]}" run --pull never --network none --read-only --tmpfs /tmp --cap-drop ALL
   --security-opt no-new-privileges --ulimit nofile=1024:1024 --ulimit nproc=4096:4096
@@ -52,7 +54,7 @@ serves() {
   shift
   quiet "${run[@]}" --detach --name "$served" "${flags[@]}" "$image" "$@"
   begun=$SECONDS
-  quiet "${podman[@]}" exec "$served" sh -c 'id -u | grep -qx 1000 && ! touch /app/x'
+  quiet "${podman[@]}" exec "$served" sh -c '[ "$(id -u)" -ne 0 ] && touch /data/x && ! touch /app/x'
   ! healthy || fail "$name is well before it serves"
   until healthy; do
     [ $((SECONDS - begun)) -lt 300 ] || { "${podman[@]}" logs "$served" >&2; fail "$name: not well"; }
@@ -101,7 +103,7 @@ chroot isolation for the build, on $(nproc) cores.
 
 - Base: $base.
 - torch: $torch.
-- Built in $built s. **Size of the image for CPUs: $((size / 1000000)) MB**; the goal is 1500 MB.
+- Built in $built s$cached. **Size of the image for CPUs: $((size / 1000000)) MB**; the goal is 1500 MB.
 
 ## Layers
 
@@ -109,7 +111,7 @@ chroot isolation for the build, on $(nproc) cores.
 | --- | ---: |
 RECORD
 "${podman[@]}" history --no-trunc --format '{{.Size}}~{{.CreatedBy}}' "$image" | tac | grep -v '^0 B' |
-  sed -E 's/\/bin\/sh -c (#\(nop\) )?//; s/(file|dir|multi):[0-9a-f]+ in ?/to /; s/  +/ /g' |
+  sed -E 's/\/bin\/sh -c (#\(nop\) )?//; s/(file|dir|multi):[0-9a-f]+ in ?/to /; s/  +/ /g; s/ $//' |
   awk -F'~' '{ printf "| `%s` | %s |\n", substr($2, 1, 70), $1 }'
 
 printf '\n## Versions\n\n'
@@ -121,7 +123,7 @@ for name in ("torch", "transformers", "gradio", "line-bot-sdk", "fastapi", "nump
     print(",", name, packages.version(name), end="")
 print(".")' 2>/dev/null
 
-printf '\n## What ran\n\nEach with no network, a read-only root and no capabilities, as user 1000.\n'
+printf '\n## What ran\n\nEach with no network, a read-only root and no capabilities, as user 1000 where no other is named.\n'
 printf '\n| program | result |\n| --- | --- |\n'
 names=$("${run[@]}" --rm --entrypoint python "$image" -c '
 from container.run import programs
@@ -141,7 +143,7 @@ ends 0 'Written: outputs/txt2img-samples/samples/00000.png' txt2img --ddim_steps
 row 'txt2img --ddim_steps 10' "a picture by the bundled model, $((SECONDS - drawn)) s"
 ends 0 'Written:' optimized-txt2img --ddim_steps 4 --n_iter 1 --n_samples 1 --prompt '赤い背景のパンダ'
 row 'optimized-txt2img, a prompt in Japanese' 'a picture'
-serves pages -- pages
+serves 'pages, as --user 4321' --user 4321 -- pages
 serves 'pages inpaint --port 8080' -- pages inpaint --port 8080
 serves simulate -- simulate
 # No account: what is proven is that the bot starts, is well and ends.

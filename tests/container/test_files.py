@@ -153,6 +153,11 @@ def test_every_program_and_the_bundled_model_enter_the_build():
     assert folders <= {source.split("/")[0] for source in copied()}
 
 
+def test_the_image_takes_all_that_enters_the_build():
+    entering = {line[1:] for line in PATTERNS if re.fullmatch(r"![\w.]+", line)}
+    assert entering == {source.split("/")[0] for source in copied()}
+
+
 @pytest.mark.parametrize(
     "path",
     [
