@@ -54,6 +54,7 @@ serves() {
   shift
   quiet "${run[@]}" --detach --name "$served" "${flags[@]}" "$image" "$@"
   begun=$SECONDS
+  # shellcheck disable=SC2016  # the container's shell expands it
   quiet "${podman[@]}" exec "$served" sh -c '[ "$(id -u)" -ne 0 ] && touch /data/x && ! touch /app/x'
   ! healthy || fail "$name is well before it serves"
   until healthy; do
