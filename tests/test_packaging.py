@@ -46,7 +46,8 @@ DISTRIBUTIONS = {
     "urllib3": "line-bot-sdk",
     "_pytest": "pytest",
 }
-OWN = {"ldm", "main", "scripts", "optimizedSD", "apps", "benchmarks", "conftest", "tests", "docs"}
+OWN = {"ldm", "main", "scripts", "optimizedSD", "apps", "container", "benchmarks", "conftest"}
+OWN |= {"tests", "docs"}
 EVERYTHING = [*PROJECT["dependencies"], *(text for extra in EXTRAS.values() for text in extra)]
 
 
@@ -158,7 +159,8 @@ def test_inference_needs_only_the_plain_dependencies(room):
 
 
 @pytest.mark.parametrize(
-    "folder", ["scripts", "optimizedSD", "apps", "benchmarks", "main.py", "tests", "docs"]
+    "folder",
+    ["scripts", "optimizedSD", "apps", "container", "benchmarks", "main.py", "tests", "docs"],
 )
 def test_everything_that_programs_and_tests_import_is_declared(folder):
     assert not undeclared(folder, EVERYTHING)

@@ -127,7 +127,7 @@ def _simulate(given: dict[str, Any], file: str | None, console: Console) -> None
     if importlib.util.find_spec(SIMULATION) is None:
         raise UserError(f"--simulate was given, and {SIMULATION} is not there; install it whole")
     running = importlib.import_module(f"{SIMULATION}.running")
-    port = given.pop("port", 0)
+    port, host = given.pop("port", 0), given.pop("host", BotSettings.host)
 
     def make(place: Any) -> Any:
         here = {
@@ -146,7 +146,7 @@ def _simulate(given: dict[str, Any], file: str | None, console: Console) -> None
         chosen = _with_operator(chosen, place.port, console.say)
         return make_application(settings, chosen, console.say)
 
-    running.run_simulation(make, say=console.say, port=port)
+    running.run_simulation(make, say=console.say, port=port, host=host)
 
 
 def _with_operator(chosen: Secrets, port: int, say: Callable[[str], object]) -> Secrets:

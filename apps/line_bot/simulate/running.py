@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from apps.line_bot.simulate.places import BotPlace
-from apps.line_bot.simulate.serving import Served, free_port
+from apps.line_bot.simulate.serving import HOST, Served, free_port
 from apps.line_bot.simulate.stand_in import StandIn
 
 WEBHOOK_PATH = "/callback"
@@ -43,7 +43,11 @@ def simulation(
 
 
 def run_simulation(
-    make_bot_app: Callable[[BotPlace], Any], *, say: Callable[[str], object], port: int = 0
+    make_bot_app: Callable[[BotPlace], Any],
+    *,
+    say: Callable[[str], object],
+    port: int = 0,
+    host: str = HOST,
 ) -> None:
     """Run a stand-in and a bot until Ctrl-C.
 
@@ -51,11 +55,12 @@ def run_simulation(
         make_bot_app: See `simulation`.
         say: Shows a line: where the page is.
         port: Of the page; 0 takes a free one.
+        host: The address that the page listens on.
 
     Raises:
         UserError: The port cannot be listened on.
     """
-    with simulation(make_bot_app, port=port) as line:
+    with simulation(make_bot_app, port=port, host=host) as line:
         wait_for_end(line, say)
 
 

@@ -21,13 +21,14 @@ class Served:
     Args:
         app: The application.
         port: Where to listen; 0 takes a free one.
+        host: The address to listen on; on all of them (0.0.0.0) this machine's own is one.
 
     Raises:
         UserError: The port is taken or cannot be one.
     """
 
-    def __init__(self, app: Any, port: int = 0) -> None:
-        self._socket = _bound(port)
+    def __init__(self, app: Any, port: int = 0, host: str = HOST) -> None:
+        self._socket = _bound(port, host)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="none"
@@ -70,11 +71,11 @@ def free_port() -> int:
     return port
 
 
-def _bound(port: int) -> socket.socket:
+def _bound(port: int, host: str = HOST) -> socket.socket:
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((HOST, port))
+        listener.bind((host, port))
     except (OSError, OverflowError) as error:
         listener.close()
         raise UserError(

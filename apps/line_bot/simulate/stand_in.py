@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from apps.line_bot.simulate.channel import Channel
 from apps.line_bot.simulate.page import add_page
 from apps.line_bot.simulate.server import add_api
-from apps.line_bot.simulate.serving import Served
+from apps.line_bot.simulate.serving import HOST, Served
 
 
 class StandIn(Channel):
@@ -23,18 +23,19 @@ class StandIn(Channel):
 
     Args:
         port: Where to listen; 0 takes a free one.
+        host: The address to listen on; the page answers to this machine's own names alone.
         options: Of `Channel`.
 
     Raises:
         UserError: The port is taken or cannot be one.
     """
 
-    def __init__(self, *, port: int = 0, **options: Any) -> None:
+    def __init__(self, *, port: int = 0, host: str = HOST, **options: Any) -> None:
         super().__init__(**options)
         app = FastAPI(title="LINE stand-in", docs_url=None, redoc_url=None, openapi_url=None)
         add_api(app, self)
         add_page(app, self)
-        self.served = Served(app, port)
+        self.served = Served(app, port, host)
         self.address = self.served.address
 
     def __enter__(self) -> StandIn:

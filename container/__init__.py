@@ -1,0 +1,1 @@
+"""What is inside the container beside the programs: its entry point and its health."""
