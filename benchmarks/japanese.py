@@ -268,7 +268,7 @@ def read_prompts(path: Path) -> list[str]:
 def coverage(prompts: Sequence[str]) -> Coverage:
     """Count the words of prompts that the translation knows, and name the others."""
     whole = words = own = 0
-    lexicon = Lexicon([own_words(), dictionary()])
+    lexicon = Lexicon([{}, own_words(), dictionary()])  # no glossary; own words are of rank 1
     unknown: list[str] = []
     for prompt in prompts:
         left_out = []
