@@ -25,6 +25,7 @@ from apps.line_bot.jobs import Job
 from apps.line_bot.line_api import Outcome
 from apps.line_bot.outbox import Letter, Outbox
 from apps.line_bot.people import Warnings
+from apps.line_bot.texts import say
 from ldm.errors import in_words
 
 logger = logging.getLogger(__name__)
@@ -115,6 +116,9 @@ class Delivery:
         row = self.outbox.base.row("SELECT * FROM jobs WHERE id=?", letter.job)
         job = Job.of(row)
         found = messages.pictures(self.gallery.publish(job), job.name, job.language)
+        if black := self.gallery.flagged(job):  # first: buttons are seen under the last alone
+            text = say("blacked_out", job.language, count=black, of=len(found))
+            found.insert(0, messages.words(text))
         self.outbox.addressed(letter, found)
         return found
 

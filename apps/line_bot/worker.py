@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from apps.line_bot import messages
-from apps.line_bot.jobs import Job, Origin, Queue
+from apps.line_bot.jobs import MOST_ATTEMPTS, Job, Origin, Queue
 from apps.line_bot.outbox import Outbox
 from apps.line_bot.people import People, Warnings
 from apps.line_bot.texts import say
@@ -32,13 +32,18 @@ class NotNow(Exception):
     """A job cannot be drawn at the moment, through no fault of its own."""
 
 
+class Died(Exception):
+    """The process that drew a job is not there any more."""
+
+
 class BadPhoto(Exception):
     """The photo that a job is about is not there, or is none."""
 
 
 Draw = Callable[[Job, Path, Callable[[], None]], None]
 """Draws a job's pictures into an empty folder as 0.png, 1.png, ...; its third argument is called
-between steps, and raises ``Unwanted``. May raise UserError, BadPhoto, NotNow and OSError."""
+between steps, and raises ``Unwanted``. May raise UserError, BadPhoto, NotNow, Died and OSError. One
+that has a method ``close`` is closed at the bot's end."""
 
 
 @dataclass
@@ -94,7 +99,7 @@ class Worker:
             self._fail(job, str(error))
         except Exception as error:
             logger.exception("job %s could not be drawn", job.name)
-            if job.attempts >= MOST_FAULTS:
+            if job.attempts >= (MOST_ATTEMPTS if isinstance(error, Died) else MOST_FAULTS):
                 self._fail(job, in_words(error))
             else:
                 self.queue.put_back(job)
