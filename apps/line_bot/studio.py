@@ -64,7 +64,7 @@ class Answer:
         if self.kind == "unwanted":
             raise Unwanted
         if self.kind == "user":
-            raise UserError(self.text)
+            raise UserError(self.text) from (OSError(self.errno, "") if self.errno else None)
         if self.kind == "photo":
             raise BadPhoto(self.text)
         if self.kind == "disk":
@@ -78,10 +78,10 @@ def open_studio(settings: BotSettings, device: str, queue: Queue, line: Line) ->
 
     Raises:
         UserError: no such device, or the checkpoint lacks weights.
-        Died: it was killed meanwhile.
     """
     studio = Studio(settings, device, queue, line)
-    studio.start()
+    with contextlib.suppress(Died):  # the first job will start another one
+        studio.start()
     return studio
 
 
@@ -132,7 +132,7 @@ class Studio:
         try:
             self._pipe.send(Order(job.task, folder, source))
             while not self._pipe.poll(LOOK):
-                self._stop_if_unwanted(check)
+                self._look(check)
         except (OSError, EOFError):
             raise self._died() from None
         self._heard().check()
@@ -166,16 +166,17 @@ class Studio:
         except (UserError, Died, RuntimeError) as error:
             raise NotNow(f"the model cannot be loaded: {error}") from error
 
-    def _stop_if_unwanted(self, check: Callable[[], None]) -> None:
+    def _look(self, check: Callable[[], None]) -> None:
+        """Stop the process if its drawing is not wanted, and leave no answer in the pipe."""
         try:
             check()
-        except Unwanted:
+        except BaseException:
             self._pipe.send(None)
-            if not self._pipe.poll(LONGEST_STEP):
+            if self._pipe.poll(LONGEST_STEP):
+                self._heard()
+            else:
                 logger.warning("the process that draws did not stop, and is ended")
                 self.close()
-            else:
-                self._heard()  # it may as well be done
             raise
 
     def _heard(self) -> Answer:
@@ -258,7 +259,7 @@ def _told(act: Callable[[], None]) -> Answer:
     except BadPhoto as error:
         return Answer("photo", str(error))
     except UserError as error:
-        return Answer("user", str(error))
+        return Answer("user", str(error), getattr(error.__cause__, "errno", None) or 0)
     except OSError as error:
         return Answer("disk", error.strerror or str(error), error.errno or 0)
     except Exception as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 from dataclasses import replace
 
@@ -12,8 +11,11 @@ from fake_line import FakeLine, button, event, message, photo
 from odd_texts import PIECES
 from PIL import Image
 
+from apps.line_bot import photos
 from apps.line_bot.jobs import Task
+from apps.line_bot.photos import fetched
 from apps.line_bot.texts import STYLES
+from apps.line_bot.worker import BadPhoto
 
 
 @pytest.fixture
@@ -284,24 +286,28 @@ def test_any_message_gets_one_answer_and_touches_no_other_folder(stage, line, tm
     assert {each.name for each in tmp_path.iterdir()} - before <= {"drawn", "pictures"}
 
 
-def test_a_users_photo_is_fetched_once_opened_safely_and_fitted(stage, line, tmp_path):
-    pytest.importorskip("torch")
-    from apps.line_bot.drawing import Drawer
-    from apps.line_bot.worker import BadPhoto
-
-    buffer = io.BytesIO()
-    Image.new("RGB", (300, 200), "red").save(buffer, "PNG")
-    line.photos |= {"m7": buffer.getvalue(), "m8": b"GIF89a" + b"\0" * 50}
-    choice = type("Choice", (), {"size": 64, "multiple": 16})
-    pipeline = type("Pipeline", (), {"choice": choice})
-    drawer = Drawer(pipeline, stage.settings, stage.bot.queue, stage.bot.line)
-    answers(stage, line, photo("7"))
-    stage.hear(message("n", "a watercolor", sent=stage.clock.now))
-    job = stage.bot.queue.named(stage.jobs()[0]["name"])
+def test_a_users_photo_is_fetched_once_and_only_if_it_is_there_and_small(stage, line, monkeypatch):
+    folder, api = stage.bot.base.folder, stage.bot.line
+    line.photos |= {"m7": b"7" * 500, "m8": b"8" * 501}
+    monkeypatch.setattr(photos, "LARGEST_PHOTO", 500)
     for _ in range(2):
-        asked = replace(job, task=replace(job.task, photo="m7"))
-        assert drawer._start(asked).size == (96, 64)
+        assert fetched(folder, api, "m7").read_bytes() == b"7" * 500
     assert len([path for path, _, _ in line.calls if "m7/content" in path]) == 1
     for wrong in ("m8", "m9"):
         with pytest.raises(BadPhoto):
-            drawer._start(replace(job, task=replace(job.task, photo=wrong)))
+            fetched(folder, api, wrong)
+    assert [each.name for each in (folder / "photos").iterdir()] == ["m7.bin"]
+
+
+def test_a_photo_is_opened_safely_and_fitted_to_the_model(stage, tmp_path):
+    pytest.importorskip("torch")
+    from apps.line_bot.drawing import Drawer
+
+    choice = type("Choice", (), {"size": 64, "multiple": 16})
+    drawer = Drawer(type("Pipeline", (), {"choice": choice}), stage.settings)
+    good, bad = tmp_path / "good.bin", tmp_path / "bad.bin"
+    Image.new("RGB", (300, 200), "red").save(good, "PNG")
+    bad.write_bytes(b"GIF89a" + b"\0" * 50)
+    assert drawer._start(Task("x", kind="photo"), good).size == (96, 64)
+    with pytest.raises(BadPhoto):
+        drawer._start(Task("x", kind="photo"), bad)
