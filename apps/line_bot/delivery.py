@@ -193,7 +193,9 @@ class Delivery:
     def _later(
         self, letter: Letter, reason: str, wait: float = 0.0, most: float = LONGEST_PAUSE
     ) -> None:
-        pause = min(most, FIRST_PAUSE * 2 ** min(letter.tries, 20))
+        # Tries within the token's minute are many: what follows them starts from its length.
+        waited = max(FIRST_PAUSE, 2 * (self.clock() - letter.created))
+        pause = min(most, waited, FIRST_PAUSE * 2 ** min(letter.tries, 20))
         seconds = max(wait, pause * (0.5 + 0.5 * self.jitter()))
         logger.info("a delivery is tried again in %.0f s: %s", seconds, reason)
         self.outbox.later(letter, seconds, reason)
