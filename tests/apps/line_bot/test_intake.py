@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from bot_parts import Stage
+from bot_parts import Stage, settings_for
 from fake_line import FakeLine, button, event, message, photo
 from odd_texts import PIECES
 from PIL import Image
@@ -16,6 +18,7 @@ from apps.line_bot.jobs import Task
 from apps.line_bot.photos import fetched
 from apps.line_bot.texts import STYLES
 from apps.line_bot.worker import BadPhoto
+from ldm.errors import UserError
 
 
 @pytest.fixture
@@ -311,3 +314,36 @@ def test_a_photo_is_opened_safely_and_fitted_to_the_model(stage, tmp_path):
     assert drawer._start(Task("x", kind="photo"), good).size == (96, 64)
     with pytest.raises(BadPhoto):
         drawer._start(Task("x", kind="photo"), bad)
+
+
+def test_pictures_are_drawn_with_the_operators_settings_and_flagged_ones_are_marked(tmp_path):
+    pytest.importorskip("torch")
+    from apps.line_bot.drawing import Drawer
+    from apps.line_bot.model import model_for
+
+    glossary = tmp_path / "words.tsv"
+    glossary.write_text("ぬこ\tcat\n", encoding="utf-8")
+    settings, _ = settings_for(
+        tmp_path, "http://127.0.0.1:9", prompt_lang="ja", glossary=str(glossary), ddim_steps=7
+    )
+    asked = []
+
+    class Pipeline:
+        choice = model_for(settings)
+
+        def generate(self, settings, **_):
+            asked.append(settings)
+            for index in range(settings.n_iter):
+                pixels = np.zeros((64, 64, 3), np.uint8)
+                yield SimpleNamespace(pixels=pixels, parameters="x", flagged=index == 1)
+
+    out = tmp_path / "out"
+    out.mkdir()
+    Drawer(Pipeline(), settings)(Task("ぬこ: 2", count=3, seed=9), out, lambda: None)
+    (made,) = asked
+    assert (made.prompt, made.seed, made.ddim_steps, made.n_iter) == ("ぬこ: 2", 9, 7, 3)
+    assert (made.prompt_lang, made.glossary, made.plain_prompt) == ("ja", str(glossary), True)
+    assert sorted(p.name for p in out.iterdir()) == ["0.png", "1.flagged", "1.png", "2.png"]
+    glossary.unlink()
+    with pytest.raises(UserError, match=r"words\.tsv"):
+        model_for(settings)

@@ -7,6 +7,7 @@ import io
 import logging
 import re
 import socket
+import sqlite3
 import time
 
 import httpx
@@ -15,19 +16,21 @@ from bot_parts import ADMIN, settings_for
 from PIL import Image
 
 from apps.line_bot.__main__ import make_application
+from apps.line_bot.secret import Secret
+from apps.line_bot.settings import Secrets
 from apps.line_bot.simulate import simulation
 from apps.line_bot.simulate.events import payload, sign
+from apps.line_bot.texts import say
 from ldm.images.embed import parameters_in
 
 PATIENCE = 90.0  # seconds for a picture, on a machine with other work
-USERS = "ja", "zh", "en"
 
 
 class Whole:
     """A stand-in, the bot beside it, and what both have said."""
 
-    def __init__(self, line, data) -> None:
-        self.line, self.data = line, data
+    def __init__(self, line, data, log: io.StringIO) -> None:
+        self.line, self.data, self.log = line, data, log
         self.base = line.webhooks.bot_url.rpartition("/")[0]
         self.read = dict.fromkeys(line.ledger.chats, 0)
 
@@ -68,9 +71,6 @@ def whole(tmp_path_factory):
     data = tmp_path_factory.mktemp("bot")
 
     def make(place):
-        from apps.line_bot.secret import Secret
-        from apps.line_bot.settings import Secrets
-
         settings, _ = settings_for(
             data, place.line_url, ddim_steps=2, port=place.port, daily_pictures=40,
             public_base_url=place.public_url, precision="full",
@@ -82,9 +82,15 @@ def whole(tmp_path_factory):
         )
         return make_application(settings, secrets, lambda _: None)
 
-    with simulation(make) as line:
-        line.switches.set(token_lifetime=3600.0, quota=None)
-        yield Whole(line, data)
+    log, root = io.StringIO(), logging.getLogger()
+    handler, level = logging.StreamHandler(log), root.level
+    root.addHandler(handler), root.setLevel(logging.DEBUG)
+    try:
+        with simulation(make) as line:
+            line.switches.set(token_lifetime=3600.0, quota=None)
+            yield Whole(line, data, log)
+    finally:
+        root.removeHandler(handler), root.setLevel(level)
 
 
 def test_japanese_words_become_a_picture_with_a_recipe_and_variations(whole):
@@ -113,13 +119,7 @@ def test_what_is_no_photo_is_told_in_one_sentence(whole):
     user = whole.line.users[1]
     whole.line.send_photo(user, b"\xff\xd8\xff" + b"no picture" * 20)
     whole.texts(user)
-    assert whole.ask("變成水彩畫", 1) == {"type": "text", "text": whole_text("bad_photo", "zh")}
-
-
-def whole_text(key: str, language: str) -> str:
-    from apps.line_bot.texts import say
-
-    return say(key, language)
+    assert whole.ask("變成水彩畫", 1) == {"type": "text", "text": say("bad_photo", "zh")}
 
 
 def test_cancelling_while_a_picture_is_drawn_ends_it(whole):
@@ -152,8 +152,6 @@ def test_a_users_day_ends_after_so_many_pictures(whole):
     with_limit = "SELECT pictures FROM quotas WHERE user=?"
     whole.line.say(user, "a cat, 4 pictures")
     assert len(whole.texts(user, 4)) == 4
-    import sqlite3
-
     base = sqlite3.connect(whole.data / "bot.db")
     assert base.execute(with_limit, (user.user_id,)).fetchone() == (4,)
     base.execute("UPDATE quotas SET pictures=38 WHERE user=?", (user.user_id,))
@@ -230,15 +228,15 @@ def test_a_link_is_not_followed_and_a_jobs_own_name_leads_nowhere(whole):
 def test_no_secret_is_in_anything_that_was_written_said_or_sent(whole, capfd):
     secrets = [whole.line.secret, whole.line.access_token, ADMIN]
     page = whole.admin()
-    logging.getLogger().error("so that there is something")
     health = httpx.get(f"{whole.base}/healthz", trust_env=False)
     assert health.json()["ready"] and "LINE bot" in page
     refused = [httpx.get(f"{whole.base}/{p}", trust_env=False) for p in ("admin", "x", "callback")]
     said = "".join(str(each.content) for each in whole.line.ledger.messages)
     answers = "".join(each.text + str(each.headers) for each in (health, *refused))
-    out = capfd.readouterr()
+    out, log = capfd.readouterr(), whole.log.getvalue()
+    assert "/v2/bot/message/reply" in log  # all that is logged at all was heard
     files = [each for each in whole.data.rglob("*") if each.is_file()]
     assert {each.suffix for each in files} >= {".db", ".jpg", ".png", ".bin"}
     for secret in secrets:
-        assert secret not in page + said + answers + out.out + out.err
+        assert secret not in page + said + answers + log + out.out + out.err
         assert not [each for each in files if secret.encode() in each.read_bytes()]
