@@ -56,7 +56,7 @@ STOREYS = {
     "main": 6,
     "scripts": 6,
     "optimizedSD": 6,
-    "benchmarks": 6,
+    "benchmarks": 7,
     "apps": 7,
 }
 PROGRAM_FOLDERS = ("scripts", "optimizedSD", "benchmarks", "apps")

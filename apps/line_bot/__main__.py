@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import logging
 import os
 import secrets
 import signal
@@ -23,6 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from apps.line_bot.logs import start_logging
 from apps.line_bot.secret import Secret
 from apps.line_bot.settings import BotSettings, Secrets, read_settings
 from ldm.errors import UserError
@@ -59,21 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a container stops it
         given = read_flags(Flags, __doc__ or "", argv)
         file, simulated = given.pop("config_file", None), given.pop("simulate", False)
-        _log(console)
+        start_logging(console.err)
         if simulated:
             _simulate(given, file, console)
         else:
             _serve(*read_settings(given, os.environ, file), console)
     return end.code
-
-
-def _log(console: Console) -> None:
-    """Log to the console's stream; no library's own requests, whose headers hold the token."""
-    logging.basicConfig(
-        stream=console.err, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    for name in ("linebot", "urllib3", "httpx", "httpcore", "botocore", "pyngrok"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _serve(settings: BotSettings, channel: Secrets, console: Console) -> None:
@@ -110,15 +101,15 @@ def make_application(settings: BotSettings, channel: Secrets, say: Callable[[str
     """
     from apps.line_bot.application import application
     from apps.line_bot.bot import make_bot
-    from apps.line_bot.drawing import load_drawer, model_for
+    from apps.line_bot.model import model_for
+    from apps.line_bot.studio import open_studio
 
     choice = model_for(settings)
     if choice.notice:
         say(choice.notice)
     bot = make_bot(settings, channel)
     load = [
-        partial(load_drawer, settings, choice, device, bot.queue, bot.line)
-        for device in settings.device
+        partial(open_studio, settings, device, bot.queue, bot.line) for device in settings.device
     ]
     return application(bot, channel, load)
 

@@ -114,7 +114,10 @@ class Bot:
             return  # /healthz tells that this thread has ended
         self._drawing += 1
         worker = Worker(self.queue, self.outbox, self.people, self.warnings, draw, self.news.spread)
-        worker.run(stop, news)
+        try:
+            worker.run(stop, news)
+        finally:
+            getattr(draw, "close", lambda: None)()
 
     def _clean(self, stop: threading.Event, _: threading.Event) -> None:
         while not stop.is_set():

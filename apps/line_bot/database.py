@@ -6,15 +6,18 @@ What was committed is on the disk (WAL, synchronous=FULL), so the process may be
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
 
+logger = logging.getLogger(__name__)
 VERSION = 1
+PAUSE = 1.0  # seconds between tries to write what has happened already
 PATIENCE = 5.0  # seconds to wait for another program, such as a backup, that holds the file
 SCHEMA = """
 CREATE TABLE events (
@@ -127,6 +130,23 @@ class Database:
         with self._turn:
             self._connection.close()
             self._held.close()
+
+
+def surely(act: Callable[[], object], stop: threading.Event) -> None:
+    """Write what has happened, and repeat it while the file is locked or the disk is full.
+
+    Args:
+        act: Writes; what it leaves behind when it fails is nothing.
+        stop: The bot's end, at which it is given up: the next start finds what is not noted.
+    """
+    while True:
+        try:
+            act()
+            return
+        except sqlite3.OperationalError as error:
+            logger.warning("the database cannot be written now: %s", error)
+            if stop.wait(PAUSE):
+                return
 
 
 def _hold(path: Path) -> Any:

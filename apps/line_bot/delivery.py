@@ -2,10 +2,10 @@
 
 A reply cannot be marked with a retry key. Before one is sent that is noted, so that a reply whose
 end nobody heard of (a lost connection, a killed process) is repeated with the same token: it either
-succeeds now, or LINE calls the token spent. While the token is fresh that means that the first one
-had arrived. Later it may as well be too old: the message is then pushed, since a picture that comes
-twice is better than one that never comes. A push is repeated with the same retry key, which LINE
-knows for 24 hours.
+succeeds now, or LINE calls the token invalid. Within the minute for which LINE promises a token to
+be good, that means that the first one had arrived. Later it may as well be too old: the message is
+then pushed, since a picture that comes twice is better than one that never comes. A push is
+repeated with the same retry key, which LINE knows for 24 hours.
 """
 
 from __future__ import annotations
@@ -17,18 +17,23 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from apps.line_bot import messages
+from apps.line_bot.database import surely
 from apps.line_bot.gallery import Gallery, PicturesGone
 from apps.line_bot.jobs import Job
 from apps.line_bot.line_api import Outcome
 from apps.line_bot.outbox import Letter, Outbox
 from apps.line_bot.people import Warnings
+from apps.line_bot.texts import say
 from ldm.errors import in_words
 
 logger = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 900.0  # seconds
+REPLY_PAUSE = 5.0  # seconds at most between tries to reply
+TOKEN_LASTS = 55.0  # seconds after the event in which a token that is refused was surely used
 QUOTA_PAUSE = 3600.0  # seconds until a month that is used up is looked at again
 MOST_AT_ONCE = 8  # loading animations that are being asked for
 PAUSE = 0.5  # seconds between looks into the database that nobody asked for
@@ -67,9 +72,11 @@ class Delivery:
     give_up: float = 23 * 3600.0
     clock: Callable[[], float] = field(default=time.time)
     jitter: Callable[[], float] = field(default=random.random)
+    _stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self, stop: threading.Event, news: threading.Event) -> None:
         """Send letters until ``stop``; ``news`` is set when there are some."""
+        self._stop = stop
         while not stop.is_set():
             try:
                 while not stop.is_set() and self.step():
@@ -115,6 +122,9 @@ class Delivery:
         row = self.outbox.base.row("SELECT * FROM jobs WHERE id=?", letter.job)
         job = Job.of(row)
         found = messages.pictures(self.gallery.publish(job), job.name, job.language)
+        if black := self.gallery.flagged(job):  # first: buttons are seen under the last alone
+            text = say("blacked_out", job.language, count=black, of=len(found))
+            found.insert(0, messages.words(text))
         self.outbox.addressed(letter, found)
         return found
 
@@ -126,8 +136,8 @@ class Delivery:
             return False
         self.outbox.trying(letter, "reply")
         outcome = self.api.reply(letter.reply_token, found)
-        if outcome.done or (repeated and outcome.token_is_spent and age < self.fresh):
-            self.outbox.sent(letter)
+        if outcome.done or (repeated and outcome.token_is_spent and age < TOKEN_LASTS):
+            self._sent(letter)
         elif outcome.token_is_spent:
             self.outbox.no_reply(letter)
             return False
@@ -136,7 +146,9 @@ class Delivery:
         else:
             if outcome.answer in ("later", "unreached") and not repeated:
                 self.outbox.not_tried(letter)  # it has certainly not arrived
-            self._later(letter, outcome.reason, outcome.wait)
+            # Within the token's minute there is an answer to whether the reply arrived.
+            most = REPLY_PAUSE if age < TOKEN_LASTS else LONGEST_PAUSE
+            self._later(letter, outcome.reason, outcome.wait, most)
         return True
 
     def _push(self, letter: Letter, found: list[dict[str, Any]]) -> None:
@@ -146,13 +158,17 @@ class Delivery:
         self.outbox.trying(letter, "push")
         outcome = self.api.push(letter.chat, found, letter.retry_key)
         if outcome.done:
-            self.outbox.sent(letter)
+            self._sent(letter)
         elif outcome.month_is_over:
             self._quota_is_over(letter)
         elif outcome.answer == "refused":
             self._fail(letter, outcome.reason)
         else:
             self._later(letter, outcome.reason, outcome.wait)
+
+    def _sent(self, letter: Letter) -> None:
+        """Note that it has arrived, however long that takes: it would be sent twice otherwise."""
+        surely(partial(self.outbox.sent, letter), self._stop)
 
     def _may_push(self, letter: Letter) -> bool:
         outcome = self.api.pushes_left()
@@ -174,8 +190,12 @@ class Delivery:
             logger.error("%s", text)
         self.outbox.later(letter, QUOTA_PAUSE, "this month's messages are used up")
 
-    def _later(self, letter: Letter, reason: str, wait: float = 0.0) -> None:
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(letter.tries, 20))
+    def _later(
+        self, letter: Letter, reason: str, wait: float = 0.0, most: float = LONGEST_PAUSE
+    ) -> None:
+        # Tries within the token's minute are many: what follows them starts from its length.
+        waited = max(FIRST_PAUSE, 2 * (self.clock() - letter.created))
+        pause = min(most, waited, FIRST_PAUSE * 2 ** min(letter.tries, 20))
         seconds = max(wait, pause * (0.5 + 0.5 * self.jitter()))
         logger.info("a delivery is tried again in %.0f s: %s", seconds, reason)
         self.outbox.later(letter, seconds, reason)

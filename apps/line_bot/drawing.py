@@ -1,4 +1,7 @@
-"""From a job to pictures by ``Pipeline``: the model is loaded once, its stages take turns."""
+"""From a job to pictures by ``Pipeline``: the model is loaded once, its stages take turns.
+
+This runs in a process of its own (``studio``), which knows neither LINE nor the database.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,14 @@ from typing import Any
 
 from PIL import Image
 
-from apps.line_bot.jobs import Job, Queue, Task
-from apps.line_bot.line_api import LineApi
+from apps.line_bot.gallery import FLAGGED
+from apps.line_bot.jobs import Task
+from apps.line_bot.model import shared_settings
 from apps.line_bot.settings import BotSettings
-from apps.line_bot.worker import BadPhoto, NotNow
-from ldm.atomic import replacing
+from apps.line_bot.worker import BadPhoto
 from ldm.errors import UserError
 from ldm.images.io import load_image, save_picture
-from ldm.pipelines.models import ModelChoice, choose_model
+from ldm.pipelines.models import ModelChoice
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice, Progress
 from ldm.pipelines.staging import Staging
@@ -28,49 +31,24 @@ from ldm.settings.low_memory import (
     LowMemoryImg2ImgSettings,
     LowMemoryTxt2ImgSettings,
 )
-from ldm.settings.option import options_of
 
 # How much of a picture is drawn anew, by what it is started from.
 STRENGTHS = {"photo": 0.65, "variation": 0.55, "larger": 0.35}
 LARGER = 2  # times each side
 SIDES = 2  # times the model's own side, where the operator gives no limit
-LARGEST_PHOTO = 20 * 2**20  # bytes
 CHECKS = 0.25  # seconds between looks whether a job is still wanted
 
 
-def model_for(settings: BotSettings) -> ModelChoice:
-    """Find the model; its weights are not loaded yet.
-
-    Raises:
-        UserError: there is none, or a setting does not suit it.
-    """
-    fixed = LowMemoryTxt2ImgSettings(**_shared(settings))
-    fixed.validate()
-    return choose_model(fixed)
-
-
-def _shared(settings: BotSettings) -> dict[str, Any]:
-    """Return the settings that the operator fixes for all pictures."""
-    known = LowMemoryTxt2ImgSettings.__dataclass_fields__
-    own = {each.name: getattr(settings, each.name) for each in options_of(settings)}
-    shared = {name: own[name] for name in own if name in known and name != "device"}
-    if shared["scale"] is None:  # the model's own, or the programs' default
-        del shared["scale"]
-    return shared
-
-
-def load_drawer(
-    settings: BotSettings, choice: ModelChoice, device: str, queue: Queue, line: LineApi
-) -> Drawer:
+def load_drawer(settings: BotSettings, choice: ModelChoice, device: str) -> Drawer:
     """Load the model onto a device.
 
     Raises:
         UserError: no such device, or the checkpoint lacks weights.
     """
-    fixed = LowMemoryTxt2ImgSettings(**_shared(settings))
+    fixed = LowMemoryTxt2ImgSettings(**shared_settings(settings))
     staging = Staging.of(fixed)
     pipeline = Pipeline.load(choice, device=device, use_ema=settings.use_ema, staging=staging)
-    return Drawer(pipeline, settings, queue, line)
+    return Drawer(pipeline, settings)
 
 
 @dataclass
@@ -80,25 +58,34 @@ class Drawer:
     Attributes:
         pipeline: The model.
         settings: The operator's.
-        queue: Knows where earlier jobs' pictures are.
-        line: Where users' photos are.
     """
 
     pipeline: Pipeline
     settings: BotSettings
-    queue: Queue
-    line: LineApi
 
-    def __call__(self, job: Job, folder: Path, check: Callable[[], None]) -> None:
-        """Draw a job's pictures into a folder; see ``worker.Draw``."""
-        start = self._start(job)
-        settings = self._settings(job.task, start)
+    def __call__(
+        self, task: Task, folder: Path, check: Callable[[], None], source: Path | None = None
+    ) -> None:
+        """Draw a task's pictures into a folder; see ``worker.Draw``.
+
+        Beside a picture that the safety checker blacked out lies a file ``N.flagged``.
+
+        Args:
+            task: What to draw.
+            folder: An empty one.
+            check: Called between steps; ends the drawing by raising.
+            source: The user's photo or the earlier picture that the task starts from.
+        """
+        start = self._start(task, source) if source else None
+        settings = self._settings(task, start)
         watch = _Watch(check)
         drawn = self.pipeline.generate(settings, image=start, observer=watch)
         with contextlib.closing(drawn):
             for index, picture in enumerate(drawn):
                 name = folder / f"{index}.png"
                 save_picture(picture.pixels, name, metadata=picture.parameters)
+                if picture.flagged:
+                    name.with_suffix(FLAGGED).touch()
                 check()
 
     @property
@@ -110,7 +97,7 @@ class Drawer:
         self, task: Task, start: Image.Image | None
     ) -> LowMemoryTxt2ImgSettings | LowMemoryImg2ImgSettings:
         """Return what the pipeline is to draw."""
-        shared = _shared(self.settings)
+        shared = shared_settings(self.settings)
         own: dict[str, Any] = {
             "prompt": task.prompt,
             "seed": secrets.randbelow(HIGHEST_RANDOM_SEED + 1) if task.seed is None else task.seed,
@@ -140,45 +127,21 @@ class Drawer:
         step = self.pipeline.choice.multiple
         return max(step, round(side / step) * step)
 
-    def _start(self, job: Job) -> Image.Image | None:
-        """Return the picture that a job starts from, at the size that it is drawn at."""
-        task = job.task
-        if task.kind == "text":
-            return None
+    def _start(self, task: Task, source: Path) -> Image.Image:
+        """Return the picture that a task starts from, at the size that it is drawn at."""
+        try:
+            image = load_image(source)
+        except UserError as error:
+            if task.kind == "photo":
+                raise BadPhoto(str(error)) from error
+            raise
         if task.kind == "photo":
-            image = self._photo(task.photo)
-            own = self.pipeline.choice.size
-            factor = own / min(image.size)
+            factor = self.pipeline.choice.size / min(image.size)
         else:
-            image = self._earlier(task.source)
             factor = LARGER if task.kind == "larger" else 1
         factor = min(factor, self.side / max(image.size))
         width, height = (self._multiple(side * factor) for side in image.size)
         return image.resize((width, height), Image.Resampling.LANCZOS)
-
-    def _earlier(self, name: str) -> Image.Image:
-        path = self.queue.folder(name) / "0.png"
-        if not path.is_file():
-            raise UserError(f"the picture of job {name} is not kept any more; draw a new one")
-        return load_image(path)
-
-    def _photo(self, message_id: str) -> Image.Image:
-        """Return a user's photo, fetched from LINE at most once."""
-        path = self.queue.base.folder / "photos" / f"{message_id}.bin"
-        if not path.is_file():
-            outcome = self.line.photo(message_id)
-            if outcome.answer == "refused":
-                raise BadPhoto(f"the photo is not there: {outcome.reason}")
-            if not outcome.done:
-                raise NotNow(f"a photo cannot be fetched: {outcome.reason}")
-            if len(outcome.value) > LARGEST_PHOTO:
-                raise BadPhoto(f"the photo has {len(outcome.value)} bytes")
-            with replacing(path) as part:
-                part.write_bytes(outcome.value)
-        try:
-            return load_image(path)
-        except UserError as error:
-            raise BadPhoto(str(error)) from error
 
 
 @dataclass

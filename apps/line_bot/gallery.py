@@ -24,6 +24,7 @@ from ldm.images.io import load_image
 from ldm.images.metadata import read_parameters
 
 logger = logging.getLogger(__name__)
+FLAGGED = ".flagged"  # ending of the file beside a picture that was blacked out
 EVENTS_KEPT = 7 * 86_400.0  # seconds; LINE sends nothing again after that
 
 
@@ -71,6 +72,10 @@ class Gallery:
                 (self._put(job, f"{index}", data), self._put(job, f"{index} preview", preview))
             )
         return found
+
+    def flagged(self, job: Job) -> int:
+        """Return how many of a job's pictures the safety checker blacked out."""
+        return len(list(self.queue.folder(job).glob(f"*{FLAGGED}")))
 
     def recipe(self, job: Job) -> str | None:
         """Return how a job's first picture was made; None if that is gone."""

@@ -44,6 +44,7 @@ class BotSettings(Settings):
         "who": "who may draw, and how much",
         "delivery": "delivery",
         "pictures": "pictures' addresses",
+        "prompt": "prompts in Japanese",
         "picture": DRAWING_GROUPS["picture"],
         "model": DRAWING_GROUPS["model"],
     }
@@ -160,6 +161,9 @@ class BotSettings(Settings):
         None, "the storage's address", str, shown="Amazon's", metavar="URL", group="pictures"
     )
     s3_bucket: str | None = option(None, "its bucket", str, metavar="NAME", group="pictures")
+    prompt_lang: str = changed(GenerationSettings, "prompt_lang")
+    glossary: str | None = changed(GenerationSettings, "glossary")
+    translator: str | None = changed(GenerationSettings, "translator")
     ddim_steps: int = changed(LowMemoryTxt2ImgSettings, "ddim_steps")
     sampler: str = changed(LowMemoryTxt2ImgSettings, "sampler", aliases=())
     scale: float | None = changed(

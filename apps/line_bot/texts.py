@@ -156,6 +156,11 @@ TABLE: Mapping[str, tuple[str, str, str]] = {
         "抱歉，打不開那張照片。請傳別張。",
         "Sorry, that photo could not be opened. Please send another one.",
     ),
+    "blacked_out": (
+        "{of} 枚のうち {count} 枚は、安全のため黒く塗りつぶしました。別のことばをお試しください。",
+        "{of} 張中有 {count} 張因安全檢查而塗黑了。請換個說法試試。",
+        "The safety checker blacked out {count} of {of}. Please try other words.",
+    ),
     "again": ("もう一度", "再畫一次", "Again"),
     "variation": ("少し変える", "變化一下", "Variation"),
     "larger": ("大きく", "放大", "Larger"),

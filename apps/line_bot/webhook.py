@@ -142,7 +142,7 @@ def _picture(gallery: Gallery, file: str) -> Response:
     path = gallery.store.path(name) if isinstance(gallery.store, OwnPictures) else None
     expires = gallery.expires(name) if path and f"{dot}{ending}" == ".jpg" else None
     left = 0.0 if expires is None else expires - gallery.clock()
-    if path is None or left <= 0 or not path.is_file():
+    if path is None or left <= 0 or path.is_symlink() or not path.is_file():
         return _told(404, "there is no such picture")
     cached = {"Cache-Control": f"private, max-age={int(left)}"}
     return FileResponse(path, media_type="image/jpeg", headers={**HEADERS, **cached})

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import logging
 import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from apps.line_bot import messages
-from apps.line_bot.jobs import Job, Origin, Queue
+from apps.line_bot.database import surely
+from apps.line_bot.jobs import MOST_ATTEMPTS, Job, Origin, Queue
 from apps.line_bot.outbox import Outbox
 from apps.line_bot.people import People, Warnings
 from apps.line_bot.texts import say
@@ -21,6 +23,7 @@ from ldm.errors import UserError, in_words
 logger = logging.getLogger(__name__)
 PAUSE = 0.5  # seconds between looks into the queue that nobody asked for
 TROUBLE = 30.0  # seconds to wait where the disk or LINE is in trouble
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 MOST_FAULTS = 3  # how often a job is begun whose drawing fails for no known reason
 
 
@@ -32,13 +35,24 @@ class NotNow(Exception):
     """A job cannot be drawn at the moment, through no fault of its own."""
 
 
+class Died(Exception):
+    """The process that drew a job is not there any more."""
+
+
 class BadPhoto(Exception):
     """The photo that a job is about is not there, or is none."""
 
 
 Draw = Callable[[Job, Path, Callable[[], None]], None]
 """Draws a job's pictures into an empty folder as 0.png, 1.png, ...; its third argument is called
-between steps, and raises ``Unwanted``. May raise UserError, BadPhoto, NotNow and OSError."""
+between steps, and raises ``Unwanted``. May raise UserError, BadPhoto, NotNow, Died and OSError. One
+that has a method ``close`` is closed at the bot's end."""
+
+
+def _is_full(error: UserError) -> bool:
+    """Whether a picture could not be written because of the disk, which is no fault of the job."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _OF_DISKS
 
 
 @dataclass
@@ -82,24 +96,32 @@ class Worker:
             return False
         try:
             self._draw(job)
-            self.queue.drawn(job)
+            end = partial(self.queue.drawn, job)
         except Unwanted:
-            self.queue.put_back(job, counts=False)  # unless it was cancelled
+            end = partial(self.queue.put_back, job, counts=False)  # unless it was cancelled
         except (NotNow, OSError, sqlite3.OperationalError) as error:
             self._trouble(job, error)
             return False
         except BadPhoto as error:
-            self._fail(job, str(error), "bad_photo")
+            end = partial(self._fail, job, str(error), "bad_photo")
         except UserError as error:
-            self._fail(job, str(error))
+            if _is_full(error):
+                self._trouble(job, error)
+                return False
+            end = partial(self._fail, job, str(error))
         except Exception as error:
-            logger.exception("job %s could not be drawn", job.name)
-            if job.attempts >= MOST_FAULTS:
-                self._fail(job, in_words(error))
-            else:
-                self.queue.put_back(job)
+            end = self._after_fault(job, error)
+        surely(end, self._stop)
         self.wake()
         return True
+
+    def _after_fault(self, job: Job, error: Exception) -> Callable[[], object]:
+        """Return what ends a job's attempt that failed by no fault of its user."""
+        logger.error("job %s could not be drawn", job.name, exc_info=error)
+        most = MOST_ATTEMPTS if isinstance(error, Died) else MOST_FAULTS
+        if job.attempts >= most:
+            return partial(self._fail, job, in_words(error))
+        return partial(self.queue.put_back, job)
 
     def _draw(self, job: Job) -> None:
         folder = self.queue.folder(job)
@@ -116,16 +138,15 @@ class Worker:
             raise Unwanted
 
     def _trouble(self, job: Job, error: Exception) -> None:
-        text = str(error) if isinstance(error, NotNow) else in_words(error)
+        text = str(error) if isinstance(error, (NotNow, UserError)) else in_words(error)
         logger.warning("job %s waits: %s", job.name, text)
-        while not self._stop.is_set():
-            # The disk that is full for a picture may be full for this too.
-            with contextlib.suppress(sqlite3.OperationalError):
-                self.queue.put_back(job, counts=False)
-                self.warnings.say("worker", f"a job waits: {text}")
-                break
-            self._stop.wait(1.0)
+        surely(partial(self._wait_with, job, text), self._stop)
         self._stop.wait(TROUBLE)
+
+    def _wait_with(self, job: Job, text: str) -> None:
+        with self.queue.base.transaction():
+            self.queue.put_back(job, counts=False)
+            self.warnings.say("worker", f"a job waits: {text}")
 
     def _fail(self, job: Job, reason: str, key: str = "failed") -> None:
         """End a job, tell its user, and give back what it was charged."""

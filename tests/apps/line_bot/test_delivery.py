@@ -6,7 +6,7 @@ import socket
 import uuid
 
 import pytest
-from bot_parts import Stage
+from bot_parts import Stage, draw
 from fake_line import FakeLine, message
 
 HOUR = 3600.0
@@ -194,6 +194,26 @@ def test_a_delivery_that_is_repeated_carries_the_same_addresses(stage, line):
     stage.pass_time(60)
     bodies = [body["messages"] for path, body, _ in line.calls if path.endswith("/push")]
     assert len(bodies) == 3 and bodies[0] == bodies[1] == bodies[2]
+
+
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [("Uja", "2 枚のうち 1 枚は"), ("Uzh", "2 張中有 1 張"), ("Uen", "blacked out 1 of 2")],
+)
+def test_a_picture_that_was_blacked_out_comes_with_a_sentence_before_the_buttons(
+    tmp_path, line, user, words
+):
+    def checked(job, folder, check):
+        draw(job, folder, check)
+        (folder / "1.flagged").touch()
+
+    stage = Stage(tmp_path, line.url, checked)
+    line.languages |= {"Uja": "ja", "Uzh": "zh-Hant", "Uen": "en"}
+    stage.hear(message("1", "cat, 2 pictures", user, sent=stage.clock()))
+    stage.work()
+    ((_, (said, _, last)),) = line.arrived
+    assert words in said["text"] and "quickReply" in last and last["type"] == "image"
+    stage.close()
 
 
 def test_http_addresses_are_never_sent():

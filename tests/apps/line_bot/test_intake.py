@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from bot_parts import Stage
+from bot_parts import Stage, settings_for
 from fake_line import FakeLine, button, event, message, photo
 from odd_texts import PIECES
 from PIL import Image
 
+from apps.line_bot import photos
 from apps.line_bot.jobs import Task
+from apps.line_bot.photos import fetched
 from apps.line_bot.texts import STYLES
+from apps.line_bot.worker import BadPhoto
+from ldm.errors import UserError
 
 
 @pytest.fixture
@@ -284,24 +289,61 @@ def test_any_message_gets_one_answer_and_touches_no_other_folder(stage, line, tm
     assert {each.name for each in tmp_path.iterdir()} - before <= {"drawn", "pictures"}
 
 
-def test_a_users_photo_is_fetched_once_opened_safely_and_fitted(stage, line, tmp_path):
-    pytest.importorskip("torch")
-    from apps.line_bot.drawing import Drawer
-    from apps.line_bot.worker import BadPhoto
-
-    buffer = io.BytesIO()
-    Image.new("RGB", (300, 200), "red").save(buffer, "PNG")
-    line.photos |= {"m7": buffer.getvalue(), "m8": b"GIF89a" + b"\0" * 50}
-    choice = type("Choice", (), {"size": 64, "multiple": 16})
-    pipeline = type("Pipeline", (), {"choice": choice})
-    drawer = Drawer(pipeline, stage.settings, stage.bot.queue, stage.bot.line)
-    answers(stage, line, photo("7"))
-    stage.hear(message("n", "a watercolor", sent=stage.clock.now))
-    job = stage.bot.queue.named(stage.jobs()[0]["name"])
+def test_a_users_photo_is_fetched_once_and_only_if_it_is_there_and_small(stage, line, monkeypatch):
+    folder, api = stage.bot.base.folder, stage.bot.line
+    line.photos |= {"m7": b"7" * 500, "m8": b"8" * 501}
+    monkeypatch.setattr(photos, "LARGEST_PHOTO", 500)
     for _ in range(2):
-        asked = replace(job, task=replace(job.task, photo="m7"))
-        assert drawer._start(asked).size == (96, 64)
+        assert fetched(folder, api, "m7").read_bytes() == b"7" * 500
     assert len([path for path, _, _ in line.calls if "m7/content" in path]) == 1
     for wrong in ("m8", "m9"):
         with pytest.raises(BadPhoto):
-            drawer._start(replace(job, task=replace(job.task, photo=wrong)))
+            fetched(folder, api, wrong)
+    assert [each.name for each in (folder / "photos").iterdir()] == ["m7.bin"]
+
+
+def test_a_photo_is_opened_safely_and_fitted_to_the_model(stage, tmp_path):
+    pytest.importorskip("torch")
+    from apps.line_bot.drawing import Drawer
+
+    choice = type("Choice", (), {"size": 64, "multiple": 16})
+    drawer = Drawer(type("Pipeline", (), {"choice": choice}), stage.settings)
+    good, bad = tmp_path / "good.bin", tmp_path / "bad.bin"
+    Image.new("RGB", (300, 200), "red").save(good, "PNG")
+    bad.write_bytes(b"GIF89a" + b"\0" * 50)
+    assert drawer._start(Task("x", kind="photo"), good).size == (96, 64)
+    with pytest.raises(BadPhoto):
+        drawer._start(Task("x", kind="photo"), bad)
+
+
+def test_pictures_are_drawn_with_the_operators_settings_and_flagged_ones_are_marked(tmp_path):
+    pytest.importorskip("torch")
+    from apps.line_bot.drawing import Drawer
+    from apps.line_bot.model import model_for
+
+    glossary = tmp_path / "words.tsv"
+    glossary.write_text("ぬこ\tcat\n", encoding="utf-8")
+    settings, _ = settings_for(
+        tmp_path, "http://127.0.0.1:9", prompt_lang="ja", glossary=str(glossary), ddim_steps=7
+    )
+    asked = []
+
+    class Pipeline:
+        choice = model_for(settings)
+
+        def generate(self, settings, **_):
+            asked.append(settings)
+            for index in range(settings.n_iter):
+                pixels = np.zeros((64, 64, 3), np.uint8)
+                yield SimpleNamespace(pixels=pixels, parameters="x", flagged=index == 1)
+
+    out = tmp_path / "out"
+    out.mkdir()
+    Drawer(Pipeline(), settings)(Task("ぬこ: 2", count=3, seed=9), out, lambda: None)
+    (made,) = asked
+    assert (made.prompt, made.seed, made.ddim_steps, made.n_iter) == ("ぬこ: 2", 9, 7, 3)
+    assert (made.prompt_lang, made.glossary, made.plain_prompt) == ("ja", str(glossary), True)
+    assert sorted(p.name for p in out.iterdir()) == ["0.png", "1.flagged", "1.png", "2.png"]
+    glossary.unlink()
+    with pytest.raises(UserError, match=r"words\.tsv"):
+        model_for(settings)

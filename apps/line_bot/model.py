@@ -1,0 +1,34 @@
+"""Which model the bot draws with, and with which settings. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apps.line_bot.settings import BotSettings
+from ldm.pipelines.models import ModelChoice, choose_model
+from ldm.pipelines.translating import translator_of
+from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
+from ldm.settings.option import options_of
+
+
+def shared_settings(settings: BotSettings) -> dict[str, Any]:
+    """Return the settings that the operator fixes for all pictures."""
+    known = LowMemoryTxt2ImgSettings.__dataclass_fields__
+    own = {each.name: getattr(settings, each.name) for each in options_of(settings)}
+    shared = {name: own[name] for name in own if name in known and name != "device"}
+    if shared["scale"] is None:  # the model's own, or the programs' default
+        del shared["scale"]
+    return shared
+
+
+def model_for(settings: BotSettings) -> ModelChoice:
+    """Find the model; its weights are not loaded yet.
+
+    Raises:
+        UserError: there is none, a setting does not suit it, or what prompts are to be translated
+            with cannot be used.
+    """
+    fixed = LowMemoryTxt2ImgSettings(**shared_settings(settings))
+    fixed.validate()
+    translator_of(fixed)
+    return choose_model(fixed)
