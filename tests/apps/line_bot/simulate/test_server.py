@@ -186,6 +186,7 @@ def test_a_quota_without_limit_says_so(api, line):
         ("somebody", "The property, 'to', in the request body is invalid (line: -, column: -)"),
         (new_id("U"), "Failed to send messages"),
     ],
+    ids=["no id", "a stranger"],
 )
 def test_a_push_to_nobody_is_refused(api, to, message):
     assert refusal(lambda: push(api, to))[:2] == (400, {"message": message})
