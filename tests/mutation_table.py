@@ -12,11 +12,55 @@ PROCESS, DIFFUSION = "tests/ldm/process", "tests/ldm/models/diffusion"
 HUBS, TRUST = "tests/ldm/models", "tests/trust"
 NETWORKS, PIPELINES = "tests/ldm/modules", "tests/ldm/pipelines"
 CONTROL = f"{NETWORKS}/attention_control"
+BOT, TRANSLATION = "tests/apps/line_bot", "tests/ldm/translation"
 WEB, PAGES = "tests/optimizedSD/web", "tests/trust/test_pages.py"
 ORACLE, BEHAVIOUR = f"{DIFFUSION}/test_oracle.py", f"{DIFFUSION}/test_sampler_behaviour.py"
 
 # A file of the library, and the tests (files or single ones) that guard it: its lines.
 TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
+    # The LINE bot.
+    ("apps/line_bot/webhook.py", f"{BOT}/test_webhook.py"): (
+        ("if not hmac.compare_digest(right", "if hmac.compare_digest(right"),
+        ('"ON CONFLICT (event_id) DO NOTHING"', '""'),
+        ("if len(body) > LARGEST_BODY:", "if len(body) < 0:"),
+    ),
+    ("apps/line_bot/pictures.py", f"{BOT}/test_pictures.py"): (
+        ("if NAME.fullmatch(name) else None", "if name else None"),
+        ("if buffer.tell() <= most:", "if buffer.tell() >= 0:"),
+        ('if not url.startswith("https://"):', 'if not url.startswith("http"):'),
+    ),
+    ("apps/line_bot/delivery.py", f"{BOT}/test_delivery.py"): (
+        ("if outcome.value == 0:", "if outcome.value == -1:"),
+        (
+            "self.api.push(letter.chat, found, letter.retry_key)",
+            'self.api.push(letter.chat, found, "")',
+        ),
+        ("if not repeated and age >= self.fresh:", "if False:"),
+    ),
+    ("apps/line_bot/intake.py", f"{BOT}/test_intake.py"): (
+        ("elif self.queue.waiting(origin.user) >= chosen.waiting_jobs:", "elif False:"),
+        ("or job.chat != incoming.origin.chat", ""),
+        ('return self.settings.open_to == "all" or bool(listed)', "return True"),
+    ),
+    ("apps/line_bot/words.py", f"{BOT}/test_words.py"): (
+        ("if refused.finds(prompt):", "if refused.finds(plain[:0]):"),
+        ("if len(prompt) > limits.prompt:", "if len(prompt) < 0:"),
+    ),
+    ("apps/line_bot/admin.py", f"{BOT}/test_admin.py"): (
+        ('if token.equals(given.partition(":")[2]):', "if given:"),
+        ("html.escape(value)", "value"),
+    ),
+    # Translation.
+    ("ldm/pipelines/translating.py", f"{PIPELINES}/test_translating.py"): (
+        ("if record.left_out and said:", "if record.left_out and not said:"),
+        ("changed[name] = into(value)", "into(value)"),
+    ),
+    ("ldm/translation/politeness.py", f"{TRANSLATION}/test_translate.py"): (
+        ('phrase = _BEGINNING.sub("", phrase)', "phrase = phrase"),
+    ),
+    ("ldm/pipelines/model_entries.py", f"{PIPELINES}/test_translating.py"): (
+        ("if not number or not 0 < value", "if not number or not -9 < value"),
+    ),
     # Attention control.
     ("ldm/modules/attention_control/windows.py", f"{CONTROL}/test_windows.py"): (
         ("int(share * len(table))", "int(share * (len(table) - 1))"),
