@@ -9,7 +9,6 @@ have brought its picture to its user once. The random moments follow from --seed
 from __future__ import annotations
 
 import argparse
-import io
 import random
 import statistics
 import sys
@@ -30,6 +29,7 @@ from apps.line_bot.simulate.serving import free_port  # noqa: E402
 from benchmarks.line_bot_process import BotProcess, alive  # noqa: E402
 from ldm.images.embed import parameters_in  # noqa: E402
 from ldm.images.metadata import parse_parameters  # noqa: E402
+from ldm.images.opening import opened  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 PUBLIC = "https://bot.example"
@@ -232,9 +232,7 @@ def _collect(line: StandIn, users: list[_User], result: Result) -> None:
 
 def _number(data: bytes) -> int:
     """Return the number of the message that a picture was drawn for: its seed."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
+    with opened(data) as image:
         text = parameters_in(image) or ""
     return int(parse_parameters(text)[2].get("Seed", -1))
 

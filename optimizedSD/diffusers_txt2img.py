@@ -54,7 +54,8 @@ class Program(PictureProgram):
         # diffusers' Stable Diffusion has CLIP for its text encoder, which reads English.
         settings, prompts = in_models_language(settings, read_prompts(settings), ["en"])
         batches = plan(settings, prompts)
-        self.output = OutputFolder(settings.outdir, settings.format, PromptNaming())
+        naming = PromptNaming(settings.originals)
+        self.output = OutputFolder(settings.outdir, settings.format, naming)
         self.output.check(prompts)
         if {"prompt", "from_file"} <= given.keys():
             self.console.warn(f"--prompt is not used: the prompts come from {settings.from_file}")

@@ -16,7 +16,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.programs.drawing import DrawingProgram
-from ldm.programs.naming import PromptNaming
 from ldm.programs.run_log import RunLog
 from ldm.settings.low_memory import LowMemoryImg2ImgSettings
 
@@ -26,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     return DrawingProgram(
         LowMemoryImg2ImgSettings,
         "Draw pictures from a text prompt and an init image, on a device with little memory.",
-        naming=PromptNaming(),
+        by_prompt=True,
         log=RunLog("img2img_logs.csv"),
     ).main(argv)
 

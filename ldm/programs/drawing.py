@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # these import NumPy, Pillow and OmegaConf, which --help can 
     from ldm.pipelines.pipeline import Pipeline
     from ldm.pipelines.progress import Picture
     from ldm.pipelines.request import Request
-    from ldm.programs.naming import Naming
     from ldm.programs.output import OutputFolder
     from ldm.programs.run_log import RunLog
 
@@ -107,7 +106,7 @@ class DrawingProgram(PictureProgram):
     Args:
         schema: The settings class whose options are the program's flags.
         description: First lines of ``--help``.
-        naming: How files are named; None is the default of ``OutputFolder``.
+        by_prompt: Whether files are in a folder for each prompt, as ``PromptNaming`` has them.
         log: A table of runs; it gets a row with the settings.
 
     Attributes:
@@ -121,11 +120,11 @@ class DrawingProgram(PictureProgram):
         schema: type[GenerationSettings],
         description: str,
         *,
-        naming: Naming | None = None,
+        by_prompt: bool = False,
         log: RunLog | None = None,
     ) -> None:
         super().__init__(schema, description)
-        self.naming, self.log = naming, log
+        self.by_prompt, self.log = by_prompt, log
 
     def prepare(self, given: dict[str, Any]) -> None:
         """Work out the request, and check the output folder."""
@@ -143,9 +142,12 @@ class DrawingProgram(PictureProgram):
 
     def make_output(self) -> OutputFolder:
         """Return where the pictures go."""
+        from ldm.programs.naming import PromptNaming
         from ldm.programs.output import OutputFolder
 
-        return OutputFolder(self.settings.outdir, self.settings.format, self.naming)
+        settings = self.settings
+        naming = PromptNaming(settings.originals) if self.by_prompt else None
+        return OutputFolder(settings.outdir, settings.format, naming)
 
     def pictures(self) -> Iterator[Picture]:
         """Load the model and return the pictures, which are drawn one batch after another."""

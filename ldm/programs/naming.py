@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ldm.paths import listing
+from ldm.settings.language import Originals, as_typed
 
 if TYPE_CHECKING:
     from ldm.pipelines.progress import Picture
@@ -64,16 +65,25 @@ class PromptNaming:
     """``<prompt slug>/seed_<seed>_00000.png``, ... and ``<prompt slug>/grid-0000.png``.
 
     Numbers continue within a folder, whatever the seeds are.
+
+    Args:
+        originals: Prompts that were translated, and what was typed, which names the folder.
     """
 
+    def __init__(self, originals: Originals = ()) -> None:
+        self._originals = originals
+
     def single(self, picture: Picture) -> tuple[str, str]:
-        return slug(picture.prompt), f"seed_{picture.seed}_{{:05d}}.png"
+        return self._slug(picture.prompt), f"seed_{picture.seed}_{{:05d}}.png"
 
     def grid(self, picture: Picture) -> tuple[str, str]:
-        return slug(picture.prompt), GRID
+        return self._slug(picture.prompt), GRID
 
     def folders(self, prompts: Sequence[str]) -> list[str]:
-        return ["", *dict.fromkeys(map(slug, dict.fromkeys(prompts)))]
+        return ["", *dict.fromkeys(map(self._slug, dict.fromkeys(prompts)))]
+
+    def _slug(self, prompt: str) -> str:
+        return slug(as_typed(prompt, self._originals))
 
     def next_number(self, folder: Path) -> int:
         names = [path.name for path in listing(folder)]

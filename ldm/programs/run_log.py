@@ -16,6 +16,7 @@ from ldm.errors import UserError
 from ldm.legible import escaped
 from ldm.paths import exists
 from ldm.settings.generation import GenerationSettings
+from ldm.settings.language import as_typed
 from ldm.settings.option import options_of
 
 _FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet computes begins so
@@ -87,8 +88,13 @@ class RunLog:
 
 
 def row_of(settings: GenerationSettings, **used: Any) -> dict[str, Any]:
-    """Return a run's row: the time, every setting, and what was used for settings left open."""
+    """Return a run's row: the time, every setting, and what was used for settings left open.
+
+    Prompts stand there as they were typed, so that a row can be typed again.
+    """
     values = {each.name: getattr(settings, each.name) for each in options_of(settings)}
+    for name in ("prompt", "negative_prompt"):
+        values[name] = as_typed(values[name], settings.originals)
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     return {"time": now, **values, **used}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldm.programs.drawing import DrawingProgram
 from ldm.programs.naming import ReferenceNaming, slug
+from ldm.settings.language import Originals, as_typed
 from ldm.settings.swap import SwapSettings
 
 if TYPE_CHECKING:  # these import NumPy, Pillow and torch, which --help can do without
@@ -27,14 +28,16 @@ class SwapNaming(ReferenceNaming):
 
     Args:
         sourced: Whether pictures that are no edits are sources, and not all there is.
+        originals: Prompts that were translated, and what was typed, which names the file.
     """
 
-    def __init__(self, sourced: bool) -> None:
-        self.sourced = sourced
+    def __init__(self, sourced: bool, originals: Originals = ()) -> None:
+        self.sourced, self._originals = sourced, originals
 
     def grid(self, picture: Picture) -> tuple[str, str]:
         role = "src" if self.sourced and picture.number == 0 else "tar"
-        name = slug(picture.prompt).replace("{", "(").replace("}", ")")  # a pattern has one field
+        name = slug(as_typed(picture.prompt, self._originals))
+        name = name.replace("{", "(").replace("}", ")")  # a pattern has one field
         return "", f"{name}_{role}-{{:04d}}.png"
 
 
@@ -71,8 +74,9 @@ class SwapProgram(DrawingProgram):
         """Return where the pictures go."""
         from ldm.programs.output import OutputFolder
 
-        naming = SwapNaming(self.settings.source is not None)
-        return OutputFolder(self.settings.outdir, self.settings.format, naming)
+        settings = self.settings
+        naming = SwapNaming(settings.source is not None, settings.originals)
+        return OutputFolder(settings.outdir, settings.format, naming)
 
     def draw(self, pipeline: Pipeline) -> Iterator[Picture]:
         """Return the pictures; with ``--is_get_attn`` their maps are written beside them."""

@@ -11,6 +11,11 @@ Originals = tuple[tuple[str, str], ...]
 """Pairs of an English prompt and the text that it was translated from."""
 
 
+def as_typed(text: str, originals: Originals) -> str:
+    """Return what a prompt was translated from; the prompt itself if it was not."""
+    return next((typed for english, typed in originals if english == text), text)
+
+
 def prompt_lang_option() -> Any:
     """Make the field ``prompt_lang``."""
     return option(

@@ -22,6 +22,8 @@ from ldm.training.strategies import UNUSED
 from ldm.training.trainer_values import check_trainer
 
 SECTIONS = ("model", "data", "lightning")
+# What stands beside ``model`` for whoever draws with it; kept with the run.
+OF_THE_MODEL = ("languages", "scale")
 LIGHTNING_KEYS = (
     "trainer",
     "callbacks",
@@ -120,7 +122,7 @@ def load_run_config(
     if place.ckpt_path and not earlier and not options.base:
         raise UserError(f"{str(place.cfgdir)!r} holds no YAML to resume; add --base CONFIG.yaml")
     config = load_config(*earlier, *options.base, overrides=options.overrides)
-    _check_keys(config, SECTIONS, "the configuration")
+    _check_keys(config, (*SECTIONS, *OF_THE_MODEL), "the configuration")
     defaults = OmegaConf.create({"lightning": {"trainer": TRAINER_DEFAULTS}})
     flags: dict[str, Any] = {"trainer": options.trainer}
     # Saved with the run, so that it goes on as it began.

@@ -127,7 +127,7 @@ class Worker:
     def _work(self, wanted: Wanted, state: RunState, place: Place, report: Report) -> None:
         """Wait for the model, draw, save and report; runs in a thread of its own."""
         settings, watcher = wanted.settings, wanted.watcher
-        output = OutputFolder(settings.outdir, settings.format, PromptNaming())
+        output = OutputFolder(settings.outdir, settings.format, PromptNaming(settings.originals))
 
         def observe(event: Notice | Progress) -> None:
             nonlocal state

@@ -198,7 +198,8 @@ def test_a_file_holds_several_targets_of_one_source(swap, tmp_path):
     code, _, err = swap(*flags, "--n_samples", 1, "--prompt", "unused", "--outdir", "o")
     assert code == 0 and "--prompt is not used" in err
     said = [parameters(f"o/samples/0000{n}.png").split("\n")[0] for n in range(4)]
-    assert said == ["a dog", "a red cat", "猫", "a cat"]
+    assert said == ["a dog", "a red cat", "a cat", "a cat"]
+    assert "Original prompt: 猫" in parameters("o/samples/00002.png")
     assert "o/猫_tar-0000.png" in [f"o/{name}" for name in files(tmp_path / "o")]
 
 

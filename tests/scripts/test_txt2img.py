@@ -103,7 +103,7 @@ def test_a_prompt_file_draws_each_line_once_per_iteration(txt2img, tmp_path):
     assert code == 0
     assert len(files(tmp_path / "o" / "samples")) == 8
     text = Image.open(tmp_path / "o" / "samples" / "00005.png").info["parameters"]
-    assert text.startswith("富士山\n")
+    assert text.startswith("Mount Fuji\n") and "Original prompt: 富士山" in text
     assert "warning: --prompt is not used" in err
 
 

@@ -45,7 +45,7 @@ def with_size(image_size):
 def test_sd_v1_is_used_when_it_is_there_and_without_a_word(root):
     put(root / V1_CONFIG, with_size(64))
     put(root / models.DEMO_CHECKPOINT)
-    put(root / models.DEMO_CONFIG, CONFIG)
+    put(root / models.DEMO_CONFIG, {**CONFIG, "scale": 3})
     safetensors = put(root / models.V1_CHECKPOINTS[1])
     assert choose_model(Txt2ImgSettings()).ckpt_path == safetensors
     ckpt = put(root / models.V1_CHECKPOINTS[0])
@@ -56,7 +56,7 @@ def test_sd_v1_is_used_when_it_is_there_and_without_a_word(root):
 
 def test_the_demo_model_steps_in_and_says_how_to_get_sd_v1(root):
     put(root / models.DEMO_CHECKPOINT)
-    put(root / models.DEMO_CONFIG, CONFIG)
+    put(root / models.DEMO_CONFIG, {**CONFIG, "scale": 3})
     choice = choose_model(Txt2ImgSettings())
     assert choice.name == "demo"
     assert "python scripts/download_models.py sd-v1-4" in choice.notice
@@ -239,7 +239,7 @@ def test_channels_that_no_program_here_fills_are_named(tmp_path, changes):
 
 def test_without_a_prompt_the_reference_s_model_is_taken_or_asked_for(root):
     put(root / models.DEMO_CHECKPOINT)
-    put(root / models.DEMO_CONFIG, CONFIG)
+    put(root / models.DEMO_CONFIG, {**CONFIG, "scale": 3})
     with pytest.raises(UserError, match=r"no --prompt .*inpainting_big/last\.ckpt") as caught:
         choose_model(inpaint_settings())
     assert "\n" not in str(caught.value)

@@ -121,6 +121,16 @@ def test_pictures_go_to_their_prompts_folder_with_their_seed_and_each_folder_has
     assert "seed_7_00000.png ... " in output.summary()
 
 
+def test_a_translated_prompts_folder_has_the_name_that_was_typed(tmp_path):
+    originals = (("a cat", "猫"), ("a cat", "ねこ"))
+    output = OutputFolder(tmp_path, naming=PromptNaming(originals))
+    for prompt in ("a cat", "a dog"):
+        output.take(picture(prompt), keep=True)
+    output.save_grids(2, lambda grid: grid)
+    assert {path.name for path in tmp_path.iterdir()} == {"猫", "a_dog"}
+    assert PromptNaming(originals).folders(["a cat", "a dog"]) == ["", "猫", "a_dog"]
+
+
 def test_numbers_go_on_whatever_the_seed_and_the_format_are(tmp_path):
     for seed, format in [(7, "png"), (3, "jpg"), (7, "png")]:
         output = OutputFolder(tmp_path, format, PromptNaming())
