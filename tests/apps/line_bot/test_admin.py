@@ -97,3 +97,12 @@ def test_another_sites_form_is_refused_though_the_browser_sends_the_password(sta
     large = {"do": "block", "name": "x" * 10_000}
     assert client.post("/admin", auth=AUTH, data=large).status_code == 403
     assert not stage.bot.people.blocked("Ualice")
+
+
+def test_a_name_with_marks_of_markup_stays_within_its_button(stage, client):
+    """LINE's ids have none, but the page does not rest on that."""
+    name = 'U"><img src=x>'
+    stage.bot.people.meet(name)
+    page = client.get("/admin", auth=AUTH).text
+    assert "<img" not in page
+    assert 'value="U&quot;&gt;&lt;img src=x&gt;"' in page
