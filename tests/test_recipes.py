@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from running import load_program
 from safetensors.torch import save_file
 
 import main
 from ldm.config import build, load_config
+from ldm.util import get_obj_from_str
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "configs" / "recipes"
@@ -164,3 +167,19 @@ def test_fine_tuning_without_the_checkpoint_says_so(work, capsys):
     assert main.main(["-b", str(FINETUNE), "-t", "-l", str(work), root, missing, *small]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "nowhere/model.ckpt" in line
+
+
+LOGGED = "lightning.callbacks.image_logger.params.log_images_kwargs"
+WITH_PICTURES = [
+    path
+    for path in sorted((ROOT / "configs").rglob("*.yaml"))
+    if "log_images_kwargs" in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("path", WITH_PICTURES, ids=lambda path: path.name)
+def test_what_a_recipe_says_of_a_runs_pictures_is_what_its_hub_takes(path):
+    config = OmegaConf.load(path)
+    hub = get_obj_from_str(config.model.target)
+    given = OmegaConf.select(config, LOGGED) or {}
+    assert set(given) <= set(inspect.signature(hub.log_images).parameters)
