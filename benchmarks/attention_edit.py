@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.demo_flags import add_walk, check_demo, demo_parser
 from ldm.errors import UserError
-from ldm.pipelines.models import DEMO_CHECKPOINT, DEMO_CONFIG, find
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,23 +49,15 @@ WAYS = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Make the command line; imports no torch."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = demo_parser(__doc__)
     add = parser.add_argument
-    add("--config", default=DEMO_CONFIG, help="YAML of the model (default: %(default)s)")
-    add("--ckpt", default=DEMO_CHECKPOINT, help="its weights (default: %(default)s)")
     add("--n", type=int, default=100, help="prompts (default: %(default)s)")
     add("--n_grid", type=int, default=10, help="of them for the part grid (default: %(default)s)")
     add("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")
     add("--cross", type=float, default=0.8, help="share of the steps with the source's word maps")
     add("--self", type=float, default=0.4, help="share with the source's self-attention")
     add("--scale", type=float, default=3.0, help="of guidance (default: %(default)s)")
-    add("--sampler", default="dpm_solver", help="as of scripts/txt2img.py (default: %(default)s)")
-    add("--steps", type=int, default=10, help="sampling steps (default: %(default)s)")
-    add("--spacing", default="linspace", help="of the steps (default: %(default)s)")
-    add("--batch_size", type=int, default=20, help="prompts at a time (default: %(default)s)")
-    add("--seed", type=int, default=0, help="prompt i starts from the noise of seed + i")
+    add_walk(parser, "dpm_solver", 10, "prompt i starts from the noise of seed + i")
     add("--outdir", default="outputs/attention_edit", help="for sheets and verdicts")
     add("--save", metavar="NAME", help="also write results/attention-edit-NAME.md")
     return parser
@@ -77,23 +69,13 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UserError: A count below 1, a share outside 0..1, no guidance, or a missing file.
     """
-    for name, least in (("n", 1), ("n_grid", 1), ("steps", 1), ("batch_size", 1)):
-        if getattr(options, name) < least:
-            given = getattr(options, name)
-            raise UserError(f"--{name} {given} was given; expected {least} or more; correct it")
+    check_demo(options, n=1, n_grid=1, steps=1, batch_size=1)
     for name in ("cross", "self"):
         if not 0 <= getattr(options, name) <= 1:
             given = getattr(options, name)
             raise UserError(f"--{name} {given} was given; expected 0 to 1; correct it")
     if options.scale == 1:
         raise UserError("--scale 1 was given; expected guidance, such as 3; correct it")
-    for name in ("config", "ckpt"):
-        path = find(getattr(options, name))
-        if not path.is_file():
-            raise UserError(
-                f"--{name}: there is no file {path}; expected the bundled model or one like it"
-            )
-        setattr(options, name, path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.demo_flags import add_walk, check_demo, demo_parser
 from benchmarks.japanese_wordings import KINDS, wordings
 from ldm.errors import UserError
-from ldm.pipelines.models import DEMO_CHECKPOINT, DEMO_CONFIG, find
 from ldm.translation.letters import has_cjk
 from ldm.translation.lexicon import Lexicon, dictionary, own_words
 from ldm.translation.politeness import plainly
@@ -93,20 +93,12 @@ class Coverage:
 
 def build_parser() -> argparse.ArgumentParser:
     """Make the command line; imports no torch."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = demo_parser(__doc__)
     add = parser.add_argument
-    add("--config", default=DEMO_CONFIG, help="YAML of the model (default: %(default)s)")
-    add("--ckpt", default=DEMO_CHECKPOINT, help="its weights (default: %(default)s)")
     add("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: both)")
     add("--n", type=int, default=200, help="scenes (default: %(default)s)")
     add("--scale", type=float, default=3.0, help="of guidance (default: %(default)s)")
-    add("--sampler", default="dpm_solver", help="as of scripts/txt2img.py (default: %(default)s)")
-    add("--steps", type=int, default=10, help="sampling steps (default: %(default)s)")
-    add("--spacing", default="linspace", help="of the steps (default: %(default)s)")
-    add("--batch_size", type=int, default=20, help="pictures at a time (default: %(default)s)")
-    add("--seed", type=int, default=0, help="prompt i starts from the noise of seed + i")
+    add_walk(parser, "dpm_solver", 10, "prompt i starts from the noise of seed + i")
     add("--show", type=int, default=0, help="print so many held-out prompts with their English")
     add("--outdir", default="outputs/japanese", help="for sheets and verdicts")
     add("--save", metavar="NAME", help="also write results/japanese-NAME.md")
@@ -119,17 +111,7 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UserError: A count that is too small, or a missing file.
     """
-    for name, least in (("n", 2), ("steps", 1), ("batch_size", 1), ("show", 0)):
-        if getattr(options, name) < least:
-            given = getattr(options, name)
-            raise UserError(f"--{name} {given} was given; expected {least} or more; correct it")
-    for name in ("config", "ckpt"):
-        path = find(getattr(options, name))
-        if not path.is_file():
-            raise UserError(
-                f"--{name}: there is no file {path}; expected the bundled model or one like it"
-            )
-        setattr(options, name, path)
+    check_demo(options, n=2, steps=1, batch_size=1, show=0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.demo_flags import add_walk, check_demo, demo_parser
 from ldm.errors import UserError
-from ldm.pipelines.models import DEMO_CHECKPOINT, DEMO_CONFIG, find
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,12 +46,8 @@ SHEET_COLUMNS = 20
 
 def build_parser() -> argparse.ArgumentParser:
     """Make the command line; imports no torch."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = demo_parser(__doc__)
     add = parser.add_argument
-    add("--config", default=DEMO_CONFIG, help="YAML of the model (default: %(default)s)")
-    add("--ckpt", default=DEMO_CHECKPOINT, help="its weights (default: %(default)s)")
     add("--use_ema", action="store_true", help="take the moving averages of a training checkpoint")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: %(default)s)")
     add("--n", type=int, default=200, help="English prompts (default: %(default)s)")
@@ -63,11 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=[3.0],
         help="guidance scales to try beside none, which is 1 (default: 3)",
     )
-    add("--sampler", default="ddim", help="as of scripts/txt2img.py (default: %(default)s)")
-    add("--steps", type=int, default=25, help="sampling steps (default: %(default)s)")
-    add("--spacing", default="linspace", help="of the steps (default: %(default)s)")
-    add("--batch_size", type=int, default=20, help="pictures at a time (default: %(default)s)")
-    add("--seed", type=int, default=0, help="of the starting noise (default: %(default)s)")
+    add_walk(parser, "ddim", 25, "of the starting noise (default: %(default)s)")
     add("--psnr_n", type=int, default=256, help="scenes for the PSNR (default: %(default)s)")
     add("--outdir", default="outputs/quality_demo", help="for sheets and report.json")
     add("--ae_only", action="store_true", help="measure the autoencoder alone")
@@ -80,18 +72,7 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UserError: a count below 1, or a missing file.
     """
-    for name, least in (("n", 2), ("n_ja", 0), ("steps", 1), ("batch_size", 1), ("psnr_n", 1)):
-        if getattr(options, name) < least:
-            given = getattr(options, name)
-            raise UserError(f"--{name} {given} was given; expected {least} or more; correct it")
-    for name in ("config", "ckpt"):
-        path = find(getattr(options, name))
-        if not path.is_file():
-            raise UserError(
-                f"--{name}: there is no file {path}; expected a trained demo model; train one"
-                " (configs/demo) or give the paths of another"
-            )
-        setattr(options, name, path)
+    check_demo(options, n=2, n_ja=0, steps=1, batch_size=1, psnr_n=1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from quick_training import QUICK as EVERYWHERE
 from running import ROOT, load_program
 from safetensors.torch import save_file
 
@@ -37,13 +38,7 @@ SMALL = [
 ]
 QUICK = [
     f"{P}.scheduler_config.params.warm_up_steps=[1]",
-    "data.params.num_workers=0",
-    "data.params.batch_size=2",
-    "lightning.callbacks.image_logger.params.log_images_kwargs.ddim_steps=2",
-    "lightning.trainer.max_steps=2",
-    "lightning.trainer.val_check_interval=2",
-    "lightning.trainer.log_every_n_steps=1",
-    "lightning.trainer.num_sanity_val_steps=0",
+    *EVERYWHERE,
 ]
 
 

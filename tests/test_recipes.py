@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from quick_training import QUICK
 from running import load_program
 from safetensors.torch import save_file
 
@@ -31,15 +32,6 @@ SMALL_TEXT = (
     f"{TEXT}.intermediate_size=32",
     f"{TEXT}.num_hidden_layers=1",
     f"{TEXT}.num_attention_heads=2",
-)
-QUICK = (
-    "data.params.num_workers=0",
-    "data.params.batch_size=2",
-    "lightning.callbacks.image_logger.params.log_images_kwargs.ddim_steps=2",
-    "lightning.trainer.max_steps=2",
-    "lightning.trainer.val_check_interval=2",
-    "lightning.trainer.log_every_n_steps=1",
-    "lightning.trainer.num_sanity_val_steps=0",
 )
 
 

@@ -25,6 +25,7 @@ from apps.line_bot.database import surely
 from apps.line_bot.gallery import Gallery, PicturesGone
 from apps.line_bot.jobs import Job
 from apps.line_bot.line_api import Outcome
+from apps.line_bot.loop import run_steps
 from apps.line_bot.outbox import Letter, Outbox
 from apps.line_bot.people import Warnings
 from apps.line_bot.texts import say
@@ -36,7 +37,6 @@ REPLY_PAUSE = 5.0  # seconds at most between tries to reply
 TOKEN_LASTS = 55.0  # seconds after the event in which a token that is refused was surely used
 QUOTA_PAUSE = 3600.0  # seconds until a month that is used up is looked at again
 MOST_AT_ONCE = 8  # loading animations that are being asked for
-PAUSE = 0.5  # seconds between looks into the database that nobody asked for
 
 
 class Api(Protocol):
@@ -77,15 +77,7 @@ class Delivery:
     def run(self, stop: threading.Event, news: threading.Event) -> None:
         """Send letters until ``stop``; ``news`` is set when there are some."""
         self._stop = stop
-        while not stop.is_set():
-            try:
-                while not stop.is_set() and self.step():
-                    pass
-            except sqlite3.OperationalError as error:
-                logger.warning("the database cannot be written now: %s", error)
-                stop.wait(1.0)
-            news.wait(PAUSE)
-            news.clear()
+        run_steps(self.step, stop, news)
 
     def step(self) -> bool:
         """Try the next letter that is due; return whether there was one."""

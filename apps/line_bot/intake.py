@@ -13,6 +13,7 @@ from apps.line_bot import messages
 from apps.line_bot.database import Database
 from apps.line_bot.events import Incoming, read_event
 from apps.line_bot.jobs import Job, Queue, Task
+from apps.line_bot.loop import run_steps
 from apps.line_bot.outbox import Outbox
 from apps.line_bot.people import EVERYBODY, People, Warnings
 from apps.line_bot.refused import Refused
@@ -22,7 +23,6 @@ from apps.line_bot.words import Ask, Limits, read_button, read_text
 from ldm.errors import in_words
 
 logger = logging.getLogger(__name__)
-PAUSE = 0.5  # seconds between looks into the database that nobody asked for
 
 
 class Line(Protocol):
@@ -66,15 +66,7 @@ class Intake:
 
     def run(self, stop: threading.Event, news: threading.Event) -> None:
         """Read events until ``stop``; ``news`` is set when some have come."""
-        while not stop.is_set():
-            try:
-                while not stop.is_set() and self.step():
-                    pass
-            except sqlite3.OperationalError as error:  # locked by a backup, or the disk is full
-                logger.warning("the database cannot be written now: %s", error)
-                stop.wait(1.0)
-            news.wait(PAUSE)
-            news.clear()
+        run_steps(self.step, stop, news)
 
     def step(self) -> bool:
         """Read the oldest new event; return whether there was one."""

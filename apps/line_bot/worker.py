@@ -14,6 +14,7 @@ from pathlib import Path
 from apps.line_bot import messages
 from apps.line_bot.database import surely
 from apps.line_bot.jobs import MOST_ATTEMPTS, Job, Origin, Queue
+from apps.line_bot.loop import run_steps
 from apps.line_bot.outbox import Outbox
 from apps.line_bot.people import People, Warnings
 from apps.line_bot.texts import say
@@ -21,7 +22,6 @@ from ldm.atomic import replacing
 from ldm.errors import UserError, in_words
 
 logger = logging.getLogger(__name__)
-PAUSE = 0.5  # seconds between looks into the queue that nobody asked for
 TROUBLE = 30.0  # seconds to wait where the disk or LINE is in trouble
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 MOST_FAULTS = 3  # how often a job is begun whose drawing fails for no known reason
@@ -79,15 +79,7 @@ class Worker:
     def run(self, stop: threading.Event, news: threading.Event) -> None:
         """Draw until ``stop``; ``news`` is set when there are jobs."""
         self._stop = stop
-        while not stop.is_set():
-            try:
-                while not stop.is_set() and self.step():
-                    pass
-            except sqlite3.OperationalError as error:
-                logger.warning("the database cannot be written now: %s", error)
-                stop.wait(1.0)
-            news.wait(PAUSE)
-            news.clear()
+        run_steps(self.step, stop, news)
 
     def step(self) -> bool:
         """Draw the next job; return whether there was one that could be drawn."""

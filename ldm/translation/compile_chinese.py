@@ -18,16 +18,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ldm.errors import UserError
 from ldm.translation.chinese import SHIPPED, chinese_words
 from ldm.translation.chinese_letters import traditional
 from ldm.translation.compile_dictionary import (
     Entry,
+    compile_from,
     compiled,
     entries_of_emoji,
     gloss,
     read_source,
-    write,
 )
 from ldm.translation.letters import CJK
 
@@ -72,22 +71,14 @@ def main(argv: Sequence[str]) -> int:
     Args:
         argv: CC-CEDICT's file, and the folder with emoji.json and emoji_zh.json.
     """
-    if len(argv) != 2:
-        sys.stderr.write("usage: python -m ldm.translation.compile_chinese CEDICT EMOJI_FOLDER\n")
-        return 2
-    cedict, emoji = map(Path, argv)
-    try:
-        found = [
-            *entries_of_cedict(read_source(cedict).splitlines()),
-            *entries_of_emoji(emoji, "zh"),
-        ]
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    own = chinese_words()
-    others = (entry for entry in found if traditional(entry.word) not in own)
-    write(SHIPPED, compiled(others))
-    return 0
+
+    def make(cedict: Path, emoji: Path) -> bytes:
+        lines, own = read_source(cedict).splitlines(), chinese_words()
+        found = [*entries_of_cedict(lines), *entries_of_emoji(emoji, "zh")]
+        return compiled(entry for entry in found if traditional(entry.word) not in own)
+
+    usage = "python -m ldm.translation.compile_chinese CEDICT EMOJI_FOLDER"
+    return compile_from(argv, usage, make, SHIPPED)
 
 
 if __name__ == "__main__":

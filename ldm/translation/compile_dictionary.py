@@ -18,7 +18,7 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,19 +193,35 @@ def main(argv: Sequence[str]) -> int:
     Args:
         argv: EDICT's file, and the folder with emoji.json and emoji_ja.json.
     """
+
+    def make(edict: Path, emoji: Path) -> bytes:
+        lines = read_source(edict, "euc_jp").splitlines()
+        return compiled(iter([*entries_of_edict(lines), *entries_of_emoji(emoji)]))
+
+    usage = "python -m ldm.translation.compile_dictionary EDICT EMOJI_FOLDER"
+    return compile_from(argv, usage, make, SHIPPED)
+
+
+def compile_from(
+    argv: Sequence[str], usage: str, make: Callable[[Path, Path], bytes], path: Path
+) -> int:
+    """Make a dictionary of a file and a folder; return the program's exit code.
+
+    Args:
+        argv: The two.
+        usage: What is said if they are others.
+        make: Compiles them.
+        path: Where the dictionary is written.
+    """
     if len(argv) != 2:
-        sys.stderr.write("usage: python -m ldm.translation.compile_dictionary EDICT EMOJI_FOLDER\n")
+        sys.stderr.write(f"usage: {usage}\n")
         return 2
-    edict, emoji = map(Path, argv)
     try:
-        found = [
-            *entries_of_edict(read_source(edict, "euc_jp").splitlines()),
-            *entries_of_emoji(emoji),
-        ]
+        data = make(*map(Path, argv))
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    write(SHIPPED, compiled(iter(found)))
+    write(path, data)
     return 0
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from bot_parts import ADMIN, Stage
-from fake_line import SECRET, TOKEN, FakeLine, message
+from bot_parts import ADMIN
+from fake_line import SECRET, TOKEN, message
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -14,15 +14,6 @@ from apps.line_bot.admin import add_admin
 from apps.line_bot.secret import Secret
 
 AUTH = ("operator", ADMIN)
-
-
-@pytest.fixture
-def stage(tmp_path):
-    with FakeLine() as line:
-        made = Stage(tmp_path, line.url)
-        made.line = line
-        yield made
-        made.close()
 
 
 @pytest.fixture

@@ -7,22 +7,9 @@ import uuid
 
 import pytest
 from bot_parts import Stage, draw
-from fake_line import FakeLine, message
+from fake_line import message
 
 HOUR = 3600.0
-
-
-@pytest.fixture
-def line():
-    with FakeLine() as line:
-        yield line
-
-
-@pytest.fixture
-def stage(tmp_path, line):
-    made = Stage(tmp_path, line.url)
-    yield made
-    made.close()
 
 
 def ask(stage, name="1", text="cat", age=0.0) -> None:

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bot_parts import Stage, settings_for
-from fake_line import FakeLine, button, event, message, photo
+from bot_parts import settings_for
+from fake_line import button, event, message, photo
 from odd_texts import PIECES
 from PIL import Image
 
@@ -19,20 +19,6 @@ from apps.line_bot.photos import fetched
 from apps.line_bot.texts import STYLES
 from apps.line_bot.worker import BadPhoto
 from ldm.errors import UserError
-
-
-@pytest.fixture
-def line():
-    with FakeLine() as line:
-        yield line
-
-
-@pytest.fixture
-def stage(tmp_path, line):
-    made = Stage(tmp_path, line.url)
-    made.number = 0
-    yield made
-    made.close()
 
 
 def answers(stage, line, *events) -> list[dict]:

@@ -9,20 +9,11 @@ import time
 
 import pytest
 from bot_parts import Stage
-from fake_line import FakeLine, message, signature, signed
+from fake_line import message, signature, signed
 from fastapi.testclient import TestClient
 
 from apps.line_bot.application import application
 from apps.line_bot.webhook import LARGEST_BODY, Webhook, make_app
-
-
-@pytest.fixture
-def stage(tmp_path):
-    with FakeLine() as line:
-        made = Stage(tmp_path, line.url)
-        made.line = line
-        yield made
-        made.close()
 
 
 @pytest.fixture
