@@ -99,7 +99,10 @@ def _act(bot: Bot, form: dict[str, str]) -> None:
     if action in ("block", "admit") and 0 < len(name) <= 64:
         bot.people.block(name, blocked=action == "block")
     elif action == "retry":
-        bot.queue.retry(name)
+        with bot.base.transaction():
+            pictures = bot.queue.given_back(name)
+            if bot.queue.retry(name) and pictures:
+                bot.people.charge(bot.queue.named(name).user, pictures)
         bot.news.spread()
     elif action == "seen":
         bot.warnings.over(name)

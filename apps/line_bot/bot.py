@@ -76,7 +76,8 @@ class Bot:
         Args:
             load: Loads a model, for each device; called in the thread that draws with it.
         """
-        self.queue.recover()
+        for job in self.queue.recover():
+            self.people.charge(job.user, -job.task.count)
         self._begin("intake", self.intake.run)
         self._begin("delivery", self.delivery.run)
         self._begin("cleaning", self._clean)

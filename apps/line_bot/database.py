@@ -27,10 +27,11 @@ CREATE INDEX new_events ON events (state, id);
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, event_id TEXT NOT NULL UNIQUE,
     user TEXT NOT NULL, chat TEXT NOT NULL, message_id TEXT NOT NULL DEFAULT '',
-    language TEXT NOT NULL, task TEXT NOT NULL, pictures INTEGER NOT NULL,
+    language TEXT NOT NULL, task TEXT NOT NULL,
     reply_token TEXT NOT NULL DEFAULT '', sent REAL NOT NULL, retry_key TEXT NOT NULL UNIQUE,
     state TEXT NOT NULL DEFAULT 'queued', reason TEXT NOT NULL DEFAULT '',
-    attempts INTEGER NOT NULL DEFAULT 0, created REAL NOT NULL, began REAL, ended REAL);
+    attempts INTEGER NOT NULL DEFAULT 0, created REAL NOT NULL, began REAL, drawn REAL,
+    ended REAL);
 CREATE INDEX jobs_by_state ON jobs (state, user, id);
 CREATE INDEX jobs_by_user ON jobs (user, id);
 CREATE TABLE outbox (
@@ -48,10 +49,10 @@ CREATE TABLE users (
 CREATE TABLE quotas (
     user TEXT NOT NULL, day TEXT NOT NULL, pictures INTEGER NOT NULL, PRIMARY KEY (user, day));
 CREATE TABLE pictures (
-    name TEXT PRIMARY KEY, handle TEXT NOT NULL, job INTEGER NOT NULL, expires REAL NOT NULL);
+    name TEXT PRIMARY KEY, handle TEXT NOT NULL, expires REAL NOT NULL);
 CREATE INDEX pictures_by_age ON pictures (expires);
 CREATE TABLE warnings (
-    kind TEXT PRIMARY KEY, text TEXT NOT NULL, first REAL NOT NULL, last REAL NOT NULL,
+    kind TEXT PRIMARY KEY, text TEXT NOT NULL, last REAL NOT NULL,
     times INTEGER NOT NULL DEFAULT 1);
 """
 

@@ -104,9 +104,9 @@ class Gallery:
         handle = known["handle"] if known else self.store.put(name, data)
         with self.base.transaction() as tell:
             tell(
-                "INSERT INTO pictures VALUES (?,?,?,?) ON CONFLICT (name) DO UPDATE SET "
+                "INSERT INTO pictures VALUES (?,?,?) ON CONFLICT (name) DO UPDATE SET "
                 "expires=excluded.expires",
-                (name, handle, job.id, self.clock() + self.keep),
+                (name, handle, self.clock() + self.keep),
             )
         return self.store.url(handle)
 

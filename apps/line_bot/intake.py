@@ -123,7 +123,7 @@ class Intake:
         if incoming.kind == "unsent":
             self._refund(self.queue.cancel(origin.user, origin.sent, origin.message_id))
         elif incoming.kind == "left":
-            self._refund(self.queue.cancel(origin.user, origin.sent))
+            self._refund(self.queue.cancel(origin.chat, origin.sent, of="chat"))
             self.outbox.drop(origin.chat)
         elif incoming.kind == "met":
             self._say(incoming, "help", language)
@@ -198,10 +198,11 @@ class Intake:
         if action == "style" and not style:
             self.outbox.answer(incoming.origin, [messages.styles(name, language)])
             return False
-        if action in ("variation", "larger") and not self.queue.folder(job).is_dir():
+        task = again(job, action, style)
+        if task.source and not self.queue.folder(task.source).is_dir():
             self._say(incoming, "gone", language)
             return False
-        return self._draw(incoming, again(job, action, style), language)
+        return self._draw(incoming, task, language)
 
     def _draw(self, incoming: Incoming, task: Task, language: str) -> bool:
         origin, chosen = incoming.origin, self.settings
@@ -225,7 +226,7 @@ class Intake:
         origin = replace(incoming.origin, reply_token="") if slow else incoming.origin
         job = self.queue.add(origin, language, task)
         if task.photo:
-            self.people.drop_photo(origin.user)
+            self.people.drop_photo(origin.user, task.photo)
         if job.state == "cancelled":
             return False
         self.people.charge(origin.user, task.count)

@@ -125,11 +125,13 @@ class Queue:
         name, key = secrets.token_hex(16), str(uuid.uuid4())
         with self.base.transaction() as tell:
             tell("INSERT OR IGNORE INTO users (user) VALUES (?)", (origin.user,))
-            person = tell("SELECT cancelled FROM users WHERE user=?", (origin.user,)).fetchone()
-            late = origin.sent <= person["cancelled"]
+            both = (origin.user, origin.chat)
+            person = tell("SELECT max(cancelled) AS c FROM users WHERE user IN (?,?)", both)
+            late = origin.sent <= person.fetchone()["c"]
+            now = self.clock()
             tell(
                 "INSERT INTO jobs (name, event_id, user, chat, message_id, language, task, "
-                "pictures, reply_token, sent, retry_key, state, created) "
+                "reply_token, sent, retry_key, state, created, ended) "
                 "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     name,
@@ -139,12 +141,12 @@ class Queue:
                     origin.message_id,
                     language,
                     task.written(),
-                    task.count,
                     origin.reply_token,
                     origin.sent,
                     key,
                     "cancelled" if late else "queued",
-                    self.clock(),
+                    now,
+                    now if late else None,
                 ),
             )
         return self.named(name)
@@ -188,7 +190,8 @@ class Queue:
         """
         with self.base.transaction() as tell:
             changed = tell(
-                "UPDATE jobs SET state='drawn' WHERE id=? AND state='drawing'", (job.id,)
+                "UPDATE jobs SET state='drawn', drawn=? WHERE id=? AND state='drawing'",
+                (self.clock(), job.id),
             )
             if changed.rowcount == 0:
                 return False
@@ -223,22 +226,30 @@ class Queue:
             )
         return changed.rowcount > 0
 
-    def cancel(self, user: str, before: float, message_id: str = "") -> list[Job]:
-        """Cancel a user's jobs that are not drawn yet.
+    def cancel(
+        self,
+        whose: str,
+        before: float,
+        message_id: str = "",
+        *,
+        of: Literal["user", "chat"] = "user",
+    ) -> list[Job]:
+        """Cancel jobs of a user, or of all in a chat, that are not drawn yet.
 
         Args:
-            user: Whose.
+            whose: The user's or the chat's id.
             before: Those that were sent until then; LINE may tell of them only later.
             message_id: Only the job of this message.
+            of: Which of the two ``whose`` is.
         """
         with self.base.transaction() as tell:
             if not message_id:
-                tell("INSERT OR IGNORE INTO users (user) VALUES (?)", (user,))
-                tell("UPDATE users SET cancelled=max(cancelled, ?) WHERE user=?", (before, user))
+                tell("INSERT OR IGNORE INTO users (user) VALUES (?)", (whose,))
+                tell("UPDATE users SET cancelled=max(cancelled, ?) WHERE user=?", (before, whose))
             rows = tell(
-                "SELECT * FROM jobs WHERE user=? AND sent<=? AND state IN ('queued','drawing') "
+                f"SELECT * FROM jobs WHERE {of}=? AND sent<=? AND state IN ('queued','drawing') "
                 "AND (?='' OR message_id=?)",
-                (user, before, message_id, message_id),
+                (whose, before, message_id, message_id),
             ).fetchall()
             for row in rows:
                 tell(
@@ -246,6 +257,14 @@ class Queue:
                     (self.clock(), row["id"]),
                 )
         return [Job.of(row) for row in rows]
+
+    def given_back(self, name: str) -> int:
+        """Return how many pictures its user got back for a job: those of a failed drawing."""
+        job = self.named(name)
+        if job is None or job.state != "failed":
+            return 0
+        was_drawn = self.base.row("SELECT 1 FROM outbox WHERE job=?", job.id)
+        return 0 if was_drawn else job.task.count
 
     def retry(self, name: str) -> bool:
         """Queue a failed job anew, or deliver it anew if its pictures are still there."""
@@ -257,8 +276,8 @@ class Queue:
             if not there:  # a delivery without pictures brings nothing
                 tell("DELETE FROM outbox WHERE job=? AND state='failed'", (job.id,))
             waiting = tell(
-                "UPDATE outbox SET state='waiting', tries=0, next_try=0, created=?, reason='' "
-                "WHERE job=? AND state='failed'",
+                "UPDATE outbox SET state='waiting', tries=0, next_try=0, created=?, reason='', "
+                "body='' WHERE job=? AND state='failed'",
                 (self.clock(), job.id),
             )
             state = "drawn" if waiting.rowcount else "queued"
@@ -268,16 +287,23 @@ class Queue:
             )
         return True
 
-    def recover(self) -> None:
-        """Put in order what an earlier process left being drawn; call before any worker starts."""
+    def recover(self) -> list[Job]:
+        """Put in order what an earlier process left being drawn; call before any worker starts.
+
+        Returns:
+            The jobs that have failed.
+        """
+        failed = []
         for row in self.base.rows("SELECT * FROM jobs WHERE state='drawing'"):
             job = Job.of(row)
             if self.folder(job).is_dir():
                 self.drawn(job)
             elif job.attempts >= MOST_ATTEMPTS:
                 self.fail(job, f"the bot ended {job.attempts} times while it was drawn")
+                failed.append(job)
             else:
                 self.put_back(job)
+        return failed
 
     def waiting(self, user: str | None = None) -> int:
         """Count the jobs, or a user's jobs, that are queued or being drawn."""
@@ -291,8 +317,8 @@ class Queue:
     def seconds_each(self) -> float:
         """Return how long the latest jobs took to draw, on average; 0 if there were none."""
         row = self.base.row(
-            "SELECT avg(took) AS took FROM (SELECT ended-began AS took FROM jobs WHERE "
-            "state='delivered' ORDER BY id DESC LIMIT 20)"
+            "SELECT avg(took) AS took FROM (SELECT drawn-began AS took FROM jobs WHERE "
+            "drawn IS NOT NULL ORDER BY id DESC LIMIT 20)"
         )
         return row["took"] or 0.0
 

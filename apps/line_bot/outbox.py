@@ -145,7 +145,3 @@ class Outbox:
         """Forget what waits for a chat that the bot was put out of."""
         for row in self.base.rows("SELECT * FROM outbox WHERE state='waiting' AND chat=?", chat):
             self.fail(Letter.of(row), "the bot was blocked or put out of the chat")
-
-    def next_time(self) -> float | None:
-        """Return when the next delivery may be tried; None if none waits."""
-        return self.base.row("SELECT min(next_try) AS t FROM outbox WHERE state='waiting'")["t"]

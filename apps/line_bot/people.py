@@ -79,10 +79,13 @@ class People:
         fits = row is not None and 0 <= sent - row["photo_sent"] <= PHOTO_SECONDS
         return row["photo"] if fits else ""
 
-    def drop_photo(self, user: str) -> None:
-        """Forget the photo: its words have come, or it is not wanted."""
+    def drop_photo(self, user: str, message_id: str | None = None) -> None:
+        """Forget the photo, or only that of a message: its words have come, or it is not wanted."""
         with self.base.transaction() as tell:
-            tell("UPDATE users SET photo='' WHERE user=?", (user,))
+            tell(
+                "UPDATE users SET photo='' WHERE user=? AND (? IS NULL OR photo=?)",
+                (user, message_id, message_id),
+            )
 
     def had(self, user: str) -> int:
         """Return how many pictures a user, or ``EVERYBODY``, has asked for today."""
@@ -117,9 +120,9 @@ class Warnings:
         with self.base.transaction() as tell:
             row = tell("SELECT last FROM warnings WHERE kind=?", (kind,)).fetchone()
             tell(
-                "INSERT INTO warnings (kind, text, first, last) VALUES (?,?,?,?) ON CONFLICT "
+                "INSERT INTO warnings (kind, text, last) VALUES (?,?,?) ON CONFLICT "
                 "(kind) DO UPDATE SET text=excluded.text, last=excluded.last, times=times+1",
-                (kind, text, now, now),
+                (kind, text, now),
             )
         return row is None or now - row["last"] > 3600.0
 

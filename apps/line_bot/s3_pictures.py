@@ -6,11 +6,11 @@ import importlib
 from typing import Any
 
 from apps.line_bot.pictures import checked_address
-from apps.line_bot.settings import BotSettings, Secrets
+from apps.line_bot.settings import MOST_SIGNED, BotSettings, Secrets
 from ldm.errors import UserError
 
 FOLDER = "line_bot"
-LONGEST_SIGNATURE = 7 * 86_400  # seconds for which an address can be signed
+LONGEST_SIGNATURE = int(MOST_SIGNED * 3600)  # seconds
 
 
 class S3Pictures:

@@ -32,6 +32,7 @@ PREFIX = "LINE_BOT_"
 # What LINE's own pages call it, or every web service does: no prefix.
 PLAIN = ("public_base_url",)
 STORES = ("own", "s3", "imgur")
+MOST_SIGNED = 168.0  # hours for which an address can be signed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +156,7 @@ class BotSettings(Settings):
         group="pictures",
     )
     keep_hours: float = option(
-        168.0, "how long pictures are kept", minimum=1.0, maximum=167.0 * 60, group="pictures"
+        168.0, "how long pictures are kept", minimum=1.0, maximum=24.0 * 366, group="pictures"
     )
     s3_endpoint: str | None = option(
         None, "the storage's address", str, shown="Amazon's", metavar="URL", group="pictures"
@@ -202,6 +203,27 @@ class BotSettings(Settings):
             raise UserError(
                 f"PUBLIC_BASE_URL {self.public_base_url} was given; LINE takes https addresses "
                 "only; put a proxy with a certificate before the bot, or add --tunnel ngrok"
+            )
+        if self.public_base_url and self.tunnel != "none":
+            raise UserError(
+                f"PUBLIC_BASE_URL and --tunnel {self.tunnel} were given; expected one of them, as "
+                "a tunnel has an address of its own; leave one out"
+            )
+        if self.allow and self.open_to != "listed":
+            raise UserError(
+                "--allow was given, and the bot is open to all; expected --open_to listed beside "
+                "it; add that, or leave --allow out"
+            )
+        if self.keep_hours < self.give_up_hours:
+            raise UserError(
+                f"--keep_hours {self.keep_hours:g} was given, and deliveries are tried for "
+                f"{self.give_up_hours:g} hours; expected pictures to be kept as long; raise it, "
+                "or lower --give_up_hours"
+            )
+        if self.store == "s3" and self.keep_hours > MOST_SIGNED:
+            raise UserError(
+                f"--keep_hours {self.keep_hours:g} was given; addresses in an S3-compatible "
+                f"storage hold for {MOST_SIGNED:g} hours at most; give that or less"
             )
         if self.store == "s3" and not self.s3_bucket:
             raise UserError("--store s3 was given without a bucket; add --s3_bucket NAME")

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ldm.translation.detect import language_of as written_in
+
 LANGUAGES = ("ja", "zh", "en")
-_KANA = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\uff66-\uff9d]")
 _BOPOMOFO = re.compile(r"[\u3105-\u312f]")
-_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
-# Characters that only Japan writes so, and some that Taiwan and Hong Kong write and Japan does not.
-_JAPANESE = re.compile("[駅図絵気写変画広桜沢浜満円売読続検歳戦巻総発楽薬帰豊鉄関黒国学会来]")
-_CHINESE = re.compile("[圖繪氣寫變畫廣櫻澤濱滿賣讀續檢歲戰總發樂藥歸豐鐵關國學會來貓張請這個說嗎]")
 
 HELP = {
     "ja": (
@@ -200,23 +197,14 @@ def say(key: str, language: str, **filled: object) -> str:
 
 
 def language_of(text: str, told: str = "") -> str:
-    """Return the language to answer a text in.
-
-    Kana are Japanese, and so are characters that only Japan writes; characters that only
-    Traditional Chinese has are Chinese. Where the script leaves it open, LINE's word counts.
+    """Return the language to answer a text in: that of its letters, else LINE's word.
 
     Args:
         text: What the user wrote.
         told: The language that LINE tells of the user, such as ``zh-TW``; empty is unknown.
     """
     known = {"ja": "ja", "zh": "zh", "en": "en"}.get(told[:2].lower(), "")
-    if _KANA.search(text):
-        return "ja"
     if _BOPOMOFO.search(text):
         return "zh"
-    if not _HAN.search(text):
-        return known or "en"
-    japanese, chinese = (len(each.findall(text)) for each in (_JAPANESE, _CHINESE))
-    if japanese != chinese:
-        return "ja" if japanese > chinese else "zh"
-    return known if known in ("ja", "zh") else "ja"
+    shared = known if known in ("ja", "zh") else "ja"
+    return written_in(text, shared) or known or "en"

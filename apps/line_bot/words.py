@@ -164,7 +164,7 @@ def _shown(character: str) -> bool:
 
 
 def _task(plain: str, limits: Limits, refused: Refused) -> Task:
-    rest, found = _without_flags(plain)
+    rest, found = _without_flags(plain, limits)
     parts = []
     for part in _PARTS.split(rest):
         left = _take_settings(part.strip(), found)
@@ -183,20 +183,20 @@ def _task(plain: str, limits: Limits, refused: Refused) -> Task:
     return replace(Task(prompt), **found)
 
 
-def _without_flags(plain: str) -> tuple[str, dict[str, Any]]:
+def _without_flags(plain: str, limits: Limits) -> tuple[str, dict[str, Any]]:
     found: dict[str, Any] = {}
     for match in _FLAG.finditer(plain):
         name = _FLAGS.get(match["name"].lower())
         if name is None:
             raise Unclear("unknown_flag", given=legible(f"--{match['name']}"))
-        found[name] = _number(name, match["value"] or "")
+        found[name] = _number(name, match["value"] or "", limits)
     return _FLAG.sub(" ", plain), found
 
 
-def _number(name: str, text: str) -> float:
+def _number(name: str, text: str, limits: Limits) -> float:
     pattern = r"\d{1,6}(\.\d{1,6})?" if name == "scale" else r"\d{1,30}"
     if not re.fullmatch(pattern, text, re.ASCII):
-        low, high = Limits().bounds(name)
+        low, high = limits.bounds(name)
         raise Unclear("range", name=name, given=legible(text, 60) or "-", low=low, high=high)
     return float(text) if name == "scale" else int(text)
 

@@ -27,6 +27,7 @@ _WORDS = re.compile(r"([^,、，|=:]+)")
 # Fields that hold words of an edit, and those that hold several prompts.
 _WORDS_OF_AN_EDIT = ("reweight", "cross_replace_steps", "blend")
 _LISTS = ("also",)
+_DRAWN = ("sprompt", *_LISTS)  # beside the prompts
 
 
 def in_models_language(
@@ -44,7 +45,7 @@ def in_models_language(
             was given with ``--prompt_lang ja`` or ``zh``.
     """
     translator = translator_of(settings)
-    texts = [*prompts, *_texts(settings)]
+    texts = [*prompts, *_texts(settings, (*PROMPTS, *_WORDS_OF_AN_EDIT, *_LISTS))]
     said = settings.prompt_lang if settings.prompt_lang in LANGUAGES else None
     # A small model may have learned few Japanese wordings: with "ja" it gets the English it reads.
     read = set(languages) - ({said} if "en" in languages else set())
@@ -53,7 +54,10 @@ def in_models_language(
         return settings, list(prompts)
     if settings.prompt_lang in ("en", "none"):
         return _as_typed(settings, unread), list(prompts)
-    record = _Record(translator(), unread, said)
+    # A source and its targets are in one language; other prompts each have their own.
+    drawn = [*prompts, *_texts(settings, _DRAWN)] if hasattr(settings, "sprompt") else []
+    shared = "zh" if "zh" in map(language_of, drawn) else "ja"
+    record = _Record(translator(), unread, said, shared)
     prompts = [record.prompt(text) for text in prompts]
     settings = replace(settings, **_translated(settings, record))
     if record.left_out and said:
@@ -80,40 +84,36 @@ class _Record:
         translator: What translates.
         unread: Codes of the languages that the model does not read.
         said: The code of the language that all texts are in; None tells each one's by its letters.
+        shared: The code of what Japanese and Chinese both write: what the prompts are in.
 
     Attributes:
         pairs: Originals by their English.
         left_out: Words that nobody knew.
     """
 
-    def __init__(self, translator: Translator, unread: set[str], said: str | None) -> None:
+    def __init__(
+        self, translator: Translator, unread: set[str], said: str | None, shared: str
+    ) -> None:
         self.translator = translator
         self.unread = unread
-        self.said = said
-        self.shared = "ja"  # of the words of an edit: what its prompts are in
+        self.said, self.shared = said, shared
         self.pairs: dict[str, str] = {}
         self.left_out: dict[str, None] = {}
 
     def prompt(self, text: str) -> str:
         """Return a prompt in English."""
-        if language_of(text) == "zh":
-            self.shared = "zh"
-        english = self._noted(self.translator, text, "ja")
+        english = self._noted(self.translator, text)
         if english != text:
             self.pairs.setdefault(english, text)
         return english
 
     def words(self, text: str) -> str:
         """Return words of an edit in English, with their numbers as they are."""
-        return _WORDS.sub(
-            lambda word: self._noted(self.translator.word, word[0], self.shared), text
-        )
+        return _WORDS.sub(lambda word: self._noted(self.translator.word, word[0]), text)
 
-    def _noted(
-        self, translate: Callable[[str, str | None], Translation], text: str, shared: str
-    ) -> str:
+    def _noted(self, translate: Callable[[str, str | None], Translation], text: str) -> str:
         """Return a text in English if the model does not read it; note words that nobody knew."""
-        found = language_of(text, shared)
+        found = language_of(text, self.shared)
         language = found and (self.said or found)
         if language not in self.unread:
             return text
@@ -122,9 +122,9 @@ class _Record:
         return made.english
 
 
-def _texts(settings: GenerationSettings) -> list[str]:
-    """Return the texts in settings that a model reads, or that name words of them."""
-    found = (getattr(settings, name, None) for name in (*PROMPTS, *_WORDS_OF_AN_EDIT, *_LISTS))
+def _texts(settings: GenerationSettings, names: Iterable[str]) -> list[str]:
+    """Return the texts in fields of settings that it has."""
+    found = (getattr(settings, name, None) for name in names)
     return [text for value in found if value for text in _as_list(value)]
 
 

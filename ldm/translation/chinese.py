@@ -36,6 +36,7 @@ from ldm.translation.sentence import (
     UNKNOWN,
     Token,
     cut,
+    number_name,
 )
 
 SHIPPED = FOLDER / "chinese.tsv.gz"
@@ -43,15 +44,10 @@ OWN = FOLDER / "chinese_words.tsv"
 # A word of the dictionary costs more than two of the project's, which the grammar knows better.
 _COST = {0: 4, 1: 6, 2: 14}
 _OF_A_LETTER = 6  # more, for a word of the dictionary that is one letter
-_NUMBERS = {
-    **dict(zip("一二三四五六七八九十", range(1, 11), strict=True)),
-    **{"兩": 2, "两": 2},
-}
-_NAMES = ("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 PICTURE = "picture"
 """The form of a number that counts pictures: 一張."""
 _COUNTED = re.compile(
-    "(?P<number>[0-9]+|[一二三四五六七八九十兩两])(?P<counter>[隻只個个匹頭头條条位名朵顆颗棵株輛辆架艘台臺部座"
+    "(?P<number>[0-9]+|[一二三四五六七八九十百]+|[兩两])(?P<counter>[隻只個个匹頭头條条位名朵顆颗棵株輛辆架艘台臺部座"
     "間间棟栋把本件頂顶雙双支枝根塊块片杯碗盤盘尾口扇盞盏尊幢家所層层條种種輪轮面道枚列對对群張张幅幀帧])"
 )
 _PICTURES = "張张幅幀帧"
@@ -93,12 +89,9 @@ def chinese_tokens(phrase: str, lexicon: Lexicon) -> list[Token]:
 def _candidates(phrase: str, start: int, lexicon: Lexicon) -> Iterator[tuple[int, int, Token]]:
     """Yield what could begin at a place: its end, what it costs, and the token."""
     if counted := _COUNTED.match(phrase, start):
-        number, form = counted["number"], "base"
-        value = int(number) if number.isdecimal() else _NUMBERS[number]
-        name = _NAMES[value] if 0 < value < len(_NAMES) else number
-        if counted["counter"] in _PICTURES:
-            form = PICTURE
-        yield counted.end(), 7, Token(counted[0], Word("num", name, form))
+        form = PICTURE if counted["counter"] in _PICTURES else "base"
+        word = Word("num", number_name(counted["number"]), form)
+        yield counted.end(), 7, Token(counted[0], word)
     elif foreign := FOREIGN_WORD.match(phrase, start):
         yield foreign.end(), 1, Token(foreign[0], Word(FOREIGN, foreign[0]))
     for length in range(1, min(LONGEST_WORD, len(phrase) - start) + 1):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from ldm.translation.chinese_letters import writes_chinese
 from ldm.translation.letters import KANA, has_cjk
 
 LANGUAGES = {"ja": "Japanese", "zh": "Chinese"}
@@ -31,6 +30,8 @@ def language_of(text: str, shared: str = "ja") -> str | None:
         return None
     if _KANA.search(plain):
         return "ja"
+    from ldm.translation.chinese_letters import writes_chinese  # no other text needs its tables
+
     return "zh" if writes_chinese(plain) else shared
 
 

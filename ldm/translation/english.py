@@ -32,6 +32,9 @@ _DOUBLED = re.compile(r"[^aeiou]*(qu)?[aeiou][bdgklmnprt]")
 # Verbs among the words that end like nouns of verbs (imagination, movement, performance).
 _NO_NOUNS = ("dance", "glance", "balance", "advance", "prance", "fence", "mention", "comment")
 _NAMED = re.compile("[^aeiouy]*[aeiouy].*ing|.+(tion|sion|ment|ance|ence)")  # not "sing"
+# One of each ends so.
+_NO_PLURALS = ("lens", "canvas", "gas", "bus", "atlas", "compass", "series", "species", "bonsai")
+_PAIRS = ("glasses", "sunglasses", "trousers", "jeans", "pants", "shorts", "scissors")
 _ARTICLE = re.compile(r"(a|an) (?=\S)")
 
 
@@ -119,14 +122,20 @@ def singular(noun: str) -> str:
     """Return one of what a plural names.
 
     Example:
-        >>> [singular(noun) for noun in ("flowers", "autumn leaves", "fireflies", "grass", "cat")]
-        ['flower', 'autumn leaf', 'firefly', 'grass', 'cat']
+        >>> [singular(noun) for noun in ("flowers", "autumn leaves", "fireflies", "foxes", "grass")]
+        ['flower', 'autumn leaf', 'firefly', 'fox', 'grass']
+        >>> singular("camera lens"), singular("houses")
+        ('camera lens', 'house')
     """
     front, space, last = noun.rpartition(" ")
     if last in _SINGULARS:
         return front + space + _SINGULARS[last]
+    if last in (*_NO_PLURALS, *_PAIRS):
+        return noun
     if last.endswith("ies"):
         return f"{noun[:-3]}y"
+    if re.search("(ss|x|zz|ch|sh)es$", last):
+        return noun[:-2]
     return noun[:-1] if last.endswith("s") and not last.endswith(("ss", "us", "is")) else noun
 
 
@@ -168,6 +177,9 @@ class Phrase:
         if self.words in _MASS:
             return replace(self, words=f"{number} {self.words}", counted=False)
         one = self.words if self.counted else singular(self.words)
+        if one.rpartition(" ")[2] in _PAIRS:
+            pairs = "pair" if number == "one" else f"{number} pairs"
+            return replace(self, words=f"{pairs} of {one}", counted=number == "one")
         if number == "one":
             return replace(self, words=one, counted=True)
         return replace(self, words=f"{number} {plural(one)}", counted=False)

@@ -27,11 +27,11 @@ _COST = {0: 4, 1: 6, 2: 10}  # by rank
 _OF_PARTICLE, OF_UNKNOWN = 3, 60
 FOREIGN_WORD = re.compile(rf"[^{KANA}{CJK}・]+")
 _NUMBER = re.compile(
-    "(?P<number>[0-9]+|[一二三四五六七八九十数]|ひと|ふた|みっ|よっ|いつ)"
+    "(?P<number>[0-9]+|[一二三四五六七八九十百]+|数|ひと|ふた|みっ|よっ|いつ)"
     "(?P<counter>匹|人(?!形|間|物|魚)|名|本|個|枚|羽|頭|台|つ|り|冊|輪|隻|機|軒|杯|皿|粒|体|足|着)"
 )
 # 五歳, 20代
-_AGE = re.compile("(?P<number>[0-9]+|[一二三四五六七八九十])(?P<unit>歳|才|(?<=[0-9])代(?!目))")
+_AGE = re.compile("(?P<number>[0-9]+|[一二三四五六七八九十百]+)(?P<unit>歳|才|(?<=[0-9])代(?!目))")
 _OLD = {"歳": "year-old", "才": "year-old", "代": "something"}
 _NUMBERS = dict(
     zip(
@@ -42,7 +42,27 @@ _NUMBERS = dict(
 )
 _NUMBERS |= {str(n): name for n, name in enumerate(_NUMBERS.values(), 1)}
 _NUMBERS |= {"ひと": "one", "ふた": "two", "みっ": "three", "よっ": "four", "いつ": "five"}
-_NUMBERS |= {"数": "several"}
+_NUMBERS |= {"数": "several", "兩": "two", "两": "two"}
+_PLACES = {"十": 10, "百": 100}
+
+
+def number_name(number: str) -> str:
+    """Return a number in English: up to ten in words, above in digits.
+
+    Example:
+        >>> [number_name(text) for text in ("3", "三", "二十", "百二十三", "兩", "20")]
+        ['three', 'three', '20', '123', 'two', '20']
+    """
+    if number in _NUMBERS or number.isdecimal():
+        return _NUMBERS.get(number, number)
+    digits = {letter: value for value, letter in enumerate("一二三四五六七八九", 1)}
+    total = unit = 0
+    for letter in number:
+        if letter in _PLACES:
+            total, unit = total + (unit or 1) * _PLACES[letter], 0
+        else:
+            unit = digits[letter]
+    return str(total + unit)
 
 
 @dataclass(frozen=True)
@@ -109,10 +129,10 @@ def _candidates(phrase: str, start: int, lexicon: Lexicon) -> Iterator[tuple[int
         if number is None and _AGE.match(phrase, start) is None:
             yield foreign.end(), 1, Token(foreign[0], Word(FOREIGN, foreign[0]))
     if number := _NUMBER.match(phrase, start):
-        name = _NUMBERS.get(number["number"], number["number"])
+        name = number_name(number["number"])
         yield number.end(), 7, Token(number[0], Word("num", name))
     if age := _AGE.match(phrase, start):
-        name = _NUMBERS.get(age["number"], age["number"])
+        name = number_name(age["number"])
         yield age.end(), 7, Token(age[0], Word("na", f"{name}-{_OLD[age['unit']]}"))
     for length in range(1, min(LONGEST_WORD, len(phrase) - start) + 1):
         text = phrase[start : start + length]

@@ -333,3 +333,25 @@ def test_pictures_are_drawn_with_the_operators_settings_and_flagged_ones_are_mar
     glossary.unlink()
     with pytest.raises(UserError, match=r"words\.tsv"):
         model_for(settings)
+
+
+def test_put_out_of_a_group_the_bot_cancels_what_its_members_asked_for_there(stage, line):
+    group = {"type": "group", "groupId": "G2", "userId": "Ualice"}
+    mention = {"mentionees": [{"index": 0, "length": 4, "type": "user", "isSelf": True}]}
+    asked = message("1", "@bot a cat", content={"mention": mention})
+    stage.hear({**asked, "source": group}, message("2", "a dog"))
+    left = event("3", "U", stage.clock.now, type="leave")
+    stage.hear({**left, "source": {"type": "group", "groupId": "G2"}, "replyToken": None})
+    assert {job["chat"]: job["state"] for job in stage.jobs()} == {
+        "G2": "cancelled", "Ualice": "queued",
+    }  # fmt: skip
+    assert stage.bot.people.had("Ualice") == 1
+
+
+def test_a_button_leaves_a_photo_alone_that_waits_for_its_words(stage):
+    people = stage.bot.people
+    people.keep_photo("Ualice", "m9", 5.0)
+    people.drop_photo("Ualice", "m1")
+    assert people.photo("Ualice", 6.0) == "m9"
+    people.drop_photo("Ualice", "m9")
+    assert people.photo("Ualice", 6.0) == ""

@@ -230,3 +230,48 @@ def test_a_day_ends_at_midnight_of_the_machines_clock(queue, monkeypatch):
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_a_job_cancelled_from_its_birth_has_ended_and_is_cleaned_like_the_others(queue):
+    queue.cancel("a", 50)
+    job = add(queue, "a", 10)
+    assert job.state == "cancelled"
+    (row,) = queue.base.rows("SELECT ended FROM jobs")
+    assert row["ended"] == queue.clock()
+
+
+def test_how_long_drawing_takes_does_not_count_the_wait_for_delivery(queue):
+    job = add(queue, "a")
+    worker = worker_of(
+        queue, lambda *args: (setattr(queue.clock, "now", queue.clock.now + 5), draw(*args))
+    )
+    worker.step()
+    queue.clock.now += 9000
+    letter = Outbox(queue.base, queue.clock).due()
+    Outbox(queue.base, queue.clock).sent(letter)
+    assert queue.state(job) == "delivered" and queue.seconds_each() == 5
+
+
+def test_leaving_a_chat_cancels_what_all_in_it_asked_for_there_and_nothing_else(queue):
+    def ask(name, user, chat):
+        return queue.add(Origin(name, user, chat, 1.0), "en", Task("cat"))
+
+    inside = [ask("1", "Ua", "Cg"), ask("2", "Ub", "Cg")]
+    elsewhere = ask("3", "Ua", "Ua")
+    assert [job.id for job in queue.cancel("Cg", 5.0, of="chat")] == [job.id for job in inside]
+    assert queue.state(elsewhere) == "queued"
+    assert ask("4", "Ub", "Cg").state == "cancelled"  # LINE told of it late
+
+
+def test_a_drawing_that_fails_again_gives_back_no_more_than_was_counted(queue):
+    people = People(queue.base)
+    people.charge("a", 3)
+    job = add(queue, "a", count=2)
+    people.charge("a", 2)
+    worker = worker_of(queue, lambda *_: (_ for _ in ()).throw(UserError("x")))
+    for _ in range(3):
+        worker.step()
+        assert queue.state(job) == "failed" and people.had("a") == 3
+        people.charge("a", queue.given_back(job.name))
+        queue.retry(job.name)
+        assert people.had("a") == 5

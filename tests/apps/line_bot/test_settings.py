@@ -26,6 +26,7 @@ def read(tmp_path, environment=None, text=None, **flags):
 
 def test_flags_stand_over_the_environment_and_that_over_the_file(tmp_path):
     text = 'port = 1\nmost_steps = 2\ndaily_pictures = 3\nallow = ["U1", "G2"]\nturbo = true\n'
+    text += 'open_to = "listed"\n'
     environment = {
         "LINE_BOT_PORT": "4",
         "LINE_BOT_MOST_STEPS": "5",
@@ -64,6 +65,10 @@ def test_secrets_may_stand_in_the_file(tmp_path):
         ({}, None, {"most_pictures": 9}, "--most_pictures 9 was given"),
         ({}, None, {"give_up_hours": 48.0}, "--give_up_hours 48.0"),
         ({}, None, {"store": "s3"}, "without a bucket"),
+        ({}, None, {"tunnel": "ngrok"}, "expected one of them"),
+        ({}, None, {"allow": ("U1",)}, "expected --open_to listed beside it"),
+        ({}, None, {"keep_hours": 2.0}, "deliveries are tried for 23 hours"),
+        ({}, None, {"store": "s3", "s3_bucket": "b", "keep_hours": 200.0}, "168 hours at most"),
         ({}, None, {"store": "imgur"}, "IMGUR_CLIENT_ID"),
         ({}, None, {"data": "/proc/nothing"}, "--data /proc/nothing"),
     ],

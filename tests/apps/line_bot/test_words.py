@@ -183,6 +183,8 @@ def test_buttons_are_read_strictly():
         ("고양이", "ko", "en"),
         ("ㄅㄆ", "", "zh"),
         ("🐈", "zh-TW", "zh"),
+        ("月亮和星星", "", "zh"),
+        ("一隻狗", "ja", "zh"),
     ],
 )
 def test_the_answer_is_in_the_users_language(text, told, language):
@@ -198,3 +200,9 @@ def test_everything_is_said_in_all_languages_with_the_same_blanks():
         ), key
     assert set(HELP) == set(LANGUAGES) and set(STYLES) <= set(TABLE)
     assert all(len(say(button, each)) <= 20 for button in STYLES for each in LANGUAGES)
+
+
+def test_what_is_no_number_is_told_the_operators_own_limits():
+    for text in ("cat --steps many", "cat --steps 60"):
+        found = read_text(text, Limits(steps=50), REFUSED)
+        assert (found.key, found.filled["high"]) == ("range", 50)

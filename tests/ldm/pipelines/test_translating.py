@@ -177,3 +177,20 @@ def test_a_configuration_may_say_which_scale_suits_its_model():
 def test_a_scale_that_is_no_positive_number_is_refused(wrong):
     with pytest.raises(UserError, match="scale is"):
         scale_of(OmegaConf.create({"scale": wrong}), "x.yaml")
+
+
+def test_a_source_its_targets_and_their_words_are_read_in_one_language():
+    settings = SwapSettings(
+        sprompt="汽車", prompt="汽車", also=("一輛公車和貓",), reweight="汽車=2", is_swap=True
+    )
+    found, prompts = in_models_language(settings, ["汽車"], ("en",))
+    assert prompts == [found.sprompt] and found.reweight.partition("=")[0] in found.sprompt
+    assert "train" not in found.sprompt
+
+
+def test_a_negative_prompt_says_nothing_of_an_edits_language():
+    settings = SwapSettings(
+        sprompt="汽車", prompt="汽車", negative_prompt="模糊的貓", reweight="汽車=2", is_swap=True
+    )
+    found, _ = in_models_language(settings, ["汽車"], ("en",))
+    assert found.reweight.partition("=")[0] in found.sprompt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
+from dataclasses import replace
 
 import pytest
 
@@ -110,3 +111,12 @@ def test_a_runs_row_has_every_setting_and_what_was_used():
     row = row_of(LowMemoryTxt2ImgSettings(prompt="a cat", seed=5), device="cpu")
     assert (row["prompt"], row["seed"], row["device"], row["H"]) == ("a cat", 5, "cpu", None)
     assert list(row)[0] == "time" and {"turbo", "vram_budget", "n_samples", "H"} <= row.keys()
+
+
+def test_prompts_stand_in_a_row_as_they_were_typed():
+    pairs = (("a cat", "猫"), ("blurry", "ぼやけた"))
+    settings = replace(
+        LowMemoryTxt2ImgSettings(prompt="a cat", negative_prompt="blurry"), originals=pairs
+    )
+    row = row_of(settings)
+    assert (row["prompt"], row["negative_prompt"]) == ("猫", "ぼやけた")

@@ -129,3 +129,12 @@ def test_a_model_is_asked_in_the_language_that_it_reads_and_in_no_other():
 )
 def test_strange_prompts_are_translated_too(text):
     assert isinstance(TRANSLATE(text, "zh").english, str)
+
+
+@pytest.mark.parametrize(
+    ("chinese", "english"),
+    [("二十隻貓", "20 cats"), ("十二隻狗", "12 dogs"), ("一張畫布", "a canvas")],
+)
+def test_numbers_above_ten_are_read_whole(chinese, english):
+    made = Translator()(chinese, "zh")
+    assert (made.english, made.left_out) == (english, ())

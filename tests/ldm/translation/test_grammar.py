@@ -167,3 +167,20 @@ def test_a_style_stands_in_front(japanese, english):
 )
 def test_words_go_with_what_they_are_said_of(japanese, english):
     check(japanese, english)
+
+
+@pytest.mark.parametrize(
+    ("japanese", "english"),
+    [
+        ("一つのレンズ", "a lens"),
+        ("三枚のキャンバス", "three canvases"),
+        ("五匹の狐", "five foxes"),
+        ("一個の眼鏡", "a pair of glasses"),
+        ("二個の眼鏡", "two pairs of glasses"),
+        ("二十匹の猫", "20 cats"),
+        ("百二十匹の猫", "120 cats"),
+        ("二十歳の女性", "a 20-year-old woman"),
+    ],
+)
+def test_one_of_a_thing_and_many_are_told_apart(japanese, english):
+    assert Translator()(japanese, "ja").english == english
