@@ -32,7 +32,7 @@ from ldm.offload.settings import POLICIES, PlanSettings
 from ldm.offload.sizes import StageSizes, measure
 from ldm.offload.stages import STAGES, UNET, Ledger, layers_of
 from ldm.offload.streaming import Streamer
-from ldm.offload.wrapping import Wrapping, is_stood_in
+from ldm.wrapping import Wrapping, is_stood_in
 
 __all__ = ["POLICIES", "PlanSettings", "StagePlan"]
 

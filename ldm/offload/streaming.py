@@ -23,7 +23,7 @@ from ldm.offload.movers import Mover
 from ldm.offload.pieces import Piece
 from ldm.offload.rows import in_rows
 from ldm.offload.stages import Ledger
-from ldm.offload.wrapping import Wrapping
+from ldm.wrapping import Wrapping
 
 SLOTS = 2
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ldm.modules.attention_control.moments import Moment, listener_of
+from ldm.modules.attention_control.moments import Moment, control_of, listeners_of
 from ldm.process import prediction
 from ldm.process.guidance import make_guider
 from ldm.rng import NoiseSource
@@ -106,24 +106,25 @@ class Denoiser:
     def begin(self, x: Tensor, moment: Moment) -> Tensor:
         """Say which step begins; return what attention control makes of its samples (B,C,h,w)."""
         self.moment = self._told = moment
-        if (control := listener_of(self.model)) is not None:
-            control.tell(moment, len(x))
+        for listener in listeners_of(self.model):
+            listener.tell(moment, len(x))
+        if (control := control_of(self.model)) is not None:
             x = control.controller.before_step(x, moment, self._under_prompt)
         return x
 
     def end(self, step: Step) -> Step:
         """Return a step that was taken, with what attention control makes of its samples."""
-        if (control := listener_of(self.model)) is not None:
+        if (control := control_of(self.model)) is not None:
             step = step._replace(x=control.controller.after_step(step.x, self.moment))
-            if self.moment.is_last:
-                self.close()
+        if self.moment.is_last:
+            self.close()
         return step
 
     def close(self) -> None:
         """Say that the walk is over, at its end or before."""
-        control = listener_of(self.model)
-        if control is not None and control.moment is self._told:  # not another walk's
-            control.tell(Moment(), None)
+        for listener in listeners_of(self.model):
+            if listener.moment is self._told:  # not another walk's
+                listener.tell(Moment(), None)
 
     def _under_prompt(self, x: Tensor) -> Tensor:
         """Return the model's output (B,C,h,w) at the present step for the prompts alone."""
@@ -131,11 +132,11 @@ class Denoiser:
         return self.model.apply_model(x, times_of(x, self.moment.time), self.cond)
 
     def _tell(self, pictures: int, layout: Sequence[str] | None) -> None:
-        """Tell attention control what the model is called for next."""
-        if (control := listener_of(self.model)) is not None:
+        """Tell who listens what the model is called for next."""
+        for listener in listeners_of(self.model):
             # A step that is taken by itself has no number, but a loop around it may have said it.
-            self._told = control.moment if self.moment.number is None else self.moment
-            control.tell(self._told, pictures, layout)
+            self._told = listener.moment if self.moment.number is None else self.moment
+            listener.tell(self._told, pictures, layout)
 
     def _guided(self, x: Tensor, t: float | Tensor) -> Tensor:
         times = times_of(x, t)

@@ -1,6 +1,6 @@
 """Where a sampler is: which step, at which model time, and what each row of a batch stands for.
 
-Samplers tell it here, and attention control listens. While nobody listens it costs nothing.
+Samplers tell it here; attention control and adapters listen. While nobody listens it costs nothing.
 Imports no torch.
 
 Shapes: B pictures of a walk; a model is given parts of B rows each, such as [uncond, cond].
@@ -66,10 +66,9 @@ class Moment:
 
 
 class Listener(Protocol):
-    """Who is told about the walks of a model."""
+    """Who is told about the walks of a model. One that controls attention has a ``controller``."""
 
     unet: Any
-    controller: Any
     moment: Moment
 
     def tell(
@@ -94,12 +93,50 @@ def unet_of(model: Any) -> Any:
     return None
 
 
-def listener_of(model: Any) -> Listener | None:
+def listeners_of(model: Any) -> list[Listener]:
     """Return who listens to a model's walks: nobody, as a rule."""
     if not LISTENERS:
-        return None
+        return []
     unet = unet_of(model)
-    return next((each for each in LISTENERS if each.unet is unet), None)
+    return [each for each in LISTENERS if each.unet is unet]
+
+
+def control_of(model: Any) -> Any:
+    """Return who has charge of a model's attention, or None."""
+    return next((each for each in listeners_of(model) if hasattr(each, "controller")), None)
+
+
+class Follower:
+    """Knows where the walks of a model are, from ``follow`` to ``leave``.
+
+    Attributes:
+        unet: The UNet whose walks it follows.
+        moment: The step that is under way; without numbers outside of a walk.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.unet, self.moment = unet_of(model), Moment()
+        self._pictures: int | None = None
+        self._layout: Sequence[str] | None = None
+
+    def follow(self) -> None:
+        """Listen from now on."""
+        LISTENERS.append(self)
+
+    def leave(self) -> None:
+        """Listen no more."""
+        if self in LISTENERS:
+            LISTENERS.remove(self)
+
+    def tell(
+        self, moment: Moment, pictures: int | None, layout: Sequence[str] | None = None
+    ) -> None:
+        """Learn which step begins or which call follows; see ``Listener``."""
+        self.moment, self._pictures, self._layout = moment, pictures, layout
+
+    def rows(self, count: int) -> list[Row]:
+        """Return what the ``count`` rows of the present call stand for; see ``rows_of_call``."""
+        return rows_of_call(count, self._pictures, self._layout)
 
 
 @contextmanager

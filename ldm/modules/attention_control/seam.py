@@ -18,7 +18,13 @@ from torch import Tensor, nn
 
 from ldm.errors import UserError
 from ldm.modules.attention_control.controller import Controller
-from ldm.modules.attention_control.moments import LISTENERS, Moment, rows_of_call, unet_of
+from ldm.modules.attention_control.moments import (
+    LISTENERS,
+    Moment,
+    control_of,
+    rows_of_call,
+    unet_of,
+)
 from ldm.modules.attention_control.sites import Site, recomputing, sites_of
 from ldm.modules.attention_processors import scores
 from ldm.types import AttentionProcessor
@@ -50,7 +56,7 @@ def control_attention(model: nn.Module, controller: Controller) -> Iterator[Cont
             f"a {type(model).__name__} was given for attention control; expected a diffusion model "
             "with ldm's UNet; give the model that load_model returns"
         )
-    if any(listener.unet is unet for listener in LISTENERS):
+    if control_of(unet) is not None:
         raise UserError(
             "the model's attention is under control already; one controller has charge of a model "
             "at a time; put several into one: Chain(first, second)"

@@ -6,7 +6,7 @@ The seam between the halves serves staging on small devices and side networks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,13 @@ __getattr__, __dir__ = lazy_exports(__name__, ELSEWHERE)
 Context = Tensor | Sequence[Tensor] | None
 """Tokens (B, L, context_dim), the same for all transformer blocks of a site or one for each."""
 
+SideNetwork = Callable[[Tensor, Tensor, Context, Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
+"""A network beside the UNet: (x, timesteps, context, h, skips) -> h and skips for the second half.
+
+It leaves what it is given as it is. x (B, in_channels, h, w) and timesteps (B,) are the UNet's own
+inputs, h and skips what its first half made of them.
+"""
+
 
 class UNetModel(Torso):
     """UNet with time embedding, skips and attention: arXiv:2105.05233 and arXiv:2112.10752.
@@ -82,7 +89,8 @@ class UNetModel(Torso):
     plain self-attention blocks stand in the same places.
 
     Public attributes: ``time_embed``, ``input_blocks``, ``middle_block``, ``output_blocks``,
-    ``out``, ``model_channels``, ``dtype``.
+    ``out``, ``model_channels``, ``dtype``; ``side_networks``, a list of what changes the features
+    between the two halves (``SideNetwork``): no modules of the UNet, no keys.
 
     Args:
         image_size: Side of the latents it was made for; any size that the levels divide works.
@@ -196,6 +204,7 @@ class UNetModel(Torso):
             dims=dims,
         )
         widths = Widths(model_channels)
+        self.side_networks: list[SideNetwork] = []
         self._add_first_half(widths, factory)
         self._add_second_half(widths, factory, n_embed)
         if use_fp16:
@@ -254,7 +263,10 @@ class UNetModel(Torso):
         for block in self.input_blocks:
             h = block(h, emb, context)  # (B, C_i, h_i, w_i): Downsample halves the sides
             skips.append(h)
-        return self.middle_block(h, emb, context), emb, skips  # h as it is at the last level
+        h = self.middle_block(h, emb, context)  # as it is at the last level
+        for side_network in self.side_networks:
+            h, skips = side_network(x, timesteps, context, h, skips)
+        return h, emb, skips
 
     def decode(
         self, h: Tensor, emb: Tensor, skips: Sequence[Tensor], context: Context = None
