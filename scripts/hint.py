@@ -31,7 +31,7 @@ def hint(console: Console, settings: HintProgramSettings) -> None:
 
     picture = load_image(settings.image)
     made = make_hint(settings.kind, picture, **settings.options())
-    saved = save_picture(np.asarray(made), settings.out)
+    saved = save_picture(np.asarray(made), settings.out, synthetic=False)
     console.say(f"{settings.image} -> {saved} ({settings.kind}, {made.width}x{made.height})")
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from ldm.hints.filters import (
     as_picture,
     blurred,
+    brightness,
     numbers,
     slopes,
     thickened,
@@ -74,13 +75,13 @@ def lineart(picture: Image.Image, sigma: float, threshold: float) -> Image.Image
 
 
 def lineart_anime(picture: Image.Image, sigma: float, threshold: float) -> Image.Image:
-    """Return thin even lines: a difference of Gaussians in any channel, its size evened out.
+    """Return thin even lines: a difference of Gaussians of brightness, its size evened out.
 
     Args:
         picture: RGB.
         sigma: Of the finer Gaussian; the other's is 1.6 times that, as Marr and Hildreth's.
         threshold: Differences that leave no line, of 255.
     """
-    pixels = numbers(picture)
-    darker = (blurred(pixels, 1.6 * sigma) - blurred(pixels, sigma)).max(axis=2)
+    light = brightness(picture)
+    darker = blurred(light, 1.6 * sigma) - blurred(light, sigma)
     return as_picture(255 * np.tanh((darker - threshold).clip(0) / 6))

@@ -9,7 +9,7 @@ from ldm.hints.filters import blurred, numbers, slopes
 from ldm.hints.palette import PALETTE
 
 _ROUNDS = 30
-_LIKE = 24  # of 256: colours nearer than this begin no region of their own
+_LIKE = 40  # of 256: colours nearer than this begin no region of their own
 _GRID = 8  # of 256: colours nearer than this are counted together
 _SMOOTHING = 2.0  # pixels: how far a region's pixels outvote others
 
