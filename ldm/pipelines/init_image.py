@@ -78,6 +78,13 @@ class InitImage:
         text = f"{name} is {w0}x{h0}: resized to {w}x{h}, {why}."
         return replace(self, pixels=pixels, notice=self._with_notice(text), mask=mask)
 
+    def enlarge(self, target: tuple[int, int]) -> InitImage:
+        """Return the picture resized (Lanczos) to a height and width; its own are no change."""
+        if self.pixels.size == target[::-1]:
+            return self
+        enlarged = self.pixels.convert("RGB").resize(target[::-1], Image.Resampling.LANCZOS)
+        return replace(self, pixels=enlarged)
+
     def pad(self, multiple: int) -> InitImage:
         """Return the picture and its mask, padded by reflection to a size that fits the model.
 
@@ -189,8 +196,9 @@ def fit_init_image(
     Raises:
         UserError: its size, or the requested one, is too large, or its mask does not fit.
     """
-    if settings.keeps_size:
-        return image.pad(choice.multiple)
     width, height = image.pixels.size
+    if settings.keeps_size:
+        size = settings.size_before_padding((height, width), choice.size, choice.multiple)
+        return image.enlarge(size).pad(choice.multiple)
     target = settings.target_size((height, width), choice.size, choice.multiple)
     return image.fit(choice.multiple, target)
