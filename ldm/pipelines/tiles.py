@@ -36,8 +36,7 @@ class TileWalk(ImageWalk):
         """How latents are cut."""
         choice = self.request.choice
         sides = self.settings.tiling(choice.size, choice.multiple)
-        tile, overlap = (side // choice.factor for side in sides)
-        stride = tile - overlap
+        tile, stride = sides[0] // choice.factor, max(1, (sides[0] - sides[1]) // choice.factor)
         return SplitInput(ks=(tile, tile), stride=(stride, stride))
 
     def encode(self) -> None:

@@ -33,20 +33,20 @@ class TileUpscaleProgram(DrawingProgram):
         if self.settings.control is not None:
             self.settings = replace(self.settings, control_hash=_hash_of(self.settings.control))
             self.request = replace(self.request, settings=self.settings)
-        image = self.request.image
-        (width, height), tile = image.size, self.settings.tiling(*self._needs)[0]
-        self.console.say(f"{image.path} becomes {width}x{height}, in tiles of {tile} pixels.")
-
-    @property
-    def _needs(self) -> tuple[int, int]:
-        return self.request.choice.size, self.request.choice.multiple
+        self.wants_grid = self.wants_grid and self.request.pictures > 1
+        (height, width), choice = self.request.shown_size, self.request.choice
+        tile, overlap = self.settings.tiling(choice.size, choice.multiple)
+        self.console.say(
+            f"{self.request.image.path} becomes {width}x{height}, in tiles of {tile} pixels that "
+            f"overlap by {overlap}."
+        )
 
     def draw(self, pipeline: Pipeline) -> Iterator[Picture]:
         """Return the pictures of the request."""
         if self.settings.control is None:
             yield from super().draw(pipeline)
             return
-        from ldm.adapters.control import read_control
+        from ldm.adapters.control import read_control  # imports torch
 
         control = read_control(self.settings.control, pipeline.model)
         self.console.say(f"{control.report.summary()}.")

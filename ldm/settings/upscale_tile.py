@@ -55,7 +55,7 @@ class TileUpscaleSettings(Img2ImgSettings):
     )
     overlap: int | None = option(
         None,
-        "how many pixels of a tile its neighbours see too",
+        "how many pixels of a tile its neighbours see too, at least",
         int,
         minimum=0,
         maximum=LARGEST_SIDE,
@@ -96,12 +96,11 @@ class TileUpscaleSettings(Img2ImgSettings):
                 f"--tile {tile} was given; expected a multiple of {multiple}, as the model needs; "
                 f"try {max(tile // multiple, 1) * multiple}"
             )
-        unit = multiple // 2 or 1
-        overlap = tile // 2 // unit * unit if self.overlap is None else self.overlap
-        if overlap >= tile or overlap % unit:
+        overlap = tile // 2 if self.overlap is None else self.overlap
+        if overlap >= tile:
             raise UserError(
-                f"--overlap {overlap} was given for tiles of {tile} pixels; expected a multiple of "
-                f"{unit} below that; try {tile // 2 // unit * unit}"
+                f"--overlap {overlap} was given for tiles of {tile} pixels; expected less; "
+                f"try {tile // 2}"
             )
         return tile, overlap
 
