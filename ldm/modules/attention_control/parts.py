@@ -27,19 +27,14 @@ class Part(NamedTuple):
     height: int
     width: int
 
-    def of(self, height: int, width: int) -> tuple[slice, slice]:
-        """Return the rows and columns that it has in a picture of the whole of another size.
+    def scaled(self, rate: int) -> tuple[slice, slice]:
+        """Return the rows and columns that it has in a picture of the whole.
 
         Args:
-            height: Of the picture, a multiple of the map's.
-            width: Likewise.
+            rate: Pixels of that picture along one element of the map.
         """
-        down, across = height // self.height, width // self.width
-        rows, columns = self.rows, self.columns
-        return (
-            slice(rows[0] * down, rows[1] * down),
-            slice(columns[0] * across, columns[1] * across),
-        )
+        rows, columns = ((start * rate, stop * rate) for start, stop in (self.rows, self.columns))
+        return slice(*rows), slice(*columns)
 
 
 _PRESENT: ContextVar[Part | None] = ContextVar("part_of_map", default=None)
