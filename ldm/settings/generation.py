@@ -340,6 +340,21 @@ class Img2ImgSettings(GenerationSettings):
     n_iter: int = changed(GenerationSettings, "n_iter", default=1)
     n_samples: int = changed(GenerationSettings, "n_samples", default=2)
 
+    def size_before_padding(
+        self,
+        own: tuple[int, int],
+        model_size: int,  # noqa: ARG002 - for subclasses
+        multiple: int,  # noqa: ARG002
+    ) -> tuple[int, int]:
+        """Return the height and width that a picture is brought to before it is padded, in pixels.
+
+        Args:
+            own: Its height and width.
+            model_size: The side that the model was made for.
+            multiple: What sides must be multiples of.
+        """
+        return own
+
     def target_size(
         self,
         own: tuple[int, int],  # noqa: ARG002 - for subclasses
