@@ -1,0 +1,46 @@
+"""The least adapter that a hub can train: it shifts the features between the UNet's halves."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ldm.adapters.handle import Handle
+from ldm.checkpoint.write import save_safetensors
+from ldm.modules.attention_control.moments import unet_of
+from ldm.training.adapters.trainable import Trainable
+
+
+class ShiftHandle(Handle):
+    def __init__(self, model, shift):
+        super().__init__(model)
+        self._hook = unet_of(model).middle_block.register_forward_hook(
+            lambda module, args, out: out + shift.amount[None, :, None, None]  # noqa: ARG005
+        )
+
+    def _release(self):
+        self._hook.remove()
+
+
+class Shift(Trainable):
+    """One number for each channel, 0 at first."""
+
+    kind = "shift"
+
+    def __init__(self, model, dropout: float = 0.0):
+        super().__init__()
+        width = unet_of(model).middle_block[-1].out_layers[-1].out_channels
+        self.amount = nn.Parameter(torch.zeros(width))
+        self.dropout = nn.Dropout(dropout)
+        self.seen = []
+
+    def attach(self, model):
+        return ShiftHandle(model, self)
+
+    def save(self, folder, name, header):
+        path = folder / f"{name}.safetensors"
+        save_safetensors({"amount": self.amount.detach().cpu()}, path, header)
+        return [path]
+
+    def see(self, batch, rows):
+        self.seen.append((sorted(batch), rows))
