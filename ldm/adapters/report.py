@@ -29,6 +29,7 @@ class Report:
         alphas: Its alphas, smallest first.
         unused: Keys that nothing was made of, by name.
         notes: Further things to say, one sentence each.
+        extent: How much it holds where that is no number of modules, such as ``4 vectors``.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Report:
     alphas: Sequence[float] = ()
     unused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    extent: str = ""
 
     def summary(self) -> str:
         """Return one line about the file."""
@@ -50,6 +52,8 @@ class Report:
             words.append(f"alpha {_span(self.alphas)}")
         if self.modules:
             words.append(f"{self.modules} modules")
+        if self.extent:
+            words.append(self.extent)
         return ", ".join(words)
 
     def warnings(self) -> list[str]:

@@ -29,6 +29,15 @@ class Ordered(OrderedDict):
     _metadata: Any = None
 
 
+class Held(dict):
+    """Stands for a module that only holds parameters: takes them, and nothing else, by name."""
+
+    def restore(self, state: Any) -> None:
+        """Take the parameters of a module's state."""
+        found = state.get("_parameters") if isinstance(state, dict) else None
+        self.update(found if isinstance(found, dict) else {})
+
+
 class Inert:
     """Stands for an object that is not made: takes everything, keeps nothing.
 
@@ -232,7 +241,9 @@ class _Machine:
 
     def _build(self, name: str, _argument: Any) -> None:
         (state,) = self._several(1)
-        if type(target := self._stack[-1]) is not Ordered:
+        if type(target := self._stack[-1]) is Held:
+            target.restore(state)
+        elif type(target) is not Ordered:
             _only_inert(target, name)
         elif isinstance(state, dict):
             target._metadata = state.get("_metadata")

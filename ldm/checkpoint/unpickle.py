@@ -20,10 +20,12 @@ from typing import Any, NamedTuple
 from ldm.budgets import QUOTED
 from ldm.checkpoint.element_types import ELEMENT_TYPES, STORAGES
 from ldm.checkpoint.known_names import may_be_made, may_be_named, python3_name
-from ldm.checkpoint.pickle_machine import Inert, Ordered, PickleFault, run
+from ldm.checkpoint.pickle_machine import Held, Inert, Ordered, PickleFault, run
 from ldm.legible import quoted
 
 _PARTS = re.compile(r"\.|, ")
+# Embeddings of the first textual inversions are in one.
+_PARAMETERS = ("torch.nn.modules.container", "ParameterDict")
 
 
 class RefusedGlobal(PickleFault):
@@ -271,6 +273,8 @@ class Unpickled:
             return cls.act()
         if not isinstance(cls, Named):
             raise PickleFault(f"an object of a {type(cls).__name__}")
+        if (cls.module, cls.name) == _PARAMETERS:
+            return Held()
         return Inert(f"{cls.module}.{cls.name}")
 
     def persistent(self, identity: Any) -> Any:

@@ -187,7 +187,9 @@ class CLIPTextTower(nn.Module):
     def encode(self, tokens: Tensor) -> Tensor:
         """Return (B, E) for tokens (B, L): the state at the end token, projected."""
         states = self(tokens)
-        ends = tokens.argmax(dim=-1)  # the end token has the highest number
+        # The end token has the highest number of the table's own; ids beyond it are an adapter's.
+        own = tokens < self.token_embedding.num_embeddings
+        ends = tokens.where(own, 0).argmax(dim=-1)
         rows = torch.arange(len(tokens), device=tokens.device)
         return states[rows, ends] @ self.text_projection
 

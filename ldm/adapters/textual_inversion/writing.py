@@ -1,0 +1,64 @@
+"""Write an embedding in the formats that other programs read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ldm.adapters.textual_inversion.embedding import Embedding
+from ldm.adapters.textual_inversion.reading import ANY
+from ldm.checkpoint.write import save_safetensors, whole
+from ldm.errors import UserError
+
+FORMS = {"a1111": (".pt",), "diffusers": (".safetensors", ".bin"), "kohya": (".safetensors",)}
+"""The formats, and the endings of their files."""
+_BESIDE = 2**16  # bytes that a file has beside its numbers, at most
+
+
+def write_embedding(embedding: Embedding, path: str | Path, form: str = "a1111") -> Path:
+    """Write an embedding, whole or not at all; its vectors in float32.
+
+    Args:
+        embedding: What was read or trained.
+        path: The file. AUTOMATIC1111's program and ours call an embedding by its file's name.
+        form: ``a1111`` (``.pt``), ``diffusers`` (``.safetensors`` or ``.bin``; the file also holds
+            the word) or ``kohya`` (``.safetensors``).
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: The format is unknown, the file's ending is not one of its own, or it cannot be
+            written.
+    """
+    path = Path(path)
+    if form not in FORMS:
+        raise UserError(f"form {form!r} of an embedding given; expected one of {', '.join(FORMS)}")
+    if path.suffix.lower() not in FORMS[form]:
+        endings = " or ".join(FORMS[form])
+        raise UserError(f"{str(path)!r} given for an embedding of {form}; expected {endings}")
+    vectors = embedding.vectors.float().contiguous()
+    content = _content(embedding, vectors, form)
+    with whole(path, vectors.nbytes + _BESIDE) as part:
+        if path.suffix.lower() == ".safetensors":
+            save_safetensors(content, part, {"format": "pt"})
+        else:
+            torch.save(content, part)
+    return path
+
+
+def _content(embedding: Embedding, vectors: torch.Tensor, form: str) -> dict[str, Any]:
+    if form == "kohya":
+        return {"emb_params": vectors}
+    if form == "diffusers":
+        return {embedding.name: vectors}
+    return {
+        "string_to_token": {ANY: 265},  # the id of CLIP's "*"
+        "string_to_param": {ANY: vectors},
+        "name": embedding.name,
+        "step": None,
+        "sd_checkpoint": None,
+        "sd_checkpoint_name": None,
+    }
