@@ -32,7 +32,6 @@ class Shift(Trainable):
         width = unet_of(model).middle_block[-1].out_layers[-1].out_channels
         self.amount = nn.Parameter(torch.zeros(width))
         self.dropout = nn.Dropout(dropout)
-        self.seen = []
 
     def attach(self, model):
         return ShiftHandle(model, self)
@@ -41,6 +40,14 @@ class Shift(Trainable):
         path = folder / f"{name}.safetensors"
         save_safetensors({"amount": self.amount.detach().cpu()}, path, header)
         return [path]
+
+
+class SeeingShift(Shift):
+    """One that remembers what it was shown."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.seen = []
 
     def see(self, batch, rows):
         self.seen.append((sorted(batch), rows))

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ldm.building import build_from
 from ldm.errors import UserError
 from ldm.models.diffusion.ddpm import LatentDiffusion
 from ldm.models.diffusion.latent_inpainting import LatentInpaintDiffusion
-from ldm.models.diffusion.prior_preservation import PriorPreservation
+from ldm.models.diffusion.prior_preservation import PRIOR, PriorPreservation
+from ldm.models.hub_training import Figures
 from ldm.paths import at_home
 from ldm.training.adapters.base_model import base_params
 from ldm.training.adapters.files import AdapterFiles
@@ -41,7 +42,8 @@ class Adapting(PriorPreservation):
             own training does not count. None where ``kwargs`` describe the model.
         ckpt_path: The model's weights. They stay in the file until they are read, and processes
             share them.
-        file_name: Of the adapter's files, without an ending; the run's name by default.
+        file_name: Of the adapter's files, without an ending; by default the adapter's own, such
+            as the word of an embedding, or the run's.
         keep_every_n_train_steps: See ``AdapterFiles``.
         **kwargs: Parameters of the hub, over those of ``base_config``.
 
@@ -107,6 +109,19 @@ class Adapting(PriorPreservation):
             if name != "adapter":
                 part.eval()
         return self
+
+    def shared_step(self, batch: Mapping[str, Any], **kwargs: Any) -> tuple[Tensor, Figures]:
+        """Return the loss of a batch and its parts; see ``PriorPreservation``.
+
+        Raises:
+            UserError: There are pictures of a class, and the adapter looks at pictures.
+        """
+        if PRIOR in batch and self.adapter.sees:
+            raise UserError(
+                f"the data has pictures of a class, and a {self.adapter.kind} is trained, which "
+                "looks at the batch; expected one subject alone; leave class_root out"
+            )
+        return super().shared_step(batch, **kwargs)
 
     def get_input(self, batch: Mapping[str, Any], *args: Any, **kwargs: Any) -> list[Any]:
         """Take latents and conditioning from a batch, and let the adapter see it."""

@@ -92,7 +92,7 @@ def record_of(trainer: Any, hub: Any) -> TrainingRecord:
     setup = next((c for c in trainer.callbacks if isinstance(c, SetupCallback)), None)
     config = "" if setup is None else OmegaConf.to_yaml(setup.config.get("model", {}))
     return TrainingRecord(
-        name=hub.file_name or _name_of(trainer),
+        name=hub.file_name or hub.adapter.file_name or _name_of(trainer),
         kind=hub.adapter.kind,
         steps=trainer.global_step,
         seed=ExactBatches.of(trainer).seed,

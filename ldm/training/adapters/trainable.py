@@ -21,10 +21,12 @@ class Trainable(nn.Module, ABC):
     Attributes:
         kind: What it is, in words, such as ``lora``: the end of ``modelspec.architecture``.
         reaches_text: Whether gradients have to pass through the text encoder.
+        file_name: What its files are to be called, without an ending; None takes the run's name.
     """
 
     kind: str
     reaches_text = False
+    file_name: str | None = None
 
     @abstractmethod
     def attach(self, model: nn.Module) -> Handle:
@@ -45,6 +47,11 @@ class Trainable(nn.Module, ABC):
         Raises:
             UserError: They cannot be written.
         """
+
+    @property
+    def sees(self) -> bool:
+        """Whether it reads more of a batch than the caption."""
+        return type(self).see is not Trainable.see
 
     def see(self, batch: Mapping[str, Any], rows: int | None) -> None:
         """Take from a batch what the adapter reads besides the caption: here nothing.

@@ -97,6 +97,15 @@ def test_the_loss_is_the_subjects_plus_the_weighted_one_of_its_class(trained):
     assert figures["train/loss"] == both
 
 
+def test_a_class_beside_an_adapter_that_looks_at_the_batch_is_refused(trained):
+    hub = build(OmegaConf.create(trained.config({"target": "shifting_adapter.SeeingShift"})))
+    batch = {"jpg": torch.rand(1, 16, 16, 3), "txt": ["a"]}
+    hub.shared_step(batch)
+    assert hub.adapter.seen == [(["jpg", "txt"], None)]
+    with pytest.raises(UserError, match="leave class_root out"):
+        hub.shared_step({**batch, "prior": batch})
+
+
 def test_items_without_a_class_have_no_prior(trained):
     params = config(trained, "dogs")["data"]["params"]["train"]["params"]
     without = {k: v for k, v in params.items() if not k.startswith("class")}
