@@ -29,7 +29,7 @@ from ldm.settings.option import (
     one_of,
     option,
 )
-from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk
+from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk, notices_on_few_steps
 
 SEED_MODES = ("compvis", "per-image")
 _TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], "and")
@@ -250,6 +250,7 @@ class GenerationSettings(Conventions):
             found.append(f"--ddim_eta {self.ddim_eta} has no effect on --sampler {self.sampler}")
         if self.negative_prompt and self.scale == 1.0:
             found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")
+        found += notices_on_few_steps(self.sampler, self.ddim_steps, self.scale)
         return found
 
 

@@ -62,7 +62,10 @@ SAMPLERS = {
         calls=2,
     ),
     "lms": SamplerEntry(f"{_K}.LMSSampler", "LMS", "LMSDiscreteScheduler", karras=True),
+    "lcm": SamplerEntry(f"{_DIFFUSION}.lcm.LCMSampler", "LCM", "LCMScheduler"),
 }
+FEW, LOW_SCALE = 8, 2.0
+"""What a latent consistency model is made for, at most: steps, guidance scale."""
 
 
 @dataclass(frozen=True)
@@ -158,3 +161,13 @@ def check_walk(sampler: str, spacing: str, eta: float, eta_flag: str) -> None:
             f"--spacing {spacing} with --sampler {sampler} was given; {spacing} is for "
             f"{', '.join(fitting)}; use one of them or another --spacing"
         )
+
+
+def notices_on_few_steps(sampler: str, steps: int, scale: float) -> list[str]:
+    """Say, in one sentence, that lcm was asked for what its models are not made for."""
+    if sampler != "lcm" or (steps <= FEW and scale <= LOW_SCALE):
+        return []
+    return [
+        f"--sampler lcm is for a latent consistency model or LoRA, 4 to {FEW} --ddim_steps and "
+        f"--scale 1 to {LOW_SCALE:g}; {steps} steps at --scale {scale:g} were asked for"
+    ]
