@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
@@ -51,3 +54,28 @@ class SeeingShift(Shift):
 
     def see(self, batch, rows):
         self.seen.append((sorted(batch), rows))
+
+
+class Recorder(pl.Callback):
+    """Write what each process learns, and what DDP sends of it: ``<rank>.pt``."""
+
+    def __init__(self, folder):
+        self.folder, self.seen, self.gradients = Path(folder), [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen.append(batch["jpg"].mean().item())
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.gradients.append(pl_module.adapter.amount.grad.clone())
+
+    def on_train_end(self, trainer, pl_module):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ddp = trainer.strategy.model
+        names = [name for name, _ in pl_module.named_parameters()]
+        record = {
+            "seen": self.seen,
+            "gradients": self.gradients,
+            "adapter": dict(pl_module.adapter.state_dict()),
+            "sent": [n for n in names if n not in ddp.parameters_to_ignore],
+        }
+        torch.save(record, self.folder / f"{trainer.global_rank}.pt")
