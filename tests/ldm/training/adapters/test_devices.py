@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot 
 
 def record(runs, name: str, *arguments: str) -> list[dict]:
     """Train with a ``Recorder``; return what each process noted, of weights their end."""
-    config, folder = runs.config({"target": "shifting_adapter.Shift"}), runs.folder / f"of_{name}"
+    config, folder = runs.config({"target": "shifting_adapter.Shift"}), runs.folder / "records"
     config["data"]["params"]["train"]["params"]["templates"] = ["{}"]
     config["lightning"]["callbacks"]["recorder"] = {
         "target": "shifting_adapter.Recorder",
@@ -30,14 +30,14 @@ def record(runs, name: str, *arguments: str) -> list[dict]:
 
 def test_two_processes_keep_one_adapter_and_one_model(runs):
     devices = ("--accelerator", "cpu", "--devices", "2", "--strategy", "ddp_fork")
-    first, second = record(runs, "two", *devices)
+    first, second = record(runs, "pair", *devices)
     assert first["seen"] != second["seen"]
     assert first["adapter"]["amount"].abs().max() > 0
     torch.testing.assert_close(first["adapter"], second["adapter"], rtol=0, atol=0)
     torch.testing.assert_close(first["gradients"], second["gradients"], rtol=0, atol=0)
     for process in (first, second):
         assert process["sent"] == ["adapter.amount"]
-    saved = runs.checkpoint("two")["state_dict"]["adapter.amount"]
+    saved = runs.checkpoint("pair")["state_dict"]["adapter.amount"]
     torch.testing.assert_close(saved, first["adapter"]["amount"], rtol=0, atol=0)
-    names = [path.name for path in (runs.run("two") / "adapter").iterdir()]
-    assert names == ["two.safetensors"]
+    names = [path.name for path in (runs.run("pair") / "adapter").iterdir()]
+    assert names == ["pair.safetensors"]
