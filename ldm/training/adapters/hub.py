@@ -84,9 +84,10 @@ class Adapting(PriorPreservation):
                 f"adapter_config.target is {type(adapter).__name__}, which is no adapter that "
                 "trains; expected one of ldm.training.adapters, such as lora.LoRATraining; name one"
             )
+        # In this order: what is attached may freeze all that the hub has.
+        self.handle = adapter.attach(self)
         self.adapter: Trainable = adapter
         self.cond_stage_trainable = adapter.reaches_text
-        self.handle = adapter.attach(self)
         self.train()
 
     @cached_property
