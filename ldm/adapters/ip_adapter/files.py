@@ -61,12 +61,17 @@ def read_ip_adapter(path: str | Path, encoder: Any = None) -> IPAdapter:
     return adapter.eval()
 
 
-def write_ip_adapter(adapter: IPAdapter, path: str | Path) -> None:
-    """Write an adapter as flat safetensors, with the name of its image encoder in the metadata."""
+def write_ip_adapter(
+    adapter: IPAdapter, path: str | Path, header: Mapping[str, str] | None = None
+) -> None:
+    """Write an adapter as flat safetensors, with the name of its image encoder in the metadata.
+
+    ``header`` is what else the metadata shall hold.
+    """
     state = {n: v.detach().cpu().contiguous() for n, v in adapter.state_dict().items()}
-    header = {"format": "pt", ENCODER: adapter.encoder_name or ""}
+    own = {"format": "pt", ENCODER: adapter.encoder_name or ""}
     with whole(Path(path), size_of(state)) as part:
-        save_safetensors(state, part, header)
+        save_safetensors(state, part, {**(header or {}), **own})
 
 
 def _kind(path: Path, state: Mapping[str, Tensor]) -> str:
