@@ -143,6 +143,9 @@ class CrossAttention(AttentionLayer):
         if mask is not None:
             mask = rearrange(mask, "b m -> b 1 1 m")
         out = self.processor(q, k, v, mask=mask, scale=self.scale)  # (B, heads, N, d)
+        for attend in self.beside:
+            found = attend(q)  # (B, heads, N, d)
+            out = out if found is None else out + found
         out = rearrange(out, "b heads n d -> b n (heads d)")  # (B, N, heads * d)
         return self.to_out(out)  # (B, N, query_dim)
 

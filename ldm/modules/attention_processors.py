@@ -7,6 +7,7 @@ All three processors agree to float32 rounding; they differ in speed and memory 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,12 @@ from torch import Tensor, nn
 from ldm.errors import UserError
 from ldm.types import AttentionProcessor
 
+BesideAttention = Callable[[Tensor], Tensor | None]
+"""Attention to something else: q (B,heads,N,d) -> the same shape to add, or None for nothing.
+
+Beside the processor and not inside it: who controls attention replaces the processor's result, and
+sees the context's own keys only.
+"""
 SMALL_TABLE = 2**20
 """Queries x keys below which probabilities are held when training on a CPU in half precision."""
 
@@ -76,6 +83,8 @@ class AttentionLayer(nn.Module):
 
     # Of the class, so that whole modules which were pickled without it have it too.
     processor: AttentionProcessor = staticmethod(sdpa)
+    beside: Sequence[BesideAttention] = ()
+    """What cross-attention adds to the processor's result, before ``to_out``; adapters fill it."""
 
 
 def set_attention_processor(model: nn.Module, processor: AttentionProcessor) -> int:

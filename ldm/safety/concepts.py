@@ -5,7 +5,7 @@ Shape legend: B pictures, H W pixels, K concepts, S special-care concepts, D emb
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ class ConceptModel:
 
     def __init__(self, files: CheckerFiles, device: str | torch.device = "cpu"):
         tensors = read_checkpoint(files.weights).tensors
-        self.vision = _load_vision(_vision_settings(files.config), tensors, files.weights)
+        self.vision = load_vision(vision_settings(files.config), tensors, files.weights)
         self.vision.to(device)
         absent = [name for name in _HEAD_TENSORS if name not in tensors]
         if absent:
@@ -155,17 +155,35 @@ def _above(embedding: Tensor, concepts: Tensor, thresholds: Tensor) -> np.ndarra
     return cosine.cpu().double().numpy() - thresholds.cpu().double().numpy()
 
 
-def _vision_settings(path: Path) -> dict[str, Any]:
+def vision_settings(path: Path) -> dict[str, Any]:
+    """Read the settings of the vision transformer in a ``config.json``: its own, or a whole CLIP's.
+
+    Raises:
+        UserError: It cannot be read.
+    """
     config = _read_json(path)
     # Files from 2022 repeat the relevant entries, and the repeated ones count.
-    given = {**config.get("vision_config", {}), **(config.get("vision_config_dict") or {})}
+    given = {**config.get("vision_config", config), **(config.get("vision_config_dict") or {})}
     return {name: given[name] for name in _VISION_SETTINGS if name in given}
 
 
-def _load_vision(
-    settings: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path
+def load_vision(
+    settings: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    incomplete: Callable[[Path, list[str]], UserError] | None = None,
 ) -> torch.nn.Module:
-    """Build CLIP's vision transformer without computing initial weights, and fill it."""
+    """Build CLIP's vision transformer without computing initial weights, and fill it.
+
+    Args:
+        settings: From ``vision_settings``.
+        tensors: Of the file; those below ``vision_model.`` are used.
+        path: The file.
+        incomplete: Makes the error for tensors that do not fit; None is the safety checker's.
+
+    Raises:
+        UserError: Tensors are missing, unexpected or of another shape; transformers is not there.
+    """
     config_class, model_class = _transformers_classes()
     with torch.device("meta"):
         model = model_class(config_class(**settings))
@@ -180,7 +198,7 @@ def _load_vision(
     wrong = sorted(own.keys() ^ given.keys())
     wrong += [name for name in own.keys() & given.keys() if _differ(model, own[name], given[name])]
     if wrong:
-        raise _incomplete(path, [f"vision_model.{name}" for name in wrong])
+        raise (incomplete or _incomplete)(path, [f"vision_model.{name}" for name in wrong])
     state = {own[name]: tensor.float() for name, tensor in given.items()}
     model.load_state_dict(state, strict=True, assign=True)
     for module in model.modules():
