@@ -45,6 +45,7 @@ STOREYS = {
     "ldm.prompts": 2,
     "ldm.checkpoint": 2,
     "ldm.images": 2,
+    "ldm.hints": 2,
     "ldm.data": 2,
     "ldm.translation": 2,
     "ldm.models": 3,

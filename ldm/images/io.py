@@ -252,13 +252,16 @@ def _stem(name: str) -> str:
     return os.path.splitext(name)[0]
 
 
-def encode_picture(picture: np.ndarray, file_format: str, metadata: str | None = None) -> bytes:
+def encode_picture(
+    picture: np.ndarray, file_format: str, metadata: str | None = None, *, synthetic: bool = True
+) -> bytes:
     """Encode a picture as the bytes of a file.
 
     Args:
         picture: uint8 (H, W, 3), RGB.
         file_format: "png", "jpg" or "jpeg".
         metadata: The ``parameters`` text to embed, if any.
+        synthetic: Whether a model has drawn it; the file then carries the mark, and ``metadata``.
 
     Raises:
         UserError: The format is none of these.
@@ -274,7 +277,8 @@ def encode_picture(picture: np.ndarray, file_format: str, metadata: str | None =
             f"a picture of {picture.shape[1]}x{picture.shape[0]} pixels; JPEG holds at most "
             f"{_JPEG_LARGEST_SIDE} on a side; use --format png"
         )
-    options = save_options(name, metadata) | (_JPEG_OPTIONS if name == "JPEG" else {})
+    said = save_options(name, metadata) if synthetic else {}
+    options = said | (_JPEG_OPTIONS if name == "JPEG" else {})
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(buffer, format=name, **options)
     return buffer.getvalue()
@@ -293,6 +297,7 @@ def save_picture(
     *,
     metadata: str | None = None,
     format: str | None = None,
+    synthetic: bool = True,
 ) -> Path:
     """Save a picture completely or not at all, and never over an existing file.
 
@@ -301,6 +306,7 @@ def save_picture(
         path: The file to create; missing folders are created.
         metadata: The ``parameters`` text to embed, if any.
         format: "png" or "jpg"; by default the path's extension.
+        synthetic: As for ``encode_picture``.
 
     Returns:
         The path as a ``Path``.
@@ -309,7 +315,8 @@ def save_picture(
         UserError: The file exists, the format is unknown, or the file cannot be written.
     """
     path = Path(path)
-    data = encode_picture(picture, format or path.suffix.lstrip(".").lower(), metadata)
+    file_format = format or path.suffix.lstrip(".").lower()
+    data = encode_picture(picture, file_format, metadata, synthetic=synthetic)
     try:
         _write_new(data, path)
     except FileExistsError as error:
