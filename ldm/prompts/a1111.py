@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ldm.budgets import PROMPT_LETTERS
 from ldm.errors import UserError
 from ldm.prompts.schedule import Schedule, schedule
-from ldm.prompts.tags import Tag, split_tags
+from ldm.settings.tags import Tag, split_tags
 
 _AND = re.compile(r"\bAND\b")
 _WEIGHT = re.compile(r":\s*([-+]?(?:\d+\.?|\d*\.\d+))$")

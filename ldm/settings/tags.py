@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ldm.errors import UserError
 from ldm.legible import quoted
 
+LORAS = frozenset({"lora", "lyco"})
+"""Kinds of tags that name a LoRA; in no syntax are they words."""
 _TAG = re.compile(r"<(\w+):([^<>]+)>")
 
 
@@ -34,8 +37,14 @@ class Tag:
     written: str
 
 
-def split_tags(text: str) -> tuple[str, list[Tag]]:
+def split_tags(
+    text: str, kinds: Collection[str] | None = None
+) -> tuple[str, list[Tag]]:
     """Take the tags out of a prompt.
+
+    Args:
+        text: The prompt.
+        kinds: Of the tags that are taken; others stay. None is all.
 
     Returns:
         The text without them, white space around them as it was, and the tags in their order.
@@ -48,7 +57,15 @@ def split_tags(text: str) -> tuple[str, list[Tag]]:
         >>> text, [(tag.name, tag.text_scale, tag.unet_scale) for tag in tags]
         ('a cat ', [('ink', 0.8, 0.8), ('hat', 0.5, 1.0)])
     """
-    return _TAG.sub("", text), [_tag(match) for match in _TAG.finditer(text)]
+    found = [m for m in _TAG.finditer(text) if kinds is None or m[1].lower() in kinds]
+    for match in reversed(found):
+        text = text[: match.start()] + text[match.end() :]
+    return text, [_tag(match) for match in found]
+
+
+def without_loras(text: str) -> str:
+    """Return a prompt as it is encoded where nothing else in it is grammar."""
+    return split_tags(text, LORAS)[0] if "<" in text else text
 
 
 def _tag(match: re.Match) -> Tag:
