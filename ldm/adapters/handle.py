@@ -52,7 +52,7 @@ class Handle(ABC):
     def __init__(self, model: nn.Module, scale: Scale = 1.0) -> None:
         require_unet(model)
         self.model, self._scale, self.attached = model, scale, True
-        self.follower = Follower(model)
+        self.follower = Follower(model, self._rest)
         self.follower.follow()
 
     @property
@@ -74,6 +74,9 @@ class Handle(ABC):
             self.attached = False
             self.follower.leave()
             self._release()
+
+    def _rest(self) -> None:
+        """Free what only a walk needs; called when one is over."""
 
     @abstractmethod
     def _release(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,22 +97,34 @@ def find_weights(path: Path, part: str) -> list[Path]:
         UserError: There are none.
     """
     folder = path / part
+    if found := weights_in(folder, STEMS[part]):
+        return found
+    names = f"{STEMS[part][0]}.safetensors"
+    others = [f.name for f in listing(folder) if f.suffix.lower() in (".safetensors", ".bin")]
+    instead = f" (there are {', '.join(others)})" if others else ""
+    raise UserError(
+        f"folder {str(path)!r} has no weights in {part}{instead}; expected {names}, its shards, "
+        "its fp16 variant or a .bin file; fetch the model again"
+    )
+
+
+def weights_in(folder: Path, stems: Sequence[str]) -> list[Path]:
+    """List the files of the weights that a folder holds itself, if it does; see ``find_weights``.
+
+    Args:
+        folder: The folder.
+        stems: What their names may begin with, the preferred first.
+    """
     for variant in VARIANTS:
         for kind in KINDS:
-            for stem in STEMS[part]:
+            for stem in stems:
                 whole = folder / f"{stem}{variant}.{kind}"
                 if is_file(whole):
                     return [whole]
                 index = folder / f"{stem}.{kind}.index{variant}.json"
                 if is_file(index):
                     return _shards(index)
-    names = f"{STEMS[part][0]}.safetensors"
-    found = [f.name for f in listing(folder) if f.suffix.lower() in (".safetensors", ".bin")]
-    instead = f" (there are {', '.join(found)})" if found else ""
-    raise UserError(
-        f"folder {str(path)!r} has no weights in {part}{instead}; expected {names}, its shards, "
-        "its fp16 variant or a .bin file; fetch the model again"
-    )
+    return []
 
 
 def _shards(index: Path) -> list[Path]:

@@ -297,6 +297,18 @@ def _translate(state: Mapping[str, Tensor], table: Table) -> State:
     return renamed
 
 
+def translate_known(state: Mapping[str, Tensor], table: Table) -> tuple[State, list[str]]:
+    """Give weights of the other layout our names, as far as a table has them.
+
+    Returns:
+        The weights by our names, and the names that the table does not have.
+    """
+    back = _inverse(table)
+    unknown = {name for name in state if _module_in(name, back) is None}
+    known = {name: value for name, value in state.items() if name not in unknown}
+    return _translate(known, back), [name for name in state if name in unknown]
+
+
 def _module_in(name: str, table: Table) -> str | None:
     """Return the longest module name in the table that a weight's name begins with."""
     pieces = name.split(".")

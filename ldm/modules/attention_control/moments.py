@@ -8,7 +8,7 @@ Shapes: B pictures of a walk; a model is given parts of B rows each, such as [un
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -109,13 +109,18 @@ def control_of(model: Any) -> Any:
 class Follower:
     """Knows where the walks of a model are, from ``follow`` to ``leave``.
 
+    Args:
+        model: A hub, its wrapper or the UNet.
+        at_end: Called when a walk is over, at its end or before.
+
     Attributes:
         unet: The UNet whose walks it follows.
         moment: The step that is under way; without numbers outside of a walk.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, at_end: Callable[[], None] | None = None) -> None:
         self.unet, self.moment = unet_of(model), Moment()
+        self._at_end = at_end
         self._pictures: int | None = None
         self._layout: Sequence[str] | None = None
 
@@ -132,7 +137,10 @@ class Follower:
         self, moment: Moment, pictures: int | None, layout: Sequence[str] | None = None
     ) -> None:
         """Learn which step begins or which call follows; see ``Listener``."""
+        ended = moment.number is None and self.moment.number is not None
         self.moment, self._pictures, self._layout = moment, pictures, layout
+        if ended and self._at_end is not None:
+            self._at_end()
 
     def rows(self, count: int) -> list[Row]:
         """Return what the ``count`` rows of the present call stand for; see ``rows_of_call``."""

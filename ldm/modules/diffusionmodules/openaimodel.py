@@ -89,7 +89,8 @@ class UNetModel(Torso):
     plain self-attention blocks stand in the same places.
 
     Public attributes: ``time_embed``, ``input_blocks``, ``middle_block``, ``output_blocks``,
-    ``out``, ``model_channels``, ``dtype``; ``side_networks``, a list of what changes the features
+    ``out``, ``model_channels``, ``dtype``; ``layout`` and ``factory``, of which a network with the
+    same layers can be made; ``side_networks``, a list of what changes the features
     between the two halves (``SideNetwork``): no modules of the UNet, no keys.
 
     Args:
@@ -204,6 +205,7 @@ class UNetModel(Torso):
             dims=dims,
         )
         widths = Widths(model_channels)
+        self.factory = factory
         self.side_networks: list[SideNetwork] = []
         self._add_first_half(widths, factory)
         self._add_second_half(widths, factory, n_embed)
