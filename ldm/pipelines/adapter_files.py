@@ -5,23 +5,24 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from ldm.checkpoint.safetensors_header import HeaderFault
+from ldm.checkpoint.safetensors_header import HeaderFault, read_header
 from ldm.errors import UserError
 from ldm.images.io import file_hash
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import quoted
 from ldm.paths import ERRORS, exists, file_size, is_file, is_folder, modified
-from ldm.pipelines.models import ROOT, find
+from ldm.pipelines.models import ROOT
 
 WEIGHTS = frozenset((".safetensors", ".pt", ".bin", ".ckpt", ".pth"))
 SHORT = 12
 """Digits of a hash as AUTOMATIC1111 writes those of LoRAs and embeddings."""
+STEMS = ("diffusion_pytorch_model", "model")
+"""Of the files of weights in a folder of diffusers."""
 MOST_FILES = 20_000
 _NEAREST = 3
 
@@ -51,9 +52,7 @@ class Shelf:
 
 
 LORAS = Shelf("LoRA", "--lora", "models/lora", WEIGHTS)
-EMBEDDINGS = Shelf(
-    "embedding", "--embedding", "models/embeddings", WEIGHTS | PICTURE_ENDINGS
-)
+EMBEDDINGS = Shelf("embedding", "--embedding", "models/embeddings", WEIGHTS | PICTURE_ENDINGS)
 CONTROLS = Shelf("control", "--control", "models/controlnet", WEIGHTS, folders=True)
 
 
@@ -168,14 +167,12 @@ def _short_path(path: Path, shelf: Shelf) -> str:
     return str(path)
 
 
-def embeddings_called(texts: list[str]) -> list[Path]:
-    """Return the embeddings on their shelf whose names stand in a text as words."""
-    from ldm.adapters.textual_inversion.words import words_in
+def embeddings_called(texts: Iterable[str]) -> list[Path]:
+    """Return the embeddings on their shelf whose names stand in texts as words."""
+    from ldm.adapters.textual_inversion.words import Words
 
-    by_name: dict[str, list[Path]] = {}
-    for path in on_shelf(EMBEDDINGS):
-        by_name.setdefault(path.stem, []).append(path)
-    called = [name for name in by_name if any(words_in(text, [name]) for text in texts)]
+    names = {path.stem for path in on_shelf(EMBEDDINGS)}
+    called = Words(names).called(texts) if names else []
     return [find_named(EMBEDDINGS, name, f"{quoted(name)} in a prompt") for name in called]
 
 
@@ -198,7 +195,7 @@ def full_hash(path: Path) -> str:
     from ldm.checkpoint.diffusers.json_files import weights_in
 
     if is_folder(path):
-        path = weights_in(path, "diffusion_pytorch_model")[0]
+        path = next(iter(weights_in(path, STEMS)), path / "config.json")
     return _hash(path, file_size(path), modified(path))
 
 
@@ -214,8 +211,6 @@ def _lora_hashes(path: Path, size: int, changed: float) -> tuple[str, ...]:
         length = int.from_bytes(start[:8], "little")
         if start[8:] != b"{" or 8 + length > size:
             return (_hash(path, size, changed)[:SHORT],)
-        from ldm.checkpoint.safetensors_header import read_header
-
         try:
             header = read_header(path)
         except (HeaderFault, *ERRORS):

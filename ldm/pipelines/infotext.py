@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
 from ldm.images.metadata import format_parameters, split_sampler
@@ -25,6 +25,9 @@ from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import WeightedPrompts
 from ldm.settings.option import Option, options_of
 from ldm.settings.samplers import SAMPLERS, SPACINGS, samplers_for
+
+if TYPE_CHECKING:  # most pictures have none
+    from ldm.pipelines.adapter_plan import AdapterPlan
 
 # The order of AUTOMATIC1111's text; further keys follow.
 ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model")
@@ -66,6 +69,7 @@ class Source:
         device: Device type, such as ``cuda``: random generators differ between devices.
         size: Height and width in pixels.
         init_image: The init image of image-to-image.
+        adapters: What acted on the model besides.
     """
 
     model: str
@@ -73,6 +77,7 @@ class Source:
     device: str
     size: tuple[int, int]
     init_image: InitImage | None = None
+    adapters: AdapterPlan | None = None
 
 
 def write_parameters(settings: GenerationSettings, source: Source, place: Place) -> str:
@@ -105,6 +110,10 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
     if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
         entries[WEIGHTS] = "on"
     entries |= original_entries(settings)
+    if source.adapters is not None:
+        from ldm.pipelines.adapter_entries import entries_of
+
+        entries |= entries_of(source.adapters, settings.prompt, settings.negative_prompt)
     ordered = {key: entries.pop(key) for key in ORDER} | entries
     return format_parameters(settings.prompt, settings.negative_prompt, ordered)
 

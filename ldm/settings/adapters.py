@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ldm.errors import UserError
@@ -32,6 +32,8 @@ NAMED_KINDS: Mapping[str, str] = {
     GLIGEN: "no picture: a GLIGEN file, for --box",
 }
 """Kinds of control besides the hints that ``ldm.hints`` makes of a picture."""
+GLIGEN_END = 0.3
+"""The share of the steps in which its authors let it act; later it costs more than it gives."""
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -113,8 +115,9 @@ def read_control(text: str) -> ControlWish:
         UserError: Its form, its kind or its window is none.
 
     Example:
-        >>> read_control(r"canny=C:\a.pth:D:\b.png:0.5")
-        ControlWish(kind='canny', file='C:\\a.pth', image='D:\\b.png', scale=0.5, start=0.0, end=1.0)
+        >>> wish = read_control(r"canny=C:\a.pth:D:\b.png:0.5")
+        >>> wish.file, wish.image, wish.scale
+        ('C:\\a.pth', 'D:\\b.png', 0.5)
     """
     kind, equals, rest = text.partition("=")
     if not equals:
@@ -129,6 +132,8 @@ def read_control(text: str) -> ControlWish:
     if len(parts) != 2:
         wanted = {REFERENCE: "IMAGE", GLIGEN: "FILE"}.get(kind, "FILE:IMAGE")
         raise _wrong("--control", text, f"{kind}={wanted}[:scale[:start[:end]]]")
+    if kind == GLIGEN and len(numbers) < 3:
+        numbers = [*numbers, *(1.0, 0.0, GLIGEN_END)[len(numbers) :]]
     wish = ControlWish(kind, *parts, *numbers)
     if not 0.0 <= wish.start <= wish.end <= 1.0:
         raise _wrong("--control", text, "a start and an end from 0 to 1, the start not above it")
@@ -175,7 +180,6 @@ class AdapterSettings(Conventions):
         str,
         several="again",
         metavar="FILE[:SCALE]",
-        infotext="LoRA",
         group=GROUP,
     )
     embedding: tuple[str, ...] = option(
@@ -185,7 +189,6 @@ class AdapterSettings(Conventions):
         str,
         several="again",
         metavar="FILE",
-        infotext="Embedding",
         group=GROUP,
     )
     control: tuple[str, ...] = option(
@@ -196,7 +199,6 @@ class AdapterSettings(Conventions):
         str,
         several="again",
         metavar="KIND=FILE:IMAGE",
-        infotext="Control",
         group=GROUP,
     )
     control_mode: str = option(
@@ -204,7 +206,6 @@ class AdapterSettings(Conventions):
         "whose word counts more with --control: as they are (balanced), the prompt's, or the "
         "control's; guess is control under the name of ControlNet's own programs",
         choices=CONTROL_MODES,
-        infotext="Control mode",
         group=GROUP,
     )
     image_encoder: str | None = option(
@@ -221,9 +222,18 @@ class AdapterSettings(Conventions):
         str,
         several="again",
         metavar="WORDS:X0,Y0,X1,Y1",
-        infotext="Boxes",
         group=GROUP,
     )
+
+    @property
+    def reads_grammar(self) -> bool:
+        """Whether prompts are in AUTOMATIC1111's grammar, where embeddings go by their names."""
+        return getattr(self, "prompt_syntax", "") == "a1111"
+
+    def may_adapt(self, prompts: Iterable[str]) -> bool:
+        """Return whether these settings or prompts may name anything that acts on the model."""
+        named = self.lora or self.embedding or self.control or self.reads_grammar
+        return bool(named) or (self.takes_tags and any("<" in prompt for prompt in prompts))
 
     @property
     def lora_wishes(self) -> list[LoraWish]:
@@ -298,5 +308,3 @@ def _float(text: str) -> float | None:
 
 def _number(value: float) -> str:
     return repr(value).removesuffix(".0")
-
-

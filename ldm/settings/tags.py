@@ -37,9 +37,7 @@ class Tag:
     written: str
 
 
-def split_tags(
-    text: str, kinds: Collection[str] | None = None
-) -> tuple[str, list[Tag]]:
+def split_tags(text: str, kinds: Collection[str] | None = None) -> tuple[str, list[Tag]]:
     """Take the tags out of a prompt.
 
     Args:
