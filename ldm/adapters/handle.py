@@ -75,7 +75,7 @@ class Handle(ABC):
             self.follower.leave()
             self._release()
 
-    def _rest(self) -> None:
+    def _rest(self) -> None:  # noqa: B027 - most adapters have nothing to free
         """Free what only a walk needs; called when one is over."""
 
     @abstractmethod

@@ -19,6 +19,7 @@ from ldm.paths import at_home, is_file, is_folder
 
 CONTROL = "control_model."
 CONFIG, STEM = "config.json", "diffusion_pytorch_model"
+CLDM, DIFFUSERS, ORIGINAL = "cldm", "diffusers", "TencentARC"
 CONTROL_NET, T2I, LIGHT, STYLE = "ControlNet", "T2I-Adapter", "light T2I-Adapter", "style adapter"
 
 _ELSEWHERE = {
@@ -88,34 +89,31 @@ def find_control(path: str | Path) -> Found:
 
 def _recognised(path: Path, tensors: dict[str, Tensor], settings: Mapping[str, Any]) -> Found:
     own = {n.removeprefix(CONTROL): v for n, v in tensors.items() if n.startswith(CONTROL)}
-    notes = []
-    if own and len(own) < len(tensors):
-        form = "cldm (whole model)"
-        notes.append(
-            f"{path.name} holds a whole model; only its ControlNet is used, and the model that it "
-            "is attached to draws"
-        )
-    else:
-        form = "cldm"
-    tensors = own or tensors
-    kind, theirs = _kind(path, tensors)
-    return Found(path, kind, "diffusers" if theirs else form, tensors, settings, notes)
+    kind, form = _kind(path, own or tensors)
+    if not own or len(own) == len(tensors):
+        return Found(path, kind, form, own or tensors, settings)
+    note = (
+        f"{path.name} holds a whole model; only its ControlNet is used, and the model that it is "
+        "attached to draws"
+    )
+    return Found(path, kind, f"{form} (whole model)", own, settings, [note])
 
 
-def _kind(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, bool]:
-    """Return what weights are, and whether they have diffusers' names."""
+def _kind(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, str]:
+    """Return what weights are, and whose names they have."""
     if "input_hint_block.0.weight" in tensors and "zero_convs.0.0.weight" in tensors:
-        return CONTROL_NET, False
+        return CONTROL_NET, CLDM
     if "controlnet_cond_embedding.conv_in.weight" in tensors:
-        return CONTROL_NET, True
+        return CONTROL_NET, DIFFUSERS
     if "style_embedding" in tensors:
-        return STYLE, False
+        return STYLE, ORIGINAL
     plain = {name.removeprefix("adapter.") for name in tensors}
-    theirs = any(re.match(r"(adapter\.)?body\.\d+\.resnets\.", name) for name in tensors)
+    resnets = any(re.match(r"(adapter\.)?body\.\d+\.resnets\.", name) for name in tensors)
+    form = DIFFUSERS if resnets else ORIGINAL
     if "body.0.out_conv.weight" in plain:
-        return LIGHT, theirs
+        return LIGHT, form
     if "conv_in.weight" in plain and any(name.startswith("body.0.") for name in plain):
-        return T2I, theirs
+        return T2I, form
     raise _unknown(path, tensors)
 
 

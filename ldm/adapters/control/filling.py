@@ -1,4 +1,4 @@
-"""Fill a network that was built without weights with a file's: strictly, or in one line why not."""
+"""Fill a network that was built beside a model with a file's weights, or say why it cannot be."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from ldm.adapters.control.files import Found
+from ldm.adapters.handle import require_unet
 from ldm.adapters.report import Report, base_of_model, base_of_width, wrong_base
 from ldm.errors import UserError
 from ldm.legible import quoted
+from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], found: Found, report: Report) -> None:
@@ -23,7 +25,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], found: Found, report: 
         report: Learns which keys are not used.
 
     Raises:
-        UserError: A weight is missing, or has another shape.
+        UserError: A weight is missing, is for a layer too many, or has another shape.
     """
     wanted = network.state_dict()
     missing = [name for name in wanted if name not in state]
@@ -41,9 +43,17 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], found: Found, report: 
                 f"{tuple(value.shape)}, and {tuple(wanted[name].shape)} is expected; give one that "
                 "was made for it"
             )
+    others = [name for name in state if name not in wanted]
+    parts = dict(network.named_children())
+    if more := [name for name in others if name.split(".")[0] in parts]:
+        raise UserError(
+            f"{found.kind} {found.name} does not fit the model: it has {len(more)} weights for "
+            f"layers that the model lacks (such as {quoted(more[0])}); give one that was made for "
+            "it"
+        )
     network.load_state_dict(fitting, strict=True, assign=True)
     network.eval().requires_grad_(False)
-    report.unused += [name for name in state if name not in wanted]
+    report.unused += others
     report.modules = sum(1 for module in network.modules() if list(module.parameters(False)))
 
 
@@ -53,6 +63,21 @@ def _as_wanted(value: Tensor, wanted: Tensor) -> Tensor:
         return value
     ends = (value.squeeze((-1, -2)).shape if value.ndim == 4 else value.shape)[:2]
     return value.reshape(wanted.shape) if ends == wanted.shape[:2] else value
+
+
+def unet_of_layers(model: nn.Module) -> UNetModel:
+    """Return the UNet beside which a control can be built.
+
+    Raises:
+        UserError: There is none, or none that says which layers it has.
+    """
+    unet = require_unet(model)
+    if not isinstance(unet, UNetModel):
+        raise UserError(
+            f"a control was given for a {type(unet).__name__}; expected ldm's UNetModel or one "
+            "derived from it; attach it to a model that has one"
+        )
+    return unet
 
 
 def check_base(width: int, found: Found, model: Any, report: Report) -> None:

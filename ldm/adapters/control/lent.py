@@ -1,6 +1,6 @@
 """A network beside the model: where the walk computes while it lasts, at home in between.
 
-What is lent is a copy. At home the weights stay the tensors that they were, such as a mapped file's.
+What is lent is a copy. At home the weights stay what they were, such as a mapped file's.
 """
 
 from __future__ import annotations

@@ -38,6 +38,11 @@ def soft_weights(count: int) -> tuple[float, ...]:
     return tuple(SOFTENING ** (count - 1 - i) for i in range(count))
 
 
+def soft_features(count: int) -> tuple[float, ...]:
+    """Return the soft weights of a T2I-Adapter's features, shallow first."""
+    return (SOFT_FEATURES[0],) * max(0, count - len(SOFT_FEATURES)) + SOFT_FEATURES[-count:]
+
+
 def output_weights(
     mode: str, soft: Sequence[float], given: Sequence[float] | None
 ) -> tuple[float, ...]:

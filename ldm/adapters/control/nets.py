@@ -5,24 +5,16 @@ Shapes: b rows of a call, n hints, C channels, h w latent sides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ldm.adapters.control.files import Found
-from ldm.adapters.control.filling import check_base, fill
+from ldm.adapters.control.drawn import DrawnHandle, Options, weighed
+from ldm.adapters.control.files import DIFFUSERS, Found
+from ldm.adapters.control.filling import check_base, fill, unet_of_layers
 from ldm.adapters.control.hints import Hint
 from ldm.adapters.control.lent import Lent
-from ldm.adapters.control.modes import (
-    BALANCED,
-    PROMPT,
-    chosen_rows,
-    output_weights,
-    soft_weights,
-)
-from ldm.adapters.handle import Handle, Scale, require_unet, within
+from ldm.adapters.control.modes import soft_weights
+from ldm.adapters.handle import Scale
 from ldm.adapters.report import Report
 from ldm.checkpoint.diffusers.control_keymaps import control_from_diffusers
 from ldm.errors import UserError
@@ -40,17 +32,16 @@ def read_net(found: Found, model: nn.Module) -> tuple[ControlNet, Report]:
     Raises:
         UserError: It is made for another model.
     """
-    unet = require_unet(model)
+    unet = unet_of_layers(model)
     report = Report(found.path, found.kind, found.form, notes=list(found.notes))
     widths = {v.shape[-1] for n, v in found.tensors.items() if n.endswith(_CONTEXT) and v.ndim == 2}
     check_base(min(widths, default=0), found, model, report)
     state = _named(found, unet, report)
-    first, hint = (
-        _channels(state, key, found) for key in ("input_blocks.0.0", "input_hint_block.0")
-    )
+    first = _channels(state, "input_blocks.0.0", found)
+    hint = _channels(state, "input_hint_block.0", found)
     with torch.device("meta"):
         network = control_net_like(unet, first, hint)
-    if found.form != "diffusers" and DIFFERENCE in state:
+    if found.form != DIFFUSERS and DIFFERENCE in state:
         report.form += " (difference)"
         state = _added(state, unet)
     fill(network, state, found, report)
@@ -59,7 +50,7 @@ def read_net(found: Found, model: nn.Module) -> tuple[ControlNet, Report]:
 
 def _named(found: Found, unet: nn.Module, report: Report) -> dict[str, Tensor]:
     """Return a file's weights under cldm's names."""
-    if found.form != "diffusers":
+    if found.form != DIFFUSERS:
         return dict(found.tensors)
     config = {
         "channel_mult": unet.channel_mult,
@@ -95,7 +86,7 @@ def _added(state: dict[str, Tensor], unet: nn.Module) -> dict[str, Tensor]:
         return state | {n: value.to(state[n].dtype) for n, value in added.items()}
 
 
-class NetHandle(Handle):
+class NetHandle(DrawnHandle):
     """A ControlNet on a model.
 
     Args:
@@ -103,10 +94,7 @@ class NetHandle(Handle):
         network: The ControlNet, read for it.
         hint: The drawing.
         scale: How strongly it acts.
-        start: From which fraction of the steps on.
-        end: Up to which fraction.
-        mode: See ``modes``.
-        scales: The user's own weights of the outputs, shallow first.
+        options: When, where, and how its outputs are weighed.
         pooled: Whether its outputs are averaged over all positions and the conditional rows alone
             controlled, as of a ``shuffle`` network.
     """
@@ -116,76 +104,40 @@ class NetHandle(Handle):
         model: nn.Module,
         network: Lent,
         hint: Hint,
-        scale: Scale = 1.0,
+        scale: Scale,
+        options: Options,
         *,
-        start: float = 0.0,
-        end: float = 1.0,
-        mode: str = BALANCED,
-        scales: Sequence[float] | None = None,
         pooled: bool = False,
     ) -> None:
-        count = len(network.network.zero_convs) + 1
-        self._weights = output_weights(mode, soft_weights(count), scales)
-        self._lent, self._hint, self._window, self._pooled = network, hint, (start, end), pooled
-        self._conditional = pooled or mode not in (BALANCED, PROMPT)
-        self._embedded: tuple[Any, Tensor] | None = None
-        super().__init__(model, scale)
-        self._unet = require_unet(model)
+        soft = soft_weights(len(network.network.zero_convs) + 1)
+        super().__init__(model, network, hint, scale, options, soft)
+        self._conditional, self._pooled = self._conditional or pooled, pooled
         self._unet.side_networks.append(self._join)
 
     def _release(self) -> None:
         self._unet.side_networks.remove(self._join)
-        self._rest()
-
-    def _rest(self) -> None:
-        self._embedded = None
-        self._lent.go_home()
+        super()._release()
 
     def _join(
         self, x: Tensor, timesteps: Tensor, context: Context, h: Tensor, skips: list[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
         """Add the outputs to what the UNet's first half made; see ``SideNetwork``."""
-        if not within(*self._window, self.follower.moment):
+        acting = self._acting(len(x))
+        if acting is None:
             return h, skips
-        strength = self.strength()
-        weights = [strength * weight for weight in self._weights]
-        rows = self.follower.rows(len(x))
-        chosen = chosen_rows(rows, self._conditional)
-        if not any(weights) or not chosen:
-            return h, skips
-        some = None if len(chosen) == len(x) else chosen
         network = self._lent.to(x.device, self._unet.dtype)
-        hint = self._hint.of_pictures(self._embed(network, x), [rows[i].picture for i in chosen])
-        seen = (_rows(each, some) for each in (x[:, : network.in_channels], timesteps, context))
-        outputs = self._weighed(network.controls(next(seen), hint, *seen), weights)
-        added = [_add(each, out, some) for each, out in zip([*skips, h], outputs, strict=True)]
+        hint = self._hint.of_pictures(self._embed(network, x), acting.pictures)
+        x = x[:, : network.in_channels]  # the others are an inpainting model's own
+        outputs = network.controls(acting.of(x), hint, acting.of(timesteps), acting.of(context))
+        added = []
+        for features, out, weight in zip([*skips, h], outputs, acting.weights, strict=True):
+            output = weighed(out, weight)
+            output = output.mean(dim=(2, 3), keepdim=True) if self._pooled else output
+            added.append(acting.add(features, output))
         return added[-1], added[:-1]
 
     def _embed(self, network: ControlNet, x: Tensor) -> Tensor:
-        """Return the hint's embedding (n, C, h, w), made once for all steps of a walk."""
-        key = x.shape[-2:], x.device, network.dtype
-        if self._embedded is None or self._embedded[0] != key or torch.is_grad_enabled():
-            hint = self._hint.at(tuple(x.shape[-2:])).to(x.device)
-            self._embedded = key, network.embed_hint(hint)
-        return self._embedded[1]
-
-    def _weighed(self, outputs: Sequence[Tensor], weights: Sequence[float]) -> list[Tensor]:
-        pairs = zip(outputs, weights, strict=True)
-        weighed = [out if weight == 1.0 else out * weight for out, weight in pairs]
-        return [o.mean(dim=(2, 3), keepdim=True) for o in weighed] if self._pooled else weighed
-
-
-def _rows(value: Any, some: list[int] | None) -> Any:
-    """Return some rows of a tensor, or of each in a list; None is all."""
-    if some is None or value is None:
-        return value
-    return value[some] if isinstance(value, Tensor) else [each[some] for each in value]
-
-
-def _add(features: Tensor, output: Tensor, some: list[int] | None) -> Tensor:
-    """Return features with an output added to some rows, None to all; they are left as they are."""
-    if some is None:
-        return features + output
-    whole = features.clone()
-    whole[some] += output
-    return whole
+        """Return the hint's embedding (n, C, h, w)."""
+        size = tuple(x.shape[-2:])
+        key = size, x.device, network.dtype
+        return self._once(key, lambda: network.embed_hint(self._hint.at(size).to(x.device)))

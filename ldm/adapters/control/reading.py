@@ -7,13 +7,17 @@ with control.attach(model, Image.open("edges.png"), scale=0.8, end=0.7):
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from ldm.adapters.control.drawn import Options
+from ldm.adapters.control.features import FeatureHandle, read_adapter
 from ldm.adapters.control.files import CONTROL_NET, Found, check_values, find_control
+from ldm.adapters.control.filling import unet_of_layers
 from ldm.adapters.control.hints import Hint, Picture
 from ldm.adapters.control.lent import Lent
 from ldm.adapters.control.modes import BALANCED
@@ -22,6 +26,7 @@ from ldm.adapters.handle import Handle, Scale
 from ldm.adapters.report import Report
 from ldm.errors import UserError
 from ldm.modules.diffusionmodules.control_net import HINT_RATE
+from ldm.modules.diffusionmodules.t2i_adapter import UNSHUFFLE
 
 
 def read_control(path: str | Path, model: nn.Module, *, pooled: bool | None = None) -> Control:
@@ -39,11 +44,11 @@ def read_control(path: str | Path, model: nn.Module, *, pooled: bool | None = No
     found = find_control(path)
     check_values(found)
     if found.kind == CONTROL_NET:
-        network, report = read_net(found, model)
-        return ControlNetControl(
-            Lent(network), report, _pooled(found) if pooled is None else pooled
-        )
-    raise UserError("not yet")
+        net, report = read_net(found, model)
+        pooled = _pooled(found) if pooled is None else pooled
+        return NetControl(Lent(net), report, model, pooled)
+    adapter, report = read_adapter(found, model)
+    return FeatureControl(Lent(adapter), report, model)
 
 
 def _pooled(found: Found) -> bool:
@@ -51,27 +56,75 @@ def _pooled(found: Found) -> bool:
     return bool(found.settings.get("global_pool_conditions", named))
 
 
-class Control:
+class Control(ABC):
     """What was read.
 
-    Attributes:
+    Args:
+        network: Its network, at home on the host.
         report: What it is.
+        model: The hub that it was read for.
+
+    Attributes:
+        network: As above.
+        report: As above.
     """
 
-    report: Report
+    def __init__(self, network: Lent, report: Report, model: nn.Module) -> None:
+        self.network, self.report = network, report
+        self._made_for = _layers_of(model)
 
+    def check(self, model: nn.Module) -> None:
+        """Refuse a model with other layers than the one that it was read for.
+
+        Raises:
+            UserError: It has others.
+        """
+        if _layers_of(model) != self._made_for:
+            raise UserError(
+                f"{self.report.kind} {self.report.path.name!r} was read for another model than the "
+                "one that it is attached to; read it anew: read_control(path, model)"
+            )
+
+    @abstractmethod
     def attach(
-        self, model: nn.Module, image: Picture, scale: Scale = 1.0, **options: Any
+        self,
+        model: nn.Module,
+        image: Picture,
+        scale: Scale = 1.0,
+        start: float = 0.0,
+        end: float = 1.0,
+        mode: str = BALANCED,
+        **options: Any,
     ) -> Handle:
-        """Let a model draw by an image until the handle's ``detach``."""
-        raise NotImplementedError
+        """Let a model draw by an image, until the handle's ``detach``.
+
+        Args:
+            model: The hub.
+            image: A picture, or a tensor (1 or B, 3, H, W) in [0, 1].
+            scale: How strongly it acts: a number or a function of the step.
+            start: From which fraction of the steps on.
+            end: Up to which fraction.
+            mode: See ``modes``.
+            **options: What the kind has besides.
+
+        Raises:
+            UserError: An option, or the image, is none that can be used.
+        """
 
 
-class ControlNetControl(Control):
-    """A ControlNet."""
+class NetControl(Control):
+    """A ControlNet.
 
-    def __init__(self, network: Lent, report: Report, pooled: bool) -> None:
-        self.network, self.report, self.pooled = network, report, pooled
+    Args:
+        network: The ControlNet.
+        report: What it is.
+        model: The hub that it was read for.
+        pooled: See ``read_control``.
+    """
+
+    def __init__(self, network: Lent, report: Report, model: nn.Module, pooled: bool) -> None:
+        super().__init__(network, report, model)
+        self.pooled = pooled
 
     def attach(
         self,
@@ -85,19 +138,49 @@ class ControlNetControl(Control):
         scales: Sequence[float] | None = None,
         resize: str = "stretch",
     ) -> NetHandle:
-        """Attach."""
+        """Attach; see ``Control.attach``.
+
+        Args:
+            model: The hub.
+            image: The drawing.
+            scale: How strongly it acts.
+            start: From which fraction of the steps on.
+            end: Up to which fraction.
+            mode: See ``modes``.
+            scales: Weights of the 13 outputs, shallow first, before the mode's.
+            resize: How an image of another size is fitted; see ``hints.fitted``.
+        """
+        self.check(model)
         hint = Hint(image, resize, rate_of(model), HINT_RATE)
-        return NetHandle(
-            model,
-            self.network,
-            hint,
-            scale,
-            start=start,
-            end=end,
-            mode=mode,
-            scales=scales,
-            pooled=self.pooled,
-        )
+        options = Options(start, end, mode, scales)
+        return NetHandle(model, self.network, hint, scale, options, pooled=self.pooled)
+
+
+class FeatureControl(Control):
+    """A T2I-Adapter, full or light."""
+
+    def attach(
+        self,
+        model: nn.Module,
+        image: Picture,
+        scale: Scale = 1.0,
+        start: float = 0.0,
+        end: float = 1.0,
+        mode: str = BALANCED,
+        *,
+        scales: Sequence[float] | None = None,
+        resize: str = "stretch",
+    ) -> FeatureHandle:
+        """Attach; as ``NetControl.attach``, with a scale for each level's features."""
+        self.check(model)
+        hint = Hint(image, resize, rate_of(model), UNSHUFFLE)
+        return FeatureHandle(model, self.network, hint, scale, Options(start, end, mode, scales))
+
+
+def _layers_of(model: nn.Module) -> Any:
+    """Return what two UNets have in common where the same control fits both."""
+    unet = unet_of_layers(model)
+    return unet.model_channels, unet.layout, unet.factory.context_dim
 
 
 def rate_of(model: nn.Module) -> int:

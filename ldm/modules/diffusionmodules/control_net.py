@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ldm.errors import UserError
 from ldm.modules.diffusionmodules.openaimodel import Context, UNetModel
 from ldm.modules.diffusionmodules.unet_blocks import TimestepEmbedSequential
 from ldm.modules.diffusionmodules.unet_layout import LayerFactory, Widths
@@ -131,22 +130,14 @@ class ControlNet(UNetModel):
         return self.controls(x, self.embed_hint(hint), timesteps, context, y)
 
 
-def control_net_like(unet: nn.Module, in_channels: int, hint_channels: int) -> ControlNet:
-    """Return a new ControlNet with the layers of a UNet's first half.
+def control_net_like(unet: UNetModel, in_channels: int, hint_channels: int) -> ControlNet:
+    """Return a new ControlNet with the layers of a UNet's first half, without its labels.
 
     Args:
         unet: A UNetModel.
         in_channels: Channels of x that it sees.
         hint_channels: Channels of the hint.
-
-    Raises:
-        UserError: The UNet is none that says how it is laid out.
     """
-    if not isinstance(unet, UNetModel):
-        raise UserError(
-            f"a ControlNet was given for a {type(unet).__name__}; expected ldm's UNetModel or one "
-            "derived from it; attach it to a model that has one"
-        )
     made, levels = unet.factory, unet.layout.levels
     return ControlNet(
         unet.image_size,
@@ -159,7 +150,6 @@ def control_net_like(unet: nn.Module, in_channels: int, hint_channels: int) -> C
         channel_mult=unet.channel_mult,
         conv_resample=unet.conv_resample,
         dims=unet.dims,
-        num_classes=unet.num_classes,
         use_checkpoint=unet.use_checkpoint,
         num_heads=made.num_heads,
         num_head_channels=made.num_head_channels,
@@ -174,7 +164,6 @@ def control_net_like(unet: nn.Module, in_channels: int, hint_channels: int) -> C
         num_attention_blocks=[min(e.attention_blocks, e.res_blocks) for e in levels],
         disable_middle_self_attn=unet.disable_middle_self_attn,
         use_linear_in_transformer=made.use_linear,
-        adm_in_channels=unet.adm_in_channels,
     )
 
 
