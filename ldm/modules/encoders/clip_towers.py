@@ -11,7 +11,7 @@ some files hold is accepted but not needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,11 +86,18 @@ def clip_sizes(arch: str) -> CLIPSizes:
 
 
 class MultiheadAttention(nn.Module):
-    """Self-attention with q, k and v in one matrix, named as torch's ``nn.MultiheadAttention``."""
+    """Self-attention with q, k and v in one matrix, named as torch's ``nn.MultiheadAttention``.
+
+    Attributes:
+        beside: Functions of the input (B, L, D) and of the joined projections (B, L, 3 D) that
+            return the latter changed; adapters of the projections stand here, since no layer of
+            its own computes them.
+    """
 
     def __init__(self, width: int, heads: int, causal: bool):
         super().__init__()
         self.heads, self.causal = heads, causal
+        self.beside: list[Callable[[Tensor, Tensor], Tensor]] = []
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
@@ -98,6 +105,8 @@ class MultiheadAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        for change in self.beside:
+            qkv = change(x, qkv)
         q, k, v = rearrange(qkv, "B L (qkv heads d) -> qkv B heads L d", qkv=3, heads=self.heads)
         out = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         return self.out_proj(rearrange(out, "B heads L d -> B L (heads d)"))
