@@ -6,7 +6,7 @@ What is attached is detached when the run ends, also by an error or where its ca
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ldm.paths import file_size, modified
 from ldm.pipelines.adapter_plan import AdapterPlan, PlannedControl, PlannedLora
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.progress import Notice, Observer
+from ldm.pipelines.request import Request
 from ldm.settings.adapters import GLIGEN, PICTURE, PLAIN, REFERENCE
 from ldm.settings.hints import HINTS
 
@@ -83,18 +84,24 @@ class Attached:
         self._handles: list[Handle] = []
         self._loras: dict[Path, tuple[PlannedLora, Handle]] = {}
 
-    def begin(self) -> None:
-        """Attach what acts in all pictures of the run.
+    def begin(self, batches: Sequence[Sequence[str]]) -> None:
+        """Attach what the run begins with.
+
+        Args:
+            batches: The prompts of each batch that will be drawn.
 
         Raises:
-            UserError: One cannot be read, or is made for other models.
+            UserError: One cannot be read, is made for other models, or does not go with others.
         """
+        for prompts in batches:
+            self.plan.loras_of_batch(prompts)  # raises before anything is drawn
         for text in self.plan.notices:
             self.observer(Notice(text, warning=True))
         for path in self.plan.embeddings:
             self._attach_embedding(path)
         for control in self.plan.controls:
             self._handles.append(self._attach_control(control))
+        self.turn_to(next(iter(batches), ()))
 
     def turn_to(self, prompts: Iterable[str]) -> None:
         """Let the LoRAs act that a batch's prompts want, at their scales.
@@ -245,16 +252,15 @@ class Attached:
 @contextmanager
 def attached(
     model: nn.Module,
-    plan: AdapterPlan,
+    request: Request,
     shelves: Shelves,
     observer: Observer,
-    size: tuple[int, int],
-    mask: Mask | None = None,
 ) -> Iterator[Attached]:
-    """Attach a run's adapters for the time of the block; see ``Attached``."""
-    held = Attached(model, plan, shelves, observer, size, mask)
+    """Attach the adapters of a request for the time of the block; see ``Attached``."""
+    mask = None if request.image is None else request.image.mask
+    held = Attached(model, request.adapters, shelves, observer, request.size, mask)
     try:
-        held.begin()
+        held.begin([batch.prompts for batch in request.batches if batch.kept])
         yield held
     finally:
         held.end()

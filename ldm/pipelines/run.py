@@ -174,14 +174,11 @@ class Run:
 
     def _adapted(self) -> AbstractContextManager[Attached | None]:
         """Return the context in which the run's adapters act, where it has any."""
-        plan, image = self.request.adapters, self.request.image
-        if plan is None:
+        if self.request.adapters is None:
             return nullcontext()
         from ldm.pipelines.adapting import attached
 
-        mask = None if image is None else image.mask
-        shelves, size = self.shelves, self.request.size
-        return attached(self.model, plan, shelves, self.observer, size, mask)
+        return attached(self.model, self.request, self.shelves, self.observer)
 
     def _way_out(self) -> str:
         return way_out(self.model, self.execution.untried)
