@@ -19,6 +19,10 @@ from ldm.pipelines.models import find
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.inpaint import InpaintSettings
 
+# How AUTOMATIC1111 marks an inpainting; here the whole picture is always denoised, not a crop.
+INPAINTING = ("Inpaint area", "Whole picture")
+EDITED = "Source prompt"  # of edits, see ldm.settings.swap
+
 
 @dataclass(frozen=True)
 class SourceFile:
