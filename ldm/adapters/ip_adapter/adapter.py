@@ -256,8 +256,8 @@ def new_ip_adapter(
         model: The hub; keys begin as its own.
         tokens: T.
         width: F; None asks the encoder.
-        encoder: ``first_stage N`` for the model's own latents, pooled to N x N, or a function of a
-            list of pictures.
+        encoder: ``first_stage N`` for the model's own latents, ``unet N`` for what its UNet makes
+            of them halfway, pooled to N x N, or a function of a list of pictures.
     """
     named = encoder if isinstance(encoder, str) else None
     looking = encoder_of(None if named else encoder, named, model)

@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_model import CONFIG
 
 from ldm.adapters.ip_adapter import new_ip_adapter, read_ip_adapter, write_ip_adapter
+from ldm.adapters.ip_adapter.encoders import encoder_of
 from ldm.errors import UserError
 from ldm.models.diffusion.ddim import DDIMSampler
 from ldm.modules.attention_control.controller import Controller
@@ -265,3 +266,19 @@ def test_a_file_of_two_dicts_is_the_same_as_a_flat_one(model, picture, base, tmp
     assert read.report.summary() == (
         "IP-Adapter 'a.bin', base format, made for models of context width 32, 4 modules"
     )
+
+
+def test_the_unet_itself_looks_at_pictures_and_sees_the_same_whatever_is_attached(model, picture):
+    encoder = encoder_of(None, "unet 2", model)
+    pictures = [picture, picture.rotate(90).convert("L").convert("RGB")]
+    seen = encoder(pictures, hidden=False)
+    assert seen.shape == (2, encoder.nothing(hidden=False).shape[1])
+    assert not torch.allclose(seen[0], seen[1], atol=0.05)
+    adapter = new_ip_adapter(model, encoder="unet 2")
+    torch.nn.init.normal_(adapter.ip_adapter["1"]["to_v_ip"].weight)
+    with adapter.attach(model, picture), torch.no_grad():
+        drawn = eps(model)
+        assert torch.equal(encoder(pictures, hidden=False), seen)
+        assert torch.equal(eps(model), drawn)
+    rows = encoder(pictures, hidden=True)  # (P, L, C)
+    assert torch.equal(rows.mT.flatten(1), seen)
