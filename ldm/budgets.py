@@ -33,6 +33,11 @@ PIXELS = 64_000_000  # --max_pixels
 PICTURE_BYTES = 2**30
 PNG_CHUNKS = 10_000  # and one for each KB of the file; its pixels stand in chunks of 8 KB and more
 
+# Prompts with a grammar: long ones have 2,000 letters in 4 rows of tokens.
+PROMPT_LETTERS = 100_000
+PROMPT_NESTING = 100  # brackets that are open at a time
+PROMPT_ROWS = 64  # of 75 tokens each, that one picture is drawn from
+
 # Messages: a quoted name or value; a whole line.
 QUOTED = 200  # characters
 MESSAGE = 2_000

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
 from ldm.images.metadata import format_parameters, split_sampler
@@ -19,23 +19,22 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.original_prompts import original_entries, recorded_language
-from ldm.pipelines.source_files import INIT_IMAGE, MASK, find_sources
+from ldm.pipelines.source_files import INIT_IMAGE, INPAINTING, MASK, find_sources
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
-from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import WeightedPrompts
 from ldm.settings.option import Option, options_of
 from ldm.settings.samplers import SAMPLERS, SPACINGS, samplers_for
 
+if TYPE_CHECKING:  # most pictures have none
+    from ldm.pipelines.adapter_entries import Recall
+    from ldm.pipelines.adapter_plan import AdapterPlan
+
 # The order of AUTOMATIC1111's text; further keys follow.
 ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model")
-# How AUTOMATIC1111 marks an inpainting; here the whole picture is always denoised, not a crop.
-INPAINTING = ("Inpaint area", "Whole picture")
-# AUTOMATIC1111 writes only some of these, depending on its version.
-_INPAINTINGS = (INPAINTING[0], "Mask blur", "Masked content", "Mask mode")
 # What its schedule "Automatic" is; of the samplers that are not here, k-diffusion's own.
 _AUTOMATIC = dict.fromkeys(("DPM++ 2M", "DPM2", "DPM2 a"), "Karras")
 
-EDITED = "Source prompt"  # of edits, see ldm.settings.swap
+ADAPTERS = frozenset({"Lora hashes", "TI hashes", "LoRA", "Embedding", "Control"})
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.settings.prompt_weights
 # Settings that are written only if they are not these: the usual ones, and those of pictures from
 # before there was a choice.
@@ -66,6 +65,7 @@ class Source:
         device: Device type, such as ``cuda``: random generators differ between devices.
         size: Height and width in pixels.
         init_image: The init image of image-to-image.
+        adapters: What acted on the model besides.
     """
 
     model: str
@@ -73,6 +73,7 @@ class Source:
     device: str
     size: tuple[int, int]
     init_image: InitImage | None = None
+    adapters: AdapterPlan | None = None
 
 
 def write_parameters(settings: GenerationSettings, source: Source, place: Place) -> str:
@@ -102,9 +103,14 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
         entries[INIT_IMAGE.path_key] = source.init_image.path
         entries[INIT_IMAGE.hash_key] = source.init_image.sha256
     entries |= _mask_entries(source.init_image)
+    entries |= {key: value for key, value in settings.further_entries().items() if value}
     if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
         entries[WEIGHTS] = "on"
     entries |= original_entries(settings)
+    if source.adapters is not None:
+        from ldm.pipelines.adapter_entries import entries_of
+
+        entries |= entries_of(source.adapters, settings.prompt, settings.negative_prompt)
     ordered = {key: entries.pop(key) for key in ORDER} | entries
     return format_parameters(settings.prompt, settings.negative_prompt, ordered)
 
@@ -182,6 +188,7 @@ def read_picture(
             or its init image is missing or has changed.
     """
     from ldm.images.recipes import read_recipe  # only redrawing reads one
+    from ldm.pipelines.made_by import check_program
     from ldm.pipelines.unhonoured import notices_on_others
 
     recipe = read_recipe(path)
@@ -191,10 +198,15 @@ def read_picture(
             "saved by these scripts (grids have none); give another one"
         )
     entries = _with_schedule(recipe.entries)
-    _check_program(path, schema, entries)
+    check_program(path, schema, entries)
     place = _read_place(entries)
+    recalled = _recalled(path, schema, entries, recipe.prompt, given, own=place is not None)
+    entries = {k: v for k, v in entries.items() if recalled is None or k not in recalled.used}
     values, notices = _read_settings(path, schema, entries, given, own=place is not None)
     values |= {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
+    if recalled is not None:
+        values |= {**recalled.values, "prompt": recalled.prompt}
+        notices += recalled.notices
     values |= recorded_language(entries, values, given)
     if issubclass(schema, WeightedPrompts) and "prompt" not in given:
         values["plain_prompt"] = WEIGHTS not in entries
@@ -215,6 +227,23 @@ def read_picture(
         model=entries.get("Model"),
         notices=notices,
     )
+
+
+def _recalled(
+    path: str,
+    schema: type[GenerationSettings],
+    entries: Mapping[str, str],
+    prompt: str,
+    given: Collection[str],
+    *,
+    own: bool,
+) -> Recall | None:
+    """Return the adapters that a picture was drawn with; None if it records none."""
+    if not ADAPTERS & entries.keys() and not ("<" in prompt and schema.takes_tags):
+        return None
+    from ldm.pipelines.adapter_entries import recall
+
+    return recall(path, schema, entries, prompt, given, own=own)
 
 
 def _with_schedule(entries: Mapping[str, str]) -> dict[str, str]:
@@ -287,44 +316,6 @@ def fit_size(
     old, new = ("x".join(map(str, each.values())) for each in (sides, fitted))
     text = f"the recorded size {old} is not a multiple of {multiple}: {new} is drawn"
     return {**values, **fitted}, [text]
-
-
-def _check_program(path: str, schema: type[GenerationSettings], entries: Mapping[str, str]) -> None:
-    if "Seed" not in entries:
-        raise UserError(
-            f"--from-image {path} holds text but no seed; expected AUTOMATIC1111's parameters as "
-            "these scripts write them; give another picture"
-        )
-    repaints = issubclass(schema, InpaintSettings)
-    masked = any(key in entries for key in _INPAINTINGS)
-    if masked and not repaints and schema.task != "edit":
-        raise UserError(
-            f"--from-image {path} is an inpainting; expected a picture made without a mask; "
-            "use scripts/inpaint.py"
-        )
-    if repaints and not masked:
-        raise UserError(
-            f"--from-image {path} was made without a mask; expected an inpainting; use "
-            "scripts/txt2img.py or scripts/img2img.py"
-        )
-    # The web UI's "hires fix" has a denoising strength too, in pictures made from text alone.
-    hires = any(key.startswith("Hires") or key == "First pass size" for key in entries)
-    from_picture = "Denoising strength" in entries and not hires
-    if EDITED in entries and schema.task != "edit":
-        raise UserError(
-            f"--from-image {path} is an edit of another prompt's picture; expected a picture made "
-            "without one; use scripts/swap.py"
-        )
-    if from_picture and schema.init == "none":
-        raise UserError(
-            f"--from-image {path} was made from another picture; expected one made from text "
-            "alone; use scripts/img2img.py"
-        )
-    if schema.init == "required" and not from_picture:
-        raise UserError(
-            f"--from-image {path} was made from text alone; expected one made from a picture; "
-            "use scripts/txt2img.py"
-        )
 
 
 def _take(

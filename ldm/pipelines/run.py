@@ -45,6 +45,7 @@ from ldm.types import Conditioning, EpsModel
 
 if TYPE_CHECKING:
     from ldm.modules.attention_control.controller import Controller
+    from ldm.pipelines.adapting import Attached, Shelves
 
 
 class Execution:
@@ -100,6 +101,7 @@ class Run:
         checker: Blacks out what it flags.
         observer: Called with notices and progress.
         controller: Has charge of the model's attention, after what the run itself needs.
+        shelves: Where adapters that were read stay; needed where the request has any.
     """
 
     def __init__(
@@ -110,8 +112,9 @@ class Run:
         checker: SafetyChecker,
         observer: Observer,
         controller: Controller | None = None,
+        shelves: Shelves | None = None,
     ) -> None:
-        self.controller = controller
+        self.controller, self.shelves = controller, shelves
         self.model, self.request, self.settings = model, request, request.settings
         self.make_ready, self.checker, self.observer = make_ready, checker, observer
         self.sampler = sampler_for(self.settings, model)
@@ -132,6 +135,7 @@ class Run:
             device=self.execution.device.type,
             size=request.shown_size,
             init_image=request.image,
+            adapters=request.adapters,
         )
         watermark = Watermark.of(self.settings.watermark, self.settings.format)
         return PostProcessor(self.settings, source, self.checker, watermark, self.observer)
@@ -144,7 +148,11 @@ class Run:
         """
         make_ready = self.make_ready(self.request, self.observer)
         # A model in training draws with its EMA weights, as in the reference.
-        with self.model.ema_scope(), make_ready as self.execution:
+        with (
+            self.model.ema_scope(),
+            make_ready as self.execution,
+            self._adapted() as self.adapters,
+        ):
             self._begin()
             for batch in self.request.batches:
                 if not batch.kept:
@@ -163,6 +171,14 @@ class Run:
                         self.observer(Notice(text))
                     drawn = self.walk.drawn(batch)
                     yield from self.post_processor.pictures(drawn, decoded)
+
+    def _adapted(self) -> AbstractContextManager[Attached | None]:
+        """Return the context in which the run's adapters act, where it has any."""
+        if self.request.adapters is None:
+            return nullcontext()
+        from ldm.pipelines.adapting import attached
+
+        return attached(self.model, self.request, self.shelves, self.observer)
 
     def _way_out(self) -> str:
         return way_out(self.model, self.execution.untried)
@@ -221,6 +237,8 @@ class Run:
         autocast switched on for its caller.
         """
         rows, noise = len(batch.prompts), self.walk.start_noise.source(batch.places)
+        if self.adapters is not None:
+            self.adapters.turn_to(batch.prompts)
         conditioning = self.walk.condition(batch.prompts)
         x, states = self.walk.begin(self.sampler, noise, rows, **conditioning)
         with self._controlled(rows):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _SILENT = re.compile(
     "Version|Model|Model hash|Hashes|Batch size|Batch pos|User|Created Date|Software|Script|"
     "(Negative )?Template|(Negative )?Wildcard.*|Device|Iteration|Picture|Pictures per iteration|"
-    "Prompt weights|Init image|Init image hash|Mask|Mask hash|Time taken|SDCPP|RNG seed|"
-    "Original (negative |source )?prompt"
+    "Prompt weights|Init image|Init image hash|Mask|Mask hash|Control|Control hash|Time taken|"
+    "SDCPP|RNG seed|Original (negative |source )?prompt"
 )
 # What changes the picture, and the values at which it does not; "" is none.
 _CHANGES = {
@@ -52,8 +52,10 @@ _CHANGES = {
     "nodes|denoise|controlnets|ipAdapters|t2iAdapters|init_image|variations|hires_fix": "",
 }
 _TABLE = [(re.compile(names), re.compile(values)) for names, values in _CHANGES.items()]
-# AUTOMATIC1111's prompt syntax, which is plain text here: (cat:1.2), <lora:name:1>, BREAK.
-_SYNTAX = re.compile(r"<\w+:[^<>]+>|\([^()]+:\s*(?:\d+(?:\.\d+)?|\.\d+)\s*\)|\bBREAK\b")
+# AUTOMATIC1111's prompt syntax, which is plain text here: (cat:1.2), <hypernet:name:1>, BREAK.
+_SYNTAX = re.compile(
+    r"<(?!lora:|lyco:)\w+:[^<>]+>|\([^()]+:\s*(?:\d+(?:\.\d+)?|\.\d+)\s*\)|\bBREAK\b"
+)
 _LONGEST = 40  # letters of a name or a value that are shown
 _MOST = 20  # names that are shown
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ldm.errors import UserError
-from ldm.settings.conventions import Conventions
+from ldm.settings.adapters import AdapterSettings
 from ldm.settings.language import (
     Originals,
     glossary_option,
@@ -36,6 +36,7 @@ _TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], 
 DRAWING_GROUPS = {
     "prompt": "what to draw",
     "picture": "how to draw it",
+    "adapters": "what acts on the model besides",
     "model": "the model",
     "output": "what is written",
 }
@@ -49,7 +50,7 @@ LARGEST_SIDE = 2**16  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationSettings(Conventions):
+class GenerationSettings(AdapterSettings):
     """What text-to-image and image-to-image share. Field names are the flags' names.
 
     ``None`` in ``C`` and ``f`` stands for the model's own value, in ``ckpt`` and ``config`` for
@@ -339,6 +340,21 @@ class Img2ImgSettings(GenerationSettings):
     scale: float = changed(GenerationSettings, "scale", default=5.0)
     n_iter: int = changed(GenerationSettings, "n_iter", default=1)
     n_samples: int = changed(GenerationSettings, "n_samples", default=2)
+
+    def size_before_padding(
+        self,
+        own: tuple[int, int],
+        model_size: int,  # noqa: ARG002 - for subclasses
+        multiple: int,  # noqa: ARG002
+    ) -> tuple[int, int]:
+        """Return the height and width that a picture is brought to before it is padded, in pixels.
+
+        Args:
+            own: Its height and width.
+            model_size: The side that the model was made for.
+            multiple: What sides must be multiples of.
+        """
+        return own
 
     def target_size(
         self,

@@ -74,7 +74,8 @@ class WeightedPrompts:
         found = super().notices(prompts)
         if self.plain_prompt:
             return found
-        alike = [text for prompt in (*prompts, self.negative_prompt) for text in doubtful(prompt)]
+        texts = map(self.untagged, (*prompts, self.negative_prompt))
+        alike = [words for text in texts for words in doubtful(text)]
         return found + [
             f"{text!r} in the prompt is text, not a weight; a weight is a number directly after a "
             "word and a colon, with a decimal point if the word ends in a digit: cat:2, "
@@ -88,7 +89,8 @@ class WeightedPrompts:
         Raises:
             UserError: invalid weights.
         """
-        return [(prompt, 1.0)] if self.plain_prompt else mixture_of(prompt)
+        text = self.untagged(prompt)
+        return [(text, 1.0)] if self.plain_prompt else mixture_of(text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,6 +57,7 @@ class SwapSettings(Txt2ImgSettings):
     task: ClassVar[Task] = "edit"
     init: ClassVar[Literal["none", "required", "optional"]] = "optional"
     keeps_size: ClassVar[bool] = False
+    takes_tags: ClassVar[bool] = False  # words are edited by where they stand
 
     prompt: str = changed(Txt2ImgSettings, "prompt", help="the edited prompt (the target)")
     sprompt: str | None = option(

@@ -17,6 +17,7 @@ from ldm.adapters.control.lent import Lent
 from ldm.adapters.control.modes import BALANCED, PROMPT, chosen_rows, output_weights
 from ldm.adapters.handle import Handle, Scale, require_unet, within
 from ldm.errors import UserError
+from ldm.modules.attention_control.parts import part_of_call
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,11 @@ class DrawnHandle(Handle):
         return Acting(weights, pictures, None if len(chosen) == count else chosen)
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what is made of the hint, which is the same at every step of a walk."""
+        """Return what is made of the hint, which is the same at every step of a walk.
+
+        Of the part of it that the present call sees, where a picture is drawn in parts.
+        """
+        key = key, part_of_call()
         if self._made is None or self._made[0] != key or torch.is_grad_enabled():
             self._made = key, make()
         return self._made[1]

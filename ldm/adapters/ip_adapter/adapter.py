@@ -15,12 +15,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ldm.adapters.handle import Handle, Scale, require_unet, within
-from ldm.adapters.ip_adapter.encoders import ImageEncoder, Picture, encoder_of, opened
+from ldm.adapters.ip_adapter.encoders import ImageEncoder, encoder_of
 from ldm.adapters.ip_adapter.projections import (
     Resampler,
     TokenPerceptron,
     TokenProjection,
 )
+from ldm.adapters.pictures import Picture, opened
 from ldm.adapters.report import Report, base_of_width, wrong_base
 from ldm.errors import UserError
 from ldm.modules.attention import CrossAttention

@@ -17,13 +17,10 @@ from torch import Tensor, nn
 
 from ldm.checkpoint.io import read_checkpoint
 from ldm.errors import UserError
-from ldm.images.io import load_image
 from ldm.legible import quoted
 from ldm.paths import at_home, exists
 from ldm.safety.concepts import Preprocessing, load_vision, vision_settings
 
-Picture = Image.Image | np.ndarray | str | Path
-"""A picture, uint8 (H, W, 3), or a picture's file."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 FIRST_STAGE = re.compile(r"first_stage ([1-9]\d?)")
 
@@ -175,17 +172,6 @@ def encoder_of(given: Any, named: str | None, model: Any) -> ImageEncoder:
         f"no image encoder is given for an IP-Adapter whose file {made}; expected the local folder "
         "of its CLIP vision model, or a function; give encoder="
     )
-
-
-def opened(pictures: Sequence[Picture]) -> list[Image.Image]:
-    """Return pictures as RGB."""
-    return [_opened(picture) for picture in pictures]
-
-
-def _opened(picture: Picture) -> Image.Image:
-    if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
-    return Image.fromarray(picture) if isinstance(picture, np.ndarray) else load_image(picture)
 
 
 def _classic(name: str) -> str:
