@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ldm.adapters.control.hints import Hint
+from ldm.adapters.control.hints import Hint, Picture, hint_tensor
 from ldm.adapters.control.lent import Lent
 from ldm.adapters.control.modes import BALANCED, PROMPT, chosen_rows, output_weights
 from ldm.adapters.handle import Handle, Scale, require_unet, within
@@ -101,6 +101,14 @@ class DrawnHandle(Handle):
         self._made: tuple[Any, Any] | None = None
         super().__init__(model, scale)
         self._unet = require_unet(model)
+
+    def show(self, image: Picture) -> None:
+        """Draw by another hint from now on; in training, before each call of the model.
+
+        Raises:
+            UserError: See ``hint_tensor``.
+        """
+        self._hint.pixels, self._made = hint_tensor(image), None
 
     def _release(self) -> None:
         self._rest()
