@@ -125,10 +125,10 @@ class _Controlled:
 
     def __call__(self, x: Tensor, t: Tensor, *, encoder_hidden_states: Tensor, **given: Any) -> Any:
         seen = self.hint.to(x).expand(len(x), -1, -1, -1)
-        words = {"encoder_hidden_states": encoder_hidden_states, "return_dict": False}
+        words = {"encoder_hidden_states": encoder_hidden_states, **given}
         down, middle = self.control(x, t, controlnet_cond=seen, **words)
         words |= {"down_block_additional_residuals": down}
-        return self.unet(x, t, mid_block_additional_residual=middle, **words, **given)
+        return self.unet(x, t, mid_block_additional_residual=middle, **words)
 
 
 def make_files(unet: nn.Module, folder: Path, rank: int) -> tuple[Path, Path, Path]:

@@ -1,4 +1,4 @@
-"""The benchmark of the adapters that ship: run whole on a small untrained model and new adapters."""
+"""The benchmark of the adapters that ship, run whole on a small untrained model and new ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ def test_every_adapter_is_measured_and_the_result_is_written(flags, tmp_path, ca
     printed = capsys.readouterr().out
     saved = (tmp_path / "results/adapters-small.md").read_text(encoding="utf-8")
     assert saved == f"# Adapters that ship\n\n{printed}"
-    named = [line.split("|")[1].split("(")[0].strip() for line in printed.splitlines() if "(" in line and line.startswith("|")]
+    named = [
+        line.split("|")[1].split("(")[0].strip()
+        for line in printed.splitlines()
+        if "(" in line and line.startswith("|")
+    ]
     assert named == ["outline"] * 2 + ["tangerine"] + ["boxes"] * 2 + ["picture"] * 2
     sheets = sorted(path.name for path in (tmp_path / "sheets").iterdir())
     assert sheets == ["boxes.png", "outline.png", "picture.png", "tangerine.png"]
