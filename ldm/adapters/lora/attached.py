@@ -54,7 +54,8 @@ class Bound:
         if self.delta is None:
             change = self.place.run(x, None, bias)
         else:
-            change = self.delta.run(t, self.place, self._weight(x.device), x)
+            weight = self._weight(x.device) if self.delta.needs_weight else None
+            change = self.delta.run(t, self.place, weight, x)
             if bias is not None:
                 change = change + self.place.run(x, None, bias.to(x.dtype))
         change = change.to(out.dtype)
