@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import lora_files
@@ -59,7 +60,7 @@ def test_merged_is_what_live_is_and_both_leave_no_trace(
     assert_untouched(model, before)
 
 
-@pytest.mark.parametrize("leaving", itertools.permutations(range(3)))
+@pytest.mark.parametrize("leaving", list(itertools.permutations(range(3))))
 def test_any_number_stacks_and_leaves_in_any_order(leaving, files, predict, model):
     before = snapshot(model)
     handles = [read_lora(path).attach(model, 0.5, merge=n != 1) for n, path in enumerate(files[:3])]
@@ -165,10 +166,7 @@ def test_a_file_is_attached_once_only(files, model, model_v2):
 def test_half_precision_is_near_the_whole(merge, files, predict, model):
     with read_lora(files[0]).attach(model):
         whole = predict(model)
-    half = type(model).half  # a copy: the module's fixture stays as it is
-    import copy
-
-    small = half(copy.deepcopy(model))
+    small = copy.deepcopy(model).half()
     before = snapshot(small)
     with read_lora(files[0]).attach(small, merge=merge):
         assert relative_error(predict(small).float(), whole) < 5e-3
@@ -193,8 +191,6 @@ def test_merging_rounds_once_to_half_precision(files, model):
 
 
 def test_a_model_that_moved_while_merged_gets_its_weights_back_there(files, model):
-    import copy
-
     moved = copy.deepcopy(model)
     names = {n: t.clone() for n, t in moved.state_dict().items()}
     handle = read_lora(files[0]).attach(moved, merge=True)
