@@ -16,7 +16,6 @@ from ldm.checkpoint.load import _NoInitialisation
 from ldm.config import build, load_config
 from ldm.errors import UserError
 
-
 V1 = Path(__file__).resolve().parents[4] / "configs" / "stable-diffusion" / "v1-inference.yaml"
 
 
