@@ -146,6 +146,13 @@ def test_a_merged_one_takes_no_function_of_the_step(files, model):
     assert_untouched(model, before)
 
 
+def test_averages_of_weights_leave_no_room_for_merged_ones(files, model, monkeypatch):
+    monkeypatch.setattr(model, "use_ema", True)
+    with pytest.raises(UserError, match="a model that keeps averages of its weights"):
+        read_lora(files[0]).attach(model, merge=True)
+    assert not ATTACHED
+
+
 def test_a_scale_that_is_no_number_is_refused(files, model):
     with pytest.raises(UserError, match="scale is nan; expected a finite number"):
         read_lora(files[0]).attach(model, float("nan"))

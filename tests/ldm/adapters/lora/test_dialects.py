@@ -75,12 +75,30 @@ def test_kohya_with_compvis_names_means_the_same_layers(files, places, model, as
 def test_peft_names_mean_the_same_layers(prefix, files, places, assert_same):
     names = {p.flat: prefix + p.name for p in places if p.part == "unet"}
     tensors = only(files, "lora_unet_")
-    ends = {"lora_down": "lora_A", "lora_up": "lora_B.default"}
+    ends = {"lora_down": "lora_A", "lora_up": "lora_B.default_0"}
     peft = renamed({n: v for n, v in tensors.items() if "alpha" not in n}, names)
     for before, now in ends.items():
         peft = {name.replace(before, now): value for name, value in peft.items()}
     header = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 1.0, "unet.r": 2})}
     assert_same(tensors, peft, "peft", header)
+
+
+def test_comfyui_names_mean_the_same_layers(files, places, model, assert_same):
+    names = {
+        p.flat: f"diffusion_model.{own_name(model, p)}"
+        if p.part == "unet"
+        else f"text_encoders.clip_l.transformer.{p.name}"
+        for p in places
+    }
+    tensors = load_file(files[0])
+    assert_same(tensors, renamed(tensors, names), "kohya")
+
+
+def test_a_bias_beside_a_pair_is_not_taken_for_one_of_the_pair(tmp_path):
+    tensors = {f"unet.a.lora_{n}.weight": torch.ones(2, 2) for n in "AB"}
+    tensors["unet.a.lora_B.bias"] = torch.ones(2)
+    lora = read_lora(lora_files.save(tensors, tmp_path / "a.safetensors"))
+    assert lora.report.unused == ["unet.a.lora_B.bias"]
 
 
 def test_peft_configuration_beside_its_file_has_the_alpha(files, places, tmp_path):
