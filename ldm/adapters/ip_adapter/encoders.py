@@ -211,21 +211,35 @@ class FunctionEncoder:
         return found if hidden else torch.zeros_like(found)
 
 
-def encoder_of(given: Any, named: str | None, model: Any) -> ImageEncoder:
+def given_encoder(given: Any) -> ImageEncoder:
+    """Return what a folder, a function or an encoder looks at pictures with.
+
+    Raises:
+        UserError: The folder is no image encoder, or it is none of these.
+    """
+    if isinstance(given, (str, Path)):
+        return ClipEncoder(given)
+    if not callable(given):
+        raise UserError(
+            f"a {type(given).__name__} is given as an IP-Adapter's image encoder; expected a "
+            "folder, or a function of a list of pictures; give one"
+        )
+    return given if hasattr(given, "nothing") else FunctionEncoder(given)
+
+
+def encoder_of(given: ImageEncoder | None, named: str | None, model: Any) -> ImageEncoder:
     """Return what to look at pictures with.
 
     Args:
-        given: A folder, a function, an encoder, or None for what the file says.
+        given: An encoder, or None for what the file says.
         named: What the file says.
         model: The hub, whose first stage may be asked for.
 
     Raises:
         UserError: Nothing is given, and the file names nothing that is at hand.
     """
-    if isinstance(given, (str, Path)):
-        return ClipEncoder(given)
     if given is not None:
-        return given if hasattr(given, "nothing") else FunctionEncoder(given)
+        return given
     if match := OWN.fullmatch(named or ""):
         kind = {"first_stage": FirstStageEncoder, "unet": UNetEncoder}[match[1]]
         return kind(model, int(match[2]))
