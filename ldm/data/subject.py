@@ -5,7 +5,7 @@ Items: "jpg" (H, W, 3) float32 in [-1, 1], RGB; "txt" str; with a class "prior",
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ldm.building import build_from
 from ldm.data.captions import Captioned, CaptionedFolder
 from ldm.data.class_pictures import ClassPictures
 from ldm.data.files import check_folder, picture_files
@@ -96,6 +97,7 @@ class SubjectWithClass(Dataset):
         root: Folder of the subject's pictures; a ``.txt`` beside one goes before ``prompt``.
         size: Side in pixels, or [height, width].
         prompt: Caption of the subject: a rare word and its class, such as ``a photo of sks dog``.
+        subject: ``target`` / ``params`` of another data set of the subject, in place of both.
         class_root: Folder of the class's pictures; None leaves them out.
         class_prompt: Their caption, such as ``a photo of a dog``.
         repeats: How often a pass goes over the subject's pictures.
@@ -103,15 +105,17 @@ class SubjectWithClass(Dataset):
         **options: ``random_crop``, ``flip_p``, ``interpolation``: see ``Captioned``.
 
     Raises:
-        UserError: A folder has no pictures, or a class no prompt.
+        UserError: A folder has no pictures, a class no prompt, or the subject is described by
+            neither or both of a folder and a data set.
     """
 
     def __init__(
         self,
-        root: str,
-        size: Size,
+        root: str | None = None,
+        size: Size = 512,
         *,
-        prompt: str,
+        prompt: str | None = None,
+        subject: Mapping[str, Any] | None = None,
         class_root: str | None = None,
         class_prompt: str | None = None,
         repeats: int = 1,
@@ -121,7 +125,7 @@ class SubjectWithClass(Dataset):
         class_scale: float = 7.5,
         **options: Any,
     ):
-        self.subject = CaptionedFolder(root, size, default_caption=prompt, **options)
+        self.subject = _subject(root, size, prompt, subject, options)
         self._length = _length(len(self.subject), repeats)
         self.class_pictures: ClassPictures | None = None
         if class_root is None:
@@ -153,6 +157,25 @@ class SubjectWithClass(Dataset):
             return item
         number = int(torch.randint(len(self.class_pictures), ()))
         return {**item, "prior": self.class_pictures[number]}
+
+
+def _subject(
+    root: str | None,
+    size: Size,
+    prompt: str | None,
+    described: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> Any:
+    """Return the data set of the subject."""
+    if described is None and root is not None and prompt is not None:
+        return CaptionedFolder(root, size, default_caption=prompt, **options)
+    if described is not None and root is None and prompt is None:
+        return build_from(described, where="subject")
+    raise UserError(
+        f"root {root!r}, prompt {prompt!r} and {'a' if described else 'no'} subject given; expected"
+        " a folder of the subject's pictures with their caption, or another data set as subject; "
+        "correct the config"
+    )
 
 
 def _length(pictures: int, repeats: int) -> int:

@@ -113,7 +113,7 @@ class ControlNetTraining(DrawingTraining):
         super().__init__(network, hint_key, forms)
 
     def _on(self, model: nn.Module, network: Any) -> NetHandle:
-        hint = Hint(torch.zeros(1, 3, HINT_RATE, HINT_RATE), "stretch", rate_of(model), HINT_RATE)
+        hint = Hint(_nothing(), "stretch", rate_of(model), HINT_RATE)
         return NetHandle(model, network, hint, 1.0, Options())
 
 
@@ -147,8 +147,13 @@ class T2IAdapterTraining(DrawingTraining):
         super().__init__(T2IAdapter(hint_channels, widths, blocks, light=light), hint_key, forms)
 
     def _on(self, model: nn.Module, network: Any) -> FeatureHandle:
-        hint = Hint(torch.zeros(1, 3, UNSHUFFLE, UNSHUFFLE), "stretch", rate_of(model), UNSHUFFLE)
+        hint = Hint(_nothing(), "stretch", rate_of(model), UNSHUFFLE)
         return FeatureHandle(model, network, hint, 1.0, Options())
+
+
+def _nothing() -> torch.Tensor:
+    """Return the drawing before the first batch; its values are looked at, also of a meta model."""
+    return torch.zeros(1, 3, UNSHUFFLE, UNSHUFFLE, device="cpu")
 
 
 @torch.no_grad()
