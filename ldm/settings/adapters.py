@@ -124,12 +124,10 @@ def read_control(text: str) -> ControlWish:
         raise _wrong("--control", text, "KIND=FILE:IMAGE, such as canny=sd15_canny:photo.png")
     check_control_kind(kind)
     files, numbers = _without_numbers(rest, most=3, least=1 if kind in (REFERENCE, GLIGEN) else 2)
-    parts = _files(files)
-    if kind == REFERENCE and len(parts) == 1:
-        parts = ["", *parts]
-    if kind == GLIGEN and len(parts) == 1:
-        parts = [*parts, ""]
-    if len(parts) != 2:
+    parts, alone = _files(files), kind in (REFERENCE, GLIGEN)
+    if alone and len(parts) == 1:
+        parts = ["", *parts] if kind == REFERENCE else [*parts, ""]
+    elif alone or len(parts) != 2:
         wanted = {REFERENCE: "IMAGE", GLIGEN: "FILE"}.get(kind, "FILE:IMAGE")
         raise _wrong("--control", text, f"{kind}={wanted}[:scale[:start[:end]]]")
     if kind == GLIGEN and len(numbers) < 3:
