@@ -25,13 +25,13 @@ from ldm.pipelines.adapter_plan import AdapterPlan, PlannedControl, PlannedLora
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.request import Request
-from ldm.settings.adapters import GLIGEN, PICTURE, PLAIN, REFERENCE
+from ldm.settings.adapters import GLIGEN, PICTURE, PLAIN, REFERENCE, STYLE
 from ldm.settings.hints import HINTS
 
 KEPT = 8
 """Adapters that stay loaded, the last used ones."""
 INPAINT = "inpaint"
-_AS_IT_IS = (PLAIN, "t2i", "style")
+_AS_IT_IS = (PLAIN, "t2i", STYLE)
 
 
 class Shelves:
@@ -159,8 +159,8 @@ class Attached:
         network = self.shelves.get(path, how, lambda: read_control(path, self.model))
         self._tell(network.report)
         options: dict[str, Any] = {"resize": "crop"}
-        if network.report.kind == "style adapter":
-            options = {"encoder": control.image_encoder}
+        if wish.kind == STYLE:
+            options = {"clip": control.image_encoder}
         return network.attach(
             self.model,
             self._seen(control),
@@ -191,11 +191,12 @@ class Attached:
         return handle
 
     def _attach_reference(self, control: PlannedControl) -> Handle:
-        from ldm.adapters.control import attach_reference
+        from ldm.adapters.control import reference_only
 
-        wish = control.wish
-        picture = self._fitted(_opened(wish.image))
-        return attach_reference(self.model, picture, wish.scale, wish.start, wish.end)
+        wish, reference = control.wish, reference_only(self.model)
+        picture, window = self._fitted(_opened(wish.image)), (wish.start, wish.end)
+        seed = self.plan.settings.seed
+        return reference.attach(self.model, picture, wish.scale, *window, control.mode, seed=seed)
 
     def _seen(self, control: PlannedControl) -> Picture:
         """Return what a network is shown: the picture itself, or a hint made of it."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ldm.errors import UserError
-from ldm.settings.adapters import AdapterSettings
+from ldm.settings.adapters import AdapterSettings, notices_on_adapters
 from ldm.settings.language import (
     Originals,
     glossary_option,
@@ -251,6 +251,7 @@ class GenerationSettings(AdapterSettings):
             found.append(f"--ddim_eta {self.ddim_eta} has no effect on --sampler {self.sampler}")
         if self.negative_prompt and self.scale == 1.0:
             found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")
+        found += notices_on_adapters(self)
         found += notices_on_few_steps(self.sampler, self.ddim_steps, self.scale)
         return found
 
