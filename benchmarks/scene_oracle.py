@@ -19,7 +19,7 @@ earlier covers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -122,6 +122,7 @@ def _background_ramp(picture: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class _Template:
     noun: str
+    emoji: str
     height: int
     width: int
 
@@ -129,8 +130,8 @@ class _Template:
 class _Bank:
     """All glyphs at some sizes, as Fourier transforms of what the gain is made of."""
 
-    def __init__(self, extents: Sequence[float]):
-        self.templates = _list_templates(extents)
+    def __init__(self, extents: Sequence[float], emojis: Mapping[str, str]):
+        self.templates = _list_templates(extents, emojis)
         colour = torch.zeros(len(self.templates), 3, MATCH_SIDE, MATCH_SIDE)
         alpha = torch.zeros(len(self.templates), 1, MATCH_SIDE, MATCH_SIDE)
         for k, template in enumerate(self.templates):
@@ -200,21 +201,19 @@ def _transform(x: Tensor) -> Tensor:
     return torch.fft.rfft2(x)
 
 
-def _list_templates(extents: Sequence[float]) -> list[_Template]:
+def _list_templates(extents: Sequence[float], emojis: Mapping[str, str]) -> list[_Template]:
     found = {}
-    for noun, entry in NOUNS.items():
-        height, width = glyph_shape(entry.emoji)
+    for noun, emoji in emojis.items():
+        height, width = glyph_shape(emoji)
         for scale in (extent * factor * MATCH_SIDE for extent in extents for factor in _TOLERANCE):
-            template = _Template(noun, round(height * scale), round(width * scale))
+            template = _Template(noun, emoji, round(height * scale), round(width * scale))
             found[template] = None
     return list(found)
 
 
 def _draw(template: _Template) -> tuple[Tensor, Tensor]:
     """Return premultiplied colour (3, h, w) and alpha (1, h, w) of a template."""
-    colour, transparency = resized_glyph(
-        NOUNS[template.noun].emoji, template.height, template.width
-    )
+    colour, transparency = resized_glyph(template.emoji, template.height, template.width)
     return (
         torch.from_numpy(colour.copy()).permute(2, 0, 1),
         torch.from_numpy(1 - transparency).permute(2, 0, 1),
@@ -259,14 +258,19 @@ class _Placement:
 
 
 class SceneOracle:
-    """Find the objects and the background of pictures."""
+    """Find the objects and the background of pictures.
 
-    def __init__(self):
+    Args:
+        **more: Things that it knows beside ``NOUNS``: a name and its emoji.
+    """
+
+    def __init__(self, **more: str):
+        self._emojis = {name: noun.emoji for name, noun in NOUNS.items()} | more
         self._banks: dict[int, _Bank] = {}
 
     def _bank(self, count: int) -> _Bank:
         if count not in self._banks:
-            self._banks[count] = _Bank(_EXTENTS[count])
+            self._banks[count] = _Bank(_EXTENTS[count], self._emojis)
         return self._banks[count]
 
     @torch.inference_mode()

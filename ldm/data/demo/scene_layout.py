@@ -28,7 +28,8 @@ _EDGE = 0.01
 
 
 def _shape(noun: str, extent: float) -> tuple[float, float]:
-    height, width = glyph_shape(NOUNS[noun].emoji)
+    """Return height and width of a noun's glyph, or of an emoji, as fractions of the side."""
+    height, width = glyph_shape(NOUNS[noun].emoji if noun in NOUNS else noun)
     return height * extent, width * extent
 
 
@@ -58,10 +59,18 @@ def _jitter(rng: np.random.Generator, reach: float) -> float:
 
 
 def lone_box(noun: str, size: str, rng: np.random.Generator) -> tuple[Box]:
-    """Place one object near the middle; smaller ones may be further from it."""
+    """Place one object, a noun or an emoji, near the middle; smaller ones further from it."""
     extent = SIZES[size].extent
     reach = 0.3 * (1 - extent - 2 * _EDGE)
     return (_box_around(0.5 + _jitter(rng, reach), 0.5 + _jitter(rng, reach), noun, extent),)
+
+
+def off_centre_box(noun: str, size: str, rng: np.random.Generator) -> tuple[Box]:
+    """Place one object in a quarter of the picture, as far from the middle as it can."""
+    extent = SIZES[size].extent
+    right, lower = (float(rng.integers(2)) for _ in range(2))
+    x, y = (side + (1 - 2 * side) * (extent / 2 + _jitter(rng, 0.06)) for side in (right, lower))
+    return (_box_around(x, y, noun, extent),)
 
 
 def beside_boxes(left: str, right: str, rng: np.random.Generator) -> tuple[Box, Box]:

@@ -88,7 +88,7 @@ def _pick_by_share(rng: np.random.Generator, table: dict) -> str:
 
 
 @dataclass(frozen=True)
-class _Subject:
+class Subject:
     """What a scene shows, before it is placed and worded; nouns in the caption's order."""
 
     nouns: tuple[str, ...]
@@ -111,18 +111,18 @@ _NOUN_KEYS = tuple(NOUNS)
 _COLOUR_KEYS = tuple(COLOURS)
 
 
-def _draw_subject(rng: np.random.Generator, pair_share: float) -> _Subject:
+def _draw_subject(rng: np.random.Generator, pair_share: float) -> Subject:
     colour = _pick(rng, _COLOUR_KEYS)
     first = int(rng.integers(len(_NOUN_KEYS)))
     if rng.random() >= pair_share:
-        return _Subject((_NOUN_KEYS[first],), None, _pick_by_share(rng, SIZES), colour)
+        return Subject((_NOUN_KEYS[first],), None, _pick_by_share(rng, SIZES), colour)
     # An offset of 1..n-1 makes the second noun another one and keeps the choice even.
     second = (first + 1 + int(rng.integers(len(_NOUN_KEYS) - 1))) % len(_NOUN_KEYS)
     nouns = (_NOUN_KEYS[first], _NOUN_KEYS[second])
-    return _Subject(nouns, _pick_by_share(rng, RELATIONS), None, colour)
+    return Subject(nouns, _pick_by_share(rng, RELATIONS), None, colour)
 
 
-def _place(subject: _Subject, rng: np.random.Generator) -> tuple[Box, ...]:
+def _place(subject: Subject, rng: np.random.Generator) -> tuple[Box, ...]:
     if subject.relation is None:
         return lone_box(subject.nouns[0], subject.size, rng)
     return LAYOUTS[RELATIONS[subject.relation].layout](*subject.objects, rng)
@@ -130,26 +130,45 @@ def _place(subject: _Subject, rng: np.random.Generator) -> tuple[Box, ...]:
 
 def render(scene: Scene, size: int) -> np.ndarray:
     """Draw a scene as (size, size, 3) float32 in [-1, 1]."""
+    picture = backdrop(scene, size)
+    # The first object is drawn last: a rider sits in front of its mount.
+    for noun, box in reversed(list(zip(scene.objects, scene.boxes, strict=True))):
+        rows, columns, (colour, transparency) = placed(noun, box, size)
+        region = picture[rows, columns]
+        region *= transparency
+        region += colour
+    return picture * 2 - 1
+
+
+def backdrop(scene: Scene, size: int) -> np.ndarray:
+    """Draw a scene's background alone: (size, size, 3) float32 in [0, 1]."""
     shade = np.linspace(*scene.shade, size, dtype=np.float32)[:, None, None]
     colour = np.asarray(COLOURS[scene.background].rgb, dtype=np.float32) / 255
     picture = np.empty((size, size, 3), dtype=np.float32)
     picture[:] = np.minimum(colour * shade, 1)  # (size, 1, 3) -> (size, size, 3)
-    # The first object is drawn last: a rider sits in front of its mount.
-    for noun, box in reversed(list(zip(scene.objects, scene.boxes, strict=True))):
-        _paste(picture, noun, box)
-    return picture * 2 - 1
+    return picture
 
 
-def _paste(picture: np.ndarray, noun: str, box: Box) -> None:
-    """Composite a glyph over ``picture``, which is changed in place."""
-    side = picture.shape[0]
+def placed(noun: str, box: Box, side: int) -> tuple[slice, slice, tuple[np.ndarray, np.ndarray]]:
+    """Return the rows and columns of a thing's box, and its glyph as ``resized_glyph`` has it.
+
+    Args:
+        noun: Key of ``NOUNS``, or an emoji.
+        box: As fractions of the side.
+        side: Of the picture, in pixels.
+    """
+    rows, columns = pixels_of(box, side)
+    emoji = NOUNS[noun].emoji if noun in NOUNS else noun
+    glyph = resized_glyph(emoji, rows.stop - rows.start, columns.stop - columns.start)
+    return rows, columns, glyph
+
+
+def pixels_of(box: Box, side: int) -> tuple[slice, slice]:
+    """Return the rows and columns of a box in a picture of ``side`` pixels."""
     left, top, right, bottom = (edge * side for edge in box)
     height, width = max(1, round(bottom - top)), max(1, round(right - left))
     x, y = min(max(round(left), 0), side - width), min(max(round(top), 0), side - height)
-    colour, transparency = resized_glyph(NOUNS[noun].emoji, height, width)
-    region = picture[y : y + height, x : x + width]
-    region *= transparency
-    region += colour
+    return slice(y, y + height), slice(x, x + width)
 
 
 class SceneDataset(Dataset):
@@ -213,10 +232,10 @@ class SceneDataset(Dataset):
         if not 0 <= k < self.length:
             raise IndexError(f"item {k} of a data set of {self.length}")
         rng = np.random.default_rng((self.seed, SPLITS.index(self.split), k))
-        subject = _draw_subject(rng, self.pair_share)
+        subject = self.subject(rng)
         while subject.held_out != (self.split == "heldout"):
-            subject = _draw_subject(rng, self.pair_share)
-        boxes = _place(subject, rng)
+            subject = self.subject(rng)
+        boxes = self.place(subject, rng)
         middle = 1 + SHADE_REACH / 2 * (2 * rng.random() - 1)
         slope = SHADE_REACH / 2 * (2 * rng.random() - 1)
         language, caption = self._word(subject, rng)
@@ -231,7 +250,15 @@ class SceneDataset(Dataset):
             caption=caption,
         )
 
-    def _word(self, subject: _Subject, rng: np.random.Generator) -> tuple[str, str]:
+    def subject(self, rng: np.random.Generator) -> Subject:
+        """Draw what a scene shows."""
+        return _draw_subject(rng, self.pair_share)
+
+    def place(self, subject: Subject, rng: np.random.Generator) -> tuple[Box, ...]:
+        """Return where a scene's objects stand."""
+        return _place(subject, rng)
+
+    def _word(self, subject: Subject, rng: np.random.Generator) -> tuple[str, str]:
         language = self.languages[0]
         if len(self.languages) > 1:
             language = "ja" if rng.random() < self.japanese_share else "en"
@@ -248,4 +275,8 @@ class SceneDataset(Dataset):
     def __getitem__(self, k: int) -> dict[str, torch.Tensor | str]:
         """Return {"jpg": (size, size, 3) float32 in [-1, 1], "txt": caption}."""
         scene = self.scene(k)
-        return {"jpg": torch.from_numpy(render(scene, self.size)), "txt": scene.caption}
+        return {"jpg": torch.from_numpy(self.draw(scene)), "txt": scene.caption}
+
+    def draw(self, scene: Scene) -> np.ndarray:
+        """Return a scene's picture (size, size, 3) in [-1, 1]."""
+        return render(scene, self.size)
