@@ -56,6 +56,7 @@ STOREYS = {
     "ldm.training": 5,
     "ldm.evaluation": 5,
     "ldm.retrieval": 5,
+    "cldm": 5,
     "ldm.programs": 6,
     "main": 6,
     "scripts": 6,
@@ -63,7 +64,7 @@ STOREYS = {
     "benchmarks": 7,
     "apps": 7,
 }
-PROGRAM_FOLDERS = ("scripts", "optimizedSD", "benchmarks", "apps")
+PROGRAM_FOLDERS = ("cldm", "scripts", "optimizedSD", "benchmarks", "apps")
 
 
 def module_name(path: Path) -> str:

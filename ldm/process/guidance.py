@@ -14,7 +14,9 @@ from ldm.types import Conditioning
 def join_conditioning(uncond: Conditioning, cond: Conditioning) -> Conditioning:
     """Stack two conditionings along the batch, ``uncond`` first.
 
-    Tensors are concatenated; lists and dicts are joined entry by entry.
+    Tensors are concatenated; lists and dicts are joined entry by entry. An entry that ``uncond``
+    has as None is ``cond``'s alone: so ControlNet's guess mode leaves the hint out of the empty
+    prompt, and its model gives what hints there are to the last rows.
 
     Raises:
         ValueError: The two differ in structure.
@@ -22,7 +24,11 @@ def join_conditioning(uncond: Conditioning, cond: Conditioning) -> Conditioning:
     if isinstance(cond, dict):
         if not isinstance(uncond, dict) or uncond.keys() != cond.keys():
             raise ValueError(f"conditioning has keys {sorted(cond)}; give unconditional the same")
-        return {key: join_conditioning(uncond[key], cond[key]) for key in cond}
+        bare = [key for key in cond if uncond[key] is None]
+        joined = {
+            key: join_conditioning(uncond[key], c) for key, c in cond.items() if key not in bare
+        }
+        return joined | {key: cond[key] for key in bare}
     if isinstance(cond, (list, tuple)):
         if not isinstance(uncond, (list, tuple)) or len(uncond) != len(cond):
             raise ValueError(f"conditioning is a list of {len(cond)}; give unconditional the same")

@@ -45,6 +45,8 @@ class ImageLogger(pl.Callback):
         UserError: A frequency below 1.
     """
 
+    folder = "images"
+
     def __init__(
         self,
         batch_frequency: int = 750,
@@ -129,7 +131,7 @@ class ImageLogger(pl.Callback):
         if not trainer.is_global_zero:
             return
         suffix = f"gs-{trainer.global_step:06}_e-{trainer.current_epoch:06}_b-{batch_idx:06}"
-        folder = Path(trainer.default_root_dir) / "images" / split
+        folder = Path(trainer.default_root_dir) / self.folder / split
         for key, pictures in images.items():
             grid = self._grid(pictures)
             with replacing(folder / f"{key}_{suffix}.png") as part:
