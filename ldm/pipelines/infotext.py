@@ -43,6 +43,9 @@ _QUIET = {
     "ddim_eta": 0,
     "fixed_code": False,
     "use_ema": False,
+    "prompt_syntax": "compvis",
+    "clip_skip": 1,
+    "emphasis": "original",
     "use_neighbors": False,
     "watermark": "reference",
 }
@@ -122,6 +125,8 @@ def _written(each: Option, value: Any) -> str:
         return SAMPLERS[value].label
     if each.name == "spacing":
         return SPACINGS[value].label or value
+    if each.name == "emphasis":
+        return value.replace("-", " ").capitalize()
     if each.kind is float:
         return repr(float(value)).removesuffix(".0")
     return str(value)
@@ -349,6 +354,8 @@ def _read(each: Option, entries: Mapping[str, str]) -> Any:
     if each.name == "spacing":
         names = {(entry.label or name).lower(): name for name, entry in SPACINGS.items()}
         return each.read(names[text.lower()])
+    if each.name == "emphasis":
+        return each.read(text.lower().replace(" ", "-"))
     if each.kind is bool:
         return {"True": True, "False": False}[text]
     return each.read(text.lower() if each.choices else text)

@@ -56,6 +56,7 @@ class Request:
         device_is_recorded: Whether the device is the recorded picture's, not one that the user
             named.
         notices: Warnings for the user.
+        attached: Tags of the prompts, as they are written, whose files are attached to the model.
     """
 
     settings: GenerationSettings
@@ -66,6 +67,7 @@ class Request:
     recorded: Recorded | None = None
     device_is_recorded: bool = False
     notices: list[str] = field(default_factory=list)
+    attached: Collection[str] = ()
 
     @cached_property
     def batches(self) -> list[Batch]:
@@ -78,6 +80,16 @@ class Request:
     def rows(self) -> int:
         """The largest number of pictures drawn at a time."""
         return max((len(batch.prompts) for batch in self.batches if batch.kept), default=1)
+
+    @cached_property
+    def rows_per_picture(self) -> int:
+        """How many rows the UNet computes for each picture: the prompt's parts, and guidance."""
+        settings = self.settings
+        if settings.prompt_syntax == "compvis":
+            return 1 if settings.scale == 1.0 else 2
+        from ldm.pipelines.prompt_notices import rows_of
+
+        return max(rows_of(settings, text) for text in dict.fromkeys(self.prompts))
 
     @property
     def pictures(self) -> int:

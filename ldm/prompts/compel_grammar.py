@@ -109,10 +109,10 @@ def _joined(reader: _Reader, tags: list[Tag]) -> list[Term] | None:
     if not match:
         return None
     if reader.text[match.end() :].strip():
+        rest = quoted(reader.text[match.end() :].strip())
         raise UserError(
-            f"a prompt has text behind {quoted(match[0].strip())}: "
-            f"{quoted(reader.text[match.end() :].strip())}; expected .{match[1]}() at the end of the "
-            "prompt; put the text into one of its quotes"
+            f"a prompt has {rest} behind .{match[1]}(); expected nothing; put it into one of the "
+            "prompts that are joined"
         )
     prompts = [_flat(nodes, tags) for nodes in items[0]]
     words = [each.strip() for each in match[2].split(",") if each.strip()]

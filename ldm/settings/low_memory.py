@@ -72,7 +72,7 @@ class WeightedPrompts:
     def notices(self, prompts: Sequence[str] = ()) -> list[str]:
         """List settings without effect, and text in the prompts that only looks like a weight."""
         found = super().notices(prompts)
-        if self.plain_prompt:
+        if not self._reads_weights:
             return found
         alike = [text for prompt in (*prompts, self.negative_prompt) for text in doubtful(prompt)]
         return found + [
@@ -88,7 +88,12 @@ class WeightedPrompts:
         Raises:
             UserError: invalid weights.
         """
-        return [(prompt, 1.0)] if self.plain_prompt else mixture_of(prompt)
+        return mixture_of(prompt) if self._reads_weights else [(prompt, 1.0)]
+
+    @property
+    def _reads_weights(self) -> bool:
+        """Whether ``cat:0.25`` is a weight: other syntaxes have their own."""
+        return not self.plain_prompt and self.prompt_syntax == "compvis"
 
 
 @dataclass(frozen=True, kw_only=True)
