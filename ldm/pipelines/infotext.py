@@ -187,7 +187,7 @@ def read_picture(
             or its init image is missing or has changed.
     """
     from ldm.images.recipes import read_recipe  # only redrawing reads one
-    from ldm.pipelines.unhonoured import notices_on_others
+    from ldm.pipelines.unhonoured import notices_on_others, syntax_of
 
     recipe = read_recipe(path)
     if recipe is None:
@@ -210,7 +210,10 @@ def read_picture(
             f"optimizedSD/optimized_{schema.program}.py draws the mixture"
         )
     if place is None:
-        notices += notices_on_others(path, recipe, given)
+        if schema.task != "edit" and "prompt_syntax" not in {*given, *values}:
+            values["prompt_syntax"] = syntax_of(recipe, given)
+        plain = "prompt_syntax" not in given and values.get("prompt_syntax") in (None, "compvis")
+        notices += notices_on_others(path, recipe, given, plain=plain)
     values |= find_sources(path, schema, entries, given)
     return Recorded(
         values=values,
@@ -253,7 +256,12 @@ def _read_settings(
     # Pictures from before there was a choice are marked as the reference's are.
     values: dict[str, Any] = {"watermark": _QUIET["watermark"]} if own else {}
     notices: list[str] = []
-    options = {each.infotext: each for each in options_of(schema) if each.infotext in entries}
+    unread = _unread(schema, entries)
+    options = {
+        each.infotext: each
+        for each in options_of(schema)
+        if each.infotext in entries and each.name not in unread
+    }
     for each in options.values():
         _take(each, entries, values, notices if each.name not in given else [])
     if "seed" not in values and "seed" not in given:
@@ -273,6 +281,13 @@ def _read_settings(
 
     left = unhonoured(path, entries, used)
     return values | size, notices + ([left] if left else [])
+
+
+def _unread(schema: type[GenerationSettings], entries: Mapping[str, str]) -> Collection[str]:
+    """Return settings that are not taken from a picture, though it may have an entry for them."""
+    if schema.task == "edit":
+        return ("prompt_syntax", "clip_skip", "emphasis")  # edits read plain prompts
+    return ("clip_skip",) if entries.get("Clip skip") == "0" else ()  # how some write 1
 
 
 def fit_size(
