@@ -280,7 +280,8 @@ class StagePlan:
         if hasattr(first_stage, "quantize"):
             put(first_stage, "quantize", self._first_stage)
         shared = conditioner is first_stage
-        for name in {"forward", "encode", model.cond_stage_forward or "encode"}:
+        named = model.cond_stage_forward or "encode"
+        for name in {"forward", "encode", "encode_ids", named}:
             if hasattr(conditioner, name) and not is_stood_in(conditioner, name):
                 put(conditioner, name, self._first_stage if shared else self._text)
         if model.use_ema:

@@ -103,13 +103,18 @@ class Attached:
             self._handles.append(self._attach_control(control))
         self.turn_to(next(iter(batches), ()))
 
-    def turn_to(self, prompts: Iterable[str]) -> None:
+    def turn_to(self, prompts: Iterable[str]) -> bool:
         """Let the LoRAs act that a batch's prompts want, at their scales.
+
+        Returns:
+            Whether anything has changed.
 
         Raises:
             UserError: The prompts want different ones, or one cannot be attached.
         """
         wanted = {each.path: each for each in self.plan.loras_of_batch(prompts)}
+        if wanted == {path: lora for path, (lora, _) in self._loras.items()}:
+            return False
         for path in [path for path in self._loras if path not in wanted]:
             self._loras.pop(path)[1].detach()
         for path, lora in wanted.items():
@@ -119,6 +124,7 @@ class Attached:
             elif before[0] != lora:
                 before[1].scale, before[1].text_scale = lora.unet, lora.text
                 self._loras[path] = lora, before[1]
+        return True
 
     def end(self) -> None:
         """Give the model back as it was."""

@@ -42,6 +42,9 @@ _QUIET = {
     "ddim_eta": 0,
     "fixed_code": False,
     "use_ema": False,
+    "prompt_syntax": "compvis",
+    "clip_skip": 1,
+    "emphasis": "original",
     "use_neighbors": False,
     "watermark": "reference",
 }
@@ -127,6 +130,8 @@ def _written(each: Option, value: Any) -> str:
         return SAMPLERS[value].label
     if each.name == "spacing":
         return SPACINGS[value].label or value
+    if each.name == "emphasis":
+        return value.replace("-", " ").capitalize()
     if each.kind is float:
         return repr(float(value)).removesuffix(".0")
     return str(value)
@@ -188,7 +193,7 @@ def read_picture(
     """
     from ldm.images.recipes import read_recipe  # only redrawing reads one
     from ldm.pipelines.made_by import check_program
-    from ldm.pipelines.unhonoured import notices_on_others
+    from ldm.pipelines.unhonoured import notices_on_others, syntax_of
 
     recipe = read_recipe(path)
     if recipe is None:
@@ -216,7 +221,10 @@ def read_picture(
             f"optimizedSD/optimized_{schema.program}.py draws the mixture"
         )
     if place is None:
-        notices += notices_on_others(path, recipe, given)
+        if schema.task != "edit" and "prompt_syntax" not in {*given, *values}:
+            values["prompt_syntax"] = syntax_of(recipe, given)
+        plain = "prompt_syntax" not in given and values.get("prompt_syntax") in (None, "compvis")
+        notices += notices_on_others(path, recipe, given, plain=plain)
     values |= find_sources(path, schema, entries, given)
     return Recorded(
         values=values,
@@ -276,7 +284,12 @@ def _read_settings(
     # Pictures from before there was a choice are marked as the reference's are.
     values: dict[str, Any] = {"watermark": _QUIET["watermark"]} if own else {}
     notices: list[str] = []
-    options = {each.infotext: each for each in options_of(schema) if each.infotext in entries}
+    unread = _unread(schema, entries)
+    options = {
+        each.infotext: each
+        for each in options_of(schema)
+        if each.infotext in entries and each.name not in unread
+    }
     for each in options.values():
         _take(each, entries, values, notices if each.name not in given else [])
     if "seed" not in values and "seed" not in given:
@@ -296,6 +309,13 @@ def _read_settings(
 
     left = unhonoured(path, entries, used)
     return values | size, notices + ([left] if left else [])
+
+
+def _unread(schema: type[GenerationSettings], entries: Mapping[str, str]) -> Collection[str]:
+    """Return settings that are not taken from a picture, though it may have an entry for them."""
+    if schema.task == "edit":
+        return ("prompt_syntax", "clip_skip", "emphasis")  # edits read plain prompts
+    return ("clip_skip",) if entries.get("Clip skip") == "0" else ()  # how some write 1
 
 
 def fit_size(
@@ -339,6 +359,8 @@ def _read(each: Option, entries: Mapping[str, str]) -> Any:
     if each.name == "spacing":
         names = {(entry.label or name).lower(): name for name, entry in SPACINGS.items()}
         return each.read(names[text.lower()])
+    if each.name == "emphasis":
+        return each.read(text.lower().replace(" ", "-"))
     if each.kind is bool:
         return {"True": True, "False": False}[text]
     return each.read(text.lower() if each.choices else text)
