@@ -14,10 +14,11 @@ from typing import Any
 from PIL import Image, ImageOps
 from torch import nn
 
-from ldm.adapters.control.hints import Picture, inpaint_hint
+from ldm.adapters.control.hints import Picture
 from ldm.adapters.handle import Handle
 from ldm.adapters.report import Report
 from ldm.errors import UserError
+from ldm.hints.masked import inpaint_values
 from ldm.images.io import open_image, upright_rgb
 from ldm.legible import one_line
 from ldm.paths import file_size, modified
@@ -237,7 +238,7 @@ class Attached:
                 f"--control {INPAINT}=...:{image} was given without anything to paint; expected a "
                 "mask, by scripts/inpaint.py, or a picture that is transparent there; give one"
             )
-        return inpaint_hint(fitted, painted)
+        return inpaint_values(fitted, painted)
 
     def _fitted(self, picture: Image.Image) -> Image.Image:
         """Return a picture at the size that is drawn, what stands over cut off."""

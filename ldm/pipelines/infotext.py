@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
-from ldm.images.metadata import format_parameters, split_sampler
+from ldm.images.metadata import format_parameters
 from ldm.legible import quoted
 from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
@@ -31,8 +31,6 @@ if TYPE_CHECKING:  # most pictures have none
 
 # The order of AUTOMATIC1111's text; further keys follow.
 ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model")
-# What its schedule "Automatic" is; of the samplers that are not here, k-diffusion's own.
-_AUTOMATIC = dict.fromkeys(("DPM++ 2M", "DPM2", "DPM2 a"), "Karras")
 
 ADAPTERS = frozenset({"Lora hashes", "TI hashes", "LoRA", "Embedding", "Control"})
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.settings.prompt_weights
@@ -192,7 +190,7 @@ def read_picture(
             or its init image is missing or has changed.
     """
     from ldm.images.recipes import read_recipe  # only redrawing reads one
-    from ldm.pipelines.made_by import check_program
+    from ldm.pipelines.made_by import check_program, with_schedule
     from ldm.pipelines.unhonoured import notices_on_others, syntax_of
 
     recipe = read_recipe(path)
@@ -201,7 +199,7 @@ def read_picture(
             f"--from-image {path} holds no generation parameters; expected a single picture as "
             "saved by these scripts (grids have none); give another one"
         )
-    entries = _with_schedule(recipe.entries)
+    entries = with_schedule(recipe.entries)
     check_program(path, schema, entries)
     place = _read_place(entries)
     recalled = _recalled(path, schema, entries, recipe.prompt, given, own=place is not None)
@@ -251,17 +249,6 @@ def _recalled(
     from ldm.pipelines.adapter_entries import recall
 
     return recall(path, schema, entries, prompt, given, own=own)
-
-
-def _with_schedule(entries: Mapping[str, str]) -> dict[str, str]:
-    """Return entries in which the noise schedule is one of its own and has a name."""
-    entries = dict(entries)
-    sampler, schedule = split_sampler(entries)
-    if schedule == "Automatic":
-        schedule = _AUTOMATIC.get(sampler)
-    entries |= {"Sampler": sampler} if sampler else {}
-    entries.pop("Schedule type", None)
-    return entries if schedule is None else {**entries, "Schedule type": schedule}
 
 
 def _read_settings(

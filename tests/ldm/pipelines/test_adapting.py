@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -285,7 +286,7 @@ def test_a_picture_of_another_program_is_drawn_with_its_loras_and_embeddings(pip
     recorded = read_picture(str(path), Txt2ImgSettings)
     assert not any("ink" in text or "sunny" in text for text in recorded.notices)
     expected = drawn(
-        pipeline, prompt="a sunny cat ", seed=7, lora=("ink:0.5",), embedding=("sunny",)
+        pipeline, prompt="a sunny cat ", seed=7, lora=("ink:0.5",), prompt_syntax="a1111"
     )
     assert np.array_equal(redrawn(pipeline, path).pixels, expected[0])
 
@@ -297,7 +298,7 @@ def test_a_picture_of_another_program_says_what_is_missing_or_another(pipeline, 
     assert "'ink' has the hash '0123456789ab'" in notices
     assert "'<lora:gone:1>' is no file" in notices
     assert "its embedding 'nowhere' is not in models/embeddings" in notices
-    expected = drawn(pipeline, prompt="a cat  ", seed=7, lora=("ink:0.5",))
+    expected = drawn(pipeline, prompt="a cat  ", seed=7, lora=("ink:0.5",), prompt_syntax="a1111")
     assert np.array_equal(redrawn(pipeline, path).pixels, expected[0])
 
 
@@ -331,3 +332,31 @@ def test_adapters_act_on_pictures_that_start_from_one(pipeline):
     acting = {"lora": ("ink",), "control": ("hint=net:photo.png",)}
     changed = image_settings("photo.png", n_samples=1, **acting)
     assert not np.array_equal(pixels_of(draw(pipeline, changed)[0]), before)
+
+
+def test_an_embedding_on_its_shelf_is_called_by_its_name_in_the_grammar_alone(pipeline):
+    words = {"prompt": "a (Sunny:1.2) cat", "negative_prompt": "embedding:rainy"}
+    called = drawn(pipeline, prompt_syntax="a1111", **words)
+    given = drawn(pipeline, prompt_syntax="a1111", embedding=("sunny", "rainy"), **words)
+    assert np.array_equal(called, given)
+    texts = said(draw(pipeline, text_settings(n_samples=1, n_iter=1, **words))[1])
+    assert not any("textual inversion" in text for text in texts)
+
+
+def test_the_negative_prompt_is_encoded_anew_where_the_loras_change(pipeline):
+    prompts = ["a cat", "a cat <lora:hat:1>"]
+    settings = text_settings(
+        n_samples=1, n_iter=1, seed_mode="per-image", prompt_syntax="a1111", negative_prompt="dull"
+    )
+    together, _ = draw(pipeline, settings, prompts=prompts)
+    alone, _ = draw(pipeline, replace(settings, prompt=prompts[1], seed=43))
+    assert np.array_equal(together[1].pixels, alone[0].pixels)
+
+
+def test_tags_are_not_said_to_be_plain_text(pipeline):
+    texts = said(draw(pipeline, text_settings(n_samples=1, n_iter=1, prompt=HATTED))[1])
+    assert not any("plain text" in text or "not attached" in text for text in texts)
+    odd = "a cat <hypernet:x:1> <lora:hat:1>"
+    settings = text_settings(n_samples=1, n_iter=1, prompt=odd, prompt_syntax="a1111")
+    (text,) = [text for text in said(draw(pipeline, settings)[1]) if "not attached" in text]
+    assert "hypernet" in text and "lora" not in text
