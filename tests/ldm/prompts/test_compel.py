@@ -139,10 +139,10 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(prompt, said):
 def test_a_long_prompt_takes_no_longer_for_its_signs(piece):
     begun = time.process_time()
     try:
-        parse_compel((piece * 100_000)[:99_000])
+        parse_compel((piece * 20_000)[:20_000])
     except UserError as error:
         assert "\n" not in str(error)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 3
 
 
 def test_too_many_faded_words_are_refused_in_one_line(encoder):
