@@ -95,9 +95,7 @@ def test_zeros_change_no_bit(merge, tmp_path, files, predict, model):
 
 
 @pytest.mark.parametrize("merge", [False, True])
-def test_the_scale_is_set_between_pictures_and_acts_linearly_on_weights(
-    merge, files, predict, model
-):
+def test_the_scale_is_set_between_pictures_and_is_exact(merge, files, predict, model):
     with read_lora(files[0]).attach(model, 0.25, merge=merge) as handle:
         quarter = predict(model)
         handle.scale = 1.0
@@ -106,6 +104,17 @@ def test_the_scale_is_set_between_pictures_and_acts_linearly_on_weights(
         assert torch.equal(predict(model), quarter)
     with read_lora(files[0]).attach(model, 1.0, merge=merge):
         assert torch.equal(predict(model), whole)
+
+
+def test_a_merged_one_changes_its_scale_below_another(files, predict, model):
+    with (
+        read_lora(files[0]).attach(model, 0.9, merge=True) as first,
+        read_lora(files[1]).attach(model, 0.4, merge=True),
+    ):
+        first.scale = 0.2
+        changed = predict(model)
+    with read_lora(files[0]).attach(model, 0.2), read_lora(files[1]).attach(model, 0.4):
+        assert relative_error(changed, predict(model)) < SAME
 
 
 @pytest.mark.parametrize("merge", [False, True])

@@ -6,11 +6,14 @@ import copy
 
 import pytest
 import torch
+from lora_files import save
 from narrow_models import write_narrow_model
 from offload_parts import CPU, Elsewhere, Late
 from parity.peers import relative_error
+from safetensors.torch import load_file
 
 from ldm.adapters.lora import read_lora
+from ldm.adapters.lora.places import Places
 from ldm.checkpoint.load import load_model
 from ldm.errors import UserError
 from ldm.offload.home import PLANS
@@ -46,6 +49,24 @@ def test_under_a_plan_it_acts_as_without(policy, merge, case, predict):
         assert torch.equal(predict(model), plain)
     plan.detach()
     assert not PLANS
+
+
+@pytest.mark.parametrize("policy", ["stream", "four-part"])
+def test_a_dora_finds_the_weights_where_they_are(policy, files, tmp_path, predict, model):
+    tensors = load_file(files[0])
+    for place in Places(model):
+        if place.part == "unet" and f"{place.flat}.alpha" in tensors:
+            lengths = place.module.weight.detach().flatten(1).norm(dim=1) * 1.1
+            tensors[f"{place.flat}.dora_scale"] = lengths.reshape(-1, *[1] * (len(place.shape) - 1))
+    path = save(tensors, tmp_path / "a.safetensors")
+    plain = predict(model)
+    with read_lora(path).attach(model):
+        expected = predict(model)
+    plan = plan_of(model, policy, Late if policy == "stream" else Elsewhere)
+    with torch.no_grad(), read_lora(path).attach(model):
+        assert relative_error(predict(model), expected) < 1e-6
+    plan.detach()
+    assert torch.equal(predict(model), plain)
 
 
 @pytest.mark.parametrize("order", ["plan leaves first", "LoRA leaves first"])
