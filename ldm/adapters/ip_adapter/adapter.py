@@ -230,8 +230,8 @@ class _PictureAttention:
                 .contiguous()
                 for name in ("to_k_ip", "to_v_ip")
             )
-        # What learns changes between calls; what is kept must not carry a graph.
-        self._held = None if held[0].requires_grad or held[1].requires_grad else held
+        learns = any(each.requires_grad for each in (tokens, *self.weights.parameters()))
+        self._held = None if learns else held  # what learns changes between calls
         return held
 
 

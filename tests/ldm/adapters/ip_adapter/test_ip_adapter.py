@@ -257,6 +257,17 @@ def train(model, handle, target):
     return losses
 
 
+def test_keys_and_values_that_learn_are_not_kept_from_call_to_call(model, picture):
+    adapter = new_ip_adapter(model, tokens=2, encoder="first_stage 4").requires_grad_(False)
+    adapter.ip_adapter.requires_grad_(True)
+    with adapter.attach(model, picture):
+        before = eps(model)
+        with torch.no_grad():
+            for weight in adapter.ip_adapter.parameters():
+                weight.add_(0.1)
+        assert not torch.allclose(eps(model), before, atol=1e-4)
+
+
 def test_no_width_but_its_own_is_taken(model, picture, base):
     with pytest.raises(UserError, match="features of width 5; expected 12"):
         read_ip_adapter(base.report.path, encoder=lambda p: torch.zeros(len(p), 5)).attach(
