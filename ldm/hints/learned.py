@@ -20,6 +20,7 @@ from ldm.paths import folder_fault, is_file
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _METRIC = ("zoedepth", "depth_pro")
 """Models of transformers that tell how far things are, not how near."""
+_LEAST = 64  # pixels: controlnet_aux rounds sides to multiples of this, small ones to nothing
 _FILES = {
     "HEDdetector": ("ControlNetHED.pth",),
     "OpenposeDetector": ("body_pose_model.pth", "hand_pose_model.pth", "facenet.pth"),
@@ -135,7 +136,7 @@ def _detected(name: str, picture: Image.Image, model: str, device: str) -> Image
             f"{folder} cannot be read by controlnet_aux's {name} "
             f"({' '.join(str(error).split())[:200]}); {wanted}"
         ) from error
-    side = min(picture.size)
+    side = max(_LEAST, min(picture.size))
     found = detector(picture, detect_resolution=side, image_resolution=side)
     return found.convert("RGB").resize(picture.size, Image.Resampling.BILINEAR)
 
