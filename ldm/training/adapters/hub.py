@@ -115,14 +115,24 @@ class Adapting(PriorPreservation):
         """Return the loss of a batch and its parts; see ``PriorPreservation``.
 
         Raises:
-            UserError: There are pictures of a class, and the adapter looks at pictures.
+            UserError: There are pictures of a class, and the adapter looks at pictures. Or captions
+                are to call it, and those of the first batch do not.
         """
         if PRIOR in batch and self.adapter.sees:
             raise UserError(
                 f"the data has pictures of a class, and a {self.adapter.kind} is trained, which "
                 "looks at the batch; expected one subject alone; leave class_root out"
             )
-        return super().shared_step(batch, **kwargs)
+        loss, figures = super().shared_step(batch, **kwargs)
+        if self.adapter.word is None or loss.requires_grad or not torch.is_grad_enabled():
+            return loss, figures
+        if self.global_step == 0 and self.cond_dropout == 0:
+            raise UserError(
+                f"no caption of the first batch has the word {self.adapter.word!r}, which is to be "
+                "learned; expected it in all; give the data set and adapter_config one name"
+            )
+        # All captions were left out: every process has to come to the same weights nevertheless.
+        return loss + 0.0 * sum(p.sum() for p in self.adapter.parameters()), figures
 
     def get_input(self, batch: Mapping[str, Any], *args: Any, **kwargs: Any) -> list[Any]:
         """Take latents and conditioning from a batch, and let the adapter see it."""

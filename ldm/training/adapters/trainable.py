@@ -21,11 +21,13 @@ class Trainable(nn.Module, ABC):
     Attributes:
         kind: What it is, in words, such as ``lora``: the end of ``modelspec.architecture``.
         reaches_text: Whether gradients have to pass through the text encoder.
+        word: What calls it, where captions do; a batch whose captions do not leaves it out.
         file_name: What its files are to be called, without an ending; None takes the run's name.
     """
 
     kind: str
     reaches_text = False
+    word: str | None = None
     file_name: str | None = None
 
     @abstractmethod
