@@ -80,3 +80,68 @@ def save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None
 
 def _flat(name: str) -> str:
     return name.replace(".", "_")
+
+
+def lycoris(layer: nn.Module, kind: str, rank: int = 2, seed: int = 0) -> dict[str, Tensor]:
+    """Return the tensors of one of LyCORIS's kinds for a layer, by their endings.
+
+    Args:
+        layer: A linear layer or a convolution whose sides are multiples of 4.
+        kind: ``loha``, ``lokr``, ``lokr-low`` (both factors of low rank), ``full``, ``ia3``,
+            ``ia3-input``, ``locon``; with ``-tucker`` the first two and the last have a core.
+        rank: Of the factors.
+        seed: Of the numbers.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    out, width, *kernel = layer.weight.shape
+    flat = width * int(torch.tensor(kernel).prod()) if kernel else width
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator) * 0.3
+
+    core = normal(rank, rank, *kernel)
+    made = {
+        "loha": {f"hada_w{n}_{s}": normal(*d) for n in (1, 2) for s, d in _sides(out, flat, rank)},
+        "loha-tucker": {
+            **{f"hada_w{n}_a": normal(rank, out) for n in (1, 2)},
+            **{f"hada_w{n}_b": normal(rank, width) for n in (1, 2)},
+            **{f"hada_t{n}": normal(rank, rank, *kernel) for n in (1, 2)},
+        },
+        "lokr": {"lokr_w1": normal(4, 4), "lokr_w2": normal(out // 4, width // 4, *kernel)},
+        "lokr-low": {
+            "lokr_w1_a": normal(4, rank),
+            "lokr_w1_b": normal(rank, 4),
+            "lokr_w2_a": normal(out // 4, rank),
+            "lokr_w2_b": normal(rank, flat // 4),
+        },
+        "lokr-tucker": {
+            "lokr_w1": normal(4, 4),
+            "lokr_t2": core,
+            "lokr_w2_a": normal(rank, out // 4),
+            "lokr_w2_b": normal(rank, width // 4),
+        },
+        "full": {"diff": normal(*layer.weight.shape), "diff_b": normal(out)},
+        "ia3": {"weight": normal(1, out, 1, 1) if kernel else normal(out), "on_input": _flag(0)},
+        "ia3-input": {
+            "weight": normal(1, width, 1, 1) if kernel else normal(width),
+            "on_input": _flag(1),
+        },
+        "locon": {
+            "lora_down.weight": normal(rank, width, *kernel),
+            "lora_up.weight": normal(out, rank, *[1] * len(kernel)),
+        },
+        "locon-tucker": {
+            "lora_down.weight": normal(rank, width, 1, 1),
+            "lora_mid.weight": core,
+            "lora_up.weight": normal(out, rank, 1, 1),
+        },
+    }
+    return made[kind]
+
+
+def _sides(out: int, flat: int, rank: int) -> list[tuple[str, tuple[int, int]]]:
+    return [("a", (out, rank)), ("b", (rank, flat))]
+
+
+def _flag(value: int) -> Tensor:
+    return torch.tensor(value)

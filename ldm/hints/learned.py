@@ -15,7 +15,7 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.hints.filters import as_picture
-from ldm.paths import is_file, is_folder
+from ldm.paths import folder_fault, is_file
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _METRIC = ("zoedepth", "depth_pro")
@@ -143,8 +143,8 @@ def _detected(name: str, picture: Image.Image, model: str, device: str) -> Image
 def _require(folder: Path, files: tuple[str, ...]) -> str:
     """Check that a folder has some files; return what to do where they turn out to be useless."""
     advice = "download the model by yourself and give its folder as model"
-    if not is_folder(folder):
-        raise UserError(f"{folder} is no folder; expected one with {', '.join(files)}; {advice}")
+    if fault := folder_fault(folder):
+        raise UserError(f"{folder} {fault}; expected a folder with {', '.join(files)}; {advice}")
     if absent := [name for name in files if not is_file(folder / name)]:
         raise UserError(f"{folder} lacks {', '.join(absent)}; expected the whole model; {advice}")
     return advice

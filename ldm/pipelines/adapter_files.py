@@ -23,7 +23,8 @@ SHORT = 12
 """Digits of a hash as AUTOMATIC1111 writes those of LoRAs and embeddings."""
 STEMS = ("diffusion_pytorch_model", "model")
 """Of the files of weights in a folder of diffusers."""
-MOST_FILES = 20_000
+MOST_FILES, DEEPEST = 20_000, 8
+"""How many files, and folders within folders, a shelf is looked through for."""
 _NEAREST = 3
 
 
@@ -118,7 +119,9 @@ def _below(place: Path, shelf: Shelf) -> Iterator[Path]:
             whole = [n for n in folders if is_file(Path(folder, n, "config.json"))]
             yield from (Path(folder, name) for name in whole)
             folders[:] = [name for name in folders if name not in whole]
-        if seen > MOST_FILES or len(Path(folder).parts) - len(place.parts) > 8:
+        if seen > MOST_FILES:
+            return
+        if len(Path(folder).parts) - len(place.parts) >= DEEPEST:  # links may lead in a circle
             folders.clear()
 
 

@@ -76,6 +76,7 @@ class AdapterPlan:
         embeddings: Files of embeddings.
         controls: Networks that look at pictures.
         notices: Warnings for the user.
+        tags: Tags of LoRAs, as they are written: what becomes of them is done, or said here.
     """
 
     settings: GenerationSettings
@@ -84,6 +85,7 @@ class AdapterPlan:
     embeddings: tuple[Path, ...] = ()
     controls: tuple[PlannedControl, ...] = ()
     notices: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
     def loras_of(self, prompt: str) -> list[PlannedLora]:
         """Return the LoRAs of one picture; the scales of one that is named twice are added."""
@@ -136,7 +138,8 @@ def plan_adapters(settings: GenerationSettings, prompts: Sequence[str]) -> Adapt
         tagged=tuple(_tagged(settings, drawn)),
         embeddings=tuple(_embeddings(settings, texts)),
         controls=tuple(_control(wish, settings) for wish in settings.control_wishes),
-        notices=tuple(_notices(settings, drawn)),
+        notices=tuple(_notices(settings)),
+        tags=tuple(tag.written for text in texts for tag in lora_tags(settings, text)),
     )
     return None if plan == AdapterPlan(settings) else plan
 
@@ -183,18 +186,12 @@ def _there(shelf: Shelf, path: Path) -> Path:
     return path
 
 
-def _notices(settings: GenerationSettings, prompts: Iterable[str]) -> Iterable[str]:
-    for prompt in (settings.negative_prompt,):
-        for tag in lora_tags(settings, prompt):
-            yield (
-                f"{quoted(tag.written)} in the negative prompt is taken out and has no effect; a "
-                "tag acts on the whole picture: write it into the prompt"
-            )
-    if settings.reads_grammar:
-        for prompt in prompts:
-            for tag in split_tags(prompt)[1]:
-                if tag.kind not in LORA_TAGS:
-                    yield f"{quoted(tag.written)} in a prompt is not used: {tag.kind} is not known"
+def _notices(settings: GenerationSettings) -> Iterable[str]:
+    for tag in lora_tags(settings, settings.negative_prompt):
+        yield (
+            f"{quoted(tag.written)} in the negative prompt is taken out and has no effect; a tag "
+            "acts on the whole picture: write it into the prompt"
+        )
 
 
 def _added(loras: Iterable[PlannedLora]) -> list[PlannedLora]:

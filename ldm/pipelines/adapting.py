@@ -14,10 +14,11 @@ from typing import Any
 from PIL import Image, ImageOps
 from torch import nn
 
-from ldm.adapters.control.hints import Picture, inpaint_hint
+from ldm.adapters.control.hints import Picture
 from ldm.adapters.handle import Handle
 from ldm.adapters.report import Report
 from ldm.errors import UserError
+from ldm.hints.masked import inpaint_values
 from ldm.images.io import open_image, upright_rgb
 from ldm.legible import one_line
 from ldm.paths import file_size, modified
@@ -25,13 +26,13 @@ from ldm.pipelines.adapter_plan import AdapterPlan, PlannedControl, PlannedLora
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.request import Request
-from ldm.settings.adapters import GLIGEN, PICTURE, PLAIN, REFERENCE
+from ldm.settings.adapters import GLIGEN, PICTURE, PLAIN, REFERENCE, STYLE
 from ldm.settings.hints import HINTS
 
 KEPT = 8
 """Adapters that stay loaded, the last used ones."""
 INPAINT = "inpaint"
-_AS_IT_IS = (PLAIN, "t2i", "style")
+_AS_IT_IS = (PLAIN, "t2i", STYLE)
 
 
 class Shelves:
@@ -103,13 +104,18 @@ class Attached:
             self._handles.append(self._attach_control(control))
         self.turn_to(next(iter(batches), ()))
 
-    def turn_to(self, prompts: Iterable[str]) -> None:
+    def turn_to(self, prompts: Iterable[str]) -> bool:
         """Let the LoRAs act that a batch's prompts want, at their scales.
+
+        Returns:
+            Whether anything has changed.
 
         Raises:
             UserError: The prompts want different ones, or one cannot be attached.
         """
         wanted = {each.path: each for each in self.plan.loras_of_batch(prompts)}
+        if wanted == {path: lora for path, (lora, _) in self._loras.items()}:
+            return False
         for path in [path for path in self._loras if path not in wanted]:
             self._loras.pop(path)[1].detach()
         for path, lora in wanted.items():
@@ -119,6 +125,7 @@ class Attached:
             elif before[0] != lora:
                 before[1].scale, before[1].text_scale = lora.unet, lora.text
                 self._loras[path] = lora, before[1]
+        return True
 
     def end(self) -> None:
         """Give the model back as it was."""
@@ -159,8 +166,8 @@ class Attached:
         network = self.shelves.get(path, how, lambda: read_control(path, self.model))
         self._tell(network.report)
         options: dict[str, Any] = {"resize": "crop"}
-        if network.report.kind == "style adapter":
-            options = {"encoder": control.image_encoder}
+        if wish.kind == STYLE:
+            options = {"clip": control.image_encoder}
         return network.attach(
             self.model,
             self._seen(control),
@@ -191,11 +198,12 @@ class Attached:
         return handle
 
     def _attach_reference(self, control: PlannedControl) -> Handle:
-        from ldm.adapters.control import attach_reference
+        from ldm.adapters.control import reference_only
 
-        wish = control.wish
-        picture = self._fitted(_opened(wish.image))
-        return attach_reference(self.model, picture, wish.scale, wish.start, wish.end)
+        wish, reference = control.wish, reference_only(self.model)
+        picture, window = self._fitted(_opened(wish.image)), (wish.start, wish.end)
+        seed = self.plan.settings.seed
+        return reference.attach(self.model, picture, wish.scale, *window, control.mode, seed=seed)
 
     def _seen(self, control: PlannedControl) -> Picture:
         """Return what a network is shown: the picture itself, or a hint made of it."""
@@ -230,7 +238,7 @@ class Attached:
                 f"--control {INPAINT}=...:{image} was given without anything to paint; expected a "
                 "mask, by scripts/inpaint.py, or a picture that is transparent there; give one"
             )
-        return inpaint_hint(fitted, painted)
+        return inpaint_values(fitted, painted)
 
     def _fitted(self, picture: Image.Image) -> Image.Image:
         """Return a picture at the size that is drawn, what stands over cut off."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
-from ldm.images.metadata import format_parameters, split_sampler
+from ldm.images.metadata import format_parameters
 from ldm.legible import quoted
 from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
@@ -31,8 +31,6 @@ if TYPE_CHECKING:  # most pictures have none
 
 # The order of AUTOMATIC1111's text; further keys follow.
 ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model")
-# What its schedule "Automatic" is; of the samplers that are not here, k-diffusion's own.
-_AUTOMATIC = dict.fromkeys(("DPM++ 2M", "DPM2", "DPM2 a"), "Karras")
 
 ADAPTERS = frozenset({"Lora hashes", "TI hashes", "LoRA", "Embedding", "Control"})
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.settings.prompt_weights
@@ -42,6 +40,9 @@ _QUIET = {
     "ddim_eta": 0,
     "fixed_code": False,
     "use_ema": False,
+    "prompt_syntax": "compvis",
+    "clip_skip": 1,
+    "emphasis": "original",
     "use_neighbors": False,
     "watermark": "reference",
 }
@@ -128,6 +129,8 @@ def _written(each: Option, value: Any) -> str:
         return SAMPLERS[value].label
     if each.name == "spacing":
         return SPACINGS[value].label or value
+    if each.name == "emphasis":
+        return value.replace("-", " ").capitalize()
     if each.kind is float:
         return repr(float(value)).removesuffix(".0")
     return str(value)
@@ -188,8 +191,8 @@ def read_picture(
             or its init image is missing or has changed.
     """
     from ldm.images.recipes import read_recipe  # only redrawing reads one
-    from ldm.pipelines.made_by import check_program
-    from ldm.pipelines.unhonoured import notices_on_others
+    from ldm.pipelines.made_by import check_program, with_schedule
+    from ldm.pipelines.unhonoured import notices_on_others, syntax_of
 
     recipe = read_recipe(path)
     if recipe is None:
@@ -197,7 +200,7 @@ def read_picture(
             f"--from-image {path} holds no generation parameters; expected a single picture as "
             "saved by these scripts (grids have none); give another one"
         )
-    entries = _with_schedule(recipe.entries)
+    entries = with_schedule(recipe.entries)
     check_program(path, schema, entries)
     place = _read_place(entries)
     recalled = _recalled(path, schema, entries, recipe.prompt, given, own=place is not None)
@@ -217,7 +220,10 @@ def read_picture(
             f"optimizedSD/optimized_{schema.program}.py draws the mixture"
         )
     if place is None:
-        notices += notices_on_others(path, recipe, given)
+        if schema.task != "edit" and "prompt_syntax" not in {*given, *values}:
+            values["prompt_syntax"] = syntax_of(recipe, given)
+        plain = "prompt_syntax" not in given and values.get("prompt_syntax") in (None, "compvis")
+        notices += notices_on_others(path, recipe, given, plain=plain)
     values |= find_sources(path, schema, entries, given)
     return Recorded(
         values=values,
@@ -246,17 +252,6 @@ def _recalled(
     return recall(path, schema, entries, prompt, given, own=own)
 
 
-def _with_schedule(entries: Mapping[str, str]) -> dict[str, str]:
-    """Return entries in which the noise schedule is one of its own and has a name."""
-    entries = dict(entries)
-    sampler, schedule = split_sampler(entries)
-    if schedule == "Automatic":
-        schedule = _AUTOMATIC.get(sampler)
-    entries |= {"Sampler": sampler} if sampler else {}
-    entries.pop("Schedule type", None)
-    return entries if schedule is None else {**entries, "Schedule type": schedule}
-
-
 def _read_settings(
     path: str,
     schema: type[GenerationSettings],
@@ -277,7 +272,12 @@ def _read_settings(
     # Pictures from before there was a choice are marked as the reference's are.
     values: dict[str, Any] = {"watermark": _QUIET["watermark"]} if own else {}
     notices: list[str] = []
-    options = {each.infotext: each for each in options_of(schema) if each.infotext in entries}
+    unread = _unread(schema, entries)
+    options = {
+        each.infotext: each
+        for each in options_of(schema)
+        if each.infotext in entries and each.name not in unread
+    }
     for each in options.values():
         _take(each, entries, values, notices if each.name not in given else [])
     if "seed" not in values and "seed" not in given:
@@ -297,6 +297,13 @@ def _read_settings(
 
     left = unhonoured(path, entries, used)
     return values | size, notices + ([left] if left else [])
+
+
+def _unread(schema: type[GenerationSettings], entries: Mapping[str, str]) -> Collection[str]:
+    """Return settings that are not taken from a picture, though it may have an entry for them."""
+    if schema.task == "edit":
+        return ("prompt_syntax", "clip_skip", "emphasis")  # edits read plain prompts
+    return ("clip_skip",) if entries.get("Clip skip") == "0" else ()  # how some write 1
 
 
 def fit_size(
@@ -340,6 +347,8 @@ def _read(each: Option, entries: Mapping[str, str]) -> Any:
     if each.name == "spacing":
         names = {(entry.label or name).lower(): name for name, entry in SPACINGS.items()}
         return each.read(names[text.lower()])
+    if each.name == "emphasis":
+        return each.read(text.lower().replace(" ", "-"))
     if each.kind is bool:
         return {"True": True, "False": False}[text]
     return each.read(text.lower() if each.choices else text)

@@ -1,16 +1,19 @@
-"""Refuse a picture that another of our programs drew, and say which. Imports no torch."""
+"""Tell from a picture which program drew it: another of ours, or one with schedules of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from ldm.errors import UserError
+from ldm.images.metadata import split_sampler
 from ldm.pipelines.source_files import EDITED, INPAINTING
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.inpaint import InpaintSettings
 
 # AUTOMATIC1111 writes only some of these, depending on its version.
 _INPAINTINGS = (INPAINTING[0], "Mask blur", "Masked content", "Mask mode")
+# What its schedule "Automatic" is; of the samplers that are not here, k-diffusion's own.
+_AUTOMATIC = dict.fromkeys(("DPM++ 2M", "DPM2", "DPM2 a"), "Karras")
 
 
 def check_program(path: str, schema: type[GenerationSettings], entries: Mapping[str, str]) -> None:
@@ -59,3 +62,14 @@ def check_program(path: str, schema: type[GenerationSettings], entries: Mapping[
             f"--from-image {path} was made from text alone; expected one made from a picture; "
             "use scripts/txt2img.py"
         )
+
+
+def with_schedule(entries: Mapping[str, str]) -> dict[str, str]:
+    """Return entries in which the noise schedule is one of its own and has a name."""
+    entries = dict(entries)
+    sampler, schedule = split_sampler(entries)
+    if schedule == "Automatic":
+        schedule = _AUTOMATIC.get(sampler)
+    entries |= {"Sampler": sampler} if sampler else {}
+    entries.pop("Schedule type", None)
+    return entries if schedule is None else {**entries, "Schedule type": schedule}

@@ -85,6 +85,21 @@ class Request:
         return max((len(batch.prompts) for batch in self.batches if batch.kept), default=1)
 
     @property
+    def attached(self) -> Collection[str]:
+        """Tags of the prompts, as they are written, that name files which are attached."""
+        return () if self.adapters is None else self.adapters.tags
+
+    @cached_property
+    def rows_per_picture(self) -> int:
+        """How many rows the UNet computes for each picture: the prompt's parts, and guidance."""
+        settings = self.settings
+        if settings.prompt_syntax == "compvis":
+            return 1 if settings.scale == 1.0 else 2
+        from ldm.pipelines.prompt_notices import rows_of
+
+        return max(rows_of(settings, text) for text in dict.fromkeys(self.prompts))
+
+    @property
     def pictures(self) -> int:
         """How many pictures the run draws."""
         return len(self.prompts) * self.settings.n_iter if self.place is None else 1

@@ -32,6 +32,7 @@ from ldm.pipelines.progress import (
     Observer,
     Picture,
     Progress,
+    notices_on_grammar,
     notices_on_length,
     notices_on_run,
 )
@@ -217,9 +218,12 @@ class Run:
         for notice in notices_on_run(self.settings, prompts, steps=self.steps, **sizes):
             self.observer(notice)
         texts = [self.settings.negative_prompt, *prompts]
-        encoded = [text for prompt in texts for text, _ in self.settings.mixture(prompt)]
-        tokenizer = getattr(self.model.cond_stage_model, "tokenizer", None)
-        for notice in notices_on_length(tokenizer, encoded):
+        if self.settings.prompt_syntax == "compvis":
+            encoded = [text for prompt in texts for text, _ in self.settings.mixture(prompt)]
+            tokenizer = getattr(self.model.cond_stage_model, "tokenizer", None)
+            for notice in notices_on_length(tokenizer, encoded):
+                self.observer(notice)
+        for notice in notices_on_grammar(self.settings, prompts, self.request.attached):
             self.observer(notice)
 
     def _enough_memory(self, rows: int) -> AbstractContextManager:
@@ -237,11 +241,13 @@ class Run:
         autocast switched on for its caller.
         """
         rows, noise = len(batch.prompts), self.walk.start_noise.source(batch.places)
-        if self.adapters is not None:
-            self.adapters.turn_to(batch.prompts)
+        if self.adapters is not None and self.adapters.turn_to(batch.prompts):
+            self.walk.forget_prompts()
         conditioning = self.walk.condition(batch.prompts)
         x, states = self.walk.begin(self.sampler, noise, rows, **conditioning)
-        with self._controlled(rows):
+        # A prompt that changes on the way is guided by what knows the step.
+        guided = getattr(conditioning.get("guider"), "following", nullcontext)
+        with self._controlled(rows), guided():
             for taken, state in enumerate(states, start=1):
                 x = state.x
                 self._progress(rows * taken)

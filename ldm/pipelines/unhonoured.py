@@ -86,18 +86,43 @@ def unhonoured(path: str, entries: Mapping[str, str], used: Collection[str]) -> 
     return f"{path} records settings that {'; others '.join(said)}" if said else None
 
 
-def notices_on_others(path: str, recipe: Recipe, given: Collection[str]) -> Iterator[str]:
+def syntax_of(recipe: Recipe, given: Collection[str]) -> str:
+    """Return the syntax of the prompts of a picture that another program made.
+
+    Args:
+        recipe: What its file says.
+        given: Names of settings that the user overrides.
+    """
+    from ldm.prompts.looks import compel_parts, may_be_a1111
+
+    texts = _taken(recipe, given)
+    if recipe.program == "" and any(map(may_be_a1111, texts)):
+        return "a1111"
+    if recipe.program == "InvokeAI" and any(next(compel_parts(text), None) for text in texts):
+        return "compel"
+    return "compvis"
+
+
+def _taken(recipe: Recipe, given: Collection[str]) -> list[str]:
+    """Return the prompts that are taken from a picture."""
+    names = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
+    return [text for name, text in names.items() if name not in given]
+
+
+def notices_on_others(
+    path: str, recipe: Recipe, given: Collection[str], *, plain: bool = True
+) -> Iterator[str]:
     """Yield what is to be expected of a picture that another program made.
 
     Args:
         path: The picture, as the user gave it.
         recipe: What its file says.
         given: Names of settings that the user overrides.
+        plain: Whether the prompts are read as plain text.
     """
     program = recipe.program or "another program"
     yield f"{path} was made by {program}: expect a similar picture, not the same one"
-    names = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
-    syntax = plain_syntax([text for name, text in names.items() if name not in given])
+    syntax = plain_syntax(_taken(recipe, given)) if plain else ()
     if parts := ", ".join(map(quoted, islice(syntax, _MOST))):
         yield f"these parts of the prompt are plain text here, not weights or models: {parts}"
 

@@ -17,7 +17,7 @@ from ldm.budgets import PROMPT_NESTING
 from ldm.errors import UserError
 from ldm.legible import quoted
 from ldm.prompts.a1111 import check_letters
-from ldm.prompts.tags import Tag, split_tags
+from ldm.settings.tags import Tag, split_tags
 
 UP, DOWN = 1.1, 0.9
 _SPACE = " \\t\\n\\r\\x0b\\x0c"
@@ -109,10 +109,10 @@ def _joined(reader: _Reader, tags: list[Tag]) -> list[Term] | None:
     if not match:
         return None
     if reader.text[match.end() :].strip():
+        rest = quoted(reader.text[match.end() :].strip())
         raise UserError(
-            f"a prompt has text behind {quoted(match[0].strip())}: "
-            f"{quoted(reader.text[match.end() :].strip())}; expected .{match[1]}() at the end of the "
-            "prompt; put the text into one of its quotes"
+            f"a prompt has {rest} behind .{match[1]}(); expected nothing; put it into one of the "
+            "prompts that are joined"
         )
     prompts = [_flat(nodes, tags) for nodes in items[0]]
     words = [each.strip() for each in match[2].split(",") if each.strip()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from ldm.errors import UserError
 from ldm.prompts.rows import Row
 
 ROWS_AT_ONCE = 32
+KEPT = 64
+"""Prompts whose states are kept: a file of prompts may have thousands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +72,7 @@ class PromptEncoder(ABC):
                 f"{conditioner.blocks} blocks; give 1, its last, to {conditioner.blocks}"
             )
         self.conditioner, self.skipped = conditioner, clip_skip - 1
-        self._known: dict[tuple[str, bool], tuple[EncodedPart, ...]] = {}
+        self._known: dict[tuple[str, bool, bool], tuple[EncodedPart, ...]] = {}
 
     def encode(self, prompt: str, *, negative: bool = False) -> tuple[EncodedPart, ...]:
         """Return a prompt's parts, encoded the first time that it is asked for.
@@ -82,8 +84,11 @@ class PromptEncoder(ABC):
         Raises:
             UserError: The prompt cannot be drawn.
         """
-        key = prompt, negative
+        # What half precision made useless is encoded again without it.
+        key = prompt, negative, any(map(torch.is_autocast_enabled, ("cpu", "cuda", "mps")))
         if key not in self._known:
+            while len(self._known) >= KEPT:
+                del self._known[next(iter(self._known))]
             self._known[key] = self._encode(prompt, negative)
         return self._known[key]
 
@@ -111,11 +116,25 @@ class PromptEncoder(ABC):
 
 
 class PlainEncoder(PromptEncoder):
-    """Encodes plain text, from another block than the last."""
+    """Encodes plain text, from another block than the last.
+
+    Args:
+        conditioner: See ``PromptEncoder``.
+        clip_skip: See ``PromptEncoder``.
+        mixture: Returns the texts that a prompt is a mixture of, and their shares.
+    """
+
+    def __init__(
+        self, conditioner: Any, clip_skip: int, mixture: Callable[[str], list[tuple[str, float]]]
+    ) -> None:
+        super().__init__(conditioner, clip_skip)
+        self.mixture = mixture
 
     def _encode(self, prompt: str, negative: bool) -> tuple[EncodedPart, ...]:  # noqa: ARG002
-        states = self.conditioner.encode_ids(self.conditioner.tokens([prompt]), self.skipped)
-        return (EncodedPart(1.0, (0,), (states[0],)),)
+        texts, shares = zip(*self.mixture(prompt), strict=True)
+        states = self.conditioner.encode_ids(self.conditioner.tokens(list(texts)), self.skipped)
+        mixed = (states * torch.tensor(shares).to(states)[:, None, None]).sum(0)
+        return (EncodedPart(1.0, (0,), (mixed,)),)
 
     def equal(self, states: Sequence[Tensor]) -> list[Tensor]:
         """Return states as they are: all have L tokens."""

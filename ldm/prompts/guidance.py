@@ -64,6 +64,14 @@ class PromptGuidance:
         self._columns = _of_one_length(columns, encoder)
         self._last: tuple[Any, Tensor] | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it does no more than plain guidance by the first step's text."""
+        parts = [part for column in self._columns for part in column]
+        return len(self._weights) == 1 and all(
+            len(part.states) == 1 and part.weight == 1.0 for part in parts
+        )
+
     @contextmanager
     def following(self) -> Iterator[None]:
         """Know the steps of the model's walks inside the block."""

@@ -22,11 +22,11 @@ from ldm.settings.option import one_of, option
 
 GROUP = "adapters"
 CONTROL_MODES = ("balanced", "prompt", "control", "guess")
-PLAIN, REFERENCE, PICTURE, GLIGEN = "hint", "reference", "ip", "gligen"
+PLAIN, REFERENCE, PICTURE, STYLE, GLIGEN = "hint", "reference", "ip", "style", "gligen"
 NAMED_KINDS: Mapping[str, str] = {
     PLAIN: "the picture is shown to the network as it is",
     "t2i": "the same, for a T2I-Adapter",
-    "style": "a T2I style adapter looks at it through --image_encoder",
+    STYLE: "a T2I style adapter looks at it through --image_encoder",
     PICTURE: "an IP-Adapter looks at it",
     REFERENCE: "no file: the UNet itself looks at it",
     GLIGEN: "no picture: a GLIGEN file, for --box",
@@ -124,12 +124,10 @@ def read_control(text: str) -> ControlWish:
         raise _wrong("--control", text, "KIND=FILE:IMAGE, such as canny=sd15_canny:photo.png")
     check_control_kind(kind)
     files, numbers = _without_numbers(rest, most=3, least=1 if kind in (REFERENCE, GLIGEN) else 2)
-    parts = _files(files)
-    if kind == REFERENCE and len(parts) == 1:
-        parts = ["", *parts]
-    if kind == GLIGEN and len(parts) == 1:
-        parts = [*parts, ""]
-    if len(parts) != 2:
+    parts, alone = _files(files), kind in (REFERENCE, GLIGEN)
+    if alone and len(parts) == 1:
+        parts = ["", *parts] if kind == REFERENCE else [*parts, ""]
+    elif alone or len(parts) != 2:
         wanted = {REFERENCE: "IMAGE", GLIGEN: "FILE"}.get(kind, "FILE:IMAGE")
         raise _wrong("--control", text, f"{kind}={wanted}[:scale[:start[:end]]]")
     if kind == GLIGEN and len(numbers) < 3:
@@ -264,11 +262,30 @@ class AdapterSettings(Conventions):
                 f"--box {self.box[0]} was given without --control gligen=FILE; expected the network"
                 " that draws things in boxes; add it"
             )
+        styles = [wish for wish in controls if wish.kind == STYLE]
+        if styles and self.image_encoder is None:
+            raise UserError(
+                f"--control {styles[0]} was given without --image_encoder; expected the folder of "
+                "CLIP ViT-L/14, which looks at the picture; add it"
+            )
         if grounded and not boxes:
             raise UserError(
                 "--control gligen=... was given without --box; expected words and their box; add "
                 "--box 'words:x0,y0,x1,y1'"
             )
+
+
+def notices_on_adapters(settings: AdapterSettings) -> list[str]:
+    """List settings of adapters that have no effect, one sentence each."""
+    kinds = {wish.kind for wish in settings.control_wishes}
+    found = []
+    if settings.control_mode != CONTROL_MODES[0] and kinds <= {PICTURE, GLIGEN}:
+        found.append(
+            f"--control_mode {settings.control_mode} has no effect: no --control has modes"
+        )
+    if settings.image_encoder and not kinds & {PICTURE, STYLE}:
+        found.append("--image_encoder has no effect: no --control looks through it")
+    return found
 
 
 def _wrong(flag: str, text: str, expected: str) -> UserError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ldm.errors import UserError
-from ldm.settings.adapters import AdapterSettings
+from ldm.settings.adapters import AdapterSettings, notices_on_adapters
 from ldm.settings.language import (
     Originals,
     glossary_option,
@@ -32,6 +32,9 @@ from ldm.settings.option import (
 from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk, notices_on_few_steps
 
 SEED_MODES = ("compvis", "per-image")
+SYNTAXES = ("compvis", "a1111", "compel")
+EMPHASES = ("original", "no-norm", "ignore", "none")
+MOST_SKIPPED = 64  # blocks; the text encoders of the largest models have 48
 _TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], "and")
 DRAWING_GROUPS = {
     "prompt": "what to draw",
@@ -95,6 +98,32 @@ class GenerationSettings(AdapterSettings):
         metavar="FILE",
     )
     max_pixels: int = max_pixels_option(group="prompt")
+    prompt_syntax: str = option(
+        "compvis",
+        "how prompts are read: compvis takes them as text, as the reference does; a1111 reads "
+        "AUTOMATIC1111's (cat:1.3), [cat:dog:0.5], AND and BREAK, and prompts of any length; "
+        "compel reads cat++, (cat)1.3, .blend() and .and(); see docs/prompts.md",
+        choices=SYNTAXES,
+        infotext="Prompt syntax",
+        group="prompt",
+    )
+    clip_skip: int = option(
+        1,
+        "the block of the text encoder that is used, counted from the last; 2 is what many models "
+        "of drawings were trained with",
+        minimum=1,
+        maximum=MOST_SKIPPED,
+        infotext="Clip skip",
+        group="prompt",
+    )
+    emphasis: str = option(
+        "original",
+        "what weights do under --prompt_syntax a1111: original keeps the mean of the encoded "
+        "prompt, no-norm does not; ignore leaves them without effect, none takes brackets for text",
+        choices=EMPHASES,
+        infotext="Emphasis",
+        group="prompt",
+    )
     outdir: str = option(
         "outputs", "the folder to write pictures to", group="output", metavar="FOLDER"
     )
@@ -251,7 +280,13 @@ class GenerationSettings(AdapterSettings):
             found.append(f"--ddim_eta {self.ddim_eta} has no effect on --sampler {self.sampler}")
         if self.negative_prompt and self.scale == 1.0:
             found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")
+        found += notices_on_adapters(self)
         found += notices_on_few_steps(self.sampler, self.ddim_steps, self.scale)
+        if self.emphasis != "original" and self.prompt_syntax != "a1111":
+            found.append(
+                f"--emphasis {self.emphasis} has no effect with --prompt_syntax "
+                f"{self.prompt_syntax}; it is for a1111"
+            )
         return found
 
 

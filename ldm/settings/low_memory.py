@@ -72,7 +72,7 @@ class WeightedPrompts:
     def notices(self, prompts: Sequence[str] = ()) -> list[str]:
         """List settings without effect, and text in the prompts that only looks like a weight."""
         found = super().notices(prompts)
-        if self.plain_prompt:
+        if not self._reads_weights:
             return found
         texts = map(self.untagged, (*prompts, self.negative_prompt))
         alike = [words for text in texts for words in doubtful(text)]
@@ -90,7 +90,12 @@ class WeightedPrompts:
             UserError: invalid weights.
         """
         text = self.untagged(prompt)
-        return [(text, 1.0)] if self.plain_prompt else mixture_of(text)
+        return mixture_of(text) if self._reads_weights else [(text, 1.0)]
+
+    @property
+    def _reads_weights(self) -> bool:
+        """Whether ``cat:0.25`` is a weight: other syntaxes have their own."""
+        return not self.plain_prompt and self.prompt_syntax == "compvis"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -229,6 +229,12 @@ class SwapSettings(Txt2ImgSettings):
                 "--is-swap was given without a source; expected the prompt of the picture that is "
                 'edited; add --sprompt "..."'
             )
+        if self.prompt_syntax != "compvis" or self.clip_skip != 1:
+            raise UserError(
+                f"--prompt_syntax {self.prompt_syntax} and --clip_skip {self.clip_skip} were given;"
+                " edits read plain prompts only; expected compvis and 1; weigh words with "
+                "--reweight, or draw with scripts/txt2img.py"
+            )
         read_weights(self.reweight)
         read_windows(self.cross_replace_steps)
         read_window(self.self_replace_steps, "--self_replace_steps")

@@ -37,6 +37,13 @@ class ServerSettings(Settings):
     turbo: bool = changed(LowMemory, "turbo")
     unet_bs: int | None = changed(LowMemory, "unet_bs")
     outdir: str = changed(GenerationSettings, "outdir")
+    lora: tuple[str, ...] = changed(
+        GenerationSettings,
+        "lora",
+        help="a LoRA that acts in all pictures, by its path or its name in models/lora, with a "
+        "scale or two, for the UNet and the text encoder: ink.safetensors:0.8; may be given again",
+    )
+    embedding: tuple[str, ...] = changed(GenerationSettings, "embedding")
     glossary: str | None = changed(GenerationSettings, "glossary", group="page")
     translator: str | None = changed(GenerationSettings, "translator", group="page")
     port: int = option(

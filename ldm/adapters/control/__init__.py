@@ -10,7 +10,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Control": "ldm.adapters.control.reading",
-        "inpaint_hint": "ldm.adapters.control.hints",
         "read_control": "ldm.adapters.control.reading",
+        "reference_only": "ldm.adapters.control.reference:ReferenceOnly",
     },
 )

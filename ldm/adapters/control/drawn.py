@@ -6,6 +6,7 @@ Shapes: b rows of a call, n hints, h w latent sides.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,11 @@ from ldm.adapters.control.lent import Lent
 from ldm.adapters.control.modes import BALANCED, PROMPT, chosen_rows, output_weights
 from ldm.adapters.handle import Handle, Scale, require_unet, within
 from ldm.errors import UserError
+from ldm.modules.attention_control.moments import Moment
 from ldm.modules.attention_control.parts import part_of_call
+
+ASIDE: ContextVar[bool] = ContextVar("aside", default=False)
+"""Whether the UNet is called for something else than the picture: a reference's features."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,10 @@ class Options:
                 f"a control from {self.start:g} to {self.end:g} of the steps given; expected "
                 "fractions from 0 to 1, the first not above the second"
             )
+
+    def cover(self, moment: Moment) -> bool:
+        """Return whether a step lies between start and end."""
+        return within(self.start, self.end, moment)
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ class DrawnHandle(Handle):
 
     def _acting(self, count: int) -> Acting | None:
         """Return what acts in a call of ``count`` rows; None is nothing."""
-        if not within(self._options.start, self._options.end, self.follower.moment):
+        if ASIDE.get() or not self._options.cover(self.follower.moment):
             return None
         strength = self.strength()
         weights = [strength * weight for weight in self._weights]

@@ -1,7 +1,7 @@
 """Drawings that steer: what a user gives, as tensors of the right size.
 
 Shapes: n pictures, 1 for all rows of a batch or one for each; H W pixels; values in [0, 1], and -1
-where an inpainting ControlNet is to paint.
+where an inpainting ControlNet is to paint (``ldm.hints.masked`` makes those).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 Picture = Image.Image | Tensor | Sequence[Image.Image]
 """A picture; a tensor (n, 3, H, W) or (n, 1, H, W) in [0, 1]; several pictures of one size."""
 
+SEEN = 0.5
+"""A resampled pixel has a colour where more than this share of it had one."""
 RESIZES = ("stretch", "crop", "fill")
-PAINTED = 0.5
-"""From this value on a mask's pixels are painted."""
 
 
 def hint_tensor(image: Picture) -> Tensor:
@@ -55,25 +55,6 @@ def hint_tensor(image: Picture) -> Tensor:
             "inpainting ControlNet paints); divide bytes by 255"
         )
     return hint.expand(-1, 3, -1, -1)
-
-
-def inpaint_hint(image: Picture, mask: Picture) -> Tensor:
-    """Return an inpainting ControlNet's hint: the picture, and -1 where it is to be painted.
-
-    Args:
-        image: The picture.
-        mask: White where it is painted; of the picture's size.
-
-    Raises:
-        UserError: They differ in size.
-    """
-    hint, painted = hint_tensor(image), hint_tensor(mask)[:, :1] >= PAINTED
-    if hint.shape[-2:] != painted.shape[-2:]:
-        raise UserError(
-            f"a mask of {_size(painted)} pixels given for a picture of {_size(hint)}; expected "
-            "equal sizes; resize the mask"
-        )
-    return torch.where(painted, torch.full_like(hint, -1.0), hint)
 
 
 def check_resize(resize: str) -> None:
@@ -107,12 +88,13 @@ def fitted(hint: Tensor, size: tuple[int, int], resize: str = "stretch") -> Tens
 
 
 def _resampled(hint: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Resample; pixels to paint are resampled apart, or they would mix with colours."""
-    painted = (hint < 0).any(dim=1, keepdim=True)
-    colour = F.interpolate(hint.clamp(0, 1), size, mode="bilinear", antialias=True).clamp(0, 1)
-    if not painted.any():
-        return colour
-    return torch.where(F.interpolate(painted.float(), size) >= PAINTED, -1.0, colour)
+    """Resample; pixels to paint have no colour, and give none to their neighbours."""
+    seen = (hint >= 0).all(dim=1, keepdim=True).float()
+    share, colour = (
+        F.interpolate(each, size, mode="bilinear", antialias=True) for each in (seen, hint * seen)
+    )
+    colour = (colour / share.clamp_min(torch.finfo(share.dtype).eps)).clamp(0, 1)
+    return torch.where(share > SEEN, colour, -1.0)
 
 
 def _cropped(hint: Tensor, size: tuple[int, int]) -> Tensor:

@@ -16,12 +16,13 @@ from torch import nn
 
 from ldm.adapters.control.drawn import Options
 from ldm.adapters.control.features import FeatureHandle, read_adapter
-from ldm.adapters.control.files import CONTROL_NET, Found, check_values, find_control
+from ldm.adapters.control.files import CONTROL_NET, STYLE, Found, check_values, find_control
 from ldm.adapters.control.filling import unet_of_layers
 from ldm.adapters.control.hints import Hint, Picture
 from ldm.adapters.control.lent import Lent
 from ldm.adapters.control.modes import BALANCED
 from ldm.adapters.control.nets import NetHandle, read_net
+from ldm.adapters.control.style import StyleHandle, read_style, style_tokens
 from ldm.adapters.handle import Handle, Scale
 from ldm.adapters.report import Report
 from ldm.errors import UserError
@@ -47,6 +48,9 @@ def read_control(path: str | Path, model: nn.Module, *, pooled: bool | None = No
         net, report = read_net(found, model)
         pooled = _pooled(found) if pooled is None else pooled
         return NetControl(Lent(net), report, model, pooled)
+    if found.kind == STYLE:
+        style, report = read_style(found, model)
+        return StyleControl(Lent(style), report, model)
     adapter, report = read_adapter(found, model)
     return FeatureControl(Lent(adapter), report, model)
 
@@ -175,6 +179,49 @@ class FeatureControl(Control):
         self.check(model)
         hint = Hint(image, resize, rate_of(model), UNSHUFFLE)
         return FeatureHandle(model, self.network, hint, scale, Options(start, end, mode, scales))
+
+
+class StyleControl(Control):
+    """A style adapter: it acts on the rows under a prompt, whatever the mode."""
+
+    def attach(
+        self,
+        model: nn.Module,
+        image: Picture,
+        scale: Scale = 1.0,
+        start: float = 0.0,
+        end: float = 1.0,
+        mode: str = BALANCED,
+        *,
+        clip: str | Path | None = None,
+    ) -> StyleHandle:
+        """Attach; as ``Control.attach``.
+
+        Args:
+            model: The hub.
+            image: The picture whose style is wanted.
+            scale: What its tokens are multiplied by.
+            start: From which fraction of the steps on.
+            end: Up to which fraction.
+            mode: ``balanced``; the others would change nothing, and are refused.
+            clip: The folder of CLIP ViT-L/14, which looks at the picture.
+
+        Raises:
+            UserError: There is no such folder, or another mode is given.
+        """
+        self.check(model)
+        if mode != BALANCED:
+            raise UserError(
+                f"control mode {mode!r} given for a style adapter, which acts on the rows under a "
+                "prompt alone; expected balanced; leave it out"
+            )
+        if clip is None:
+            raise UserError(
+                "a style adapter needs CLIP to look at its picture; expected the folder of "
+                "openai/clip-vit-large-patch14; give it as clip"
+            )
+        tokens = style_tokens(self.network.network, image, clip)
+        return StyleHandle(model, tokens, scale, Options(start, end))
 
 
 def _layers_of(model: nn.Module) -> Any:

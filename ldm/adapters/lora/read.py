@@ -96,7 +96,7 @@ class LoRA:
 
         placed = self.place(model)
         bounds = [Bound(place, *self._usable(stem, place)) for stem, place in placed.items()]
-        return LoRAHandle(model, bounds, scale, text_scale, source=self.path, merge=merge)
+        return LoRAHandle(model, bounds, scale, text_scale, source=self.path.resolve(), merge=merge)
 
     def _usable(self, stem: str, place: Place) -> Change:
         change = self.changes[stem]

@@ -10,7 +10,8 @@ import torch
 
 from ldm.adapters.checks import load_exactly, require_finite
 from ldm.adapters.report import Report
-from ldm.adapters.sketch.predictor import KIND, EdgePredictor
+from ldm.adapters.sketch.features import KIND
+from ldm.adapters.sketch.predictor import EdgePredictor
 from ldm.checkpoint.io import read_checkpoint
 from ldm.checkpoint.write import save_safetensors, size_of, whole
 from ldm.errors import UserError

@@ -14,7 +14,7 @@ from ldm.adapters.handle import Handle, Scale, at_moment, require_unet, within
 from ldm.adapters.pictures import opened
 from ldm.adapters.report import wrong_base
 from ldm.adapters.sketch.edges import edges_drawn, latents_of
-from ldm.adapters.sketch.predictor import KIND, EdgePredictor, FeatureTap, noise_level, width_of
+from ldm.adapters.sketch.features import KIND, FeatureTap, noise_level, width_of
 from ldm.errors import UserError
 from ldm.modules.attention_control.controller import Predict
 from ldm.modules.attention_control.moments import Moment
@@ -27,7 +27,7 @@ class SketchHandle(Handle):
     L = ||P(features) - E(sketch)||^2, each sample by itself.
 
     Args:
-        predictor: P.
+        predictor: P, an ``EdgePredictor``.
         model: The hub.
         sketch: See ``EdgePredictor.attach``.
         scale: beta.
@@ -41,7 +41,7 @@ class SketchHandle(Handle):
 
     def __init__(
         self,
-        predictor: EdgePredictor,
+        predictor: nn.Module,
         model: nn.Module,
         sketch: Any,
         scale: Scale,
@@ -120,7 +120,7 @@ class SketchHandle(Handle):
         del self.follower.before_step, self.follower.after_step
 
 
-def _check_fit(predictor: EdgePredictor, model: nn.Module) -> None:
+def _check_fit(predictor: nn.Module, model: nn.Module) -> None:
     """Refuse a model whose blocks are not those that the predictor learned from.
 
     Raises:

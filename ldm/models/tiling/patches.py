@@ -137,7 +137,7 @@ def blend(
     """
     size = tuple(x.shape[-2:])
     ks = tuple(min(k, n) for k, n in zip(split.ks, size, strict=True))
-    places = [_starts(n, k, s) for n, k, s in zip(size, ks, split.stride, strict=True)]
+    places = [starts_along(n, k, s) for n, k, s in zip(size, ks, split.stride, strict=True)]
     edges = {*ks, *size, *places[0], *places[1]}
     if any((edge * scale).denominator != 1 for edge in edges):
         raise UserError(
@@ -160,7 +160,7 @@ def blend(
     return (total / weights).to(out.dtype)
 
 
-def _starts(length: int, side: int, stride: int) -> list[int]:
+def starts_along(length: int, side: int, stride: int) -> list[int]:
     """Return where patches begin along a side; the last patch ends with the side."""
     return [*range(0, length - side, stride), length - side]
 

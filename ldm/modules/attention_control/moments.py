@@ -173,6 +173,12 @@ def rows_in_turn(rows: Sequence[int], total: int) -> Iterator[None]:
         _ROWS.reset(token)
 
 
+def present_rows(count: int) -> Sequence[int]:
+    """Return which rows of the whole batch the ``count`` rows of the present call are."""
+    present, _ = _ROWS.get() or (range(count), count)
+    return present if len(present) == count else range(count)
+
+
 def rows_of_call(count: int, pictures: int | None, layout: Sequence[str] | None) -> list[Row]:
     """Return what the rows of the present call stand for.
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ldm.adapters.ip_adapter.adapter import IPHandle, new_ip_adapter
-from ldm.adapters.ip_adapter.encoders import encoder_of
+from ldm.adapters.ip_adapter.encoders import OWN, encoder_of
 from ldm.adapters.ip_adapter.files import write_ip_adapter
 from ldm.errors import UserError
 from ldm.images.io import to_uint8
@@ -29,7 +29,8 @@ class IPAdapterTraining(Trainable):
         model: The hub.
         tokens: How many a picture is told by.
         encoder: What looks at pictures: the local folder of a CLIP vision model with projection, or
-            ``first_stage N`` for the model's own latents, pooled to N x N.
+            ``first_stage N`` for the model's own latents, or ``unet N`` for what its UNet makes of
+            them halfway, pooled to N x N.
         picture_key: Entry of a batch that holds the pictures to draw by.
         dropout: Share of the pictures left out in training, so that guidance works; combine it with
             ``model.params.cond_dropout``.
@@ -51,7 +52,7 @@ class IPAdapterTraining(Trainable):
         super().__init__()
         if not 0 <= dropout <= 1:
             raise UserError(f"dropout {dropout} of pictures given; expected 0 to 1; correct it")
-        named = encoder if encoder.startswith("first_stage") else None
+        named = encoder if OWN.fullmatch(encoder) else None
         looking = encoder if named else encoder_of(encoder, None, model)
         self.weights = new_ip_adapter(model, tokens, encoder=looking)
         self.picture_key, self.dropout = picture_key, dropout

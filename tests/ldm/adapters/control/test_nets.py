@@ -6,7 +6,7 @@ import pytest
 import torch
 from control_parts import drawing, inputs, make_model, make_net, peer_net, peer_unet, write_net
 
-from ldm.adapters.control import inpaint_hint, read_control
+from ldm.adapters.control import read_control
 from ldm.adapters.control.modes import soft_weights
 from ldm.adapters.handle import require_unet
 from ldm.errors import UserError
@@ -219,6 +219,34 @@ def test_every_sampler_draws_with_it(model, control, sampler):
 
 
 @torch.no_grad()
+def test_pictures_are_changed_and_painted_under_control(model, control):
+    """Image-to-image walks a part of the steps, inpainting keeps what the mask says."""
+    cond = inputs(2)[2][:1]
+    x0 = inputs(1)[0]
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., :4] = 1
+
+    def changed():
+        sampler = make_sampler("ddim", model)
+        sampler.make_schedule(4, verbose=False)
+        return sampler.decode(x0, cond, 2)
+
+    def painted():
+        torch.manual_seed(0)
+        sampler = make_sampler("ddim", model)
+        options = {"mask": mask, "x0": x0, "x_T": inputs(1)[0], "verbose": False}
+        return sampler.sample(2, 1, (4, 8, 8), cond, **options)[0]
+
+    plain = changed(), painted()
+    with control.attach(model, drawing()):
+        controlled = changed(), painted()
+    assert not any(torch.equal(a, b) for a, b in zip(plain, controlled, strict=True))
+    with control.attach(model, drawing(), end=0.5):
+        half = changed()
+    assert not torch.equal(half, controlled[0]) and not torch.equal(half, plain[0])
+
+
+@torch.no_grad()
 def test_half_precision_weights_follow_the_model(model, tmp_path):
     from safetensors.torch import save_file
 
@@ -262,15 +290,13 @@ def test_a_shuffle_network_has_one_value_for_all_positions(model, path, tmp_path
 
 
 @torch.no_grad()
-def test_an_inpainting_hint_is_minus_one_where_it_is_painted(model, control):
-    picture, mask = drawing(), torch.zeros(1, 1, 64, 64)
-    mask[..., :32] = 1
-    hint = inpaint_hint(picture, mask)
-    assert (hint[..., :32] == -1).all() and torch.equal(hint[..., 32:], picture[..., 32:])
+def test_an_inpainting_hint_is_seen_where_it_is_to_be_painted(model, control):
+    hint = drawing()
     with control.attach(model, hint):
-        painted = predict(model)
-    with control.attach(model, picture):
-        assert not torch.equal(predict(model), painted)
+        whole = predict(model)
+    hint[..., :32] = -1
+    with control.attach(model, hint):
+        assert not torch.equal(predict(model), whole)
 
 
 def test_another_model_than_it_was_read_for_is_refused(control):

@@ -123,6 +123,20 @@ def test_each_sample_may_have_boxes_of_its_own_also_where_rows_come_in_parts(mod
     assert torch.allclose(parts, whole, atol=1e-4)
 
 
+@pytest.mark.parametrize("policy", ["four-part", "stream"])
+def test_a_plan_of_devices_draws_the_same(policy, model, gligen, inputs):
+    from ldm.offload.plan import PlanSettings, StagePlan
+
+    with gligen.attach(model, BOXES, 1.0) as handle:
+        expected = draw(model, inputs)
+        plan = StagePlan(model, PlanSettings(policy, unet_rows=1), torch.device("cpu")).attach()
+        try:
+            handle.place(BOXES)
+            assert torch.allclose(draw(model, inputs), expected, atol=1e-4)
+        finally:
+            plan.detach()
+
+
 def test_half_precision_draws_with_it(gligen, inputs):
     half = narrow_model(CONFIG)
     half.model.diffusion_model.to(torch.bfloat16)
