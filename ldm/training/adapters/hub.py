@@ -5,6 +5,7 @@ Everything else is ``LatentDiffusion``'s: its chain of hooks, its loss, its prev
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cached_property
@@ -25,6 +26,8 @@ from ldm.training.adapters.base_model import base_params
 from ldm.training.adapters.files import AdapterFiles
 from ldm.training.adapters.record import Base
 from ldm.training.adapters.trainable import Trainable
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "adapter."
 BASE = "adapted_base"
@@ -138,6 +141,16 @@ class Adapting(PriorPreservation):
         """Take latents and conditioning from a batch, and let the adapter see it."""
         self.adapter.see(batch, kwargs.get("bs"))
         return super().get_input(batch, *args, **kwargs)
+
+    def more_images(self, batch: Mapping[str, Any], count: int) -> dict[str, Tensor]:
+        """Return what the adapter saw of a batch's first rows."""
+        return {**super().more_images(batch, count), **self.adapter.shown(batch, count)}
+
+    def on_fit_start(self) -> None:
+        """Say how much learns, beside how much does not."""
+        super().on_fit_start()
+        count = sum(p.numel() for p in self.trainable_parameters())
+        logger.info("%s of %.3f M parameters is trained", self.adapter.kind, count / 1e6)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return the adapter's parameters.

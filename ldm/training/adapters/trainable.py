@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ldm.adapters.handle import Handle
 
@@ -49,6 +49,10 @@ class Trainable(nn.Module, ABC):
         Raises:
             UserError: They cannot be written.
         """
+
+    def shown(self, batch: Mapping[str, Any], rows: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return what previews are to show of a batch's first rows (n, 3, H, W) in [-1, 1]."""
+        return {}
 
     @property
     def sees(self) -> bool:

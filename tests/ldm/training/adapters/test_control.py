@@ -142,6 +142,17 @@ def test_diffusers_computes_what_the_run_does(trained, tmp_path):
     torch.testing.assert_close(eps(hub), theirs, rtol=0, atol=1e-5)
 
 
+def test_previews_show_the_drawings(runs):
+    hub = build(OmegaConf.create(config_of(runs, "net")))
+    item = Drawings()[0]
+    batch = {"jpg": torch.from_numpy(item["jpg"])[None], "txt": ["a"]}
+    batch["hint"] = torch.from_numpy(item["hint"])[None]
+    quick = {"ddim_steps": 1, "inpaint": False, "plot_progressive_rows": False}
+    shown = hub.log_images(batch, N=1, unconditional_guidance_scale=2.0, **quick)
+    torch.testing.assert_close(shown["hint"], 2 * batch["hint"].movedim(-1, 1) - 1)
+    assert shown["samples_cfg_scale_2.00"].shape == (1, 3, 16, 16)
+
+
 def test_a_form_that_it_does_not_have_is_refused(runs):
     with pytest.raises(UserError, match="form 'TencentARC' of a ControlNet"):
         config = config_of(runs, "net")
