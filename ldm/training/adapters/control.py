@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ldm.adapters.control.drawn import DrawnHandle, Options
 from ldm.adapters.control.features import FeatureHandle
@@ -75,6 +75,10 @@ class DrawingTraining(Trainable):
     def see(self, batch: Mapping[str, Any], rows: int | None) -> None:
         """Look at a batch's drawings."""
         self._handle.show(pictures_from(batch, self.hint_key)[:rows])
+
+    def shown(self, batch: Mapping[str, Any], rows: int) -> dict[str, Tensor]:
+        """Return the drawings."""
+        return {self.hint_key: 2.0 * pictures_from(batch, self.hint_key)[:rows] - 1.0}
 
     def save(self, folder: Path, name: str, header: Mapping[str, str]) -> list[Path]:
         """Write a file or a folder for each layout."""
@@ -151,7 +155,7 @@ class T2IAdapterTraining(DrawingTraining):
         return FeatureHandle(model, network, hint, 1.0, Options())
 
 
-def _nothing() -> torch.Tensor:
+def _nothing() -> Tensor:
     """Return the drawing before the first batch; its values are looked at, also of a meta model."""
     return torch.zeros(1, 3, UNSHUFFLE, UNSHUFFLE, device="cpu")
 

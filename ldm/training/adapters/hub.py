@@ -5,6 +5,7 @@ Everything else is ``LatentDiffusion``'s: its chain of hooks, its loss, its prev
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cached_property
@@ -25,6 +26,8 @@ from ldm.training.adapters.base_model import base_params
 from ldm.training.adapters.files import AdapterFiles
 from ldm.training.adapters.record import Base
 from ldm.training.adapters.trainable import Trainable
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "adapter."
 BASE = "adapted_base"
@@ -115,19 +118,39 @@ class Adapting(PriorPreservation):
         """Return the loss of a batch and its parts; see ``PriorPreservation``.
 
         Raises:
-            UserError: There are pictures of a class, and the adapter looks at pictures.
+            UserError: There are pictures of a class, and the adapter looks at pictures. Or captions
+                are to call it, and those of the first batch do not.
         """
         if PRIOR in batch and self.adapter.sees:
             raise UserError(
                 f"the data has pictures of a class, and a {self.adapter.kind} is trained, which "
                 "looks at the batch; expected one subject alone; leave class_root out"
             )
-        return super().shared_step(batch, **kwargs)
+        loss, figures = super().shared_step(batch, **kwargs)
+        if self.adapter.word is None or loss.requires_grad or not torch.is_grad_enabled():
+            return loss, figures
+        if self.global_step == 0 and self.cond_dropout == 0:
+            raise UserError(
+                f"no caption of the first batch has the word {self.adapter.word!r}, which is to be "
+                "learned; expected it in all; give the data set and adapter_config one name"
+            )
+        # All captions were left out: every process has to come to the same weights nevertheless.
+        return loss + 0.0 * sum(p.sum() for p in self.adapter.parameters()), figures
 
     def get_input(self, batch: Mapping[str, Any], *args: Any, **kwargs: Any) -> list[Any]:
         """Take latents and conditioning from a batch, and let the adapter see it."""
         self.adapter.see(batch, kwargs.get("bs"))
         return super().get_input(batch, *args, **kwargs)
+
+    def more_images(self, batch: Mapping[str, Any], count: int) -> dict[str, Tensor]:
+        """Return what the adapter saw of a batch's first rows."""
+        return {**super().more_images(batch, count), **self.adapter.shown(batch, count)}
+
+    def on_fit_start(self) -> None:
+        """Say how much learns, beside how much does not."""
+        super().on_fit_start()
+        count = sum(p.numel() for p in self.trainable_parameters())
+        logger.info("%s of %.3f M parameters is trained", self.adapter.kind, count / 1e6)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return the adapter's parameters.

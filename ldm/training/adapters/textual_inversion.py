@@ -62,7 +62,7 @@ class TextualInversionTraining(Trainable):
             if form not in FORMS:
                 known = ", ".join(FORMS)
                 raise UserError(f"forms has {form!r}; expected some of {known}; correct it")
-        self.name, self.forms = name, list(forms)
+        self.word, self.forms = name, list(forms)
         self.file_name = _NOT_OF_A_FILE.sub("", name) or None
         # Vector i of n begins as token floor(i m / n) of m.
         shared = [i * len(begin) // vectors for i in range(vectors)]
@@ -72,12 +72,12 @@ class TextualInversionTraining(Trainable):
         """Let prompts use the vectors as they are now, and at each step."""
         base = base_of_width(self.vectors.shape[1])
         extent = f"{len(self.vectors)} vectors"
-        report = Report(Path(self.name), KIND, "no file's", base, extent=extent)
-        return Embedding(self.name, self.vectors, report).attach(model)
+        report = Report(Path(self.word), KIND, "no file's", base, extent=extent)
+        return Embedding(self.word, self.vectors, report).attach(model)
 
     def save(self, folder: Path, name: str, header: Mapping[str, str]) -> list[Path]:
         """Write a file for each format."""
-        embedding = Embedding.of(self.name, self.vectors)
+        embedding = Embedding.of(self.word, self.vectors)
         return [
             write_embedding(embedding, folder / f"{name}{_ending(form, self.forms)}", form, header)
             for form in self.forms

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ldm.adapters.handle import Handle
 
@@ -21,11 +21,13 @@ class Trainable(nn.Module, ABC):
     Attributes:
         kind: What it is, in words, such as ``lora``: the end of ``modelspec.architecture``.
         reaches_text: Whether gradients have to pass through the text encoder.
+        word: What calls it, where captions do; a batch whose captions do not leaves it out.
         file_name: What its files are to be called, without an ending; None takes the run's name.
     """
 
     kind: str
     reaches_text = False
+    word: str | None = None
     file_name: str | None = None
 
     @abstractmethod
@@ -47,6 +49,10 @@ class Trainable(nn.Module, ABC):
         Raises:
             UserError: They cannot be written.
         """
+
+    def shown(self, batch: Mapping[str, Any], rows: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return what previews are to show of a batch's first rows (n, 3, H, W) in [-1, 1]."""
+        return {}
 
     @property
     def sees(self) -> bool:

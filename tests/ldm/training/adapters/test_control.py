@@ -25,14 +25,18 @@ KINDS = {
 
 
 class Drawings(Dataset):
-    """Pictures of noise with drawings of noise."""
+    """Pictures of noise with drawings of noise, as many times as large."""
+
+    def __init__(self, rate=1):
+        self.rate = rate
 
     def __len__(self):
         return 4
 
     def __getitem__(self, index):
-        pixels = np.random.default_rng(index).random((2, 16, 16, 3), np.float32)
-        return {"jpg": pixels[0] * 2 - 1, "hint": pixels[1], "txt": f"picture {index}"}
+        picture, drawing = np.random.default_rng(index).random((2, 16, 16, 3), np.float32)
+        drawing = drawing.repeat(self.rate, 0).repeat(self.rate, 1)
+        return {"jpg": picture * 2 - 1, "hint": drawing, "txt": f"picture {index}"}
 
 
 def config_of(runs, kind: str, **model) -> dict:
@@ -138,8 +142,45 @@ def test_diffusers_computes_what_the_run_does(trained, tmp_path):
     torch.testing.assert_close(eps(hub), theirs, rtol=0, atol=1e-5)
 
 
+def test_previews_show_the_drawings(runs):
+    hub = build(OmegaConf.create(config_of(runs, "net")))
+    item = Drawings()[0]
+    batch = {"jpg": torch.from_numpy(item["jpg"])[None], "txt": ["a"]}
+    batch["hint"] = torch.from_numpy(item["hint"])[None]
+    quick = {"ddim_steps": 1, "inpaint": False, "plot_progressive_rows": False}
+    shown = hub.log_images(batch, N=1, unconditional_guidance_scale=2.0, **quick)
+    torch.testing.assert_close(shown["hint"], 2 * batch["hint"].movedim(-1, 1) - 1)
+    assert shown["samples_cfg_scale_2.00"].shape == (1, 3, 16, 16)
+
+
 def test_a_form_that_it_does_not_have_is_refused(runs):
     with pytest.raises(UserError, match="form 'TencentARC' of a ControlNet"):
         config = config_of(runs, "net")
         config["model"]["params"]["adapter_config"]["params"]["forms"] = ["TencentARC"]
         build(OmegaConf.create(config))
+
+
+def test_control_nets_own_hub_trains_by_main_py(runs):
+    described = OmegaConf.to_container(OmegaConf.load(runs.folder / "config.yaml"))["model"]
+    unet = described["params"]["unet_config"]
+    net = {k: v for k, v in unet["params"].items() if k != "out_channels"} | {"hint_channels": 3}
+    config = runs.config(None)
+    config["model"] |= {
+        "target": "cldm.cldm.ControlLDM",
+        "params": described["params"]
+        | {
+            "unet_config": {**unet, "target": "cldm.cldm.ControlledUnetModel"},
+            "control_stage_config": {"target": "cldm.cldm.ControlNet", "params": net},
+            "control_key": "hint",
+            "only_mid_control": False,
+            "ckpt_path": str(runs.base),
+            "monitor": None,
+        },
+    }
+    data = {"target": f"{__name__}.Drawings", "params": {"rate": 4}}
+    config["data"]["params"]["train"] = data
+    assert runs.start("own", config) == 0
+    state = runs.checkpoint("own")["state_dict"]
+    for name, value in runs.weights().items():
+        torch.testing.assert_close(state[name], value, rtol=0, atol=0)
+    assert state["control_model.middle_block_out.0.weight"].any()

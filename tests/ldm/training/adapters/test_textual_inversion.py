@@ -87,3 +87,17 @@ def test_diffusers_takes_the_file(trained, tmp_path):
 def test_what_is_no_embedding_is_refused(runs, wrong):
     with pytest.raises(UserError, match=str(next(iter(wrong)))):
         build(OmegaConf.create(config(runs, **wrong)))
+
+
+def test_captions_without_the_word_are_told(runs, capsys):
+    wrong = config(runs)
+    wrong["data"]["params"]["train"]["params"]["name"] = "a dog"
+    assert runs.start("wordless", wrong) == 2
+    assert "no caption of the first batch has the word '<my-cat>'" in capsys.readouterr().err
+
+
+def test_a_batch_whose_captions_are_all_left_out_teaches_nothing_and_is_no_error(runs):
+    hub = build(OmegaConf.create(runs.config(adapter(), cond_dropout=1.0)))
+    loss, _ = hub.shared_step({"jpg": torch.rand(2, 16, 16, 3), "txt": ["<my-cat>"] * 2})
+    loss.backward()
+    assert not hub.adapter.vectors.grad.any()
