@@ -149,6 +149,7 @@ def test_a_file_is_read_once_and_again_when_it_has_changed(pipeline, monkeypatch
         ({"prompt": "a <lora:hut:1>"}, "'<lora:hut:1>' in a prompt is no file.*nearest are 'hat'"),
         ({"lora": ("nothing.pt",)}, "--lora 'nothing.pt' is no file"),
         ({"embedding": ("snowy",)}, "--embedding 'snowy' is no file"),
+        ({"control": ("cany=net:photo.png",)}, "--control 'cany'= was given; expected hint, t2i"),
         ({"control": ("canny=net:gone.png",)}, "gone.png does not exist; expected a picture"),
         ({"control": ("depth=net:photo.png",)}, "scripts/hint.py --kind depth --model FOLDER"),
         ({"control": ("inpaint=net:photo.png",)}, "without anything to paint"),
