@@ -23,6 +23,7 @@ from ldm.pipelines.progress import Notice, Progress
 from ldm.settings.generation import Txt2ImgSettings
 
 HATTED = "a cat <lora:hat:0.5>"
+TAGGED = "a cat <lora:ink:0.5> <lora:gone:1> <lora:ink:1:lbw=OUTALL>"
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +148,7 @@ def test_a_file_is_read_once_and_again_when_it_has_changed(pipeline, monkeypatch
     ("changes", "message"),
     [
         ({"prompt": "a <lora:hut:1>"}, "'<lora:hut:1>' in a prompt is no file.*nearest are 'hat'"),
+        ({"prompt": "a <lora:hat:x>"}, "scale 'x' of '<lora:hat:x>' in a prompt is no number"),
         ({"lora": ("nothing.pt",)}, "--lora 'nothing.pt' is no file"),
         ({"embedding": ("snowy",)}, "--embedding 'snowy' is no file"),
         ({"control": ("cany=net:photo.png",)}, "--control 'cany'= was given; expected hint, t2i"),
@@ -294,10 +296,11 @@ def test_a_picture_of_another_program_is_drawn_with_its_loras_and_embeddings(pip
 
 def test_a_picture_of_another_program_says_what_is_missing_or_another(pipeline, tmp_path):
     entries = 'Lora hashes: "ink: 0123456789ab, gone: 1"', 'TI hashes: "nowhere: 2"'
-    path = by_a1111(tmp_path / "web.png", "a cat <lora:ink:0.5> <lora:gone:1>", *entries)
+    path = by_a1111(tmp_path / "web.png", TAGGED, *entries)
     notices = " ".join(read_picture(str(path), Txt2ImgSettings).notices)
     assert "'ink' has the hash '0123456789ab'" in notices
     assert "'<lora:gone:1>' is no file" in notices
+    assert "'<lora:ink:1:lbw=OUTALL>' in a prompt has more than is known" in notices
     assert "its embedding 'nowhere' is not in models/embeddings" in notices
     expected = drawn(pipeline, prompt="a cat  ", seed=7, lora=("ink:0.5",), prompt_syntax="a1111")
     assert np.array_equal(redrawn(pipeline, path).pixels, expected[0])
