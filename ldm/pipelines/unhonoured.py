@@ -54,9 +54,7 @@ _CHANGES = {
 }
 _TABLE = [(re.compile(names), re.compile(values)) for names, values in _CHANGES.items()]
 # AUTOMATIC1111's prompt syntax, which is plain text here: (cat:1.2), <lora:name:1>, BREAK.
-_SYNTAX = re.compile(
-    r"<(?!lora:|lyco:)\w+:[^<>]+>|\([^()]+:\s*(?:\d+(?:\.\d+)?|\.\d+)\s*\)|\bBREAK\b"
-)
+_SYNTAX = re.compile(r"<\w+:[^<>]+>|\([^()]+:\s*(?:\d+(?:\.\d+)?|\.\d+)\s*\)|\bBREAK\b")
 _LONGEST = 40  # letters of a name or a value that are shown
 _MOST = 20  # names that are shown
 
