@@ -364,3 +364,41 @@ def test_tags_are_not_said_to_be_plain_text(pipeline):
     settings = text_settings(n_samples=1, n_iter=1, prompt=odd, prompt_syntax="a1111")
     (text,) = [text for text in said(draw(pipeline, settings)[1]) if "not attached" in text]
     assert "hypernet" in text and "lora" not in text
+
+
+def random(adapter):
+    generator = torch.Generator().manual_seed(3)
+    for value in adapter.requires_grad_(False).parameters():
+        value.copy_(0.3 * torch.randn(value.shape, generator=generator))
+    return adapter
+
+
+def test_an_ip_adapter_looks_at_its_picture_by_its_own_encoder(pipeline, plain, shelves):
+    from ldm.adapters.ip_adapter import new_ip_adapter, write_ip_adapter
+
+    adapter = random(new_ip_adapter(pipeline.model, encoder="first_stage 4"))
+    write_ip_adapter(adapter, shelves / "models/controlnet/looks.safetensors")
+    first = drawn(pipeline, control=("ip=looks:photo.png",))
+    assert not np.array_equal(first, plain)
+    assert not np.array_equal(first, drawn(pipeline, control=("ip=looks:other.png",)))
+    with adapter.attach(pipeline.model, "photo.png"):
+        assert np.array_equal(drawn(pipeline), first)
+
+
+def test_gligen_draws_by_boxes(pipeline, plain, shelves):
+    from ldm.adapters.gligen import new_gligen, write_gligen
+
+    adapter = random(new_gligen(pipeline.model))
+    write_gligen(adapter, shelves / "models/controlnet/boxes.safetensors")
+    boxes = ("a cat:0,0,0.5,1",)
+    first = drawn(pipeline, control=("gligen=boxes:1:0:1",), box=boxes)
+    assert not np.array_equal(first, plain)
+    with adapter.attach(pipeline.model, [("a cat", (0, 0, 0.5, 1))], 1.0):
+        assert np.array_equal(drawn(pipeline), first)
+
+
+def test_settings_without_effect_are_said(pipeline):
+    settings = text_settings(n_samples=1, n_iter=1, control_mode="prompt", image_encoder="clip")
+    texts = " ".join(said(draw(pipeline, settings)[1]))
+    assert "--control_mode prompt has no effect" in texts
+    assert "--image_encoder has no effect" in texts
