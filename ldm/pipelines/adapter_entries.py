@@ -42,8 +42,7 @@ from ldm.pipelines.adapter_plan import AdapterPlan, PlannedControl
 from ldm.pipelines.models import find
 from ldm.settings.adapters import ControlWish, read_box, read_control, read_lora
 from ldm.settings.generation import GenerationSettings
-from ldm.settings.tags import LORAS as LORA_TAGS
-from ldm.settings.tags import Tag, split_tags
+from ldm.settings.tags import split_tags, written_loras
 
 LORA_HASHES, TI_HASHES = "Lora hashes", "TI hashes"
 LORA, EMBEDDING, CONTROL, BOXES, MODE = "LoRA", "Embedding", "Control", "Boxes", "Control mode"
@@ -177,28 +176,20 @@ class _Finder:
 
     def tags(self) -> None:
         """Check the files of the prompt's tags; tags that cannot be followed go out of it."""
-        hashes = self._hashes(LORA_HASHES)
-        for tag in self._tags():
+        hashes, followed = self._hashes(LORA_HASHES), False
+        for written in written_loras(self.found.prompt):
             try:
-                file = find_named(LORAS, tag.name, f"its tag {quoted(tag.written)}")
+                (tag,) = split_tags(written)[1]
+                file = find_named(LORAS, tag.name, f"its tag {quoted(written)}")
             except UserError as error:
                 self._missing(str(error))
-                self.found.prompt = self.found.prompt.replace(tag.written, "")
+                self.found.prompt = self.found.prompt.replace(written, "")
                 continue
             digits = hashes.get(_plain(tag.name))
             self._check(tag.name, digits, lora_hashes(file), "LoRA", strict=self.own)
-        if LORA not in self.entries and self._tags_of(self.found.prompt):
+            followed = True
+        if followed or self.found.notices:  # what is missing was named
             self.found.used.add(LORA_HASHES)
-
-    def _tags(self) -> list[Tag]:
-        return list({tag.name: tag for tag in self._tags_of(self.found.prompt)}.values())
-
-    def _tags_of(self, prompt: str) -> list[Tag]:
-        try:
-            return split_tags(prompt, LORA_TAGS)[1]
-        except UserError as error:
-            self._missing(str(error))
-            return []
 
     def loras(self) -> None:
         """Find the LoRAs of flags."""

@@ -23,8 +23,10 @@ from ldm.pipelines.adapter_files import (
     find_adapter,
     find_named,
 )
-from ldm.settings.adapters import GLIGEN, BoxWish, ControlWish, LoraWish
+from ldm.settings.adapters import GLIGEN, NAMED_KINDS, BoxWish, ControlWish, LoraWish
 from ldm.settings.generation import GenerationSettings
+from ldm.settings.hints import HINTS
+from ldm.settings.option import one_of
 from ldm.settings.tags import LORAS as LORA_TAGS
 from ldm.settings.tags import Tag, split_tags
 
@@ -165,6 +167,9 @@ def _embeddings(settings: GenerationSettings, texts: Sequence[str]) -> Iterable[
 
 
 def _control(wish: ControlWish, settings: GenerationSettings) -> PlannedControl:
+    if wish.kind not in (*HINTS, *NAMED_KINDS):
+        known = one_of((*NAMED_KINDS, *HINTS))
+        raise UserError(f"--control {quoted(wish.kind)}= was given; expected {known}; choose one")
     path = None
     if wish.file:
         path = find_adapter(CONTROLS, wish.file)

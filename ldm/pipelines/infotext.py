@@ -223,7 +223,7 @@ def read_picture(
         if schema.task != "edit" and "prompt_syntax" not in {*given, *values}:
             values["prompt_syntax"] = syntax_of(recipe, given)
         plain = "prompt_syntax" not in given and values.get("prompt_syntax") in (None, "compvis")
-        notices += notices_on_others(path, recipe, given, plain=plain)
+        notices += notices_on_others(path, recipe, given, plain=plain, tags=schema.takes_tags)
     values |= find_sources(path, schema, entries, given)
     return Recorded(
         values=values,

@@ -7,11 +7,12 @@ that are in none of the tables below are named as not known.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from ldm.legible import quoted
+from ldm.settings.tags import without_loras
 
 if TYPE_CHECKING:
     from ldm.images.recipes import Recipe
@@ -52,10 +53,8 @@ _CHANGES = {
     "nodes|denoise|controlnets|ipAdapters|t2iAdapters|init_image|variations|hires_fix": "",
 }
 _TABLE = [(re.compile(names), re.compile(values)) for names, values in _CHANGES.items()]
-# AUTOMATIC1111's prompt syntax, which is plain text here: (cat:1.2), <hypernet:name:1>, BREAK.
-_SYNTAX = re.compile(
-    r"<(?!lora:|lyco:)\w+:[^<>]+>|\([^()]+:\s*(?:\d+(?:\.\d+)?|\.\d+)\s*\)|\bBREAK\b"
-)
+# AUTOMATIC1111's prompt syntax, which is plain text here: (cat:1.2), <lora:name:1>, BREAK.
+_SYNTAX = re.compile(r"<\w+:[^<>]+>|\([^()]+:\s*(?:\d+(?:\.\d+)?|\.\d+)\s*\)|\bBREAK\b")
 _LONGEST = 40  # letters of a name or a value that are shown
 _MOST = 20  # names that are shown
 
@@ -110,7 +109,12 @@ def _taken(recipe: Recipe, given: Collection[str]) -> list[str]:
 
 
 def notices_on_others(
-    path: str, recipe: Recipe, given: Collection[str], *, plain: bool = True
+    path: str,
+    recipe: Recipe,
+    given: Collection[str],
+    *,
+    plain: bool = True,
+    tags: bool = False,
 ) -> Iterator[str]:
     """Yield what is to be expected of a picture that another program made.
 
@@ -119,15 +123,17 @@ def notices_on_others(
         recipe: What its file says.
         given: Names of settings that the user overrides.
         plain: Whether the prompts are read as plain text.
+        tags: Whether tags of LoRAs in them are read all the same.
     """
     program = recipe.program or "another program"
     yield f"{path} was made by {program}: expect a similar picture, not the same one"
-    syntax = plain_syntax(_taken(recipe, given)) if plain else ()
+    texts = _taken(recipe, given)
+    syntax = plain_syntax(map(without_loras, texts) if tags else texts) if plain else ()
     if parts := ", ".join(map(quoted, islice(syntax, _MOST))):
         yield f"these parts of the prompt are plain text here, not weights or models: {parts}"
 
 
-def plain_syntax(prompts: Collection[str]) -> Iterator[str]:
+def plain_syntax(prompts: Iterable[str]) -> Iterator[str]:
     """Yield the parts of prompts that only other programs read as more than text."""
     for prompt in prompts:
         yield from dict.fromkeys(match[0] for match in _SYNTAX.finditer(prompt))

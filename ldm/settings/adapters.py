@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ldm.errors import UserError
 from ldm.legible import quoted
 from ldm.settings.conventions import Conventions
-from ldm.settings.option import one_of, option
+from ldm.settings.option import option
 
 GROUP = "adapters"
 CONTROL_MODES = ("balanced", "prompt", "control", "guess")
@@ -112,7 +112,7 @@ def read_control(text: str) -> ControlWish:
     r"""Read a value of ``--control``.
 
     Raises:
-        UserError: Its form, its kind or its window is none.
+        UserError: Its form or its window is none.
 
     Example:
         >>> wish = read_control(r"canny=C:\a.pth:D:\b.png:0.5")
@@ -122,7 +122,6 @@ def read_control(text: str) -> ControlWish:
     kind, equals, rest = text.partition("=")
     if not equals:
         raise _wrong("--control", text, "KIND=FILE:IMAGE, such as canny=sd15_canny:photo.png")
-    check_control_kind(kind)
     files, numbers = _without_numbers(rest, most=3, least=1 if kind in (REFERENCE, GLIGEN) else 2)
     parts, alone = _files(files), kind in (REFERENCE, GLIGEN)
     if alone and len(parts) == 1:
@@ -136,15 +135,6 @@ def read_control(text: str) -> ControlWish:
     if not 0.0 <= wish.start <= wish.end <= 1.0:
         raise _wrong("--control", text, "a start and an end from 0 to 1, the start not above it")
     return wish
-
-
-def check_control_kind(kind: str) -> None:
-    """Raise a UserError if a control is of no kind that there is."""
-    from ldm.settings.hints import HINTS  # only controls need the table
-
-    if kind not in (*HINTS, *NAMED_KINDS):
-        known = one_of((*NAMED_KINDS, *HINTS))
-        raise UserError(f"--control {quoted(kind)}= was given; expected {known}; choose one")
 
 
 def read_box(text: str) -> BoxWish:

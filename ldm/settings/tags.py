@@ -63,7 +63,12 @@ def split_tags(text: str, kinds: Collection[str] | None = None) -> tuple[str, li
 
 def without_loras(text: str) -> str:
     """Return a prompt as it is encoded where nothing else in it is grammar."""
-    return split_tags(text, LORAS)[0] if "<" in text else text
+    return _TAG.sub(lambda tag: "" if tag[1].lower() in LORAS else tag[0], text)
+
+
+def written_loras(text: str) -> list[str]:
+    """Return the tags of LoRAs in a prompt as they are written, each once, readable or not."""
+    return list(dict.fromkeys(m[0] for m in _TAG.finditer(text) if m[1].lower() in LORAS))
 
 
 def _tag(match: re.Match) -> Tag:

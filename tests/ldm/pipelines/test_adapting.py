@@ -23,6 +23,7 @@ from ldm.pipelines.progress import Notice, Progress
 from ldm.settings.generation import Txt2ImgSettings
 
 HATTED = "a cat <lora:hat:0.5>"
+TAGGED = "a cat <lora:ink:0.5> <lora:gone:1> <lora:ink:1:lbw=OUTALL>"
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +148,10 @@ def test_a_file_is_read_once_and_again_when_it_has_changed(pipeline, monkeypatch
     ("changes", "message"),
     [
         ({"prompt": "a <lora:hut:1>"}, "'<lora:hut:1>' in a prompt is no file.*nearest are 'hat'"),
+        ({"prompt": "a <lora:hat:x>"}, "scale 'x' of '<lora:hat:x>' in a prompt is no number"),
         ({"lora": ("nothing.pt",)}, "--lora 'nothing.pt' is no file"),
         ({"embedding": ("snowy",)}, "--embedding 'snowy' is no file"),
+        ({"control": ("cany=net:photo.png",)}, "--control 'cany'= was given; expected hint, t2i"),
         ({"control": ("canny=net:gone.png",)}, "gone.png does not exist; expected a picture"),
         ({"control": ("depth=net:photo.png",)}, "scripts/hint.py --kind depth --model FOLDER"),
         ({"control": ("inpaint=net:photo.png",)}, "without anything to paint"),
@@ -293,10 +296,11 @@ def test_a_picture_of_another_program_is_drawn_with_its_loras_and_embeddings(pip
 
 def test_a_picture_of_another_program_says_what_is_missing_or_another(pipeline, tmp_path):
     entries = 'Lora hashes: "ink: 0123456789ab, gone: 1"', 'TI hashes: "nowhere: 2"'
-    path = by_a1111(tmp_path / "web.png", "a cat <lora:ink:0.5> <lora:gone:1>", *entries)
+    path = by_a1111(tmp_path / "web.png", TAGGED, *entries)
     notices = " ".join(read_picture(str(path), Txt2ImgSettings).notices)
     assert "'ink' has the hash '0123456789ab'" in notices
     assert "'<lora:gone:1>' is no file" in notices
+    assert "'<lora:ink:1:lbw=OUTALL>' in a prompt has more than is known" in notices
     assert "its embedding 'nowhere' is not in models/embeddings" in notices
     expected = drawn(pipeline, prompt="a cat  ", seed=7, lora=("ink:0.5",), prompt_syntax="a1111")
     assert np.array_equal(redrawn(pipeline, path).pixels, expected[0])
@@ -360,3 +364,41 @@ def test_tags_are_not_said_to_be_plain_text(pipeline):
     settings = text_settings(n_samples=1, n_iter=1, prompt=odd, prompt_syntax="a1111")
     (text,) = [text for text in said(draw(pipeline, settings)[1]) if "not attached" in text]
     assert "hypernet" in text and "lora" not in text
+
+
+def random(adapter):
+    generator = torch.Generator().manual_seed(3)
+    for value in adapter.requires_grad_(False).parameters():
+        value.copy_(0.3 * torch.randn(value.shape, generator=generator))
+    return adapter
+
+
+def test_an_ip_adapter_looks_at_its_picture_by_its_own_encoder(pipeline, plain, shelves):
+    from ldm.adapters.ip_adapter import new_ip_adapter, write_ip_adapter
+
+    adapter = random(new_ip_adapter(pipeline.model, encoder="first_stage 4"))
+    write_ip_adapter(adapter, shelves / "models/controlnet/looks.safetensors")
+    first = drawn(pipeline, control=("ip=looks:photo.png",))
+    assert not np.array_equal(first, plain)
+    assert not np.array_equal(first, drawn(pipeline, control=("ip=looks:other.png",)))
+    with adapter.attach(pipeline.model, "photo.png"):
+        assert np.array_equal(drawn(pipeline), first)
+
+
+def test_gligen_draws_by_boxes(pipeline, plain, shelves):
+    from ldm.adapters.gligen import new_gligen, write_gligen
+
+    adapter = random(new_gligen(pipeline.model))
+    write_gligen(adapter, shelves / "models/controlnet/boxes.safetensors")
+    boxes = ("a cat:0,0,0.5,1",)
+    first = drawn(pipeline, control=("gligen=boxes:1:0:1",), box=boxes)
+    assert not np.array_equal(first, plain)
+    with adapter.attach(pipeline.model, [("a cat", (0, 0, 0.5, 1))], 1.0):
+        assert np.array_equal(drawn(pipeline), first)
+
+
+def test_settings_without_effect_are_said(pipeline):
+    settings = text_settings(n_samples=1, n_iter=1, control_mode="prompt", image_encoder="clip")
+    texts = " ".join(said(draw(pipeline, settings)[1]))
+    assert "--control_mode prompt has no effect" in texts
+    assert "--image_encoder has no effect" in texts
