@@ -78,8 +78,8 @@ def parse_a1111(text: str, steps: int, *, composes: bool = True) -> Prompt:
     weighted = [_weighted(each) for each in _AND.split(plain)] if composes else [(plain, 1.0)]
     if len(weighted) > PROMPT_PARTS:
         raise UserError(
-            f"a prompt of {len(weighted)} parts was given; expected at most {PROMPT_PARTS}, as each "
-            "is drawn by itself; leave some AND out"
+            f"a prompt of {len(weighted)} parts was given; expected at most {PROMPT_PARTS}; each "
+            "is drawn by itself; leave some out"
         )
     parts = tuple(Part(weight, schedule(each, steps)) for each, weight in weighted)
     return Prompt(parts, tuple(tags))
