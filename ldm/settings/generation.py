@@ -34,7 +34,6 @@ from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk, notices_on_few
 SEED_MODES = ("compvis", "per-image")
 SYNTAXES = ("compvis", "a1111", "compel")
 EMPHASES = ("original", "no-norm", "ignore", "none")
-MOST_SKIPPED = 64  # blocks; the text encoders of the largest models have 48
 _TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], "and")
 DRAWING_GROUPS = {
     "prompt": "what to draw",
@@ -112,13 +111,12 @@ class GenerationSettings(AdapterSettings):
         "the block of the text encoder that is used, counted from the last; 2 is what many models "
         "of drawings were trained with",
         minimum=1,
-        maximum=MOST_SKIPPED,
         infotext="Clip skip",
         group="prompt",
     )
     emphasis: str = option(
         "original",
-        "what weights do under --prompt_syntax a1111: original keeps the mean of the encoded "
+        "what weights do in AUTOMATIC1111's syntax: original keeps the mean of the encoded "
         "prompt, no-norm does not; ignore leaves them without effect, none takes brackets for text",
         choices=EMPHASES,
         infotext="Emphasis",
