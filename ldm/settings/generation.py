@@ -23,6 +23,7 @@ from ldm.settings.language import (
 )
 from ldm.settings.model_kind import Task
 from ldm.settings.option import (
+    MAX_SEED,
     changed,
     device_option,
     max_pixels_option,
@@ -44,8 +45,6 @@ DRAWING_GROUPS = {
 }
 PRECISIONS = ("full", "autocast")
 WATERMARKS = ("reference", "gentle", "off")
-# The largest seed that torch takes, which draws the noise; others are given its last 32 bits.
-MAX_SEED = 2**64 - 1
 # A run is planned in memory, and a typo must not fill it.
 LONGEST_RUN = 10**6  # pictures
 LARGEST_SIDE = 2**16  # pixels

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ldm.errors import UserError
-from ldm.settings.generation import MAX_SEED
 from ldm.settings.option import (
+    MAX_SEED,
     REQUIRED,
     Settings,
     device_option,
