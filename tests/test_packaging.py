@@ -188,7 +188,7 @@ def test_every_folder_of_the_package_would_be_installed():
     folders = {path.parent for path in (ROOT / "ldm").rglob("*.py")}
     assert not [str(folder) for folder in folders if not (folder / "__init__.py").exists()]
     include = PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
-    assert include == ["ldm", "ldm.*"]
+    assert include == ["ldm", "ldm.*", "cldm", "cldm.*"]
 
 
 def test_licence_and_notices_come_with_the_project():

@@ -259,7 +259,7 @@ def new_ip_adapter(
         tokens: T.
         width: F; None asks the encoder.
         encoder: ``first_stage N`` for the model's own latents, ``unet N`` for what its UNet makes
-            of them halfway, pooled to N x N, or a function of a list of pictures.
+            of them, pooled to N x N, or a function of a list of pictures.
     """
     named = encoder if isinstance(encoder, str) else None
     looking = encoder_of(None if named else given_encoder(encoder), named, model)

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 
@@ -130,14 +129,15 @@ class FirstStageEncoder:
 
 
 class UNetEncoder(FirstStageEncoder):
-    """What a model's own UNet makes of a picture halfway through, pooled to a square.
+    """What a model's own UNet makes of a picture at the level above its lowest, pooled to a square.
 
     The UNet sees the picture's latents at the first step, without noise and without a prompt, and
-    no adapter that adds to its attention or to its features takes part.
+    no adapter that adds to its attention or to its features takes part. What it makes of grey is
+    subtracted: it is most of what it makes of anything.
 
     Args:
         model: The hub.
-        side: Of the square; F is the middle block's channels times its area.
+        side: Of the square; F is the level's channels times its area.
     """
 
     def __init__(self, model: Any, side: int) -> None:
@@ -147,19 +147,21 @@ class UNetEncoder(FirstStageEncoder):
     @torch.no_grad()
     def features(self, pixels: Tensor, *, hidden: bool = False) -> Tensor:
         """Return the features of pictures (P, 3, S, S) in [-1, 1]."""
-        z = self._latents(pixels)
+        z = self._latents(torch.cat([torch.zeros_like(pixels[:1]), pixels]))
         first = torch.zeros(len(z), dtype=torch.long, device=z.device)
         empty = self.model.get_learned_conditioning([""]).expand(len(z), -1, -1)
         unet = self.model.model.diffusion_model
         with bare(unet):
-            h = unet.encode(z, first, empty)[0].float()  # (P, C, h, w)
-        h = nn.functional.adaptive_avg_pool2d(h, self.side)
-        found = nn.functional.layer_norm(h.flatten(1), (h[0].numel(),))  # (P, F)
-        return rearrange(found, "p (c n) -> p n c", n=self.side**2) if hidden else found
+            lowest, _, skips = unet.encode(z, first, empty)
+        wider = [each for each in skips if each.shape[-1] > lowest.shape[-1]]
+        h = (wider[-1] if wider else lowest).float()  # (1 + P, C, h, w)
+        h = nn.functional.adaptive_avg_pool2d(h, self.side).flatten(2)  # (1 + P, C, side**2)
+        h = nn.functional.layer_norm(h[1:] - h[:1], h.shape[1:])
+        return h.mT if hidden else h.flatten(1)  # (P, side**2, C) or (P, F)
 
     def nothing(self, *, hidden: bool) -> Tensor:
         unet = self.model.model.diffusion_model
-        channels, area = unet.model_channels * unet.channel_mult[-1], self.side**2
+        channels, area = unet.model_channels * unet.channel_mult[-2:][0], self.side**2
         return torch.zeros(1, area, channels) if hidden else torch.zeros(1, channels * area)
 
 

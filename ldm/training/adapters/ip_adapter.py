@@ -30,7 +30,7 @@ class IPAdapterTraining(Trainable):
         tokens: How many a picture is told by.
         encoder: What looks at pictures: the local folder of a CLIP vision model with projection, or
             ``first_stage N`` for the model's own latents, or ``unet N`` for what its UNet makes of
-            them halfway, pooled to N x N.
+            them, pooled to N x N.
         picture_key: Entry of a batch that holds the pictures to draw by.
         dropout: Share of the pictures left out in training, so that guidance works; combine it with
             ``model.params.cond_dropout``.
