@@ -19,7 +19,7 @@ from ldm.errors import UserError
 from ldm.offload.home import PLANS
 from ldm.offload.plan import PlanSettings, StagePlan
 
-POLICIES = ("stream", "four-part", "turbo", "resident")
+POLICIES = ("stream", "four-part")
 
 
 def plan_of(model, policy, mover):

@@ -106,6 +106,7 @@ def test_peft_configuration_beside_its_file_has_the_alpha(files, places, tmp_pat
     tensors = {n: v for n, v in only(files, "lora_unet_").items() if "alpha" not in n}
     path = lora_files.save(renamed(tensors, names), tmp_path / "adapter_model.safetensors")
     assert read_lora(path).report.alphas == [2.0]  # the rank, where nobody says another
+    assert read_lora(tmp_path).path == path  # its folder will do as well
     config = {"lora_alpha": 16, "use_rslora": True, "alpha_pattern": {"attn1.to_q": 4}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     lora = read_lora(path)

@@ -114,6 +114,8 @@ def test_a_header_that_is_no_configuration_is_refused(header, tmp_path):
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"none.safetensors"):
         read_lora(tmp_path / "none.safetensors")
+    with pytest.raises(UserError, match="is a folder"):
+        read_lora(tmp_path)
 
 
 def test_a_failure_half_way_takes_everything_back(files, model, monkeypatch):
