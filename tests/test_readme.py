@@ -207,6 +207,9 @@ def test_the_readmes_lead_to_each_other():
         assert all(each.name in head for each in (PAGES[0], *TRANSLATIONS) if each != page)
 
 
+CODE = ("ldm", "cldm", "scripts", "optimizedSD", "apps", "benchmarks")
+
+
 def tabled_files(text: str) -> list[str]:
     """Return the files that the tables under the headings of folders name."""
     files, folder = [], None
@@ -220,7 +223,7 @@ def tabled_files(text: str) -> list[str]:
 
 def test_the_plan_of_the_house_names_every_file_once():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    folders = [ROOT / name for name in ("ldm", "scripts", "optimizedSD", "apps", "benchmarks")]
+    folders = [ROOT / name for name in CODE]
     files = [path for folder in folders for path in folder.rglob("*.py")]
     there = [path.relative_to(ROOT).as_posix() for path in files if path.stem != "__init__"]
     assert sorted(tabled_files(page)) == sorted(there), "run `make docs`"
