@@ -54,7 +54,8 @@ class Bound:
         if self.delta is None:
             change = self.place.run(x, None, bias)
         else:
-            change = self.delta.run(t, self.place, self._weight(x.device), x)
+            weight = self._weight(x.device) if self.delta.needs_weight else None
+            change = self.delta.run(t, self.place, weight, x)
             if bias is not None:
                 change = change + self.place.run(x, None, bias.to(x.dtype))
         change = change.to(out.dtype)
@@ -175,10 +176,17 @@ class LoRAHandle(Handle):
         The original tensors are kept, and come back with ``unmerge`` or ``detach``.
 
         Raises:
-            UserError: A scale is a function of the step, or the model has no weights yet.
+            UserError: A scale is a function of the step, or the model has no weights yet, or
+                averages that would take the place of the merged ones.
         """
         if self.merged or not self.attached:
             return
+        if getattr(self.model, "use_ema", False):
+            raise UserError(
+                "a LoRA cannot be merged into a model that keeps averages of its weights, which "
+                "are put in their place to draw; expected use_ema: false; attach it with "
+                "merge=False"
+            )
         for scale in (self._scale, self._text_scale):
             self._check_scale(scale, merged=True)
         self._leave_side()

@@ -39,17 +39,19 @@ class Delta(ABC):
         kind: What it is called.
         roles: The names of its tensors, for every complete set.
         follows_input: Whether it computes in the input's precision; else at least in float32.
+        needs_weight: Whether it depends on the original weight; else that may be None.
     """
 
     kind: ClassVar[str]
     roles: ClassVar[tuple[frozenset[str], ...]]
     follows_input: ClassVar[bool] = False
+    needs_weight: ClassVar[bool] = False
 
     def __init__(self, tensors: Tensors, factor: float = 1.0) -> None:
         self.tensors, self.factor = dict(tensors), factor
 
     @abstractmethod
-    def change(self, t: Tensors, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def change(self, t: Tensors, weight: Tensor | None, shape: tuple[int, ...]) -> Tensor:
         """Return the change of a weight, ``factor`` included, in float32 or better.
 
         Args:
@@ -58,7 +60,7 @@ class Delta(ABC):
             shape: The weight's.
         """
 
-    def run(self, t: Tensors, place: Place, weight: Tensor, x: Tensor) -> Tensor:
+    def run(self, t: Tensors, place: Place, weight: Tensor | None, x: Tensor) -> Tensor:
         """Return by how much the layer's output changes for an input ``x``."""
         with torch.autocast(x.device.type, enabled=False):
             change = self.change(t, weight, place.shape)
@@ -92,7 +94,7 @@ class Delta(ABC):
 class _Product(Delta):
     """A change that does not depend on the weight."""
 
-    def change(self, t: Tensors, weight: Tensor, shape: tuple[int, ...]) -> Tensor:  # noqa: ARG002
+    def change(self, t: Tensors, weight: Tensor | None, shape: tuple[int, ...]) -> Tensor:  # noqa: ARG002
         return self._product(widened(t)).reshape(shape) * self.factor
 
 
@@ -117,7 +119,7 @@ class LowRank(_Product):
             return torch.einsum("o r, r s h w, s i -> o i h w", up, t["mid"], down.flatten(1))
         return (up @ down.flatten(1)).reshape(up.shape[0], *down.shape[1:])
 
-    def run(self, t: Tensors, place: Place, weight: Tensor, x: Tensor) -> Tensor:
+    def run(self, t: Tensors, place: Place, weight: Tensor | None, x: Tensor) -> Tensor:
         if not isinstance(place.module, (nn.Conv1d, nn.Conv2d)):
             if "mid" in t:
                 return super().run(t, place, weight, x)
@@ -193,7 +195,7 @@ class Kronecker(_Product):
         if w2 is None:
             w2 = _rebuilt(t["lokr_w2_a"], t["lokr_w2_b"], t.get("lokr_t2"))
         # A flattened kernel stays within its input channel: the numbers are in the same order.
-        made = torch.kron(w1.reshape(*w1.shape, *[1] * (w2.ndim - 2)), w2)
+        made = torch.kron(w1.reshape(*w1.shape, *[1] * (w2.ndim - 2)), w2.contiguous())
         return made.flatten(1)
 
 
@@ -211,9 +213,10 @@ class Scaling(Delta):
     """A factor for each input (column) or output (row) of a weight."""
 
     kind = "IA3"
+    needs_weight = True
     roles = (frozenset({"ia3", "on_input"}),)
 
-    def change(self, t: Tensors, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def change(self, t: Tensors, weight: Tensor | None, shape: tuple[int, ...]) -> Tensor:
         t = widened(t)
         axis = [1] * len(shape)
         axis[self._axis] = -1
@@ -239,6 +242,7 @@ class Decomposed(Delta):
 
     kind = "DoRA"
     roles = ()
+    needs_weight = True
 
     def __init__(self, inner: Delta, magnitude: Tensor) -> None:
         super().__init__({**inner.tensors, "dora_scale": magnitude}, inner.factor)
@@ -249,7 +253,7 @@ class Decomposed(Delta):
         """The inner delta's."""
         return self.inner.rank
 
-    def change(self, t: Tensors, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def change(self, t: Tensors, weight: Tensor | None, shape: tuple[int, ...]) -> Tensor:
         delta = self.inner.change(t, weight, shape)
         weight = weight.reshape(shape).to(delta.dtype)
         moved, axis = weight + delta, self._axis(shape)

@@ -10,6 +10,7 @@ numbered   unet:0:up, unet:0:down (cloneofsimo)
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -32,7 +33,8 @@ _PAIRS = {
     ":up": ("up", "cloneofsimo"),
 }
 _PEFT = {"lora_A": "down", "lora_B": "up", "lora_magnitude_vector": "magnitude"}
-_PEFT_ENDS = ("", ".weight", ".default", ".default.weight")
+# peft puts an adapter's name after these, in what it saves by itself.
+_ADAPTER = re.compile(r"(\.lora_(?:A|B|magnitude_vector))\.(?!weight$|bias$)[^.]+(?=\.weight$|$)")
 _LYCORIS = {
     name: name
     for name in (
@@ -44,7 +46,7 @@ _LYCORIS = {
 _LYCORIS |= {"w_norm": "diff", "b_norm": "diff_b"}
 ENDS = (
     _PAIRS
-    | {f".{n}{end}": (role, "peft") for n, role in _PEFT.items() for end in _PEFT_ENDS}
+    | {f".{n}{end}": (role, "peft") for n, role in _PEFT.items() for end in ("", ".weight")}
     | {f".{name}": (role, "") for name, role in _LYCORIS.items()}
 )
 _LENGTHS = sorted({len(end) for end in ENDS}, reverse=True)
@@ -88,6 +90,7 @@ def sort_keys(tensors: Mapping[str, Tensor]) -> Sorted:
 
 def _split(key: str, tensors: Mapping[str, Tensor]) -> tuple[str, str, str] | None:
     """Return the layer, the role and the layout that a key speaks of; None for none."""
+    key = _ADAPTER.sub(r"\1", key)
     for length in _LENGTHS:
         stem, end = key[:-length], key[-length:]
         if stem and end in ENDS:

@@ -49,8 +49,8 @@ def number(places: Places, groups: Mapping[str, Group]) -> dict[str, Place]:
         stems = {stem: groups[stem] for stem in groups if stem.startswith(f"{prefix}:")}
         stems = {stem: group for stem, group in stems.items() if is_numbered(stem)}
         ordered = dict(sorted(stems.items(), key=lambda item: int(item[0].rpartition(":")[2])))
-        for order in _orders(places, prefix):
-            if ordered and len(order) == len(ordered) and _fit(order, ordered):
+        for order in _orders(places, prefix) if ordered else ():
+            if len(order) == len(ordered) and _fit(order, ordered):
                 found |= dict(zip(ordered, order, strict=True))
                 break
     return found

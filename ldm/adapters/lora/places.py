@@ -35,6 +35,8 @@ PREFIXES = (
     "lycoris_te_",
     "lycoris_",
     "text_encoder_",
+    "text_encoders_clip_l_",
+    "text_encoders_clip_h_",
     "unet_",
     "model_diffusion_model_",
     "diffusion_model_",

@@ -20,8 +20,10 @@ from ldm.checkpoint.io import identify, read_checkpoint, torch_file
 from ldm.checkpoint.laid_over import plain_content
 from ldm.errors import UserError
 from ldm.legible import quoted
-from ldm.paths import at_home
+from ldm.paths import at_home, is_file, is_folder
 
+# What diffusers and peft call the file in the folders that they write.
+IN_FOLDERS = ("pytorch_lora_weights", "adapter_model")
 AGAIN = "get it again from where it came, or train it again"
 
 
@@ -96,7 +98,7 @@ class LoRA:
 
         placed = self.place(model)
         bounds = [Bound(place, *self._usable(stem, place)) for stem, place in placed.items()]
-        return LoRAHandle(model, bounds, scale, text_scale, source=self.path, merge=merge)
+        return LoRAHandle(model, bounds, scale, text_scale, source=self.path.resolve(), merge=merge)
 
     def _usable(self, stem: str, place: Place) -> Change:
         change = self.changes[stem]
@@ -140,14 +142,15 @@ def read_lora(path: str | Path, model: nn.Module | None = None) -> LoRA:
     """Read a LoRA, LoCon, LoHa, LoKr, IA3, DoRA or a file of whole changes, of any dialect.
 
     Args:
-        path: A safetensors file or one of ``torch.save``; pickles are read and never run.
+        path: A safetensors file or one of ``torch.save``, or a folder of diffusers' or peft's with
+            one; pickles are read and never run.
         model: Where given, the report also says how many of its layers are changed, and which keys
             are not used because it has no such layer.
 
     Raises:
         UserError: The file is damaged, of no known dialect, or made for other models.
     """
-    path = at_home(path)
+    path = _file(at_home(path))
     tensors, metadata = _read(path)
     found = sort_keys(tensors)
     if not found.groups:
@@ -168,6 +171,12 @@ def read_lora(path: str | Path, model: nn.Module | None = None) -> LoRA:
     if model is not None:
         lora.place(model)
     return lora
+
+
+def _file(path: Path) -> Path:
+    """Return the LoRA in a folder; any other path as it is."""
+    names = (path / f"{name}{end}" for name in IN_FOLDERS for end in (".safetensors", ".bin"))
+    return next((each for each in names if is_file(each)), path) if is_folder(path) else path
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -155,7 +155,9 @@ def _peft_config(layers: list[_Layer], part: str) -> dict[str, Any]:
     """Return peft's ``LoraConfig`` of one part of the model: the commonest values, and the rest."""
     if not layers:
         return {}
-    names = [layer.dotted.removeprefix(f"{part}.") for layer in layers]
+    # Without text_model., which transformers dropped: peft goes by how a layer's name ends.
+    own = (layer.dotted.removeprefix(f"{part}.") for layer in layers)
+    names = [name.removeprefix("text_model.") for name in own]
     ranks = dict(zip(names, (layer.delta.rank for layer in layers), strict=True))
     alphas = dict(zip(names, (_whole(layer.alpha) for layer in layers), strict=True))
     rank, alpha = (Counter(each.values()).most_common(1)[0][0] for each in (ranks, alphas))
