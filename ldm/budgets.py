@@ -74,7 +74,7 @@ BODY_SECONDS = 300  # in which a request has to arrive whole
 UPLOADED_FILES = 8  # in one request; a picture, what is painted on it, both together, a mask
 UPLOADS = 2**30  # bytes of all uploads that are kept; the oldest go first
 RUNS_OF_ONE = 3  # runs of one address, drawn or waiting
-PROMPT_PARTS = 32  # texts of one prompt with weights, each of which is encoded
+PROMPT_PARTS = 32  # texts of one prompt with weights, each of which is encoded, or drawn
 
 # What a run may write beside its pictures unless it is told to write less: Stable Diffusion's maps
 # of 50 steps take 0.4 GB for a picture at 512 pixels.

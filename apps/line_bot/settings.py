@@ -166,6 +166,9 @@ class BotSettings(Settings):
     prompt_lang: str = changed(GenerationSettings, "prompt_lang")
     glossary: str | None = changed(GenerationSettings, "glossary")
     translator: str | None = changed(GenerationSettings, "translator")
+    prompt_syntax: str = changed(GenerationSettings, "prompt_syntax")
+    clip_skip: int = changed(GenerationSettings, "clip_skip")
+    emphasis: str = changed(GenerationSettings, "emphasis")
     ddim_steps: int = changed(LowMemoryTxt2ImgSettings, "ddim_steps")
     sampler: str = changed(LowMemoryTxt2ImgSettings, "sampler", aliases=())
     scale: float | None = changed(

@@ -104,6 +104,7 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
         entries[INIT_IMAGE.path_key] = source.init_image.path
         entries[INIT_IMAGE.hash_key] = source.init_image.sha256
     entries |= _mask_entries(source.init_image)
+    entries |= {key: value for key, value in settings.further_entries().items() if value}
     if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
         entries[WEIGHTS] = "on"
     entries |= original_entries(settings)

@@ -114,7 +114,8 @@ def notices_on_run(
     for text in settings.notices(prompts):
         yield Notice(text, warning=True)
     height, width = size
-    if height * width > FAR_ABOVE * own_size**2:
+    # Tiles have the model's own size.
+    if height * width > FAR_ABOVE * own_size**2 and settings.task != "tiles":
         text = (
             f"{width}x{height} is far above the {own_size}x{own_size} pixels that "
             "the model was made for: drawing takes long, and objects may appear more than once"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ldm.budgets import PROMPT_LETTERS
+from ldm.budgets import PROMPT_LETTERS, PROMPT_PARTS
 from ldm.errors import UserError
 from ldm.prompts.schedule import Schedule, schedule
 from ldm.settings.tags import Tag, split_tags
@@ -64,7 +64,7 @@ def parse_a1111(text: str, steps: int, *, composes: bool = True) -> Prompt:
         composes: Whether ``AND`` joins parts. In negative prompts it is a word.
 
     Raises:
-        UserError: It is too long, or a tag cannot be read.
+        UserError: It is too long, has too many parts, or a tag cannot be read.
 
     Example:
         >>> prompt = parse_a1111("a cat AND a [red:blue:0.5] hat :0.7 <lora:ink:0.8>", 20)
@@ -76,6 +76,11 @@ def parse_a1111(text: str, steps: int, *, composes: bool = True) -> Prompt:
     check_letters(text)
     plain, tags = split_tags(text)
     weighted = [_weighted(each) for each in _AND.split(plain)] if composes else [(plain, 1.0)]
+    if len(weighted) > PROMPT_PARTS:
+        raise UserError(
+            f"a prompt of {len(weighted)} parts was given; expected at most {PROMPT_PARTS}; each "
+            "is drawn by itself; leave some out"
+        )
     parts = tuple(Part(weight, schedule(each, steps)) for each, weight in weighted)
     return Prompt(parts, tuple(tags))
 

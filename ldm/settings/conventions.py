@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -95,3 +95,7 @@ class Conventions(Settings):
     def unrecorded(self) -> Collection[str]:
         """Settings that a picture need not record: it does not depend on them as they are."""
         return ()
+
+    def further_entries(self) -> Mapping[str, str]:
+        """Return what pictures record besides the settings that are so marked; "" is nothing."""
+        return {}

@@ -23,6 +23,7 @@ from ldm.settings.language import (
 )
 from ldm.settings.model_kind import Task
 from ldm.settings.option import (
+    MAX_SEED,
     changed,
     device_option,
     max_pixels_option,
@@ -34,7 +35,6 @@ from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk, notices_on_few
 SEED_MODES = ("compvis", "per-image")
 SYNTAXES = ("compvis", "a1111", "compel")
 EMPHASES = ("original", "no-norm", "ignore", "none")
-MOST_SKIPPED = 64  # blocks; the text encoders of the largest models have 48
 _TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], "and")
 DRAWING_GROUPS = {
     "prompt": "what to draw",
@@ -45,8 +45,6 @@ DRAWING_GROUPS = {
 }
 PRECISIONS = ("full", "autocast")
 WATERMARKS = ("reference", "gentle", "off")
-# The largest seed that torch takes, which draws the noise; others are given its last 32 bits.
-MAX_SEED = 2**64 - 1
 # A run is planned in memory, and a typo must not fill it.
 LONGEST_RUN = 10**6  # pictures
 LARGEST_SIDE = 2**16  # pixels
@@ -112,13 +110,12 @@ class GenerationSettings(AdapterSettings):
         "the block of the text encoder that is used, counted from the last; 2 is what many models "
         "of drawings were trained with",
         minimum=1,
-        maximum=MOST_SKIPPED,
         infotext="Clip skip",
         group="prompt",
     )
     emphasis: str = option(
         "original",
-        "what weights do under --prompt_syntax a1111: original keeps the mean of the encoded "
+        "what weights do in AUTOMATIC1111's syntax: original keeps the mean of the encoded "
         "prompt, no-norm does not; ignore leaves them without effect, none takes brackets for text",
         choices=EMPHASES,
         infotext="Emphasis",
@@ -375,6 +372,21 @@ class Img2ImgSettings(GenerationSettings):
     scale: float = changed(GenerationSettings, "scale", default=5.0)
     n_iter: int = changed(GenerationSettings, "n_iter", default=1)
     n_samples: int = changed(GenerationSettings, "n_samples", default=2)
+
+    def size_before_padding(
+        self,
+        own: tuple[int, int],
+        model_size: int,  # noqa: ARG002 - for subclasses
+        multiple: int,  # noqa: ARG002
+    ) -> tuple[int, int]:
+        """Return the height and width that a picture is brought to before it is padded, in pixels.
+
+        Args:
+            own: Its height and width.
+            model_size: The side that the model was made for.
+            multiple: What sides must be multiples of.
+        """
+        return own
 
     def target_size(
         self,

@@ -91,11 +91,11 @@ class Limits:
             given = f"--n_samples {settings.n_samples} times --n_iter {settings.n_iter}"
             given += f" of {prompts} prompts" if prompts > 1 else ""
             raise _too_much(given, self.pictures, "max_pictures")
-        parts = _parts(settings)
+        parts = len(settings.mixture(settings.prompt))
         if parts > PROMPT_PARTS:
             raise UserError(
-                f"--prompt with {parts} weighted parts was given; expected at most {PROMPT_PARTS} "
-                "on this page; leave some out"
+                f"--prompt with {parts} weights was given; expected at most {PROMPT_PARTS} on this "
+                "page; leave some out"
             )
 
     def check_size(self, settings: GenerationSettings, width: int, height: int) -> None:
@@ -114,15 +114,6 @@ class Limits:
                 f"expected at most {LARGEST_AT_ONCE} of {self.side}x{self.side} at once on this "
                 "page; give fewer, and more --n_iter"
             )
-
-
-def _parts(settings: GenerationSettings) -> int:
-    """Return how many texts are drawn at a time for one picture."""
-    if settings.prompt_syntax == "compvis":
-        return len(settings.mixture(settings.prompt))
-    from ldm.pipelines.prompt_notices import rows_of
-
-    return rows_of(settings, settings.prompt)
 
 
 def _too_much(given: str, most: int, flag: str) -> UserError:

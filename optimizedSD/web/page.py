@@ -212,11 +212,14 @@ SWAP = Page(
     initial={"sprompt": _PROMPT, "prompt": "a photo of a cat on a red background"},
     size_controls=("H", "W"),
     # A picture to start from is for scripts/swap.py: to invert one takes gradients, which models
-    # whose parts take turns on the device do not give.
+    # whose parts take turns on the device do not give. Edits read plain prompts.
     fixed={
         **{
             name: getattr(LowMemorySwapSettings, name)
-            for name in ("also", "use_mask", "strength", "invert", "is_get_attn", "every", "half")
+            for name in (
+                *("also", "use_mask", "strength", "invert", "is_get_attn", "every", "half"),
+                *("prompt_syntax", "clip_skip", "emphasis"),
+            )
         },
         "is_swap": True,
     },

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ldm.adapters.checks import require_finite
 from ldm.checkpoint.diffusers.json_files import read_json, weights_in
 from ldm.checkpoint.io import read_checkpoint
 from ldm.errors import UserError
@@ -127,19 +127,16 @@ def _unknown(path: Path, tensors: Mapping[str, Tensor]) -> UserError:
 
 
 def check_values(found: Found) -> None:
-    """Refuse weights that are no numbers.
+    """Refuse weights that are no finite floating-point numbers.
 
     Raises:
-        UserError: A tensor holds NaN or infinity, or is no tensor of floats.
+        UserError: A tensor holds others.
     """
     for name, tensor in found.tensors.items():
         if not tensor.is_floating_point():
-            wrong = f"{str(tensor.dtype).removeprefix('torch.')} numbers"
-        elif not torch.isfinite(tensor.sum(dtype=torch.float32)):
-            wrong = "NaN or infinite values"
-        else:
-            continue
-        raise UserError(
-            f"control {found.name} has {wrong} in {quoted(name)}; expected finite floating-point "
-            "numbers; download the file again, or train with a smaller learning rate"
-        )
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise UserError(
+                f"control {found.name} has {kind} numbers in {quoted(name)}; expected "
+                "floating-point ones; download the file again"
+            )
+    require_finite(found.path, found.kind, found.tensors)

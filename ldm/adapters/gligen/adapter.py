@@ -172,7 +172,8 @@ class _Between:
         held = self._held
         if held is None or next(iter(held.values())).dtype != x.dtype:
             held = {name: value.to(x) for name, value in own.items()}
-        keeps = first.device == x.device and not first.requires_grad
+        learns = any(value.requires_grad for value in own.values())
+        keeps = first.device == x.device and not learns
         self._held = held if keeps else None
         return held
 

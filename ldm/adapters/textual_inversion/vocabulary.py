@@ -106,6 +106,11 @@ class Vocabulary:
         """How many tokens a prompt may have, without start and end."""
         return self._tokenizer.max_length - 1 - getattr(self._tokenizer, "start_tokens", 1)
 
+    def rows(self, text: str) -> Tensor:
+        """Return the table's own vectors of a text's tokens (n, D), without start and end."""
+        ids = self._tokenizer.encode(text)
+        return self._table.weight.detach()[ids].clone()
+
     def add(
         self, words: Sequence[str], vectors: Tensor, scale: Callable[[], float], source: str
     ) -> Entry:

@@ -303,6 +303,15 @@ def _translate(state: Mapping[str, Tensor], table: Table) -> State:
     return renamed
 
 
+def translate(state: Mapping[str, Tensor], table: Table) -> State:
+    """Name weights as a table says.
+
+    Raises:
+        UserError: A name that the table does not have.
+    """
+    return _translate(state, table)
+
+
 def translate_known(state: Mapping[str, Tensor], table: Table) -> tuple[State, list[str]]:
     """Give weights of the other layout our names, as far as a table has them.
 

@@ -55,3 +55,10 @@ def test_dicts_of_lists_are_joined_entry_by_entry():
 def test_conditionings_of_another_structure_are_refused(uncond):
     with pytest.raises(ValueError, match="same"):
         join_conditioning(uncond, {"c_concat": [torch.ones(1, 2)]})
+
+
+def test_a_hint_that_the_empty_prompt_lacks_is_the_last_rows_alone():
+    """ControlNet's guess mode."""
+    cond = {"c_concat": [torch.ones(1, 2)], "c_crossattn": [torch.ones(1, 3)]}
+    joined = join_conditioning({"c_concat": None, "c_crossattn": [torch.zeros(1, 3)]}, cond)
+    assert joined["c_concat"] is cond["c_concat"] and joined["c_crossattn"][0].shape == (2, 3)

@@ -73,3 +73,9 @@ def test_a_tag_that_cannot_be_read_is_refused_in_one_line(tag):
 def test_a_prompt_of_a_megabyte_is_refused_in_one_line():
     with pytest.raises(UserError, match="a prompt of 1000000 letters was given; expected at most"):
         parse_a1111("(a" * 500_000, 9)
+
+
+def test_more_parts_than_are_drawn_at_a_time_are_refused_in_one_line():
+    assert len(parse_a1111(" AND ".join(["a"] * 32), 9).parts) == 32
+    with pytest.raises(UserError, match="a prompt of 33 parts was given; expected at most 32"):
+        parse_a1111(" AND ".join(["a"] * 33), 9)

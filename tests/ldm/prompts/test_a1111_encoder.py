@@ -22,6 +22,7 @@ PROMPTS = [
     f"({LONG}:1.2), [dog]",
     "cat " * 80 + "(dog:2)",
     "(black:0) cat (white:-0.5)",
+    *("cat " * before + "," + " cat" * 30 for before in (54, 55, 74, 75)),
 ]
 
 

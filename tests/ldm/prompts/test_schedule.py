@@ -58,7 +58,16 @@ def test_a_change_before_the_first_step_or_after_the_last_is_none():
 
 @pytest.mark.parametrize(
     "prompt",
-    ["a | b [c:3]", "[c:3] \\", "(a|b) [c:3]", "[a|b:3]", "[(a|b] [c:3]", "a [b:c:d:3]", "[a:b]"],
+    [
+        "a | b [c:3]",
+        "[c:3] \\",
+        "(a|b) [c:3]",
+        "[a|b:3]",
+        "[(a|b] [c:3]",
+        "[(a:b:c):3]",
+        "a [b:c:d:3]",
+        "[a:b]",
+    ],
 )
 def test_what_is_not_well_formed_is_text(prompt):
     assert schedule(prompt, 10) == [(10, prompt)]

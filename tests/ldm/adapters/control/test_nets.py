@@ -219,6 +219,34 @@ def test_every_sampler_draws_with_it(model, control, sampler):
 
 
 @torch.no_grad()
+def test_pictures_are_changed_and_painted_under_control(model, control):
+    """Image-to-image walks a part of the steps, inpainting keeps what the mask says."""
+    cond = inputs(2)[2][:1]
+    x0 = inputs(1)[0]
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., :4] = 1
+
+    def changed():
+        sampler = make_sampler("ddim", model)
+        sampler.make_schedule(4, verbose=False)
+        return sampler.decode(x0, cond, 2)
+
+    def painted():
+        torch.manual_seed(0)
+        sampler = make_sampler("ddim", model)
+        options = {"mask": mask, "x0": x0, "x_T": inputs(1)[0], "verbose": False}
+        return sampler.sample(2, 1, (4, 8, 8), cond, **options)[0]
+
+    plain = changed(), painted()
+    with control.attach(model, drawing()):
+        controlled = changed(), painted()
+    assert not any(torch.equal(a, b) for a, b in zip(plain, controlled, strict=True))
+    with control.attach(model, drawing(), end=0.5):
+        half = changed()
+    assert not torch.equal(half, controlled[0]) and not torch.equal(half, plain[0])
+
+
+@torch.no_grad()
 def test_half_precision_weights_follow_the_model(model, tmp_path):
     from safetensors.torch import save_file
 

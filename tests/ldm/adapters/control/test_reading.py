@@ -138,7 +138,7 @@ BROKEN = {
         lambda s: s | {"input_blocks.9.0.op.weight": torch.zeros(1)},
     ),
     "not a number": (
-        "NaN or infinite values in 'time_embed.0.bias'",
+        "NaN or infinite numbers in 1 tensors ('time_embed.0.bias')",
         lambda s: s | {"time_embed.0.bias": torch.full((128,), float("nan"))},
     ),
     "whole numbers": (

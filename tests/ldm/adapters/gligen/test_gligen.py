@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tiny_model import CONFIG
 
 from ldm.adapters.gligen import new_gligen, read_gligen, write_gligen
-from ldm.adapters.gligen.adapter import blocks_of
+from ldm.adapters.gligen.adapter import Gligen, blocks_of
 from ldm.adapters.gligen.boxes import MOST, pooled
 from ldm.errors import UserError
 from ldm.models.diffusion.ddim import DDIMSampler
@@ -123,6 +123,20 @@ def test_each_sample_may_have_boxes_of_its_own_also_where_rows_come_in_parts(mod
     assert torch.allclose(parts, whole, atol=1e-4)
 
 
+@pytest.mark.parametrize("policy", ["four-part", "stream"])
+def test_a_plan_of_devices_draws_the_same(policy, model, gligen, inputs):
+    from ldm.offload.plan import PlanSettings, StagePlan
+
+    with gligen.attach(model, BOXES, 1.0) as handle:
+        expected = draw(model, inputs)
+        plan = StagePlan(model, PlanSettings(policy, unet_rows=1), torch.device("cpu")).attach()
+        try:
+            handle.place(BOXES)
+            assert torch.allclose(draw(model, inputs), expected, atol=1e-4)
+        finally:
+            plan.detach()
+
+
 def test_half_precision_draws_with_it(gligen, inputs):
     half = narrow_model(CONFIG)
     half.model.diffusion_model.to(torch.bfloat16)
@@ -212,6 +226,15 @@ def test_every_layout_is_read_as_the_same(layout, model, gligen, inputs, tmp_pat
         assert torch.allclose(eps(model, inputs), expected, atol=1e-6)
     assert not read.report.unused and read.report.modules == 4
     assert bool(read.report.notes) == (layout in ("released", "diffusers"))
+
+
+def test_blocks_are_in_the_order_in_which_they_compute_not_in_the_alphabets(gligen, tmp_path):
+    """Stable Diffusion has output_blocks.3 ... 11."""
+    places = ["output_blocks.11.1", "input_blocks.8.1", "output_blocks.3.1", "middle_block.1"]
+    names = [f"{place}.transformer_blocks.0" for place in places]
+    moved = Gligen(gligen.position_net, list(gligen.fusers), names, gligen.report)
+    write_gligen(moved, tmp_path / "a.safetensors")
+    assert read_gligen(tmp_path / "a.safetensors").names == [names[i] for i in (1, 3, 2, 0)]
 
 
 def test_what_it_writes_it_reads_with_the_same_names(gligen, model, tmp_path):
