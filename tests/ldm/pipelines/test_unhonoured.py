@@ -7,7 +7,9 @@ import pytest
 
 from ldm.errors import UserError
 from ldm.images.io import save_picture
+from ldm.images.recipes import Recipe
 from ldm.pipelines.infotext import fit_size, read_picture
+from ldm.pipelines.unhonoured import syntax_of
 from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import LowMemoryImg2ImgSettings
@@ -191,6 +193,12 @@ def test_the_web_uis_pictures_are_redrawn_in_its_own_syntax(tmp_path, part):
     assert "plain text" not in " ".join(recorded.notices)
     recorded = read_picture(str(path), Txt2ImgSettings, {"prompt"})  # another prompt
     assert recorded.values["prompt_syntax"] == "compvis"
+
+
+def test_invokeais_prompts_are_redrawn_in_compels_syntax():
+    recipe = Recipe("a red++ cat", "", {}, "InvokeAI")
+    assert syntax_of(recipe, ()) == "compel" and syntax_of(recipe, {"prompt"}) == "compvis"
+    assert syntax_of(Recipe("a (red) cat", "", {}, "ComfyUI"), ()) == "compvis"
 
 
 @pytest.mark.parametrize("part", GRAMMAR[:4])

@@ -117,6 +117,19 @@ def test_clip_skip_takes_the_penultimate_block_as_the_package_can(
     torch.testing.assert_close(got[None], wanted(prompt), rtol=1e-5, atol=1e-5)
 
 
+def test_nobody_looks_at_a_masked_token(conditioner, open_conditioner):
+    for each in (conditioner, open_conditioner):
+        ids, other = each.tokens(["a cat on a mat"]), each.tokens(["a dog on a mat"])
+        mask = torch.ones(1, 77, dtype=torch.bool)
+        assert torch.allclose(each.encode_ids(ids, 0, mask), each.encode_ids(ids), atol=1e-6)
+        mask[0, 2] = False
+        one, two = each.encode_ids(ids, 0, mask), each.encode_ids(other, 0, mask)
+        torch.testing.assert_close(one[:, 3:], two[:, 3:], rtol=0, atol=1e-6)
+        assert not torch.allclose(one[:, 3:], each.encode_ids(ids)[:, 3:], atol=1e-3)
+        faded = CompelEncoder(each).encode("a (cat)0.00001 on a mat")[0].states[0]
+        torch.testing.assert_close(faded[3:], one[0, 3:], rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("prompt", "said"),
     [
