@@ -355,3 +355,19 @@ def test_a_button_leaves_a_photo_alone_that_waits_for_its_words(stage):
     assert people.photo("Ualice", 6.0) == "m9"
     people.drop_photo("Ualice", "m9")
     assert people.photo("Ualice", 6.0) == ""
+
+
+def test_the_operator_loads_adapters_and_a_tag_in_a_message_is_text(tmp_path):
+    pytest.importorskip("torch")
+    from apps.line_bot.drawing import Drawer
+    from apps.line_bot.model import model_for
+
+    address = "http://127.0.0.1:9"
+    settings, _ = settings_for(tmp_path, address, lora=("ink:0.5",), embedding=("sunny",))
+    drawer = Drawer(SimpleNamespace(choice=model_for(settings)), settings)
+    photo = Image.new("RGB", (64, 64))
+    for start, kind in ((None, "text"), (photo, "photo")):
+        made = drawer._settings(Task("a cat <lora:other:1>", kind=kind), start)
+        assert (made.lora, made.embedding) == (("ink:0.5",), ("sunny",))
+        assert made.mixture(made.prompt) == [("a cat <lora:other:1>", 1.0)]
+        assert not replace(made, lora=(), embedding=()).may_adapt([made.prompt])

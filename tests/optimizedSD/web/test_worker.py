@@ -14,6 +14,7 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.images.metadata import read_parameters
+from ldm.pipelines import adapter_files
 from ldm.programs.run_log import RunLog, row_of
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
 from optimizedSD.web.limits import Limits
@@ -196,6 +197,19 @@ def test_one_visitors_error_does_not_harm_the_next(worker, tmp_path, monkeypatch
         draw(worker, settings_for(tmp_path))
     monkeypatch.setattr(worker.pipeline, "generate", generate)
     assert len(draw(worker, settings_for(tmp_path), "other")[-1].pictures) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "{folder}/secret.pt", "models/../../secret", "//a/b"]
+)
+def test_a_visitors_tag_leads_to_no_file_outside_of_its_folder(name, worker, tmp_path, monkeypatch):
+    (tmp_path / "models/lora").mkdir(parents=True)
+    (tmp_path / "secret.pt").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path / "models")
+    monkeypatch.setattr(adapter_files, "ROOT", tmp_path)
+    settings = settings_for(tmp_path, prompt=f"a <lora:{name.format(folder=tmp_path)}:1>")
+    with pytest.raises(UserError, match="is no file, and models/lora has no LoRA of that name"):
+        draw(worker, settings)
 
 
 def test_runs_that_were_announced_and_never_begin_are_forgotten(worker):
