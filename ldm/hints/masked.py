@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -11,15 +10,11 @@ from PIL import Image
 from ldm.errors import UserError
 from ldm.images.io import load_image
 
-if TYPE_CHECKING:  # making pictures needs no torch
-    import torch
-
-MISSING = -1.0
-"""What the network is given for each channel of a pixel that is to be painted; others are 0..1."""
-
 
 def inpaint(picture: Image.Image, mask: Image.Image | str | Path) -> Image.Image:
-    """Return the picture with black where the mask is white: what ``inpaint_values`` looks like.
+    """Return the picture with black where the mask is white.
+
+    The network is given -1 there, which no picture holds: see ``ldm.adapters.control``.
 
     Args:
         picture: RGB.
@@ -31,19 +26,6 @@ def inpaint(picture: Image.Image, mask: Image.Image | str | Path) -> Image.Image
     pixels = np.array(picture)
     pixels[hidden(picture, mask)] = 0
     return Image.fromarray(pixels)
-
-
-def inpaint_values(picture: Image.Image, mask: Image.Image | str | Path) -> torch.Tensor:
-    """Return what the network is given (1, 3, H, W): 0..1, and ``MISSING`` under the mask.
-
-    Raises:
-        UserError: As ``inpaint``.
-    """
-    import torch
-
-    values = np.asarray(picture.convert("RGB")).astype(np.float32) / 255
-    values[hidden(picture, mask)] = MISSING
-    return torch.from_numpy(values.transpose(2, 0, 1).copy())[None]
 
 
 def hidden(picture: Image.Image, mask: Image.Image | str | Path) -> np.ndarray:

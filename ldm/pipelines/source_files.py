@@ -65,12 +65,12 @@ MASK = SourceFile(
 )
 
 CONTROL = SourceFile(
-    "control",
+    "control_tile",
     lambda schema: schema.task == "tiles",
-    "--control",
+    "--control_tile",
     "ControlNet",
-    "Control",
-    "Control hash",
+    "Tile control",
+    "Tile control hash",
     endings=(".safetensors", ".pth", ".pt", ".ckpt", ".bin"),
 )
 

@@ -30,8 +30,10 @@ class TileUpscaleProgram(DrawingProgram):
     def prepare(self, given: dict[str, Any]) -> None:
         """Work out the request; check the output folder and that the ControlNet is there."""
         super().prepare(given)
-        if self.settings.control is not None:
-            self.settings = replace(self.settings, control_hash=_hash_of(self.settings.control))
+        if self.settings.control_tile is not None:
+            self.settings = replace(
+                self.settings, control_tile_hash=_hash_of(self.settings.control_tile)
+            )
             self.request = replace(self.request, settings=self.settings)
         self.wants_grid = self.wants_grid and self.request.pictures > 1
         (height, width), choice = self.request.shown_size, self.request.choice
@@ -43,16 +45,16 @@ class TileUpscaleProgram(DrawingProgram):
 
     def draw(self, pipeline: Pipeline) -> Iterator[Picture]:
         """Return the pictures of the request."""
-        if self.settings.control is None:
+        if self.settings.control_tile is None:
             yield from super().draw(pipeline)
             return
         from ldm.adapters.control import read_control  # imports torch
 
-        control = read_control(self.settings.control, pipeline.model)
+        control = read_control(self.settings.control_tile, pipeline.model)
         self.console.say(f"{control.report.summary()}.")
         for text in control.report.warnings():
             self.console.warn(text)
-        shown, scale = self.request.image.pixels, self.settings.control_scale
+        shown, scale = self.request.image.pixels, self.settings.control_tile_scale
         with control.attach(pipeline.model, shown, scale=scale):
             yield from super().draw(pipeline)
 
@@ -69,13 +71,15 @@ def _hash_of(path: str) -> str:
 
     if fault := unreachable(path):
         what = ": there is no such file" if fault == MISSING else f" {fault}"
-        raise UserError(f"--control {path}{what}; expected a ControlNet for tiles; check the path")
+        raise UserError(
+            f"--control_tile {path}{what}; expected a ControlNet for tiles; check the path"
+        )
     if is_folder(path):
         return ""
     try:
         return file_hash(path)
     except ERRORS as error:
         raise UserError(
-            f"--control {path} cannot be read ({reason(error)}); expected a ControlNet for tiles; "
-            "check the file"
+            f"--control_tile {path} cannot be read ({reason(error)}); expected a ControlNet "
+            "for tiles; check the file"
         ) from error

@@ -17,7 +17,7 @@ class TileUpscaleSettings(Img2ImgSettings):
     """Settings of image-to-image at a multiple of the picture's size, in tiles of the model's own.
 
     Attributes:
-        control_hash: SHA-256 of the file ``control``; no option, but the program's own note.
+        control_tile_hash: SHA-256 of that file; no option, but the program's own note.
 
     Example:
         >>> TileUpscaleSettings(init_img="small.png", factor=4.0).strength
@@ -62,7 +62,7 @@ class TileUpscaleSettings(Img2ImgSettings):
         shown="half of a tile",
         infotext="Tile overlap",
     )
-    control: str | None = option(
+    control_tile: str | None = option(
         None,
         "a ControlNet for tiles, which holds the result to the picture: its file or folder",
         str,
@@ -70,15 +70,15 @@ class TileUpscaleSettings(Img2ImgSettings):
         shown="none",
         group="model",
     )
-    control_scale: float = option(
+    control_tile_scale: float = option(
         1.0,
         "how strongly it does; 0 is not at all",
         minimum=0.0,
         maximum=10.0,
-        infotext="Control scale",
+        infotext="Tile control scale",
         group="model",
     )
-    control_hash: str = ""
+    control_tile_hash: str = ""
 
     def tiling(self, model_size: int, multiple: int) -> tuple[int, int]:
         """Return the side of a tile and the overlap, in pixels.
@@ -124,6 +124,6 @@ class TileUpscaleSettings(Img2ImgSettings):
 
     def further_entries(self) -> Mapping[str, str]:
         """Return what the picture records of the ControlNet."""
-        if self.control is None:
+        if self.control_tile is None:
             return {}
-        return {"Control": self.control, "Control hash": self.control_hash}
+        return {"Tile control": self.control_tile, "Tile control hash": self.control_tile_hash}

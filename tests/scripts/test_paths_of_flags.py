@@ -26,7 +26,7 @@ FLAGS = [
     ("scripts/upscale.py", "--init-img"),
     *(("scripts/upscale.py", f"--init-img good.png {flag}") for flag in ("--outdir", "--ckpt")),
     *(("scripts/upscale_tile.py", f"{DRAW} {flag}") for flag in ("--init-img", "--ckpt")),
-    ("scripts/upscale_tile.py", f"{DRAW} --init-img good.png --control"),
+    ("scripts/upscale_tile.py", f"{DRAW} --init-img good.png --control_tile"),
     ("scripts/hint.py", "--kind canny --out x.png PATH"),
     ("scripts/hint.py", "good.png --kind canny --out PATH/x.png"),
     ("scripts/hint.py", "good.png --kind inpaint --out x.png --mask"),

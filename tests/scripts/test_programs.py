@@ -45,7 +45,7 @@ FLAGS = {
     "scripts/upscale.py": "--init-img --outdir --ckpt --config --steps --eta --n_samples --tile "
     "--seed --use_ema --device",
     "scripts/upscale_tile.py": f"{DRAWING} --init-img --strength --factor --tile --overlap "
-    "--control --control_scale",
+    "--control_tile --control_tile_scale",
     "scripts/hint.py": "--kind --out --low --high --sigma --threshold --width --factor --seed "
     "--grain --colours --relief --mask --model --device",
     "scripts/convert.py": "--config --half --use_ema --overwrite --meta",

@@ -66,10 +66,10 @@ def test_one_picture_of_the_size_asked_for_is_written_without_a_grid(upscale, sm
 
 def test_what_was_written_is_drawn_again_from_itself_to_the_bit(upscale, small, control, tmp_path):
     given = ["--init-img", small, "--prompt", "a cat", "--tile", 8, "--overlap", 2, "--seed", 7]
-    given += ["--control", control, "--control_scale", 0.5]
+    given += ["--control_tile", control, "--control_tile_scale", 0.5]
     assert upscale(*given, "--outdir", "a")[0] == 0
     first, text = read(tmp_path / "a/samples/00000.png")
-    assert "Tile: 8" in text and "Tile overlap: 2" in text and "Control scale: 0.5" in text
+    assert "Tile: 8" in text and "Tile overlap: 2" in text and "Tile control scale: 0.5" in text
     again = ["--from-image", tmp_path / "a/samples/00000.png"]
     code, _, err = upscale(*again, "--outdir", "b")
     assert code == 0 and "not known here" not in err and "not done here" not in err
@@ -80,8 +80,8 @@ def test_what_was_written_is_drawn_again_from_itself_to_the_bit(upscale, small, 
     try:
         control.write_bytes(control_bytes + b"x")
         code, _, err = upscale(*again, "--outdir", "c")
-        assert code == 2 and "which has changed since" in err and "--control" in err
-        code, _, err = upscale(*again, "--control", moved, "--outdir", "d")
+        assert code == 2 and "which has changed since" in err and "--control_tile" in err
+        code, _, err = upscale(*again, "--control_tile", moved, "--outdir", "d")
         assert code == 0
         assert (read(tmp_path / "d/samples/00000.png")[0] == first).all()
     finally:
@@ -91,7 +91,7 @@ def test_what_was_written_is_drawn_again_from_itself_to_the_bit(upscale, small, 
 def test_a_control_changes_the_result_as_strongly_as_asked(upscale, small, control, tmp_path):
     base = ["--init-img", small, "--seed", 1]
     for name, given in {"without": [], "zero": [0], "full": [1]}.items():
-        extra = ["--control", control, "--control_scale", *given] if given else []
+        extra = ["--control_tile", control, "--control_tile_scale", *given] if given else []
         code, out, err = upscale(*base, *extra, "--outdir", name)
         assert code == 0, err
         assert ("ControlNet 'tile.safetensors'" in out) == bool(given)
@@ -108,8 +108,8 @@ def test_a_control_changes_the_result_as_strongly_as_asked(upscale, small, contr
         (["--tile", "8", "--overlap", "8"], "--overlap 8"),
         (["--factor", "0"], "--factor 0"),
         (["--factor", "64", "--max_pixels", "5000"], "--factor 64 makes the picture 832x576"),
-        (["--control", "nowhere.pth"], "--control nowhere.pth: there is no such file"),
-        (["--control", "small.png"], "small.png"),
+        (["--control_tile", "nowhere.pth"], "--control_tile nowhere.pth: there is no such file"),
+        (["--control_tile", "small.png"], "small.png"),
         (["--strength", "2"], "--strength 2"),
         (["--device", "abacus"], "--device abacus"),
     ],

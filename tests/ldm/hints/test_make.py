@@ -97,13 +97,13 @@ def test_a_picture_without_pixels_is_refused():
         make_hint("canny", Image.new("RGB", (0, 3)))
 
 
-def test_what_the_mask_hides_is_marked_as_missing():
-    from ldm.hints.masked import inpaint_values
-
+@pytest.mark.parametrize(("level", "seen"), [(255, False), (128, False), (127, True)])
+def test_what_the_mask_hides_is_black_and_the_rest_is_the_picture(tmp_path, level, seen):
     picture, mask = noise(4, 3), Image.new("L", (4, 3))
-    mask.putpixel((2, 1), 255)
-    values = inpaint_values(picture, mask)
-    assert values.shape == (1, 3, 3, 4) and (values[0, :, 1, 2] == -1).all()
-    assert (values >= 0).sum() == 3 * 11
-    shown = np.asarray(make_hint("inpaint", picture, mask=mask))
-    assert not shown[1, 2].any() and (shown[0] == np.asarray(picture)[0]).all()
+    mask.putpixel((2, 1), level)
+    mask.save(tmp_path / "mask.png")
+    wanted = np.array(picture)
+    assert wanted[1, 2].any()
+    wanted[1, 2] *= seen
+    for given in (mask, str(tmp_path / "mask.png")):
+        assert (np.asarray(make_hint("inpaint", picture, mask=given)) == wanted).all()
