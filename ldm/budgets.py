@@ -33,6 +33,11 @@ PIXELS = 64_000_000  # --max_pixels
 PICTURE_BYTES = 2**30
 PNG_CHUNKS = 10_000  # and one for each KB of the file; its pixels stand in chunks of 8 KB and more
 
+# Prompts with a grammar: long ones have 2,000 letters in 4 rows of tokens.
+PROMPT_LETTERS = 100_000
+PROMPT_NESTING = 100  # brackets that are open at a time
+PROMPT_ROWS = 64  # of 75 tokens each, that one picture is drawn from
+
 # Messages: a quoted name or value; a whole line.
 QUOTED = 200  # characters
 MESSAGE = 2_000
@@ -69,7 +74,7 @@ BODY_SECONDS = 300  # in which a request has to arrive whole
 UPLOADED_FILES = 8  # in one request; a picture, what is painted on it, both together, a mask
 UPLOADS = 2**30  # bytes of all uploads that are kept; the oldest go first
 RUNS_OF_ONE = 3  # runs of one address, drawn or waiting
-PROMPT_PARTS = 32  # texts of one prompt with weights, each of which is encoded
+PROMPT_PARTS = 32  # texts of one prompt with weights, each of which is encoded, or drawn
 
 # What a run may write beside its pictures unless it is told to write less: Stable Diffusion's maps
 # of 50 steps take 0.4 GB for a picture at 512 pixels.

@@ -1,8 +1,9 @@
-"""Wrap an object's methods temporarily, and restore them without a trace."""
+"""Wrap an object's methods or set its attributes temporarily, and restore all without a trace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -39,3 +40,15 @@ class Wrapping:
             owner, name, before = self._put.pop()
             delattr(owner, name)
             vars(owner).update(before)
+
+
+@contextmanager
+def with_attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of an object inside a ``with`` block."""
+    before = {name: vars(owner)[name]} if name in vars(owner) else {}
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        delattr(owner, name)
+        vars(owner).update(before)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ldm.errors import UserError
+from ldm.paths import file_writing_fault
 from ldm.programs.console import Console
 from ldm.programs.start import run_settings_program
 from ldm.settings.hints import HintProgramSettings
@@ -29,6 +31,8 @@ def hint(console: Console, settings: HintProgramSettings) -> None:
     from ldm.hints.make import make_hint
     from ldm.images.io import load_image, save_picture
 
+    if fault := file_writing_fault(settings.out):
+        raise UserError(f"--out {settings.out} {fault}; give a file that can be written")
     picture = load_image(settings.image)
     made = make_hint(settings.kind, picture, **settings.options())
     saved = save_picture(np.asarray(made), settings.out, synthetic=False)

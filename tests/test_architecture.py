@@ -268,7 +268,7 @@ def test_inference_imports_neither_lightning_nor_the_optional_peers():
     modules = [n for n in LIBRARY if ".".join(n.split(".")[:2]) not in training]
     # The classes that Lightning trains; what draws stands in modules of its own.
     trained = "hub_training two_sided_training first_stage_training autoencoder contrastive"
-    diffusion = "ddpm latent_inpainting layout classifier"
+    diffusion = "ddpm latent_inpainting layout classifier dreambooth prior_preservation"
     modules = sorted(
         {*modules}
         - {f"ldm.models.{name}" for name in trained.split()}

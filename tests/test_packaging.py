@@ -136,12 +136,16 @@ def third_party_imports(folder: str) -> dict[str, set[str]]:
     return {name: files for name, files in found.items() if name not in known}
 
 
+# What users choose to install: a program says in one line where it is missing.
+BY_CHOICE = {"controlnet_aux"}
+
+
 def undeclared(folder: str, requirements: list[str]) -> dict[str, set[str]]:
     declared = names(requirements)
     return {
         name: files
         for name, files in third_party_imports(folder).items()
-        if canonical(DISTRIBUTIONS.get(name, name)) not in declared
+        if canonical(DISTRIBUTIONS.get(name, name)) not in declared and name not in BY_CHOICE
     }
 
 

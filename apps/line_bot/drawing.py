@@ -17,7 +17,7 @@ from PIL import Image
 
 from apps.line_bot.gallery import FLAGGED
 from apps.line_bot.jobs import Task
-from apps.line_bot.model import shared_settings
+from apps.line_bot.model import ChatPictureSettings, ChatSettings, shared_settings
 from apps.line_bot.settings import BotSettings
 from apps.line_bot.worker import BadPhoto
 from ldm.errors import UserError
@@ -26,11 +26,7 @@ from ldm.pipelines.models import ModelChoice
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice, Progress
 from ldm.pipelines.staging import Staging
-from ldm.settings.low_memory import (
-    HIGHEST_RANDOM_SEED,
-    LowMemoryImg2ImgSettings,
-    LowMemoryTxt2ImgSettings,
-)
+from ldm.settings.low_memory import HIGHEST_RANDOM_SEED
 
 # How much of a picture is drawn anew, by what it is started from.
 STRENGTHS = {"photo": 0.65, "variation": 0.55, "larger": 0.35}
@@ -45,7 +41,7 @@ def load_drawer(settings: BotSettings, choice: ModelChoice, device: str) -> Draw
     Raises:
         UserError: no such device, or the checkpoint lacks weights.
     """
-    fixed = LowMemoryTxt2ImgSettings(**shared_settings(settings))
+    fixed = ChatSettings(**shared_settings(settings))
     staging = Staging.of(fixed)
     pipeline = Pipeline.load(choice, device=device, use_ema=settings.use_ema, staging=staging)
     return Drawer(pipeline, settings)
@@ -95,7 +91,7 @@ class Drawer:
 
     def _settings(
         self, task: Task, start: Image.Image | None
-    ) -> LowMemoryTxt2ImgSettings | LowMemoryImg2ImgSettings:
+    ) -> ChatSettings | ChatPictureSettings:
         """Return what the pipeline is to draw."""
         shared = shared_settings(self.settings)
         own: dict[str, Any] = {
@@ -111,11 +107,11 @@ class Drawer:
             own["scale"] = scale
         if start is None:
             width, height = self._size(task.shape)
-            return LowMemoryTxt2ImgSettings(**{**shared, **own, "W": width, "H": height})
+            return ChatSettings(**{**shared, **own, "W": width, "H": height})
         width, height = start.size
         sampler = "ddim" if shared["sampler"] == "plms" else shared["sampler"]
         own |= {"W": width, "H": height, "strength": STRENGTHS[task.kind], "sampler": sampler}
-        return LowMemoryImg2ImgSettings(**{**shared, **own})
+        return ChatPictureSettings(**{**shared, **own})
 
     def _size(self, shape: str) -> tuple[int, int]:
         """Return width and height: the model's own side, and 2/3 of it for the shorter one."""

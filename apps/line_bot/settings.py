@@ -47,6 +47,7 @@ class BotSettings(Settings):
         "pictures": "pictures' addresses",
         "prompt": "prompts in Japanese",
         "picture": DRAWING_GROUPS["picture"],
+        "adapters": DRAWING_GROUPS["adapters"],
         "model": DRAWING_GROUPS["model"],
     }
 
@@ -165,11 +166,21 @@ class BotSettings(Settings):
     prompt_lang: str = changed(GenerationSettings, "prompt_lang")
     glossary: str | None = changed(GenerationSettings, "glossary")
     translator: str | None = changed(GenerationSettings, "translator")
+    prompt_syntax: str = changed(GenerationSettings, "prompt_syntax")
+    clip_skip: int = changed(GenerationSettings, "clip_skip")
+    emphasis: str = changed(GenerationSettings, "emphasis")
     ddim_steps: int = changed(LowMemoryTxt2ImgSettings, "ddim_steps")
     sampler: str = changed(LowMemoryTxt2ImgSettings, "sampler", aliases=())
     scale: float | None = changed(
         LowMemoryTxt2ImgSettings, "scale", default=None, shown="what suits the model, else 7.5"
     )
+    lora: tuple[str, ...] = changed(
+        GenerationSettings,
+        "lora",
+        help="a LoRA that acts in all pictures, by its path or its name in models/lora, with a "
+        "scale or two, for the UNet and the text encoder: ink.safetensors:0.8; may be given again",
+    )
+    embedding: tuple[str, ...] = changed(GenerationSettings, "embedding")
     config: str | None = changed(GenerationSettings, "config")
     trust_config: bool = changed(GenerationSettings, "trust_config")
     ckpt: str | None = changed(GenerationSettings, "ckpt")

@@ -246,6 +246,9 @@ def _fault(key: str | int, value: Any, homes: Sequence[Path]) -> str:
         return f"is a number beyond {CONFIG_NUMBER}"
     if key in PATHS and value is not None and not _is_near(value, homes):
         return f"is a path outside the model's folder ({', '.join(PLACES)} are allowed too)"
+    if key == "base_config" and isinstance(value, str):
+        # Nobody has checked what stands there.
+        return "leads to another configuration, as an adapter's run does: draw with its model"
     if key == "weights" and isinstance(value, str):
         return "names a file of weights to read"
     if key == "cond_stage_forward" and value is not None and value not in METHODS:

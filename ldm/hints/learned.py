@@ -15,11 +15,12 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.hints.filters import as_picture
-from ldm.paths import is_file, is_folder
+from ldm.paths import folder_fault, is_file
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _METRIC = ("zoedepth", "depth_pro")
 """Models of transformers that tell how far things are, not how near."""
+_LEAST = 64  # pixels: controlnet_aux rounds sides to multiples of this, small ones to nothing
 _FILES = {
     "HEDdetector": ("ControlNetHED.pth",),
     "OpenposeDetector": ("body_pose_model.pth", "hand_pose_model.pth", "facenet.pth"),
@@ -135,7 +136,7 @@ def _detected(name: str, picture: Image.Image, model: str, device: str) -> Image
             f"{folder} cannot be read by controlnet_aux's {name} "
             f"({' '.join(str(error).split())[:200]}); {wanted}"
         ) from error
-    side = min(picture.size)
+    side = max(_LEAST, min(picture.size))
     found = detector(picture, detect_resolution=side, image_resolution=side)
     return found.convert("RGB").resize(picture.size, Image.Resampling.BILINEAR)
 
@@ -143,8 +144,8 @@ def _detected(name: str, picture: Image.Image, model: str, device: str) -> Image
 def _require(folder: Path, files: tuple[str, ...]) -> str:
     """Check that a folder has some files; return what to do where they turn out to be useless."""
     advice = "download the model by yourself and give its folder as model"
-    if not is_folder(folder):
-        raise UserError(f"{folder} is no folder; expected one with {', '.join(files)}; {advice}")
+    if fault := folder_fault(folder):
+        raise UserError(f"{folder} {fault}; expected a folder with {', '.join(files)}; {advice}")
     if absent := [name for name in files if not is_file(folder / name)]:
         raise UserError(f"{folder} lacks {', '.join(absent)}; expected the whole model; {advice}")
     return advice

@@ -56,6 +56,7 @@ _SAMPLERS = {
     "dpm_2_a": "DPM2 a",
     "dpm_2_ancestral": "DPM2 a",
     "lms": "LMS",
+    "lcm": "LCM",
     "dpmpp_2m": "DPM++ 2M",
     "ddim": "DDIM",
     "plms": "PLMS",

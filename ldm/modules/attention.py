@@ -6,7 +6,7 @@ heads, d head width. Key names and layer order are the checkpoints'.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -189,6 +189,10 @@ class BasicTransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
         self.checkpoint = checkpoint
 
+    # Of the class, as ``AttentionLayer.beside`` is; adapters fill it.
+    between: Sequence[Callable[[Tensor], Tensor]] = ()
+    """What tokens (B, N, dim) go through between the two attentions."""
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         # The reference's own checkpoint detaches every input, and None cannot be.
         inputs = (x,) if context is None else (x, context)
@@ -197,6 +201,8 @@ class BasicTransformerBlock(nn.Module):
     def _forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         # x is (B, N, dim) throughout, context (B, M, context_dim).
         x = self.attn1(self.norm1(x), context=context if self.disable_self_attn else None) + x
+        for change in self.between:
+            x = change(x)
         x = self.attn2(self.norm2(x), context=context) + x
         return self.ff(self.norm3(x)) + x
 

@@ -25,6 +25,7 @@ from ldm.errors import UserError
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.models.first_stage import KLFirstStage
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
+from ldm.offload.home import PLANS
 from ldm.offload.movers import Mover, mover_for
 from ldm.offload.pieces import Piece, Pieces, cut
 from ldm.offload.rows import in_rows
@@ -95,6 +96,7 @@ class StagePlan:
                 self._bring(pieces.common, self._mover.room(pieces.common.nbytes))
             self._wrap()
             self._start_streaming()
+            PLANS[id(self.model.model.diffusion_model)] = self
         except BaseException:
             self.detach()
             raise
@@ -109,6 +111,7 @@ class StagePlan:
         self.release()
         self._pieces.common.go_home()
         self._pieces = None
+        PLANS.pop(id(self.model.model.diffusion_model), None)
         self._mover.trim()
 
     def change(self, settings: PlanSettings) -> None:
@@ -128,6 +131,11 @@ class StagePlan:
         self.settings = settings
         if self._pieces is not None:
             self._start_streaming()
+
+    @property
+    def in_use(self) -> str | None:
+        """The stage that is in use."""
+        return self._current
 
     def release(self) -> None:
         """Free the device of everything except the schedule."""
@@ -272,7 +280,8 @@ class StagePlan:
         if hasattr(first_stage, "quantize"):
             put(first_stage, "quantize", self._first_stage)
         shared = conditioner is first_stage
-        for name in {"forward", "encode", model.cond_stage_forward or "encode"}:
+        named = model.cond_stage_forward or "encode"
+        for name in {"forward", "encode", "encode_ids", named}:
             if hasattr(conditioner, name) and not is_stood_in(conditioner, name):
                 put(conditioner, name, self._first_stage if shared else self._text)
         if model.use_ema:

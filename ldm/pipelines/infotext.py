@@ -10,32 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
-from ldm.images.metadata import format_parameters, split_sampler
+from ldm.images.metadata import format_parameters
 from ldm.legible import quoted
 from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.original_prompts import original_entries, recorded_language
-from ldm.pipelines.source_files import INIT_IMAGE, MASK, find_sources
+from ldm.pipelines.source_files import INIT_IMAGE, INPAINTING, MASK, find_sources
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
-from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import WeightedPrompts
 from ldm.settings.option import Option, options_of
 from ldm.settings.samplers import SAMPLERS, SPACINGS, samplers_for
 
+if TYPE_CHECKING:  # most pictures have none
+    from ldm.pipelines.adapter_entries import Recall
+    from ldm.pipelines.adapter_plan import AdapterPlan
+
 # The order of AUTOMATIC1111's text; further keys follow.
 ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model")
-# How AUTOMATIC1111 marks an inpainting; here the whole picture is always denoised, not a crop.
-INPAINTING = ("Inpaint area", "Whole picture")
-# AUTOMATIC1111 writes only some of these, depending on its version.
-_INPAINTINGS = (INPAINTING[0], "Mask blur", "Masked content", "Mask mode")
-# What its schedule "Automatic" is; of the samplers that are not here, k-diffusion's own.
-_AUTOMATIC = dict.fromkeys(("DPM++ 2M", "DPM2", "DPM2 a"), "Karras")
 
-EDITED = "Source prompt"  # of edits, see ldm.settings.swap
+ADAPTERS = frozenset({"Lora hashes", "TI hashes", "LoRA", "Embedding", "Control"})
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.settings.prompt_weights
 # Settings that are written only if they are not these: the usual ones, and those of pictures from
 # before there was a choice.
@@ -43,6 +40,9 @@ _QUIET = {
     "ddim_eta": 0,
     "fixed_code": False,
     "use_ema": False,
+    "prompt_syntax": "compvis",
+    "clip_skip": 1,
+    "emphasis": "original",
     "use_neighbors": False,
     "watermark": "reference",
 }
@@ -66,6 +66,7 @@ class Source:
         device: Device type, such as ``cuda``: random generators differ between devices.
         size: Height and width in pixels.
         init_image: The init image of image-to-image.
+        adapters: What acted on the model besides.
     """
 
     model: str
@@ -73,6 +74,7 @@ class Source:
     device: str
     size: tuple[int, int]
     init_image: InitImage | None = None
+    adapters: AdapterPlan | None = None
 
 
 def write_parameters(settings: GenerationSettings, source: Source, place: Place) -> str:
@@ -102,9 +104,14 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
         entries[INIT_IMAGE.path_key] = source.init_image.path
         entries[INIT_IMAGE.hash_key] = source.init_image.sha256
     entries |= _mask_entries(source.init_image)
+    entries |= {key: value for key, value in settings.further_entries().items() if value}
     if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
         entries[WEIGHTS] = "on"
     entries |= original_entries(settings)
+    if source.adapters is not None:
+        from ldm.pipelines.adapter_entries import entries_of
+
+        entries |= entries_of(source.adapters, settings.prompt, settings.negative_prompt)
     ordered = {key: entries.pop(key) for key in ORDER} | entries
     return format_parameters(settings.prompt, settings.negative_prompt, ordered)
 
@@ -122,6 +129,8 @@ def _written(each: Option, value: Any) -> str:
         return SAMPLERS[value].label
     if each.name == "spacing":
         return SPACINGS[value].label or value
+    if each.name == "emphasis":
+        return value.replace("-", " ").capitalize()
     if each.kind is float:
         return repr(float(value)).removesuffix(".0")
     return str(value)
@@ -182,7 +191,8 @@ def read_picture(
             or its init image is missing or has changed.
     """
     from ldm.images.recipes import read_recipe  # only redrawing reads one
-    from ldm.pipelines.unhonoured import notices_on_others
+    from ldm.pipelines.made_by import check_program, with_schedule
+    from ldm.pipelines.unhonoured import notices_on_others, syntax_of
 
     recipe = read_recipe(path)
     if recipe is None:
@@ -190,11 +200,16 @@ def read_picture(
             f"--from-image {path} holds no generation parameters; expected a single picture as "
             "saved by these scripts (grids have none); give another one"
         )
-    entries = _with_schedule(recipe.entries)
-    _check_program(path, schema, entries)
+    entries = with_schedule(recipe.entries)
+    check_program(path, schema, entries)
     place = _read_place(entries)
+    recalled = _recalled(path, schema, entries, recipe.prompt, given, own=place is not None)
+    entries = {k: v for k, v in entries.items() if recalled is None or k not in recalled.used}
     values, notices = _read_settings(path, schema, entries, given, own=place is not None)
     values |= {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
+    if recalled is not None:
+        values |= {**recalled.values, "prompt": recalled.prompt}
+        notices += recalled.notices
     values |= recorded_language(entries, values, given)
     if issubclass(schema, WeightedPrompts) and "prompt" not in given:
         values["plain_prompt"] = WEIGHTS not in entries
@@ -205,7 +220,10 @@ def read_picture(
             f"optimizedSD/optimized_{schema.program}.py draws the mixture"
         )
     if place is None:
-        notices += notices_on_others(path, recipe, given)
+        if schema.task != "edit" and "prompt_syntax" not in {*given, *values}:
+            values["prompt_syntax"] = syntax_of(recipe, given)
+        plain = "prompt_syntax" not in given and values.get("prompt_syntax") in (None, "compvis")
+        notices += notices_on_others(path, recipe, given, plain=plain, tags=schema.takes_tags)
     values |= find_sources(path, schema, entries, given)
     return Recorded(
         values=values,
@@ -217,15 +235,21 @@ def read_picture(
     )
 
 
-def _with_schedule(entries: Mapping[str, str]) -> dict[str, str]:
-    """Return entries in which the noise schedule is one of its own and has a name."""
-    entries = dict(entries)
-    sampler, schedule = split_sampler(entries)
-    if schedule == "Automatic":
-        schedule = _AUTOMATIC.get(sampler)
-    entries |= {"Sampler": sampler} if sampler else {}
-    entries.pop("Schedule type", None)
-    return entries if schedule is None else {**entries, "Schedule type": schedule}
+def _recalled(
+    path: str,
+    schema: type[GenerationSettings],
+    entries: Mapping[str, str],
+    prompt: str,
+    given: Collection[str],
+    *,
+    own: bool,
+) -> Recall | None:
+    """Return the adapters that a picture was drawn with; None if it records none."""
+    if not ADAPTERS & entries.keys() and not ("<" in prompt and schema.takes_tags):
+        return None
+    from ldm.pipelines.adapter_entries import recall
+
+    return recall(path, schema, entries, prompt, given, own=own)
 
 
 def _read_settings(
@@ -248,7 +272,12 @@ def _read_settings(
     # Pictures from before there was a choice are marked as the reference's are.
     values: dict[str, Any] = {"watermark": _QUIET["watermark"]} if own else {}
     notices: list[str] = []
-    options = {each.infotext: each for each in options_of(schema) if each.infotext in entries}
+    unread = _unread(schema, entries)
+    options = {
+        each.infotext: each
+        for each in options_of(schema)
+        if each.infotext in entries and each.name not in unread
+    }
     for each in options.values():
         _take(each, entries, values, notices if each.name not in given else [])
     if "seed" not in values and "seed" not in given:
@@ -270,6 +299,13 @@ def _read_settings(
     return values | size, notices + ([left] if left else [])
 
 
+def _unread(schema: type[GenerationSettings], entries: Mapping[str, str]) -> Collection[str]:
+    """Return settings that are not taken from a picture, though it may have an entry for them."""
+    if schema.task == "edit":
+        return ("prompt_syntax", "clip_skip", "emphasis")  # edits read plain prompts
+    return ("clip_skip",) if entries.get("Clip skip") == "0" else ()  # how some write 1
+
+
 def fit_size(
     values: Mapping[str, Any], given: Collection[str], multiple: int
 ) -> tuple[dict[str, Any], list[str]]:
@@ -287,44 +323,6 @@ def fit_size(
     old, new = ("x".join(map(str, each.values())) for each in (sides, fitted))
     text = f"the recorded size {old} is not a multiple of {multiple}: {new} is drawn"
     return {**values, **fitted}, [text]
-
-
-def _check_program(path: str, schema: type[GenerationSettings], entries: Mapping[str, str]) -> None:
-    if "Seed" not in entries:
-        raise UserError(
-            f"--from-image {path} holds text but no seed; expected AUTOMATIC1111's parameters as "
-            "these scripts write them; give another picture"
-        )
-    repaints = issubclass(schema, InpaintSettings)
-    masked = any(key in entries for key in _INPAINTINGS)
-    if masked and not repaints and schema.task != "edit":
-        raise UserError(
-            f"--from-image {path} is an inpainting; expected a picture made without a mask; "
-            "use scripts/inpaint.py"
-        )
-    if repaints and not masked:
-        raise UserError(
-            f"--from-image {path} was made without a mask; expected an inpainting; use "
-            "scripts/txt2img.py or scripts/img2img.py"
-        )
-    # The web UI's "hires fix" has a denoising strength too, in pictures made from text alone.
-    hires = any(key.startswith("Hires") or key == "First pass size" for key in entries)
-    from_picture = "Denoising strength" in entries and not hires
-    if EDITED in entries and schema.task != "edit":
-        raise UserError(
-            f"--from-image {path} is an edit of another prompt's picture; expected a picture made "
-            "without one; use scripts/swap.py"
-        )
-    if from_picture and schema.init == "none":
-        raise UserError(
-            f"--from-image {path} was made from another picture; expected one made from text "
-            "alone; use scripts/img2img.py"
-        )
-    if schema.init == "required" and not from_picture:
-        raise UserError(
-            f"--from-image {path} was made from text alone; expected one made from a picture; "
-            "use scripts/txt2img.py"
-        )
 
 
 def _take(
@@ -349,6 +347,8 @@ def _read(each: Option, entries: Mapping[str, str]) -> Any:
     if each.name == "spacing":
         names = {(entry.label or name).lower(): name for name, entry in SPACINGS.items()}
         return each.read(names[text.lower()])
+    if each.name == "emphasis":
+        return each.read(text.lower().replace(" ", "-"))
     if each.kind is bool:
         return {"True": True, "False": False}[text]
     return each.read(text.lower() if each.choices else text)

@@ -78,13 +78,21 @@ class InitImage:
         text = f"{name} is {w0}x{h0}: resized to {w}x{h}, {why}."
         return replace(self, pixels=pixels, notice=self._with_notice(text), mask=mask)
 
-    def pad(self, multiple: int) -> InitImage:
+    def enlarge(self, target: tuple[int, int]) -> InitImage:
+        """Return the picture resized (Lanczos) to a height and width; its own are no change."""
+        if self.pixels.size == target[::-1]:
+            return self
+        enlarged = self.pixels.convert("RGB").resize(target[::-1], Image.Resampling.LANCZOS)
+        return replace(self, pixels=enlarged)
+
+    def pad(self, multiple: int, verb: str = "is") -> InitImage:
         """Return the picture and its mask, padded by reflection to a size that fits the model.
 
         The mask is reflected too, so that the padding does not show what the mask hides.
 
         Args:
             multiple: What the sides must be multiples of, in pixels.
+            verb: How the notice says that it has its size.
         """
         if self.unpadded is not None:  # already padded
             return self
@@ -95,8 +103,8 @@ class InitImage:
             return replace(self, pixels=self.pixels.convert("RGB"), mask=mask)
         pixels = Image.fromarray(reflected(np.asarray(self.pixels.convert("RGB")), height, width))
         text = (
-            f"{self.path or 'the picture'} is {size[0]}x{size[1]}: drawn at {width}x{height} and "
-            f"cropped back, as the model needs sides that are multiples of {multiple}."
+            f"{self.path or 'the picture'} {verb} {size[0]}x{size[1]}: drawn at {width}x{height} "
+            f"and cropped back, as the model needs sides that are multiples of {multiple}."
         )
         mask = None if mask is None else mask.pad(padded)
         notice = self._with_notice(text)
@@ -189,8 +197,10 @@ def fit_init_image(
     Raises:
         UserError: its size, or the requested one, is too large, or its mask does not fit.
     """
-    if settings.keeps_size:
-        return image.pad(choice.multiple)
     width, height = image.pixels.size
+    if settings.keeps_size:
+        size = settings.size_before_padding((height, width), choice.size, choice.multiple)
+        verb = "is" if size == (height, width) else "becomes"
+        return image.enlarge(size).pad(choice.multiple, verb)
     target = settings.target_size((height, width), choice.size, choice.multiple)
     return image.fit(choice.multiple, target)

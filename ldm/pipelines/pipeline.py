@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 
 if TYPE_CHECKING:  # runs with the whole model on the device need no plans
     from ldm.modules.attention_control.controller import Controller
+    from ldm.pipelines.adapting import Shelves
     from ldm.pipelines.staging import StagedModel, Staging
 
 
@@ -206,8 +208,15 @@ class Pipeline:
                 f"{self.choice.ckpt_path}; prepare the request with this pipeline"
             )
         checker = self.checker(request.settings.safety_checker)
-        run = Run(self.model, request, self._execution, checker, observer, controller)
+        shelves = None if request.adapters is None else self._shelves
+        run = Run(self.model, request, self._execution, checker, observer, controller, shelves)
         return run.pictures()
+
+    @cached_property
+    def _shelves(self) -> Shelves:
+        from ldm.pipelines.adapting import Shelves
+
+        return Shelves()
 
     @contextmanager
     def _execution(self, request: Request, observer: Observer) -> Iterator[Execution]:

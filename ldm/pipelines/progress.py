@@ -6,7 +6,8 @@ Notices are sentences for the user; some are known before the first step. Import
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,8 @@ def log_events(event: Notice | Progress) -> None:
         logger.log(logging.WARNING if event.warning else logging.INFO, event.text)
 
 
+# What every prompt has that ``ldm.prompts.looks`` takes for grammar.
+_MAY_BE_GRAMMAR = re.compile(r"[)\]>]|\+\+|--|AND|BREAK")
 FAR_ABOVE = 4  # times the model's own number of pixels
 SHOWN = 500  # letters of a prompt and of its translation
 LONGEST_CUT = 500  # letters of a prompt's unused end that are shown
@@ -111,7 +114,8 @@ def notices_on_run(
     for text in settings.notices(prompts):
         yield Notice(text, warning=True)
     height, width = size
-    if height * width > FAR_ABOVE * own_size**2:
+    # Tiles have the model's own size.
+    if height * width > FAR_ABOVE * own_size**2 and settings.task != "tiles":
         text = (
             f"{width}x{height} is far above the {own_size}x{own_size} pixels that "
             "the model was made for: drawing takes long, and objects may appear more than once"
@@ -132,6 +136,24 @@ def notices_on_language(settings: Any) -> Iterator[Notice]:
         yield Notice(f"Drawn in English: {quoted(english, SHOWN)} for {quoted(original, SHOWN)}")
     for text in settings.on_language:
         yield Notice(text, warning=True)
+
+
+def notices_on_grammar(
+    settings: GenerationSettings, prompts: Sequence[str], attached: Collection[str] = ()
+) -> Iterator[Notice]:
+    """Say what of the prompts' grammar is not done.
+
+    Args:
+        settings: The run's.
+        prompts: Those that it draws.
+        attached: Tags, as they are written, whose files are attached.
+    """
+    texts = (*prompts, settings.negative_prompt)
+    if settings.prompt_syntax != "compvis" or any(map(_MAY_BE_GRAMMAR.search, texts)):
+        from ldm.pipelines.prompt_notices import grammar_notices
+
+        for text in grammar_notices(settings, prompts, attached):
+            yield Notice(text, warning=True)
 
 
 def notices_on_length(tokenizer: Any, texts: Sequence[str]) -> Iterator[Notice]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -37,6 +37,9 @@ from ldm.pipelines.translating import in_models_language
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import options_of
 
+if TYPE_CHECKING:  # most runs have none
+    from ldm.pipelines.adapter_plan import AdapterPlan
+
 # A grid holds every picture of the run in memory, and viewers give up on larger ones.
 LARGEST_GRID = 1000
 
@@ -56,6 +59,7 @@ class Request:
         device_is_recorded: Whether the device is the recorded picture's, not one that the user
             named.
         notices: Warnings for the user.
+        adapters: What acts on the model besides; None is nothing.
     """
 
     settings: GenerationSettings
@@ -66,6 +70,7 @@ class Request:
     recorded: Recorded | None = None
     device_is_recorded: bool = False
     notices: list[str] = field(default_factory=list)
+    adapters: AdapterPlan | None = None
 
     @cached_property
     def batches(self) -> list[Batch]:
@@ -78,6 +83,21 @@ class Request:
     def rows(self) -> int:
         """The largest number of pictures drawn at a time."""
         return max((len(batch.prompts) for batch in self.batches if batch.kept), default=1)
+
+    @property
+    def attached(self) -> Collection[str]:
+        """Tags of the prompts, as they are written, that name files which are attached."""
+        return () if self.adapters is None else self.adapters.tags
+
+    @cached_property
+    def rows_per_picture(self) -> int:
+        """How many rows the UNet computes for each picture: the prompt's parts, and guidance."""
+        settings = self.settings
+        if settings.prompt_syntax == "compvis":
+            return 1 if settings.scale == 1.0 else 2
+        from ldm.pipelines.prompt_notices import rows_of
+
+        return max(rows_of(settings, text) for text in dict.fromkeys(self.prompts))
 
     @property
     def pictures(self) -> int:
@@ -163,7 +183,15 @@ def prepare(
     settings, prompts = in_models_language(settings, prompts, choice.languages)
     if fitted is not None:
         fitted = fit_init_image(fitted, settings, choice)
-    return Request(settings, choice, prompts, fitted, place)
+    return Request(settings, choice, prompts, fitted, place, adapters=_planned(settings, prompts))
+
+
+def _planned(settings: GenerationSettings, prompts: Sequence[str]) -> AdapterPlan | None:
+    if not settings.may_adapt([*settings.drawn_prompts, *prompts, settings.negative_prompt]):
+        return None
+    from ldm.pipelines.adapter_plan import plan_adapters
+
+    return plan_adapters(settings, [*settings.drawn_prompts, *prompts])
 
 
 def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Request:

@@ -32,6 +32,7 @@ from ldm.pipelines.progress import (
     Observer,
     Picture,
     Progress,
+    notices_on_grammar,
     notices_on_length,
     notices_on_run,
 )
@@ -45,6 +46,7 @@ from ldm.types import Conditioning, EpsModel
 
 if TYPE_CHECKING:
     from ldm.modules.attention_control.controller import Controller
+    from ldm.pipelines.adapting import Attached, Shelves
 
 
 class Execution:
@@ -100,6 +102,7 @@ class Run:
         checker: Blacks out what it flags.
         observer: Called with notices and progress.
         controller: Has charge of the model's attention, after what the run itself needs.
+        shelves: Where adapters that were read stay; needed where the request has any.
     """
 
     def __init__(
@@ -110,8 +113,9 @@ class Run:
         checker: SafetyChecker,
         observer: Observer,
         controller: Controller | None = None,
+        shelves: Shelves | None = None,
     ) -> None:
-        self.controller = controller
+        self.controller, self.shelves = controller, shelves
         self.model, self.request, self.settings = model, request, request.settings
         self.make_ready, self.checker, self.observer = make_ready, checker, observer
         self.sampler = sampler_for(self.settings, model)
@@ -132,6 +136,7 @@ class Run:
             device=self.execution.device.type,
             size=request.shown_size,
             init_image=request.image,
+            adapters=request.adapters,
         )
         watermark = Watermark.of(self.settings.watermark, self.settings.format)
         return PostProcessor(self.settings, source, self.checker, watermark, self.observer)
@@ -144,7 +149,11 @@ class Run:
         """
         make_ready = self.make_ready(self.request, self.observer)
         # A model in training draws with its EMA weights, as in the reference.
-        with self.model.ema_scope(), make_ready as self.execution:
+        with (
+            self.model.ema_scope(),
+            make_ready as self.execution,
+            self._adapted() as self.adapters,
+        ):
             self._begin()
             for batch in self.request.batches:
                 if not batch.kept:
@@ -163,6 +172,14 @@ class Run:
                         self.observer(Notice(text))
                     drawn = self.walk.drawn(batch)
                     yield from self.post_processor.pictures(drawn, decoded)
+
+    def _adapted(self) -> AbstractContextManager[Attached | None]:
+        """Return the context in which the run's adapters act, where it has any."""
+        if self.request.adapters is None:
+            return nullcontext()
+        from ldm.pipelines.adapting import attached
+
+        return attached(self.model, self.request, self.shelves, self.observer)
 
     def _way_out(self) -> str:
         return way_out(self.model, self.execution.untried)
@@ -201,9 +218,12 @@ class Run:
         for notice in notices_on_run(self.settings, prompts, steps=self.steps, **sizes):
             self.observer(notice)
         texts = [self.settings.negative_prompt, *prompts]
-        encoded = [text for prompt in texts for text, _ in self.settings.mixture(prompt)]
-        tokenizer = getattr(self.model.cond_stage_model, "tokenizer", None)
-        for notice in notices_on_length(tokenizer, encoded):
+        if self.settings.prompt_syntax == "compvis":
+            encoded = [text for prompt in texts for text, _ in self.settings.mixture(prompt)]
+            tokenizer = getattr(self.model.cond_stage_model, "tokenizer", None)
+            for notice in notices_on_length(tokenizer, encoded):
+                self.observer(notice)
+        for notice in notices_on_grammar(self.settings, prompts, self.request.attached):
             self.observer(notice)
 
     def _enough_memory(self, rows: int) -> AbstractContextManager:
@@ -221,9 +241,13 @@ class Run:
         autocast switched on for its caller.
         """
         rows, noise = len(batch.prompts), self.walk.start_noise.source(batch.places)
+        if self.adapters is not None and self.adapters.turn_to(batch.prompts):
+            self.walk.forget_prompts()
         conditioning = self.walk.condition(batch.prompts)
         x, states = self.walk.begin(self.sampler, noise, rows, **conditioning)
-        with self._controlled(rows):
+        # A prompt that changes on the way is guided by what knows the step.
+        guided = getattr(conditioning.get("guider"), "following", nullcontext)
+        with self._controlled(rows), guided():
             for taken, state in enumerate(states, start=1):
                 x = state.x
                 self._progress(rows * taken)

@@ -19,6 +19,10 @@ from ldm.pipelines.models import find
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.inpaint import InpaintSettings
 
+# How AUTOMATIC1111 marks an inpainting; here the whole picture is always denoised, not a crop.
+INPAINTING = ("Inpaint area", "Whole picture")
+EDITED = "Source prompt"  # of edits, see ldm.settings.swap
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -31,6 +35,7 @@ class SourceFile:
         what: What it is called in messages.
         path_key: The entry with its path.
         hash_key: The entry with its SHA-256.
+        endings: Of files of this kind, in lower case.
     """
 
     name: str
@@ -39,6 +44,7 @@ class SourceFile:
     what: str
     path_key: str
     hash_key: str
+    endings: Collection[str] = PICTURE_ENDINGS
 
 
 INIT_IMAGE = SourceFile(
@@ -56,6 +62,16 @@ MASK = SourceFile(
     "mask",
     "Mask",
     "Mask hash",
+)
+
+CONTROL = SourceFile(
+    "control",
+    lambda schema: schema.task == "tiles",
+    "--control",
+    "ControlNet",
+    "Control",
+    "Control hash",
+    endings=(".safetensors", ".pth", ".pt", ".ckpt", ".bin"),
 )
 
 
@@ -80,6 +96,8 @@ def find_sources(
         UserError: a file is missing or changed, or the picture does not name it.
     """
     wanted = [source for source in (INIT_IMAGE, MASK) if source.needed(schema)]
+    # One that the picture does not name was not used.
+    wanted += [CONTROL] if CONTROL.needed(schema) and CONTROL.path_key in entries else []
     if schema.init == "optional":
         wanted += [INIT_IMAGE] if "Denoising strength" in entries else []
         wanted += [MASK] if MASK.path_key in entries else []
@@ -98,8 +116,8 @@ def _find_source(source: SourceFile, path: str, entries: Mapping[str, str]) -> s
             f"'{source.path_key}'; add {flag} FILE"
         )
     shown = legible(recorded, QUOTED)
-    places = _places(path, recorded)
-    faults = [file_fault(place) for place in places] or ["is not named as a picture is"]
+    places = _places(path, recorded, source.endings)
+    faults = [file_fault(place) for place in places] or [f"is not named as a {source.what} is"]
     there = [place for place, fault in zip(places, faults, strict=False) if fault is None]
     if not there:
         raise UserError(
@@ -122,14 +140,14 @@ def _find_source(source: SourceFile, path: str, entries: Mapping[str, str]) -> s
     return str(there[0])
 
 
-def _places(path: str, recorded: str) -> list[Path]:
-    """List where a recorded file may be: nowhere, unless it is named as a picture.
+def _places(path: str, recorded: str, endings: Collection[str]) -> list[Path]:
+    """List where a recorded file may be: nowhere, unless it is named as files of its kind are.
 
     A stranger's picture may name any file. What is found is only compared with a hash, but a look
     into another computer's folder tells that computer who looks.
     """
     beside = Path(path).parent / Path(recorded).name
-    if beside.suffix.lower() not in PICTURE_ENDINGS:
+    if beside.suffix.lower() not in endings:
         return []
     elsewhere = recorded.startswith(("//", "\\\\"))
     return [beside] if elsewhere else [find(recorded), beside]

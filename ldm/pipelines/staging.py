@@ -208,8 +208,8 @@ class StagedRun(Execution):
 
     @property
     def _rows(self) -> int:
-        """Rows of the UNet's largest batch: guidance needs two per picture."""
-        return self._request.rows * (1 if self._request.settings.scale == 1.0 else 2)
+        """Rows of the UNet's largest batch: plain guidance needs two per picture."""
+        return self._request.rows * self._request.rows_per_picture
 
     def _replan(self, convert: Callable[[], None]) -> None:
         """Convert the weights on the host, and choose a plan that fits them."""

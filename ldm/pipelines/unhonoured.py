@@ -7,11 +7,12 @@ that are in none of the tables below are named as not known.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from ldm.legible import quoted
+from ldm.settings.tags import without_loras
 
 if TYPE_CHECKING:
     from ldm.images.recipes import Recipe
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 _SILENT = re.compile(
     "Version|Model|Model hash|Hashes|Batch size|Batch pos|User|Created Date|Software|Script|"
     "(Negative )?Template|(Negative )?Wildcard.*|Device|Iteration|Picture|Pictures per iteration|"
-    "Prompt weights|Init image|Init image hash|Mask|Mask hash|Time taken|SDCPP|RNG seed|"
-    "Original (negative |source )?prompt"
+    "Prompt weights|Init image|Init image hash|Mask|Mask hash|Control|Control hash|Time taken|"
+    "SDCPP|RNG seed|Original (negative |source )?prompt"
 )
 # What changes the picture, and the values at which it does not; "" is none.
 _CHANGES = {
@@ -84,23 +85,55 @@ def unhonoured(path: str, entries: Mapping[str, str], used: Collection[str]) -> 
     return f"{path} records settings that {'; others '.join(said)}" if said else None
 
 
-def notices_on_others(path: str, recipe: Recipe, given: Collection[str]) -> Iterator[str]:
+def syntax_of(recipe: Recipe, given: Collection[str]) -> str:
+    """Return the syntax of the prompts of a picture that another program made.
+
+    Args:
+        recipe: What its file says.
+        given: Names of settings that the user overrides.
+    """
+    from ldm.prompts.looks import compel_parts, may_be_a1111
+
+    texts = _taken(recipe, given)
+    if recipe.program == "" and any(map(may_be_a1111, texts)):
+        return "a1111"
+    if recipe.program == "InvokeAI" and any(next(compel_parts(text), None) for text in texts):
+        return "compel"
+    return "compvis"
+
+
+def _taken(recipe: Recipe, given: Collection[str]) -> list[str]:
+    """Return the prompts that are taken from a picture."""
+    names = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
+    return [text for name, text in names.items() if name not in given]
+
+
+def notices_on_others(
+    path: str,
+    recipe: Recipe,
+    given: Collection[str],
+    *,
+    plain: bool = True,
+    tags: bool = False,
+) -> Iterator[str]:
     """Yield what is to be expected of a picture that another program made.
 
     Args:
         path: The picture, as the user gave it.
         recipe: What its file says.
         given: Names of settings that the user overrides.
+        plain: Whether the prompts are read as plain text.
+        tags: Whether tags of LoRAs in them are read all the same.
     """
     program = recipe.program or "another program"
     yield f"{path} was made by {program}: expect a similar picture, not the same one"
-    names = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
-    syntax = plain_syntax([text for name, text in names.items() if name not in given])
+    texts = _taken(recipe, given)
+    syntax = plain_syntax(map(without_loras, texts) if tags else texts) if plain else ()
     if parts := ", ".join(map(quoted, islice(syntax, _MOST))):
         yield f"these parts of the prompt are plain text here, not weights or models: {parts}"
 
 
-def plain_syntax(prompts: Collection[str]) -> Iterator[str]:
+def plain_syntax(prompts: Iterable[str]) -> Iterator[str]:
     """Yield the parts of prompts that only other programs read as more than text."""
     for prompt in prompts:
         yield from dict.fromkeys(match[0] for match in _SYNTAX.finditer(prompt))

@@ -27,6 +27,7 @@ from ldm.pipelines.progress import Observer, Progress, log_events
 from ldm.rng import PerImageNoise
 from ldm.settings.upscale import UpscaleSettings
 from ldm.types import Conditioning
+from ldm.wrapping import with_attribute
 
 COLOURS = 3
 
@@ -108,24 +109,6 @@ class Upscaler:
         if tile == 0:
             return nullcontext()
         cut = {"ks": (tile, tile), "stride": (tile // 2, tile // 2), "vqf": self.factor}
-        return _Attribute(self.model, "split_input_params", {**cut, "patch_distributed_vq": True})
-
-
-_ABSENT = object()
-
-
-class _Attribute:
-    """Sets an attribute of an object inside a ``with`` block."""
-
-    def __init__(self, owner: object, name: str, value: object) -> None:
-        self.owner, self.name, self.value = owner, name, value
-
-    def __enter__(self) -> None:
-        self.kept = vars(self.owner).get(self.name, _ABSENT)
-        setattr(self.owner, self.name, self.value)
-
-    def __exit__(self, *_: object) -> None:
-        if self.kept is _ABSENT:
-            delattr(self.owner, self.name)
-        else:
-            setattr(self.owner, self.name, self.kept)
+        return with_attribute(
+            self.model, "split_input_params", {**cut, "patch_distributed_vq": True}
+        )

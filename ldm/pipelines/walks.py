@@ -29,6 +29,7 @@ from ldm.util import get_obj_from_str
 if TYPE_CHECKING:
     from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.batches import Batch
+    from ldm.pipelines.prompting import Prompter
 
 
 def make_walk(request: Request, model: LatentSpaceDiffusion, device: torch.device) -> TextWalk:
@@ -50,6 +51,7 @@ class TextWalk:
         self.request, self.settings = request, request.settings
         self.model, self.device = model, device
         self.start_noise = StartNoise(request.settings, request.size, device)
+        self._prompter: Prompter | None = None
 
     def encode(self) -> None:
         """Compute and draw what the whole run shares. Called once, just after seeding."""
@@ -69,6 +71,8 @@ class TextWalk:
             Keywords of ``Sampler.walk``, with encodings (B, L, D).
         """
         settings, encode = self.settings, self.model.get_learned_conditioning
+        if settings.prompt_syntax != "compvis" or settings.clip_skip != 1:
+            return self._read(prompts)
         wanted = {"cond": list(prompts)}
         if settings.scale != 1.0:
             negative = len(prompts) * [settings.negative_prompt]
@@ -81,6 +85,18 @@ class TextWalk:
             else:
                 encoded[key] = blend(mixtures, encode)
         return {"unconditional_guidance_scale": settings.scale, **encoded}
+
+    def _read(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """Encode prompts that have a grammar, each once a run."""
+        if self._prompter is None:
+            from ldm.pipelines.prompting import Prompter
+
+            self._prompter = Prompter(self.settings, self.model)
+        return self._prompter.condition(prompts)
+
+    def forget_prompts(self) -> None:
+        """Encode prompts anew from now on: something else acts on the text encoder."""
+        self._prompter = None
 
     def steps(self, sampler: Sampler) -> int:
         """Return how many steps the sampler will take."""

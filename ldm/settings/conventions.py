@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -21,11 +21,13 @@ class Conventions(Settings):
         task: What is drawn; the kind of model says what draws it.
         wanted: The model that this needs, in words.
         init: Whether it starts from a picture.
+        takes_tags: Whether tags in prompts, such as ``<lora:style:0.8>``, name files.
     """
 
     task: ClassVar[Task] = "text"
     wanted: ClassVar[str] = "one that draws from text"
     init: ClassVar[Literal["none", "required", "optional"]] = "none"
+    takes_tags: ClassVar[bool] = True
 
     @property
     def wants_text(self) -> bool:
@@ -69,7 +71,15 @@ class Conventions(Settings):
 
     def mixture(self, prompt: str) -> list[tuple[str, float]]:
         """Return the texts that a prompt is encoded as, and their shares, which sum to 1."""
-        return [(prompt, 1.0)]
+        return [(self.untagged(prompt), 1.0)]
+
+    def untagged(self, prompt: str) -> str:
+        """Return a prompt without the tags that name LoRAs."""
+        if not self.takes_tags or "<" not in prompt:
+            return prompt
+        from ldm.settings.tags import without_loras  # few prompts have one
+
+        return without_loras(prompt)
 
     @property
     def starts_from_picture(self) -> bool:
@@ -85,3 +95,7 @@ class Conventions(Settings):
     def unrecorded(self) -> Collection[str]:
         """Settings that a picture need not record: it does not depend on them as they are."""
         return ()
+
+    def further_entries(self) -> Mapping[str, str]:
+        """Return what pictures record besides the settings that are so marked; "" is nothing."""
+        return {}

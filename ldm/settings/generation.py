@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ldm.errors import UserError
-from ldm.settings.conventions import Conventions
+from ldm.settings.adapters import AdapterSettings, notices_on_adapters
 from ldm.settings.language import (
     Originals,
     glossary_option,
@@ -23,6 +23,7 @@ from ldm.settings.language import (
 )
 from ldm.settings.model_kind import Task
 from ldm.settings.option import (
+    MAX_SEED,
     changed,
     device_option,
     max_pixels_option,
@@ -32,24 +33,25 @@ from ldm.settings.option import (
 from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk, notices_on_few_steps
 
 SEED_MODES = ("compvis", "per-image")
+SYNTAXES = ("compvis", "a1111", "compel")
+EMPHASES = ("original", "no-norm", "ignore", "none")
 _TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], "and")
 DRAWING_GROUPS = {
     "prompt": "what to draw",
     "picture": "how to draw it",
+    "adapters": "what acts on the model besides",
     "model": "the model",
     "output": "what is written",
 }
 PRECISIONS = ("full", "autocast")
 WATERMARKS = ("reference", "gentle", "off")
-# The largest seed that torch takes, which draws the noise; others are given its last 32 bits.
-MAX_SEED = 2**64 - 1
 # A run is planned in memory, and a typo must not fill it.
 LONGEST_RUN = 10**6  # pictures
 LARGEST_SIDE = 2**16  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationSettings(Conventions):
+class GenerationSettings(AdapterSettings):
     """What text-to-image and image-to-image share. Field names are the flags' names.
 
     ``None`` in ``C`` and ``f`` stands for the model's own value, in ``ckpt`` and ``config`` for
@@ -94,6 +96,31 @@ class GenerationSettings(Conventions):
         metavar="FILE",
     )
     max_pixels: int = max_pixels_option(group="prompt")
+    prompt_syntax: str = option(
+        "compvis",
+        "how prompts are read: compvis takes them as text, as the reference does; a1111 reads "
+        "AUTOMATIC1111's (cat:1.3), [cat:dog:0.5], AND and BREAK, and prompts of any length; "
+        "compel reads cat++, (cat)1.3, .blend() and .and(); see docs/prompts.md",
+        choices=SYNTAXES,
+        infotext="Prompt syntax",
+        group="prompt",
+    )
+    clip_skip: int = option(
+        1,
+        "the block of the text encoder that is used, counted from the last; 2 is what many models "
+        "of drawings were trained with",
+        minimum=1,
+        infotext="Clip skip",
+        group="prompt",
+    )
+    emphasis: str = option(
+        "original",
+        "what weights do in AUTOMATIC1111's syntax: original keeps the mean of the encoded "
+        "prompt, no-norm does not; ignore leaves them without effect, none takes brackets for text",
+        choices=EMPHASES,
+        infotext="Emphasis",
+        group="prompt",
+    )
     outdir: str = option(
         "outputs", "the folder to write pictures to", group="output", metavar="FOLDER"
     )
@@ -250,7 +277,13 @@ class GenerationSettings(Conventions):
             found.append(f"--ddim_eta {self.ddim_eta} has no effect on --sampler {self.sampler}")
         if self.negative_prompt and self.scale == 1.0:
             found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")
+        found += notices_on_adapters(self)
         found += notices_on_few_steps(self.sampler, self.ddim_steps, self.scale)
+        if self.emphasis != "original" and self.prompt_syntax != "a1111":
+            found.append(
+                f"--emphasis {self.emphasis} has no effect with --prompt_syntax "
+                f"{self.prompt_syntax}; it is for a1111"
+            )
         return found
 
 
@@ -339,6 +372,21 @@ class Img2ImgSettings(GenerationSettings):
     scale: float = changed(GenerationSettings, "scale", default=5.0)
     n_iter: int = changed(GenerationSettings, "n_iter", default=1)
     n_samples: int = changed(GenerationSettings, "n_samples", default=2)
+
+    def size_before_padding(
+        self,
+        own: tuple[int, int],
+        model_size: int,  # noqa: ARG002 - for subclasses
+        multiple: int,  # noqa: ARG002
+    ) -> tuple[int, int]:
+        """Return the height and width that a picture is brought to before it is padded, in pixels.
+
+        Args:
+            own: Its height and width.
+            model_size: The side that the model was made for.
+            multiple: What sides must be multiples of.
+        """
+        return own
 
     def target_size(
         self,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ldm.errors import UserError
-from ldm.settings.generation import MAX_SEED
 from ldm.settings.option import (
+    MAX_SEED,
     REQUIRED,
     Settings,
     device_option,
@@ -193,7 +193,14 @@ class HintProgramSettings(HintOptions):
 
     image: str = option(REQUIRED, "the picture", str, positional=True, metavar="FILE")
     kind: str = option(REQUIRED, f"what to show: {one_of(HINTS)}", str, metavar="KIND")
-    out: str = option(REQUIRED, "the file to write", str, metavar="FILE")
+    out: str = option(
+        REQUIRED,
+        "the file to write",
+        str,
+        metavar="FILE",
+        pattern=r"(?i).+\.(png|jpe?g)",
+        words="a file name that ends in .png or .jpg",
+    )
     device: str = device_option()
     max_pixels: int = max_pixels_option()
 

@@ -72,9 +72,10 @@ class WeightedPrompts:
     def notices(self, prompts: Sequence[str] = ()) -> list[str]:
         """List settings without effect, and text in the prompts that only looks like a weight."""
         found = super().notices(prompts)
-        if self.plain_prompt:
+        if not self._reads_weights:
             return found
-        alike = [text for prompt in (*prompts, self.negative_prompt) for text in doubtful(prompt)]
+        texts = map(self.untagged, (*prompts, self.negative_prompt))
+        alike = [words for text in texts for words in doubtful(text)]
         return found + [
             f"{text!r} in the prompt is text, not a weight; a weight is a number directly after a "
             "word and a colon, with a decimal point if the word ends in a digit: cat:2, "
@@ -88,7 +89,13 @@ class WeightedPrompts:
         Raises:
             UserError: invalid weights.
         """
-        return [(prompt, 1.0)] if self.plain_prompt else mixture_of(prompt)
+        text = self.untagged(prompt)
+        return mixture_of(text) if self._reads_weights else [(text, 1.0)]
+
+    @property
+    def _reads_weights(self) -> bool:
+        """Whether ``cat:0.25`` is a weight: other syntaxes have their own."""
+        return not self.plain_prompt and self.prompt_syntax == "compvis"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Task = Literal["text", "image", "mask", "neighbours", "edit"]
+Task = Literal["text", "image", "mask", "neighbours", "edit", "tiles"]
 """Draw from a text; from a text and a picture; inside a mask; from a text and its neighbours; from
-a text, edited into others."""
+a text, edited into others; from a text and a picture, in tiles."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ TEXT = ModelKind(
         "image": f"{_WALKS}.ImageWalk",
         "mask": f"{_INPAINTING}.MaskedWalk",
         "edit": "ldm.pipelines.editing.EditWalk",
+        "tiles": "ldm.pipelines.tiles.TileWalk",
     },
     what="a model with a text encoder of its own",
     program="scripts/txt2img.py",

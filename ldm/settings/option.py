@@ -13,6 +13,8 @@ from ldm.budgets import PIXELS
 from ldm.errors import UserError
 from ldm.paths import at_home
 
+# The largest seed that torch takes, which draws the noise; others are given its last 32 bits.
+MAX_SEED = 2**64 - 1
 REQUIRED = MISSING
 """The default of an option that has to be given."""
 OVERRIDE = r"[A-Za-z_][\w\[\]-]*(\.[\w\[\]-]+)+=.*"

@@ -57,6 +57,7 @@ class SwapSettings(Txt2ImgSettings):
     task: ClassVar[Task] = "edit"
     init: ClassVar[Literal["none", "required", "optional"]] = "optional"
     keeps_size: ClassVar[bool] = False
+    takes_tags: ClassVar[bool] = False  # words are edited by where they stand
 
     prompt: str = changed(Txt2ImgSettings, "prompt", help="the edited prompt (the target)")
     sprompt: str | None = option(
@@ -227,6 +228,12 @@ class SwapSettings(Txt2ImgSettings):
             raise UserError(
                 "--is-swap was given without a source; expected the prompt of the picture that is "
                 'edited; add --sprompt "..."'
+            )
+        if self.prompt_syntax != "compvis" or self.clip_skip != 1:
+            raise UserError(
+                f"--prompt_syntax {self.prompt_syntax} and --clip_skip {self.clip_skip} were given;"
+                " edits read plain prompts only; expected compvis and 1; weigh words with "
+                "--reweight, or draw with scripts/txt2img.py"
             )
         read_weights(self.reweight)
         read_windows(self.cross_replace_steps)

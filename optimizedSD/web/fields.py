@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from ldm.errors import UserError
+from ldm.settings.adapters import GROUP
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import Option, options_of
 
@@ -34,8 +35,10 @@ MAIN = [
     "n_iter",
     "seed",
 ]
-# Settings without a control: the command line or the page itself decides them, and all about the
-# model, such as what code its files may name.
+# Headings of settings that name the server's files: the model, and what acts on it. Visitors name
+# LoRAs and embeddings by tags and words in their prompts, which lead to the models' folders alone.
+FOR_OPERATORS = frozenset({"model", GROUP})
+# Settings without a control: the command line or the page itself decides them.
 NOT_ON_PAGES = frozenset(
     [
         "C",
@@ -155,7 +158,7 @@ def with_labels(text: str, labels: Mapping[str, str]) -> str:
 
 
 def _is_on_pages(each: Option) -> bool:
-    return not (each.metavar or each.group == "model" or each.name in NOT_ON_PAGES)
+    return not (each.metavar or each.group in FOR_OPERATORS or each.name in NOT_ON_PAGES)
 
 
 def _label(each: Option) -> str:

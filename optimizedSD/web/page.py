@@ -37,6 +37,13 @@ class ServerSettings(Settings):
     turbo: bool = changed(LowMemory, "turbo")
     unet_bs: int | None = changed(LowMemory, "unet_bs")
     outdir: str = changed(GenerationSettings, "outdir")
+    lora: tuple[str, ...] = changed(
+        GenerationSettings,
+        "lora",
+        help="a LoRA that acts in all pictures, by its path or its name in models/lora, with a "
+        "scale or two, for the UNet and the text encoder: ink.safetensors:0.8; may be given again",
+    )
+    embedding: tuple[str, ...] = changed(GenerationSettings, "embedding")
     glossary: str | None = changed(GenerationSettings, "glossary", group="page")
     translator: str | None = changed(GenerationSettings, "translator", group="page")
     port: int = option(
@@ -205,11 +212,14 @@ SWAP = Page(
     initial={"sprompt": _PROMPT, "prompt": "a photo of a cat on a red background"},
     size_controls=("H", "W"),
     # A picture to start from is for scripts/swap.py: to invert one takes gradients, which models
-    # whose parts take turns on the device do not give.
+    # whose parts take turns on the device do not give. Edits read plain prompts.
     fixed={
         **{
             name: getattr(LowMemorySwapSettings, name)
-            for name in ("also", "use_mask", "strength", "invert", "is_get_attn", "every", "half")
+            for name in (
+                *("also", "use_mask", "strength", "invert", "is_get_attn", "every", "half"),
+                *("prompt_syntax", "clip_skip", "emphasis"),
+            )
         },
         "is_swap": True,
     },

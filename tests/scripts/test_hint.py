@@ -40,9 +40,9 @@ def test_the_hint_is_written_with_the_options_given(program, shown, tmp_path, ca
         (["--sigma", "2"], "has no option sigma"),
         (["--low", "much"], "--low"),
         (["--kind", "depth"], "--model FOLDER"),
-        (["--kind", "depth", "--model", "nowhere"], "nowhere is no folder"),
+        (["--kind", "depth", "--model", "nowhere"], "nowhere does not exist"),
         (["--kind", "inpaint", "--mask", "nowhere.png"], "nowhere.png"),
-        (["--out", "a.bmp"], "'bmp'"),
+        (["--out", "a.bmp"], "--out a.bmp was given; expected a file name that ends in .png"),
         (["--device", "abacus"], "--device abacus"),
     ],
 )

@@ -44,6 +44,10 @@ FLAGS = {
     "--scale --classifier --classifier_scale --seed --use_ema --precision --device --continue",
     "scripts/upscale.py": "--init-img --outdir --ckpt --config --steps --eta --n_samples --tile "
     "--seed --use_ema --device",
+    "scripts/upscale_tile.py": f"{DRAWING} --init-img --strength --factor --tile --overlap "
+    "--control --control_scale",
+    "scripts/hint.py": "--kind --out --low --high --sigma --threshold --width --factor --seed "
+    "--grain --colours --relief --mask --model --device",
     "scripts/convert.py": "--config --half --use_ema --overwrite --meta",
     "scripts/download_models.py": "--list --dest",
     "scripts/evaluate.py": "--fake --real --metrics --inception --clip_ckpt --clip_type --captions "
@@ -169,6 +173,8 @@ def test_an_unknown_flag_is_one_line_that_names_the_nearest(path, stopped_at, ca
         ("scripts/evaluate.py", "--fake was not given; expected the name of a folder; add --fake"),
         ("scripts/export_checkpoint.py", "--ckpt was not given"),
         ("scripts/precompute_latents.py", "--base was not given"),
+        ("scripts/upscale_tile.py", "no --init-img was given; expected the picture to start from"),
+        ("scripts/hint.py", "FILE was not given; expected the name of a file"),
         ("scripts/upscale.py", "--init-img was not given; expected the name of a file"),
         (WATERMARK, "FILE was not given"),
     ],

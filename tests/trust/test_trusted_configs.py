@@ -54,6 +54,7 @@ SHIPPED = [
     for folder in ("configs", "models")
     for path in sorted((ROOT / folder).rglob("*.yaml"))
     if "model" in load_config(path)
+    and "base_config" not in load_config(path).model.params  # of an adapter: no checkpoint's own
 ]
 # As CompVis's model zoo has them beside its checkpoints, shortened.
 CIN256 = """
@@ -127,6 +128,18 @@ def own_class(choice) -> str:
 def test_every_yaml_that_ships_may_lie_beside_a_checkpoint(path):
     merged = load_model_config(path, given=False)
     assert merged.model == load_config(path).model
+
+
+def test_a_yaml_of_an_adapters_run_leads_to_no_other_one(tmp_path):
+    """Nobody would look at what that one names."""
+    evil = {"model": {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "params": {}}}
+    evil["model"]["params"]["unet_config"] = {"target": "os.system", "params": {"command": "true"}}
+    OmegaConf.save(OmegaConf.create(evil), tmp_path / "evil.yaml")
+    config = load_config(ROOT / "configs/adapters/demo-lora.yaml")
+    config.model.params.base_config = str(tmp_path / "evil.yaml")
+    OmegaConf.save(config, tmp_path / "config.yaml")
+    with pytest.raises(UserError, match="base_config .* leads to another configuration"):
+        load_model_config(tmp_path / "config.yaml", given=False)
 
 
 def test_a_yaml_of_the_model_zoo_may_lie_beside_a_checkpoint(tmp_path):

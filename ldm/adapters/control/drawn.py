@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ldm.adapters.control.hints import Hint
+from ldm.adapters.control.hints import Hint, Picture, hint_tensor
 from ldm.adapters.control.lent import Lent
 from ldm.adapters.control.modes import BALANCED, PROMPT, chosen_rows, output_weights
 from ldm.adapters.handle import Handle, Scale, require_unet, within
 from ldm.errors import UserError
 from ldm.modules.attention_control.moments import Moment
+from ldm.modules.attention_control.parts import part_of_call
 
 ASIDE: ContextVar[bool] = ContextVar("aside", default=False)
 """Whether the UNet is called for something else than the picture: a reference's features."""
@@ -110,6 +111,14 @@ class DrawnHandle(Handle):
         super().__init__(model, scale)
         self._unet = require_unet(model)
 
+    def show(self, image: Picture) -> None:
+        """Draw by another hint from now on; in training, before each call of the model.
+
+        Raises:
+            UserError: See ``hint_tensor``.
+        """
+        self._hint.pixels, self._made = hint_tensor(image), None
+
     def _release(self) -> None:
         self._rest()
 
@@ -131,7 +140,11 @@ class DrawnHandle(Handle):
         return Acting(weights, pictures, None if len(chosen) == count else chosen)
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what is made of the hint, which is the same at every step of a walk."""
+        """Return what is made of the hint, which is the same at every step of a walk.
+
+        Of the part of it that the present call sees, where a picture is drawn in parts.
+        """
+        key = key, part_of_call()
         if self._made is None or self._made[0] != key or torch.is_grad_enabled():
             self._made = key, make()
         return self._made[1]

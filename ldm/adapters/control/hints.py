@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ldm.errors import UserError
 from ldm.images.io import upright_eight_bit
+from ldm.modules.attention_control.parts import part_of_call
 
 logger = logging.getLogger(__name__)
 
@@ -125,12 +126,25 @@ class Hint:
         self.pixels = hint_tensor(image)
         self._resize, self._rate, self._wanted = resize, rate, wanted
         self._told: set[tuple[int, int]] = set()
+        self._fitted: tuple[tuple[int, int], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def at(self, latent: tuple[int, int]) -> Tensor:
-        """Return it (n, 3, H, W) for latents of a size (h, w); say so if it has to be resized."""
+        """Return it (n, 3, H, W) for latents of a size (h, w); say so if it has to be resized.
+
+        Where those are a part of the picture, it is that part of the hint.
+        """
+        if (part := part_of_call()) is not None:
+            whole = part.height, part.width
+            if self._fitted is None or self._fitted[0] != whole:
+                self._fitted = whole, self._whole(whole)
+            rows, columns = part.scaled(self._wanted)
+            return self._fitted[1][..., rows, columns]
+        return self._whole(latent)
+
+    def _whole(self, latent: tuple[int, int]) -> Tensor:
         size = tuple(side * self._wanted for side in latent)
         picture = tuple(side * self._rate for side in latent)
         own = tuple(self.pixels.shape[-2:])

@@ -15,12 +15,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ldm.adapters.handle import Handle, Scale, require_unet, within
-from ldm.adapters.ip_adapter.encoders import ImageEncoder, Picture, encoder_of, opened
+from ldm.adapters.ip_adapter.encoders import ImageEncoder, encoder_of, given_encoder
 from ldm.adapters.ip_adapter.projections import (
     Resampler,
     TokenPerceptron,
     TokenProjection,
 )
+from ldm.adapters.pictures import Picture, opened
 from ldm.adapters.report import Report, base_of_width, wrong_base
 from ldm.errors import UserError
 from ldm.modules.attention import CrossAttention
@@ -38,7 +39,7 @@ class IPAdapter(nn.Module):
         image_proj: Makes tokens of features.
         layers: Number in the file to the (keys', values') shapes (inner, D) of a layer.
         report: What is known of it.
-        encoder: See ``read_ip_adapter``.
+        encoder: What it looks at pictures with; None for what ``encoder_name`` says.
         encoder_name: What it was trained with.
     """
 
@@ -47,7 +48,7 @@ class IPAdapter(nn.Module):
         image_proj: TokenProjection | Resampler | TokenPerceptron,
         layers: dict[str, tuple[int, int]],
         report: Report,
-        encoder: Any = None,
+        encoder: ImageEncoder | None = None,
         encoder_name: str | None = None,
     ) -> None:
         super().__init__()
@@ -134,6 +135,8 @@ class IPHandle(Handle):
 
     def feed(self, features: Tensor, nothing: Tensor | None = None, each: int = 1) -> None:
         """Draw by features from now on; in training, before each call of the model.
+
+        Stay attached until the backward pass is over: blocks may compute a second time then.
 
         Args:
             features: Of each sample in turn (P * each, F) or (P * each, L, F).
@@ -227,8 +230,8 @@ class _PictureAttention:
                 .contiguous()
                 for name in ("to_k_ip", "to_v_ip")
             )
-        # What learns changes between calls; what is kept must not carry a graph.
-        self._held = None if held[0].requires_grad or held[1].requires_grad else held
+        learns = any(each.requires_grad for each in (tokens, *self.weights.parameters()))
+        self._held = None if learns else held  # what learns changes between calls
         return held
 
 
@@ -255,11 +258,11 @@ def new_ip_adapter(
         model: The hub; keys begin as its own.
         tokens: T.
         width: F; None asks the encoder.
-        encoder: ``first_stage N`` for the model's own latents, pooled to N x N, or a function of a
-            list of pictures.
+        encoder: ``first_stage N`` for the model's own latents, ``unet N`` for what its UNet makes
+            of them halfway, pooled to N x N, or a function of a list of pictures.
     """
     named = encoder if isinstance(encoder, str) else None
-    looking = encoder_of(None if named else encoder, named, model)
+    looking = encoder_of(None if named else given_encoder(encoder), named, model)
     layers = attn2_in_file_order(model)
     if not layers:
         raise UserError(

@@ -6,26 +6,25 @@ Shapes: P pictures, F width of the features, L hidden states a picture, S side i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 
 from ldm.checkpoint.io import read_checkpoint
 from ldm.errors import UserError
-from ldm.images.io import load_image
 from ldm.legible import quoted
 from ldm.paths import at_home, exists
 from ldm.safety.concepts import Preprocessing, load_vision, vision_settings
 
-Picture = Image.Image | np.ndarray | str | Path
-"""A picture, uint8 (H, W, 3), or a picture's file."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-FIRST_STAGE = re.compile(r"first_stage ([1-9]\d?)")
+OWN = re.compile(r"(first_stage|unet) ([1-9]\d?)")
 
 
 class ImageEncoder(Protocol):
@@ -116,14 +115,73 @@ class FirstStageEncoder:
     @torch.no_grad()
     def features(self, pixels: Tensor, *, hidden: bool = False) -> Tensor:
         """Return the features of pictures (P, 3, S, S) in [-1, 1]."""
-        found = self.model.encode_first_stage(pixels)
-        z = found if isinstance(found, Tensor) else found.mode()  # (P, C, h, w)
-        z = nn.functional.adaptive_avg_pool2d((self.model.scale_factor * z).float(), self.side)
+        z = nn.functional.adaptive_avg_pool2d(self._latents(pixels).float(), self.side)
         return z.flatten(2).mT if hidden else z.flatten(1)  # (P, side**2, C) or (P, F)
+
+    def _latents(self, pixels: Tensor) -> Tensor:
+        """Return the mean latents (P, C, h, w), scaled as the UNet sees them."""
+        found = self.model.encode_first_stage(pixels)
+        z = found if isinstance(found, Tensor) else found.mode()
+        return self.model.scale_factor * z
 
     def nothing(self, *, hidden: bool) -> Tensor:
         channels, area = self.model.channels, self.side**2
         return torch.zeros(1, area, channels) if hidden else torch.zeros(1, channels * area)
+
+
+class UNetEncoder(FirstStageEncoder):
+    """What a model's own UNet makes of a picture halfway through, pooled to a square.
+
+    The UNet sees the picture's latents at the first step, without noise and without a prompt, and
+    no adapter that adds to its attention or to its features takes part.
+
+    Args:
+        model: The hub.
+        side: Of the square; F is the middle block's channels times its area.
+    """
+
+    def __init__(self, model: Any, side: int) -> None:
+        super().__init__(model, side)
+        self.name = f"unet {side}"
+
+    @torch.no_grad()
+    def features(self, pixels: Tensor, *, hidden: bool = False) -> Tensor:
+        """Return the features of pictures (P, 3, S, S) in [-1, 1]."""
+        z = self._latents(pixels)
+        first = torch.zeros(len(z), dtype=torch.long, device=z.device)
+        empty = self.model.get_learned_conditioning([""]).expand(len(z), -1, -1)
+        unet = self.model.model.diffusion_model
+        with bare(unet):
+            h = unet.encode(z, first, empty)[0].float()  # (P, C, h, w)
+        h = nn.functional.adaptive_avg_pool2d(h, self.side)
+        found = nn.functional.layer_norm(h.flatten(1), (h[0].numel(),))  # (P, F)
+        return rearrange(found, "p (c n) -> p n c", n=self.side**2) if hidden else found
+
+    def nothing(self, *, hidden: bool) -> Tensor:
+        unet = self.model.model.diffusion_model
+        channels, area = unet.model_channels * unet.channel_mult[-1], self.side**2
+        return torch.zeros(1, area, channels) if hidden else torch.zeros(1, channels * area)
+
+
+@contextmanager
+def bare(unet: nn.Module) -> Iterator[None]:
+    """Take away, inside the block, what adapters put beside a UNet's layers and between its halves.
+
+    Layers' weights, and what a LoRA adds to them, stay.
+    """
+    put = [
+        (layer, name, vars(layer).pop(name))
+        for layer in unet.modules()
+        for name in ("beside", "between")
+        if name in vars(layer)
+    ]
+    networks, unet.side_networks = unet.side_networks, []
+    try:
+        yield
+    finally:
+        unet.side_networks = networks
+        for layer, name, own in put:
+            setattr(layer, name, own)
 
 
 class FunctionEncoder:
@@ -153,39 +211,43 @@ class FunctionEncoder:
         return found if hidden else torch.zeros_like(found)
 
 
-def encoder_of(given: Any, named: str | None, model: Any) -> ImageEncoder:
+def given_encoder(given: Any) -> ImageEncoder:
+    """Return what a folder, a function or an encoder looks at pictures with.
+
+    Raises:
+        UserError: The folder is no image encoder, or it is none of these.
+    """
+    if isinstance(given, (str, Path)):
+        return ClipEncoder(given)
+    if not callable(given):
+        raise UserError(
+            f"a {type(given).__name__} is given as an IP-Adapter's image encoder; expected a "
+            "folder, or a function of a list of pictures; give one"
+        )
+    return given if hasattr(given, "nothing") else FunctionEncoder(given)
+
+
+def encoder_of(given: ImageEncoder | None, named: str | None, model: Any) -> ImageEncoder:
     """Return what to look at pictures with.
 
     Args:
-        given: A folder, a function, an encoder, or None for what the file says.
+        given: An encoder, or None for what the file says.
         named: What the file says.
         model: The hub, whose first stage may be asked for.
 
     Raises:
         UserError: Nothing is given, and the file names nothing that is at hand.
     """
-    if isinstance(given, (str, Path)):
-        return ClipEncoder(given)
     if given is not None:
-        return given if hasattr(given, "nothing") else FunctionEncoder(given)
-    if match := FIRST_STAGE.fullmatch(named or ""):
-        return FirstStageEncoder(model, int(match[1]))
+        return given
+    if match := OWN.fullmatch(named or ""):
+        kind = {"first_stage": FirstStageEncoder, "unet": UNetEncoder}[match[1]]
+        return kind(model, int(match[2]))
     made = f"was trained with {quoted(named)}" if named else "does not say with which"
     raise UserError(
         f"no image encoder is given for an IP-Adapter whose file {made}; expected the local folder "
         "of its CLIP vision model, or a function; give encoder="
     )
-
-
-def opened(pictures: Sequence[Picture]) -> list[Image.Image]:
-    """Return pictures as RGB."""
-    return [_opened(picture) for picture in pictures]
-
-
-def _opened(picture: Picture) -> Image.Image:
-    if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
-    return Image.fromarray(picture) if isinstance(picture, np.ndarray) else load_image(picture)
 
 
 def _classic(name: str) -> str:

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from ldm.adapters.checks import load_exactly, named, require_finite
 from ldm.adapters.ip_adapter.adapter import KIND, IPAdapter
+from ldm.adapters.ip_adapter.encoders import given_encoder
 from ldm.adapters.ip_adapter.projections import KINDS, kind_of
 from ldm.adapters.report import Report, base_of_width
 from ldm.checkpoint.io import read_checkpoint
 from ldm.checkpoint.write import save_safetensors, size_of, whole
 from ldm.errors import UserError
+from ldm.legible import quoted
 
 PROJECTION, ATTENTION = "image_proj.", "ip_adapter."
 _LAYER = re.compile(r"ip_adapter\.(\d{1,4})\.to_([kv])_ip\.weight")
@@ -31,7 +33,8 @@ def read_ip_adapter(path: str | Path, encoder: Any = None) -> IPAdapter:
         path: Its file.
         encoder: The local folder of a CLIPVisionModelWithProjection or a CLIPModel; or a function
             of a list of P pictures that returns features (P, F) for base, hidden states (P, L, F)
-            for the others. None takes what the file names, where that is the model's first stage.
+            for the others; or an ``ImageEncoder``, which several adapters may share. None takes
+            what the file names, where that is the model's first stage.
 
     Raises:
         UserError: It is no IP-Adapter, a FaceID or SDXL one, or damaged.
@@ -39,6 +42,7 @@ def read_ip_adapter(path: str | Path, encoder: Any = None) -> IPAdapter:
     file = read_checkpoint(path)
     path, state = file.path, file.tensors
     kind = _kind(path, state)
+    encoder = None if encoder is None else given_encoder(encoder)
     require_finite(path, KIND, state)
     layers = _layers(path, state)
     width = next(iter(layers.values()))[1]
@@ -58,15 +62,26 @@ def read_ip_adapter(path: str | Path, encoder: Any = None) -> IPAdapter:
             f"({named([str(error)])}); expected all its tensors; download it again"
         ) from error
     report.unused = load_exactly(adapter, state, path, KIND)
+    trained_with = adapter.encoder_name
+    if trained_with and encoder is not None and encoder.name != trained_with:
+        report.notes.append(
+            f"{path.name} was trained with the image encoder {quoted(trained_with)}, and "
+            f"{quoted(encoder.name)} is given"
+        )
     return adapter.eval()
 
 
-def write_ip_adapter(adapter: IPAdapter, path: str | Path) -> None:
-    """Write an adapter as flat safetensors, with the name of its image encoder in the metadata."""
+def write_ip_adapter(
+    adapter: IPAdapter, path: str | Path, header: Mapping[str, str] | None = None
+) -> None:
+    """Write an adapter as flat safetensors, with the name of its image encoder in the metadata.
+
+    ``header`` is what else the metadata shall hold.
+    """
     state = {n: v.detach().cpu().contiguous() for n, v in adapter.state_dict().items()}
-    header = {"format": "pt", ENCODER: adapter.encoder_name or ""}
+    own = {"format": "pt", ENCODER: adapter.encoder_name or ""}
     with whole(Path(path), size_of(state)) as part:
-        save_safetensors(state, part, header)
+        save_safetensors(state, part, {**(header or {}), **own})
 
 
 def _kind(path: Path, state: Mapping[str, Tensor]) -> str:

@@ -4,9 +4,7 @@ While anything is added, the tokenizer gives n ids beyond its own for such a wor
 table of token embeddings puts the vectors where these ids stand. The table itself, and so the
 checkpoint's keys, stay as they are.
 
-A word is found as AUTOMATIC1111's program finds it: in any case, the longest first, and only where
-CLIP's own words begin and end, so that a letter before or after it makes it another word. ComfyUI's
-``embedding:word`` calls it as well.
+``words`` says where a word is seen in a text.
 
 Shapes: B prompts, L tokens, D width.
 """
@@ -18,17 +16,16 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import regex
 import torch
 from torch import Tensor, nn
 
+from ldm.adapters.textual_inversion.words import Words
 from ldm.errors import UserError
 from ldm.legible import quoted
 from ldm.modules.encoders.offsets import Span
 from ldm.wrapping import Wrapping
 
 TABLE = "token_embedding"
-_COMFYUI, _ENDING = "embedding:", r"\.(?:pt|bin|safetensors)(?!\p{L})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +93,7 @@ class Vocabulary:
         self._next = self._table.num_embeddings
         self._entries: list[Entry] = []
         self._wrapping, self._hooks = Wrapping(), []
-        self._pattern: regex.Pattern | None = None
-        self._by_group: list[Entry] = []
+        self._words, self._by_word = Words(()), {}
         self._ids: Tensor | None = None
 
     @property
@@ -109,6 +105,11 @@ class Vocabulary:
     def room(self) -> int:
         """How many tokens a prompt may have, without start and end."""
         return self._tokenizer.max_length - 1 - getattr(self._tokenizer, "start_tokens", 1)
+
+    def rows(self, text: str) -> Tensor:
+        """Return the table's own vectors of a text's tokens (n, D), without start and end."""
+        ids = self._tokenizer.encode(text)
+        return self._table.weight.detach()[ids].clone()
 
     def add(
         self, words: Sequence[str], vectors: Tensor, scale: Callable[[], float], source: str
@@ -142,14 +143,15 @@ class Vocabulary:
         self._wrapping.undo()
         while self._hooks:
             self._hooks.pop().remove()
-        self._pattern = self._ids = None
+        del self._tokenizer.embedding_lengths  # which whoever cuts prompts into rows reads
+        self._ids = None
         self._next = self._table.num_embeddings
 
     def _look_for_words(self) -> None:
-        words = [(word, entry) for entry in self._entries for word in entry.words]
-        words.sort(key=lambda pair: len(pair[0]), reverse=True)
-        self._by_group = [entry for _, entry in words]
-        self._pattern = _pattern([word for word, _ in words])
+        self._by_word = {word: entry for entry in self._entries for word in entry.words}
+        self._words = Words(self._by_word)
+        lengths = {entry.first: len(entry.vectors) for entry in self._entries}
+        self._tokenizer.embedding_lengths = lengths
 
     def _begin(self) -> None:
         for name, stand_in in zip(_WRAPPED, (self._encode, self._offsets), strict=True):
@@ -166,11 +168,11 @@ class Vocabulary:
     def _parts(self, text: str) -> Iterator[tuple[int, int, Entry | None]]:
         """Yield stretches of a text, each with the embedding that it calls."""
         done = 0
-        for found in self._pattern.finditer(text):
-            if done < found.start():
-                yield done, found.start(), None
-            yield *found.span(), self._by_group[found.lastindex - 2]
-            done = found.end()
+        for begin, end, number in self._words.stretches(text):
+            if done < begin:
+                yield done, begin, None
+            yield begin, end, self._by_word[self._words.words[number]]
+            done = end
         if done < len(text):
             yield done, len(text), None
 
@@ -234,18 +236,3 @@ _KNOWN: WeakKeyDictionary[nn.Module, Vocabulary] = WeakKeyDictionary()
 
 def _modules(conditioner: Any) -> Iterator[tuple[str, nn.Module]]:
     return conditioner.named_modules() if isinstance(conditioner, nn.Module) else iter(())
-
-
-def _pattern(words: Sequence[str]) -> regex.Pattern:
-    """Return what finds words in a text: a group for each, in order, after one for a prefix."""
-    found = "|".join(f"({_bounded(word)})" for word in words)
-    prefix = rf"((?<!\p{{L}}){_COMFYUI})?"
-    return regex.compile(rf"{prefix}(?:{found})(?(1)(?:{_ENDING})?)", regex.IGNORECASE)
-
-
-def _bounded(word: str) -> str:
-    r"""Return a word's pattern: letters end a word of letters, as in CLIP's ``[\p{L}]+``."""
-    body = r"\s+".join(map(regex.escape, word.split()))
-    before = r"(?<!\p{L})" if regex.match(r"\p{L}", word) else ""
-    after = r"(?!\p{L})" if regex.search(r"\p{L}\Z", word) else ""
-    return before + body + after

@@ -16,6 +16,7 @@ from ldm.checkpoint.diffusers.keymaps import (
     State,
     Table,
     blocks_per_level,
+    translate,
     translate_known,
     unet_table,
 )
@@ -59,6 +60,11 @@ def control_from_diffusers(
     return translate_known(state, control_table(config))
 
 
+def control_to_diffusers(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> State:
+    """Name a ControlNet's weights as diffusers' ControlNetModel does; see ``control_table``."""
+    return translate(state, control_table(config))
+
+
 def adapter_from_original(state: Mapping[str, Tensor], levels: int) -> State:
     """Name a T2I-Adapter's weights as diffusers does, without its ``adapter.``.
 
@@ -85,3 +91,24 @@ def _adapter_name(name: str, blocks: int) -> str:
     if found[2] == "in_conv":
         return name if block else f"body.{level}.in_conv.{found[3]}"
     return f"body.{level}.resnets.{block}.{found[2]}.{found[3]}"
+
+
+def adapter_to_original(state: Mapping[str, Tensor], blocks: int, *, light: bool) -> State:
+    """Name a T2I-Adapter's weights as the original does: undo ``adapter_from_original``.
+
+    Args:
+        state: Weights by diffusers' names, without ``adapter.``.
+        blocks: Residual blocks of a level.
+        light: Whether it is the light adapter.
+    """
+    if light:
+        return {name.replace(".resnets.", ".body."): value for name, value in state.items()}
+    return {_original_name(name, blocks): value for name, value in state.items()}
+
+
+def _original_name(name: str, blocks: int) -> str:
+    if found := re.fullmatch(r"body\.(\d+)\.resnets\.(\d+)\.(.+)", name):
+        return f"body.{int(found[1]) * blocks + int(found[2])}.{found[3]}"
+    if found := re.fullmatch(r"body\.(\d+)\.in_conv\.(.+)", name):
+        return f"body.{int(found[1]) * blocks}.in_conv.{found[2]}"
+    return name

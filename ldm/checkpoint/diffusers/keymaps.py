@@ -147,6 +147,12 @@ def _unet_up(level: int, depths: Sequence[int], attends: bool) -> Table:
     return table
 
 
+def module_names(modules: Iterable[str], table: Table) -> dict[str, str]:
+    """Return the name in the other layout of each module that a table has a name for."""
+    found = ((name, _module_in(f"{name}.", table)) for name in modules)
+    return {name: table[at] + name.removeprefix(at) for name, at in found if at is not None}
+
+
 def vae_table(config: Mapping[str, Any], *, old_names: bool = False) -> Table:
     """Build the table of a KL autoencoder.
 
@@ -295,6 +301,15 @@ def _translate(state: Mapping[str, Tensor], table: Table) -> State:
         module = _module_in(name, table)
         renamed[table[module] + name.removeprefix(module)] = value
     return renamed
+
+
+def translate(state: Mapping[str, Tensor], table: Table) -> State:
+    """Name weights as a table says.
+
+    Raises:
+        UserError: A name that the table does not have.
+    """
+    return _translate(state, table)
 
 
 def translate_known(state: Mapping[str, Tensor], table: Table) -> tuple[State, list[str]]:

@@ -80,10 +80,10 @@ def _vae(shapes: Shapes, part: State) -> State:
 
 
 def _unet(shapes: Shapes, part: State) -> State:
-    return unet_from_diffusers(part, _unet_config(shapes))
+    return unet_from_diffusers(part, unet_config(shapes))
 
 
-def _unet_config(shapes: Shapes) -> dict[str, Any]:
+def unet_config(shapes: Shapes) -> dict[str, Any]:
     """Tell from a UNet's names what ``unet_table`` reads of its configuration."""
     depths, attends = [0], [False]
     for block in range(1, _count(shapes, "input_blocks.{}.0.", start=True)):

@@ -88,7 +88,7 @@ class NoisyLatentImageClassifier(HubTraining):
         self.num_classes, self.log_steps, self.monitor = num_classes, log_steps, monitor
         self.scheduler_config, self.weight_decay = scheduler_config, weight_decay
         self.learning_rate = 1e-4
-        self.diffusion_model, unet = _diffusion_model(diffusion_path, diffusion_ckpt_path)
+        self.diffusion_model, unet = frozen_diffusion_model(diffusion_path, diffusion_ckpt_path)
         self.label_key = label_key or getattr(self.diffusion_model, "cond_stage_key", None)
         if self.label_key not in NETWORKS:
             raise UserError(
@@ -259,8 +259,14 @@ def top_k_share(logits: Tensor, targets: Tensor, k: int) -> Tensor:
     return (best == targets[:, None]).any(dim=1).float().mean()
 
 
-def _diffusion_model(path: str, ckpt_path: str | None) -> tuple[nn.Module, Mapping[str, Any]]:
-    """Build the frozen diffusion model; return it with its UNet's parameters."""
+def frozen_diffusion_model(path: str, ckpt_path: str | None) -> tuple[nn.Module, Mapping[str, Any]]:
+    """Build the diffusion model at a path, frozen; return it with its UNet's parameters.
+
+    On the meta device it has no weights.
+
+    Raises:
+        UserError: There is none.
+    """
     given = at_home(path)
     configs = (given,) if is_file(given) else find_configs(given)
     if not configs:

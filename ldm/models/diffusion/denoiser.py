@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ldm.modules.attention_control.moments import Moment, control_of, listeners_of
+from ldm.modules.attention_control.moments import Moment, listeners_of, stepping
 from ldm.process import prediction
 from ldm.process.guidance import make_guider
 from ldm.rng import NoiseSource
@@ -104,18 +104,18 @@ class Denoiser:
         return draw
 
     def begin(self, x: Tensor, moment: Moment) -> Tensor:
-        """Say which step begins; return what attention control makes of its samples (B,C,h,w)."""
+        """Say which step begins; return what listeners make of its samples (B,C,h,w)."""
         self.moment = self._told = moment
         for listener in listeners_of(self.model):
             listener.tell(moment, len(x))
-        if (control := control_of(self.model)) is not None:
-            x = control.controller.before_step(x, moment, self._under_prompt)
+        for each in stepping(self.model):
+            x = each.before_step(x, moment, self._under_prompt)
         return x
 
     def end(self, step: Step) -> Step:
-        """Return a step that was taken, with what attention control makes of its samples."""
-        if (control := control_of(self.model)) is not None:
-            step = step._replace(x=control.controller.after_step(step.x, self.moment))
+        """Return a step that was taken, with what listeners make of its samples."""
+        for each in stepping(self.model):
+            step = step._replace(x=each.after_step(step.x, self.moment))
         if self.moment.is_last:
             self.close()
         return step

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ldm.errors import UserError
+from ldm.modules.attention_control.parts import Part, seeing
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 
 Weighting = Callable[[int, int, int, int, torch.device], Tensor]
@@ -136,7 +137,7 @@ def blend(
     """
     size = tuple(x.shape[-2:])
     ks = tuple(min(k, n) for k, n in zip(split.ks, size, strict=True))
-    places = [_starts(n, k, s) for n, k, s in zip(size, ks, split.stride, strict=True)]
+    places = [starts_along(n, k, s) for n, k, s in zip(size, ks, split.stride, strict=True)]
     edges = {*ks, *size, *places[0], *places[1]}
     if any((edge * scale).denominator != 1 for edge in edges):
         raise UserError(
@@ -159,7 +160,7 @@ def blend(
     return (total / weights).to(out.dtype)
 
 
-def _starts(length: int, side: int, stride: int) -> list[int]:
+def starts_along(length: int, side: int, stride: int) -> list[int]:
     """Return where patches begin along a side; the last patch ends with the side."""
     return [*range(0, length - side, stride), length - side]
 
@@ -181,6 +182,8 @@ def denoise_in_patches(
 ) -> Tensor:
     """Run the UNet over patches of x (B, C, h, w); maps in ``cond`` are cut too, tokens are not.
 
+    Adapters are told which patch it is, see ``ldm.modules.attention_control.parts``.
+
     ``weighting`` takes the place of ``SplitInput.weighting``.
 
     Raises:
@@ -194,10 +197,10 @@ def denoise_in_patches(
         )
 
     def one(patch: Tensor, where: tuple[slice, slice]) -> Tensor:
-        if not maps:
-            return predict(patch, t, cond)
-        cut = [m[..., where[0], where[1]] for m in maps]
-        return predict(patch, t, {**cond, "c_concat": cut})
+        cut = {"c_concat": [m[..., where[0], where[1]] for m in maps]} if maps else {}
+        rows, columns = ((side.start, side.stop) for side in where)
+        with seeing(Part(rows, columns, *x.shape[-2:])):
+            return predict(patch, t, {**cond, **cut} if maps else cond)
 
     return blend(one, x, split, weighting=weighting)
 

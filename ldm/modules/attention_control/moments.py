@@ -66,7 +66,10 @@ class Moment:
 
 
 class Listener(Protocol):
-    """Who is told about the walks of a model. One that controls attention has a ``controller``."""
+    """Who is told about the walks of a model. One that controls attention has a ``controller``.
+
+    One with ``before_step`` and ``after_step``, as a ``Controller`` has them, moves samples.
+    """
 
     unet: Any
     moment: Moment
@@ -104,6 +107,15 @@ def listeners_of(model: Any) -> list[Listener]:
 def control_of(model: Any) -> Any:
     """Return who has charge of a model's attention, or None."""
     return next((each for each in listeners_of(model) if hasattr(each, "controller")), None)
+
+
+def stepping(model: Any) -> list[Any]:
+    """Return who may move a model's samples before and after a step: see ``Controller``.
+
+    The one that has charge of its attention, and listeners with a ``before_step`` of their own.
+    """
+    able = [getattr(each, "controller", each) for each in listeners_of(model)]
+    return [each for each in able if hasattr(each, "before_step")]
 
 
 class Follower:

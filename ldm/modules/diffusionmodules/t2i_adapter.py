@@ -79,6 +79,7 @@ class T2IAdapter(nn.Module):
     ) -> None:
         super().__init__()
         self.channels, unshuffled = channels, channels * UNSHUFFLE**2
+        self.widths, self.blocks, self.light = tuple(widths), blocks, light
         self.unshuffle = nn.PixelUnshuffle(UNSHUFFLE)
         self.conv_in = nn.Identity() if light else nn.Conv2d(unshuffled, widths[0], 3, padding=1)
         before = [unshuffled if light else widths[0], *widths]

@@ -99,6 +99,26 @@ class CLIPTextConditioner(AbstractEncoder):
         """Encode prompts; see ``forward``."""
         return self(text)
 
+    @property
+    def blocks(self) -> int:
+        """How many blocks lie before the states."""
+        return len(self.transformer.text_model.encoder.layers)
+
+    def encode_ids(self, ids: Tensor, skip_last: int = 0, mask: Tensor | None = None) -> Tensor:
+        """Encode rows of token ids.
+
+        Args:
+            ids: (B, L), on any device, with start, end and padding in them.
+            skip_last: Blocks to leave out at the end.
+            mask: (B, L) bool: which tokens may be looked at; None is all.
+
+        Returns:
+            States after the final layer norm, (B, L, D).
+        """
+        device = self.transformer.text_model.embeddings.token_embedding.weight.device
+        options = {} if mask is None else {"mask": mask.to(device)}
+        return self.transformer(ids.to(device), skip_last=skip_last, **options).last_hidden_state
+
 
 def resized(config: CLIPTextConfig, changes: Mapping[str, Any] | None) -> CLIPTextConfig:
     """Return sizes with changes by the names of ``CLIPTextConfig``; None changes nothing.

@@ -79,6 +79,13 @@ class CLIPTextEmbeddings(nn.Module):
         )  # (B, L, D)
 
 
+def causal_mask(mask: Tensor) -> Tensor:
+    """Return who may look at whom, (B, 1, L, L), where (B, L) may be looked at from behind."""
+    length = mask.shape[-1]
+    before = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+    return before & mask[:, None, None, :]
+
+
 class CLIPAttention(nn.Module):
     """Causal multi-head self-attention."""
 
@@ -91,12 +98,12 @@ class CLIPAttention(nn.Module):
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = (
             rearrange(project(x), "B L (heads d) -> B heads L d", heads=self.heads)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         return self.out_proj(rearrange(out, "B heads L d -> B L (heads d)"))
 
 
@@ -123,8 +130,8 @@ class CLIPEncoderLayer(nn.Module):
         self.mlp = CLIPMLP(config)
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x))
+    def forward(self, x: Tensor, *mask: Tensor) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x), *mask)
         return x + self.mlp(self.layer_norm2(x))
 
 
@@ -137,9 +144,11 @@ class CLIPEncoder(nn.Module):
             CLIPEncoderLayer(config) for _ in range(config.num_hidden_layers)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
+    def forward(self, x: Tensor, skip_last: int = 0, mask: Tensor | None = None) -> Tensor:
+        """Run the blocks on (B, L, D), without the last ``skip_last``."""
+        masks = () if mask is None else (causal_mask(mask),)
+        for layer in self.layers[: len(self.layers) - skip_last]:
+            x = layer(x, *masks)
         return x
 
 
@@ -152,8 +161,9 @@ class CLIPTextTransformer(nn.Module):
         self.encoder = CLIPEncoder(config)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        return self.final_layer_norm(self.encoder(self.embeddings(input_ids)))  # (B, L, D)
+    def forward(self, input_ids: Tensor, skip_last: int = 0, mask: Tensor | None = None) -> Tensor:
+        states = self.encoder(self.embeddings(input_ids), skip_last, mask)
+        return self.final_layer_norm(states)  # (B, L, D)
 
 
 class CLIPTextModel(nn.Module):
@@ -169,16 +179,20 @@ class CLIPTextModel(nn.Module):
         self.text_model = CLIPTextTransformer(self.config)
         self._initialise()
 
-    def forward(self, input_ids: Tensor) -> CLIPTextOutput:
+    def forward(
+        self, input_ids: Tensor, skip_last: int = 0, mask: Tensor | None = None
+    ) -> CLIPTextOutput:
         """Encode token ids.
 
         Args:
             input_ids: (B, L) LongTensor on the weights' device, L at most 77.
+            skip_last: Blocks to leave out at the end, before the final layer norm.
+            mask: (B, L) bool: which tokens may be looked at; None is all.
 
         Returns:
             The states after the final layer norm, (B, L, D), in the weights' dtype.
         """
-        return CLIPTextOutput(last_hidden_state=self.text_model(input_ids))
+        return CLIPTextOutput(last_hidden_state=self.text_model(input_ids, skip_last, mask))
 
     @torch.no_grad()
     def _initialise(self) -> None:

@@ -11,7 +11,7 @@ some files hold is accepted but not needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ldm.errors import UserError
-from ldm.modules.encoders.clip_text import ACTIVATIONS
+from ldm.modules.encoders.clip_text import ACTIVATIONS, causal_mask
 
 
 @dataclass(frozen=True)
@@ -86,20 +86,30 @@ def clip_sizes(arch: str) -> CLIPSizes:
 
 
 class MultiheadAttention(nn.Module):
-    """Self-attention with q, k and v in one matrix, named as torch's ``nn.MultiheadAttention``."""
+    """Self-attention with q, k and v in one matrix, named as torch's ``nn.MultiheadAttention``.
+
+    Attributes:
+        beside: Functions of the input (B, L, D) and of the joined projections (B, L, 3 D) that
+            return the latter changed; adapters of the projections stand here, since no layer of
+            its own computes them.
+    """
 
     def __init__(self, width: int, heads: int, causal: bool):
         super().__init__()
         self.heads, self.causal = heads, causal
+        self.beside: list[Callable[[Tensor, Tensor], Tensor]] = []
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
         nn.init.normal_(self.in_proj_weight, std=width**-0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        for change in self.beside:
+            qkv = change(x, qkv)
         q, k, v = rearrange(qkv, "B L (qkv heads d) -> qkv B heads L d", qkv=3, heads=self.heads)
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        causal = self.causal and mask is None
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return self.out_proj(rearrange(out, "B heads L d -> B L (heads d)"))
 
 
@@ -126,8 +136,8 @@ class ResidualAttentionBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(sizes.width)
         self.mlp = MLP(sizes.width, sizes.mlp, activation)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
+    def forward(self, x: Tensor, *mask: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x), *mask)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -140,10 +150,10 @@ class Transformer(nn.Module):
             ResidualAttentionBlock(sizes, activation, causal) for _ in range(sizes.layers)
         )
 
-    def forward(self, x: Tensor, skip_last: int = 0) -> Tensor:
+    def forward(self, x: Tensor, skip_last: int = 0, *mask: Tensor) -> Tensor:
         """Run the blocks on (B, L, D), without the last ``skip_last``."""
         for block in self.resblocks[: len(self.resblocks) - skip_last]:
-            x = block(x)
+            x = block(x, *mask)
         return x
 
 
@@ -168,12 +178,13 @@ class CLIPTextTower(nn.Module):
         nn.init.normal_(self.text_projection, std=width**-0.5)
         self.register_load_state_dict_pre_hook(_drop_mask)
 
-    def forward(self, tokens: Tensor, skip_last: int = 0) -> Tensor:
+    def forward(self, tokens: Tensor, skip_last: int = 0, mask: Tensor | None = None) -> Tensor:
         """Return the states after the final norm.
 
         Args:
             tokens: (B, L), L at most the context length.
             skip_last: Blocks to leave out at the end; 1 gives the penultimate states.
+            mask: (B, L) bool: which tokens may be looked at; None is all.
 
         Returns:
             (B, L, D) in the weights' dtype.
@@ -182,7 +193,8 @@ class CLIPTextTower(nn.Module):
         if length > limit:
             raise ValueError(f"{length} tokens given, the text model has {limit} positions")
         x = self.token_embedding(tokens) + self.positional_embedding[:length]
-        return self.ln_final(self.transformer(x, skip_last))
+        masks = () if mask is None else (causal_mask(mask),)
+        return self.ln_final(self.transformer(x, skip_last, *masks))
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Return (B, E) for tokens (B, L): the state at the end token, projected."""

@@ -95,6 +95,26 @@ class FrozenOpenCLIPEmbedder(AbstractEncoder):
         """Encode prompts; see ``forward``."""
         return self(text)
 
+    @property
+    def blocks(self) -> int:
+        """How many blocks lie before the states."""
+        return len(self.model.transformer.resblocks) - LAYERS.index(self.layer)
+
+    def encode_ids(self, ids: Tensor, skip_last: int = 0, mask: Tensor | None = None) -> Tensor:
+        """Encode rows of token ids.
+
+        Args:
+            ids: (B, L), on any device, with start, end and padding in them.
+            skip_last: Blocks to leave out at the end, besides those that ``layer`` leaves out.
+            mask: (B, L) bool: which tokens may be looked at; None is all.
+
+        Returns:
+            States after the final norm, (B, L, D).
+        """
+        device = self.model.positional_embedding.device
+        skipped = LAYERS.index(self.layer) + skip_last
+        return self.model(ids.to(device), skipped, None if mask is None else mask.to(device))
+
 
 def resized(sizes: CLIPSizes, changes: Mapping[str, Any] | None) -> CLIPSizes:
     """Return sizes with changes to the text tower, or to what both towers share.

@@ -83,7 +83,7 @@ def test_a_folder_that_lacks_something_is_told_in_one_line(dpt, tmp_path):
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "is no folder" in told("depth", tmp_path / "nowhere")
+    assert "does not exist" in told("depth", tmp_path / "nowhere")
     assert "lacks config.json" in told("depth", tmp_path)
     assert "lacks ControlNetHED.pth" in told("hed", tmp_path)
     assert "lacks body_pose_model.pth" in told("openpose", tmp_path)

@@ -124,6 +124,16 @@ def test_the_prompt_moves_what_is_painted(sighted):
     assert not np.array_equal(paint(sighted), paint(sighted, prompt="a dog"))
 
 
+def test_a_prompt_with_a_grammar_moves_it_beside_the_mask_and_its_surroundings(sighted):
+    def painted(prompt):
+        return paint(sighted, prompt=prompt, prompt_syntax="a1111").astype(int)
+
+    plain = painted("a cat")
+    assert np.abs(painted("a cat :0.5 AND a cat :0.5") - plain).max() <= 1
+    assert np.abs(painted("[a cat:a dog:99]") - plain).max() == 0
+    assert (painted("a (cat:3) AND [dog|bird] :9") != plain).any()
+
+
 def test_a_9_channel_unet_is_given_latents_then_the_mask_then_the_masked_picture(
     sighted, monkeypatch
 ):

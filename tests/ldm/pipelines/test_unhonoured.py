@@ -11,6 +11,7 @@ from ldm.pipelines.infotext import fit_size, read_picture
 from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import LowMemoryImg2ImgSettings
+from ldm.settings.swap import SwapSettings
 
 START = "a cat\nNegative prompt: fog\nSteps: 20, Sampler: {}, CFG scale: 7, Seed: {}, Size: 512x768"
 
@@ -33,7 +34,6 @@ def read(tmp_path):
 @pytest.mark.parametrize(
     "entry",
     [
-        "Clip skip: 2",
         "ENSD: 31337",
         "Eta noise seed delta: 31337",
         "Variation seed: 5, Variation seed strength: 0.3",
@@ -55,7 +55,6 @@ def read(tmp_path):
         "Denoising strength: 0.7, Hires upscale: 2, Hires steps: 10, Hires upscaler: Latent",
         "Denoising strength: 0.4, Hires resize: 1024x1536, Hires upscaler: Lanczos",
         "Hypernet: anime, Hypernet strength: 0.8",
-        "Emphasis: No norm",
         "Eta: 0.67",
     ],
 )
@@ -89,9 +88,9 @@ def test_what_does_not_change_the_picture_is_not_mentioned(read, entry):
 
 
 def test_an_entry_that_nobody_here_knows_is_named_as_such(read):
-    _, told = read(", Frobnicate: 7, Clip skip: 2")
+    _, told = read(", Frobnicate: 7, ENSD: 2")
     assert "not known here and not used: Frobnicate 7" in told
-    assert "not done here: Clip skip 2" in told
+    assert "not done here: ENSD 2" in told
     assert read(", Frobnicate: " + "x" * 999)[1].count("x") < 50
 
 
@@ -172,14 +171,36 @@ def test_the_size_of_an_image_to_image_picture_is_its_init_images(read):
     assert (values["H"], values["W"], told) == (768, 512, "")
 
 
-@pytest.mark.parametrize("part", ["(cat:1.3)", "<lora:style:0.8>", "<hypernet:x:1>", "BREAK"])
-def test_prompt_syntax_of_other_programs_is_told_to_be_text(tmp_path, part):
+def test_clip_skip_and_emphasis_are_honoured_under_the_names_that_others_write(read):
+    values, told = read(", Clip skip: 2, Emphasis: No norm")
+    assert (values["clip_skip"], values["emphasis"], told) == (2, "no-norm", "")
+    assert "clip_skip" not in read(", Clip skip: 0")[0]
+    values, told = read(", Clip skip: 2", SwapSettings)
+    assert "clip_skip" not in values and "Clip skip 2" in told  # edits read plain prompts
+
+
+GRAMMAR = ["(cat:1.3)", "<lora:style:0.8>", "<hypernet:x:1>", "BREAK", "[a|b]", "(cat)"]
+
+
+@pytest.mark.parametrize("part", GRAMMAR)
+def test_the_web_uis_pictures_are_redrawn_in_its_own_syntax(tmp_path, part):
     text = f"a {part} here\nSteps: 20, Sampler: DDIM, CFG scale: 7, Seed: 1, Size: 64x64"
     path = save_picture(np.zeros((8, 8, 3), np.uint8), tmp_path / "x.png", metadata=text)
-    notices = " ".join(read_picture(str(path), Txt2ImgSettings).notices)
-    assert f"plain text here, not weights or models: {part!r}" in notices
-    notices = " ".join(read_picture(str(path), Txt2ImgSettings, {"prompt"}).notices)
-    assert "plain text" not in notices
+    recorded = read_picture(str(path), Txt2ImgSettings)
+    assert recorded.values["prompt_syntax"] == "a1111"
+    assert "plain text" not in " ".join(recorded.notices)
+    recorded = read_picture(str(path), Txt2ImgSettings, {"prompt"})  # another prompt
+    assert recorded.values["prompt_syntax"] == "compvis"
+
+
+@pytest.mark.parametrize("part", GRAMMAR[:4])
+def test_edits_take_the_web_uis_syntax_for_text_and_say_so(tmp_path, part):
+    text = f"a {part} here\nSteps: 20, Sampler: DDIM, CFG scale: 7, Seed: 1, Size: 64x64"
+    path = save_picture(np.zeros((8, 8, 3), np.uint8), tmp_path / "x.png", metadata=text)
+    recorded = read_picture(str(path), SwapSettings)
+    assert "prompt_syntax" not in recorded.values
+    said = " ".join(recorded.notices)
+    assert f"plain text here, not weights or models: {part!r}" in said
 
 
 @pytest.mark.parametrize(

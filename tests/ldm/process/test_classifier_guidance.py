@@ -75,7 +75,7 @@ def test_guidance_of_scale_1_gives_what_the_classes_own_model_gives(name, kind):
     own = sample(name, MixtureModel(std=STD, parameterization=kind), wanted_means())
     # The k-samplers and the model read the noise between two training steps a little differently.
     torch.testing.assert_close(guided, own, rtol=0, atol=2e-3)
-    assert (own - sample(name, MixtureModel(std=STD))).abs().max() > 0.1
+    assert (own - sample(name, MixtureModel(std=STD))).abs().max() > 0.02
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 3.0])

@@ -69,6 +69,8 @@ def test_every_setting_has_a_control_or_comes_from_the_command_line_or_an_upload
     # A page draws one text at a time, never a grid, and leaves the latent's shape to the model.
     without = {"from_file", "from_image", "skip_grid", "skip_save", "n_rows", "C", "f", "laion400m"}
     without |= {"max_pixels", "save_attn_dir"}
+    # They name the server's files, or go with what does.
+    without |= {"control", "control_mode", "image_encoder", "box"}
     edit = {"reweight", "cross_replace_steps", "self_replace_steps", "blend"}  # see edit_fields
     every = {each.name for each in options_of(page.schema)}
     assert every <= shown | server | uploads | without | edit | page.fixed.keys()
@@ -80,7 +82,7 @@ def test_a_visitor_does_not_choose_what_is_loaded_or_read(page):
     shown = fields_of(page.schema, {}, page.fixed)
     names = {field.name for field in shown}
     assert not names & {"ckpt", "config", "trust_config", "from_file", "from_image", "max_pixels"}
-    assert not [field.name for field in shown if field.option.group == "model"]
+    assert not [each.name for each in shown if each.option.group in ("model", "adapters")]
 
 
 @pages

@@ -15,12 +15,13 @@ from ldm.errors import UserError
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 
 
+@pytest.fixture(scope="module")
+def model():
+    return narrow_model(CONFIG)
+
+
 def without(state, *names):
     return {n: v for n, v in state.items() if n not in names}
-
-
-def changed(state, **values):
-    return state | {n.replace("/", "."): v for n, v in values.items()}
 
 
 def face_id():
@@ -94,8 +95,7 @@ def test_a_wrong_file_is_refused_in_one_line(fault, tmp_path):
         (base_state(inner=96), "is made for a UNet of 4 other layers"),
     ],
 )
-def test_an_adapter_of_other_models_is_refused_and_nothing_stays(state, words, tmp_path):
-    model = narrow_model(CONFIG)
+def test_an_adapter_of_other_models_is_refused_and_nothing_stays(state, words, model, tmp_path):
     read = read_ip_adapter(write_flat(tmp_path / "a.safetensors", state), encoder=lambda p: p)
     with pytest.raises(UserError, match=words):
         read.attach(model, PICTURE)

@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_model import CONFIG
 
 from ldm.adapters.ip_adapter import new_ip_adapter, read_ip_adapter, write_ip_adapter
+from ldm.adapters.ip_adapter.encoders import encoder_of
 from ldm.errors import UserError
 from ldm.models.diffusion.ddim import DDIMSampler
 from ldm.modules.attention_control.controller import Controller
@@ -198,6 +199,19 @@ def test_rows_that_are_computed_in_parts_see_their_own_pictures(model, picture, 
             del model.apply_model
 
 
+@pytest.mark.parametrize("policy", ["four-part", "stream"])
+def test_a_plan_of_devices_draws_the_same(policy, model, picture, base):
+    from ldm.offload.plan import PlanSettings, StagePlan
+
+    with base.attach(model, picture):
+        expected = draw(model)
+        plan = StagePlan(model, PlanSettings(policy, unet_rows=1), torch.device("cpu")).attach()
+        try:
+            assert torch.allclose(draw(model), expected, atol=1e-5)
+        finally:
+            plan.detach()
+
+
 def test_half_precision_draws_with_it(picture, base):
     half = narrow_model(CONFIG)
     half.model.diffusion_model.to(torch.bfloat16)
@@ -243,6 +257,17 @@ def train(model, handle, target):
     return losses
 
 
+def test_keys_and_values_that_learn_are_not_kept_from_call_to_call(model, picture):
+    adapter = new_ip_adapter(model, tokens=2, encoder="first_stage 4").requires_grad_(False)
+    adapter.ip_adapter.requires_grad_(True)
+    with adapter.attach(model, picture):
+        before = eps(model)
+        with torch.no_grad():
+            for weight in adapter.ip_adapter.parameters():
+                weight.add_(0.1)
+        assert not torch.allclose(eps(model), before, atol=1e-4)
+
+
 def test_no_width_but_its_own_is_taken(model, picture, base):
     with pytest.raises(UserError, match="features of width 5; expected 12"):
         read_ip_adapter(base.report.path, encoder=lambda p: torch.zeros(len(p), 5)).attach(
@@ -256,6 +281,35 @@ def test_without_an_encoder_the_error_says_what_is_missing(model, picture, base)
         read_ip_adapter(base.report.path).attach(model, picture)
 
 
+def test_another_encoder_than_the_file_names_is_noted(model, tmp_path):
+    write_ip_adapter(new_ip_adapter(model, encoder="first_stage 2"), tmp_path / "a.safetensors")
+    notes = read_ip_adapter(tmp_path / "a.safetensors", encoder=look).report.notes
+    assert notes == [
+        "a.safetensors was trained with the image encoder 'first_stage 2', and 'look' is given"
+    ]
+    assert not read_ip_adapter(tmp_path / "a.safetensors").report.notes
+
+
+@pytest.mark.parametrize(
+    ("encoder", "words"),
+    [
+        (3, "a int is given as an IP-Adapter's image encoder"),
+        (lambda p: "no tensor", "returned str for 1 pictures"),  # noqa: ARG005
+        (lambda p: torch.zeros(len(p), 3, 12), r"returned \(1, 3, 12\) for 1 pictures"),
+    ],
+)
+def test_what_is_no_encoder_is_refused_in_one_line(encoder, words, model, picture, base):
+    with pytest.raises(UserError, match=words):
+        read_ip_adapter(base.report.path, encoder=encoder).attach(model, picture)
+
+
+def test_no_pictures_and_unequal_numbers_of_them_are_refused(model, picture, base):
+    for images in ([], [[picture], [picture, picture]]):
+        with pytest.raises(UserError, match="expected at least one, and as many for each"):
+            base.attach(model, images)
+    assert not LISTENERS
+
+
 def test_a_file_of_two_dicts_is_the_same_as_a_flat_one(model, picture, base, tmp_path):
     read = read_ip_adapter(write_bin(tmp_path / "a.bin", base_state()), encoder=look)
     with base.attach(model, picture):
@@ -265,3 +319,19 @@ def test_a_file_of_two_dicts_is_the_same_as_a_flat_one(model, picture, base, tmp
     assert read.report.summary() == (
         "IP-Adapter 'a.bin', base format, made for models of context width 32, 4 modules"
     )
+
+
+def test_the_unet_itself_looks_at_pictures_and_sees_the_same_whatever_is_attached(model, picture):
+    encoder = encoder_of(None, "unet 2", model)
+    pictures = [picture, picture.rotate(90).convert("L").convert("RGB")]
+    seen = encoder(pictures, hidden=False)
+    assert seen.shape == (2, encoder.nothing(hidden=False).shape[1])
+    assert not torch.allclose(seen[0], seen[1], atol=0.05)
+    adapter = new_ip_adapter(model, encoder="unet 2")
+    torch.nn.init.normal_(adapter.ip_adapter["1"]["to_v_ip"].weight)
+    with adapter.attach(model, picture), torch.no_grad():
+        drawn = eps(model)
+        assert torch.equal(encoder(pictures, hidden=False), seen)
+        assert torch.equal(eps(model), drawn)
+    rows = encoder(pictures, hidden=True)  # (P, L, C)
+    assert torch.equal(rows.mT.flatten(1), seen)

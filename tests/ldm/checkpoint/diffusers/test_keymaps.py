@@ -235,3 +235,13 @@ def test_each_part_of_the_unet_has_its_half(part, half):
 def test_a_weight_of_neither_half_is_an_error_that_names_it():
     with pytest.raises(UserError, match=r"model\.diffusion_model\.outward\.weight"):
         keymaps.split_unet({"model.diffusion_model.outward.weight": 1})
+
+
+@pytest.mark.parametrize("config", UNETS.values(), ids=UNETS)
+def test_modules_are_named_as_their_weights_are(config):
+    params, state = our_unet(config)
+    names = [name.removesuffix(".weight") for name in state if name.endswith(".weight")]
+    weights = keymaps.unet_to_diffusers({f"{name}.weight": name for name in names}, params)
+    expected = {name: theirs.removesuffix(".weight") for theirs, name in weights.items()}
+    table = keymaps.unet_table(params)
+    assert keymaps.module_names([*names, "label_emb.0.0"], table) == expected

@@ -180,3 +180,18 @@ def test_padding_is_zero_and_what_is_cut_is_told():
     assert tokenizer("a cat")["input_ids"].tolist() == [[49406, 320, 2368, 49407, 0, 0]]
     assert tokenizer.truncated("a cat on a mat") == "mat"
     assert tokenizer.encode("&amp;") == tokenizer.encode("&")
+
+
+@torch.no_grad()
+def test_what_stands_beside_the_joined_projections_changes_them():
+    model = build(layer="last")
+    plain, attention = model(PROMPTS), model.model.transformer.resblocks[0].attn
+    keys = model.state_dict().keys()
+    attention.beside.append(lambda x, qkv: qkv + x.repeat(1, 1, 3))
+    changed = model(PROMPTS)
+    attention.in_proj_weight += torch.eye(x_width := attention.in_proj_weight.shape[1]).repeat(3, 1)
+    attention.beside.clear()
+    assert torch.allclose(model(PROMPTS), changed, atol=1e-5)
+    attention.in_proj_weight -= torch.eye(x_width).repeat(3, 1)
+    assert not torch.allclose(plain, changed, atol=1e-2)
+    assert model.state_dict().keys() == keys

@@ -1,0 +1,270 @@
+"""Do the adapters that ship do what they promise? Asked on scenes that training never saw.
+
+Each adapter is attached to the bundled model; held-out prompts are drawn with it and without it
+from the same noise, and an oracle that knows the emoji font looks at the pictures.
+
+- outline.safetensors, a LoRA: things get a dark outline, and are still what was asked for.
+- tangerine.pt, a textual inversion: a thing that is not among the model's 72.
+- boxes.safetensors, a T2I-Adapter: a small thing stands in the white box of a drawing.
+- picture.safetensors, an IP-Adapter: a picture is the prompt.
+
+Examples:
+    python benchmarks/adapters.py --save 2026-11-29 --sheet sheets
+    python benchmarks/adapters.py --only boxes --n 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from benchmarks import adapter_measures as figures
+from benchmarks.demo_flags import add_walk, check_demo, demo_parser
+from benchmarks.demo_measures import Sampling, draw, ground_truth, side_of
+from benchmarks.sampling import cpu_name
+from benchmarks.scene_oracle import SceneOracle, Sight
+from ldm.adapters.control import read_control
+from ldm.adapters.handle import Handle
+from ldm.adapters.ip_adapter import read_ip_adapter
+from ldm.adapters.lora import read_lora
+from ldm.adapters.textual_inversion import read_embedding
+from ldm.checkpoint.load import load_model
+from ldm.data.demo.hinted import BoxedScenes, box_hint
+from ldm.data.demo.scene_vocabulary import COLOURS
+from ldm.data.demo.scenes import Scene, SceneDataset
+from ldm.errors import UserError
+from ldm.images.grid import make_grid
+from ldm.images.io import save_picture, to_uint8
+from ldm.pipelines.models import find
+
+RESULTS = Path(__file__).resolve().parent / "results"
+FOLDER = "models/adapters/demo"
+NEW_WORD, NEW_EMOJI = "tangerine", "🍊"
+SHOWN = 8  # pictures in a row of a sheet
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure with the adapter, without it, and what it should be."""
+
+    adapter: str
+    measure: str
+    within: float
+    without: float
+    goal: str
+
+    def cells(self) -> str:
+        """Return the row of a Markdown table."""
+        numbers = f"{self.within:.3f} | {self.without:.3f}"
+        return f"| {self.adapter} | {self.measure} | {numbers} | {self.goal} |"
+
+
+class Bench:
+    """The bundled model, the oracle, and how pictures are drawn.
+
+    Args:
+        model: With its weights.
+        args: The program's.
+    """
+
+    def __init__(self, model: nn.Module, args: argparse.Namespace) -> None:
+        self.model, self.args, self.folder = model, args, Path(args.adapters)
+        self.oracle = SceneOracle(**{NEW_WORD: NEW_EMOJI})
+        self.sheets: dict[str, list[Tensor]] = {}
+
+    def scenes(self, kind: type[SceneDataset], **given: float) -> list[Scene]:
+        """Return held-out scenes whose captions are in English."""
+        data = kind(split="heldout", languages=("en",), seed=self.args.seed, **given)
+        return [data.scene(k) for k in range(self.args.n)]
+
+    def draw(
+        self, prompts: Sequence[str], attach: Callable[[range], Handle] | None = None
+    ) -> Tensor:
+        """Draw prompts, each batch under what ``attach`` puts on for its rows: (B, 3, H, W)."""
+        parts, size = [], self.args.batch_size
+        for start in range(0, len(prompts), size):
+            rows = range(start, min(start + size, len(prompts)))
+            walk = (self.args.sampler, self.args.steps, size, self.args.seed + start)
+            with ExitStack() as stack:
+                if attach is not None:
+                    stack.enter_context(attach(rows))
+                texts = [prompts[k] for k in rows]
+                how = Sampling(*walk, spacing=self.args.spacing)
+                parts.append(draw(self.model, texts, self.args.scale, how))
+        return torch.cat(parts)
+
+    def look(self, pictures: Tensor) -> list[Sight]:
+        """See the one thing in each picture."""
+        return self.oracle.look(pictures, 1)
+
+
+def outline(bench: Bench) -> Iterator[Row]:
+    """Measure the LoRA."""
+    lora = read_lora(bench.folder / "outline.safetensors", bench.model)
+    scenes = bench.scenes(SceneDataset, pair_share=0.0)
+    prompts = [scene.caption for scene in scenes]
+    styled = bench.draw(prompts, lambda rows: lora.attach(bench.model))  # noqa: ARG005
+    plain = bench.draw(prompts)
+    bench.sheets["outline"] = [styled, plain]
+    seen = [bench.look(pictures) for pictures in (styled, plain)]
+    shown = [k for k, scene in enumerate(scenes) if figures.can_show_outlines(scene.background)]
+    outlined = [
+        figures.share(figures.is_outlined(pictures[k], sights[k]) for k in shown)
+        for pictures, sights in zip((styled, plain), seen, strict=True)
+    ]
+    yield Row("outline (LoRA)", "things with an outline", *outlined, ">= 0.9")
+    right = [
+        figures.share(noun == scene.objects[0] for noun, scene in zip(named, scenes, strict=True))
+        for named in map(figures.nouns, seen)
+    ]
+    yield Row("outline (LoRA)", "things as asked", *right, "as without")
+
+
+def tangerine(bench: Bench) -> Iterator[Row]:
+    """Measure the textual inversion."""
+    embedding = read_embedding(bench.folder / f"{NEW_WORD}.pt")
+    colours = [name for name in COLOURS if name != "orange"]
+    prompts = [
+        f"a photo of a {NEW_WORD} on a {colours[k % len(colours)]} background"
+        for k in range(bench.args.n)
+    ]
+    taught = bench.draw(prompts, lambda rows: embedding.attach(bench.model))  # noqa: ARG005
+    plain = bench.draw(prompts)
+    bench.sheets["tangerine"] = [taught, plain]
+    found = [
+        figures.share(noun == NEW_WORD for noun in figures.nouns(bench.look(pictures)))
+        for pictures in (taught, plain)
+    ]
+    yield Row("tangerine (textual inversion)", "the new thing, of 73", *found, ">= 0.9")
+
+
+def boxes(bench: Bench) -> Iterator[Row]:
+    """Measure the T2I-Adapter."""
+    control = read_control(bench.folder / "boxes.safetensors", bench.model)
+    scenes, side = bench.scenes(BoxedScenes), side_of(bench.model)
+    wanted = [scene.boxes[0] for scene in scenes]
+    hints = torch.stack([torch.from_numpy(box_hint(box, side)) for box in wanted]).movedim(-1, 1)
+    prompts = [scene.caption for scene in scenes]
+    placed = bench.draw(
+        prompts, lambda rows: control.attach(bench.model, hints[rows.start : rows.stop])
+    )
+    free = bench.draw(prompts)
+    bench.sheets["boxes"] = [hints * 2 - 1, placed, free]
+    seen = [bench.look(pictures) for pictures in (placed, free)]
+    means = [statistics.mean(figures.ious(sights, wanted)) for sights in seen]
+    yield Row("boxes (T2I-Adapter)", "IoU with the box, mean", *means, ">= 0.6, <= 0.25")
+    right = [
+        figures.share(noun == scene.objects[0] for noun, scene in zip(named, scenes, strict=True))
+        for named in map(figures.nouns, seen)
+    ]
+    yield Row("boxes (T2I-Adapter)", "things as asked", *right, "as without")
+
+
+def picture(bench: Bench) -> Iterator[Row]:
+    """Measure the IP-Adapter."""
+    adapter = read_ip_adapter(bench.folder / "picture.safetensors")
+    scenes = bench.scenes(SceneDataset, pair_share=0.0)
+    shown = ground_truth(scenes, side_of(bench.model))
+    files = [Image.fromarray(each) for each in to_uint8(shown, rounded=True)]
+    prompts = [""] * len(scenes)
+    prompted = bench.draw(
+        prompts,
+        lambda rows: adapter.attach(bench.model, [[files[k]] for k in rows]),
+    )
+    free = bench.draw(prompts)
+    bench.sheets["picture"] = [shown, prompted, free]
+    seen = [bench.look(pictures) for pictures in (prompted, free)]
+    for measure, of in (("thing", _thing), ("background", _background)):
+        same = [
+            figures.share(of(sight, scene) for sight, scene in zip(sights, scenes, strict=True))
+            for sights in seen
+        ]
+        yield Row("picture (IP-Adapter)", f"{measure} as in the picture", *same, ">= 0.8")
+
+
+def _thing(sight: Sight, scene: Scene) -> bool:
+    return sight.found[0].noun == scene.objects[0]
+
+
+def _background(sight: Sight, scene: Scene) -> bool:
+    return sight.background == scene.background
+
+
+MEASURED: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "outline": outline,
+    "tangerine": tangerine,
+    "boxes": boxes,
+    "picture": picture,
+}
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = demo_parser(__doc__)
+    add = parser.add_argument
+    add("--adapters", default=FOLDER, help="folder of the adapters (default: %(default)s)")
+    add("--only", nargs="+", choices=MEASURED, default=list(MEASURED), help="some of them")
+    add("--n", type=int, default=100, help="prompts for each (default: %(default)s)")
+    add("--scale", type=float, default=3.0, help="of guidance (default: %(default)s)")
+    add_walk(parser, "ddim", 20, "of scenes and noise (default: %(default)s)")
+    add("--sheet", metavar="FOLDER", help="write a sheet of pictures for each adapter")
+    add("--save", metavar="NAME", help="write benchmarks/results/adapters-NAME.md")
+    return parser.parse_args(argv)
+
+
+def table(rows: Sequence[Row], args: argparse.Namespace) -> list[str]:
+    """Return the result as lines of Markdown."""
+    return [
+        f"{args.n} held-out prompts each, {args.sampler}, {args.steps} steps, guidance "
+        f"{args.scale:g}, seed {args.seed}; {cpu_name()}, torch {torch.__version__}",
+        "",
+        "| adapter | measure | with | without | goal |",
+        "|---|---|---|---|---|",
+        *(row.cells() for row in rows),
+    ]
+
+
+def write_sheets(sheets: dict[str, list[Tensor]], folder: Path) -> None:
+    """Write each adapter's first pictures, a row for each way of drawing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, ways in sheets.items():
+        rows = torch.cat([way[:SHOWN] for way in ways])
+        save_picture(make_grid(list(to_uint8(rows)), SHOWN), folder / f"{name}.png")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what the command line asks for and print it; return the exit code."""
+    args = parse_args(argv)
+    try:
+        check_demo(args, n=1, steps=1, batch_size=1)
+        args.adapters = find(args.adapters)
+        model, _ = load_model(args.config, args.ckpt)
+        bench = Bench(model, args)
+        rows = [row for name in args.only for row in MEASURED[name](bench)]
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    lines = table(rows, args)
+    print("\n".join(lines))
+    if args.sheet:
+        write_sheets(bench.sheets, Path(args.sheet))
+    if args.save:
+        RESULTS.mkdir(exist_ok=True)
+        text = "\n".join(["# Adapters that ship", "", *lines, ""])
+        (RESULTS / f"adapters-{args.save}.md").write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Tell from a picture which program drew it: another of ours, or one with schedules of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ldm.errors import UserError
+from ldm.images.metadata import split_sampler
+from ldm.pipelines.source_files import EDITED, INPAINTING
+from ldm.settings.generation import GenerationSettings
+from ldm.settings.inpaint import InpaintSettings
+
+# AUTOMATIC1111 writes only some of these, depending on its version.
+_INPAINTINGS = (INPAINTING[0], "Mask blur", "Masked content", "Mask mode")
+# What its schedule "Automatic" is; of the samplers that are not here, k-diffusion's own.
+_AUTOMATIC = dict.fromkeys(("DPM++ 2M", "DPM2", "DPM2 a"), "Karras")
+
+
+def check_program(path: str, schema: type[GenerationSettings], entries: Mapping[str, str]) -> None:
+    """Check that a program draws such pictures as the one whose entries these are.
+
+    Args:
+        path: The picture.
+        schema: The program's settings class.
+        entries: What the picture records.
+
+    Raises:
+        UserError: It records no seed, or was made in another way.
+    """
+    if "Seed" not in entries:
+        raise UserError(
+            f"--from-image {path} holds text but no seed; expected AUTOMATIC1111's parameters as "
+            "these scripts write them; give another picture"
+        )
+    repaints = issubclass(schema, InpaintSettings)
+    masked = any(key in entries for key in _INPAINTINGS)
+    if masked and not repaints and schema.task != "edit":
+        raise UserError(
+            f"--from-image {path} is an inpainting; expected a picture made without a mask; "
+            "use scripts/inpaint.py"
+        )
+    if repaints and not masked:
+        raise UserError(
+            f"--from-image {path} was made without a mask; expected an inpainting; use "
+            "scripts/txt2img.py or scripts/img2img.py"
+        )
+    # The web UI's "hires fix" has a denoising strength too, in pictures made from text alone.
+    hires = any(key.startswith("Hires") or key == "First pass size" for key in entries)
+    from_picture = "Denoising strength" in entries and not hires
+    if EDITED in entries and schema.task != "edit":
+        raise UserError(
+            f"--from-image {path} is an edit of another prompt's picture; expected a picture made "
+            "without one; use scripts/swap.py"
+        )
+    if from_picture and schema.init == "none":
+        raise UserError(
+            f"--from-image {path} was made from another picture; expected one made from text "
+            "alone; use scripts/img2img.py"
+        )
+    if schema.init == "required" and not from_picture:
+        raise UserError(
+            f"--from-image {path} was made from text alone; expected one made from a picture; "
+            "use scripts/txt2img.py"
+        )
+
+
+def with_schedule(entries: Mapping[str, str]) -> dict[str, str]:
+    """Return entries in which the noise schedule is one of its own and has a name."""
+    entries = dict(entries)
+    sampler, schedule = split_sampler(entries)
+    if schedule == "Automatic":
+        schedule = _AUTOMATIC.get(sampler)
+    entries |= {"Sampler": sampler} if sampler else {}
+    entries.pop("Schedule type", None)
+    return entries if schedule is None else {**entries, "Schedule type": schedule}

@@ -1,0 +1,404 @@
+"""Adapters in a run: from flags and tags, for its time alone, and in the pictures' metadata."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from adapter_shelves import write_random_lora, write_shelves
+from drawing import draw, image_settings, pixels_of, text_settings
+from PIL import Image
+
+from ldm.adapters.lora import read_lora
+from ldm.adapters.textual_inversion import read_embedding
+from ldm.errors import UserError
+from ldm.images.io import save_picture
+from ldm.pipelines import adapter_files
+from ldm.pipelines.infotext import read_picture
+from ldm.pipelines.progress import Notice, Progress
+from ldm.settings.generation import Txt2ImgSettings
+
+HATTED = "a cat <lora:hat:0.5>"
+TAGGED = "a cat <lora:ink:0.5> <lora:gone:1> <lora:ink:1:lbw=OUTALL>"
+
+
+@pytest.fixture(scope="module")
+def shelves(pipeline, tmp_path_factory):
+    return write_shelves(tmp_path_factory.mktemp("shelves"), pipeline.model)
+
+
+@pytest.fixture(autouse=True)
+def here(shelves, monkeypatch):
+    """The shelves are those of the working directory."""
+    monkeypatch.chdir(shelves)
+    monkeypatch.setattr(adapter_files, "ROOT", Path("elsewhere"))
+
+
+def drawn(pipeline, **changes):
+    pictures, _ = draw(pipeline, text_settings(n_samples=1, n_iter=1, **changes))
+    return pixels_of(pictures)
+
+
+def said(events):
+    return [event.text for event in events if isinstance(event, Notice)]
+
+
+@pytest.fixture(scope="module")
+def plain(pipeline):
+    return drawn(pipeline)
+
+
+def test_a_flag_a_tag_and_a_handle_draw_the_same_picture(pipeline, plain):
+    state = {name: value.clone() for name, value in pipeline.model.state_dict().items()}
+    by_flag = drawn(pipeline, lora=("styles/hat.safetensors:0.5",))
+    by_tag = drawn(pipeline, prompt="a cat<lora:hat:0.5>")
+    with read_lora("models/lora/styles/hat.safetensors").attach(pipeline.model, 0.5):
+        by_hand = drawn(pipeline)
+    assert not np.array_equal(by_flag, plain)
+    assert np.array_equal(by_flag, by_hand) and np.array_equal(by_tag, by_hand)
+    assert np.array_equal(drawn(pipeline), plain)
+    after = pipeline.model.state_dict()
+    assert after.keys() == state.keys()
+    assert all(torch.equal(value, state[name]) for name, value in after.items())
+
+
+def test_scales_of_the_unet_and_the_text_encoder_are_two(pipeline):
+    unet_alone = drawn(pipeline, lora=("hat:0.5:0",))
+    assert np.array_equal(unet_alone, drawn(pipeline, prompt="a cat<lora:hat:0:0.5>"))
+    assert not np.array_equal(unet_alone, drawn(pipeline, lora=("hat:0.5",)))
+
+
+def test_the_scales_of_a_lora_that_is_named_twice_are_added(pipeline):
+    twice = drawn(pipeline, prompt="a cat<lora:hat:0.5>", lora=("hat:0.25",))
+    assert np.array_equal(twice, drawn(pipeline, lora=("hat:0.75",)))
+
+
+def test_each_batch_has_the_loras_of_its_own_prompt(pipeline):
+    prompts = ["a cat", "a cat<lora:hat:0.5>", "a cat<lora:ink:1>", "a cat<lora:ink:0.5>"]
+    settings = text_settings(n_samples=1, n_iter=1, seed_mode="per-image")
+    together, _ = draw(pipeline, settings, prompts=prompts)
+    for number, prompt in enumerate(prompts):
+        alone = drawn(pipeline, prompt=prompt, seed_mode="per-image", seed=42 + number)
+        assert np.array_equal(together[number].pixels, alone[0])
+
+
+def test_different_tags_in_one_batch_are_refused_before_anything_is_drawn(pipeline):
+    settings = text_settings(n_samples=2, n_iter=1)
+    prompts = ["a", "b", "c <lora:hat:1>", "d <lora:hat:0.5>"]
+    events = []
+    with pytest.raises(UserError, match="in one batch.*--n_samples 1"):
+        list(pipeline.generate(settings, prompts=prompts, observer=events.append))
+    assert not any(isinstance(event, Progress) for event in events)
+
+
+def test_what_was_attached_is_gone_after_an_error_and_an_early_end(pipeline, plain):
+    run = pipeline.generate(text_settings(n_iter=3, prompt=HATTED, embedding=("sunny",)))
+    next(run)
+    run.close()
+    assert np.array_equal(drawn(pipeline), plain)
+
+    def fail(event):
+        if isinstance(event, Progress) and event.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(pipeline.generate(text_settings(prompt=HATTED), observer=fail))
+    assert np.array_equal(drawn(pipeline), plain)
+    assert not vars(pipeline.model.cond_stage_model.tokenizer).keys() & {"encode", "offsets"}
+
+
+def test_embeddings_act_in_both_prompts(pipeline):
+    changes = {"prompt": "a sunny cat", "negative_prompt": "rainy"}
+    both = drawn(pipeline, embedding=("sunny", "rainy"), **changes)
+    paths = [f"models/embeddings/{name}.pt" for name in ("sunny", "rainy")]
+    with read_embedding(paths[0]).attach(pipeline.model):
+        one = drawn(pipeline, **changes)
+        with read_embedding(paths[1]).attach(pipeline.model):
+            assert np.array_equal(both, drawn(pipeline, **changes))
+    assert not np.array_equal(both, one)
+
+
+def test_each_file_is_told_of_once(pipeline):
+    settings = text_settings(n_samples=1, n_iter=2, prompt=HATTED, embedding=("sunny",))
+    texts = said(draw(pipeline, settings)[1])
+    assert sum("LoRA 'hat.safetensors', kohya format" in text for text in texts) == 1
+    assert sum("'sunny.pt', AUTOMATIC1111 format" in text for text in texts) == 1
+
+
+def test_a_file_is_read_once_and_again_when_it_has_changed(pipeline, monkeypatch, tmp_path):
+    from ldm.adapters import lora as package
+
+    read, own = [], package.read_lora
+    monkeypatch.setattr(package, "read_lora", lambda path: read.append(path) or own(path))
+    path = write_random_lora(tmp_path / "new.safetensors", pipeline.model, seed=7)
+    first = drawn(pipeline, lora=(str(path),))
+    assert np.array_equal(drawn(pipeline, lora=(str(path),)), first)
+    assert len(read) == 1
+    path.unlink()
+    write_random_lora(path, pipeline.model, seed=8)
+    assert not np.array_equal(drawn(pipeline, lora=(str(path),)), first)
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt": "a <lora:hut:1>"}, "'<lora:hut:1>' in a prompt is no file.*nearest are 'hat'"),
+        ({"prompt": "a <lora:hat:x>"}, "scale 'x' of '<lora:hat:x>' in a prompt is no number"),
+        ({"lora": ("nothing.pt",)}, "--lora 'nothing.pt' is no file"),
+        ({"embedding": ("snowy",)}, "--embedding 'snowy' is no file"),
+        ({"control": ("cany=net:photo.png",)}, "--control 'cany'= was given; expected hint, t2i"),
+        ({"control": ("canny=net:gone.png",)}, "gone.png does not exist; expected a picture"),
+        ({"control": ("depth=net:photo.png",)}, "scripts/hint.py --kind depth --model FOLDER"),
+        ({"control": ("inpaint=net:photo.png",)}, "without anything to paint"),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_line(changes, message, pipeline):
+    with pytest.raises(UserError, match=message) as caught:
+        list(pipeline.generate(text_settings(**changes)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tag_in_the_negative_prompt_is_taken_out_and_said(pipeline, plain):
+    pictures, events = draw(
+        pipeline, text_settings(n_samples=1, n_iter=1, negative_prompt="<lora:hat:1>")
+    )
+    assert np.array_equal(pixels_of(pictures), plain)
+    assert any("in the negative prompt is taken out" in text for text in said(events))
+
+
+@pytest.mark.parametrize("kind", ["canny", "hint", "tile", "reference"])
+def test_a_control_looks_at_its_picture(kind, pipeline, plain):
+    file = "" if kind == "reference" else "net:"
+    first = drawn(pipeline, control=(f"{kind}={file}photo.png",))
+    assert not np.array_equal(first, plain)
+    assert not np.array_equal(first, drawn(pipeline, control=(f"{kind}={file}other.png",)))
+    assert np.array_equal(drawn(pipeline), plain)
+
+
+def test_a_control_of_scale_0_and_one_that_ends_at_once_do_nothing(pipeline, plain):
+    assert np.array_equal(drawn(pipeline, control=("hint=net:photo.png:0",)), plain)
+    assert np.array_equal(drawn(pipeline, control=("hint=net:photo.png:1:0:0",)), plain)
+
+
+def test_a_hint_is_made_of_the_picture_at_the_size_that_is_drawn(pipeline):
+    from ldm.hints.make import make_hint
+
+    with Image.open("photo.png") as image:
+        middle = image.crop((0, 4, 16, 20))  # what is left of 16x24 pixels at 16x16
+    make_hint("canny", middle).save("hint.png")
+    made = drawn(pipeline, control=("canny=net:photo.png",))
+    assert np.array_equal(made, drawn(pipeline, control=("hint=net:hint.png",)))
+
+
+def test_what_a_picture_leaves_transparent_is_painted(pipeline):
+    with Image.open("photo.png") as image:
+        alpha = Image.new("L", image.size, 255)
+        alpha.paste(0, (0, 0, 16, 12))
+        image.putalpha(alpha)
+        image.save("part.png")
+    assert drawn(pipeline, control=("inpaint=net:part.png",)).any()
+
+
+def everything():
+    return {
+        "prompt": "a sunny cat <lora:hat:0.5>",
+        "negative_prompt": "dull",
+        "lora": ("ink:0.5:0.25",),
+        "embedding": ("sunny", "rainy"),
+        "control": ("canny=net:photo.png:0.5:0:0.75", "reference=other.png:1:0:0.5"),
+        "control_mode": "prompt",
+    }
+
+
+def saved(pipeline, path, **changes):
+    pictures, _ = draw(pipeline, text_settings(n_samples=1, n_iter=2, **changes))
+    save_picture(pictures[1].pixels, path, metadata=pictures[1].parameters)
+    return pictures[1]
+
+
+def redrawn(pipeline, path, **given):
+    values, place = read_picture(str(path), Txt2ImgSettings, given).rerun(given)
+    return next(pipeline.generate(Txt2ImgSettings(**values), place=place))
+
+
+def test_a_picture_with_everything_is_drawn_again_to_the_bit(pipeline, tmp_path):
+    picture = saved(pipeline, tmp_path / "all.png", **everything())
+    again = redrawn(pipeline, tmp_path / "all.png")
+    assert np.array_equal(again.pixels, picture.pixels)
+    recorded = read_picture(str(tmp_path / "all.png"), Txt2ImgSettings)
+    assert not recorded.notices
+
+
+def test_other_programs_find_their_own_entries(pipeline, tmp_path):
+    text = saved(pipeline, tmp_path / "all.png", **everything()).parameters
+    hashes = {
+        name: adapter_files.lora_hashes(Path(f"models/lora/{name}.safetensors"))[0]
+        for name in ("ink", "styles/hat")
+    }
+    assert f'Lora hashes: "ink: {hashes["ink"]}, hat: {hashes["styles/hat"]}"' in text
+    sunny = adapter_files.embedding_hash(Path("models/embeddings/sunny.pt"))
+    assert f'TI hashes: "sunny: {sunny}' in text
+    assert 'ControlNet 0: "Module: canny, Model: net [' in text
+    assert "Weight: 0.5" in text and "Control Mode: My prompt is more important" in text
+
+
+@pytest.mark.parametrize(
+    ("moved", "flag"),
+    [
+        ("models/lora/ink.safetensors", "--lora"),
+        ("models/lora/styles/hat.safetensors", "hat"),
+        ("models/embeddings/sunny.pt", "--embedding"),
+        ("models/controlnet/net.safetensors", "--control"),
+        ("photo.png", "--control"),
+    ],
+)
+def test_a_file_that_is_gone_or_changed_is_told_when_our_picture_is_redrawn(
+    moved, flag, pipeline, tmp_path
+):
+    saved(pipeline, tmp_path / "all.png", **everything())
+    kept = shutil.move(moved, tmp_path / "kept")
+    try:
+        with pytest.raises(UserError, match=flag) as gone:
+            redrawn(pipeline, tmp_path / "all.png")
+        Path(moved).write_bytes(b"another")
+        with pytest.raises(UserError, match="it is another; put the file back"):
+            redrawn(pipeline, tmp_path / "all.png")
+    finally:
+        shutil.move(kept, moved)
+    assert "\n" not in str(gone.value)
+
+
+def by_a1111(path, prompt, *entries):
+    text = f"{prompt}\nSteps: 4, Sampler: DDIM, CFG scale: 7.5, Seed: 7, Size: 16x16"
+    text = ", ".join([text, *entries, "Version: v1.10.1"])
+    path.unlink(missing_ok=True)
+    save_picture(np.zeros((16, 16, 3), np.uint8), path, metadata=text)
+    return path
+
+
+def test_a_picture_of_another_program_is_drawn_with_its_loras_and_embeddings(pipeline, tmp_path):
+    ink = adapter_files.lora_hashes(Path("models/lora/ink.safetensors"))[0]
+    sunny = adapter_files.embedding_hash(Path("models/embeddings/sunny.pt"))
+    entries = f'Lora hashes: "ink: {ink}"', f'TI hashes: "sunny: {sunny}"'
+    path = by_a1111(tmp_path / "web.png", "a sunny cat <lora:ink:0.5>", *entries)
+    recorded = read_picture(str(path), Txt2ImgSettings)
+    assert not any("ink" in text or "sunny" in text for text in recorded.notices)
+    expected = drawn(
+        pipeline, prompt="a sunny cat ", seed=7, lora=("ink:0.5",), prompt_syntax="a1111"
+    )
+    assert np.array_equal(redrawn(pipeline, path).pixels, expected[0])
+
+
+def test_a_picture_of_another_program_says_what_is_missing_or_another(pipeline, tmp_path):
+    entries = 'Lora hashes: "ink: 0123456789ab, gone: 1"', 'TI hashes: "nowhere: 2"'
+    path = by_a1111(tmp_path / "web.png", TAGGED, *entries)
+    notices = " ".join(read_picture(str(path), Txt2ImgSettings).notices)
+    assert "'ink' has the hash '0123456789ab'" in notices
+    assert "'<lora:gone:1>' is no file" in notices
+    assert "'<lora:ink:1:lbw=OUTALL>' in a prompt has more than is known" in notices
+    assert "its embedding 'nowhere' is not in models/embeddings" in notices
+    expected = drawn(pipeline, prompt="a cat  ", seed=7, lora=("ink:0.5",), prompt_syntax="a1111")
+    assert np.array_equal(redrawn(pipeline, path).pixels, expected[0])
+
+
+def test_a_stranger_s_picture_opens_no_file_that_it_was_not_drawn_with(tmp_path):
+    other = shutil.copy("models/lora/ink.safetensors", tmp_path / "other.safetensors")
+    forged = f'LoRA: ["{other}:1"]'
+    path = by_a1111(tmp_path / "web.png", "a cat", forged)
+    with pytest.raises(UserError, match="it is another"):
+        read_picture(str(path), Txt2ImgSettings)
+    for entry in ('LoRA: ["/etc/passwd:1"]', r'LoRA: ["//host/share/x.pt:1"]', "LoRA: {1"):
+        path = by_a1111(tmp_path / "web.png", "a cat", entry)
+        try:
+            recorded = read_picture(str(path), Txt2ImgSettings)
+        except UserError as error:
+            assert "\n" not in str(error)
+        else:
+            assert not recorded.values.get("lora")
+
+
+def test_flags_go_before_what_a_picture_records(pipeline, tmp_path):
+    saved(pipeline, tmp_path / "all.png", **everything())
+    changes = {"lora": (), "control": (), "embedding": (), "prompt": "a cat"}
+    recorded = read_picture(str(tmp_path / "all.png"), Txt2ImgSettings, changes)
+    values, _ = recorded.rerun(changes)
+    assert not (values["lora"] or values["control"] or values["embedding"])
+
+
+def test_adapters_act_on_pictures_that_start_from_one(pipeline):
+    settings = image_settings("photo.png", n_samples=1)
+    before = pixels_of(draw(pipeline, settings)[0])
+    acting = {"lora": ("ink",), "control": ("hint=net:photo.png",)}
+    changed = image_settings("photo.png", n_samples=1, **acting)
+    assert not np.array_equal(pixels_of(draw(pipeline, changed)[0]), before)
+
+
+def test_an_embedding_on_its_shelf_is_called_by_its_name_in_the_grammar_alone(pipeline):
+    words = {"prompt": "a (Sunny:1.2) cat", "negative_prompt": "embedding:rainy"}
+    called = drawn(pipeline, prompt_syntax="a1111", **words)
+    given = drawn(pipeline, prompt_syntax="a1111", embedding=("sunny", "rainy"), **words)
+    assert np.array_equal(called, given)
+    texts = said(draw(pipeline, text_settings(n_samples=1, n_iter=1, **words))[1])
+    assert not any("textual inversion" in text for text in texts)
+
+
+def test_the_negative_prompt_is_encoded_anew_where_the_loras_change(pipeline):
+    prompts = ["a cat", "a cat <lora:hat:1>"]
+    settings = text_settings(
+        n_samples=1, n_iter=1, seed_mode="per-image", prompt_syntax="a1111", negative_prompt="dull"
+    )
+    together, _ = draw(pipeline, settings, prompts=prompts)
+    alone, _ = draw(pipeline, replace(settings, prompt=prompts[1], seed=43))
+    assert np.array_equal(together[1].pixels, alone[0].pixels)
+
+
+def test_tags_are_not_said_to_be_plain_text(pipeline):
+    texts = said(draw(pipeline, text_settings(n_samples=1, n_iter=1, prompt=HATTED))[1])
+    assert not any("plain text" in text or "not attached" in text for text in texts)
+    odd = "a cat <hypernet:x:1> <lora:hat:1>"
+    settings = text_settings(n_samples=1, n_iter=1, prompt=odd, prompt_syntax="a1111")
+    (text,) = [text for text in said(draw(pipeline, settings)[1]) if "not attached" in text]
+    assert "hypernet" in text and "lora" not in text
+
+
+def random(adapter):
+    generator = torch.Generator().manual_seed(3)
+    for value in adapter.requires_grad_(False).parameters():
+        value.copy_(0.3 * torch.randn(value.shape, generator=generator))
+    return adapter
+
+
+def test_an_ip_adapter_looks_at_its_picture_by_its_own_encoder(pipeline, plain, shelves):
+    from ldm.adapters.ip_adapter import new_ip_adapter, write_ip_adapter
+
+    adapter = random(new_ip_adapter(pipeline.model, encoder="first_stage 4"))
+    write_ip_adapter(adapter, shelves / "models/controlnet/looks.safetensors")
+    first = drawn(pipeline, control=("ip=looks:photo.png",))
+    assert not np.array_equal(first, plain)
+    assert not np.array_equal(first, drawn(pipeline, control=("ip=looks:other.png",)))
+    with adapter.attach(pipeline.model, "photo.png"):
+        assert np.array_equal(drawn(pipeline), first)
+
+
+def test_gligen_draws_by_boxes(pipeline, plain, shelves):
+    from ldm.adapters.gligen import new_gligen, write_gligen
+
+    adapter = random(new_gligen(pipeline.model))
+    write_gligen(adapter, shelves / "models/controlnet/boxes.safetensors")
+    boxes = ("a cat:0,0,0.5,1",)
+    first = drawn(pipeline, control=("gligen=boxes:1:0:1",), box=boxes)
+    assert not np.array_equal(first, plain)
+    with adapter.attach(pipeline.model, [("a cat", (0, 0, 0.5, 1))], 1.0):
+        assert np.array_equal(drawn(pipeline), first)
+
+
+def test_settings_without_effect_are_said(pipeline):
+    settings = text_settings(n_samples=1, n_iter=1, control_mode="prompt", image_encoder="clip")
+    texts = " ".join(said(draw(pipeline, settings)[1]))
+    assert "--control_mode prompt has no effect" in texts
+    assert "--image_encoder has no effect" in texts
