@@ -25,7 +25,7 @@ from ldm.errors import UserError
 from ldm.images.io import file_hash
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import legible, quoted
-from ldm.paths import exists, is_file, is_folder
+from ldm.paths import is_file
 from ldm.pipelines.adapter_files import (
     CONTROLS,
     EMBEDDINGS,
@@ -35,6 +35,7 @@ from ldm.pipelines.adapter_files import (
     embedding_hash,
     find_named,
     full_hash,
+    is_whole,
     lora_hashes,
     on_shelf,
 )
@@ -65,14 +66,13 @@ def entries_of(plan: AdapterPlan, prompt: str, negative_prompt: str) -> dict[str
         hashes = {_plain(each.name): lora_hashes(each.path)[0] for each in loras}
         entries[LORA_HASHES] = _hashes(hashes)
     if called := _called(plan, [prompt, negative_prompt]):
-        hashes = {_plain(path.stem): embedding_hash(path) for path in called}
-        entries[TI_HASHES] = _hashes(hashes)
+        entries[TI_HASHES] = _hashes({_plain(p.stem): embedding_hash(p) for p in called})
     for number, control in enumerate(plan.controls):
         entries[f"ControlNet {number}"] = _as_the_extension(control)
     settings = plan.settings
     wishes = {
         LORA: [str(wish) for wish in settings.lora_wishes],
-        EMBEDDING: [path for path in settings.embedding if _is_in(path, called)],
+        EMBEDDING: [each.typed for each in plan.embeddings if each.typed],
         CONTROL: [str(wish) for wish in settings.control_wishes],
         BOXES: list(settings.box),
         CONTROL_HASHES: [full_hash(c.path) if c.path else "" for c in plan.controls],
@@ -83,16 +83,11 @@ def entries_of(plan: AdapterPlan, prompt: str, negative_prompt: str) -> dict[str
 
 
 def _called(plan: AdapterPlan, texts: list[str]) -> list[Path]:
-    """Return the embeddings that texts call; those of files with words of their own always."""
+    """Return the embeddings that texts call, and those of flags, which may have other words."""
     if not plan.embeddings:
         return []
-    words = Words(path.stem for path in plan.embeddings).called(texts)
-    given = {Path(each).stem for each in plan.settings.embedding}
-    return [path for path in plan.embeddings if path.stem in given or path.stem in words]
-
-
-def _is_in(named: str, paths: Collection[Path]) -> bool:
-    return Path(named).stem in {path.stem for path in paths}
+    words = Words(each.path.stem for each in plan.embeddings).called(texts)
+    return [each.path for each in plan.embeddings if each.typed or each.path.stem in words]
 
 
 def _plain(name: str) -> str:
@@ -206,21 +201,23 @@ class _Finder:
             self.found.used |= {LORA, LORA_HASHES}
 
     def embeddings(self) -> None:
-        """Find the embeddings that the prompts call."""
-        hashes, named = self._hashes(TI_HASHES), self._list(EMBEDDING)
-        stems = {_plain(Path(each).stem): each for each in named}
-        shelved = {_plain(path.stem) for path in on_shelf(EMBEDDINGS)} if hashes else set()
-        kept = []
-        for name, digits in hashes.items():
-            if name not in stems and name not in shelved:
-                self._missing(f"its embedding {quoted(name)} is not in {EMBEDDINGS.folder}")
-                continue
-            file = self._file(EMBEDDINGS, stems.get(name, name))
+        """Find the embeddings of flags, and those that the prompts call."""
+        hashes, kept = self._hashes(TI_HASHES), []
+        for typed in self._list(EMBEDDING):
+            file = self._file(EMBEDDINGS, typed)
             if file is not None:
-                strict = self.own or name in stems
-                self._check(name, digits, [embedding_hash(file)], "embedding", strict=strict)
+                digits = hashes.pop(_plain(file.stem), None)
+                self._check(file.stem, digits, [embedding_hash(file)], "embedding")
                 kept.append(str(file))
-        if kept or named:
+        shelved = {_plain(path.stem) for path in on_shelf(EMBEDDINGS)} if hashes else set()
+        for name, digits in hashes.items():
+            if name not in shelved:
+                self._missing(f"its embedding {quoted(name)} is not in {EMBEDDINGS.folder}")
+            elif (file := self._file(EMBEDDINGS, name)) is not None:
+                own = [embedding_hash(file)]
+                self._check(name, digits, own, "embedding", strict=self.own)
+                kept.append(str(file))
+        if kept:
             self.found.values["embedding"] = tuple(kept)
         self.found.used |= {TI_HASHES, EMBEDDING} & self.entries.keys()
 
@@ -263,7 +260,7 @@ class _Finder:
         there = find(recorded)
         elsewhere = recorded.startswith(("//", "\\\\"))
         weights = there.suffix.lower() in (WEIGHTS | shelf.endings)
-        if not elsewhere and ((weights and is_file(there)) or (shelf.folders and _whole(there))):
+        if not elsewhere and ((weights and is_file(there)) or is_whole(there, shelf)):
             return there
         try:
             return find_named(shelf, PureWindowsPath(recorded).name, f"its {shelf.what}")
@@ -344,10 +341,6 @@ class _Finder:
                 self._said(f"its entry {key} is {quoted(self.entries[key])}; expected a JSON list")
             )
         return found
-
-
-def _whole(path: Path) -> bool:
-    return is_folder(path) and exists(path / "config.json")
 
 
 def _padded(found: list[str], like: list[Any]) -> Iterator[str]:

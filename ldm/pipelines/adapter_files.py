@@ -15,7 +15,7 @@ from ldm.errors import UserError
 from ldm.images.io import file_hash
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import quoted
-from ldm.paths import ERRORS, exists, file_size, is_file, is_folder, modified
+from ldm.paths import ERRORS, exists, file_size, first_file, is_file, is_folder, modified
 from ldm.pipelines.models import ROOT
 
 WEIGHTS = frozenset((".safetensors", ".pt", ".bin", ".ckpt", ".pth"))
@@ -37,14 +37,14 @@ class Shelf:
         flag: Which names one.
         folder: Their usual place.
         endings: Of their files, in lower case.
-        folders: Whether a folder with ``config.json`` is one.
+        folders: Files by any of which a folder is one.
     """
 
     what: str
     flag: str
     folder: str
     endings: frozenset[str]
-    folders: bool = False
+    folders: tuple[str, ...] = ()
 
     @property
     def places(self) -> list[Path]:
@@ -52,9 +52,15 @@ class Shelf:
         return [each for each in dict.fromkeys((Path(self.folder), ROOT / self.folder))]
 
 
-LORAS = Shelf("LoRA", "--lora", "models/lora", WEIGHTS)
+IN_LORA_FOLDERS = tuple(
+    f"{name}{end}"
+    for name in ("pytorch_lora_weights", "adapter_model")
+    for end in (".safetensors", ".bin")
+)
+"""The files in folders that diffusers and peft write."""
+LORAS = Shelf("LoRA", "--lora", "models/lora", WEIGHTS, IN_LORA_FOLDERS)
 EMBEDDINGS = Shelf("embedding", "--embedding", "models/embeddings", WEIGHTS | PICTURE_ENDINGS)
-CONTROLS = Shelf("control", "--control", "models/controlnet", WEIGHTS, folders=True)
+CONTROLS = Shelf("control", "--control", "models/controlnet", WEIGHTS, ("config.json",))
 
 
 def find_adapter(shelf: Shelf, named: str) -> Path:
@@ -116,13 +122,23 @@ def _below(place: Path, shelf: Shelf) -> Iterator[Path]:
                 yield path
             seen += 1
         if shelf.folders:
-            whole = [n for n in folders if is_file(Path(folder, n, "config.json"))]
+            whole = [n for n in folders if is_whole(Path(folder, n), shelf)]
             yield from (Path(folder, name) for name in whole)
             folders[:] = [name for name in folders if name not in whole]
         if seen > MOST_FILES:
             return
         if len(Path(folder).parts) - len(place.parts) >= DEEPEST:  # links may lead in a circle
             folders.clear()
+
+
+def is_whole(folder: Path, shelf: Shelf) -> bool:
+    """Return whether a folder is an adapter by itself."""
+    return any(is_file(folder / name) for name in shelf.folders)
+
+
+def lora_file(path: Path) -> Path:
+    """Return the file of a LoRA in a folder; any other path as it is."""
+    return first_file(path / name for name in IN_LORA_FOLDERS) or path
 
 
 def _is_one(path: Path, shelf: Shelf) -> bool:
@@ -185,6 +201,7 @@ def lora_hashes(path: Path) -> list[str]:
     It takes what a safetensors file says of itself, else the SHA-256 of the tensors' bytes; of
     other files the SHA-256 of the whole.
     """
+    path = lora_file(path)
     return list(_lora_hashes(path, file_size(path), modified(path)))
 
 

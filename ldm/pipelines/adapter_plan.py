@@ -22,6 +22,7 @@ from ldm.pipelines.adapter_files import (
     embeddings_called,
     find_adapter,
     find_named,
+    lora_file,
 )
 from ldm.settings.adapters import GLIGEN, NAMED_KINDS, BoxWish, ControlWish, LoraWish
 from ldm.settings.generation import GenerationSettings
@@ -46,6 +47,19 @@ class PlannedLora:
     name: str
     unet: float
     text: float
+
+
+@dataclass(frozen=True)
+class PlannedEmbedding:
+    """An embedding and where it is.
+
+    Attributes:
+        path: The file.
+        typed: How a flag names it; empty where only a prompt does.
+    """
+
+    path: Path
+    typed: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ class AdapterPlan:
         settings: The run's.
         loras: Those of flags, which act in all pictures.
         tagged: Those that tags in prompts name, by the name in the tag.
-        embeddings: Files of embeddings.
+        embeddings: Those of flags, and those that prompts call.
         controls: Networks that look at pictures.
         notices: Warnings for the user.
         tags: Tags of LoRAs, as they are written: what becomes of them is done, or said here.
@@ -84,7 +98,7 @@ class AdapterPlan:
     settings: GenerationSettings
     loras: tuple[PlannedLora, ...] = ()
     tagged: tuple[tuple[str, Path], ...] = ()
-    embeddings: tuple[Path, ...] = ()
+    embeddings: tuple[PlannedEmbedding, ...] = ()
     controls: tuple[PlannedControl, ...] = ()
     notices: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -147,23 +161,27 @@ def plan_adapters(settings: GenerationSettings, prompts: Sequence[str]) -> Adapt
 
 
 def _lora(wish: LoraWish) -> PlannedLora:
-    path = _there(LORAS, find_adapter(LORAS, wish.file))
-    return PlannedLora(path, path.stem, wish.unet, wish.text)
+    found = find_adapter(LORAS, wish.file)
+    path = _there(LORAS, lora_file(found))
+    return PlannedLora(path, found.stem, wish.unet, wish.text)
 
 
 def _tagged(settings: GenerationSettings, prompts: Iterable[str]) -> Iterable[tuple[str, Path]]:
     tags = {tag.name: tag for prompt in prompts for tag in lora_tags(settings, prompt)}
     for name, tag in tags.items():
-        yield name, find_named(LORAS, name, f"{quoted(tag.written)} in a prompt")
+        yield name, lora_file(find_named(LORAS, name, f"{quoted(tag.written)} in a prompt"))
 
 
-def _embeddings(settings: GenerationSettings, texts: Sequence[str]) -> Iterable[Path]:
-    given = [_there(EMBEDDINGS, find_adapter(EMBEDDINGS, each)) for each in settings.embedding]
-    called = []
+def _embeddings(settings: GenerationSettings, texts: Sequence[str]) -> Iterable[PlannedEmbedding]:
+    found: dict[Path, PlannedEmbedding] = {}
+    for typed in settings.embedding:
+        path = _there(EMBEDDINGS, find_adapter(EMBEDDINGS, typed))
+        found.setdefault(path, PlannedEmbedding(path, typed))
     if settings.reads_grammar:
-        stems = {path.stem.casefold() for path in given}
+        stems = {path.stem.casefold() for path in found}
         called = [p for p in embeddings_called(texts) if p.stem.casefold() not in stems]
-    return dict.fromkeys([*given, *called])
+        found |= {path: PlannedEmbedding(path) for path in called}
+    return found.values()
 
 
 def _control(wish: ControlWish, settings: GenerationSettings) -> PlannedControl:

@@ -98,8 +98,8 @@ class Attached:
             self.plan.loras_of_batch(prompts)  # raises before anything is drawn
         for text in self.plan.notices:
             self.observer(Notice(text, warning=True))
-        for path in self.plan.embeddings:
-            self._attach_embedding(path)
+        for each in self.plan.embeddings:
+            self._attach_embedding(each.path)
         for control in self.plan.controls:
             self._handles.append(self._attach_control(control))
         self.turn_to(next(iter(batches), ()))

@@ -22,6 +22,7 @@ from ldm.pipelines.adapter_files import (
     find_adapter,
     find_named,
     full_hash,
+    lora_file,
     lora_hashes,
     on_shelf,
 )
@@ -132,3 +133,12 @@ def test_a_shelf_of_very_many_files_is_not_looked_through_for_ever(monkeypatch):
     monkeypatch.setattr(adapter_files, "MOST_FILES", 3)
     put(*(f"models/lora/{a}/{b}.pt" for a in "abcdef" for b in "xy"))
     assert len(on_shelf(replace(LORAS))) < 8
+
+
+def test_a_folder_of_diffusers_or_peft_is_one_lora():
+    put("models/lora/ink/pytorch_lora_weights.safetensors", "models/lora/hat/adapter_model.bin")
+    put("models/lora/hat/adapter_config.json", "models/lora/styles/dot.pt")
+    assert [path.name for path in on_shelf(LORAS)] == ["hat", "ink", "dot.pt"]
+    found = find_named(LORAS, "hat")
+    assert lora_file(found).name == "adapter_model.bin"
+    assert lora_hashes(found) == [hashlib.sha256(b"weights").hexdigest()[:12]]

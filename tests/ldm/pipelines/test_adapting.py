@@ -273,6 +273,20 @@ def test_a_file_that_is_gone_or_changed_is_told_when_our_picture_is_redrawn(
     assert "\n" not in str(gone.value)
 
 
+def test_a_name_with_a_dot_in_it_is_found_again(pipeline, tmp_path):
+    for source, name in (
+        ("embeddings/sunny.pt", "sunny-v1.5"),
+        ("lora/ink.safetensors", "ink-v1.5"),
+    ):
+        source = Path("models", source)
+        shutil.copy(source, source.with_name(name + source.suffix))
+    changes = {"prompt": "a sunny-v1.5 cat", "lora": ("ink-v1.5",), "embedding": ("sunny-v1.5",)}
+    picture = saved(pipeline, tmp_path / "dot.png", **changes)
+    assert 'Lora hashes: "ink-v1.5: ' in picture.parameters
+    assert 'TI hashes: "sunny-v1.5: ' in picture.parameters
+    assert np.array_equal(redrawn(pipeline, tmp_path / "dot.png").pixels, picture.pixels)
+
+
 def by_a1111(path, prompt, *entries):
     text = f"{prompt}\nSteps: 4, Sampler: DDIM, CFG scale: 7.5, Seed: 7, Size: 16x16"
     text = ", ".join([text, *entries, "Version: v1.10.1"])
