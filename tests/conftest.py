@@ -5,10 +5,12 @@ Tests write ``from golden.fill import official_state`` and ``from oracle import 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,15 @@ def pytest_xdist_auto_num_workers() -> int:
     usable = getattr(os, "sched_getaffinity", None)
     cores = len(usable(0)) if usable else os.cpu_count() or 1
     return min(cores, MOST_WORKERS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_listener_of_another_module() -> Iterator[None]:
+    """Let go of models in training that a module's tests left: their adapters listen to walks."""
+    yield
+    moments = sys.modules.get("ldm.modules.attention_control.moments")
+    if moments is not None and len(moments.LISTENERS):
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

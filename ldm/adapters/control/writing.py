@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ldm.adapters.control.files import CLDM, CONFIG, CONTROL, DIFFUSERS, ORIGINAL, STEM
@@ -50,6 +51,7 @@ def write_control(
     path: str | Path,
     form: str,
     header: Mapping[str, str] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Path:
     """Write a network that was trained, whole or not at all.
 
@@ -58,6 +60,7 @@ def write_control(
         path: A safetensors file, or for ``diffusers`` a folder; what is there is replaced.
         form: For a ControlNet ``cldm``, for a T2I-Adapter ``TencentARC``, or ``diffusers``.
         header: Entries of the file's header.
+        dtype: Type of the numbers in the file; None keeps theirs.
 
     Returns:
         The path.
@@ -68,7 +71,9 @@ def write_control(
     """
     path, is_net = Path(path), isinstance(network, ControlNet)
     check_form(form, is_net)
-    state = {n: v.detach().cpu().contiguous() for n, v in network.state_dict().items()}
+    state = {
+        n: v.detach().cpu().to(dtype=dtype).contiguous() for n, v in network.state_dict().items()
+    }
     entries = {"format": "pt", **(header or {})}
     if form != DIFFUSERS:
         named = _own_names(state, network)

@@ -72,13 +72,21 @@ def read_ip_adapter(path: str | Path, encoder: Any = None) -> IPAdapter:
 
 
 def write_ip_adapter(
-    adapter: IPAdapter, path: str | Path, header: Mapping[str, str] | None = None
+    adapter: IPAdapter,
+    path: str | Path,
+    header: Mapping[str, str] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write an adapter as flat safetensors, with the name of its image encoder in the metadata.
 
-    ``header`` is what else the metadata shall hold.
+    Args:
+        adapter: What was read or trained.
+        path: The file; an existing one is replaced.
+        header: What else the metadata shall hold.
+        dtype: Type of the numbers in the file; None keeps theirs.
     """
-    state = {n: v.detach().cpu().contiguous() for n, v in adapter.state_dict().items()}
+    held = adapter.state_dict().items()
+    state = {n: v.detach().cpu().to(dtype=dtype).contiguous() for n, v in held}
     own = {"format": "pt", ENCODER: adapter.encoder_name or ""}
     with whole(Path(path), size_of(state)) as part:
         save_safetensors(state, part, {**(header or {}), **own})

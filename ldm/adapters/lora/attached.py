@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -134,7 +135,7 @@ class LoRAHandle(Handle):
             self._check_scale(each, merged=merge)
         self._refuse_twice(model)
         super().__init__(model, scale)
-        ATTACHED.append(self)
+        ATTACHED.add(self)
         try:
             self.merge() if merge else self._go_beside()
         except BaseException:
@@ -236,8 +237,7 @@ class LoRAHandle(Handle):
             self._hooks.pop().remove()
 
     def _release(self) -> None:
-        if self in ATTACHED:
-            ATTACHED.remove(self)
+        ATTACHED.discard(self)
         self._leave_side()
         if self.merged:
             self._take_out()
@@ -268,7 +268,7 @@ class LoRAHandle(Handle):
             raise UserError(f"a LoRA's scale is {scale}; expected a finite number, such as 0.8")
 
 
-ATTACHED: list[LoRAHandle] = []
+ATTACHED: WeakSet[LoRAHandle] = WeakSet()
 """Every LoRA that is on a model."""
 
 

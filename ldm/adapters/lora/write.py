@@ -47,6 +47,7 @@ def write_lora(
     path: str | Path,
     form: Form = "kohya",
     metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Path:
     """Write a LoRA as a safetensors file that other programs read.
 
@@ -55,6 +56,7 @@ def write_lora(
         path: The file; an existing one is replaced.
         form: Whose names: kohya's, which all programs know, or diffusers'.
         metadata: Further entries of the header; values are written as text.
+        dtype: Type of the numbers in the file; None keeps theirs.
 
     Returns:
         The file.
@@ -69,7 +71,9 @@ def write_lora(
     layers = list(_layers(lora, path))
     tensors, header = _as_kohya(layers, lora) if form == "kohya" else _as_diffusers(layers, path)
     header |= {str(key): str(value) for key, value in (metadata or {}).items()}
-    plain = {name: v.detach().cpu().contiguous().clone() for name, v in tensors.items()}
+    plain = {
+        name: v.detach().cpu().to(dtype=dtype).contiguous().clone() for name, v in tensors.items()
+    }
     with whole(path, size_of(plain)) as part:
         save_safetensors(plain, part, header)
     return path

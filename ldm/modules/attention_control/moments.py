@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
+from weakref import ref
 
 from ldm.errors import UserError
 
@@ -80,7 +81,31 @@ class Listener(Protocol):
         """Learn which step begins or which call follows; ``layout`` None is unknown."""
 
 
-LISTENERS: list[Listener] = []
+class Listeners:
+    """Who listens, in the order in which they came. Those that nobody else holds are forgotten.
+
+    A model that is dropped with its adapters on goes with them.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[ref[Listener]] = []
+
+    def append(self, listener: Listener) -> None:
+        """Tell one more, for as long as somebody holds it."""
+        self._held.append(ref(listener, self._held.remove))
+
+    def remove(self, listener: Listener) -> None:
+        """Tell one no more."""
+        self._held.remove(ref(listener))
+
+    def __iter__(self) -> Iterator[Listener]:
+        return iter([found for each in self._held if (found := each()) is not None])
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+LISTENERS = Listeners()
 _ROWS: ContextVar[tuple[Sequence[int], int] | None] = ContextVar("rows_of_call", default=None)
 """Which rows of a batch the present call sees, and how many the batch has."""
 

@@ -85,7 +85,7 @@ class DrawingTraining(Trainable):
         paths = []
         for form in self.forms:
             path = folder / (f"{name}.diffusers" if form == DIFFUSERS else f"{name}.safetensors")
-            paths.append(write_control(self.network, path, form, header))
+            paths.append(write_control(self.network, path, form, header, self.file_dtype))
         return paths
 
 

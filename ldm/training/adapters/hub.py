@@ -48,6 +48,7 @@ class Adapting(PriorPreservation):
         file_name: Of the adapter's files, without an ending; by default the adapter's own, such
             as the word of an embedding, or the run's.
         keep_every_n_train_steps: See ``AdapterFiles``.
+        half_files: Write the adapter's files in float16, half as large; checkpoints keep float32.
         **kwargs: Parameters of the hub, over those of ``base_config``.
 
     Attributes:
@@ -65,6 +66,7 @@ class Adapting(PriorPreservation):
         ckpt_path: str | None = None,
         file_name: str | None = None,
         keep_every_n_train_steps: int | None = None,
+        half_files: bool = False,
         **kwargs: Any,
     ):
         _refuse_training_of_the_model(kwargs)
@@ -89,6 +91,7 @@ class Adapting(PriorPreservation):
             )
         # In this order: what is attached may freeze all that the hub has.
         self.handle = adapter.attach(self)
+        adapter.file_dtype = torch.float16 if half_files else None
         self.adapter: Trainable = adapter
         self.cond_stage_trainable = adapter.reaches_text
         self.train()

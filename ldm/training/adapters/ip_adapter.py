@@ -84,5 +84,5 @@ class IPAdapterTraining(Trainable):
     def save(self, folder: Path, name: str, header: Mapping[str, str]) -> Sequence[Path]:
         """Write one flat file of safetensors."""
         path = folder / f"{name}.safetensors"
-        write_ip_adapter(self.weights, path, header)
+        write_ip_adapter(self.weights, path, header, self.file_dtype)
         return [path]

@@ -68,5 +68,7 @@ class LoRATraining(Trainable):
         paths = []
         for form in self.forms:
             ending = ".safetensors" if form == "kohya" else f".{form}.safetensors"
-            paths.append(write_lora(self.weights, folder / f"{name}{ending}", form, header))
+            paths.append(
+                write_lora(self.weights, folder / f"{name}{ending}", form, header, self.file_dtype)
+            )
         return paths

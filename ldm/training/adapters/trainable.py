@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ldm.adapters.handle import Handle
@@ -23,12 +24,15 @@ class Trainable(nn.Module, ABC):
         reaches_text: Whether gradients have to pass through the text encoder.
         word: What calls it, where captions do; a batch whose captions do not leaves it out.
         file_name: What its files are to be called, without an ending; None takes the run's name.
+        file_dtype: Type of the numbers in its files; None keeps theirs. Vectors for words, which
+            are few, are float32 always.
     """
 
     kind: str
     reaches_text = False
     word: str | None = None
     file_name: str | None = None
+    file_dtype: torch.dtype | None = None
 
     @abstractmethod
     def attach(self, model: nn.Module) -> Handle:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from narrow_models import narrow_model
@@ -87,6 +90,16 @@ def test_a_side_network_changes_the_second_half_alone(model):
         unet.side_networks.clear()
     assert torch.equal(draw(model), before)
     assert not any("side" in key for key in model.state_dict())
+
+
+def test_a_model_that_is_dropped_with_its_adapters_on_is_not_kept():
+    dropped = narrow_model(CONFIG)
+    alive = weakref.ref(dropped)
+    Recorder(dropped)
+    assert len(LISTENERS) == 1
+    del dropped
+    gc.collect()
+    assert alive() is None and not LISTENERS
 
 
 @pytest.mark.parametrize(

@@ -110,3 +110,17 @@ def test_half_precision_trains_float32_pairs(runs):
 def test_an_unknown_form_is_refused(runs):
     with pytest.raises(UserError, match="forms has 'peft'"):
         new_hub(runs.config(adapter(forms=["peft"])))
+
+
+def test_files_may_hold_half_as_many_bytes(runs):
+    whole, half = (
+        runs.config(adapter(forms=["kohya"]), half_files=half_files) for half_files in (False, True)
+    )
+    sizes = []
+    for name, config in (("full", whole), ("half", half)):
+        assert runs.start(name, config) == 0
+        sizes.append(runs.file(name, "safetensors").stat().st_size)
+        states = runs.checkpoint(name)["state_dict"].values()
+        assert {value.dtype for value in states} == {torch.float32}
+    held = read_lora(runs.file("half", "safetensors"))
+    assert sizes[1] < 0.75 * sizes[0] and held.changes
