@@ -3,10 +3,10 @@
 Each adapter is attached to the bundled model; held-out prompts are drawn with it and without it
 from the same noise, and an oracle that knows the emoji font looks at the pictures.
 
-- outline.safetensors, a LoRA: things get a dark outline, and are still what was asked for.
-- tangerine.pt, a textual inversion: a thing that is not among the model's 72.
-- boxes.safetensors, a T2I-Adapter: a small thing stands in the white box of a drawing.
-- picture.safetensors, an IP-Adapter: a picture is the prompt.
+- models/lora/demo-outline.safetensors: things get a dark outline, and are still what was asked for.
+- models/embeddings/demo-tangerine.pt: a textual inversion of a thing that the model does not know.
+- models/controlnet/demo-boxes.safetensors, a T2I-Adapter: a small thing stands in a drawn box.
+- models/controlnet/demo-picture.safetensors, an IP-Adapter: a picture is the prompt.
 
 Examples:
     python benchmarks/adapters.py --save 2026-11-29 --sheet sheets
@@ -49,8 +49,14 @@ from ldm.images.io import save_picture, to_uint8
 from ldm.pipelines.models import find
 
 RESULTS = Path(__file__).resolve().parent / "results"
-FOLDER = "models/adapters/demo"
-NEW_WORD, NEW_EMOJI = "tangerine", "🍊"
+FOLDER = "models"
+FILES = {
+    "outline": "lora/demo-outline.safetensors",
+    "tangerine": "embeddings/demo-tangerine.pt",
+    "boxes": "controlnet/demo-boxes.safetensors",
+    "picture": "controlnet/demo-picture.safetensors",
+}
+NEW_WORD, NEW_EMOJI = "demo-tangerine", "🍊"
 SHOWN = 8  # pictures in a row of a sheet
 
 
@@ -79,9 +85,13 @@ class Bench:
     """
 
     def __init__(self, model: nn.Module, args: argparse.Namespace) -> None:
-        self.model, self.args, self.folder = model, args, Path(args.adapters)
+        self.model, self.args = model, args
         self.oracle = SceneOracle(**{NEW_WORD: NEW_EMOJI})
         self.sheets: dict[str, list[Tensor]] = {}
+
+    def file(self, name: str) -> Path:
+        """Return an adapter's file."""
+        return Path(self.args.adapters) / FILES[name]
 
     def scenes(self, kind: type[SceneDataset], **given: float) -> list[Scene]:
         """Return held-out scenes whose captions are in English."""
@@ -111,7 +121,7 @@ class Bench:
 
 def outline(bench: Bench) -> Iterator[Row]:
     """Measure the LoRA."""
-    lora = read_lora(bench.folder / "outline.safetensors", bench.model)
+    lora = read_lora(bench.file("outline"), bench.model)
     scenes = bench.scenes(SceneDataset, pair_share=0.0)
     prompts = [scene.caption for scene in scenes]
     styled = bench.draw(prompts, lambda rows: lora.attach(bench.model))  # noqa: ARG005
@@ -133,7 +143,7 @@ def outline(bench: Bench) -> Iterator[Row]:
 
 def tangerine(bench: Bench) -> Iterator[Row]:
     """Measure the textual inversion."""
-    embedding = read_embedding(bench.folder / f"{NEW_WORD}.pt")
+    embedding = read_embedding(bench.file("tangerine"))
     colours = [name for name in COLOURS if name != "orange"]
     prompts = [
         f"a photo of a {NEW_WORD} on a {colours[k % len(colours)]} background"
@@ -151,7 +161,7 @@ def tangerine(bench: Bench) -> Iterator[Row]:
 
 def boxes(bench: Bench) -> Iterator[Row]:
     """Measure the T2I-Adapter."""
-    control = read_control(bench.folder / "boxes.safetensors", bench.model)
+    control = read_control(bench.file("boxes"), bench.model)
     scenes, side = bench.scenes(BoxedScenes), side_of(bench.model)
     wanted = [scene.boxes[0] for scene in scenes]
     hints = torch.stack([torch.from_numpy(box_hint(box, side)) for box in wanted]).movedim(-1, 1)
@@ -173,7 +183,7 @@ def boxes(bench: Bench) -> Iterator[Row]:
 
 def picture(bench: Bench) -> Iterator[Row]:
     """Measure the IP-Adapter."""
-    adapter = read_ip_adapter(bench.folder / "picture.safetensors")
+    adapter = read_ip_adapter(bench.file("picture"))
     scenes = bench.scenes(SceneDataset, pair_share=0.0)
     shown = ground_truth(scenes, side_of(bench.model))
     files = [Image.fromarray(each) for each in to_uint8(shown, rounded=True)]
@@ -213,7 +223,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = demo_parser(__doc__)
     add = parser.add_argument
-    add("--adapters", default=FOLDER, help="folder of the adapters (default: %(default)s)")
+    add("--adapters", default=FOLDER, help="folder of their folders (default: %(default)s)")
     add("--only", nargs="+", choices=MEASURED, default=list(MEASURED), help="some of them")
     add("--n", type=int, default=100, help="prompts for each (default: %(default)s)")
     add("--scale", type=float, default=3.0, help="of guidance (default: %(default)s)")
