@@ -23,6 +23,8 @@ from ldm.paths import at_home, exists
 from ldm.safety.concepts import Preprocessing, load_vision, vision_settings
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+CLOUDS = 32
+"""Pictures by which the UNet's features are standardised."""
 OWN = re.compile(r"(first_stage|unet) ([1-9]\d?)")
 
 
@@ -132,8 +134,8 @@ class UNetEncoder(FirstStageEncoder):
     """What a model's own UNet makes of a picture at the level above its lowest, pooled to a square.
 
     The UNet sees the picture's latents at the first step, without noise and without a prompt, and
-    no adapter that adds to its attention or to its features takes part. What it makes of grey is
-    subtracted: it is most of what it makes of anything.
+    no adapter that adds to its attention or to its features takes part. Features are told in
+    standard deviations from what it makes of clouds of colour: most of them hardly vary.
 
     Args:
         model: The hub.
@@ -143,26 +145,40 @@ class UNetEncoder(FirstStageEncoder):
     def __init__(self, model: Any, side: int) -> None:
         super().__init__(model, side)
         self.name = f"unet {side}"
+        self._usual: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def features(self, pixels: Tensor, *, hidden: bool = False) -> Tensor:
         """Return the features of pictures (P, 3, S, S) in [-1, 1]."""
-        z = self._latents(torch.cat([torch.zeros_like(pixels[:1]), pixels]))
+        if self._usual is None:
+            usual = self._pooled(clouds(CLOUDS, pixels.shape[-1]).to(pixels))
+            self._usual = usual.mean(0), usual.std(0) + 1e-3
+        mean, deviation = self._usual
+        h = (self._pooled(pixels) - mean) / deviation  # (P, C, side**2)
+        return h.mT if hidden else h.flatten(1)  # (P, side**2, C) or (P, F)
+
+    def _pooled(self, pixels: Tensor) -> Tensor:
+        z = self._latents(pixels)
         first = torch.zeros(len(z), dtype=torch.long, device=z.device)
         empty = self.model.get_learned_conditioning([""]).expand(len(z), -1, -1)
         unet = self.model.model.diffusion_model
         with bare(unet):
             lowest, _, skips = unet.encode(z, first, empty)
         wider = [each for each in skips if each.shape[-1] > lowest.shape[-1]]
-        h = (wider[-1] if wider else lowest).float()  # (1 + P, C, h, w)
-        h = nn.functional.adaptive_avg_pool2d(h, self.side).flatten(2)  # (1 + P, C, side**2)
-        h = nn.functional.layer_norm(h[1:] - h[:1], h.shape[1:])
-        return h.mT if hidden else h.flatten(1)  # (P, side**2, C) or (P, F)
+        h = (wider[-1] if wider else lowest).float()  # (P, C, h, w)
+        return nn.functional.adaptive_avg_pool2d(h, self.side).flatten(2)
 
     def nothing(self, *, hidden: bool) -> Tensor:
         unet = self.model.model.diffusion_model
         channels, area = unet.model_channels * unet.channel_mult[-2:][0], self.side**2
         return torch.zeros(1, area, channels) if hidden else torch.zeros(1, channels * area)
+
+
+def clouds(count: int, side: int) -> Tensor:
+    """Return smooth random colours (count, 3, side, side) in [-1, 1], the same at each call."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, 4, 4, generator=generator) * 2 - 1
+    return nn.functional.interpolate(coarse, side, mode="bilinear", align_corners=True)
 
 
 @contextmanager
