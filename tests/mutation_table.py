@@ -587,4 +587,170 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("settings.n_iter * prompts > self.pictures", "settings.n_iter > self.pictures"),
         ("if parts > PROMPT_PARTS", "if parts > 10**6"),
     ),
+    ("ldm/adapters/control/nets.py", "tests/ldm/adapters/control/test_nets.py"): (
+        ("x = x[:, : network.in_channels]", "x = x[:, -network.in_channels :]"),
+        (
+            "self._conditional, self._pooled = self._conditional or pooled, pooled",
+            "self._conditional, self._pooled = False, pooled",
+        ),
+    ),
+    ("ldm/adapters/control/features.py", "tests/ldm/adapters/control/test_features.py"): (
+        ("place += level.res_blocks", "place += level.res_blocks - 1"),
+    ),
+    ("ldm/adapters/control/hints.py", "tests/ldm/adapters/control/test_nets.py"): (
+        ("return made[list(pictures)]", "return made[: len(pictures)]"),
+    ),
+    ("ldm/adapters/control/drawn.py", "tests/ldm/adapters/control/test_parts.py"): (
+        ("key = key, part_of_call()", "key = key, None"),
+    ),
+    ("ldm/modules/attention_control/parts.py", "tests/ldm/adapters/control/test_parts.py"): (
+        ("return slice(*rows), slice(*columns)", "return slice(*columns), slice(*rows)"),
+    ),
+    ("ldm/modules/attention_control/moments.py", "tests/ldm/adapters/control/test_plans.py"): (
+        ("return present if len(present) == count else range(count)", "return range(count)"),
+    ),
+    ("cldm/cldm.py", "tests/cldm"): (("if not first:", "if True:"),),
+    ("ldm/adapters/ip_adapter/adapter.py", "tests/ldm/adapters/ip_adapter"): (
+        (
+            "for half in (unet.input_blocks, unet.output_blocks, unet.middle_block)",
+            "for half in (unet.input_blocks, unet.middle_block, unet.output_blocks)",
+        ),
+        ('0 if row.part == "uncond" else 1 + own for row', "1 + own for row"),
+        ("self._held = None if learns else held", "self._held = held"),
+    ),
+    ("ldm/adapters/ip_adapter/projections.py", "tests/ldm/adapters/ip_adapter/test_parity.py"): (
+        ("return self.norm(tokens)", "return tokens"),
+    ),
+    ("ldm/adapters/ip_adapter/encoders.py", "tests/ldm/adapters/ip_adapter/test_parity.py"): (
+        ("found.hidden_states[-2]", "found.hidden_states[-1]"),
+    ),
+    ("ldm/adapters/gligen/adapter.py", "tests/ldm/adapters/gligen"): (
+        (
+            "number >= int(self.scheduled_sampling * total)",
+            "number >= self.scheduled_sampling * total",
+        ),
+    ),
+    ("ldm/adapters/gligen/layers.py", "tests/ldm/adapters/gligen"): (
+        (
+            "torch.stack([angles.sin(), angles.cos()], dim=-2)",
+            "torch.stack([angles.sin(), angles.cos()], dim=-1)",
+        ),
+    ),
+    ("ldm/adapters/sketch/guidance.py", "tests/ldm/adapters/sketch"): (
+        ("* went / steep", "* steep"),
+    ),
+    ("ldm/adapters/lora/deltas.py", "tests/ldm/adapters/lora"): (
+        (
+            "return self._product(widened(t)).reshape(shape) * self.factor",
+            "return self._product(widened(t)).reshape(shape)",
+        ),
+    ),
+    ("ldm/adapters/lora/merged.py", "tests/ldm/adapters/lora"): (
+        ("self.module._parameters[self.entry] = self.original", "pass"),
+        ("if known or len(self.shares) == 1:", "if len(self.shares) == 1:"),
+    ),
+    ("ldm/adapters/lora/numbered.py", "tests/ldm/adapters/lora"): (
+        (
+            'ways = ("down_blocks", "up_blocks", "mid_block")',
+            'ways = ("down_blocks", "mid_block", "up_blocks")',
+        ),
+    ),
+    ("ldm/adapters/lora/alphas.py", "tests/ldm/adapters/lora"): (
+        (
+            "return alpha, alpha / (math.sqrt(rank) if stretched else rank)",
+            "return alpha, alpha / rank",
+        ),
+    ),
+    ("ldm/adapters/lora/train.py", "tests/ldm/adapters/lora"): (
+        ("parameter.requires_grad_(False)", "pass"),
+    ),
+    (
+        "ldm/adapters/textual_inversion/vocabulary.py",
+        "tests/ldm/adapters/textual_inversion/test_attaching.py",
+    ): (("if word.casefold() in map(str.casefold, other.words):", "if word in other.words:"),),
+    (
+        "ldm/adapters/textual_inversion/words.py",
+        "tests/ldm/adapters/textual_inversion/test_attaching.py",
+    ): (
+        (
+            "self.words: Sequence[str] = sorted(words, key=len, reverse=True)",
+            "self.words: Sequence[str] = sorted(words, key=len)",
+        ),
+    ),
+    (
+        "ldm/adapters/textual_inversion/picture.py",
+        "tests/ldm/adapters/textual_inversion/test_reading.py",
+    ): (("numbers[n] = state % 255 & LOW", "numbers[n] = state % 256 & LOW"),),
+    ("ldm/models/diffusion/lcm.py", "tests/ldm/models/diffusion/test_lcm.py"): (
+        ("end = c_skip * x + c_out * x0  # f(x, t)", "end = x0"),
+    ),
+    ("ldm/pipelines/adapting.py", "tests/ldm/pipelines/test_adapting.py"): (
+        ("handle.detach()", "pass"),
+    ),
+    ("ldm/pipelines/adapter_files.py", "tests/ldm/pipelines/test_adapter_files.py"): (
+        (
+            'if not wanted or ".." in wanted or PureWindowsPath(name).is_absolute():',
+            "if not wanted:",
+        ),
+    ),
+    ("ldm/prompts/schedule.py", "tests/ldm/prompts/test_schedule.py"): (
+        ("stack[-1].sound = len(stack) == 1", "stack[-1].sound = True"),
+    ),
+    ("ldm/prompts/emphasis.py", "tests/ldm/prompts/test_emphasis.py"): (
+        ("STRONGER, WEAKER = 1.1, 1 / 1.1", "STRONGER, WEAKER = 1.1, 0.9"),
+        ("if len(open_brackets) > PROMPT_NESTING:", "if len(open_brackets) < 0:"),
+    ),
+    ("ldm/prompts/rows.py", "tests/ldm/prompts/test_a1111_encoder.py"): (
+        ("self.size - comma <= BACKTRACK:", "self.size - comma < BACKTRACK:"),
+    ),
+    ("ldm/prompts/a1111_encoder.py", "tests/ldm/prompts/test_a1111_encoder.py"): (
+        ("return weighted * (before / after)", "return weighted"),
+    ),
+    ("ldm/prompts/compel_encoder.py", "tests/ldm/prompts/test_compel.py"): (
+        ("mask[:, [0, -1]] = True", "mask[:, [0]] = True"),
+    ),
+    ("ldm/prompts/encoding.py", "tests/ldm/prompts/test_guidance.py"): (
+        ("if step <= end), last)", "if step < end), last)"),
+    ),
+    ("ldm/prompts/guidance.py", "tests/ldm/prompts/test_guidance.py"): (
+        ("row[n].weight if n < len(row) else 0.0", "row[n].weight if n < len(row) else 1.0"),
+    ),
+    ("ldm/hints/canny.py", "tests/ldm/hints/test_lines.py"): (
+        (
+            "level = (strength > at(0, -1)) & (strength >= at(0, 1))",
+            "level = (strength >= at(0, -1)) & (strength > at(0, 1))",
+        ),
+    ),
+    ("ldm/hints/normals.py", "tests/ldm/hints/test_tones.py"): (
+        (
+            "facing = np.stack([across, down, np.ones_like(across)], axis=2)",
+            "facing = np.stack([-across, down, np.ones_like(across)], axis=2)",
+        ),
+    ),
+    ("ldm/hints/learned.py", "tests/ldm/hints/test_learned.py"): (
+        ("values = 1 / np.maximum(values, 1e-3)", "values = np.maximum(values, 1e-3)"),
+    ),
+    ("ldm/training/adapters/hub.py", "tests/ldm/training/adapters/test_hub.py"): (
+        ("self.requires_grad_(False)", "self.requires_grad_(True)"),
+        ('if before.get("sha256") != self.base.sha256:', "if False:"),
+        ('if name != "adapter":', 'if name == "adapter":'),
+    ),
+    ("ldm/training/adapters/files.py", "tests/ldm/training/adapters/test_hub.py"): (
+        ("if every and step and step % every == 0", "if every and step and step % every == 1"),
+    ),
+    (
+        "ldm/models/diffusion/prior_preservation.py",
+        "tests/ldm/training/adapters/test_dreambooth.py",
+    ): (
+        ("total = loss + self.prior_weight * of_class", "total = loss + of_class"),
+        ("PerImageNoise([pictures.seed + number])", "PerImageNoise([pictures.seed])"),
+    ),
+    (
+        "ldm/training/adapters/textual_inversion.py",
+        "tests/ldm/training/adapters/test_textual_inversion.py",
+    ): (("i * len(begin) // vectors", "0 * len(begin) // vectors"),),
+    ("ldm/checkpoint/found_config.py", "tests/trust/test_trusted_configs.py"): (
+        ('if key == "base_config" and isinstance(value, str):', "if False:"),
+    ),
+    ("ldm/offload/home.py", "tests/ldm/offload/test_home.py"): (("plan.detach()", "pass"),),
 }

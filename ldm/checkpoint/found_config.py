@@ -30,7 +30,9 @@ from ldm.yaml_files import children, dotted
 logger = logging.getLogger(__name__)
 
 ROOT = Path(ldm.__file__).resolve().parents[1]
-ALLOWED = {"torch.nn.Identity", *STANDS_FOR}
+# ControlNet's classes, which stand at its addresses and not in ldm.
+CONTROL = {f"cldm.cldm.{name}" for name in ("ControlLDM", "ControlNet", "ControlledUnetModel")}
+ALLOWED = {"torch.nn.Identity", *STANDS_FOR, *CONTROL}
 # Classes of ours that published configurations name; to find out of others imports torch.
 KNOWN = {
     "ldm.lr_scheduler.LambdaLinearScheduler",
