@@ -5,6 +5,7 @@ Shapes: B batch, C channels, h w latent sides, N M tokens, d head width.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +14,17 @@ from torch import Tensor
 
 Conditioning = Any
 """A tensor (B, L, D), a list of such tensors, or a dict of lists as LatentDiffusion takes it."""
+
+
+Context = Tensor | Sequence[Tensor] | None
+"""Tokens (B, L, context_dim), the same for all transformer blocks of a site or one for each."""
+
+SideNetwork = Callable[[Tensor, Tensor, Context, Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
+"""A network beside the UNet: (x, timesteps, context, h, skips) -> h and skips for the second half.
+
+It leaves what it is given as it is. x (B, in_channels, h, w) and timesteps (B,) are the UNet's own
+inputs, h and skips what its first half made of them.
+"""
 
 
 class EpsModel(Protocol):

@@ -15,7 +15,17 @@ from ldm.errors import UserError
 from ldm.images.io import file_hash
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import quoted
-from ldm.paths import ERRORS, exists, file_size, first_file, is_file, is_folder, modified
+from ldm.paths import (
+    ERRORS,
+    at_home,
+    exists,
+    file_size,
+    first_file,
+    is_file,
+    is_folder,
+    modified,
+    real_path,
+)
 from ldm.pipelines.models import ROOT
 
 WEIGHTS = frozenset((".safetensors", ".pt", ".bin", ".ckpt", ".pth"))
@@ -69,7 +79,7 @@ def find_adapter(shelf: Shelf, named: str) -> Path:
     Raises:
         UserError: There is none, or there are several.
     """
-    given = Path(os.path.expanduser(named))
+    given = at_home(named)
     if exists(given) or given.is_absolute():
         return given
     return find_named(shelf, named)
@@ -176,7 +186,7 @@ def _as_it_is(text: str) -> str:
 
 def _once(paths: list[Path]) -> list[Path]:
     """Leave out paths that lead to a file again, by a link or by the project's own folder."""
-    return list({os.path.realpath(path): path for path in reversed(paths)}.values())[::-1]
+    return list({real_path(path): path for path in reversed(paths)}.values())[::-1]
 
 
 def _short_path(path: Path, shelf: Shelf) -> str:

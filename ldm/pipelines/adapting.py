@@ -14,11 +14,10 @@ from typing import Any
 from PIL import Image, ImageOps
 from torch import nn
 
-from ldm.adapters.control.hints import Picture
+from ldm.adapters.control.hints import Picture, inpaint_values
 from ldm.adapters.handle import Handle
 from ldm.adapters.report import Report
 from ldm.errors import UserError
-from ldm.hints.masked import inpaint_values
 from ldm.images.io import open_image, upright_rgb
 from ldm.legible import one_line
 from ldm.paths import file_size, modified

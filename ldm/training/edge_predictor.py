@@ -18,7 +18,7 @@ from ldm.adapters.sketch.edges import edges_of, latents_of
 from ldm.adapters.sketch.features import FeatureTap, noise_level
 from ldm.adapters.sketch.files import write_edge_predictor
 from ldm.adapters.sketch.predictor import HIDDEN, EdgePredictor, new_edge_predictor
-from ldm.models.diffusion.classifier import frozen_diffusion_model
+from ldm.models.diffusion.frozen import frozen_diffusion_model
 from ldm.models.hub_training import Figures, HubTraining
 from ldm.models.training_parts import pictures_from, with_scheduler
 

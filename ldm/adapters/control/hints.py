@@ -1,7 +1,7 @@
 """Drawings that steer: what a user gives, as tensors of the right size.
 
 Shapes: n pictures, 1 for all rows of a batch or one for each; H W pixels; values in [0, 1], and -1
-where an inpainting ControlNet is to paint (``ldm.hints.masked`` makes those).
+where an inpainting ControlNet is to paint (``inpaint_values`` makes those).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ldm.errors import UserError
+from ldm.hints.masked import hidden
 from ldm.images.io import upright_eight_bit
 from ldm.modules.attention_control.parts import part_of_call
 
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 Picture = Image.Image | Tensor | Sequence[Image.Image]
 """A picture; a tensor (n, 3, H, W) or (n, 1, H, W) in [0, 1]; several pictures of one size."""
 
+MISSING = -1.0
+"""What stands in a hint where there is to be painted; no picture holds it."""
 SEEN = 0.5
 """A resampled pixel has a colour where more than this share of it had one."""
 RESIZES = ("stretch", "crop", "fill")
@@ -55,6 +58,24 @@ def hint_tensor(image: Picture) -> Tensor:
             "inpainting ControlNet paints); divide bytes by 255"
         )
     return hint.expand(-1, 3, -1, -1)
+
+
+def inpaint_values(picture: Image.Image, mask: Image.Image) -> Tensor:
+    """Return what an inpainting ControlNet is given: the picture, and -1 where a mask is white.
+
+    Args:
+        picture: RGB.
+        mask: Of the same size.
+
+    Returns:
+        (1, 3, H, W).
+
+    Raises:
+        UserError: The sizes differ.
+    """
+    values = hint_tensor(picture).clone()
+    values[:, :, torch.from_numpy(hidden(picture, mask))] = MISSING
+    return values
 
 
 def check_resize(resize: str) -> None:

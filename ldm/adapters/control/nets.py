@@ -19,7 +19,7 @@ from ldm.adapters.report import Report
 from ldm.checkpoint.diffusers.control_keymaps import control_from_diffusers
 from ldm.errors import UserError
 from ldm.modules.diffusionmodules.control_net import ControlNet, control_net_like
-from ldm.modules.diffusionmodules.openaimodel import Context
+from ldm.types import Context
 
 DIFFERENCE = "difference"
 """A key by which a file says that its copied weights are differences to the base model's."""

@@ -20,7 +20,7 @@ from ldm.checkpoint.io import identify, read_checkpoint, torch_file
 from ldm.checkpoint.laid_over import plain_content
 from ldm.errors import UserError
 from ldm.legible import quoted
-from ldm.paths import at_home, is_file, is_folder
+from ldm.paths import at_home, is_file, is_folder, real_path
 
 # What diffusers and peft call the file in the folders that they write.
 IN_FOLDERS = ("pytorch_lora_weights", "adapter_model")
@@ -98,7 +98,9 @@ class LoRA:
 
         placed = self.place(model)
         bounds = [Bound(place, *self._usable(stem, place)) for stem, place in placed.items()]
-        return LoRAHandle(model, bounds, scale, text_scale, source=self.path.resolve(), merge=merge)
+        return LoRAHandle(
+            model, bounds, scale, text_scale, source=real_path(self.path), merge=merge
+        )
 
     def _usable(self, stem: str, place: Place) -> Change:
         change = self.changes[stem]

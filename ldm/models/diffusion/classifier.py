@@ -6,24 +6,20 @@ Shapes: B batch, C latent channels, h w latent sides, H W pixels, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ldm.building import accepted_parameters, build_from
-from ldm.checkpoint.default_config import find_configs
-from ldm.checkpoint.folders import find_model_files
-from ldm.checkpoint.load import for_inference, load_component
-from ldm.config import load_config
+from ldm.building import accepted_parameters
+from ldm.checkpoint.load import load_component
 from ldm.errors import UserError
 from ldm.lazy import lazy_exports
+from ldm.models.diffusion.frozen import frozen_diffusion_model
 from ldm.models.hub_training import Figures, HubTraining
 from ldm.models.training_parts import pictures_from, with_scheduler
 from ldm.modules.diffusionmodules.openaimodel import EncoderUNetModel, UNetModel
-from ldm.paths import at_home, is_file
 from ldm.process.classifier_guidance import ClassifierGuidance, class_log_probability
 from ldm.types import Guider
 from ldm.util import log_txt_as_img
@@ -257,31 +253,3 @@ def top_k_share(logits: Tensor, targets: Tensor, k: int) -> Tensor:
     """Return the share of targets (B, ...) that are among the k largest logits (B, K, ...)."""
     best = logits.topk(min(k, logits.shape[1]), dim=1).indices
     return (best == targets[:, None]).any(dim=1).float().mean()
-
-
-def frozen_diffusion_model(path: str, ckpt_path: str | None) -> tuple[nn.Module, Mapping[str, Any]]:
-    """Build the diffusion model at a path, frozen; return it with its UNet's parameters.
-
-    On the meta device it has no weights.
-
-    Raises:
-        UserError: There is none.
-    """
-    given = at_home(path)
-    configs = (given,) if is_file(given) else find_configs(given)
-    if not configs:
-        raise UserError(
-            f"diffusion_path {path}: no configuration is there; expected a YAML file, or a folder "
-            "with config.yaml or configs/*-project.yaml; correct model.params.diffusion_path"
-        )
-    config = load_config(*configs)
-    # A ckpt_path in it is where that training began, not where it ended.
-    model = build_from(for_inference(config.model), where=f"{configs[-1]}: model")
-    if not model.betas.is_meta and not next(model.parameters()).is_meta:
-        found = ckpt_path or find_model_files(_beside(given), "diffusion_path").ckpt
-        load_component(model, found, prefix="diffusion_model.")
-    return model.eval().requires_grad_(False), config.model.params.unet_config.params
-
-
-def _beside(path: Path) -> Path:
-    return path.parent if is_file(path) else path

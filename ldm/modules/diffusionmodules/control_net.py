@@ -12,10 +12,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ldm.modules.diffusionmodules.openaimodel import Context, UNetModel
+from ldm.modules.diffusionmodules.openaimodel import UNetModel
 from ldm.modules.diffusionmodules.unet_blocks import TimestepEmbedSequential
 from ldm.modules.diffusionmodules.unet_layout import LayerFactory, Widths
 from ldm.modules.diffusionmodules.util import conv_nd, zero_module
+from ldm.types import Context
 
 HINT_WIDTHS = (16, 32, 96, 256)
 """Channels of the hint's embedding at its full size, its half, quarter and eighth."""

@@ -6,7 +6,7 @@ The seam between the halves serves staging on small devices and side networks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,6 +36,7 @@ from ldm.modules.diffusionmodules.util import (
     timestep_embedding,
     zero_module,
 )
+from ldm.types import Context, SideNetwork
 
 # What CompVis's file defines or imports besides, and no published UNet needs.
 ELSEWHERE = {
@@ -70,16 +71,6 @@ __all__ = [
     *ELSEWHERE,
 ]
 __getattr__, __dir__ = lazy_exports(__name__, ELSEWHERE)
-
-Context = Tensor | Sequence[Tensor] | None
-"""Tokens (B, L, context_dim), the same for all transformer blocks of a site or one for each."""
-
-SideNetwork = Callable[[Tensor, Tensor, Context, Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
-"""A network beside the UNet: (x, timesteps, context, h, skips) -> h and skips for the second half.
-
-It leaves what it is given as it is. x (B, in_channels, h, w) and timesteps (B,) are the UNet's own
-inputs, h and skips what its first half made of them.
-"""
 
 
 class UNetModel(Torso):

@@ -16,7 +16,7 @@ from ldm.pipelines import staging
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice
-from ldm.pipelines.prompt_notices import tags_of
+from ldm.pipelines.prompt_notices import grammar_notices, tags_of
 from ldm.pipelines.staging import StagedModel, Staging
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
@@ -177,15 +177,13 @@ def test_a_picture_is_drawn_again_from_its_own_file(pipeline, tmp_path):
         assert key not in plain.parameters
 
 
-def test_tags_that_nobody_attached_are_named_and_not_encoded(pipeline):
+def test_a_tag_whose_file_is_missing_ends_the_run_and_tags_are_listed(pipeline):
+    with pytest.raises(UserError, match="'<lora:ink:0.8>' in a prompt is no file"):
+        picture(pipeline, "a cat <lora:ink:0.8>")
     prompt = "a cat <lora:ink:0.8>"
-    assert "name files that are not attached: '<lora:ink:0.8>'" in warnings(pipeline, prompt)
-    assert apart(picture(pipeline, prompt), picture(pipeline, "a cat ")) == 0
-    request = pipeline.prepare(settings(prompt))
-    object.__setattr__(request, "attached", ("<lora:ink:0.8>",))
-    events = []
-    list(pipeline.generate(request, observer=events.append))
-    assert not [e for e in events if isinstance(e, Notice) and "not attached" in e.text]
+    [told] = grammar_notices(settings(prompt), [prompt])
+    assert told.endswith("name files that are not attached: '<lora:ink:0.8>'")
+    assert not list(grammar_notices(settings(prompt), [prompt], ["<lora:ink:0.8>"]))
     made = settings("<lora:a:1> b <lora:a:1>", negative_prompt="<lora:c:1>")
     assert [tag.name for tag in tags_of(made, [made.prompt])] == ["a", "c"]
 

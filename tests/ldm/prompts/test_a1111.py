@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from ldm.prompts.tags import Tag
 
 from ldm.errors import UserError
 from ldm.prompts import parse_a1111, split_tags
+from ldm.settings.tags import Tag
 
 
 def weights(prompt: str) -> list[tuple[str, float]]:

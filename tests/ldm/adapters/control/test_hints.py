@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm.adapters.control.hints import Hint, fitted, hint_tensor
+from ldm.adapters.control.hints import Hint, fitted, hint_tensor, inpaint_values
 from ldm.errors import UserError
 
 
@@ -25,6 +25,16 @@ def test_a_picture_becomes_numbers_from_0_to_1():
     assert torch.equal(
         (hint[0].movedim(0, -1) * 255).round(), torch.tensor(np.array(image)).float()
     )
+
+
+def test_what_is_to_be_painted_is_minus_one_and_the_rest_the_picture():
+    image, mask = picture(), Image.new("L", (6, 4))
+    mask.paste(255, (0, 0, 3, 4))
+    values = inpaint_values(image, mask)
+    assert torch.equal(values[..., :3], torch.full((1, 3, 4, 3), -1.0))
+    assert torch.equal(values[..., 3:], hint_tensor(image)[..., 3:])
+    with pytest.raises(UserError, match="expected the same size"):
+        inpaint_values(image, Image.new("L", (5, 4)))
 
 
 def test_grey_pictures_and_tensors_have_three_equal_channels():
