@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from adapter_shelves import write_shelves
-from PIL import Image
+from PIL import Image, ImageOps
 from running import load_program
 
+from ldm.hints.make import make_hint
 from ldm.pipelines import adapter_files
 from ldm.pipelines.pipeline import Pipeline
 
@@ -131,3 +132,23 @@ def test_other_programs_have_the_same_flags_and_tags(program, more, run, tmp_pat
     assert np.array_equal(drawn["flag"], drawn["tag"])
     assert not np.array_equal(drawn["flag"], drawn["plain"])
     assert not np.array_equal(drawn["control"], drawn["plain"])
+
+
+def test_hints_alone_are_written_without_a_model(run, tmp_path):
+    flags = ["--control", "canny=net:photo.png", "--control", "hint=net:other.png", "--hint_only"]
+    code, out, err = run(TXT2IMG, "--prompt", "a cat", *flags, *few(tmp_path))
+    assert code == 0, err
+    assert "net.safetensors" not in out  # nothing was attached
+    edges, other = pixels(tmp_path, 0), pixels(tmp_path, 1)
+    expected = make_hint(
+        "canny", ImageOps.fit(Image.open("photo.png"), edges.shape[1::-1], Image.Resampling.LANCZOS)
+    )
+    np.testing.assert_array_equal(edges, np.asarray(expected))
+    np.testing.assert_array_equal(other, np.asarray(Image.open("other.png")))
+    assert b"trainedAlgorithmicMedia" not in (tmp_path / "samples/00000.png").read_bytes()
+    assert not list(tmp_path.glob("grid*"))
+
+
+def test_hints_alone_need_a_control_with_a_picture(run, tmp_path):
+    code, _, err = run(TXT2IMG, "--prompt", "a cat", "--hint_only", *few(tmp_path))
+    assert code == 2 and "without a --control that looks at a picture" in err

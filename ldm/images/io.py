@@ -335,6 +335,7 @@ def save_numbered(
     number: int | None = None,
     metadata: str | None = None,
     format: str = "png",
+    synthetic: bool = True,
 ) -> tuple[Path, int]:
     """Save a picture under the next free number, even if several processes share the folder.
 
@@ -345,6 +346,7 @@ def save_numbered(
         number: The number to try first; by default ``next_index(folder, pattern)``.
         metadata: The ``parameters`` text to embed, if any.
         format: "png" or "jpg".
+        synthetic: Whether the file is marked as a generated picture.
 
     Returns:
         The path, and the number that was free.
@@ -352,7 +354,7 @@ def save_numbered(
     Raises:
         UserError: The format is unknown, or the file cannot be written.
     """
-    data = encode_picture(picture, format, metadata)
+    data = encode_picture(picture, format, metadata, synthetic=synthetic)
     number = next_index(folder, pattern) if number is None else number
     while True:
         path = Path(folder) / f"{_stem(pattern).format(number)}.{format}"

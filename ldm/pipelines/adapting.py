@@ -11,27 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
 from torch import nn
 
-from ldm.adapters.control.hints import Picture, inpaint_values
 from ldm.adapters.handle import Handle
 from ldm.adapters.report import Report
-from ldm.errors import UserError
-from ldm.images.io import open_image, upright_rgb
 from ldm.legible import one_line
 from ldm.paths import file_size, modified
 from ldm.pipelines.adapter_plan import AdapterPlan, PlannedControl, PlannedLora
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.request import Request
-from ldm.settings.adapters import GLIGEN, PICTURE, PLAIN, REFERENCE, STYLE
-from ldm.settings.hints import HINTS
+from ldm.pipelines.shown_hints import at_size, opened, shown
+from ldm.settings.adapters import GLIGEN, PICTURE, REFERENCE, STYLE
 
 KEPT = 8
 """Adapters that stay loaded, the last used ones."""
-INPAINT = "inpaint"
-_AS_IT_IS = (PLAIN, "t2i", STYLE)
 
 
 class Shelves:
@@ -169,7 +163,7 @@ class Attached:
             options = {"clip": control.image_encoder}
         return network.attach(
             self.model,
-            self._seen(control),
+            shown(control, self.size, self.mask),
             wish.scale,
             wish.start,
             wish.end,
@@ -182,7 +176,7 @@ class Attached:
 
         wish, path, encoder = control.wish, control.path, control.image_encoder
         read = self.shelves.get(path, f"ip {encoder}", lambda: read_ip_adapter(path, encoder))
-        handle = read.attach(self.model, _opened(wish.image), wish.scale, wish.start, wish.end)
+        handle = read.attach(self.model, opened(wish.image), wish.scale, wish.start, wish.end)
         self._tell(read.report)
         return handle
 
@@ -200,51 +194,10 @@ class Attached:
         from ldm.adapters.control import reference_only
 
         wish, reference = control.wish, reference_only(self.model)
-        picture, window = self._fitted(_opened(wish.image)), (wish.start, wish.end)
+        picture = at_size(opened(wish.image), self.size)
+        window = wish.start, wish.end
         seed = self.plan.settings.seed
         return reference.attach(self.model, picture, wish.scale, *window, control.mode, seed=seed)
-
-    def _seen(self, control: PlannedControl) -> Picture:
-        """Return what a network is shown: the picture itself, or a hint made of it."""
-        kind, image = control.wish.kind, control.wish.image
-        if kind in _AS_IT_IS:
-            return _opened(image)
-        if kind == INPAINT:
-            return self._unpainted(image)
-        from ldm.hints.make import make_hint
-
-        needed = [n for n, v in HINTS[kind].defaults.items() if v is None and n != "mask"]
-        if set(needed) - set(HINTS[kind].optional):
-            raise UserError(
-                f"--control {kind}=...:{image} was given; a hint of that kind is made by a network "
-                f"from a folder; make it with scripts/hint.py --kind {kind} --model FOLDER, and "
-                f"give {PLAIN}=...:FILE with what it wrote"
-            )
-        return make_hint(kind, self._fitted(_opened(image)))
-
-    def _unpainted(self, image: str) -> Picture:
-        """Return a picture with -1 where it is to be painted: under the mask, or transparent."""
-        picture = open_image(image)
-        fitted = self._fitted(upright_rgb(picture, image))
-        if self.mask is not None:
-            painted = Image.fromarray(self.mask.marked).convert("L")
-            painted = painted.resize(fitted.size, Image.Resampling.NEAREST)
-        elif picture.has_transparency_data:
-            alpha = ImageOps.exif_transpose(picture).convert("RGBA").getchannel("A")
-            painted = ImageOps.invert(self._fitted(alpha))
-        else:
-            raise UserError(
-                f"--control {INPAINT}=...:{image} was given without anything to paint; expected a "
-                "mask, by scripts/inpaint.py, or a picture that is transparent there; give one"
-            )
-        return inpaint_values(fitted, painted)
-
-    def _fitted(self, picture: Image.Image) -> Image.Image:
-        """Return a picture at the size that is drawn, what stands over cut off."""
-        height, width = self.size
-        if picture.size == (width, height):
-            return picture
-        return ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
 
     def _tell(self, report: Report) -> None:
         """Say once a run what a file is, and what of it is not used."""
@@ -271,7 +224,3 @@ def attached(
         yield held
     finally:
         held.end()
-
-
-def _opened(path: str) -> Image.Image:
-    return upright_rgb(open_image(path), path)

@@ -65,6 +65,7 @@ class Picture:
         parameters: The text to store in the file; ``--from-image`` redraws the picture from it.
         flagged: Whether the safety checker blacked it out.
         number: Which of the run's prompts it has, where pictures are edits of the first's; else 0.
+        drawn: Whether a model drew it; else its file is not marked as a synthetic picture.
     """
 
     pixels: np.ndarray
@@ -75,6 +76,7 @@ class Picture:
     parameters: str
     flagged: bool = False
     number: int = 0
+    drawn: bool = True
 
 
 Observer = Callable[[Notice | Progress], None]

@@ -131,7 +131,8 @@ class DrawingProgram(PictureProgram):
         from ldm.pipelines.request import prepare_from_flags
 
         self.request = request = prepare_from_flags(self.schema, given)
-        self.settings, self.wants_grid = request.settings, request.wants_grid
+        self.settings = request.settings
+        self.wants_grid = request.wants_grid and not request.settings.hint_only
         self.columns = self.settings.n_rows or self.settings.n_samples
         self.output = self.make_output()
         self.output.check(request.prompts)
@@ -151,6 +152,10 @@ class DrawingProgram(PictureProgram):
 
     def pictures(self) -> Iterator[Picture]:
         """Load the model and return the pictures, which are drawn one batch after another."""
+        if self.settings.hint_only:
+            from ldm.pipelines.shown_hints import hint_pictures
+
+            return hint_pictures(self.request)
         pipeline = self.load()
         if notice := self.request.model_notice():
             self.console.warn(notice)

@@ -80,8 +80,9 @@ class OutputFolder:
             folder,
             pattern,
             number=self._next[folder],
-            metadata=picture.parameters,
+            metadata=picture.parameters or None,
             format=self.format,
+            synthetic=picture.drawn,
         )
         self._next[folder] = number + 1
         self.saved.append(path)

@@ -196,6 +196,11 @@ class AdapterSettings(Conventions):
         choices=CONTROL_MODES,
         group=GROUP,
     )
+    hint_only: bool = option(
+        False,
+        "write what each --control is shown, and draw nothing: no model is loaded",
+        group=GROUP,
+    )
     image_encoder: str | None = option(
         None,
         "the folder of the CLIP image encoder that --control ip=... and style=... look through",
@@ -247,6 +252,11 @@ class AdapterSettings(Conventions):
         super().validate()
         controls, _, boxes = self.control_wishes, self.lora_wishes, self.box_wishes
         grounded = any(wish.kind == GLIGEN for wish in controls)
+        if self.hint_only and not any(wish.image for wish in controls):
+            raise UserError(
+                "--hint_only was given without a --control that looks at a picture; expected one, "
+                "such as canny=FILE:photo.png; add it"
+            )
         if boxes and not grounded:
             raise UserError(
                 f"--box {self.box[0]} was given without --control gligen=FILE; expected the network"

@@ -114,7 +114,10 @@ def test_a_control_changes_the_result_as_strongly_as_asked(upscale, small, contr
         (["--device", "abacus"], "--device abacus"),
     ],
 )
-def test_a_users_error_is_one_line_and_exit_code_2(upscale, small, tmp_path, change, words):
+def test_a_users_error_is_one_line_and_exit_code_2(
+    upscale, small, tmp_path, change, words, monkeypatch
+):
+    monkeypatch.setenv("LDM_MAX_PIXELS", "1000000")  # to be restored
     code, _, err = upscale("--init-img", small, *change)
     assert code == 2
     (line,) = [line for line in err.splitlines() if not line.startswith("warning:")]

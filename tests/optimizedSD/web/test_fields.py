@@ -70,7 +70,7 @@ def test_every_setting_has_a_control_or_comes_from_the_command_line_or_an_upload
     without = {"from_file", "from_image", "skip_grid", "skip_save", "n_rows", "C", "f", "laion400m"}
     without |= {"max_pixels", "save_attn_dir"}
     # They name the server's files, or go with what does.
-    without |= {"control", "control_mode", "image_encoder", "box"}
+    without |= {"control", "control_mode", "hint_only", "image_encoder", "box"}
     edit = {"reweight", "cross_replace_steps", "self_replace_steps", "blend"}  # see edit_fields
     every = {each.name for each in options_of(page.schema)}
     assert every <= shown | server | uploads | without | edit | page.fixed.keys()
