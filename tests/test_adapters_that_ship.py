@@ -47,4 +47,4 @@ def test_they_are_read_without_a_warning(bench):
     from ldm.adapters.control import read_control
 
     report = read_control(bench.file("boxes"), bench.model).report
-    assert not report.warnings() and report.kind == "T2I-Adapter"
+    assert not report.warnings() and report.kind.endswith("T2I-Adapter")
