@@ -54,6 +54,7 @@ RUN ln -s /models models/ldm/stable-diffusion-v1 \
     && ln -s /models/safety-checker models/safety-checker
 COPY LICENSE NOTICE main.py ./
 COPY apps apps
+COPY cldm cldm
 COPY configs configs
 COPY container container
 COPY data data
@@ -61,7 +62,7 @@ COPY ldm ldm
 COPY optimizedSD optimizedSD
 COPY scripts scripts
 # The root may be read-only: compiled here, written below /data, /models and /tmp alone.
-RUN python3 -m compileall -q apps container ldm main.py optimizedSD scripts
+RUN python3 -m compileall -q apps cldm container ldm main.py optimizedSD scripts
 ENV HOME=/tmp \
     PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
