@@ -21,7 +21,7 @@ from ldm.pipelines.adapter_plan import AdapterPlan, PlannedControl, PlannedLora
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.request import Request
-from ldm.pipelines.shown_hints import at_size, opened, shown
+from ldm.pipelines.shown_hints import opened, shown
 from ldm.settings.adapters import GLIGEN, PICTURE, REFERENCE, STYLE
 
 KEPT = 8
@@ -194,7 +194,7 @@ class Attached:
         from ldm.adapters.control import reference_only
 
         wish, reference = control.wish, reference_only(self.model)
-        picture = at_size(opened(wish.image), self.size)
+        picture = shown(control, self.size, self.mask)
         window = wish.start, wish.end
         seed = self.plan.settings.seed
         return reference.attach(self.model, picture, wish.scale, *window, control.mode, seed=seed)

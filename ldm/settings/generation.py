@@ -17,8 +17,11 @@ from ldm.errors import UserError
 from ldm.settings.adapters import AdapterSettings, notices_on_adapters
 from ldm.settings.language import (
     Originals,
+    clip_skip_option,
+    emphasis_option,
     glossary_option,
     prompt_lang_option,
+    prompt_syntax_option,
     translator_option,
 )
 from ldm.settings.model_kind import Task
@@ -33,8 +36,6 @@ from ldm.settings.option import (
 from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk, notices_on_few_steps
 
 SEED_MODES = ("compvis", "per-image")
-SYNTAXES = ("compvis", "a1111", "compel")
-EMPHASES = ("original", "no-norm", "ignore", "none")
 _TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], "and")
 DRAWING_GROUPS = {
     "prompt": "what to draw",
@@ -96,31 +97,9 @@ class GenerationSettings(AdapterSettings):
         metavar="FILE",
     )
     max_pixels: int = max_pixels_option(group="prompt")
-    prompt_syntax: str = option(
-        "compvis",
-        "how prompts are read: compvis takes them as text, as the reference does; a1111 reads "
-        "AUTOMATIC1111's (cat:1.3), [cat:dog:0.5], AND and BREAK, and prompts of any length; "
-        "compel reads cat++, (cat)1.3, .blend() and .and(); see docs/prompts.md",
-        choices=SYNTAXES,
-        infotext="Prompt syntax",
-        group="prompt",
-    )
-    clip_skip: int = option(
-        1,
-        "the block of the text encoder that is used, counted from the last; 2 is what many models "
-        "of drawings were trained with",
-        minimum=1,
-        infotext="Clip skip",
-        group="prompt",
-    )
-    emphasis: str = option(
-        "original",
-        "what weights do in AUTOMATIC1111's syntax: original keeps the mean of the encoded "
-        "prompt, no-norm does not; ignore leaves them without effect, none takes brackets for text",
-        choices=EMPHASES,
-        infotext="Emphasis",
-        group="prompt",
-    )
+    prompt_syntax: str = prompt_syntax_option()
+    clip_skip: int = clip_skip_option()
+    emphasis: str = emphasis_option()
     outdir: str = option(
         "outputs", "the folder to write pictures to", group="output", metavar="FOLDER"
     )

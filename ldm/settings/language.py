@@ -1,4 +1,4 @@
-"""Options of the language that prompts are in. Imports no torch."""
+"""Options of how prompts are written: their language and their grammar. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 from ldm.settings.option import option
 
+SYNTAXES = ("compvis", "a1111", "compel")
+EMPHASES = ("original", "no-norm", "ignore", "none")
 PROMPT_LANGUAGES = ("auto", "en", "ja", "zh", "none")
 Originals = tuple[tuple[str, str], ...]
 """Pairs of an English prompt and the text that it was translated from."""
@@ -51,4 +53,41 @@ def translator_option() -> Any:
         group="prompt",
         metavar="FOLDER",
         shown="none: such words are left out",
+    )
+
+
+def prompt_syntax_option() -> Any:
+    """Make the field ``prompt_syntax``."""
+    return option(
+        "compvis",
+        "how prompts are read: compvis takes them as text, as the reference does; a1111 reads "
+        "AUTOMATIC1111's (cat:1.3), [cat:dog:0.5], AND and BREAK, and prompts of any length; "
+        "compel reads cat++, (cat)1.3, .blend() and .and(); see docs/prompts.md",
+        choices=SYNTAXES,
+        infotext="Prompt syntax",
+        group="prompt",
+    )
+
+
+def clip_skip_option() -> Any:
+    """Make the field ``clip_skip``."""
+    return option(
+        1,
+        "the block of the text encoder that is used, counted from the last; 2 is what many models "
+        "of drawings were trained with",
+        minimum=1,
+        infotext="Clip skip",
+        group="prompt",
+    )
+
+
+def emphasis_option() -> Any:
+    """Make the field ``emphasis``."""
+    return option(
+        "original",
+        "what weights do in AUTOMATIC1111's syntax: original keeps the mean of the encoded "
+        "prompt, no-norm does not; ignore leaves them without effect, none takes brackets for text",
+        choices=EMPHASES,
+        infotext="Emphasis",
+        group="prompt",
     )

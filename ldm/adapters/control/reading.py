@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from ldm.adapters.control.drawn import Options
+from ldm.adapters.control.drawn import DrawnHandle, Options
 from ldm.adapters.control.features import FeatureHandle, read_adapter
 from ldm.adapters.control.files import CONTROL_NET, STYLE, Found, check_values, find_control
 from ldm.adapters.control.filling import unet_of_layers
@@ -116,19 +116,14 @@ class Control(ABC):
         """
 
 
-class NetControl(Control):
-    """A ControlNet.
+class DrawingControl(Control):
+    """A network that sees a drawing: a ControlNet or a T2I-Adapter.
 
-    Args:
-        network: The ControlNet.
-        report: What it is.
-        model: The hub that it was read for.
-        pooled: See ``read_control``.
+    Attributes:
+        unshuffle: What the drawing's sides are divided by on its way in.
     """
 
-    def __init__(self, network: Lent, report: Report, model: nn.Module, pooled: bool) -> None:
-        super().__init__(network, report, model)
-        self.pooled = pooled
+    unshuffle: int
 
     def attach(
         self,
@@ -141,7 +136,7 @@ class NetControl(Control):
         *,
         scales: Sequence[float] | None = None,
         resize: str = "stretch",
-    ) -> NetHandle:
+    ) -> DrawnHandle:
         """Attach; see ``Control.attach``.
 
         Args:
@@ -151,34 +146,46 @@ class NetControl(Control):
             start: From which fraction of the steps on.
             end: Up to which fraction.
             mode: See ``modes``.
-            scales: Weights of the 13 outputs, shallow first, before the mode's.
+            scales: Weights of a ControlNet's 13 outputs, or of each level's features of a
+                T2I-Adapter, shallow first, before the mode's.
             resize: How an image of another size is fitted; see ``hints.fitted``.
         """
         self.check(model)
-        hint = Hint(image, resize, rate_of(model), HINT_RATE)
-        options = Options(start, end, mode, scales)
+        hint = Hint(image, resize, rate_of(model), self.unshuffle)
+        return self._on(model, hint, scale, Options(start, end, mode, scales))
+
+    @abstractmethod
+    def _on(self, model: nn.Module, hint: Hint, scale: Scale, options: Options) -> DrawnHandle:
+        """Put the network on a model."""
+
+
+class NetControl(DrawingControl):
+    """A ControlNet.
+
+    Args:
+        network: The ControlNet.
+        report: What it is.
+        model: The hub that it was read for.
+        pooled: See ``read_control``.
+    """
+
+    unshuffle = HINT_RATE
+
+    def __init__(self, network: Lent, report: Report, model: nn.Module, pooled: bool) -> None:
+        super().__init__(network, report, model)
+        self.pooled = pooled
+
+    def _on(self, model: nn.Module, hint: Hint, scale: Scale, options: Options) -> NetHandle:
         return NetHandle(model, self.network, hint, scale, options, pooled=self.pooled)
 
 
-class FeatureControl(Control):
+class FeatureControl(DrawingControl):
     """A T2I-Adapter, full or light."""
 
-    def attach(
-        self,
-        model: nn.Module,
-        image: Picture,
-        scale: Scale = 1.0,
-        start: float = 0.0,
-        end: float = 1.0,
-        mode: str = BALANCED,
-        *,
-        scales: Sequence[float] | None = None,
-        resize: str = "stretch",
-    ) -> FeatureHandle:
-        """Attach; as ``NetControl.attach``, with a scale for each level's features."""
-        self.check(model)
-        hint = Hint(image, resize, rate_of(model), UNSHUFFLE)
-        return FeatureHandle(model, self.network, hint, scale, Options(start, end, mode, scales))
+    unshuffle = UNSHUFFLE
+
+    def _on(self, model: nn.Module, hint: Hint, scale: Scale, options: Options) -> FeatureHandle:
+        return FeatureHandle(model, self.network, hint, scale, options)
 
 
 class StyleControl(Control):

@@ -197,7 +197,6 @@ class UNetModel(Torso):
         )
         widths = Widths(model_channels)
         self.factory = factory
-        self.side_networks: list[SideNetwork] = []
         self._add_first_half(widths, factory)
         self._add_second_half(widths, factory, n_embed)
         if use_fp16:
@@ -216,6 +215,7 @@ class UNetModel(Torso):
 
     def _add_second_half(self, widths: Widths, factory: LayerFactory, n_embed: int | None) -> None:
         """Add what ``decode`` runs, by the skips that the first half leaves."""
+        self.side_networks: list[SideNetwork] = []  # they change what the second half is given
         self.output_blocks = self.layout.second_half(factory, widths)
         last = conv_nd(self.dims, self.model_channels, self.out_channels, 3, padding=1)
         self.out = nn.Sequential(normalization(widths.width), nn.SiLU(), zero_module(last))

@@ -25,8 +25,10 @@ def test_a_plan_takes_up_the_weights_that_it_finds(tiny, expected, attach):
 
 
 def test_a_model_without_a_plan_is_at_home(tiny):
+    weights = dict(tiny.named_parameters())
     with at_home(tiny):
-        pass
+        assert all(value is weights[name] for name, value in tiny.named_parameters())
+    assert all(value is weights[name] for name, value in tiny.named_parameters())
 
 
 def test_a_stage_in_use_stays(tiny, attach):
