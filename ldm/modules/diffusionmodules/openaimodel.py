@@ -204,6 +204,7 @@ class UNetModel(Torso):
 
     def _add_first_half(self, widths: Widths, factory: LayerFactory) -> None:
         """Add what ``encode`` runs."""
+        self.side_networks: list[SideNetwork] = []  # they change what it returns
         width = factory.embed_dim
         self.time_embed = nn.Sequential(
             linear(self.model_channels, width), nn.SiLU(), linear(width, width)
@@ -215,7 +216,6 @@ class UNetModel(Torso):
 
     def _add_second_half(self, widths: Widths, factory: LayerFactory, n_embed: int | None) -> None:
         """Add what ``decode`` runs, by the skips that the first half leaves."""
-        self.side_networks: list[SideNetwork] = []  # they change what the second half is given
         self.output_blocks = self.layout.second_half(factory, widths)
         last = conv_nd(self.dims, self.model_channels, self.out_channels, 3, padding=1)
         self.out = nn.Sequential(normalization(widths.width), nn.SiLU(), zero_module(last))
