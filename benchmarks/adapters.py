@@ -34,7 +34,7 @@ from benchmarks import adapter_measures as figures
 from benchmarks.demo_flags import add_walk, check_demo, demo_parser
 from benchmarks.demo_measures import Sampling, draw, ground_truth, side_of
 from benchmarks.sampling import cpu_name
-from benchmarks.scene_oracle import SceneOracle, Sight
+from benchmarks.scene_oracle import OutlineOracle, SceneOracle, Sight
 from ldm.adapters.control import read_control
 from ldm.adapters.handle import Handle
 from ldm.adapters.ip_adapter import read_ip_adapter
@@ -129,12 +129,10 @@ def outline(bench: Bench) -> Iterator[Row]:
     styled = bench.draw(prompts, lambda rows: lora.attach(bench.model))  # noqa: ARG005
     plain = bench.draw(prompts)
     bench.sheets["outline"] = [styled, plain]
-    seen = [bench.look(pictures) for pictures in (styled, plain)]
+    oracle = OutlineOracle()
+    seen = [oracle.look(pictures, 1) for pictures in (styled, plain)]
     shown = [k for k, scene in enumerate(scenes) if figures.can_show_outlines(scene.background)]
-    outlined = [
-        figures.share(figures.is_outlined(pictures[k], sights[k]) for k in shown)
-        for pictures, sights in zip((styled, plain), seen, strict=True)
-    ]
+    outlined = [figures.share(each[k] for k in shown) for each in map(figures.outlined, seen)]
     yield Row("outline (LoRA)", "things with an outline", *outlined, ">= 0.9")
     right = [
         figures.share(noun == scene.objects[0] for noun, scene in zip(named, scenes, strict=True))

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -28,9 +29,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ldm.data.demo.glyphs import glyph_shape, resized_glyph
+from ldm.data.demo.glyphs import glyph_shape
 from ldm.data.demo.scene_layout import PAIR_EXTENT, Box
 from ldm.data.demo.scene_vocabulary import COLOURS, NOUNS, SIZES
+from ldm.data.demo.styled import outlined_glyph, radius_of
 
 # Glyphs are told apart at 30 pixels, so larger pictures are shrunk to this side: 16 times the
 # pixels would cost 16 times the time and change no answer.
@@ -53,11 +55,13 @@ class Finding:
 
     Attributes:
         noun: key of ``NOUNS``.
-        box: (left, top, right, bottom) as fractions of the side.
+        box: (left, top, right, bottom) as fractions of the side, with its outline.
+        outlined: whether it has an outline; only an oracle that looks for outlines finds any.
     """
 
     noun: str
     box: Box
+    outlined: bool = False
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -125,13 +129,16 @@ class _Template:
     emoji: str
     height: int
     width: int
+    outline: int  # pixels, of which height and width have twice as many
 
 
 class _Bank:
     """All glyphs at some sizes, as Fourier transforms of what the gain is made of."""
 
-    def __init__(self, extents: Sequence[float], emojis: Mapping[str, str]):
-        self.templates = _list_templates(extents, emojis)
+    def __init__(
+        self, extents: Sequence[float], emojis: Mapping[str, str], outlines: Sequence[int]
+    ):
+        self.templates = _list_templates(extents, emojis, outlines)
         colour = torch.zeros(len(self.templates), 3, MATCH_SIDE, MATCH_SIDE)
         alpha = torch.zeros(len(self.templates), 1, MATCH_SIDE, MATCH_SIDE)
         for k, template in enumerate(self.templates):
@@ -201,19 +208,23 @@ def _transform(x: Tensor) -> Tensor:
     return torch.fft.rfft2(x)
 
 
-def _list_templates(extents: Sequence[float], emojis: Mapping[str, str]) -> list[_Template]:
+def _list_templates(
+    extents: Sequence[float], emojis: Mapping[str, str], outlines: Sequence[int]
+) -> list[_Template]:
     found = {}
-    for noun, emoji in emojis.items():
-        height, width = glyph_shape(emoji)
-        for scale in (extent * factor * MATCH_SIDE for extent in extents for factor in _TOLERANCE):
-            template = _Template(noun, emoji, round(height * scale), round(width * scale))
-            found[template] = None
+    scales = [extent * factor * MATCH_SIDE for extent in extents for factor in _TOLERANCE]
+    for (noun, emoji), outline, scale in product(emojis.items(), outlines, scales):
+        height, width = (round(length * scale) + 2 * outline for length in glyph_shape(emoji))
+        if max(height, width) <= MATCH_SIDE:
+            found[_Template(noun, emoji, height, width, outline)] = None
     return list(found)
 
 
 def _draw(template: _Template) -> tuple[Tensor, Tensor]:
     """Return premultiplied colour (3, h, w) and alpha (1, h, w) of a template."""
-    colour, transparency = resized_glyph(template.emoji, template.height, template.width)
+    colour, transparency = outlined_glyph(
+        template.emoji, template.height, template.width, template.outline
+    )
     return (
         torch.from_numpy(colour.copy()).permute(2, 0, 1),
         torch.from_numpy(1 - transparency).permute(2, 0, 1),
@@ -243,7 +254,8 @@ class _Placement:
         left, top = self.x / MATCH_SIDE, self.y / MATCH_SIDE
         right = (self.x + self.template.width) / MATCH_SIDE
         bottom = (self.y + self.template.height) / MATCH_SIDE
-        return Finding(self.template.noun, (left, top, right, bottom))
+        outlined = self.template.outline > 0
+        return Finding(self.template.noun, (left, top, right, bottom), outlined)
 
     def layers(self) -> tuple[Tensor, Tensor]:
         """Return premultiplied colour (3, K, K) and alpha (K, K) of the whole picture's size."""
@@ -264,13 +276,16 @@ class SceneOracle:
         **more: Things that it knows beside ``NOUNS``: a name and its emoji.
     """
 
+    outlines: Sequence[int] = (0,)
+    """Widths in pixels of the outlines that things may have."""
+
     def __init__(self, **more: str):
         self._emojis = {name: noun.emoji for name, noun in NOUNS.items()} | more
         self._banks: dict[int, _Bank] = {}
 
     def _bank(self, count: int) -> _Bank:
         if count not in self._banks:
-            self._banks[count] = _Bank(_EXTENTS[count], self._emojis)
+            self._banks[count] = _Bank(_EXTENTS[count], self._emojis, self.outlines)
         return self._banks[count]
 
     @torch.inference_mode()
@@ -310,6 +325,12 @@ class SceneOracle:
             placements[1] = best_beside(placements[0])
         explained = _explained(picture, ramp, placements)
         return Sight(background, tuple(p.finding for p in placements), explained)
+
+
+class OutlineOracle(SceneOracle):
+    """Find things that have an outline as ``ldm.data.demo.styled`` draws it, and plain ones."""
+
+    outlines = (0, radius_of(MATCH_SIDE))
 
 
 def _best(bank: _Bank, gains: Tensor) -> _Placement:

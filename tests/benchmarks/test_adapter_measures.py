@@ -9,7 +9,7 @@ import torch
 from emoji_font import needs_font
 
 from benchmarks import adapter_measures as measures
-from benchmarks.scene_oracle import SceneOracle
+from benchmarks.scene_oracle import OutlineOracle, SceneOracle
 from ldm.data.demo.hinted import BoxedScenes
 from ldm.data.demo.new_glyph import GlyphDataset
 from ldm.data.demo.scenes import SceneDataset
@@ -27,16 +27,17 @@ def oracle():
     return SceneOracle(bear="🐻")
 
 
-def test_outlines_are_seen_where_they_are_and_not_elsewhere(oracle):
+def test_outlines_are_seen_where_they_are_and_not_elsewhere():
     styled = OutlinedScenes(seed=3, languages=("en",), pair_share=0.0)
     plain = SceneDataset(seed=3, languages=("en",), pair_share=0.0)
     scenes = [k for k in range(24) if measures.can_show_outlines(plain.scene(k).background)]
-    for data, wanted in ((styled, 1.0), (plain, 0.0)):
-        drawn = pictures(data, scenes)
-        seen = [
-            measures.is_outlined(*pair) for pair in zip(drawn, oracle.look(drawn, 1), strict=True)
-        ]
-        assert measures.share(seen) == pytest.approx(wanted, abs=0.15)
+    things = [plain.scene(k).objects[0] for k in scenes]
+    oracle = OutlineOracle()
+    for data, wanted in ((styled, True), (plain, False)):
+        sights = oracle.look(pictures(data, scenes), 1)
+        seen = measures.share(measures.outlined(sights))
+        assert seen == pytest.approx(float(wanted), abs=0.1)
+        assert measures.nouns(sights) == things
 
 
 def test_an_outline_cannot_be_seen_before_black():

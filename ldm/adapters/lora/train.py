@@ -10,6 +10,7 @@ write_lora(lora, "style.safetensors")
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -130,6 +131,7 @@ def new_lora(
     text: bool = True,
     conv: bool = False,
     dora: bool = False,
+    only: str | None = None,
 ) -> TrainableLoRA:
     """Make a LoRA that changes nothing yet.
 
@@ -141,9 +143,11 @@ def new_lora(
         text: Whether the text encoder's are; without one this is none.
         conv: Whether the UNet's convolutions are changed too (LoCon).
         dora: Whether the lengths of the weights' rows are trained beside (DoRA).
+        only: A regular expression that is looked for in the layers' dotted names, as diffusers'
+            files have them (``unet.up_blocks.2.resnets.0.conv1``): the others are left out.
 
     Raises:
-        UserError: A rank or an alpha that cannot be, or nothing to change.
+        UserError: A rank, an alpha or an expression that cannot be, or nothing to change.
     """
     if rank < 1:
         raise UserError(f"rank {rank} given for a LoRA; expected 1 or more; give such as 8")
@@ -156,6 +160,8 @@ def new_lora(
             "the model has no layer that the LoRA would change; expected attention in the UNet or "
             "in the text encoder; choose unet, text or conv"
         )
+    if only is not None:
+        chosen = _named_by(only, chosen)
     return TrainableLoRA(chosen, rank, alpha, base_of_model(model), dora=dora)
 
 
@@ -171,6 +177,28 @@ def _is_chosen(place: Place, unet: bool, text: bool, conv: bool) -> bool:
     if ".attentions." in place.name:
         return place.name.endswith(_AROUND)
     return conv and place.name.endswith((*_CONVOLUTIONS, *_RESCALERS))
+
+
+def _named_by(only: str, places: list[Place]) -> list[Place]:
+    """Return the places whose dotted names an expression is found in.
+
+    Raises:
+        UserError: It is no expression, or found in none.
+    """
+    try:
+        wanted = re.compile(only)
+    except re.error as error:
+        raise UserError(
+            f"only {only!r} given for a LoRA ({error}); expected a regular expression for names of "
+            r"layers, such as 'up_blocks\.2'; correct it"
+        ) from None
+    found = [place for place in places if wanted.search(place.dotted)]
+    if not found:
+        raise UserError(
+            f"only {only!r} given for a LoRA fits none of its {len(places)} layers; expected a "
+            f"part of names such as {places[0].dotted}; correct it"
+        )
+    return found
 
 
 def _lengths(place: Place) -> Tensor:

@@ -30,6 +30,7 @@ class LoRATraining(Trainable):
         text: Whether the text encoder's do.
         conv: Whether the UNet's convolutions do too (LoCon).
         dora: Whether the lengths of the weights' rows learn beside (DoRA).
+        only: A regular expression for the names of the layers, as ``new_lora`` has it.
         forms: The layouts to write: ``kohya`` is ``<name>.safetensors``, ``diffusers`` is
             ``<name>.diffusers.safetensors``.
 
@@ -48,6 +49,7 @@ class LoRATraining(Trainable):
         text: bool = False,
         conv: bool = False,
         dora: bool = False,
+        only: str | None = None,
         forms: Sequence[str] = ("kohya",),
     ) -> None:
         super().__init__()
@@ -56,7 +58,9 @@ class LoRATraining(Trainable):
                 known = ", ".join(FORMS)
                 raise UserError(f"forms has {form!r}; expected some of {known}; correct it")
         self.forms = list(forms)
-        self.weights = new_lora(model, rank, alpha, unet=unet, text=text, conv=conv, dora=dora)
+        self.weights = new_lora(
+            model, rank, alpha, unet=unet, text=text, conv=conv, dora=dora, only=only
+        )
         self.reaches_text = any(name.startswith(_OF_TEXT) for name in self.weights.names)
 
     def attach(self, model: nn.Module) -> LoRAHandle:

@@ -175,11 +175,24 @@ def test_a_lora_read_without_a_model_has_no_names_to_write(files, tmp_path):
         write_lora(read_lora(files[0]), tmp_path / "a.safetensors", "diffusers")
 
 
+def test_layers_can_be_chosen_by_an_expression_for_their_names(model):
+    every, some = (
+        new_lora(model, 2, conv=True),
+        new_lora(model, 2, conv=True, only="up_blocks.*to_q$"),
+    )
+    wanted = [
+        name for name in every.names.values() if "up_blocks" in name and name.endswith("to_q")
+    ]
+    assert wanted and list(some.names.values()) == wanted
+
+
 def test_what_cannot_be_made_is_refused(model, model_v2, tmp_path):
     for rank, alpha, options in (
         (0, None, {}),
         (2, 0.0, {}),
         (2, None, {"unet": False, "text": False}),
+        (2, None, {"only": "("}),
+        (2, None, {"only": "no_such_layer"}),
     ):
         with pytest.raises(UserError):
             new_lora(model, rank, alpha, **options)

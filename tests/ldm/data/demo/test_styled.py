@@ -23,7 +23,7 @@ def test_the_outline_surrounds_the_glyph_and_leaves_its_inside_and_the_backgroun
     rows, columns, (_, transparency) = placed(scene.objects[0], scene.boxes[0], 64)
     alpha = np.zeros((64, 64, 1), dtype=np.float32)
     alpha[rows, columns] = 1 - transparency
-    inside, near = alpha[..., 0] > 0.999, dilated(alpha, 2)[..., 0]
+    inside, near = alpha[..., 0] > 0.999, dilated(alpha, 3)[..., 0]
     ring = (near > 0.999) & (alpha[..., 0] < 0.001)
     np.testing.assert_allclose(styled[inside], plain[inside], atol=0.01)
     np.testing.assert_array_equal(styled[near == 0], plain[near == 0])
