@@ -34,6 +34,20 @@ def test_the_new_word_draws_the_new_thing(bench):
     assert found.within >= 0.75 and found.without == 0
 
 
+@needs_font
+def test_things_get_an_outline_and_stay_what_they_are(bench):
+    outlined, right = adapters.outline(bench)
+    assert outlined.within >= 0.75 and outlined.without == 0
+    assert right.within >= right.without - 0.25
+
+
+@needs_font
+def test_a_picture_is_the_prompt(bench):
+    thing, background = adapters.picture(bench)
+    assert thing.within >= 0.75 and thing.without <= 0.25
+    assert background.within >= 0.75
+
+
 def test_all_files_together_stay_small():
     shipped = [
         path

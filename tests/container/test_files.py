@@ -147,6 +147,7 @@ def test_every_program_and_the_bundled_model_enter_the_build():
     files = [str(path.relative_to(ROOT)) for path in run.programs().values()]
     files += ["models/ldm/demo/model.safetensors", "models/ldm/demo/config.yaml", "LICENSE"]
     files += ["models/controlnet/demo-boxes.safetensors", "models/embeddings/demo-tangerine.pt"]
+    files += ["models/controlnet/demo-picture.safetensors", "models/lora/demo-outline.safetensors"]
     files += ["ldm/translation/dictionary.tsv.gz", "apps/line_bot/__main__.py", "NOTICE"]
     files += ["container/run.py", "container/health.py", "container/requirements-draw.txt"]
     assert [each for each in files if ignored(each, PATTERNS)] == []

@@ -251,8 +251,10 @@ def new_ip_adapter(
     tokens: int = 4,
     width: int | None = None,
     encoder: Any = "first_stage 8",
+    *,
+    by_text: bool = False,
 ) -> IPAdapter:
-    """Make an IP-Adapter that has learned nothing yet, and changes nothing; its weights can learn.
+    """Make an IP-Adapter that has learned nothing yet; its weights can learn.
 
     Args:
         model: The hub; keys begin as its own.
@@ -260,6 +262,8 @@ def new_ip_adapter(
         width: F; None asks the encoder.
         encoder: ``first_stage N`` for the model's own latents, ``unet N`` for what its UNet makes
             of them, pooled to N x N, or a function of a list of pictures.
+        by_text: Whether values, too, begin as the model's own; else as zeros, so that nothing is
+            changed yet.
     """
     named = encoder if isinstance(encoder, str) else None
     looking = encoder_of(None if named else given_encoder(encoder), named, model)
@@ -285,7 +289,10 @@ def new_ip_adapter(
     with torch.no_grad():
         for layer, weights in zip(layers, adapter.ip_adapter.values(), strict=True):
             weights["to_k_ip"].weight.copy_(layer.to_k.weight)
-            weights["to_v_ip"].weight.zero_()  # so that it begins by changing nothing
+            if by_text:
+                weights["to_v_ip"].weight.copy_(layer.to_v.weight)
+            else:
+                weights["to_v_ip"].weight.zero_()
     return adapter
 
 

@@ -32,11 +32,13 @@ class IPAdapterTraining(Trainable):
             ``first_stage N`` for the model's own latents, or ``unet N`` for what its UNet makes of
             them, pooled to N x N.
         picture_key: Entry of a batch that holds the pictures to draw by.
+        begin: What the adapter's values begin as: ``nothing``, so that it changes nothing yet, or
+            ``text``, the model's own for its text, which is nearer to what they become.
         dropout: Share of the pictures left out in training, so that guidance works; combine it with
             ``model.params.cond_dropout``.
 
     Raises:
-        UserError: As ``new_ip_adapter``, or the share is not from 0 to 1.
+        UserError: As ``new_ip_adapter``, the share is not from 0 to 1, or it begins as neither.
     """
 
     kind = "ip-adapter"
@@ -47,14 +49,17 @@ class IPAdapterTraining(Trainable):
         tokens: int = 4,
         encoder: str = "first_stage 8",
         picture_key: str = "jpg",
+        begin: str = "nothing",
         dropout: float = 0.05,
     ) -> None:
         super().__init__()
         if not 0 <= dropout <= 1:
             raise UserError(f"dropout {dropout} of pictures given; expected 0 to 1; correct it")
+        if begin not in ("nothing", "text"):
+            raise UserError(f"begin {begin!r} given; expected nothing or text; correct it")
         named = encoder if OWN.fullmatch(encoder) else None
         looking = encoder if named else encoder_of(encoder, None, model)
-        self.weights = new_ip_adapter(model, tokens, encoder=looking)
+        self.weights = new_ip_adapter(model, tokens, encoder=looking, by_text=begin == "text")
         self.picture_key, self.dropout = picture_key, dropout
         self._handle: IPHandle | None = None
 

@@ -7,6 +7,7 @@ import torch
 from omegaconf import OmegaConf
 
 from ldm.adapters.ip_adapter import read_ip_adapter
+from ldm.adapters.ip_adapter.adapter import attn2_in_file_order
 from ldm.config import build
 from ldm.errors import UserError
 
@@ -76,6 +77,38 @@ def test_pictures_are_left_out_in_training_alone(trained):
     assert not torch.equal(row, nothing)
 
 
-def test_a_share_beyond_one_is_refused(runs):
-    with pytest.raises(UserError, match="dropout 1.5"):
-        new_hub(runs, adapter_config={**IP, "params": {"dropout": 1.5}})
+def test_values_begin_as_nothing_or_as_the_texts(runs):
+    ways = {}
+    for begin in ("nothing", "text"):
+        params = {**IP["params"], "begin": begin}
+        hub = new_hub(runs, adapter_config={**IP, "params": params})
+        layers = hub.adapter.weights.ip_adapter.values()
+        ways[begin] = [layer["to_v_ip"].weight for layer in layers]
+    own = [layer.to_v.weight for layer in attn2_in_file_order(hub)]
+    assert not any(value.any() for value in ways["nothing"])
+    assert all(torch.equal(*pair) for pair in zip(ways["text"], own, strict=True))
+
+
+def test_a_caption_that_teaches_is_what_the_model_alone_makes_of_it(runs):
+    hub = new_hub(runs, caption_teaches=True)
+    shown = batch()
+    x, cond = hub.get_input(shown, "jpg")
+    t, noise = torch.tensor([5, 9]), torch.randn_like(x)
+    loss, _ = hub.loss_at(x, cond, t, noise)
+    at_t = hub.q_sample(x_start=x, t=t, noise=noise)
+    with torch.no_grad():
+        with_picture = hub.apply_model(at_t, t, hub.get_learned_conditioning(["", ""]))
+        hub.handle.detach()
+        target = hub.apply_model(at_t, t, cond)
+    torch.testing.assert_close(loss.detach(), (with_picture - target).square().mean())
+    loss.backward()
+    values = [layer["to_v_ip"].weight.grad for layer in hub.adapter.weights.ip_adapter.values()]
+    assert any(grad.any() for grad in values)
+
+
+def test_what_cannot_be_learned_from_is_refused(runs):
+    for params, fault in (({"dropout": 1.5}, "dropout 1.5"), ({"begin": "end"}, "begin 'end'")):
+        with pytest.raises(UserError, match=fault):
+            new_hub(runs, adapter_config={**IP, "params": params})
+    with pytest.raises(UserError, match="no captions left out"):
+        new_hub(runs, caption_teaches=True, cond_dropout=0.1)
