@@ -61,9 +61,16 @@ class TileUpscaleProgram(DrawingProgram):
 
 
 def _found(named: str) -> str:
-    """Return a ControlNet's path, which may be given as its name in models/controlnet."""
+    """Return a ControlNet's path, which may be given as its name in models/controlnet.
+
+    Raises:
+        UserError: There is neither a file nor one of that name.
+    """
+    from ldm.paths import MISSING, unreachable
     from ldm.pipelines.adapter_files import CONTROLS, find_adapter
 
+    if unreachable(named) != MISSING:
+        return named
     return str(find_adapter(replace(CONTROLS, flag="--control_tile", what="ControlNet"), named))
 
 
