@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import torch
+import transformers
 from adapter_shelves import write_shelves
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from running import load_program
+from safetensors.torch import save_file
 
+from ldm.adapters.handle import require_unet
 from ldm.hints.make import make_hint
+from ldm.modules.diffusionmodules.style_adapter import StyleAdapter
 from ldm.pipelines import adapter_files
 from ldm.pipelines.pipeline import Pipeline
 
@@ -98,8 +106,17 @@ def test_lcm_with_the_usual_scale_is_warned_of(run, tmp_path):
         (("--control", "canny=net"), "expected canny=FILE:IMAGE"),
         (("--control", "canny=models/lora/ink.safetensors:photo.png"), "a LoRA; give it as one"),
         (("--control", "style=net:photo.png"), "--image_encoder"),
+        (("--control", "style=net:photo.png", "--image_encoder", "models"), "is a ControlNet"),
+        (("--lora", "ink:nan"), "--lora 'ink:nan' was given; expected FILE, FILE:scale"),
+        (("--lora", "ink:1:2:3"), "--lora 'ink:1:2:3' was given; expected FILE, FILE:scale"),
+        (("--lora", "models"), "is a folder; expected a file with a LoRA"),
+        (("--embedding", "models"), "is a folder; expected a file with an embedding"),
         (("--box", "cat:0,0,1,1"), "without --control gligen=FILE"),
         (("--prompt", "<lora:nobody:1>"), "'<lora:nobody:1>' in a prompt is no file"),
+        (
+            ("--prompt", "a withLora(nobody)", "--prompt_syntax", "compel"),
+            "'withLora(nobody)' in a prompt is no file",
+        ),
     ],
 )
 def test_what_cannot_be_used_ends_with_one_line(flags, said, run, tmp_path):
@@ -152,3 +169,101 @@ def test_hints_alone_are_written_without_a_model(run, tmp_path):
 def test_hints_alone_need_a_control_with_a_picture(run, tmp_path):
     code, _, err = run(TXT2IMG, "--prompt", "a cat", "--hint_only", *few(tmp_path))
     assert code == 2 and "without a --control that looks at a picture" in err
+
+
+def drawn(run, folder, *flags):
+    """Run txt2img; return the pixels of its picture and what was said."""
+    code, out, err = run(TXT2IMG, *flags, *few(folder))
+    assert code == 0, err
+    return pixels(folder), out + err
+
+
+def test_compels_own_name_of_a_lora_acts_as_the_flag_does(run, tmp_path):
+    compel = ("--prompt_syntax", "compel")
+    flag, _ = drawn(run, tmp_path / "a", "--prompt", "a cat", "--lora", "hat:0.5", *compel)
+    named = ("--prompt", "a cat withLora(hat,0.5)", *compel)
+    by_name, said = drawn(run, tmp_path / "b", *named)
+    assert np.array_equal(by_name, flag) and "not attached" not in said
+    again = ("--from-image", tmp_path / "b/samples/00000.png", "--outdir", tmp_path / "c")
+    assert run(TXT2IMG, *again)[0] == 0
+    assert np.array_equal(pixels(tmp_path / "c"), flag)
+    _, said = drawn(run, tmp_path / "d", "--prompt", "a cat withLora(hat, 0.5)")
+    assert "drawn as plain text: 'withLora(hat, 0.5)'" in said
+
+
+def test_a_strangers_name_of_a_lora_that_is_missing_is_taken_out_and_said(
+    run, tmp_path, monkeypatch
+):
+    record = {"positive_prompt": "a cat++ withLora(gone,0.5)", "steps": 4, "width": 16}
+    texts = PngInfo()
+    texts.add_text("invokeai_metadata", json.dumps({**record, "height": 16, "seed": 1}))
+    Image.new("RGB", (16, 16)).save(tmp_path / "theirs.png", pnginfo=texts)
+    code, out, err = run(
+        TXT2IMG, "--from-image", tmp_path / "theirs.png", "--n_samples", 1, "--outdir", tmp_path
+    )
+    assert code == 0, err
+    assert "'withLora(gone, 0.5)' is no file" in out + err
+
+
+@pytest.fixture(scope="module")
+def styled(model, shelves):
+    """A style adapter on its shelf, and CLIP's network in the folder ``clip``."""
+    torch.manual_seed(0)
+    width = require_unet(model).factory.context_dim
+    adapter = StyleAdapter(16, width, blocks=1)
+    torch.nn.init.normal_(adapter.proj, std=1.0)
+    save_file(adapter.state_dict(), shelves / "models/controlnet/style.safetensors")
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    config = transformers.CLIPVisionConfig(
+        **sizes, num_attention_heads=2, image_size=32, patch_size=8, projection_dim=8
+    )
+    transformers.CLIPVisionModelWithProjection(config).save_pretrained(shelves / "clip")
+
+
+@pytest.mark.usefixtures("styled")
+def test_a_style_is_taken_from_a_picture_and_again_by_the_recorded_encoder(run, shelves, tmp_path):
+    style = ("--control", "style=style:photo.png", "--image_encoder", "clip")
+    plain, _ = drawn(run, tmp_path / "a", "--prompt", "a cat")
+    first, said = drawn(run, tmp_path / "b", "--prompt", "a cat", *style)
+    assert "style adapter 'style.safetensors'" in said and not np.array_equal(first, plain)
+    net = ("--control", "hint=net:photo.png", "--control_mode", "prompt")
+    both, _ = drawn(run, tmp_path / "c", "--prompt", "a cat", *style, *net)
+    assert not np.array_equal(both, first)
+    picture = tmp_path / "b/samples/00000.png"
+    assert run(TXT2IMG, "--from-image", picture, "--outdir", tmp_path / "d")[0] == 0
+    assert np.array_equal(pixels(tmp_path / "d"), first)
+    weights = shelves / "clip/model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept + b" ")
+    code, _, err = run(TXT2IMG, "--from-image", picture, "--outdir", tmp_path / "e")
+    weights.write_bytes(kept)
+    assert code == 2 and "its image encoder 'clip' has the hash" in err
+    (shelves / "clip").rename(shelves / "moved")
+    code, _, err = run(TXT2IMG, "--from-image", picture, "--outdir", tmp_path / "e")
+    given = ("--image_encoder", "moved", "--outdir", tmp_path / "f")
+    assert run(TXT2IMG, "--from-image", picture, *given)[0] == 0
+    (shelves / "moved").rename(shelves / "clip")
+    assert code == 2 and "looked through the image encoder clip, which is not there" in err
+    assert np.array_equal(pixels(tmp_path / "f"), first)
+
+
+@pytest.mark.usefixtures("styled")
+def test_a_style_adapter_given_as_a_drawings_network_is_refused(run, tmp_path):
+    flags = ("--prompt", "a cat", "--control", "canny=style:photo.png")
+    code, _, err = run(TXT2IMG, *flags, *few(tmp_path))
+    assert code == 2 and "the file is a style adapter; expected a ControlNet or T2I" in err
+
+
+@pytest.mark.parametrize(
+    ("syntax", "typed", "english"),
+    [
+        ("a1111", "(赤い:1.3)猫 <lora:hat:0.5>", "(red:1.3)a cat <lora:hat:0.5>"),
+        ("a1111", "[赤い:青い:2]猫 AND りんご", "[red:blue:2]a cat AND an apple"),
+        ("compel", "赤い猫++ withLora(hat, 0.5)", "a red cat++ withLora(hat, 0.5)"),
+    ],
+)
+def test_a_japanese_prompt_keeps_its_grammar(syntax, typed, english, run, tmp_path):
+    grammar = ("--prompt_syntax", syntax)
+    first, said = drawn(run, tmp_path / "a", "--prompt", typed, "--prompt_lang", "ja", *grammar)
+    assert f"Drawn in English: {english!r}" in said
+    assert np.array_equal(first, drawn(run, tmp_path / "b", "--prompt", english, *grammar)[0])

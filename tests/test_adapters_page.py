@@ -1,8 +1,9 @@
-"""docs/adapters.md says what is so: its blocks run in order, its flags and kinds are there."""
+"""docs/adapters.md says what is so: its commands, its blocks in order, its flags and kinds."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,23 @@ def test_every_flag_and_kind_is_on_the_page():
         assert f"`{kind}`" in PAGE
     named = re.findall(r"`(\w+)`", re.search(r"\*\*A kind of hint\*\* \((.*?);", PAGE)[1])
     assert named and set(named) <= set(HINTS)
+
+
+def test_its_first_commands_find_their_files_and_all_can_be_read(monkeypatch):
+    from ldm.pipelines.adapter_plan import plan_adapters
+    from ldm.settings.command_line import parse
+    from ldm.settings.generation import Txt2ImgSettings
+
+    monkeypatch.chdir(ROOT)
+    first, others = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+    for number, line in enumerate([*first.splitlines(), *others.splitlines()]):
+        python, program, *words = shlex.split(line)
+        assert (python, program) == ("python", "scripts/txt2img.py")
+        settings = Txt2ImgSettings(**parse(Txt2ImgSettings, "", words))
+        settings.validate()
+        if number < len(first.splitlines()):
+            plan = plan_adapters(settings, [settings.prompt])
+            assert plan.embeddings or plan.controls
 
 
 def test_the_page_links_to_files_that_are_there():

@@ -5,6 +5,7 @@
     ControlNet 0: "Module: canny, ..."    as the ControlNet extension says it
     LoRA, Embedding, Control, Boxes       our own: the flags that draw the picture again, as JSON
     Control hashes, Control images        SHA-256 of each control's file, and of its picture
+    Image encoder, Image encoder hash     the folder that they look through, SHA-256 of its weights
 
 A file that a picture names is used only if it is the one that the picture was drawn with. Imports
 no torch.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -25,7 +26,7 @@ from ldm.errors import UserError
 from ldm.images.io import file_hash
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import legible, quoted
-from ldm.paths import is_file
+from ldm.paths import at_home, is_file
 from ldm.pipelines.adapter_files import (
     CONTROLS,
     EMBEDDINGS,
@@ -41,14 +42,15 @@ from ldm.pipelines.adapter_files import (
 )
 from ldm.pipelines.adapter_plan import AdapterPlan, PlannedControl
 from ldm.pipelines.models import find
-from ldm.settings.adapters import ControlWish, read_box, read_control, read_lora
+from ldm.settings.adapters import THROUGH_ENCODER, ControlWish, read_box, read_control, read_lora
 from ldm.settings.generation import GenerationSettings
-from ldm.settings.tags import split_tags, written_loras
+from ldm.settings.tags import Tag, split_tags, without_loras, written_loras
 
 LORA_HASHES, TI_HASHES = "Lora hashes", "TI hashes"
 LORA, EMBEDDING, CONTROL, BOXES, MODE = "LoRA", "Embedding", "Control", "Boxes", "Control mode"
 CONTROL_HASHES, CONTROL_IMAGES = "Control hashes", "Control images"
-OWN = (LORA, EMBEDDING, CONTROL, BOXES, MODE, CONTROL_HASHES, CONTROL_IMAGES)
+ENCODER, ENCODER_HASH = "Image encoder", "Image encoder hash"
+OWN = (LORA, EMBEDDING, CONTROL, BOXES, MODE, CONTROL_HASHES, CONTROL_IMAGES, ENCODER, ENCODER_HASH)
 _EXTENSION = re.compile(r"ControlNet \d+")
 _MODES = {
     "balanced": "Balanced",
@@ -79,7 +81,12 @@ def entries_of(plan: AdapterPlan, prompt: str, negative_prompt: str) -> dict[str
         CONTROL_IMAGES: [file_hash(w.image) if w.image else "" for w in settings.control_wishes],
     }
     entries |= {k: json.dumps(v, ensure_ascii=False) for k, v in wishes.items() if v}
-    return entries | ({MODE: settings.control_mode} if plan.controls else {})
+    if plan.controls:
+        entries[MODE] = settings.control_mode
+    if settings.image_encoder and any(c.wish.kind in THROUGH_ENCODER for c in plan.controls):
+        entries[ENCODER] = settings.image_encoder
+        entries[ENCODER_HASH] = full_hash(at_home(settings.image_encoder))
+    return entries
 
 
 def _called(plan: AdapterPlan, texts: list[str]) -> list[Path]:
@@ -139,6 +146,7 @@ def recall(
     given: Collection[str],
     *,
     own: bool,
+    syntax: str = "",
 ) -> Recall:
     """Find the adapters that a picture was drawn with.
 
@@ -149,19 +157,22 @@ def recall(
         prompt: Its prompt.
         given: Names of settings that the user overrides.
         own: Whether this project drew it: then what is missing is an error, and not a notice.
+        syntax: That of its prompt, where it is known.
 
     Raises:
         UserError: A file is missing or has changed, and the picture is one of ours.
     """
     finder = _Finder(path, entries, Recall(prompt), own=own)
     if "prompt" not in given and schema.takes_tags:
-        finder.tags()
+        finder.tags(syntax)
     if "embedding" not in given:
         finder.embeddings()
     if "lora" not in given:
         finder.loras()
     if "control" not in given:
         finder.controls()
+        if "image_encoder" not in given:
+            finder.encoder()
     return finder.found
 
 
@@ -169,16 +180,17 @@ class _Finder:
     def __init__(self, path: str, entries: Mapping[str, str], found: Recall, *, own: bool) -> None:
         self.path, self.entries, self.found, self.own = path, entries, found, own
 
-    def tags(self) -> None:
+    def tags(self, syntax: str) -> None:
         """Check the files of the prompt's tags; tags that cannot be followed go out of it."""
         hashes, followed = self._hashes(LORA_HASHES), False
-        for written in written_loras(self.found.prompt):
+        for written in _written(self.found.prompt, syntax):
             try:
-                (tag,) = split_tags(written)[1]
+                (tag,) = _read(written)
                 file = find_named(LORAS, tag.name, f"its tag {quoted(written)}")
             except UserError as error:
                 self._missing(str(error))
-                self.found.prompt = self.found.prompt.replace(written, "")
+                for form in (written, written.replace(", ", ",")):  # compel puts spaces in
+                    self.found.prompt = self.found.prompt.replace(form, "")
                 continue
             digits = hashes.get(_plain(tag.name))
             self._check(tag.name, digits, lora_hashes(file), "LoRA", strict=self.own)
@@ -238,7 +250,24 @@ class _Finder:
         if MODE in self.entries:
             self.found.values["control_mode"] = self.entries[MODE]
         self.found.used |= {CONTROL, BOXES, MODE, CONTROL_HASHES, CONTROL_IMAGES}
+        self.found.used |= {ENCODER, ENCODER_HASH}
         self.found.used |= {key for key in self.entries if _EXTENSION.fullmatch(key)}
+
+    def encoder(self) -> None:
+        """Find the image encoder that controls looked through."""
+        recorded = self.entries.get(ENCODER)
+        if recorded is None:
+            return
+        folder = find(recorded)
+        if recorded.startswith(("//", "\\\\")) or not is_file(folder / "config.json"):
+            raise UserError(
+                self._said(
+                    f"its controls looked through the image encoder {legible(recorded, QUOTED)}, "
+                    "which is not there; put the folder back, or give it with --image_encoder"
+                )
+            )
+        self._check(recorded, self.entries.get(ENCODER_HASH), [full_hash(folder)], "image encoder")
+        self.found.values["image_encoder"] = str(folder)
 
     def _recalled(self, wish: ControlWish, digits: str, image_digits: str) -> ControlWish:
         file, image = "", ""
@@ -341,6 +370,25 @@ class _Finder:
                 self._said(f"its entry {key} is {quoted(self.entries[key])}; expected a JSON list")
             )
         return found
+
+
+def _written(prompt: str, syntax: str) -> list[str]:
+    """Return what names LoRAs in a prompt, as it is written, readable or not."""
+    written = written_loras(prompt)
+    if syntax == "compel" and "Lora" in prompt:
+        written += [call.written for call in _calls(without_loras(prompt))]
+    return written
+
+
+def _read(written: str) -> Sequence[Tag]:
+    return split_tags(written)[1] if written.startswith("<") else _calls(written)
+
+
+def _calls(prompt: str) -> Sequence[Tag]:
+    """Return what compel's withLora() names in a prompt."""
+    from ldm.prompts.compel_grammar import parse_compel
+
+    return parse_compel(prompt).tags
 
 
 def _padded(found: list[str], like: list[Any]) -> Iterator[str]:

@@ -31,8 +31,8 @@ from ldm.pipelines.models import ROOT
 WEIGHTS = frozenset((".safetensors", ".pt", ".bin", ".ckpt", ".pth"))
 SHORT = 12
 """Digits of a hash as AUTOMATIC1111 writes those of LoRAs and embeddings."""
-STEMS = ("diffusion_pytorch_model", "model")
-"""Of the files of weights in a folder of diffusers."""
+STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+"""Of the files of weights in a folder of diffusers or transformers."""
 MOST_FILES, DEEPEST = 20_000, 8
 """How many files, and folders within folders, a shelf is looked through for."""
 _NEAREST = 3
@@ -55,6 +55,11 @@ class Shelf:
     folder: str
     endings: frozenset[str]
     folders: tuple[str, ...] = ()
+
+    @property
+    def one(self) -> str:
+        """One of them, with its article."""
+        return f"{'an' if self.what[0] in 'aeiou' else 'a'} {self.what}"
 
     @property
     def places(self) -> list[Path]:
@@ -221,7 +226,7 @@ def embedding_hash(path: Path) -> str:
 
 
 def full_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the weights in a folder of diffusers."""
+    """Return the SHA-256 of a file, or of the weights in a folder of diffusers or transformers."""
     from ldm.checkpoint.diffusers.json_files import weights_in
 
     if is_folder(path):

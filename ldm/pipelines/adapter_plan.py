@@ -127,9 +127,17 @@ class AdapterPlan:
 
 
 def lora_tags(settings: GenerationSettings, prompt: str) -> list[Tag]:
-    """Return the tags of a prompt that name LoRAs."""
-    if not settings.takes_tags or "<" not in prompt:
+    """Return the tags of a prompt that name LoRAs; compel's withLora() is one.
+
+    Raises:
+        UserError: One cannot be read.
+    """
+    if not settings.may_name_loras(prompt):
         return []
+    if settings.prompt_syntax == "compel":
+        from ldm.prompts.compel_grammar import parse_compel
+
+        return [tag for tag in parse_compel(prompt).tags if tag.kind in LORA_TAGS]
     return split_tags(prompt, LORA_TAGS)[1]
 
 
@@ -203,7 +211,7 @@ def _control(wish: ControlWish, settings: GenerationSettings) -> PlannedControl:
 def _there(shelf: Shelf, path: Path) -> Path:
     if fault := file_fault(path):
         raise UserError(
-            f"{shelf.flag} {str(path)!r} {fault}; expected the file of a {shelf.what}, or its name "
+            f"{shelf.flag} {str(path)!r} {fault}; expected a file with {shelf.one}, or its name "
             f"in {shelf.folder}; check the path"
         )
     return path

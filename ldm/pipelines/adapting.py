@@ -15,6 +15,7 @@ from torch import nn
 
 from ldm.adapters.handle import Handle
 from ldm.adapters.report import Report
+from ldm.errors import UserError
 from ldm.legible import one_line
 from ldm.paths import file_size, modified
 from ldm.pipelines.adapter_plan import AdapterPlan, PlannedControl, PlannedLora
@@ -22,7 +23,7 @@ from ldm.pipelines.masks import Mask
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.request import Request
 from ldm.pipelines.shown_hints import opened, shown
-from ldm.settings.adapters import GLIGEN, PICTURE, REFERENCE, STYLE
+from ldm.settings.adapters import GLIGEN, PICTURE, REFERENCE, STYLE, ControlWish
 
 KEPT = 8
 """Adapters that stay loaded, the last used ones."""
@@ -157,19 +158,13 @@ class Attached:
         wish, path = control.wish, control.path
         how = f"control for {id(self.model)}"
         network = self.shelves.get(path, how, lambda: read_control(path, self.model))
+        _check_kind(wish, network)
         self._tell(network.report)
-        options: dict[str, Any] = {"resize": "crop"}
-        if wish.kind == STYLE:
-            options = {"clip": control.image_encoder}
-        return network.attach(
-            self.model,
-            shown(control, self.size, self.mask),
-            wish.scale,
-            wish.start,
-            wish.end,
-            control.mode,
-            **options,
-        )
+        picture, window = shown(control, self.size, self.mask), (wish.start, wish.end)
+        if wish.kind == STYLE:  # it has no modes: that of other controls is not its own
+            clip = control.image_encoder
+            return network.attach(self.model, picture, wish.scale, *window, clip=clip)
+        return network.attach(self.model, picture, wish.scale, *window, control.mode, resize="crop")
 
     def _attach_picture(self, control: PlannedControl) -> Handle:
         from ldm.adapters.ip_adapter import read_ip_adapter
@@ -207,6 +202,23 @@ class Attached:
         self.observer(Notice(one_line(report.summary())))
         for text in report.warnings():
             self.observer(Notice(one_line(text), warning=True))
+
+
+def _check_kind(wish: ControlWish, network: Any) -> None:
+    """Refuse a style adapter that is to see a drawing, and the reverse."""
+    from ldm.adapters.control.reading import StyleControl
+
+    if isinstance(network, StyleControl) == (wish.kind == STYLE):
+        return
+    raise UserError(
+        f"--control {wish.kind}={network.report.path.name}:... was given, and the file is a "
+        f"{network.report.kind}; expected "
+        + (
+            "a T2I style adapter; give this one as hint=..., or as the kind of hint it is for"
+            if wish.kind == STYLE
+            else "a ControlNet or T2I-Adapter; give this one as style=... with --image_encoder"
+        )
+    )
 
 
 @contextmanager

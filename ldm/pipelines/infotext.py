@@ -203,7 +203,8 @@ def read_picture(
     entries = with_schedule(recipe.entries)
     check_program(path, schema, entries)
     place = _read_place(entries)
-    recalled = _recalled(path, schema, entries, recipe.prompt, given, own=place is not None)
+    syntax = entries.get("Prompt syntax", "") if place else syntax_of(recipe, given)
+    recalled = _recalled(path, schema, entries, recipe.prompt, given, syntax, own=place is not None)
     entries = {k: v for k, v in entries.items() if recalled is None or k not in recalled.used}
     values, notices = _read_settings(path, schema, entries, given, own=place is not None)
     values |= {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt}
@@ -221,7 +222,7 @@ def read_picture(
         )
     if place is None:
         if schema.task != "edit" and "prompt_syntax" not in {*given, *values}:
-            values["prompt_syntax"] = syntax_of(recipe, given)
+            values["prompt_syntax"] = syntax
         plain = "prompt_syntax" not in given and values.get("prompt_syntax") in (None, "compvis")
         notices += notices_on_others(path, recipe, given, plain=plain, tags=schema.takes_tags)
     values |= find_sources(path, schema, entries, given)
@@ -241,15 +242,17 @@ def _recalled(
     entries: Mapping[str, str],
     prompt: str,
     given: Collection[str],
+    syntax: str,
     *,
     own: bool,
 ) -> Recall | None:
     """Return the adapters that a picture was drawn with; None if it records none."""
-    if not ADAPTERS & entries.keys() and not ("<" in prompt and schema.takes_tags):
+    named = "<" in prompt or (syntax == "compel" and "Lora" in prompt)
+    if not ADAPTERS & entries.keys() and not (named and schema.takes_tags):
         return None
     from ldm.pipelines.adapter_entries import recall
 
-    return recall(path, schema, entries, prompt, given, own=own)
+    return recall(path, schema, entries, prompt, given, own=own, syntax=syntax)
 
 
 def _read_settings(

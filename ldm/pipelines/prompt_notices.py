@@ -9,9 +9,8 @@ from ldm.legible import quoted
 from ldm.prompts.a1111 import Prompt, parse_a1111
 from ldm.prompts.compel_grammar import CompelPrompt, parse_compel
 from ldm.prompts.emphasis import BREAK, pieces
-from ldm.prompts.looks import a1111_parts, compel_parts
+from ldm.prompts.looks import a1111_parts, broken_names, compel_parts
 from ldm.settings.generation import GenerationSettings
-from ldm.settings.tags import Tag
 
 _MOST = 5  # parts that are named
 
@@ -30,6 +29,12 @@ def grammar_notices(
         UserError: A prompt cannot be read.
     """
     texts = list(dict.fromkeys([*prompts, settings.negative_prompt]))
+    broken = [part for text in texts for part in broken_names(text, settings.prompt_syntax)]
+    if broken and settings.takes_tags:
+        yield (
+            f"these parts of the prompt name no LoRA as they stand, and are drawn as words: "
+            f"{_listed(dict.fromkeys(broken))}; expected such as <lora:style:0.8>"
+        )
     if settings.prompt_syntax == "compvis":
         yield from _of_plain(texts, attached)
         return
@@ -40,18 +45,6 @@ def grammar_notices(
         yield f"these parts of the prompt name files that are not attached: {_listed(missing)}"
     if settings.prompt_syntax == "a1111":
         yield from _of_a1111(settings, read)
-
-
-def tags_of(settings: GenerationSettings, prompts: Sequence[str]) -> list[Tag]:
-    """Return the tags of prompts and of the negative prompt, each once; plain text has none.
-
-    Raises:
-        UserError: A prompt cannot be read.
-    """
-    if settings.prompt_syntax == "compvis":
-        return []
-    texts = dict.fromkeys([*prompts, settings.negative_prompt])
-    return list(dict.fromkeys(tag for text in texts for tag in _parsed(settings, text).tags))
 
 
 def rows_of(settings: GenerationSettings, prompt: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 from PIL import Image, ImageOps
 
 from ldm.adapters.control.hints import Picture as Hint
@@ -94,6 +93,6 @@ def hint_pictures(request: Request) -> Iterator[Picture]:
     for control in request.adapters.controls:
         if control.wish.image:
             hint = hint_tensor(shown(control, request.size, mask))[0].clamp(0, 1)  # (3, H, W)
-            pixels = (255 * hint).round().byte().movedim(0, -1).numpy().astype(np.uint8)
+            pixels = (255 * hint).round().byte().movedim(0, -1).numpy()
             seed = request.settings.seed
             yield Picture(pixels, pixels, str(control.wish), seed, place, "", drawn=False)

@@ -31,8 +31,9 @@ class TileUpscaleProgram(DrawingProgram):
         """Work out the request; check the output folder and that the ControlNet is there."""
         super().prepare(given)
         if self.settings.control_tile is not None:
+            path = _found(self.settings.control_tile)
             self.settings = replace(
-                self.settings, control_tile_hash=_hash_of(self.settings.control_tile)
+                self.settings, control_tile=path, control_tile_hash=_hash_of(path)
             )
             self.request = replace(self.request, settings=self.settings)
         self.wants_grid = self.wants_grid and self.request.pictures > 1
@@ -57,6 +58,20 @@ class TileUpscaleProgram(DrawingProgram):
         shown, scale = self.request.image.pixels, self.settings.control_tile_scale
         with control.attach(pipeline.model, shown, scale=scale):
             yield from super().draw(pipeline)
+
+
+def _found(named: str) -> str:
+    """Return a ControlNet's path, which may be given as its name in models/controlnet.
+
+    Raises:
+        UserError: There is neither a file nor one of that name.
+    """
+    from ldm.paths import MISSING, unreachable
+    from ldm.pipelines.adapter_files import CONTROLS, find_adapter
+
+    if unreachable(named) != MISSING:
+        return named
+    return str(find_adapter(replace(CONTROLS, flag="--control_tile", what="ControlNet"), named))
 
 
 def _hash_of(path: str) -> str:

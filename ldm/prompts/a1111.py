@@ -69,9 +69,9 @@ def parse_a1111(text: str, steps: int, *, composes: bool = True) -> Prompt:
     Example:
         >>> prompt = parse_a1111("a cat AND a [red:blue:0.5] hat :0.7 <lora:ink:0.8>", 20)
         >>> prompt.parts[1]
-        Part(weight=1.0, schedule=[(10, ' a red hat :0.7'), (20, ' a blue hat :0.7')])
-        >>> parse_a1111("a cat AND a hat :0.7", 20).parts[1]
-        Part(weight=0.7, schedule=[(20, ' a hat')])
+        Part(weight=0.7, schedule=[(10, ' a red hat'), (20, ' a blue hat')])
+        >>> [tag.name for tag in prompt.tags]
+        ['ink']
     """
     check_letters(text)
     plain, tags = split_tags(text)

@@ -25,6 +25,11 @@ _COMPEL = re.compile(
     r"(?<!\w)[^\W\d_]{2,}(?:\+{2,}|-{2,})(?=[\s,.]|$)"
     rf"|[)\"](?:\+{{2,}}|-{{2,}}|{_NUMBER.replace('[+-]?', '')})(?=[\s,.]|$)"
     r"|[)\"]\s?\.(?:blend|and|add|swap)\("
+    r"|(?<!\w)(?:use|with)Lora\s*\([^()]*\)"
+)
+_BROKEN_TAG = re.compile(r"<(?:lora|lyco):(?![^<>]+>)[^<>\s]*", re.IGNORECASE)
+_BROKEN_CALL = re.compile(
+    rf"(?<!\w)(?:use|with)Lora\s*\((?!\s*[\w-]+\s*(?:,\s*{_NUMBER}\s*)?\))[^()]*\)?"
 )
 
 
@@ -36,6 +41,13 @@ def a1111_parts(prompt: str) -> Iterator[str]:
 def compel_parts(prompt: str) -> Iterator[str]:
     """Yield the parts of a prompt that compel would read as more than text."""
     yield from dict.fromkeys(match[0] for match in _COMPEL.finditer(prompt))
+
+
+def broken_names(prompt: str, syntax: str) -> Iterator[str]:
+    """Yield the parts of a prompt that begin as the name of a LoRA and are none."""
+    yield from dict.fromkeys(match[0] for match in _BROKEN_TAG.finditer(prompt))
+    if syntax == "compel":
+        yield from dict.fromkeys(match[0] for match in _BROKEN_CALL.finditer(prompt))
 
 
 def may_be_a1111(prompt: str) -> bool:

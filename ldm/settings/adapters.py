@@ -32,6 +32,8 @@ NAMED_KINDS: Mapping[str, str] = {
     GLIGEN: "no picture: a GLIGEN file, for --box",
 }
 """Kinds of control besides the hints that ``ldm.hints`` makes of a picture."""
+THROUGH_ENCODER = (PICTURE, STYLE)
+"""Those that may look through ``--image_encoder``."""
 GLIGEN_END = 0.3
 """The share of the steps in which its authors let it act; later it costs more than it gives."""
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -93,7 +95,7 @@ def read_lora(text: str) -> LoraWish:
     r"""Read a value of ``--lora``.
 
     Raises:
-        UserError: It names no file, or has too many scales.
+        UserError: It names no file, or has too many scales, or one that is not finite.
 
     Example:
         >>> read_lora(r"C:\style.safetensors:0.8")
@@ -102,7 +104,7 @@ def read_lora(text: str) -> LoraWish:
         LoraWish(file='ink', unet=0.8, text=0.0)
     """
     file, scales = _without_numbers(text, most=2)
-    if not file:
+    if not file or _ends_in_a_number(file):
         raise _wrong("--lora", text, "FILE, FILE:scale or FILE:scale:text scale")
     unet = scales[0] if scales else 1.0
     return LoraWish(file, unet, scales[1] if len(scales) > 1 else unet)
@@ -226,7 +228,12 @@ class AdapterSettings(Conventions):
     def may_adapt(self, prompts: Iterable[str]) -> bool:
         """Return whether these settings or prompts may name anything that acts on the model."""
         named = self.lora or self.embedding or self.control or self.reads_grammar
-        return bool(named) or (self.takes_tags and any("<" in prompt for prompt in prompts))
+        return bool(named) or any(map(self.may_name_loras, prompts))
+
+    def may_name_loras(self, prompt: str) -> bool:
+        """Return whether a prompt may name LoRAs: by tags, or as compel does."""
+        compel = getattr(self, "prompt_syntax", "") == "compel"
+        return self.takes_tags and ("<" in prompt or (compel and "Lora" in prompt))
 
     @property
     def lora_wishes(self) -> list[LoraWish]:
@@ -279,11 +286,11 @@ def notices_on_adapters(settings: AdapterSettings) -> list[str]:
     """List settings of adapters that have no effect, one sentence each."""
     kinds = {wish.kind for wish in settings.control_wishes}
     found = []
-    if settings.control_mode != CONTROL_MODES[0] and kinds <= {PICTURE, GLIGEN}:
+    if settings.control_mode != CONTROL_MODES[0] and kinds <= {PICTURE, STYLE, GLIGEN}:
         found.append(
             f"--control_mode {settings.control_mode} has no effect: no --control has modes"
         )
-    if settings.image_encoder and not kinds & {PICTURE, STYLE}:
+    if settings.image_encoder and not kinds & {*THROUGH_ENCODER}:
         found.append("--image_encoder has no effect: no --control looks through it")
     return found
 
@@ -302,6 +309,16 @@ def _without_numbers(text: str, most: int, least: int = 1) -> tuple[str, list[fl
             break
         text, numbers = head, [number, *numbers]
     return text, numbers
+
+
+def _ends_in_a_number(text: str) -> bool:
+    """Return whether a file's name goes on with ``:number``, of any kind: one too many, or nan."""
+    _, colon, tail = text.rpartition(":")
+    try:
+        float(tail)
+    except ValueError:
+        return False
+    return bool(colon)
 
 
 def _files(text: str) -> list[str]:

@@ -64,7 +64,8 @@ class TileUpscaleSettings(Img2ImgSettings):
     )
     control_tile: str | None = option(
         None,
-        "a ControlNet for tiles, which holds the result to the picture: its file or folder",
+        "a ControlNet for tiles, which holds the result to the picture: its file or folder, or its "
+        "name in models/controlnet",
         str,
         metavar="PATH",
         shown="none",

@@ -108,7 +108,10 @@ def test_a_control_changes_the_result_as_strongly_as_asked(upscale, small, contr
         (["--tile", "8", "--overlap", "8"], "--overlap 8"),
         (["--factor", "0"], "--factor 0"),
         (["--factor", "64", "--max_pixels", "5000"], "--factor 64 makes the picture 832x576"),
-        (["--control_tile", "nowhere.pth"], "--control_tile nowhere.pth: there is no such file"),
+        (
+            ["--control_tile", "nowhere.pth"],
+            "--control_tile 'nowhere.pth' is no file, and models/co",
+        ),
         (["--control_tile", "small.png"], "small.png"),
         (["--strength", "2"], "--strength 2"),
         (["--device", "abacus"], "--device abacus"),

@@ -16,7 +16,7 @@ from ldm.pipelines import staging
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice
-from ldm.pipelines.prompt_notices import grammar_notices, tags_of
+from ldm.pipelines.prompt_notices import grammar_notices
 from ldm.pipelines.staging import StagedModel, Staging
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
@@ -184,8 +184,38 @@ def test_a_tag_whose_file_is_missing_ends_the_run_and_tags_are_listed(pipeline):
     [told] = grammar_notices(settings(prompt), [prompt])
     assert told.endswith("name files that are not attached: '<lora:ink:0.8>'")
     assert not list(grammar_notices(settings(prompt), [prompt], ["<lora:ink:0.8>"]))
-    made = settings("<lora:a:1> b <lora:a:1>", negative_prompt="<lora:c:1>")
-    assert [tag.name for tag in tags_of(made, [made.prompt])] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "syntax", "part"),
+    [
+        ("a cat <lora:ink:0.8", "a1111", "<lora:ink:0.8"),
+        ("a cat <lora:ink:0.8", "compvis", "<lora:ink:0.8"),
+        ("a cat <lora:> in a hat", "compel", "<lora:"),
+        ("a cat <lora:hat <lora:ink:1>", "a1111", "<lora:hat"),
+        ("a cat withLora(ink, x)", "compel", "withLora(ink, x)"),
+        ("a cat withLora(ink", "compel", "withLora(ink"),
+    ],
+)
+def test_what_begins_as_the_name_of_a_lora_and_is_none_is_said(prompt, syntax, part):
+    [told] = [
+        each
+        for each in grammar_notices(settings(prompt, prompt_syntax=syntax), [prompt])
+        if "name no LoRA as they stand" in each
+    ]
+    assert f": {part!r}; expected" in told
+
+
+def test_names_of_loras_that_can_be_read_are_not_said_to_be_none():
+    for syntax in ("compvis", "a1111", "compel"):
+        prompt = "a cat <lora:ink:0.8> withLora(ink, 0.5) in 3 < 4 <b> <LORA:x:1>"
+        told = list(grammar_notices(settings(prompt, prompt_syntax=syntax), [prompt]))
+        assert not any("as they stand" in each for each in told)
+    assert any("withLora(ink, 0.5)" in each for each in _told("a cat withLora(ink, 0.5)"))
+
+
+def _told(prompt):
+    return grammar_notices(settings(prompt, prompt_syntax="compvis"), [prompt])
 
 
 @pytest.mark.parametrize(

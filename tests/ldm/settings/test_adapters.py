@@ -29,11 +29,16 @@ from ldm.settings.swap import SwapSettings
         (r"C:\lora\ink.pt:1:0", LoraWish(r"C:\lora\ink.pt", 1.0, 0.0)),
         ("C:/lora/ink.pt:.5", LoraWish("C:/lora/ink.pt", 0.5, 0.5)),
         ("v1.5:0.5", LoraWish("v1.5", 0.5, 0.5)),
-        ("ink:nan", LoraWish("ink:nan")),
     ],
 )
 def test_a_lora_is_a_file_with_a_scale_or_two(text, wish):
     assert read_lora(text) == wish
+
+
+@pytest.mark.parametrize("text", ["ink:nan", "ink:inf:1", "ink:1:2:3", "ink:-1e400", ":0.5:0.5:1"])
+def test_a_third_scale_and_one_that_is_not_finite_are_no_part_of_a_files_name(text):
+    with pytest.raises(UserError, match="expected FILE, FILE:scale or FILE:scale:text scale"):
+        read_lora(text)
 
 
 @pytest.mark.parametrize(

@@ -149,3 +149,11 @@ def test_an_unknown_format_and_a_wrong_ending_are_refused(tmp_path):
         write_embedding(found, tmp_path / "x.pt", "comfy")
     with pytest.raises(UserError, match="expected .safetensors or .bin"):
         write_embedding(found, tmp_path / "x.pt", "diffusers")
+
+
+def test_a_word_inside_a_file_calls_it_but_not_the_name_in_the_web_uis_pt(tmp_path):
+    save_file({"<my-cat>": torch.ones(1, 8)}, tmp_path / "cat.safetensors")
+    assert read_embedding(tmp_path / "cat.safetensors").triggers == ("cat", "<my-cat>")
+    table = {"string_to_param": {"*": torch.ones(1, 8)}, "name": "tom"}
+    torch.save(table, tmp_path / "cat.pt")
+    assert read_embedding(tmp_path / "cat.pt").triggers == ("cat",)
