@@ -753,4 +753,22 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ('if key == "base_config" and isinstance(value, str):', "if False:"),
     ),
     ("ldm/offload/home.py", "tests/ldm/offload/test_home.py"): (("plan.detach()", "pass"),),
+    ("ldm/pipelines/adapter_plan.py", "tests/test_adapters.py"): (
+        ('if settings.prompt_syntax == "compel":', 'if settings.prompt_syntax == "none":'),
+    ),
+    ("ldm/pipelines/adapting.py", "tests/test_adapters.py"): (
+        ("if isinstance(network, StyleControl) == (wish.kind == STYLE):", "if wish:"),
+    ),
+    ("ldm/pipelines/adapter_entries.py", "tests/test_adapters.py"): (
+        ("entries[ENCODER] = settings.image_encoder", "entries[ENCODER] = '.'"),
+    ),
+    ("ldm/prompts/looks.py", "tests/ldm/pipelines/test_prompting.py"): (
+        ('if syntax == "compel":', 'if syntax == "a1111":'),
+    ),
+    ("ldm/training/adapters/hub.py", "tests/ldm/training/adapters/test_ip_adapter.py"): (
+        ("scale, self.handle.scale = self.handle.scale, 0.0", "scale = self.handle.scale"),
+    ),
+    ("ldm/adapters/lora/train.py", "tests/ldm/adapters/lora/test_train.py"): (
+        ("if wanted.search(place.dotted)]", "if place.dotted]"),
+    ),
 }
