@@ -765,8 +765,8 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ("ldm/prompts/looks.py", "tests/ldm/pipelines/test_prompting.py"): (
         ('if syntax == "compel":', 'if syntax == "a1111":'),
     ),
-    ("ldm/training/adapters/hub.py", "tests/ldm/training/adapters/test_ip_adapter.py"): (
-        ("scale, self.handle.scale = self.handle.scale, 0.0", "scale = self.handle.scale"),
+    ("ldm/training/adapters/ip_adapter.py", "tests/ldm/training/adapters/test_ip_adapter.py"): (
+        ("hidden = self.weights.image_proj.hidden", "hidden = False"),
     ),
     ("ldm/adapters/lora/train.py", "tests/ldm/adapters/lora/test_train.py"): (
         ("if wanted.search(place.dotted)]", "if place.dotted]"),

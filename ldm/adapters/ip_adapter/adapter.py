@@ -253,6 +253,7 @@ def new_ip_adapter(
     encoder: Any = "first_stage 8",
     *,
     by_text: bool = False,
+    local: bool = False,
 ) -> IPAdapter:
     """Make an IP-Adapter that has learned nothing yet; its weights can learn.
 
@@ -264,6 +265,8 @@ def new_ip_adapter(
             of them, pooled to N x N, or a function of a list of pictures.
         by_text: Whether values, too, begin as the model's own; else as zeros, so that nothing is
             changed yet.
+        local: Whether each of the encoder's local features becomes a token, as in full-face files;
+            ``tokens`` does not count then.
     """
     named = encoder if isinstance(encoder, str) else None
     looking = encoder_of(None if named else given_encoder(encoder), named, model)
@@ -274,13 +277,16 @@ def new_ip_adapter(
             "drawn from texts; give another"
         )
     context_dim = layers[0].to_k.in_features
-    width = looking.nothing(hidden=False).shape[-1] if width is None else width
-    report = Report(Path("new"), KIND, f"base ({tokens} tokens)", base_of_width(context_dim))
+    width = looking.nothing(hidden=local).shape[-1] if width is None else width
+    form = "full-face" if local else f"base ({tokens} tokens)"
+    report = Report(Path("new"), KIND, form, base_of_width(context_dim))
     report.modules = len(layers)
     numbers = [str(2 * i + 1) for i in range(len(layers))]
     shapes = [tuple(layer.to_k.weight.shape) for layer in layers]
     adapter = IPAdapter(
-        TokenProjection(width, tokens, context_dim),
+        TokenPerceptron(width, context_dim)
+        if local
+        else TokenProjection(width, tokens, context_dim),
         dict(zip(numbers, shapes, strict=True)),
         report,
         encoder=None if named else looking,

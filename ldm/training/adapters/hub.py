@@ -26,7 +26,6 @@ from ldm.training.adapters.base_model import base_params
 from ldm.training.adapters.files import AdapterFiles
 from ldm.training.adapters.record import Base
 from ldm.training.adapters.trainable import Trainable
-from ldm.types import Conditioning
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +49,6 @@ class Adapting(PriorPreservation):
             as the word of an embedding, or the run's.
         keep_every_n_train_steps: See ``AdapterFiles``.
         half_files: Write the adapter's files in float16, half as large; checkpoints keep float32.
-        caption_teaches: For adapters that see pictures: the target is what the model without the
-            adapter makes of the caption, and with the adapter it is given the empty one. Such
-            targets have no part of chance, so that fewer steps do; what captions do not say of
-            pictures is not learned. None is left out then: ``cond_dropout`` has to be 0.
         **kwargs: Parameters of the hub, over those of ``base_config``.
 
     Attributes:
@@ -72,7 +67,6 @@ class Adapting(PriorPreservation):
         file_name: str | None = None,
         keep_every_n_train_steps: int | None = None,
         half_files: bool = False,
-        caption_teaches: bool = False,
         **kwargs: Any,
     ):
         _refuse_training_of_the_model(kwargs)
@@ -96,41 +90,11 @@ class Adapting(PriorPreservation):
                 "trains; expected one of ldm.training.adapters, such as lora.LoRATraining; name one"
             )
         # In this order: what is attached may freeze all that the hub has.
-        self.caption_teaches = caption_teaches
-        if caption_teaches:
-            self._check_that_captions_can_teach(adapter)
         self.handle = adapter.attach(self)
         adapter.file_dtype = torch.float16 if half_files else None
         self.adapter: Trainable = adapter
         self.cond_stage_trainable = adapter.reaches_text
         self.train()
-
-    def _check_that_captions_can_teach(self, adapter: Trainable) -> None:
-        if not adapter.sees or self.cond_dropout:
-            raise UserError(
-                f"caption_teaches is given for a {adapter.kind} with cond_dropout "
-                f"{self.cond_dropout}; expected an adapter that sees pictures, such as an "
-                "ip-adapter, and no captions left out; leave one of the two out"
-            )
-
-    def loss_at(
-        self, x_start: Tensor, cond: Conditioning, t: Tensor, noise: Tensor | None, **kwargs: Any
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss at steps t (B,) and its parts, by the caption's target if it teaches."""
-        if not self.caption_teaches:
-            return super().loss_at(x_start, cond, t, noise, **kwargs)
-        noise = torch.randn_like(x_start) if noise is None else noise
-        x = self.q_sample(x_start=x_start, t=t, noise=noise)
-        scale, self.handle.scale = self.handle.scale, 0.0
-        try:
-            with torch.no_grad():
-                target = self.apply_model(x, t, cond).float()
-        finally:
-            self.handle.scale = scale
-        empty = self.get_unconditional_conditioning(len(x))
-        out = self.apply_model(x, t, empty).float()
-        error = self.get_loss(out, target, mean=False).flatten(1).mean(1)
-        return self._weigh(error, t, kwargs.get("by_logvar", True))
 
     @cached_property
     def base(self) -> Base:

@@ -1,6 +1,6 @@
 """Train an IP-Adapter: the picture to draw is also the prompt to draw it by. arXiv:2308.06721.
 
-Shapes: B batch, H W pixels, F width of a picture's features.
+Shapes: B batch, H W pixels, F width of a picture's features, L local ones a picture.
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ from ldm.images.io import to_uint8
 from ldm.models.training_parts import pictures_from
 from ldm.training.adapters.trainable import Trainable
 
+BEGINNINGS = ("nothing", "text")
+FORMS = ("base", "full-face")
+
 
 class IPAdapterTraining(Trainable):
-    """An IP-Adapter of the base kind in training.
+    """An IP-Adapter in training.
 
     Args:
         model: The hub.
-        tokens: How many a picture is told by.
+        tokens: How many a picture is told by in the base form.
+        form: ``base`` tells all of a picture by a few tokens; ``full-face`` makes one of each local
+            feature of the encoder, which keeps more of what stands where.
         encoder: What looks at pictures: the local folder of a CLIP vision model with projection, or
             ``first_stage N`` for the model's own latents, or ``unet N`` for what its UNet makes of
             them, pooled to N x N.
@@ -38,7 +43,7 @@ class IPAdapterTraining(Trainable):
             ``model.params.cond_dropout``.
 
     Raises:
-        UserError: As ``new_ip_adapter``, the share is not from 0 to 1, or it begins as neither.
+        UserError: As ``new_ip_adapter``, the share is not from 0 to 1, or a word is none of those.
     """
 
     kind = "ip-adapter"
@@ -50,16 +55,21 @@ class IPAdapterTraining(Trainable):
         encoder: str = "first_stage 8",
         picture_key: str = "jpg",
         begin: str = "nothing",
+        form: str = "base",
         dropout: float = 0.05,
     ) -> None:
         super().__init__()
         if not 0 <= dropout <= 1:
             raise UserError(f"dropout {dropout} of pictures given; expected 0 to 1; correct it")
-        if begin not in ("nothing", "text"):
-            raise UserError(f"begin {begin!r} given; expected nothing or text; correct it")
+        for name, given, known in (("begin", begin, BEGINNINGS), ("form", form, FORMS)):
+            if given not in known:
+                wanted = " or ".join(known)
+                raise UserError(f"{name} {given!r} given; expected {wanted}; correct it")
         named = encoder if OWN.fullmatch(encoder) else None
         looking = encoder if named else encoder_of(encoder, None, model)
-        self.weights = new_ip_adapter(model, tokens, encoder=looking, by_text=begin == "text")
+        self.weights = new_ip_adapter(
+            model, tokens, encoder=looking, by_text=begin == "text", local=form == "full-face"
+        )
         self.picture_key, self.dropout = picture_key, dropout
         self._handle: IPHandle | None = None
 
@@ -73,7 +83,8 @@ class IPAdapterTraining(Trainable):
         x = pictures_from(batch, self.picture_key)[:rows]
         handle = self._handle
         pictures = [Image.fromarray(each) for each in to_uint8(x, rounded=True)]
-        features = handle.encoder(pictures, hidden=False).to(self._device())  # (B, F)
+        hidden = self.weights.image_proj.hidden
+        features = handle.encoder(pictures, hidden=hidden).to(self._device())  # (B, F), (B, L, F)
         handle.feed(self._without_some(features))
 
     def _without_some(self, features: Tensor) -> Tensor:
@@ -81,7 +92,7 @@ class IPAdapterTraining(Trainable):
         if not self.training or self.dropout == 0:
             return features
         kept = torch.rand(len(features)) >= self.dropout
-        return features * kept.to(features)[:, None]
+        return features * kept.to(features).view(-1, *[1] * (features.ndim - 1))
 
     def _device(self) -> torch.device:
         return next(self.weights.parameters()).device

@@ -89,26 +89,28 @@ def test_values_begin_as_nothing_or_as_the_texts(runs):
     assert all(torch.equal(*pair) for pair in zip(ways["text"], own, strict=True))
 
 
-def test_a_caption_that_teaches_is_what_the_model_alone_makes_of_it(runs):
-    hub = new_hub(runs, caption_teaches=True)
-    shown = batch()
-    x, cond = hub.get_input(shown, "jpg")
-    t, noise = torch.tensor([5, 9]), torch.randn_like(x)
-    loss, _ = hub.loss_at(x, cond, t, noise)
-    at_t = hub.q_sample(x_start=x, t=t, noise=noise)
+def test_local_features_become_a_token_each(runs, tmp_path):
+    params = {"encoder": "unet 2", "tokens": 1, "form": "full-face"}
+    hub, shown = new_hub(runs, adapter_config={**IP, "params": params}), batch()
+    hub.adapter.see(shown, None)
+    assert hub.handle.tokens().shape[:2] == (3, 4)  # none and two pictures, 2 x 2 places
+    for layer in hub.adapter.weights.ip_adapter.values():
+        torch.nn.init.normal_(layer["to_v_ip"].weight)
+    x, t, c = torch.rand(2, 4, 8, 8), torch.tensor([5, 9]), hub.get_learned_conditioning(["a", "b"])
+    pixels = ((shown["jpg"] + 1) * 127.5).round().to(torch.uint8).numpy()
     with torch.no_grad():
-        with_picture = hub.apply_model(at_t, t, hub.get_learned_conditioning(["", ""]))
+        hub.eval()
+        hub.adapter.see(shown, None)
+        own = hub.apply_model(x, t, c)
+        [path] = hub.adapter.save(tmp_path, "a", {})
         hub.handle.detach()
-        target = hub.apply_model(at_t, t, cond)
-    torch.testing.assert_close(loss.detach(), (with_picture - target).square().mean())
-    loss.backward()
-    values = [layer["to_v_ip"].weight.grad for layer in hub.adapter.weights.ip_adapter.values()]
-    assert any(grad.any() for grad in values)
+        read_ip_adapter(path).attach(hub).show([[picture] for picture in pixels])
+        torch.testing.assert_close(hub.apply_model(x, t, c), own, rtol=0, atol=1e-5)
 
 
 def test_what_cannot_be_learned_from_is_refused(runs):
-    for params, fault in (({"dropout": 1.5}, "dropout 1.5"), ({"begin": "end"}, "begin 'end'")):
-        with pytest.raises(UserError, match=fault):
+    faults = ({"dropout": 1.5}, {"begin": "end"}, {"form": "half-face"})
+    for params in faults:
+        [(name, value)] = params.items()
+        with pytest.raises(UserError, match=f"{name} {value!r}"):
             new_hub(runs, adapter_config={**IP, "params": params})
-    with pytest.raises(UserError, match="no captions left out"):
-        new_hub(runs, caption_teaches=True, cond_dropout=0.1)
