@@ -177,6 +177,38 @@ def samplers_for(spacing: str) -> list[str]:
     return [name for name, e in SAMPLERS.items() if (rules.sigmas if e.karras else rules.times)]
 
 
+def sampler_named(label: str, form: str | None, *, own: bool) -> str:
+    """Return the sampler that metadata name.
+
+    Args:
+        label: A label of the table or diffusers' name, in letters of any case.
+        form: What else our own pictures say of it, see ``SamplerEntry``.
+        own: Whether this project drew the picture; others mean the last one of a label.
+
+    Raises:
+        KeyError: There is no such sampler.
+    """
+    known = {entry.diffusers.lower(): name for name, entry in SAMPLERS.items()}
+    known |= {
+        entry.label.lower(): name
+        for name, entry in SAMPLERS.items()
+        if not own or entry.form == (form or "") or not entry.form
+    }
+    return known[label.lower()]
+
+
+def spacing_named(label: str) -> str:
+    """Return the spacing that metadata name by a label, its key or another program's name.
+
+    Raises:
+        KeyError: There is no such spacing.
+    """
+    known = {}
+    for name, entry in SPACINGS.items():
+        known |= dict.fromkeys((name, (entry.label or name).lower(), *entry.synonyms), name)
+    return known[label.lower()]
+
+
 def check_walk(sampler: str, spacing: str, eta: float, eta_flag: str) -> None:
     """Check what a sampler takes beside it.
 
