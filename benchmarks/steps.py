@@ -308,7 +308,8 @@ def report(argv: Sequence[str] | None, options: argparse.Namespace, record: Reco
         from benchmarks.steps_plot import plot
 
         plot(limit, options.runs, options.calls).save(PLOT, optimize=True)
-        write_page(PAGE, [f"Measured on {count} prompts (guidance {options.scale:g}).", "", *table])
+        words = f"Measured on {count} prompts at guidance {options.scale:g}."
+        write_page(PAGE, [words, "", f"![calls and quality](../assets/{PLOT.name})", "", *table])
 
 
 def _asked(options: argparse.Namespace) -> list[tuple[str, int]]:
