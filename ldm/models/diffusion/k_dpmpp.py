@@ -1,12 +1,12 @@
 """DPM-Solver++ on noise levels, as k-diffusion steps: 2M, 3M and 2S, and their forms with noise.
 
 They solve dy / dlambda = x0 - y, with lambda = -log sigma, exactly but for x0, which they take from
-one, two or three estimates (arXiv:2211.01095, Eq. 8 over alpha). Over a step h in lambda:
+one, two or three estimates (arXiv:2211.01095, Proposition 4.1 over alpha). Over a step h:
 
     y_next = e^-h y + (1 - e^-h) x0 + phi_2 x0' + ...
 
-With noise (its section 4.3 on SDEs, and k-diffusion) a step goes as if it were (1 + eta) h long,
-and noise makes up for what it took too much. Symbols: ``ldm.models.diffusion.k_samplers``.
+With noise (the paper's SDE-DPM-Solver++, and k-diffusion) a step goes as if it were (1 + eta) h
+long, and noise makes up for what it took too much. Symbols: ``ldm.models.diffusion.k_samplers``.
 """
 
 from __future__ import annotations

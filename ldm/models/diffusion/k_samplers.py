@@ -244,7 +244,7 @@ class LMSSampler(KSampler):
 
 
 class DEISSampler(LMSSampler):
-    """DEIS (arXiv:2204.13902, Eq. 15): of order 3 once it has 3 slopes. S calls of the model.
+    """DEIS (arXiv:2204.13902), of order 3 once it has 3 slopes. S calls of the model.
 
     The polynomial through the slopes is one in log sigma, as diffusers has it ("logrho"), where
     the paper's tAB has one in time and its rhoAB, which is LMS, one in sigma.

@@ -24,7 +24,7 @@ def plan(steps: int) -> tuple[int, int]:
 
 
 class RestartSampler(HeunSampler):
-    """Heun's method that goes back to noise and down again: Algorithm 1 of the paper.
+    """Heun's method that goes back to noise and down again.
 
     Noise takes errors away that were made before; the steps after make few of their own. S steps in
     all, repetitions included, take 2 S - 1 calls of the model; below 20 steps nothing is repeated

@@ -1,8 +1,8 @@
 """Trajectory consistency sampling (arXiv:2402.19159), for a distilled model or a TCD-LoRA.
 
 Such a model says in one call where a sample's walk is at a cleaner time s: on the trajectory
-through its estimate of x0 and of eps. Algorithm 4 of the paper ("strategic stochastic sampling")
-goes to s = (1 - gamma) times the next step's time and comes back to that with noise.
+through its estimate of x0 and of eps. The paper's "strategic stochastic sampling" goes to
+s = (1 - gamma) times the next step's time and comes back to that with noise.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """UniPC, a predictor and a corrector that need no call more: arXiv:2302.04867.
 
-Over lambda = -log sigma, from s to t with h = lambda_t - lambda_s, for estimates of x0 (section
-3.3): y_t = e^-h y_s + (1 - e^-h) x0_s - B sum_i rho_i D_i, with D_i = (x0_i - x0_s) / r_i and
+Over lambda = -log sigma, from s to t with h = lambda_t - lambda_s, for estimates of x0:
+y_t = e^-h y_s + (1 - e^-h) x0_s - B sum_i rho_i D_i, with D_i = (x0_i - x0_s) / r_i and
 r_i = (lambda_i - lambda_s) / h. The predictor's i are earlier steps; the corrector has t as well.
 Symbols of y and sigma: ``ldm.models.diffusion.k_samplers``.
 """
@@ -31,7 +31,7 @@ def scale_of(h: float, variant: Variant) -> float:
 
 
 def weights(ratios: Sequence[float], h: float, variant: Variant) -> np.ndarray:
-    """Return the rho_i of ``ratios`` r_i, which make the step exact for polynomials (Eq. 5).
+    """Return the rho_i of ``ratios`` r_i, which make the step exact for polynomials.
 
     sum_i rho_i r_i^(n - 1) = n! z phi_(n + 1)(z) / B for n = 1, 2, ..., with z = -h. A single one
     is 1/2 whatever h is, which the paper allows at order 2.
