@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from benchmarks.scene_oracle import SceneOracle, Sight, shows_layout, shows_objects
 from ldm.data.demo.scene_vocabulary import COLOURS
 from ldm.data.demo.scenes import Scene, SceneDataset, render
+from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.rng import PerImageNoise
 
@@ -105,25 +107,40 @@ def draw(model: nn.Module, prompts: Sequence[str], scale: float, sampling: Sampl
     pictures = []
     for batch in tqdm(_batches(len(prompts), sampling.batch_size), desc=f"scale {scale:g}"):
         noise = PerImageNoise([sampling.seed + k for k in batch])
-        shape = (model.channels, model.image_size, model.image_size)
-        x_t = noise.randn((len(batch), *shape), model.device)
-        uncond = None
-        if scale != 1:
-            uncond = model.get_learned_conditioning([""] * len(batch))
-        samples, _ = make_sampler(
-            sampling.sampler, model, spacing=sampling.spacing, noise=noise
-        ).sample(
-            sampling.steps,
-            len(batch),
-            shape,
-            model.get_learned_conditioning([prompts[k] for k in batch]),
-            x_T=x_t,
-            unconditional_guidance_scale=scale,
-            unconditional_conditioning=uncond,
-            verbose=False,
-        )
-        pictures.append(model.decode_first_stage(samples).clamp(-1, 1).float().cpu())
+        sampler = make_sampler(sampling.sampler, model, spacing=sampling.spacing, noise=noise)
+        sampler.make_schedule(sampling.steps, verbose=False)
+        pictures.append(walked(sampler, encoded(model, [prompts[k] for k in batch], scale), scale))
     return torch.cat(pictures)
+
+
+def encoded(model: nn.Module, prompts: Sequence[str], scale: float) -> tuple[Tensor, Tensor | None]:
+    """Return the conditioning of prompts and, unless ``scale`` is 1, that of empty ones."""
+    empty = None if scale == 1 else model.get_learned_conditioning([""] * len(prompts))
+    return model.get_learned_conditioning(list(prompts)), empty
+
+
+def walked(
+    sampler: Sampler, conds: tuple[Tensor, Tensor | None], scale: float, **options: Any
+) -> Tensor:
+    """Draw one batch with a sampler that has its schedule and noise: (B, 3, H, W) in [-1, 1].
+
+    Args:
+        sampler: Its noise gives the start too.
+        conds: Of ``encoded``.
+        scale: Of guidance.
+        **options: Of ``Sampler.decode``.
+    """
+    model, (cond, empty) = sampler.model, conds
+    shape = (len(cond), model.channels, model.image_size, model.image_size)
+    samples = sampler.decode(
+        sampler.noise.randn(shape, model.device),
+        cond,
+        model.num_timesteps,  # all there are
+        unconditional_guidance_scale=scale,
+        unconditional_conditioning=empty,
+        **options,
+    )
+    return model.decode_first_stage(samples).clamp(-1, 1).float().cpu()
 
 
 def _batches(count: int, batch_size: int) -> list[range]:

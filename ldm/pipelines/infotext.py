@@ -23,7 +23,13 @@ from ldm.pipelines.source_files import INIT_IMAGE, INPAINTING, MASK, find_source
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
 from ldm.settings.low_memory import WeightedPrompts
 from ldm.settings.option import Option, options_of
-from ldm.settings.samplers import SAMPLERS, SPACINGS, samplers_for
+from ldm.settings.samplers import (
+    SAMPLERS,
+    SPACINGS,
+    sampler_named,
+    samplers_for,
+    spacing_named,
+)
 
 if TYPE_CHECKING:  # most pictures have none
     from ldm.pipelines.adapter_entries import Recall
@@ -34,6 +40,7 @@ ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Mode
 
 ADAPTERS = frozenset({"Lora hashes", "TI hashes", "LoRA", "Embedding", "Control"})
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.settings.prompt_weights
+FORM = "Sampler form"  # of two samplers with one label, see ``SamplerEntry.form``
 # Settings that are written only if they are not these: the usual ones, and those of pictures from
 # before there was a choice.
 _QUIET = {
@@ -103,6 +110,8 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
     if source.init_image is not None and source.init_image.path:
         entries[INIT_IMAGE.path_key] = source.init_image.path
         entries[INIT_IMAGE.hash_key] = source.init_image.sha256
+    if form := SAMPLERS[settings.sampler].form:
+        entries[FORM] = form
     entries |= _mask_entries(source.init_image)
     entries |= {key: value for key, value in settings.further_entries().items() if value}
     if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
@@ -344,12 +353,9 @@ def _take(
 def _read(each: Option, entries: Mapping[str, str]) -> Any:
     text = entries[each.infotext]
     if each.name == "sampler":
-        names = {entry.diffusers.lower(): name for name, entry in SAMPLERS.items()}
-        names |= {entry.label.lower(): name for name, entry in SAMPLERS.items()}
-        return names[text.lower()]
+        return sampler_named(text, entries.get(FORM), own=_PLACE.keys() <= entries.keys())
     if each.name == "spacing":
-        names = {(entry.label or name).lower(): name for name, entry in SPACINGS.items()}
-        return each.read(names[text.lower()])
+        return each.read(spacing_named(text))
     if each.name == "emphasis":
         return each.read(text.lower().replace(" ", "-"))
     if each.kind is bool:

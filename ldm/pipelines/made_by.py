@@ -9,11 +9,14 @@ from ldm.images.metadata import split_sampler
 from ldm.pipelines.source_files import EDITED, INPAINTING
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.inpaint import InpaintSettings
+from ldm.settings.samplers import SAMPLERS, SPACINGS
 
 # AUTOMATIC1111 writes only some of these, depending on its version.
 _INPAINTINGS = (INPAINTING[0], "Mask blur", "Masked content", "Mask mode")
 # What its schedule "Automatic" is; of the samplers that are not here, k-diffusion's own.
-_AUTOMATIC = dict.fromkeys(("DPM++ 2M", "DPM2", "DPM2 a"), "Karras")
+_AUTOMATIC = {
+    each.label: SPACINGS[each.schedule].label for each in SAMPLERS.values() if each.schedule
+}
 
 
 def check_program(path: str, schema: type[GenerationSettings], entries: Mapping[str, str]) -> None:

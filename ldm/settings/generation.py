@@ -126,15 +126,16 @@ class GenerationSettings(AdapterSettings):
     spacing: str = option(
         "uniform",
         "how the steps are spread over the model's timesteps; uniform is the reference's and may "
-        "take a few more steps than asked (for the k-samplers, heun to lms, it is k-diffusion's, "
-        "the same as linspace); linspace and trailing take exactly as many; karras spaces noise "
-        "levels instead, for the k-samplers only",
+        "take a few more steps than asked (for the k-samplers, heun to restart, it is "
+        "k-diffusion's, the same as linspace); linspace and trailing take exactly as many; karras "
+        "and those after it space noise levels instead, for the k-samplers only",
         choices=SPACINGS,
         infotext="Schedule type",
     )
     ddim_eta: float = option(
         0.0,
-        "noise added in each DDIM step: 0 is deterministic, 1 is DDPM's amount",
+        "noise added in each DDIM step: 0 is deterministic, 1 is DDPM's amount; for tcd it is the "
+        "paper's gamma",
         minimum=0.0,
         maximum=1.0,
         infotext="Eta",

@@ -1,4 +1,4 @@
-"""The k-samplers: Euler, Heun and DPM2, Euler and DPM2 with noise, and LMS.
+"""The k-samplers: Euler, Heun and DPM2, Euler and DPM2 with noise, LMS and DEIS.
 
 They integrate dy / dsigma = (y - x0) / sigma, y = x / a: the probability flow of
 arXiv:2206.00364, Eq. 1 and 3, over sigma itself (symbols: ``ldm.process.sigmas``).
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,30 +56,44 @@ class KSampler(Sampler):
         self.sigmas = make_sigmas(ddim_discretize or self.spacing, ddim_num_steps, levels)
         self.levels, self.steps = levels, ddim_num_steps
 
+    @property
+    def begins(self) -> np.ndarray:
+        """The sigma where each step begins (steps,)."""
+        return self.sigmas[1:]
+
+    @property
+    def ends(self) -> np.ndarray:
+        """The sigma where each step ends (steps,); noise is added up to where the next begins."""
+        return self.sigmas[:-1]
+
     def time(self, index: int) -> float:
-        return float(self.levels.time(self.sigmas[index + 1]))
+        return float(self.levels.time(self.begins[index]))
 
     @abstractmethod
     def new_advance(self, denoise: KDenoiser) -> Advance:
         """Return the way to take a step, with a history of its own for one walk."""
 
     def new_rule(self, denoiser: Denoiser, total: int) -> StepRule:  # noqa: ARG002
-        advance = self.new_advance(KDenoiser(denoiser, self.levels))
+        denoise = KDenoiser(denoiser, self.levels)
+        advance, begins, ends = self.new_advance(denoise), self.begins, self.ends
 
         def rule(x: Tensor, index: int) -> Step:
-            sigma, sigma_next = float(self.sigmas[index + 1]), float(self.sigmas[index])
+            sigma, sigma_next = float(begins[index]), float(ends[index])
             y, x0, slope = advance(x / float(vp_scales(sigma)[0]), sigma, sigma_next)
-            return Step(y * float(vp_scales(sigma_next)[0]), x0, slope)
+            then = float(begins[index - 1]) if index else sigma_next
+            if then > sigma_next:
+                y = y + (then**2 - sigma_next**2) ** 0.5 * denoise.noise(y)
+            return Step(y * float(vp_scales(then)[0]), x0, slope)
 
         return rule
 
     def renoise(self, x0: Tensor, index: int, noise: Tensor) -> Tensor:
-        a, s = vp_scales(float(self.sigmas[index + 1]))
+        a, s = vp_scales(float(self.begins[index]))
         return float(a) * x0 + float(s) * noise
 
     def encoding(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scales of exactly where ``decode`` with ``t_start=t`` begins; 0 is clean."""
-        scales = vp_scales(self.sigmas[t.clamp(0, self.steps).numpy()])
+        scales = vp_scales(np.append(0.0, self.begins)[t.clamp(0, self.steps).numpy()])
         a, s = (torch.as_tensor(v, dtype=torch.float32) for v in scales)
         return a, s
 
@@ -137,15 +152,15 @@ class DPM2Sampler(KSampler):
         return advance
 
 
-class Ancestral(KSampler):
-    """Makes a sampler's steps longer and adds noise after each: mixed in before that sampler.
+class Noisy(KSampler):
+    """A k-sampler whose steps add noise.
 
     Args:
         model: As for ``Sampler``.
         schedule: Kept for CompVis.
         spacing: As for ``Sampler``.
         noise: As for ``Sampler``.
-        eta: Share of the noise of DDPM's posterior that is added; 0 leaves the plain sampler.
+        eta: Share of the noise that is added; 0 leaves the plain sampler.
         **kwargs: As for ``Sampler``.
     """
 
@@ -163,6 +178,13 @@ class Ancestral(KSampler):
         if not 0.0 <= eta <= 1.0:
             raise UserError(f"eta {eta} given; expected a number from 0 to 1")
         self.eta = eta
+
+
+class Ancestral(Noisy):
+    """Makes a sampler's steps longer and adds noise after each: mixed in before that sampler.
+
+    ``eta`` is the share of the noise of DDPM's posterior.
+    """
 
     def new_advance(self, denoise: KDenoiser) -> Advance:
         plain = super().new_advance(denoise)
@@ -210,8 +232,28 @@ class LMSSampler(KSampler):
             sigmas[:] = [sigma, *sigmas][: self.ORDER]
             slopes[:] = [slope, *slopes][: self.ORDER]
             # y_next - y is the integral of the polynomial through the last slopes.
-            weights = adams_bashforth(sigmas, sigma_next)
+            weights = self.weights(sigmas, sigma_next)
             moved = sum(float(w) * d for w, d in zip(weights, slopes, strict=True))
             return Step(y + moved, x0, slope)
 
         return advance
+
+    def weights(self, sigmas: Sequence[float], end: float) -> np.ndarray:
+        """Return the weight of each slope, known at ``sigmas`` (newest first), in a step."""
+        return adams_bashforth(sigmas, end)
+
+
+class DEISSampler(LMSSampler):
+    """DEIS (arXiv:2204.13902), of order 3 once it has 3 slopes. S calls of the model.
+
+    The polynomial through the slopes is one in log sigma, as diffusers has it ("logrho"), where
+    the paper's tAB has one in time and its rhoAB, which is LMS, one in sigma.
+    """
+
+    ORDER = 3
+
+    def weights(self, sigmas: Sequence[float], end: float) -> np.ndarray:
+        if end == 0:  # which has no logarithm: straight along the newest slope
+            return np.append(-sigmas[0], np.zeros(len(sigmas) - 1))
+        # The integral over sigma = e^u of a polynomial in u.
+        return adams_bashforth(np.log(sigmas), np.log(end), np.exp)

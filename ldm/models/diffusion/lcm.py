@@ -47,8 +47,8 @@ def distilled_times(steps: int, num_timesteps: int) -> np.ndarray:
     most = min(DISTILLED, num_timesteps)
     if not 1 <= steps <= most:
         raise UserError(
-            f"{steps} steps given for the sampler lcm; expected 1 to {most}, of which its models "
-            "were distilled; 4 to 8 are usual"
+            f"{steps} steps given for lcm or tcd; expected 1 to {most}, of which their models were "
+            "distilled; 4 to 8 are usual"
         )
     grid = np.arange(1, most + 1) * (num_timesteps // most) - 1
     from_noise = np.floor(np.linspace(0, most, steps, endpoint=False)).astype(np.int64)

@@ -14,7 +14,7 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.infotext import Source, read_picture, write_parameters
 from ldm.pipelines.init_image import InitImage
 from ldm.settings.generation import WATERMARKS, Img2ImgSettings, Txt2ImgSettings
-from ldm.settings.samplers import SAMPLERS, k_samplers
+from ldm.settings.samplers import SAMPLERS, SPACINGS, k_samplers, samplers_for
 
 PLACE = Place(iteration=1, position=4, per_iteration=7, n_samples=3)
 
@@ -98,7 +98,7 @@ def test_flags_given_beside_it_replace_the_pictures(save):
 
 def test_a_picture_of_another_program_gives_what_is_known_here(save):
     text = (
-        "a cat\nNegative prompt: fog\nSteps: 20, Sampler: DPM++ SDE, Schedule type: Beta, "
+        "a cat\nNegative prompt: fog\nSteps: 20, Sampler: DPM adaptive, Schedule type: KL Optimal, "
         "CFG scale: 7, Seed: 1, Size: 512x768, Model hash: 6ce0161689, Model: v1-5, Clip skip: 2"
     )
     recorded = read_picture(save(text), Txt2ImgSettings)
@@ -109,12 +109,16 @@ def test_a_picture_of_another_program_gives_what_is_known_here(save):
     assert (settings.H, settings.W, settings.sampler) == (768, 512, "ddim")
     assert (settings.n_samples, settings.n_iter, place) == (1, 1, None)
     notices = " ".join(recorded.notices)
-    assert "'DPM++ SDE'" in notices and "'Beta'" in notices and "another program" in notices
+    assert (
+        "'DPM adaptive'" in notices and "'KL Optimal'" in notices and "another program" in notices
+    )
 
 
 def test_what_the_user_gives_anew_is_not_remarked_on(save):
-    text = "a cat\nSteps: 20, Sampler: DPM++ SDE, CFG scale: 7, Seed: 1, Size: 64x64"
-    assert "SDE" not in " ".join(read_picture(save(text), Txt2ImgSettings, {"sampler"}).notices)
+    text = "a cat\nSteps: 20, Sampler: DPM adaptive, CFG scale: 7, Seed: 1, Size: 64x64"
+    assert "adaptive" not in " ".join(
+        read_picture(save(text), Txt2ImgSettings, {"sampler"}).notices
+    )
 
 
 @pytest.mark.parametrize("style", ["{}, Schedule type: Karras", "{} Karras"])
@@ -126,11 +130,72 @@ def test_the_web_uis_samplers_are_understood_in_both_its_styles(save, name, show
     recorded = read_picture(save(text), Txt2ImgSettings)
     settings = Txt2ImgSettings(**recorded.rerun({})[0])
     settings.validate()
+    name = "dpmpp_2m" if name == "dpm_solver" else name  # AUTOMATIC1111's DPM++ 2M
     assert settings.sampler == name
     # The others have no Karras spacing here: their picture is drawn all the same, and that is said.
     known = name in k_samplers()
     assert settings.spacing == ("karras" if known else "uniform")
     assert ("'Karras'" in " ".join(recorded.notices)) != known
+
+
+A1111 = (
+    "DPM++ 2M|DPM++ SDE|DPM++ 2M SDE|DPM++ 2M SDE Heun|DPM++ 2S a|DPM++ 3M SDE|Euler a|Euler|LMS"
+)
+A1111 += "|Heun|DPM2|DPM2 a|Restart|DDIM|PLMS|UniPC|LCM"
+
+
+@pytest.mark.parametrize("label", A1111.split("|"))
+def test_the_web_uis_sampler_is_one_here_of_the_same_name(save, label):
+    text = f"a\nSteps: 20, Sampler: {label}, CFG scale: 7, Seed: 1, Size: 64x64"
+    recorded = read_picture(save(text), Txt2ImgSettings)
+    assert SAMPLERS[recorded.values["sampler"]].label == label
+    assert label not in " ".join(recorded.notices)
+
+
+@pytest.mark.parametrize(
+    ("shown", "spacing"),
+    [
+        ("Exponential", "exponential"),
+        ("Polyexponential", "exponential"),
+        ("SGM Uniform", "sgm_uniform"),
+        ("Beta", "beta"),
+        ("Align Your Steps", "align_your_steps"),
+        ("Simple", "trailing"),
+        ("Normal", "uniform"),
+        ("Automatic", "karras"),
+    ],
+)
+def test_the_web_uis_schedules_are_understood(save, shown, spacing):
+    text = f"a\nSteps: 20, Sampler: DPM++ 2M, Schedule type: {shown}, Seed: 1, Size: 64x64"
+    recorded = read_picture(save(text), Txt2ImgSettings)
+    assert (recorded.values["sampler"], recorded.values["spacing"]) == ("dpmpp_2m", spacing)
+    (notice,) = recorded.notices
+    assert "another program" in notice
+
+
+@pytest.mark.parametrize("sampler", ["dpm_solver", "dpmpp_2m"])
+@pytest.mark.parametrize("spacing", ["uniform", "trailing"])
+def test_two_samplers_of_one_name_are_told_apart_in_our_pictures(save, sampler, spacing):
+    settings = Txt2ImgSettings(sampler=sampler, spacing=spacing, H=8, W=8)
+    text = write_parameters(settings, source(size=(8, 8)), PLACE)
+    assert "Sampler: DPM++ 2M, " in text
+    # Pictures of dpm_solver say no more than they did before there was another.
+    assert ("Sampler form: in noise levels" in text) == (sampler == "dpmpp_2m")
+    recorded = read_picture(save(text), Txt2ImgSettings)
+    assert (recorded.values["sampler"], recorded.values["spacing"]) == (sampler, spacing)
+    assert recorded.notices == []
+
+
+@pytest.mark.parametrize("spacing", [n for n, e in SPACINGS.items() if e.offered])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_pair_of_sampler_and_spacing_is_read_back(save, name, spacing):
+    if name not in samplers_for(spacing):
+        return
+    settings = Txt2ImgSettings(sampler=name, spacing=spacing, H=8, W=8)
+    recorded = read_picture(
+        save(write_parameters(settings, source(size=(8, 8)), PLACE)), Txt2ImgSettings
+    )
+    assert (recorded.values["sampler"], recorded.values["spacing"]) == (name, spacing)
 
 
 @pytest.mark.parametrize("name", k_samplers())

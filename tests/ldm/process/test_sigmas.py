@@ -12,6 +12,8 @@ from ldm.process.sigmas import (
     SigmaSchedule,
     adams_bashforth,
     ancestral_split,
+    beta_quantiles,
+    karras_between,
     make_sigmas,
     vp_scales,
 )
@@ -95,6 +97,48 @@ def test_karras_is_even_in_the_seventh_root_between_the_models_sigmas():
     assert (grid < 1).sum() > (make_sigmas("uniform", 12, SCHEDULE)[1:] < 1).sum()
 
 
+def test_exponential_is_even_in_log_sigma_between_the_models_sigmas():
+    logs = np.log(make_sigmas("exponential", 12, SCHEDULE)[1:])
+    assert np.allclose(np.diff(logs), np.diff(logs)[0])
+    assert np.allclose(np.exp(logs[[0, -1]]), SCHEDULE.sigma(np.array([0, 999])))
+
+
+def test_sgm_uniform_leaves_out_the_cleanest_of_even_times():
+    times = SCHEDULE.time(make_sigmas("sgm_uniform", 4, SCHEDULE)[1:])
+    assert np.allclose(times, 999 * np.array([1, 2, 3, 4]) / 4)
+
+
+def test_ten_aligned_steps_are_the_published_ones():
+    grid = make_sigmas("align_your_steps", 10, SCHEDULE)[1:][::-1]
+    published = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152]
+    assert np.allclose(grid, published, rtol=1e-2)
+    # The same table as training steps.
+    times = [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]
+    assert np.allclose(SCHEDULE.time(grid), times, atol=2.5)
+
+
+def test_other_counts_of_aligned_steps_lie_between_them():
+    ten, twenty = (make_sigmas("align_your_steps", n, SCHEDULE)[1:][::-1] for n in (10, 20))
+    assert np.allclose(twenty[::2], ten)
+    assert np.allclose(twenty[1:-1:2] ** 2, ten[1:] * ten[:-1])
+
+
+@pytest.mark.parametrize("steps", [1, 5, 20, 100])
+def test_beta_has_the_quantiles_of_its_distribution(steps):
+    scipy = pytest.importorskip("scipy.stats")
+    shares = 1 - np.arange(steps) / steps
+    expected = scipy.beta.ppf(shares, 0.6, 0.6)
+    assert np.allclose(beta_quantiles(shares, 0.6), expected, atol=1e-7)
+    times = SCHEDULE.time(make_sigmas("beta", steps, SCHEDULE)[1:][::-1])
+    assert np.allclose(times, 999 * expected, atol=1e-3)
+
+
+def test_sigmas_between_two_are_karrass_and_end_exactly_there():
+    grid = karras_between(10, 0.1, 2.0)
+    assert (grid[0], grid[-1]) == (2.0, 0.1)
+    assert np.allclose(np.diff(grid ** (1 / 7)), np.diff(grid[:2] ** (1 / 7)))
+
+
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("steps", [0, -3, 1001])
 def test_impossible_counts_name_the_range(spacing, steps):
@@ -163,3 +207,14 @@ def test_no_digits_are_lost_where_steps_are_short():
     weights = adams_bashforth(nodes, 14.0 - 1e-4)
     expected = -1e-4 * np.array([55, -59, 37, -9]) / 24
     assert np.allclose(weights, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_density_is_multiplied_in_before_the_integral(count):
+    # u^k e^u from 0.3 to -0.9, by its primitives.
+    nodes, end = np.array([0.3, 1.0, 1.4])[:count], -0.9
+    primitives = [np.exp, lambda u: (u - 1) * np.exp(u), lambda u: (u**2 - 2 * u + 2) * np.exp(u)]
+    for degree in range(count):
+        integral = primitives[degree](end) - primitives[degree](nodes[0])
+        found = adams_bashforth(nodes, end, np.exp) @ nodes**degree
+        assert found == pytest.approx(integral, rel=1e-10)

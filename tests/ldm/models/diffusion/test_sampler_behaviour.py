@@ -15,11 +15,17 @@ from ldm.rng import PerImageNoise
 from ldm.settings.samplers import SAMPLERS
 
 STRIDED = ("ddim", "plms")  # DPM-Solver's times are uniform in its own continuous clock
-TWICE = ("heun", "dpm2", "dpm2_a")  # ask the model twice a step, but for the last one
-ANCESTRAL = ("euler_a", "dpm2_a")
-NOISY = (*ANCESTRAL, "lcm")  # draw noise in every step but the last
+# Ask the model twice a step, but for the last one.
+TWICE = [name for name, entry in SAMPLERS.items() if entry.calls == 2]
+STOCHASTIC = ("dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde")
+ANCESTRAL = ("euler_a", "dpm2_a", "dpmpp_2s_a", "dpmpp_sde", *STOCHASTIC)
+NOISY = (*ANCESTRAL, "lcm", "tcd")  # draw noise in every step but the last
+DISTILLED = ("lcm", "tcd")
+# Extrapolate estimates, and the oracle's estimates of a picture far from its data are poor.
+EXTRAPOLATING = ("dpm_solver", "dpmpp_2m", "dpmpp_3m", "deis", "unipc", "unipc_bh2")
 WITHOUT_ORIGINAL_STEPS = [name for name in SAMPLERS if name not in STRIDED]
 SHAPE = (2, 4, 4)
+UNALIKE = (*NOISY, "ddpm", "restart")  # whose noise a mask's draws would move
 # Where the reference's striding reaches step 1000 and its tables end at 999.
 CRASHING = [3, 9, 27, 36, 37, *range(101, 112), *range(251, 334), *range(501, 1001)]
 
@@ -95,7 +101,7 @@ def test_step_counts_at_which_the_reference_works_keep_its_timesteps(name):
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("steps", [3, 9, 27, 36, 37, 101, 111, 251, 333, 501, 1000])
 def test_step_counts_at_which_the_reference_crashes_run(name, steps):
-    if name == "lcm" and steps > 50:  # of which its models were distilled
+    if name in DISTILLED and steps > 50:  # of which its models were distilled
         return
     out, _ = sample(name, steps, batch=1)
     assert out.isfinite().all()
@@ -217,7 +223,8 @@ def test_a_batch_of_two_is_two_singles_with_a_generator_per_image(name):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_global_stream_moves_by_the_references_number_of_draws(name):
-    draws = {"ddim": 10, "plms": 11, **dict.fromkeys(NOISY, 9)}.get(name, 0)
+    own = {"ddim": 10, "plms": 11, "dpmpp_sde": 18, "ddpm": 10}
+    draws = {**dict.fromkeys(NOISY, 9), **own}.get(name, 0)
     torch.manual_seed(7)
     for _ in range(draws):
         torch.randn(2, *SHAPE)
@@ -245,10 +252,9 @@ def test_temperature_zero_takes_the_noise_out_of_ddim():
 # Masks
 
 
-# DPM-Solver extrapolates estimates, and the oracle's estimates of such a picture are poor.
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in NOISY])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in UNALIKE])
 def test_a_mask_keeps_what_it_covers_and_leaves_the_rest_to_the_model(name):
-    near = 2.0 if name == "dpm_solver" else 0.2
+    near = 2.0 if name in EXTRAPOLATING else 0.2
     known = torch.full((1, *SHAPE), 5.0)  # ten standard deviations from the model's data
     mask = torch.zeros(1, 1, 4, 4)
     mask[..., :2] = 1
@@ -442,7 +448,8 @@ def test_encoding_then_decoding_stays_near_a_typical_picture(name):
         return (out - picture).abs().mean().item()
 
     # Samplers that add noise have forgotten the picture well before their first step.
-    steps = {"lcm": (1, 2, 10), **dict.fromkeys(ANCESTRAL, (1, 2, 10, 25))}
+    forgetful = (*DISTILLED, "ddpm", "restart")
+    steps = {**dict.fromkeys(forgetful, (1, 2, 10)), **dict.fromkeys(ANCESTRAL, (1, 2, 10, 25))}
     far = [distance(t) for t in steps.get(name, (1, 2, 10, 25, 50))]
     assert far[0] < 0.15  # the data's own spread is 0.5
     assert far == sorted(far)
