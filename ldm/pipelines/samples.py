@@ -23,6 +23,7 @@ from ldm.models.diffusion.batch_conditioning import CLASS_KEYS
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.phases import half_of, memory_for, way_out
+from ldm.pipelines.precision import weights_in
 from ldm.pipelines.progress import Observer, Progress
 from ldm.process.guidance import make_guider
 from ldm.rng import PerImageNoise
@@ -99,7 +100,7 @@ class SampleRun:
         wanted = range(first, self.settings.n_samples)
         total = self.sampler.steps * len(wanted)
         self.observer(Progress(0, total, 0, len(wanted)))
-        with self.model.ema_scope():
+        with self.model.ema_scope(), weights_in(self.model, self._half):
             for begin in range(0, len(wanted), self.settings.batch_size):
                 numbers = wanted[begin : begin + self.settings.batch_size]
                 what = f"{len(numbers)} pictures at a time"
@@ -149,7 +150,7 @@ class SampleRun:
 
     @property
     def _half(self) -> torch.dtype | None:
-        return half_of(self.model.device) if self.settings.precision == "autocast" else None
+        return half_of(self.model.device, self.settings.precision)
 
 
 TEXT_KEYS = ("caption", "txt")
