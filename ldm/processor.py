@@ -235,7 +235,7 @@ def probe(limit: float = PROBE_SECONDS) -> tuple[dict[str, float], bool]:
     import torch
 
     end = time.perf_counter() + limit
-    works = {name: _products(getattr(torch, name)) for name in ("float32", *_native_halves())}
+    works = {name: _products(getattr(torch, name)) for name in ("float32", *native_halves())}
     taken: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(1 + ROUNDS):
         for name, work in works.items():
@@ -251,7 +251,7 @@ def probe(limit: float = PROBE_SECONDS) -> tuple[dict[str, float], bool]:
     return {name: statistics.median(each) for name, each in taken.items() if each}, complete
 
 
-def _native_halves() -> list[str]:
+def native_halves() -> list[str]:
     """Return the half formats that are more than emulated here."""
     import torch
 

@@ -19,7 +19,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -207,7 +207,7 @@ class Pipeline:
                 f"the request is for {request.choice.ckpt_path}, this pipeline has "
                 f"{self.choice.ckpt_path}; prepare the request with this pipeline"
             )
-        if request.settings.precision == "auto":
+        if request.settings.precision not in ("full", "autocast"):
             from ldm.pipelines.precision import settle
 
             request = settle(request, self.device, observer)
@@ -230,18 +230,28 @@ class Pipeline:
 
             for text in notices_on_format(request.settings, self.device):
                 observer(Notice(text))
+        precision = request.settings.precision
         if self.staged is not None:
-            with self.staged.run(request, observer) as run:
+            with self._in_integers(precision), self.staged.run(request, observer) as run:
                 yield run
             return
-        half = half_of(self.device, request.settings.precision)
-        if half is None:
+        half = half_of(self.device, precision)
+        with self._in_integers(precision), self._weights_in(half):
             yield Execution(self.device, half)
-            return
+
+    def _in_integers(self, precision: str) -> AbstractContextManager:
+        if precision != "int8":
+            return nullcontext()
+        from ldm.pipelines.precision import in_integers
+
+        return in_integers(self.model, self.device)
+
+    def _weights_in(self, half: torch.dtype | None) -> AbstractContextManager:
+        if half is None:
+            return nullcontext()
         from ldm.pipelines.precision import weights_in
 
-        with weights_in(self.model, half):
-            yield Execution(self.device, half)
+        return weights_in(self.model, half)
 
 
 def _stage(model: LatentSpaceDiffusion, staging: Staging, device: torch.device) -> StagedModel:

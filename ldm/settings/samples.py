@@ -121,7 +121,8 @@ class SampleSettings(Settings):
     precision: str = option(
         "full",
         "autocast is float16 on cuda, and float32 elsewhere; bfloat16 and float16 are these on any "
-        "device; auto is float16 on cuda, and on a processor the one that it multiplies fastest",
+        "device; auto is float16 on cuda, and on a processor the one that it multiplies fastest; "
+        "int8 is 8-bit integers, on processors only",
         choices=PRECISIONS,
     )
 

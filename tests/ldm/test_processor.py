@@ -161,9 +161,9 @@ def test_a_cache_that_cannot_be_written_stops_nothing(kept, tmp_path):
     assert speeds().gain("bfloat16") == 2.0
 
 
-def test_the_probe_times_float32_and_native_halves_and_ends_in_time():
+def test_the_probe_times_float32_andnative_halves_and_ends_in_time():
     times, complete = processor.probe(limit=10.0)
-    assert complete and times.keys() == {"float32", *processor._native_halves()}
+    assert complete and times.keys() == {"float32", *processor.native_halves()}
     assert all(seconds > 0 for seconds in times.values())
     begin = time.process_time()
     times, complete = processor.probe(limit=0.0)

@@ -9,8 +9,10 @@ import pytest
 import torch
 from drawing import draw, pixels_of, text_settings
 
+from ldm.errors import UserError
+from ldm.modules import int8
 from ldm.pipelines import precision, request
-from ldm.pipelines.precision import notice_on_others, settled, weights_in
+from ldm.pipelines.precision import in_integers, notice_on_others, settled, weights_in
 from ldm.pipelines.progress import Notice
 from ldm.processor import Speeds
 
@@ -53,9 +55,30 @@ def test_auto_on_other_devices_is_their_half_or_float32():
     assert settled("auto", torch.device("mps"))[0] == "full"
 
 
-@pytest.mark.parametrize("name", ["full", "autocast", "bfloat16", "float16"])
-def test_what_is_not_auto_is_taken_as_it_is(name):
-    assert settled(name, CPU) == (name, "")
+@pytest.mark.parametrize("name", ["full", "autocast", "bfloat16", "float16", "int8"])
+def test_what_is_not_auto_is_taken_as_it_is_and_emulation_is_said(name, monkeypatch):
+    monkeypatch.setattr(precision, "native_halves", lambda: ["bfloat16"])
+    chosen, words = settled(name, CPU)
+    assert chosen == name and ("emulated" in words) is (name == "float16")
+    assert settled(name, torch.device("cuda")) == (name, "")
+
+
+def test_integers_are_for_a_cpu_and_leave_no_trace(pipeline):
+    settings = text_settings(seed_mode="per-image", precision="int8")
+    with pytest.raises(UserError, match="--precision int8"), in_integers(None, torch.device("mps")):
+        pass
+    if not int8.is_native():
+        with pytest.raises(UserError, match="VNNI"):
+            draw(pipeline, settings)
+        return
+    wanted, _ = draw(pipeline, replace(settings, precision="full"))
+    pictures, _ = draw(pipeline, settings)
+    assert "Precision: int8" in pictures[0].parameters
+    assert 0 < np.abs(pixels_of(pictures).astype(int) - pixels_of(wanted)).max() <= 64
+    alone, _ = draw(pipeline, replace(settings, n_samples=1))
+    assert np.abs(pixels_of(alone).astype(int) - pixels_of(pictures)[:2]).max() <= 8
+    again, _ = draw(pipeline, replace(settings, precision="full"))
+    assert np.array_equal(pixels_of(again), pixels_of(wanted))
 
 
 def test_a_picture_records_the_format_that_auto_stood_for(pipeline, fast):
