@@ -216,7 +216,7 @@ def report(args: argparse.Namespace, argv: list[str]) -> Iterator[str]:
     from ldm.settings.generation import Txt2ImgSettings
 
     names = formats()
-    yield f"- command: `python benchmarks/precision.py {' '.join(argv)}`".replace(" `", "`")
+    yield f"- command: `{' '.join(['python benchmarks/precision.py', *argv])}`"
     yield f"- hardware: {cpu_name()}, {cores()} cores, {torch.get_num_threads()} threads used"
     yield f"- versions: Python {platform.python_version()}, torch {torch.__version__}"
     times, complete = probe()

@@ -26,6 +26,13 @@ UNUSED = (
     "ldm/pipelines/precision.py",
     "ldm/checkpoint/export.py",
 )
+# Libraries that one picture does without: each would be a good part of a second, or several.
+HEAVY = (
+    *("pytorch_lightning", "transformers", "diffusers", "open_clip", "gradio", "ftfy"),
+    *("torchvision", "kornia", "cv2", "scipy", "pandas", "matplotlib", "sympy", "einops.layers"),
+    *("torch._dynamo", "torch._inductor", "torch.onnx", "torch.testing", "torch.utils.tensorboard"),
+    *("safetensors.torch", "requests", "huggingface_hub", "skimage"),
+)
 # Of the diffusers folder only what tells whether a path is one.
 TRANSLATION = "ldm/checkpoint/diffusers/"
 USED = (f"{TRANSLATION}__init__.py", f"{TRANSLATION}json_files.py")
@@ -36,6 +43,12 @@ USED += ("ldm/models/tiling/__init__.py",)
 @pytest.fixture(scope="module")
 def seen():
     return structure.measure(ROOT)
+
+
+def test_a_picture_imports_no_library_that_it_does_without(seen):
+    loaded = {*seen["modules"]}
+    assert {"torch", "omegaconf"} <= loaded
+    assert not loaded & {*HEAVY}
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,15 @@ def test_auto_is_the_fastest_format_where_that_is_worth_another_picture(fast, se
     assert ("PSNR" in words) is (chosen != "full")
 
 
+def test_auto_says_so_where_nothing_could_be_measured(fast, monkeypatch):
+    fast()
+    monkeypatch.setattr(precision, "native_halves", lambda: ["bfloat16"])
+    assert (
+        settled("auto", CPU) == ("full", settled("auto", CPU)[1])
+        and "busy" in settled("auto", CPU)[1]
+    )
+
+
 def test_auto_on_other_devices_is_their_half_or_float32():
     assert settled("auto", torch.device("cuda"))[0] == "autocast"
     assert settled("auto", torch.device("mps"))[0] == "full"
