@@ -30,7 +30,7 @@ UNUSED = (
 HEAVY = (
     *("pytorch_lightning", "transformers", "diffusers", "open_clip", "gradio", "ftfy"),
     *("torchvision", "kornia", "cv2", "scipy", "pandas", "matplotlib", "sympy", "einops.layers"),
-    *("torch._dynamo", "torch._inductor", "torch.onnx", "torch.testing", "torch.utils.tensorboard"),
+    *("torch._dynamo", "torch._inductor", "torch.onnx", "torch.utils.tensorboard"),
     *("safetensors.torch", "requests", "huggingface_hub", "skimage"),
 )
 # Of the diffusers folder only what tells whether a path is one.
