@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 PROBE_SECONDS = 0.1  # no run is delayed by more
 ROUNDS = 5
+FINE = 1e-4  # seconds: a coarser clock cannot time a product
 HALVES = ("bfloat16", "float16")
 THREADS = "OMP_NUM_THREADS"
 _MOST_ROWS = 64  # beyond so many threads the products grow no further
@@ -224,7 +225,7 @@ def _keep(kept: dict[str, dict[str, float]]) -> None:
 def probe(limit: float = PROBE_SECONDS) -> tuple[dict[str, float], bool]:
     """Time a product of matrices and a 3x3 convolution in each format that oneDNN computes in.
 
-    The formats take turns, so that other programs disturb all alike.
+    The formats take turns. Processor time is counted, so that other programs disturb little.
 
     Args:
         limit: Seconds after which no further turn begins.
@@ -234,21 +235,29 @@ def probe(limit: float = PROBE_SECONDS) -> tuple[dict[str, float], bool]:
     """
     import torch
 
-    end = time.perf_counter() + limit
+    now = _clock(torch.get_num_threads())
+    end = now() + limit
     works = {name: _products(getattr(torch, name)) for name in ("float32", *native_halves())}
     taken: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(1 + ROUNDS):
         for name, work in works.items():
-            if time.perf_counter() > end and turn > 0:
+            begin = now()
+            if begin > end and turn > 0:
                 break
-            begin = time.perf_counter()
             work()
             if turn > 0:  # the first call chooses kernels
-                taken[name].append(time.perf_counter() - begin)
+                taken[name].append(now() - begin)
     complete = all(len(each) == ROUNDS for each in taken.values())
     if not taken["float32"]:  # the machine is so busy that nothing can be said of it
         return {"float32": limit}, False
     return {name: statistics.median(each) for name, each in taken.items() if each}, complete
+
+
+def _clock(threads: int) -> Callable[[], float]:
+    """Return a clock of the time that the processor spends on each of this process's threads."""
+    if time.get_clock_info("process_time").resolution > FINE:
+        return time.perf_counter
+    return lambda: time.process_time() / threads
 
 
 def native_halves() -> list[str]:
