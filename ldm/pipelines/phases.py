@@ -28,7 +28,12 @@ def half_of(device: torch.device, precision: str = "autocast") -> torch.dtype | 
         device: Where it is computed.
         precision: A value of ``--precision`` but ``auto``, for which see
             ``ldm.pipelines.precision.settled``.
+
+    Raises:
+        ValueError: It is ``auto``.
     """
+    if precision == "auto":
+        raise ValueError("auto has to be settled first; see ldm.pipelines.precision.settled")
     if precision in ("bfloat16", "float16"):
         return getattr(torch, precision)
     return torch.float16 if precision == "autocast" and device.type == "cuda" else None

@@ -85,7 +85,7 @@ def notices_on_format(settings: GenerationSettings, device: torch.device) -> Ite
         settings: The run's, settled.
         device: The CPU.
     """
-    if half_of(device, settings.precision) is not None:
+    if settings.precision == "int8" or half_of(device, settings.precision) is not None:
         return
     name, gain = speeds().fastest_half
     if gain > WORTH_IT:
