@@ -33,7 +33,6 @@ from torch import Tensor, nn
 from benchmarks import adapter_measures as figures
 from benchmarks.demo_flags import add_walk, check_demo, demo_parser
 from benchmarks.demo_measures import Sampling, draw, ground_truth, side_of
-from benchmarks.sampling import cpu_name
 from benchmarks.scene_oracle import OutlineOracle, SceneOracle, Sight
 from ldm.adapters.control import read_control
 from ldm.adapters.handle import Handle
@@ -49,6 +48,7 @@ from ldm.images.grid import make_grid
 from ldm.images.io import save_picture, to_uint8
 from ldm.paths import is_file
 from ldm.pipelines.models import find
+from ldm.processor import cpu_name
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FOLDER = "models"

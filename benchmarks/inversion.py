@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.demo_measures import ground_truth, held_out_prompts, psnr_of, side_of
-from benchmarks.sampling import cpu_name
 from ldm.checkpoint.load import load_model
 from ldm.data.demo.scenes import Scene
 from ldm.errors import UserError
@@ -34,6 +33,7 @@ from ldm.models.diffusion.ddim import DDIMSampler
 from ldm.models.diffusion.inversion import METHODS, invert
 from ldm.models.diffusion.null_text import Fit, NullText
 from ldm.pipelines.models import DEMO_CHECKPOINT, DEMO_CONFIG, find
+from ldm.processor import cores, cpu_name
 
 RESULTS = Path(__file__).resolve().parent / "results"
 TITLE = "Inversion of real pictures"
@@ -179,7 +179,7 @@ def describe(argv: Sequence[str] | None, args: argparse.Namespace, side: int) ->
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     return [
         f"- command: `{f'python benchmarks/inversion.py {given}'.strip()}`",
-        f"- hardware: {cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used;"
+        f"- hardware: {cpu_name()}, {cores()} cores, {torch.get_num_threads()} threads used;"
         f" load average {load}",
         f"- versions: Python {platform.python_version()}, torch {torch.__version__}",
         f"- {args.n} held-out scenes of {side}x{side} and their captions; {args.steps} DDIM steps,"

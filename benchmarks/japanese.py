@@ -15,7 +15,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import re
 import sys
@@ -137,11 +136,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def describe(argv: Sequence[str] | None, options: argparse.Namespace) -> Iterator[str]:
     """Say what was measured where."""
-    from benchmarks.sampling import cpu_name
+    from ldm.processor import cores, cpu_name
 
     given = " ".join(sys.argv[1:] if argv is None else argv)
     yield f"- command: `{f'python benchmarks/japanese.py {given}'.strip()}`"
-    yield f"- hardware: {cpu_name()}, {os.cpu_count()} cores"
+    yield f"- hardware: {cpu_name()}, {cores()} cores"
     if "draw" in options.parts:
         import torch
 

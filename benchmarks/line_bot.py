@@ -239,7 +239,7 @@ def _number(data: bytes) -> int:
 
 def report(args: argparse.Namespace, result: Result) -> list[str]:
     """Return what was found, in Markdown."""
-    from benchmarks.sampling import cpu_name
+    from ldm.processor import cores, cpu_name
 
     lost, kills = result.lost(args.messages), Counter(result.killed)
     times = [result.quantile(share) * 1000 for share in (0.5, 0.95, 0.99, 1.0)]
@@ -247,7 +247,7 @@ def report(args: argparse.Namespace, result: Result) -> list[str]:
     others = f"{result.strangers} pictures were somebody else's, {result.left} processes were left"
     mean = statistics.fmean(result.answers) * 1000 if result.answers else 0.0
     return [
-        f"- hardware: {cpu_name()}, {_cores()} cores; Python {sys.version.split()[0]}",
+        f"- hardware: {cpu_name()}, {cores()} cores; Python {sys.version.split()[0]}",
         f"- {args.messages} messages of {args.users} users over {args.over:g} s, pictures of "
         f"{args.steps} steps; killed by SIGKILL: the bot {kills['bot']} times, the process that "
         f"draws {kills['worker']} times",
@@ -265,12 +265,6 @@ def report(args: argparse.Namespace, result: Result) -> list[str]:
         "",
         f"{others}.",
     ]
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main(argv: list[str] | None = None) -> int:

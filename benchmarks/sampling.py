@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ldm.processor import cpu_name
 
 if TYPE_CHECKING:
     import torch
 
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "stable-diffusion" / "v1-inference.yaml"
 RESULTS = ROOT / "benchmarks" / "results"
 SCHEDULE_STEPS, SCALE = 50, 7.5
@@ -242,14 +244,6 @@ def describe_machine(device: str) -> list[str]:
         f"- versions: Python {platform.python_version()}, torch {torch.__version__}, "
         f"diffusers {diffusers.__version__}",
     ]
-
-
-def cpu_name() -> str:
-    """Return the processor's model name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 HEADER = [

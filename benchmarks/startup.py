@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.sampling import cpu_name
+from ldm.processor import cores, cpu_name
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "stable-diffusion" / "v1-inference.yaml"
@@ -255,7 +255,7 @@ def describe(argv: list[str] | None, args: argparse.Namespace, run: dict) -> lis
     command = f"python benchmarks/startup.py {' '.join(sys.argv[1:] if argv is None else argv)}"
     return [
         f"- command: `{command.strip()}`",
-        f"- hardware: {cpu_name()}, {os.cpu_count()} cores, {run['threads']} threads used; "
+        f"- hardware: {cpu_name()}, {cores()} cores, {run['threads']} threads used; "
         f"load average {os.getloadavg()[0]:.1f} (above the cores, compare CPU seconds)",
         f"- versions: Python {platform.python_version()}, torch {version('torch')}, "
         f"safetensors {version('safetensors')}",

@@ -61,7 +61,7 @@ except SystemExit as end:
     assert not end.code, end.code
 files = {m.__file__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
 files = sorted(f[len(root) + 1:] for f in files if f.startswith(root + "/"))
-print(json.dumps({"found": found, "imported": files}))
+print(json.dumps({"found": found, "imported": files, "modules": sorted(sys.modules)}))
 """
 
 

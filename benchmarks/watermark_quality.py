@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import io
-import os
 import platform
 import statistics
 import sys
@@ -29,9 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from PIL import Image, ImageOps
 
-from benchmarks.sampling import cpu_name
 from ldm.images.io import load_image
 from ldm.images.opening import redecoded
+from ldm.processor import cores, cpu_name
 from ldm.safety.dwt_dct import bits_of
 from ldm.safety.gentle_watermark import GentleWatermarker, psnr
 from ldm.safety.watermark import TEXT
@@ -191,7 +190,7 @@ def describe(argv: list[str] | None, args: argparse.Namespace) -> list[str]:
     packages = ("invisible-watermark", "opencv-python", "numpy", "pillow")
     return [
         f"- command: `{f'python benchmarks/watermark_quality.py {given}'.strip()}`",
-        f"- hardware: {cpu_name()}, {os.cpu_count()} cores",
+        f"- hardware: {cpu_name()}, {cores()} cores",
         f"- versions: Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in packages),
         f"- pictures of {args.side}x{args.side}; wrong: bits of {8 * len(TEXT)} that the package's "

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
 from ldm.programs.drawing import PictureProgram
+from ldm.programs.start import leave
 from optimizedSD.by_diffusers.settings import DiffusersSettings
 
 if TYPE_CHECKING:  # these import NumPy and Pillow, which --help can do without
@@ -73,10 +74,14 @@ class Program(PictureProgram):
         """Load the folder's networks and return the pictures, drawn one batch after another."""
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported
         from ldm.pipelines.pipeline import resolve_device
+        from ldm.pipelines.precision import settled
         from optimizedSD.by_diffusers.drawing import Run, load
 
-        settings, folder = self.settings, self._folder
-        device = resolve_device(settings.device)
+        device, folder = resolve_device(self.settings.device), self._folder
+        name, words = settled(self.settings.precision, device)
+        if words:
+            self.console.say(words)
+        settings = self.settings = replace(self.settings, precision=name)
         pipe = load(folder, settings, device)
         self.console.say(
             f"Seed {settings.seed} (per-image), {settings.sampler} in {settings.ddim_steps} "
@@ -92,4 +97,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

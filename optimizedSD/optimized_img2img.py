@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.programs.drawing import DrawingProgram
 from ldm.programs.run_log import RunLog
+from ldm.programs.start import leave
 from ldm.settings.low_memory import LowMemoryImg2ImgSettings
 
 
@@ -31,4 +32,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.programs.inpainting import InpaintProgram
+from ldm.programs.start import leave
 
 DESCRIPTION = (
     "Repaint parts of pictures: what a mask marks is redrawn, and the rest stays exactly as it is. "
@@ -32,4 +33,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

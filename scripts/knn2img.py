@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.programs.retrieval import RetrievalProgram
+from ldm.programs.start import leave
 
 DESCRIPTION = "Draw pictures from a text prompt and its nearest neighbours in a picture database."
 
@@ -26,4 +27,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

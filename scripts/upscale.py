@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ldm.errors import UserError
 from ldm.paths import MISSING, unreachable
 from ldm.programs.console import Console
-from ldm.programs.start import run_settings_program
+from ldm.programs.start import leave, run_settings_program
 from ldm.settings.upscale import MODEL, UpscaleProgramSettings
 
 
@@ -72,4 +72,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

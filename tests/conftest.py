@@ -39,9 +39,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
     By itself xdist counts physical cores, which is one on many a virtual machine with two.
     """
-    usable = getattr(os, "sched_getaffinity", None)
-    cores = len(usable(0)) if usable else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS)
+    from ldm.processor import cores
+
+    return min(cores(), MOST_WORKERS)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -39,6 +39,7 @@ STOREYS = {
     "ldm.lr_scheduler": 0,
     "ldm.muon": 0,
     "ldm.wrapping": 0,
+    "ldm.processor": 0,
     "ldm.process": 1,
     "ldm.settings": 1,
     "ldm.modules": 2,

@@ -26,6 +26,7 @@ from apps.line_bot.photos import Line, fetched
 from apps.line_bot.settings import SECRET_NAMES, BotSettings
 from apps.line_bot.worker import BadPhoto, Died, NotNow, Unwanted
 from ldm.errors import UserError, in_words
+from ldm.processor import cores
 
 logger = logging.getLogger(__name__)
 NICENESS = 10  # of 19: the web server, LINE's calls and the database come first
@@ -225,7 +226,7 @@ def load_model(settings: BotSettings, device: str) -> Any:
     from apps.line_bot.drawing import load_drawer
     from apps.line_bot.model import model_for
 
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), _cores() - 1)))
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), cores() - 1)))
     return load_drawer(settings, model_for(settings), device)
 
 
@@ -266,9 +267,3 @@ def _told(act: Callable[[], None]) -> Answer:
         logger.exception("a drawing failed")
         return Answer("fault", in_words(error))
     return Answer("done")
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

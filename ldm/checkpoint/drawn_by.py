@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections import deque
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
@@ -106,7 +107,7 @@ def _bodies(address: str, seen: set[str]) -> Iterator[list[ast.stmt]]:
 def _imported(tree: ast.Module, module: str) -> dict[str, str]:
     """Return name -> address of what a module's text imports, or offers by ``ELSEWHERE``."""
     found = {}
-    for node in ast.walk(tree):  # also what a try or an if brings; outer ones come first and count
+    for node in _statements(tree):
         if isinstance(node, ast.ImportFrom):
             where = node.module or ""
             if node.level:
@@ -118,6 +119,20 @@ def _imported(tree: ast.Module, module: str) -> dict[str, str]:
                 found.setdefault(one.asname or top, one.name if one.asname else top)
     elsewhere = _table(tree, "ELSEWHERE").items()
     return {name: f"{where}.{name}" for name, where in elsewhere} | found
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Find a module's own statements, also those in a try or an if; outer ones come first.
+
+    What is within a function or a class is no name of the module's, and most of the text.
+    """
+    left = deque(tree.body)
+    while left:
+        node = left.popleft()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+                left += getattr(node, part, ())
 
 
 def _names(body: list[ast.stmt]) -> set[str]:

@@ -161,7 +161,8 @@ def compare(
     report.unused = [f"{name} {list(shape)}" for name, shape in list((held or {}).items())[:4]]
     for names in report.missing.values():
         report.nearest |= _nearest(names[:3], wanted, held or {})
-    report.family = recognise({**dict.fromkeys(unused, ()), **(held or {}), **offered})
+    if report.missing or report.mismatched:  # else nobody asks
+        report.family = recognise({**dict.fromkeys(unused, ()), **(held or {}), **offered})
     return report
 
 

@@ -19,12 +19,24 @@ Phase = Literal["encode", "walk", "decode"]
 DARKEST_SHOWN = -1.0 + 2.0 / 255.0
 
 
-def half_of(device: torch.device) -> torch.dtype | None:
+def half_of(device: torch.device, precision: str = "autocast") -> torch.dtype | None:
     """Return the half-precision type that a device computes in; None if it uses float32 only.
 
     The reference's autocast is float16 on CUDA; CPUs and MPS run float32.
+
+    Args:
+        device: Where it is computed.
+        precision: A value of ``--precision`` but ``auto``, for which see
+            ``ldm.pipelines.precision.settled``.
+
+    Raises:
+        ValueError: It is ``auto``.
     """
-    return torch.float16 if device.type == "cuda" else None
+    if precision == "auto":
+        raise ValueError("auto has to be settled first; see ldm.pipelines.precision.settled")
+    if precision in ("bfloat16", "float16"):
+        return getattr(torch, precision)
+    return torch.float16 if precision == "autocast" and device.type == "cuda" else None
 
 
 def is_finite(x: Tensor) -> bool:

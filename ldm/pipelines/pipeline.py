@@ -19,7 +19,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -207,6 +207,10 @@ class Pipeline:
                 f"the request is for {request.choice.ckpt_path}, this pipeline has "
                 f"{self.choice.ckpt_path}; prepare the request with this pipeline"
             )
+        if request.settings.precision not in ("full", "autocast"):
+            from ldm.pipelines.precision import settle
+
+            request = settle(request, self.device, observer)
         checker = self.checker(request.settings.safety_checker)
         shelves = None if request.adapters is None else self._shelves
         run = Run(self.model, request, self._execution, checker, observer, controller, shelves)
@@ -221,15 +225,38 @@ class Pipeline:
     @contextmanager
     def _execution(self, request: Request, observer: Observer) -> Iterator[Execution]:
         """Make the device ready for a run."""
+        if self.device.type == "cpu" and request.is_long(self.model):
+            from ldm.pipelines.precision import notices_on_format
+
+            for text in notices_on_format(request.settings, self.device):
+                observer(Notice(text))
+        precision = request.settings.precision
         if self.staged is not None:
-            with self.staged.run(request, observer) as run:
+            with self._in_integers(precision), self.staged.run(request, observer) as run:
                 yield run
             return
-        half = half_of(self.device) if request.settings.precision == "autocast" else None
-        yield Execution(self.device, half)
+        half = half_of(self.device, precision)
+        with self._in_integers(precision), self._weights_in(half):
+            yield Execution(self.device, half)
+
+    def _in_integers(self, precision: str) -> AbstractContextManager:
+        if precision != "int8":
+            return nullcontext()
+        from ldm.pipelines.precision import in_integers
+
+        return in_integers(self.model, self.device)
+
+    def _weights_in(self, half: torch.dtype | None) -> AbstractContextManager:
+        if half is None:
+            return nullcontext()
+        from ldm.pipelines.precision import weights_in
+
+        return weights_in(self.model, half)
 
 
 def _stage(model: LatentSpaceDiffusion, staging: Staging, device: torch.device) -> StagedModel:
+    from ldm.pipelines.precision import settled
     from ldm.pipelines.staging import StagedModel
 
+    staging = replace(staging, precision=settled(staging.precision, device)[0])
     return StagedModel(model, staging, device)

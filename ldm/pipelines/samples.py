@@ -8,7 +8,7 @@ Shapes: B pictures, L D tokens and their width, C h w latent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from ldm.models.diffusion.batch_conditioning import CLASS_KEYS
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.phases import half_of, memory_for, way_out
+from ldm.pipelines.precision import in_integers, weights_in
 from ldm.pipelines.progress import Observer, Progress
 from ldm.process.guidance import make_guider
 from ldm.rng import PerImageNoise
@@ -99,7 +100,7 @@ class SampleRun:
         wanted = range(first, self.settings.n_samples)
         total = self.sampler.steps * len(wanted)
         self.observer(Progress(0, total, 0, len(wanted)))
-        with self.model.ema_scope():
+        with self.model.ema_scope(), self._integers(), weights_in(self.model, self._half):
             for begin in range(0, len(wanted), self.settings.batch_size):
                 numbers = wanted[begin : begin + self.settings.batch_size]
                 what = f"{len(numbers)} pictures at a time"
@@ -147,9 +148,14 @@ class SampleRun:
             return nullcontext()
         return torch.autocast(self.model.device.type, dtype=self._half)
 
+    def _integers(self) -> AbstractContextManager:
+        if self.settings.precision != "int8":
+            return nullcontext()
+        return in_integers(self.model, self.model.device)
+
     @property
     def _half(self) -> torch.dtype | None:
-        return half_of(self.model.device) if self.settings.precision == "autocast" else None
+        return half_of(self.model.device, self.settings.precision)
 
 
 TEXT_KEYS = ("caption", "txt")

@@ -53,7 +53,7 @@ class Staging:
         turbo: Keep the whole UNet on the device while sampling.
         unet_bs: Rows that the UNet computes at a time, at most; None is as many as fit. A CPU
             computes all at once: fewer would save nothing and change the pictures' last bits.
-        precision: ``autocast`` keeps weights in half precision if the device computes in it.
+        precision: Weights are kept in the half precision that it stands for on the device.
     """
 
     vram_budget: float | None = None
@@ -83,8 +83,7 @@ class StagedModel:
 
     def __init__(self, model: LatentSpaceDiffusion, staging: Staging, device: torch.device) -> None:
         self.model, self.staging, self.device = model, staging, device
-        half = half_of(device) if staging.precision == "autocast" else None
-        self.dtype = half or torch.float32
+        self.dtype = half_of(device, staging.precision) or torch.float32
         self.ledger = Ledger()
         self._widened: set[str] = set()
         for name in ("denoiser", "autoencoder"):
@@ -98,7 +97,7 @@ class StagedModel:
             UserError: no plan fits the memory, or the weights were loaded for another precision.
         """
         asked, held = request.settings.precision, self.staging.precision
-        if asked != held and half_of(self.device) is not None:
+        if half_of(self.device, asked) != half_of(self.device, held):
             raise UserError(
                 f"--precision {asked} was given; the weights were loaded for {held}; load them "
                 f'again with Staging(precision="{asked}")'

@@ -14,8 +14,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
+from ldm.processor import Ticks
 from ldm.programs.console import Console, exit_codes
-from ldm.programs.start import read_flags
+from ldm.programs.start import beginning, read_flags
 from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:  # these import NumPy, Pillow and OmegaConf, which --help can do without
@@ -41,6 +42,7 @@ class PictureProgram(ABC):
         settings: Complete and checked, once ``prepare`` has run.
         wants_grid: Whether the run ends with a grid.
         columns: Pictures per row of the grid.
+        began: What the processor's cores had done when the run began.
     """
 
     settings: GenerationSettings
@@ -51,6 +53,7 @@ class PictureProgram(ABC):
         self.schema, self.description = schema, description
         self.console = Console(schema.program, sys.stdout, sys.stderr)
         self.output: OutputFolder | None = None
+        self.began: Ticks | None = None
 
     @abstractmethod
     def prepare(self, given: dict[str, Any]) -> None:
@@ -74,10 +77,13 @@ class PictureProgram(ABC):
             argv: Arguments without the program's name; None takes ``sys.argv``.
         """
         with exit_codes(self.console, self.left_behind) as ending:
-            self.prepare(read_flags(self.schema, self.description, argv))
+            self.began = Ticks.now()
+            with beginning():
+                self.prepare(read_flags(self.schema, self.description, argv))
+                drawn = self.pictures()
             save, keep = not self.settings.skip_save, self.wants_grid
             # Closed even if a picture cannot be written: that frees the device at once.
-            with closing(self.pictures()) as pictures:
+            with closing(drawn) as pictures:
                 for picture in pictures:
                     self.output.take(picture, save=save, keep=keep)
             self.finish()
@@ -162,6 +168,11 @@ class DrawingProgram(PictureProgram):
         if self.log is not None:
             self._note(pipeline)
         self.announce(pipeline)
+        if pipeline.device.type == "cpu" and self.request.is_long(pipeline.model):
+            from ldm.pipelines.precision import notice_on_others
+
+            if notice := notice_on_others(self.began):
+                self.console.warn(notice)
         return self.draw(pipeline)
 
     def load(self) -> Pipeline:

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
 from ldm.paths import real_path
+from ldm.processor import respect_quota
 from ldm.programs.console import Console, exit_codes
+from ldm.programs.start import beginning
 from ldm.settings.command_line import parse
 from ldm.settings.option import flag_of
 from ldm.settings.samples import SampleProgramSettings
 
 if TYPE_CHECKING:  # these import NumPy, OmegaConf and torch, which --help can do without
+    import torch
     from omegaconf import DictConfig
     from torch import nn
 
@@ -41,6 +44,7 @@ def run_sampling(description: str, argv: Sequence[str] | None = None) -> int:
     """
     console = Console(SampleProgramSettings.program, sys.stdout, sys.stderr)
     with exit_codes(console, lambda: "what is finished is kept") as ending:
+        respect_quota()
         given = parse(SampleProgramSettings, description, argv)
         settings, folder = read_settings(given)
         _Program(console, settings, folder).run()
@@ -110,7 +114,8 @@ class _Program:
         else:  # what a continued run's record names, nobody has given
             files = replace(files, given=trust, remedy="")
             config = files.load_config(recorded=settings.overrides)
-        run = self._load(files, config)
+        with beginning():
+            run = self._load(files, config)
         folder = self._open(files)
         first = folder.next_number()
         if first >= settings.n_samples:
@@ -142,10 +147,20 @@ class _Program:
         from ldm.pipelines.pipeline import resolve_device  # imports torch: a second
         from ldm.pipelines.samples import SampleRun
 
-        device = str(resolve_device(self.settings.device))
+        device = str(self._settled(resolve_device(self.settings.device)))
         model = self._load_one(config, files, device, use_ema=self.settings.use_ema)
         classifier = self._load_classifier(model, device)
         return SampleRun(model, self._readable(config, files), self.console.observe, classifier)
+
+    def _settled(self, device: torch.device) -> torch.device:
+        """Replace ``--precision auto`` by what it stands for, which the run's record then has."""
+        from ldm.pipelines.precision import settled
+
+        name, words = settled(self.settings.precision, device)
+        if words:
+            self.console.say(words)
+            self.settings = replace(self.settings, precision=name)
+        return device
 
     def _readable(self, config: DictConfig, files: ModelFiles) -> SampleProgramSettings:
         """Return the settings with the prompt as the model is to read it."""

@@ -30,7 +30,9 @@ LARGEST_ASKED = 2**27  # pixels: Pillow reads this back without a decompression-
 LARGEST_UNASKED = 16  # times the model's own number of pixels: SD v1's 2048x2048
 PRECISION = (
     "autocast keeps the weights and computes in float16 on cuda (in float32 elsewhere); full is "
-    "float32"
+    "float32; bfloat16 and float16 are these on any device; auto is float16 on cuda, and on a "
+    "processor the one that it multiplies fastest, measured once in 0.1 s; int8 computes the "
+    "denoiser's layers in 8-bit integers, on processors only"
 )
 
 

@@ -42,6 +42,8 @@ _OURS_AND_THEIRS = {
     "watermark=off": "no_watermark",
     "precision=full": "full_precision no_half fp32 float32",
     "precision=autocast": "half fp16 float16 autocast",
+    "precision=bfloat16": "bf16",
+    "precision=int8": "int8 quantize quantized",
     "device=cpu": "cpu use_cpu",
     "device=cuda": "gpu cuda",
     "vram_budget": "lowvram medvram low_vram",

@@ -118,7 +118,13 @@ class SampleSettings(Settings):
         minimum=0,
         maximum=MAX_SEED,
     )
-    precision: str = option("full", "autocast is faster on GPUs", choices=PRECISIONS)
+    precision: str = option(
+        "full",
+        "autocast is float16 on cuda, and float32 elsewhere; bfloat16 and float16 are these on any "
+        "device; auto is float16 on cuda, and on a processor the one that it multiplies fastest; "
+        "int8 is 8-bit integers, on processors only",
+        choices=PRECISIONS,
+    )
 
     @property
     def steps(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_
 from ldm.building import build_from, refusals_in_words
 from ldm.data.base import Txt2ImgIterableBaseDataset
 from ldm.errors import UserError
+from ldm.processor import cores
 from ldm.training.exactness import ExactBatches
 from ldm.training.seeding import NumberedSampler, SeededItems
 
@@ -255,7 +255,4 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 
 def _default_workers(batch_size: int) -> int:
-    # A container or taskset may allow fewer cores than the machine has.
-    allowed = getattr(os, "sched_getaffinity", None)
-    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
-    return min(2 * batch_size, cores - 1)
+    return min(2 * batch_size, cores() - 1)

@@ -20,7 +20,7 @@ from ldm.checkpoint.claims import within_budget
 from ldm.errors import UserError
 from ldm.pipelines.batches import Batch
 from ldm.pipelines.infotext import Source, write_parameters
-from ldm.pipelines.phases import memory_for, way_out
+from ldm.pipelines.phases import half_of, memory_for, way_out
 from ldm.pipelines.postprocess import Watermark
 from ldm.pipelines.progress import Notice, Observer, Picture, Progress, notices_on_language
 from ldm.settings.samplers import k_samplers
@@ -42,9 +42,8 @@ def load(folder: DiffusersFolder, settings: DiffusersSettings, device: torch.dev
         UserError: the folder is incomplete, the device has too little memory or none of its own,
             or a library is missing.
     """
-    half = settings.precision == "autocast" and device.type == "cuda"
     options = {
-        "torch_dtype": torch.float16 if half else torch.float32,
+        "torch_dtype": half_of(device, settings.precision) or torch.float32,
         "variant": folder.variant,
         "use_safetensors": True,  # the libraries would unpickle others by themselves
     }

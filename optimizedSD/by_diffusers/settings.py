@@ -100,6 +100,11 @@ class DiffusersSettings(ForkHabits, Settings):
         super().validate()
         if self.model is None:
             raise UserError("no --model was given; expected a diffusers folder; add --model FOLDER")
+        if self.precision == "int8":
+            raise UserError(
+                "--precision int8 was given, which is for this project's own networks; expected "
+                "another; use optimizedSD/optimized_txt2img.py, or --precision auto"
+            )
         if self.offload != "none" and self.device == "cpu":
             raise UserError(
                 f"--offload {self.offload} was given with --device cpu, which has no memory of its "

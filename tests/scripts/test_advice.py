@@ -57,7 +57,7 @@ print(json.dumps(dict(map(show, sys.argv[1:]))))
 PROGRAMS = sorted(
     str(path.relative_to(ROOT))
     for path in [ROOT / "main.py", *ROOT.glob("scripts/*.py"), *ROOT.glob("optimizedSD/*.py")]
-    if "sys.exit(main())" in path.read_text(encoding="utf-8")
+    if "(main())\n" in path.read_text(encoding="utf-8")
 )
 
 

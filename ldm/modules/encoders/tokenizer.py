@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-import ftfy
 import regex
 import torch
 
@@ -45,7 +44,20 @@ def clean_text(text: str) -> str:
     mojibake), one space for each run of white space, and lower case. OpenAI's own tokenizer also
     unescapes HTML twice; the one in transformers, which the reference uses, does not.
     """
-    return regex.sub(r"\s+", " ", ftfy.fix_text(text)).strip().lower()
+    return regex.sub(r"\s+", " ", _repaired(text)).strip().lower()
+
+
+def _repaired(text: str) -> str:
+    """Return what ftfy makes of a text.
+
+    It leaves printable ASCII as it is, unless it begins an HTML entity; most prompts are such, and
+    its import takes as long as a step of a small model.
+    """
+    if text.isascii() and text.isprintable() and "&" not in text:
+        return text
+    import ftfy
+
+    return ftfy.fix_text(text)
 
 
 def _byte_letters() -> dict[int, str]:
@@ -101,7 +113,7 @@ class Vocabulary:
         merges = lines[1 : N_MERGES + 1]
         letters = list(_byte_letters().values())
         tokens = [*letters, *(letter + WORD_END for letter in letters)]
-        tokens += [merge.replace(" ", "") for merge in merges]
+        tokens += "\n".join(merges).replace(" ", "").split("\n")
         ids = {token: n for n, token in enumerate([*tokens, START, END])}
         if len(ids) != 2 * 256 + N_MERGES + 2:
             raise UserError(

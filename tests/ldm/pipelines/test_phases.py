@@ -11,6 +11,16 @@ from ldm.pipelines.run import Execution
 CPU = torch.device("cpu")
 
 
+@pytest.mark.parametrize("name", ["cuda", "cpu"])
+def test_a_precision_by_name_is_the_same_on_every_device_and_auto_is_none(name):
+    device = torch.device(name)
+    assert half_of(device, "bfloat16") == torch.bfloat16
+    assert half_of(device, "float16") == torch.float16
+    assert half_of(device, "full") is half_of(device, "int8") is None
+    with pytest.raises(ValueError, match="settled"):
+        half_of(device, "auto")
+
+
 @pytest.mark.parametrize(
     ("name", "half"), [("cuda:1", torch.float16), ("cpu", None), ("mps", None)]
 )

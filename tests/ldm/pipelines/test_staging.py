@@ -360,7 +360,7 @@ def test_a_first_picture_that_runs_out_of_memory_is_encoded_again(staged, init_i
 @pytest.fixture
 def halved(pipeline, monkeypatch):
     """The tiny model in float16, which the CPU can compute when it is asked to."""
-    monkeypatch.setattr(staging, "half_of", lambda device: torch.float16)
+    monkeypatch.setattr(staging, "half_of", lambda *_: torch.float16)
     model = copy.deepcopy(pipeline.model)
     return Pipeline(model, pipeline.choice, staged=StagedModel(model, Staging(), CPU))
 

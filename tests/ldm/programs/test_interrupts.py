@@ -19,7 +19,7 @@ from ldm.programs.interrupts import INTERRUPTED, Interrupts
 PROGRAMS = sorted(
     str(path.relative_to(ROOT))
     for path in [ROOT / "main.py", *ROOT.glob("scripts/**/*.py"), *ROOT.glob("optimizedSD/*.py")]
-    if "sys.exit(main())" in path.read_text(encoding="utf-8")
+    if "(main())\n" in path.read_text(encoding="utf-8")
 )
 IMPORTED_BEFORE = ("os", "signal", "sys")
 FIRST_LINES = (
