@@ -12,10 +12,11 @@ from functools import partial
 
 import torch
 
+from ldm.adapters.handle import within
 from ldm.errors import UserError
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.models.diffusion.sampler import Sampler
-from ldm.modules.attention_control.moments import Follower
+from ldm.modules.attention_control.moments import Follower, Moment
 from ldm.pipelines.progress import Notice
 from ldm.rng import PerImageNoise
 from ldm.settings.generation import GenerationSettings
@@ -138,45 +139,63 @@ def costs(settings: GenerationSettings, sampler: Sampler, steps: int) -> Iterato
 
 
 def _said(settings: GenerationSettings, by_step: Callable[[], list[int]]) -> Iterator[str]:
-    if settings.reuse is not None:
-        wish, calls = read_reuse(settings.reuse), sum(by_step())
-        yield (
-            f"--reuse {settings.reuse}: the deep blocks are computed in {-(-calls // wish.every)} "
-            f"of {calls} calls; {DIFFER}"
-        )
+    guided = settings.scale != 1.0
+    if settings.reuse is not None or settings.guidance_interval is not None:
+        yield from _said_of_calls(settings, by_step())
     if settings.merge_tokens:
         yield (
             f"--merge_tokens {settings.merge_tokens:g}: the largest self-attention sees "
             f"{1 - settings.merge_tokens:.0%} of its tokens; {DIFFER}"
         )
-    if settings.guidance_interval is not None and settings.scale != 1.0:
-        inside, calls = _guided(read_interval(settings.guidance_interval), by_step())
-        yield (
-            f"--guidance_interval {settings.guidance_interval}: {inside} of {calls} calls are "
-            f"guided, the others take half the rows; {DIFFER}"
-        )
-    if settings.guidance_rescale and settings.scale != 1.0:
+    if settings.guidance_rescale and guided:
         yield f"--guidance_rescale {settings.guidance_rescale:g}: costs no time; {DIFFER}"
     if settings.zero_terminal_snr:
         yield f"--zero_terminal_snr: the schedule ends in pure noise; costs no time; {DIFFER}"
     if settings.freeu is not None:
-        yield f"--freeu {settings.freeu}: costs a Fourier transform a skip; {DIFFER}"
+        yield f"--freeu {settings.freeu}: costs a Fourier transform for some skips; {DIFFER}"
     if settings.decoder is not None:
         yield f"--decoder {settings.decoder}: decodes in place of the model's decoder; {DIFFER}"
-    if settings.batch_cfg == "off" and settings.scale != 1.0:
+    if settings.batch_cfg == "off" and guided:
         yield (
             "--batch_cfg off: guidance's two rows are computed one after the other, in half of the "
             "memory for them; pictures differ in the last digits"
         )
 
 
-def _guided(window: tuple[float, float], by_step: list[int]) -> tuple[int, int]:
-    from ldm.adapters.handle import within
-    from ldm.modules.attention_control.moments import Moment
-
+def _said_of_calls(settings: GenerationSettings, by_step: list[int]) -> Iterator[str]:
+    window = (0.0, 1.0)
+    if settings.guidance_interval is not None and settings.scale != 1.0:
+        window = read_interval(settings.guidance_interval)
     total = len(by_step)
-    inside = [calls for i, calls in enumerate(by_step) if within(*window, Moment(i, total))]
-    return sum(inside), sum(by_step)
+    inside = [within(*window, Moment(step, total)) for step in range(total)]
+    guided = [inside[step] for step, calls in enumerate(by_step) for _ in range(calls)]
+    if settings.reuse is not None:
+        computed = computed_calls(guided, read_reuse(settings.reuse).every)
+        yield (
+            f"--reuse {settings.reuse}: the deep blocks are computed in {computed} of "
+            f"{len(guided)} calls; {DIFFER}"
+        )
+    if window != (0.0, 1.0):
+        yield (
+            f"--guidance_interval {settings.guidance_interval}: {sum(guided)} of {len(guided)} "
+            f"calls are guided, the others take half the rows; {DIFFER}"
+        )
+
+
+def computed_calls(guided: list[bool], every: int) -> int:
+    """Count the calls that compute all blocks: each N-th, and those with rows not yet known.
+
+    Args:
+        guided: Of each call, whether it has unconditional rows.
+        every: N.
+    """
+    computed, knows_uncond = 0, False
+    for call, has_uncond in enumerate(guided):
+        due = call % every == 0
+        if due or (has_uncond and not knows_uncond):
+            computed += 1
+            knows_uncond = has_uncond
+    return computed
 
 
 class _Counted:
