@@ -20,21 +20,20 @@ LATENT_BOUND = 3.0
 
 
 class TinyBlock(nn.Module):
-    """Three convolutions beside a shortcut: (B, c, h, w) -> (B, c', h, w)."""
+    """Three convolutions, added to what enters them: (B, c, h, w) -> the same shape."""
 
-    def __init__(self, width: int, out: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.Sequential(
-            nn.Conv2d(width, out, 3, padding=1),
+            nn.Conv2d(width, width, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(out, out, 3, padding=1),
+            nn.Conv2d(width, width, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(out, out, 3, padding=1),
+            nn.Conv2d(width, width, 3, padding=1),
         )
-        self.skip = nn.Identity() if width == out else nn.Conv2d(width, out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.conv(x) + self.skip(x))
+        return F.relu(self.conv(x) + x)
 
 
 class Bend(nn.Module):
@@ -84,7 +83,7 @@ def _layer(place: int, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
         return _convolution(weight, bias=f"{place}.bias" in shapes)
     if (weight := shapes.get(f"{place}.conv.0.weight")) is not None:
         _convolution(weight, bias=True)  # only to look at its shape
-        return TinyBlock(weight[1], weight[0])
+        return TinyBlock(weight[0])
     return {0: Bend(), 2: nn.ReLU()}.get(place) or nn.Upsample(scale_factor=2)
 
 

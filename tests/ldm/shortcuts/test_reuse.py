@@ -5,35 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 from narrow_models import narrow_config, narrow_model
+from shortened_walks import STEPS, conditionings, walk
 
 from ldm.errors import UserError
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.modules.attention_control.moments import LISTENERS
-from ldm.rng import PerImageNoise
 from ldm.shortcuts.reuse import reusing
-
-STEPS = 5
 
 
 @pytest.fixture(scope="module")
 def model():
     return narrow_model(narrow_config("v1"), seed=1)
-
-
-def conditionings(rows=2):
-    generator = torch.Generator().manual_seed(3)
-    return (torch.randn(rows, 77, 32, generator=generator) for _ in range(2))
-
-
-def walk(model, sampler="ddim", scale=3.0, rows=2, **given):
-    cond, uncond = conditionings(rows)
-    made = make_sampler(sampler, model, spacing="linspace", noise=PerImageNoise(range(rows)))
-    made.make_schedule(STEPS, verbose=False)
-    x = torch.randn(rows, 4, 8, 8, generator=torch.Generator().manual_seed(4))
-    options = {"unconditional_guidance_scale": scale, "unconditional_conditioning": uncond}
-    for state in made.walk(x, cond, **options, **given):
-        x = state.x
-    return x
 
 
 def middle_calls(model, function):
@@ -152,6 +134,5 @@ def test_calls_outside_of_a_walk_and_with_gradients_compute_everything(model):
 
 
 def test_a_branch_that_the_unet_lacks_is_refused(model):
-    with pytest.raises(UserError, match=r"--reuse 2:99 .* from 0 to 3"):
-        with reusing(model, 2, 99):
-            pass
+    with pytest.raises(UserError, match=r"--reuse 2:99 .* from 0 to 3"), reusing(model, 2, 99):
+        pass
