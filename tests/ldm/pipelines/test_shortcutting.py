@@ -209,10 +209,10 @@ def test_streamed_layers_and_rows_in_turns_reuse_alike(tiny_ckpt):
 
     with reusing(model, 2):
         expected = walk()
-        for rows in (None, 1):
+        for rows in (None, 1):  # latents of a random model are of the order of 30
             plan = StagePlan(model, PlanSettings("stream", unet_rows=rows), torch.device("cpu"))
             plan.attach()
-            assert torch.allclose(walk(), expected, atol=1e-5)
+            assert torch.allclose(walk(), expected, rtol=1e-4, atol=1e-3)
             plan.detach()
 
 
