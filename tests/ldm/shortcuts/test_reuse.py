@@ -9,7 +9,7 @@ from shortened_walks import STEPS, conditionings, walk
 
 from ldm.errors import UserError
 from ldm.models.diffusion.sampler_registry import make_sampler
-from ldm.modules.attention_control.moments import LISTENERS
+from ldm.modules.attention_control.moments import LISTENERS, Moment
 from ldm.shortcuts.reuse import reusing
 
 
@@ -86,8 +86,6 @@ def test_a_reused_call_is_what_the_formula_says(model, branch):
     context, _ = conditionings()
     first, then = torch.tensor([900, 900]), torch.tensor([700, 700])
     with torch.no_grad(), reusing(model, 2, branch) as reuse:
-        from ldm.modules.attention_control.moments import Moment
-
         reuse.tell(Moment(0, 2, 900.0), 2, ("cond",))
         unet(x, first, context)
         reuse.tell(Moment(1, 2, 700.0), 2, ("cond",))
@@ -136,3 +134,21 @@ def test_calls_outside_of_a_walk_and_with_gradients_compute_everything(model):
 def test_a_branch_that_the_unet_lacks_is_refused(model):
     with pytest.raises(UserError, match=r"--reuse 2:99 .* from 0 to 3"), reusing(model, 2, 99):
         pass
+
+
+def test_features_of_an_earlier_period_are_not_used(model):
+    """Where guidance ends and begins again, its rows' features may be older than the others'."""
+    both, alone = ("uncond", "cond"), ("cond",)
+    with torch.no_grad(), reusing(model, 3) as reuse:
+        reuse.tell(Moment(0, 9, 900.0), 1, both)
+        reuse.keep(torch.zeros(2, 1, 1, 1))
+        for number in (1, 2):
+            reuse.tell(Moment(number, 9, 800.0), 1, both)
+            assert torch.equal(reuse.recall(2), torch.zeros(2, 1, 1, 1))
+        reuse.tell(Moment(3, 9, 600.0), 1, alone)
+        assert reuse.recall(1) is None
+        reuse.keep(torch.ones(1, 1, 1, 1))
+        reuse.tell(Moment(4, 9, 500.0), 1, alone)
+        assert torch.equal(reuse.recall(1), torch.ones(1, 1, 1, 1))
+        reuse.tell(Moment(5, 9, 400.0), 1, both)
+        assert reuse.recall(2) is None

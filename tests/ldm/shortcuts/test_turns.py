@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from narrow_models import narrow_config, narrow_model
+from peak_bytes import PeakBytes
 from shortened_walks import walk
 
-from ldm.modules.attention_control.moments import LISTENERS, Follower
+from ldm.modules.attention_control.moments import LISTENERS, Follower, Moment
 from ldm.shortcuts.turns import in_turn
 
 
@@ -40,14 +43,29 @@ def test_a_call_holds_the_rows_of_one_part_and_listeners_know_which(model):
     assert seen == parts * 5
 
 
+def tell_of_two_parts():
+    """Say that a guided walk of two pictures calls the model next."""
+    for listener in LISTENERS:
+        listener.tell(Moment(0, 2, 300.0), 2, ("uncond", "cond"))
+
+
 def test_conditioning_of_several_kinds_is_cut_with_the_rows(model):
     whole = {"c_crossattn": [torch.randn(4, 77, 32)]}
     x, t = torch.randn(4, 4, 8, 8), torch.full((4,), 300)
     with torch.no_grad():
         plain = model.apply_model(x, t, whole)
         with in_turn(model):
-            from ldm.modules.attention_control.moments import Moment
-
-            for listener in LISTENERS:
-                listener.tell(Moment(0, 2, 300.0), 2, ("uncond", "cond"))
+            tell_of_two_parts()
             assert torch.allclose(model.apply_model(x, t, whole), plain, atol=1e-5)
+
+
+def test_a_call_takes_about_half_of_the_memory(model):
+    given = torch.randn(4, 4, 32, 32), torch.full((4,), 300), torch.randn(4, 77, 32)
+    peaks = []
+    for context in (contextlib.nullcontext(), in_turn(model)):
+        with torch.no_grad(), context:
+            tell_of_two_parts()
+            with PeakBytes() as counted:
+                model.apply_model(*given)
+        peaks.append(counted.peak["cpu"])
+    assert peaks[1] < 0.65 * peaks[0]
