@@ -26,6 +26,7 @@ from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
 from ldm.settings.samplers import SAMPLERS
 from ldm.settings.swap import SwapSettings
+from ldm.settings.upscale_tile import TileUpscaleSettings
 
 ON = {
     "reuse": {"reuse": "2"},
@@ -216,6 +217,23 @@ def test_streamed_layers_and_rows_in_turns_reuse_alike(tiny_ckpt):
             plan.detach()
 
 
+def test_each_tile_of_a_large_picture_reuses_its_own_features(pipeline):
+    settings = TileUpscaleSettings(prompt="a cat", ddim_steps=4, strength=1.0, tile=8, overlap=2)
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    block, counts, drawn = pipeline.model.model.diffusion_model.middle_block, [], []
+    for reuse in (None, "1", "2"):
+        counted = []
+        hook = block.register_forward_hook(lambda *_, counted=counted: counted.append(1))
+        given = {"image": Image.fromarray(pixels), "observer": lambda _: None}
+        pictures = pipeline.generate(replace(settings, reuse=reuse), **given)
+        drawn.append(next(pictures).pixels)
+        pictures.close()
+        hook.remove()
+        counts.append(len(counted))
+    assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
+    assert counts[0] == counts[1] == 2 * counts[2] > 8
+
+
 @each_one
 def test_a_controlnet_acts_with_them(pipeline, on):
     from control_parts import drawing as hint
@@ -264,6 +282,11 @@ def test_an_eps_model_cannot_begin_in_pure_noise(pipeline):
     settings = one(zero_terminal_snr=True, spacing="trailing")
     with pytest.raises(UserError, match="predicts eps; expected one that predicts v"):
         drawn(pipeline, settings)
+
+
+def test_memory_is_planned_for_the_rows_that_are_computed_at_once(pipeline):
+    assert pipeline.prepare(one()).rows_per_picture == 2
+    assert pipeline.prepare(one(batch_cfg="off")).rows_per_picture == 1
 
 
 def test_a_tiny_decoder_decodes_and_is_recorded_with_its_hash(pipeline, plain, decoder, tmp_path):
