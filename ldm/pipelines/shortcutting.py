@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -204,7 +205,7 @@ class _Counted:
     def __init__(self, model: EpsModel) -> None:
         self._model, self.calls = model, 0
 
-    def __getattr__(self, name: str):  # noqa: ANN204 - whatever the model has
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
     def apply_model(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:  # noqa: ARG002
