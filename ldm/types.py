@@ -23,8 +23,31 @@ SideNetwork = Callable[[Tensor, Tensor, Context, Tensor, list[Tensor]], tuple[Te
 """A network beside the UNet: (x, timesteps, context, h, skips) -> h and skips for the second half.
 
 It leaves what it is given as it is. x (B, in_channels, h, w) and timesteps (B,) are the UNet's own
-inputs, h and skips what its first half made of them.
+inputs, h and skips what its first half made of them. Where deep features are reused, skips are
+those of the first blocks alone, and h is returned as it is: it has been through all this before.
 """
+
+Joint = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""What changes features where they meet a skip: (output block, h, skip) -> h and skip.
+
+h (B, C, h', w') is what enters the output block, and skip (B, C', h', w') what is joined to it.
+"""
+
+
+class FeatureReuse(Protocol):
+    """Keeps what a UNet's deep blocks make, and says in which calls that is used again.
+
+    Attributes:
+        shallow: How many input blocks are computed in every call; as many output blocks are.
+    """
+
+    shallow: int
+
+    def recall(self, count: int) -> Tensor | None:
+        """Return what enters the first shallow output block, of ``count`` rows; None: compute."""
+
+    def keep(self, h: Tensor) -> None:
+        """Take note of what entered it, where all blocks were computed."""
 
 
 class EpsModel(Protocol):

@@ -52,6 +52,7 @@ STOREYS = {
     "ldm.models": 3,
     "ldm.adapters": 4,
     "ldm.safety": 4,
+    "ldm.shortcuts": 4,
     "ldm.offload": 4,
     "ldm.pipelines": 5,
     "ldm.training": 5,

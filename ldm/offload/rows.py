@@ -5,7 +5,7 @@ Shapes: B batch; every tensor with B rows is cut, whatever its other sides.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -21,7 +21,8 @@ def in_rows(function: Callable[..., Any], rows: int | None, x: Tensor, *args: An
             nested.
         rows: Rows at a time; None for all.
         x: The batch (B, ...).
-        *args: Further arguments; tensors of B rows, even inside lists, are cut with the batch.
+        *args: Further arguments; tensors of B rows, even inside lists and dicts, are cut with
+            the batch.
     """
     total = x.shape[0]
     if rows is None or rows >= total:
@@ -36,6 +37,8 @@ def in_rows(function: Callable[..., Any], rows: int | None, x: Tensor, *args: An
 
 
 def _cut(value: Any, part: slice, total: int) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _cut(item, part, total) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_cut(item, part, total) for item in value]
     rowed = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == total

@@ -19,7 +19,7 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.original_prompts import original_entries, recorded_language
-from ldm.pipelines.source_files import INIT_IMAGE, INPAINTING, MASK, find_sources
+from ldm.pipelines.source_files import INIT_IMAGE, INPAINTING, MASK, decoder_entries, find_sources
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
 from ldm.settings.low_memory import WeightedPrompts
 from ldm.settings.option import Option, options_of
@@ -30,6 +30,7 @@ from ldm.settings.samplers import (
     samplers_for,
     spacing_named,
 )
+from ldm.settings.shortcuts import UNSHORTENED
 
 if TYPE_CHECKING:  # most pictures have none
     from ldm.pipelines.adapter_entries import Recall
@@ -52,6 +53,7 @@ _QUIET = {
     "emphasis": "original",
     "use_neighbors": False,
     "watermark": "reference",
+    **UNSHORTENED,
 }
 _PLACE = {
     "Batch size": "n_samples",
@@ -117,6 +119,8 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
     if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
         entries[WEIGHTS] = "on"
     entries |= original_entries(settings)
+    if settings.decoder is not None:
+        entries |= decoder_entries(settings.decoder)
     if source.adapters is not None:
         from ldm.pipelines.adapter_entries import entries_of
 

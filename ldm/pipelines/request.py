@@ -95,8 +95,10 @@ class Request:
 
     @cached_property
     def rows_per_picture(self) -> int:
-        """How many rows the UNet computes for each picture: the prompt's parts, and guidance."""
+        """How many rows of a picture the UNet is given at once: the prompt's parts, guidance."""
         settings = self.settings
+        if settings.batch_cfg == "off":
+            return 1  # one part after the other
         if settings.prompt_syntax == "compvis":
             return 1 if settings.scale == 1.0 else 2
         from ldm.pipelines.prompt_notices import rows_of

@@ -153,6 +153,7 @@ class Run:
             self.model.ema_scope(),
             make_ready as self.execution,
             self._adapted() as self.adapters,
+            self._shortened(),
         ):
             self._begin()
             for batch in self.request.batches:
@@ -180,6 +181,14 @@ class Run:
         from ldm.pipelines.adapting import attached
 
         return attached(self.model, self.request, self.shelves, self.observer)
+
+    def _shortened(self) -> AbstractContextManager:
+        """Return the context in which the run takes its shortcuts, where it has any."""
+        if not self.settings.is_shortened:
+            return nullcontext()
+        from ldm.pipelines.shortcutting import shortened
+
+        return shortened(self.model, self.settings, self.sampler)
 
     def _way_out(self) -> str:
         return way_out(self.model, self.execution.untried)
@@ -217,6 +226,11 @@ class Run:
         sizes = {"size": self.request.size, "own_size": self.request.choice.size}
         for notice in notices_on_run(self.settings, prompts, steps=self.steps, **sizes):
             self.observer(notice)
+        if self.settings.is_shortened:
+            from ldm.pipelines.shortcutting import costs
+
+            for notice in costs(self.settings, self._silent_sampler, self.steps):
+                self.observer(notice)
         texts = [self.settings.negative_prompt, *prompts]
         if self.settings.prompt_syntax == "compvis":
             encoded = [text for prompt in texts for text, _ in self.settings.mixture(prompt)]
@@ -258,6 +272,10 @@ class Run:
         wanted = [each for each in (self.walk.controller(rows), self.controller) if each]
         if not wanted:
             return nullcontext()
+        if self.settings.is_shortened:
+            from ldm.pipelines.shortcutting import check_control
+
+            check_control(self.settings)
         from ldm.modules.attention_control import Chain, control_attention
 
         return control_attention(self.model, Chain(*wanted))
@@ -288,6 +306,10 @@ class Run:
 
 def sampler_for(settings: GenerationSettings, model: EpsModel) -> Sampler:
     """Return the sampler that settings ask for, with its schedule made."""
+    if settings.zero_terminal_snr:
+        from ldm.pipelines.shortcutting import model_for
+
+        model = model_for(settings, model)
     sampler = make_sampler(settings.sampler, model, spacing=settings.spacing)
     eta = settings.ddim_eta if SAMPLERS[settings.sampler].eta == "used" else 0.0
     sampler.make_schedule(settings.ddim_steps, ddim_eta=eta, verbose=False)

@@ -21,6 +21,7 @@ from ldm.settings.inpaint import InpaintSettings
 
 # How AUTOMATIC1111 marks an inpainting; here the whole picture is always denoised, not a crop.
 INPAINTING = ("Inpaint area", "Whole picture")
+WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 EDITED = "Source prompt"  # of edits, see ldm.settings.swap
 
 
@@ -71,7 +72,16 @@ CONTROL = SourceFile(
     "ControlNet",
     "Tile control",
     "Tile control hash",
-    endings=(".safetensors", ".pth", ".pt", ".ckpt", ".bin"),
+    endings=WEIGHTS,
+)
+DECODER = SourceFile(
+    "decoder",
+    lambda schema: True,  # noqa: ARG005 - every program that draws may have one
+    "--decoder",
+    "decoder",
+    "Decoder",
+    "Decoder hash",
+    endings=WEIGHTS,
 )
 
 
@@ -97,7 +107,8 @@ def find_sources(
     """
     wanted = [source for source in (INIT_IMAGE, MASK) if source.needed(schema)]
     # One that the picture does not name was not used.
-    wanted += [CONTROL] if CONTROL.needed(schema) and CONTROL.path_key in entries else []
+    unnamed = [each for each in (CONTROL, DECODER) if each.path_key in entries]
+    wanted += [each for each in unnamed if each.needed(schema)]
     if schema.init == "optional":
         wanted += [INIT_IMAGE] if "Denoising strength" in entries else []
         wanted += [MASK] if MASK.path_key in entries else []
@@ -106,6 +117,14 @@ def find_sources(
         for source in wanted
         if source.name not in given
     }
+
+
+def decoder_entries(path: str) -> dict[str, str]:
+    """Return what a picture records of the file of a tiny decoder, given it or its folder."""
+    from ldm.shortcuts.decoder import decoder_file
+
+    file = decoder_file(path)
+    return {DECODER.path_key: str(file), DECODER.hash_key: file_hash(file)}
 
 
 def _find_source(source: SourceFile, path: str, entries: Mapping[str, str]) -> str:

@@ -22,7 +22,6 @@ from ldm.models.diffusion.sampler import Sampler
 from ldm.pipelines.initial_latents import EncodedPicture, StartNoise
 from ldm.pipelines.request import Request
 from ldm.rng import GlobalNoise, NoiseSource
-from ldm.settings.prompt_weights import Mixture
 from ldm.types import SamplerState
 from ldm.util import get_obj_from_str
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.batches import Batch
     from ldm.pipelines.prompting import Prompter
+    from ldm.settings.prompt_weights import Mixture
 
 
 def make_walk(request: Request, model: LatentSpaceDiffusion, device: torch.device) -> TextWalk:

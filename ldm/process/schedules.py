@@ -64,6 +64,16 @@ def cosine(count: int, start: float, end: float, offset: float) -> np.ndarray:  
     return np.clip(1 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0, 0.999)
 
 
+def with_zero_end(alphas_cumprod: np.ndarray) -> np.ndarray:
+    """Return a schedule (T,) in float64 that ends at 0, in pure noise, and begins as it did.
+
+    arXiv:2305.08891, Algorithm 1: sqrt(alphas_cumprod) is shifted to end at 0 and scaled to keep
+    its first entry.
+    """
+    roots = np.sqrt(np.asarray(alphas_cumprod, dtype=np.float64))
+    return ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2
+
+
 def diffusion_coefficients(
     betas: Sequence[float] | np.ndarray, v_posterior: float = 0.0
 ) -> dict[str, np.ndarray]:

@@ -168,9 +168,10 @@ class OptionParser(ArgumentParser):
             names = one_of(dict.fromkeys(each[1] for each in found))
             hint = self._elsewhere(flag) or "; write one of them in full"
             raise UserError(f"{flag} was given, which may be {names}{hint}")
-        # A single letter is another program's flag more often than an abbreviation.
+        # A single letter, or another program's name for something else, is that flag more often
+        # than an abbreviation.
         ours = {name.partition("=")[0] for name in ELSEWHERE.get(bare(flag), ())}
-        other = len(flag) == 3 and any(each[0].dest not in ours for each in found)
+        other = (len(flag) == 3 or ours) and any(each[0].dest not in ours for each in found)
         return [] if other and self._elsewhere(flag) else found
 
     def _elsewhere(self, flag: str) -> str:

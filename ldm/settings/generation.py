@@ -34,6 +34,7 @@ from ldm.settings.option import (
     option,
 )
 from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk, notices_on_few_steps
+from ldm.settings.shortcuts import GROUP, HEADING, ShortcutSettings, notices_on_shortcuts
 
 SEED_MODES = ("compvis", "per-image")
 _TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], "and")
@@ -41,6 +42,7 @@ DRAWING_GROUPS = {
     "prompt": "what to draw",
     "picture": "how to draw it",
     "adapters": "what acts on the model besides",
+    GROUP: HEADING,
     "model": "the model",
     "output": "what is written",
 }
@@ -52,7 +54,7 @@ LARGEST_SIDE = 2**16  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationSettings(AdapterSettings):
+class GenerationSettings(ShortcutSettings, AdapterSettings):
     """What text-to-image and image-to-image share. Field names are the flags' names.
 
     ``None`` in ``C`` and ``f`` stands for the model's own value, in ``ckpt`` and ``config`` for
@@ -260,7 +262,7 @@ class GenerationSettings(AdapterSettings):
             found.append(f"--ddim_eta {self.ddim_eta} has no effect on --sampler {self.sampler}")
         if self.negative_prompt and self.scale == 1.0:
             found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")
-        found += notices_on_adapters(self)
+        found += notices_on_adapters(self) + notices_on_shortcuts(self)
         found += notices_on_few_steps(self.sampler, self.ddim_steps, self.scale)
         if self.emphasis != "original" and self.prompt_syntax != "a1111":
             found.append(

@@ -19,7 +19,6 @@ from ldm.settings.generation import (
     Txt2ImgSettings,
 )
 from ldm.settings.option import changed, option
-from ldm.settings.prompt_weights import doubtful, mixture_of
 
 if TYPE_CHECKING:
     from typing import Self  # in typing from Python 3.11 on
@@ -76,6 +75,8 @@ class WeightedPrompts:
         found = super().notices(prompts)
         if not self._reads_weights:
             return found
+        from ldm.settings.prompt_weights import doubtful  # other programs read no weights
+
         texts = map(self.untagged, (*prompts, self.negative_prompt))
         alike = [words for text in texts for words in doubtful(text)]
         return found + [
@@ -92,7 +93,11 @@ class WeightedPrompts:
             UserError: invalid weights.
         """
         text = self.untagged(prompt)
-        return mixture_of(text) if self._reads_weights else [(text, 1.0)]
+        if not self._reads_weights:
+            return [(text, 1.0)]
+        from ldm.settings.prompt_weights import mixture_of
+
+        return mixture_of(text)
 
     @property
     def _reads_weights(self) -> bool:

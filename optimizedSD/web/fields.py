@@ -16,6 +16,7 @@ from ldm.errors import UserError
 from ldm.settings.adapters import GROUP
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import Option, options_of
+from ldm.settings.shortcuts import GROUP as SHORTCUTS
 
 Settings = TypeVar("Settings", bound=GenerationSettings)
 
@@ -37,7 +38,8 @@ MAIN = [
 ]
 # Headings of settings that name the server's files: the model, and what acts on it. Visitors name
 # LoRAs and embeddings by tags and words in their prompts, which lead to the models' folders alone.
-FOR_OPERATORS = frozenset({"model", GROUP})
+# Pages draw without shortcuts: one names a file, and all draw other pictures.
+FOR_OPERATORS = frozenset({"model", GROUP, SHORTCUTS})
 # Settings without a control: the command line or the page itself decides them.
 NOT_ON_PAGES = frozenset(
     [

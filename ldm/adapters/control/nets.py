@@ -129,12 +129,14 @@ class NetHandle(DrawnHandle):
         hint = self._hint.of_pictures(self._embed(network, x), acting.pictures)
         x = x[:, : network.in_channels]  # the others are an inpainting model's own
         outputs = network.controls(acting.of(x), hint, acting.of(timesteps), acting.of(context))
+        # Features that are reused had their part when they were computed.
+        deep = [h] if len(skips) + 1 == len(outputs) else []
         added = []
-        for features, out, weight in zip([*skips, h], outputs, acting.weights, strict=True):
+        for features, out, weight in zip([*skips, *deep], outputs, acting.weights, strict=False):
             output = weighed(out, weight)
             output = output.mean(dim=(2, 3), keepdim=True) if self._pooled else output
             added.append(acting.add(features, output))
-        return added[-1], added[:-1]
+        return (added.pop() if deep else h), added
 
     def _embed(self, network: ControlNet, x: Tensor) -> Tensor:
         """Return the hint's embedding (n, C, h, w)."""

@@ -40,6 +40,8 @@ class DDIMSampler(DiscreteSampler):
 
     def new_rule(self, denoiser: Denoiser, total: int) -> StepRule:  # noqa: ARG002
         def rule(x: Tensor, index: int) -> Step:
+            if self.table.alphas[index] == 0.0:
+                return self.from_noise(denoiser, x, index)
             eps = self.eps_at(denoiser, x, index)
             return self.update(denoiser, x, eps, index)
 
@@ -49,6 +51,14 @@ class DDIMSampler(DiscreteSampler):
             return Step(x_prev, x0, (x - a * x0) / s)
 
         return overridden if self.is_overridden else rule
+
+    def from_noise(self, denoiser: Denoiser, x: Tensor, index: int) -> Step:
+        """Step from pure noise, a_t = 0 (arXiv:2305.08891): eps is x itself, and x0 is asked."""
+        x0 = denoiser.x0(x, self.time(index), torch.tensor(0.0), torch.tensor(1.0))
+        a_prev, sigma_t = self.table.alphas_prev[index], self.table.sigmas[index]
+        direction = (1.0 - a_prev - sigma_t**2).sqrt() * x
+        x_prev = a_prev.sqrt() * x0 + direction + sigma_t * denoiser.step_noise(x)
+        return Step(x_prev, x0, x)
 
     @torch.no_grad()
     def p_sample_ddim(

@@ -37,6 +37,7 @@ class Denoiser:
         dynamic_threshold: The largest root mean square of an estimate of x0; None is any.
         score_corrector: Object with ``modify_score(model, eps, x, t, cond, **kwargs)``.
         corrector_kwargs: Its keyword arguments.
+        around: Makes another guider of each that is used.
         moment: Which step it is asked in, for attention control.
     """
 
@@ -53,15 +54,19 @@ class Denoiser:
     dynamic_threshold: float | None = None
     score_corrector: Any = None
     corrector_kwargs: Mapping[str, Any] | None = None
+    around: Callable[[Guider], Guider] | None = None
 
     def __post_init__(self) -> None:
         self.moment = self._told = Moment()
         if self.guider is None:
             self.guide(self.scale)
+        elif self.around is not None:
+            self.guider = self.around(self.guider)
 
     def guide(self, scale: float) -> None:
         """Guide plainly, with ``scale``, from now on."""
-        self.scale, self.guider = scale, make_guider(scale, self.uncond)
+        guider = make_guider(scale, self.uncond)
+        self.scale, self.guider = scale, guider if self.around is None else self.around(guider)
 
     def eps(self, x: Tensor, t: float | Tensor, a: Tensor, s: Tensor) -> Tensor:
         """Return the guided noise estimate (B,C,h,w) at x, in the model's output dtype."""

@@ -49,6 +49,8 @@ class Sampler(ABC):
     spacing: str = "uniform"
     noise: NoiseSource = GlobalNoise()
     steps: int = 0
+    around: Callable[[Guider], Guider] | None = None
+    """Makes another guider of each that a walk uses; a walk may be given its own."""
     _device: torch.device | str | None = None
 
     def __init__(
@@ -202,6 +204,7 @@ class Sampler(ABC):
             check_scales(ucg_schedule, total, guider)
         scale, uncond = unconditional_guidance_scale, unconditional_conditioning
         source = noise or self.noise
+        options.setdefault("around", self.around)
         denoiser = Denoiser(self.model, cond, uncond, scale, source, guider, **options)
         # Half-precision starts: as in the reference the walk itself is in float32.
         x = x.to(self.model.device, torch.promote_types(x.dtype, torch.float32))

@@ -7,6 +7,7 @@ The seam between the halves serves staging on small devices and side networks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ from ldm.modules.diffusionmodules.util import (
     timestep_embedding,
     zero_module,
 )
-from ldm.types import Context, SideNetwork
+from ldm.types import Context, FeatureReuse, Joint, SideNetwork
 
 # What CompVis's file defines or imports besides, and no published UNet needs.
 ELSEWHERE = {
@@ -82,7 +83,9 @@ class UNetModel(Torso):
     Public attributes: ``time_embed``, ``input_blocks``, ``middle_block``, ``output_blocks``,
     ``out``, ``model_channels``, ``dtype``; ``layout`` and ``factory``, of which a network with the
     same layers can be made; ``side_networks``, a list of what changes the features
-    between the two halves (``SideNetwork``): no modules of the UNet, no keys.
+    between the two halves (``SideNetwork``): no modules of the UNet, no keys; ``reuse`` and
+    ``joints``, which shortcuts set: features of deep blocks that are used again
+    (``FeatureReuse``), and what changes features where they meet their skips (``Joint``).
 
     Args:
         image_size: Side of the latents it was made for; any size that the levels divide works.
@@ -120,6 +123,10 @@ class UNetModel(Torso):
     Raises:
         UserError: Parameters that do not fit each other.
     """
+
+    # Of the class, so that whole modules which were pickled without them have them too.
+    reuse: FeatureReuse | None = None
+    joints: Sequence[Joint] = ()
 
     def __init__(
         self,
@@ -243,6 +250,8 @@ class UNetModel(Torso):
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Run the input and middle blocks: the first half.
 
+        Where features are reused, the first input blocks alone are run.
+
         Returns:
             h (B, C', h', w'), the time embedding, and the skips, shallow first.
 
@@ -253,10 +262,12 @@ class UNetModel(Torso):
         emb = self.embed_time(timesteps, y)  # (B, 4 model_channels)
         context = self._cast(context)  # (B, L, context_dim)
         h, skips = x.to(self.dtype), []  # (B, in_channels, h, w)
-        for block in self.input_blocks:
+        reused = None if self.reuse is None else self.reuse.recall(len(x))
+        for block in islice(self.input_blocks, None if reused is None else self.reuse.shallow):
             h = block(h, emb, context)  # (B, C_i, h_i, w_i): Downsample halves the sides
             skips.append(h)
-        h = self.middle_block(h, emb, context)  # as it is at the last level
+        # As it is at the last level, or what entered an output block in an earlier call.
+        h = self.middle_block(h, emb, context) if reused is None else reused
         for side_network in self.side_networks:
             h, skips = side_network(x, timesteps, context, h, skips)
         return h, emb, skips
@@ -264,11 +275,20 @@ class UNetModel(Torso):
     def decode(
         self, h: Tensor, emb: Tensor, skips: Sequence[Tensor], context: Context = None
     ) -> Tensor:
-        """Run the output blocks: the second half. ``skips`` is left as it was."""
+        """Run the output blocks: the second half. ``skips`` is left as it was.
+
+        With the skips of the first input blocks alone, it runs as many of the last output blocks.
+        """
         context = self._cast(context)
-        for block, skip in zip(self.output_blocks, reversed(skips), strict=True):
+        first = len(self.output_blocks) - len(skips)
+        for number, skip in enumerate(reversed(skips), start=first):
+            if self.reuse is not None and first == 0 and number == len(skips) - self.reuse.shallow:
+                self.reuse.keep(h)
+            for change in self.joints:
+                h, skip = change(number, h, skip)
             joined = torch.cat([h, skip], dim=1)  # (B, C' + C_skip, h', w')
-            h = block(joined, emb, context)  # (B, C'', h', w'), or with both sides doubled
+            # (B, C'', h', w'), or with both sides doubled
+            h = self.output_blocks[number](joined, emb, context)
         # (B, model_channels, h, w) -> (B, out_channels or n_embed, h, w)
         head = self.id_predictor if self.predict_codebook_ids else self.out
         return head(carry(h, self.dtype, dtype_of(head)))

@@ -45,7 +45,7 @@ def read(tmp_path):
         "Noise Schedule: Karras",
         "RNG: CPU",
         "RNG: NV",
-        "Token merging ratio: 0.5",
+        "Token merging ratio hr: 0.5",
         "Refiner: sdxl, Refiner switch at: 0.8",
         "Conditional mask weight: 0.5",
         'ControlNet 0: "Module: canny, Model: x [1234], Weight: 1"',
