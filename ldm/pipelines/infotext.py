@@ -19,7 +19,7 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.original_prompts import original_entries, recorded_language
-from ldm.pipelines.source_files import INIT_IMAGE, INPAINTING, MASK, decoder_entries, find_sources
+from ldm.pipelines.source_files import decoder_entries, find_sources, image_entries
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
 from ldm.settings.low_memory import WeightedPrompts
 from ldm.settings.option import Option, options_of
@@ -109,12 +109,9 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
             entries[each.infotext] = _written(each, value)
     for key, name in _PLACE.items():
         entries[key] = getattr(place, name) + (name in _COUNTED_FROM_1)
-    if source.init_image is not None and source.init_image.path:
-        entries[INIT_IMAGE.path_key] = source.init_image.path
-        entries[INIT_IMAGE.hash_key] = source.init_image.sha256
+    entries |= image_entries(source.init_image)
     if form := SAMPLERS[settings.sampler].form:
         entries[FORM] = form
-    entries |= _mask_entries(source.init_image)
     entries |= {key: value for key, value in settings.further_entries().items() if value}
     if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
         entries[WEIGHTS] = "on"
@@ -127,14 +124,6 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
         entries |= entries_of(source.adapters, settings.prompt, settings.negative_prompt)
     ordered = {key: entries.pop(key) for key in ORDER} | entries
     return format_parameters(settings.prompt, settings.negative_prompt, ordered)
-
-
-def _mask_entries(image: InitImage | None) -> dict[str, str]:
-    if image is None or image.mask is None:
-        return {}
-    mask = image.mask
-    named = {MASK.path_key: mask.path, MASK.hash_key: mask.sha256} if mask.path else {}
-    return {INPAINTING[0]: INPAINTING[1], **named}
 
 
 def _written(each: Option, value: Any) -> str:

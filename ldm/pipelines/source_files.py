@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ldm.budgets import QUOTED
 from ldm.errors import UserError
@@ -18,6 +19,9 @@ from ldm.paths import ERRORS, file_fault, reason
 from ldm.pipelines.models import find
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.inpaint import InpaintSettings
+
+if TYPE_CHECKING:  # it needs torch
+    from ldm.pipelines.init_image import InitImage
 
 # How AUTOMATIC1111 marks an inpainting; here the whole picture is always denoised, not a crop.
 INPAINTING = ("Inpaint area", "Whole picture")
@@ -117,6 +121,19 @@ def find_sources(
         for source in wanted
         if source.name not in given
     }
+
+
+def image_entries(image: InitImage | None) -> dict[str, str]:
+    """Return what records the picture that a run begins from, and its mask."""
+    if image is None:
+        return {}
+    entries = {INIT_IMAGE.path_key: image.path, INIT_IMAGE.hash_key: image.sha256}
+    entries = entries if image.path else {}
+    if image.mask is None:
+        return entries
+    mask = image.mask
+    named = {MASK.path_key: mask.path, MASK.hash_key: mask.sha256} if mask.path else {}
+    return {**entries, INPAINTING[0]: INPAINTING[1], **named}
 
 
 def decoder_entries(path: str) -> dict[str, str]:

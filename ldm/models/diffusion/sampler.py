@@ -49,8 +49,7 @@ class Sampler(ABC):
     spacing: str = "uniform"
     noise: NoiseSource = GlobalNoise()
     steps: int = 0
-    around: Callable[[Guider], Guider] | None = None
-    """Makes another guider of each that a walk uses; a walk may be given its own."""
+    around: Callable[[Guider], Guider] | None = None  # makes another guider of each walk's
     _device: torch.device | str | None = None
 
     def __init__(
@@ -203,8 +202,7 @@ class Sampler(ABC):
         if ucg_schedule is not None:
             check_scales(ucg_schedule, total, guider)
         scale, uncond = unconditional_guidance_scale, unconditional_conditioning
-        source = noise or self.noise
-        options.setdefault("around", self.around)
+        source, options = noise or self.noise, {"around": self.around, **options}
         denoiser = Denoiser(self.model, cond, uncond, scale, source, guider, **options)
         # Half-precision starts: as in the reference the walk itself is in float32.
         x = x.to(self.model.device, torch.promote_types(x.dtype, torch.float32))
