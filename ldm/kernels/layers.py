@@ -13,10 +13,13 @@ from collections.abc import Callable
 from weakref import ref
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldm.kernels.packed import Packed, pack_convolution, pack_linear
+from ldm.kernels.packed import Packed, pack_convolution, pack_linear, pack_phase
 from ldm.modules.attention import GEGLU, BasicTransformerBlock
+from ldm.modules.diffusionmodules import model as first_stage
+from ldm.modules.diffusionmodules import unet_blocks
 
 Own = Callable[..., Tensor]
 OUTSIDE = 16
@@ -24,6 +27,10 @@ OUTSIDE = 16
 
 It is contiguous, as plain layers return it: random numbers like it are laid out as it is.
 """
+
+UPSAMPLES = (unet_blocks.Upsample, first_stage.Upsample)
+PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""Odd rows, odd columns of a doubled map."""
 
 
 def suits(layer: nn.Module, *inputs: Tensor) -> bool:
@@ -133,20 +140,61 @@ class PackedGEGLU:
     def __call__(self, own: Own, x: Tensor) -> Tensor:
         """Compute (B, N, D) -> (B, N, D'): arXiv:2002.05202, Eq. 6 with bias."""
         proj = self.layer.proj
-        stand_in = vars(proj).get("forward")
-        alone = getattr(stand_in, "func", None) is self.proj and not _hooks_of(proj)
-        if not alone or proj.bias is None or not suits(proj, x):
-            for weight in self.weights:
-                weight.forget()
+        if proj.bias is None or not _alone(proj, self.proj) or not suits(proj, x):
+            _forget(self.weights)
             return own(x)
-        self.proj.weights[0].forget()
+        _forget(self.proj.weights)
         values, gates = (weight.of(proj.weight, x) for weight in self.weights)
         out = _product(x, gates, proj.bias[self._gates], "gelu")  # (B, N, D')
         return out.mul_(_product(x, values, proj.bias[self._values]))
 
 
-def _hooks_of(layer: nn.Module) -> bool:
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
+class PackedUpsample:
+    """``Upsample`` of maps (B, C, h, w): four small convolutions in place of one of a doubled map.
+
+    Where a map is doubled by nearest neighbours and convolved with 3x3 taps, each output sees 2x2
+    different pixels. For each of the four phases of the outputs the taps that see the same pixel
+    are summed beforehand: 4/9 of the multiplications, and the doubled map is never made.
+
+    Args:
+        layer: An ``Upsample`` with the convolution ``layer.conv``.
+        conv: What stands in for ``conv``; see ``PackedGEGLU``.
+    """
+
+    def __init__(self, layer: nn.Module, conv: PackedConvolution) -> None:
+        self.layer, self.conv = layer, conv
+        self.weights = [Packed(pack_phase(*phase)) for phase in PHASES]
+
+    def __call__(self, own: Own, x: Tensor) -> Tensor:
+        """Compute (B, C, h, w) -> (B, C', 2h, 2w)."""
+        conv = self.layer.conv
+        # Sums of taps have a rounding of their own, which is none to speak of in float32 only.
+        if x.dtype != torch.float32 or not _alone(conv, self.conv) or not suits(conv, x):
+            _forget(self.weights)
+            return own(x)
+        _forget(self.conv.weights)
+        b, _, h, w = x.shape
+        size = b, conv.out_channels, 2 * h, 2 * w
+        out = torch.empty(size, memory_format=torch.channels_last)  # (B, C', 2h, 2w)
+        padded = F.pad(x, (1, 1, 1, 1))  # (B, C, h + 2, w + 2)
+        for (down, right), packed in zip(PHASES, self.weights, strict=True):
+            seen = padded[:, :, down : down + h + 1, right : right + w + 1]
+            weight = packed.of(conv.weight, seen)
+            out[:, :, down::2, right::2] = torch.ops.mkldnn._convolution_pointwise(
+                seen, weight, conv.bias, [0, 0], [1, 1], [1, 1], 1, "none", [], ""
+            )
+        return out
+
+
+def _alone(layer: nn.Module, stand_in: Callable[..., Tensor]) -> bool:
+    """Return whether nobody else acts on a layer that is computed by ``stand_in``."""
+    ours = getattr(vars(layer).get("forward"), "func", None) is stand_in
+    return ours and not (layer._forward_hooks or layer._forward_pre_hooks)
+
+
+def _forget(weights: list[Packed]) -> None:
+    for weight in weights:
+        weight.forget()
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none") -> Tensor:
@@ -175,9 +223,21 @@ def stand_ins_for(model: nn.Module) -> list[tuple[nn.Module, Callable[..., Tenso
         elif type(layer) is nn.Conv2d and _is_plain(layer):
             found[layer] = PackedConvolution(layer)
     for layer in model.modules():
-        if type(layer) is GEGLU and "forward" not in vars(layer) and layer.proj in found:
+        if "forward" in vars(layer):
+            continue
+        if type(layer) is GEGLU and layer.proj in found:
             found[layer] = PackedGEGLU(layer, found[layer.proj])
+        elif type(layer) in UPSAMPLES and _doubles(layer) and layer.conv in found:
+            found[layer] = PackedUpsample(layer, found[layer.conv])
     return list(found.items())
+
+
+def _doubles(layer: nn.Module) -> bool:
+    conv = getattr(layer, "conv", None)
+    if type(conv) is not nn.Conv2d:
+        return False
+    geometry = conv.kernel_size, conv.padding, conv.stride, conv.dilation
+    return geometry == ((3, 3), (1, 1), (1, 1), (1, 1))
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:

@@ -102,3 +102,23 @@ def pack_linear(rows: slice = slice(None)) -> Callable[[Tensor, Tensor], Tensor]
         return torch.ops.mkldnn._reorder_linear_weight(weight[rows].contiguous(), count)
 
     return pack
+
+
+def pack_phase(down: int, right: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what packs a phase of a 3x3 weight (C', C, 3, 3) after doubling by nearest neighbours.
+
+    Of the three taps in a direction two fall on one and the same pixel of the map that was doubled:
+    the first two where ``down`` (``right``) is 1, the last two where it is 0. Their sum is one tap.
+    """
+
+    def pack(weight: Tensor, x: Tensor) -> Tensor:
+        taps = _merge_taps(_merge_taps(weight, 2, down), 3, right).contiguous()  # (C', C, 2, 2)
+        geometry = [0, 0], [1, 1], [1, 1], 1
+        return torch._C._nn.mkldnn_reorder_conv2d_weight(taps.to_mkldnn(), *geometry, list(x.shape))
+
+    return pack
+
+
+def _merge_taps(weight: Tensor, dim: int, second: int) -> Tensor:
+    first, middle, last = weight.unbind(dim)
+    return torch.stack([first + middle, last] if second else [first, middle + last], dim)

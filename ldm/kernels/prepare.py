@@ -1,8 +1,8 @@
 """Give a model's layers faster arithmetic on a processor, and take it back.
 
-    kernels = prepare(model)      # the same modules; their weights are packed when they first compute
-    ...                           # draw
-    kernels.release()             # every module computes as before, and the packed copies are gone
+    kernels = prepare(model)  # the same modules; weights are packed when they first compute
+    ...                       # draw
+    kernels.release()         # every module computes as before; the packed copies are gone
 
 Parameters, buffers and keys are untouched, and everything may be done to them meanwhile: load,
 move, train, merge adapters into them. Hooks are called as always.
