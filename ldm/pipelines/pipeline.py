@@ -19,7 +19,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,7 @@ from ldm.safety.checker import SafetyChecker
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 
 if TYPE_CHECKING:  # runs with the whole model on the device need no plans
+    from ldm.kernels.prepare import Kernels
     from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.adapting import Shelves
     from ldm.pipelines.staging import StagedModel, Staging
@@ -99,6 +100,7 @@ class Pipeline:
         self.use_ema = use_ema
         self.staged = staged
         self._checkers: dict[str, SafetyChecker] = {}
+        self._kernels: Kernels | None = None
 
     @classmethod
     def load(
@@ -226,7 +228,24 @@ class Pipeline:
                 yield run
             return
         half = half_of(self.device) if request.settings.precision == "autocast" else None
-        yield Execution(self.device, half)
+        with self._faster(request.settings, observer):
+            yield Execution(self.device, half)
+
+    def _faster(self, settings: GenerationSettings, observer: Observer) -> AbstractContextManager:
+        """Return the context in which the model computes as ``--kernels`` says."""
+        if settings.kernels == "plain" or self.device.type != "cpu":
+            self._kernels = None
+            return nullcontext()
+        from ldm.kernels.prepare import Kernels, is_available, lacking_memory
+
+        if self._kernels is None and is_available():
+            kernels = Kernels(self.model)
+            lacking = lacking_memory(kernels.most_bytes)
+            if lacking:
+                observer(Notice(f"{lacking}: --kernels plain is used"))
+                return nullcontext()
+            self._kernels = kernels
+        return nullcontext() if self._kernels is None else self._kernels.during_run()
 
 
 def _stage(model: LatentSpaceDiffusion, staging: Staging, device: torch.device) -> StagedModel:

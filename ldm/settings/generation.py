@@ -45,6 +45,7 @@ DRAWING_GROUPS = {
     "output": "what is written",
 }
 PRECISIONS = ("full", "autocast")
+KERNELS = ("auto", "plain")
 WATERMARKS = ("reference", "gentle", "off")
 # A run is planned in memory, and a typo must not fill it.
 LONGEST_RUN = 10**6  # pictures
@@ -213,6 +214,13 @@ class GenerationSettings(AdapterSettings):
         "autocast computes in float16 on cuda (in float32 elsewhere); full is float32",
         choices=PRECISIONS,
         infotext="Precision",
+        group="model",
+    )
+    kernels: str = option(
+        "auto",
+        "arithmetic on a processor: auto packs the weights once: less time, a second copy of them "
+        "in memory, and the same numbers but for rounding; plain is torch's own",
+        choices=KERNELS,
         group="model",
     )
     safety_checker: str = option(
