@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,9 @@ if TYPE_CHECKING:  # runs with the whole model on the device need no plans
     from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.adapting import Shelves
     from ldm.pipelines.staging import StagedModel, Staging
+
+WORTH_SAYING = 256**2
+"""Pixels of a picture from which packed weights save so much time that a user should know."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -223,29 +227,47 @@ class Pipeline:
     @contextmanager
     def _execution(self, request: Request, observer: Observer) -> Iterator[Execution]:
         """Make the device ready for a run."""
+        wanted = request.settings.kernels != "plain"
+        if wanted and (self.staged is not None or self.device.type != "cpu"):
+            where = self.device.type if self.staged is None else "a model whose parts take turns"
+            observer(Notice(f"--kernels auto has no effect on {where}: its arithmetic is plain"))
         if self.staged is not None:
             with self.staged.run(request, observer) as run:
                 yield run
             return
         half = half_of(self.device) if request.settings.precision == "autocast" else None
-        with self._faster(request.settings, observer):
+        with self._faster(request, observer):
             yield Execution(self.device, half)
 
-    def _faster(self, settings: GenerationSettings, observer: Observer) -> AbstractContextManager:
+    def _faster(self, request: Request, observer: Observer) -> AbstractContextManager:
         """Return the context in which the model computes as ``--kernels`` says."""
-        if settings.kernels == "plain" or self.device.type != "cpu":
-            self._kernels = None
+        if self.device.type != "cpu":
             return nullcontext()
+        from ldm.kernels.pages import kept_pages
+
+        if request.settings.kernels == "plain":
+            self._forget_kernels()
+            if prod(request.size) >= WORTH_SAYING:
+                observer(Notice("--kernels auto takes less time for these pictures, see --help"))
+            return kept_pages()
+        self._kernels = self._kernels or self._make_kernels(observer)
+        return kept_pages() if self._kernels is None else self._kernels.during_run()
+
+    def _make_kernels(self, observer: Observer) -> Kernels | None:
         from ldm.kernels.prepare import Kernels, is_available, lacking_memory
 
-        if self._kernels is None and is_available():
-            kernels = Kernels(self.model)
-            lacking = lacking_memory(kernels.most_bytes)
-            if lacking:
-                observer(Notice(f"{lacking}: --kernels plain is used"))
-                return nullcontext()
-            self._kernels = kernels
-        return nullcontext() if self._kernels is None else self._kernels.during_run()
+        kernels = Kernels(self.model)
+        lacking = lacking_memory(kernels.most_bytes)
+        if not is_available():
+            lacking = "this build of torch has no oneDNN"
+        if lacking:
+            observer(Notice(f"{lacking}: --kernels plain is used"))
+        return None if lacking else kernels
+
+    def _forget_kernels(self) -> None:
+        if self._kernels is not None:
+            self._kernels.release()
+            self._kernels = None
 
 
 def _stage(model: LatentSpaceDiffusion, staging: Staging, device: torch.device) -> StagedModel:

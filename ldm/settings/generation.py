@@ -45,7 +45,7 @@ DRAWING_GROUPS = {
     "output": "what is written",
 }
 PRECISIONS = ("full", "autocast")
-KERNELS = ("auto", "plain")
+KERNELS = ("plain", "auto")
 WATERMARKS = ("reference", "gentle", "off")
 # A run is planned in memory, and a typo must not fill it.
 LONGEST_RUN = 10**6  # pictures
@@ -217,9 +217,9 @@ class GenerationSettings(AdapterSettings):
         group="model",
     )
     kernels: str = option(
-        "auto",
-        "arithmetic on a processor: auto packs the weights once: less time, a second copy of them "
-        "in memory, and the same numbers but for rounding; plain is torch's own",
+        "plain",
+        "arithmetic on a processor: plain is torch's own; auto packs the weights once: less time, "
+        "a second copy of them in memory, and the same numbers but for rounding",
         choices=KERNELS,
         group="model",
     )

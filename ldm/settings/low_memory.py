@@ -114,8 +114,7 @@ class SmallDevice(ForkHabits):
     kernels: str = changed(
         GenerationSettings,
         "kernels",
-        help="arithmetic on a processor: both are torch's own here, as packed weights are a second "
-        "copy in memory",
+        help="auto has no effect here: packed weights would be a second copy in memory",
     )
     vram_budget: float | None = option(
         None,
