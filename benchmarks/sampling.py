@@ -1,7 +1,8 @@
-"""Seconds per denoising step: this project beside diffusers, alternately, on the same weights.
+"""Seconds per denoising step: this project beside its peers, alternately, on the same weights.
 
-Both sides take DDIM steps with guidance (a UNet batch of 2) of one picture; the weights are random
-and shared, so nothing is downloaded and a last line can say how far the two results are apart.
+The peers are diffusers and, where it is installed, OpenVINO. All sides take DDIM steps with
+guidance (a UNet batch of 2) of one picture; the weights are random and shared, so nothing is
+downloaded and a column can say how far the results are apart.
 """
 
 from __future__ import annotations
@@ -14,10 +15,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.sampling_sides import (  # noqa: E402
+    InOpenVINO,
+    has_openvino,
+    packed_walk,
+    peak_gib,
+)
 from ldm.processor import cpu_name
 
 if TYPE_CHECKING:
@@ -27,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "stable-diffusion" / "v1-inference.yaml"
 RESULTS = ROOT / "benchmarks" / "results"
 SCHEDULE_STEPS, SCALE = 50, 7.5
+OURS, PLAIN, OPENVINO = "ours", "ours, --kernels plain", "OpenVINO"
 NARROW = {"model_channels": 32, "context_dim": 64}
 
 
@@ -43,17 +51,31 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds per step of both sides, and the relative difference of their last states."""
+    """Seconds per step of each side, and how far its last state is from diffusers'.
+
+    Attributes:
+        case: What was measured.
+        seconds: By side, for each step.
+        apart: By side, the relative difference of its last state.
+        prepared: By side, the seconds of its first step, or of its conversion, beyond a later one.
+        peak: GiB of the whole process at its largest; all sides are in it.
+    """
 
     case: Case
-    ours: list[float]
-    theirs: list[float]
-    difference: float
+    seconds: dict[str, list[float]]
+    apart: dict[str, float]
+    prepared: dict[str, float]
+    peak: float
+
+    @property
+    def medians(self) -> dict[str, float]:
+        """Median seconds per step by side."""
+        return {name: statistics.median(values) for name, values in self.seconds.items()}
 
     @property
     def ratio(self) -> float:
         """Our median time divided by diffusers': below 1 is faster."""
-        return statistics.median(self.ours) / statistics.median(self.theirs)
+        return self.medians[OURS] / self.medians["diffusers"]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -209,21 +231,51 @@ def wait_for(device: torch.device) -> None:
 
 
 def measure(case: Case, ours: torch.nn.Module, theirs: torch.nn.Module) -> Result:
-    """Let the two sides take turns (A B A B ...), after one untimed turn of each."""
+    """Let the sides take turns (A B A B ...), after one untimed turn of each."""
     import torch
 
     generator = torch.Generator().manual_seed(1)
     shapes = ((1, 4, case.size // 8, case.size // 8), (1, 77, width(ours)), (1, 77, width(ours)))
     x, cond, uncond = (torch.randn(s, generator=generator).to(case.device) for s in shapes)
     start = x, cond.to(ours.dtype), uncond.to(ours.dtype)
-    sides: list[tuple[Callable, torch.nn.Module]] = [(our_walk, ours), (their_walk, theirs)]
-    seconds: list[list[float]] = [[], []]
-    last = [timed(walk(unet, start), case.steps)[1] for walk, unet in sides]
+    sides = sides_of(case, ours, theirs, start)
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    first = {name: timed(walk(unet, start), case.steps) for name, (walk, unet) in sides.items()}
     for _ in range(case.rounds):
-        for times, (walk, unet) in zip(seconds, sides, strict=True):
-            times += timed(walk(unet, start), case.steps)[0]
-    gap = (last[0].float() - last[1].float()).norm() / last[1].float().norm()
-    return Result(case, seconds[0], seconds[1], gap.item())
+        for name, (walk, unet) in sides.items():
+            seconds[name] += timed(walk(unet, start), case.steps)[0]
+    last = {name: x.float() for name, (_, x) in first.items()}
+    reference = last["diffusers"]
+    apart = {name: ((x - reference).norm() / reference.norm()).item() for name, x in last.items()}
+    prepared = {
+        name: times[0] - statistics.median(seconds[name]) for name, (times, _) in first.items()
+    }
+    if OPENVINO in sides:
+        prepared[OPENVINO] = sides[OPENVINO][1].seconds
+    return Result(case, seconds, apart, prepared, peak_gib())
+
+
+def sides_of(
+    case: Case, ours: torch.nn.Module, theirs: torch.nn.Module, start: tuple
+) -> dict[str, tuple[Callable, Any]]:
+    """Return each side's walk and what it predicts with."""
+    import torch
+
+    from ldm.kernels.prepare import Kernels
+
+    sides: dict[str, tuple[Callable, Any]] = {PLAIN: (our_walk, ours)}
+    if case.device == "cpu":
+        sides = {OURS: (packed_walk(Kernels(ours), our_walk), ours), **sides}
+    else:
+        sides = {OURS: sides[PLAIN]}
+    sides["diffusers"] = their_walk, theirs
+    if case.device == "cpu" and has_openvino():
+        x, cond, uncond = start
+        inputs = torch.cat([x, x]), torch.tensor([500, 500]), torch.cat([uncond, cond]).float()
+        converted = InOpenVINO(theirs.float(), inputs, case.dtype)
+        theirs.to(ours.dtype)
+        sides[OPENVINO] = their_walk, converted
+    return sides
 
 
 def width(unet: torch.nn.Module) -> int:
@@ -247,18 +299,20 @@ def describe_machine(device: str) -> list[str]:
 
 
 HEADER = [
-    "| size | dtype | ours, s/step | diffusers, s/step | ours / diffusers | last x apart |",
-    "|---|---|---|---|---|---|",
+    "| size | dtype | side | s/step | ours / it | last x apart | to prepare, s |",
+    "|---|---|---|---|---|---|---|",
 ]
 
 
-def row(result: Result) -> str:
-    """Return one measurement as a line of the Markdown table."""
-    ours, theirs = statistics.median(result.ours), statistics.median(result.theirs)
-    return (
-        f"| {result.case.size} | {result.case.dtype} | {ours:.4f} | {theirs:.4f} "
-        f"| **{result.ratio:.3f}** | {result.difference:.1e} |"
-    )
+def rows_of(result: Result) -> list[str]:
+    """Return one measurement as lines of the Markdown table."""
+    medians = result.medians
+    return [
+        f"| {result.case.size} | {result.case.dtype} | {name} | {median:.4f} "
+        f"| **{medians[OURS] / median:.3f}** | {result.apart[name]:.1e} "
+        f"| {result.prepared[name]:.2f} |"
+        for name, median in medians.items()
+    ]
 
 
 def main(argv: list[str] | None = None) -> list[Result]:
@@ -285,10 +339,13 @@ def main(argv: list[str] | None = None) -> list[Result]:
         for unet in (ours, theirs):
             unet.to(device=device, dtype=getattr(torch, dtype))
         results.append(measure(Case(device, dtype, size, args.steps, args.rounds), ours, theirs))
-        print(row(results[-1]), flush=True)
+        print("\n".join(rows_of(results[-1])), flush=True)
+    last = f"- largest memory of the process, all sides in it: {results[-1].peak:.2f} GiB"
+    print(f"\n{last}")
     if args.save:
         RESULTS.mkdir(exist_ok=True)
-        text = ["# Sampling beside diffusers", "", *head, "", *HEADER, *map(row, results), ""]
+        table = [line for result in results for line in rows_of(result)]
+        text = ["# Sampling beside its peers", "", *head, "", *HEADER, *table, "", last, ""]
         (RESULTS / f"sampling-{args.save}.md").write_text("\n".join(text), encoding="utf-8")
     return results
 

@@ -54,6 +54,7 @@ STOREYS = {
     "ldm.safety": 4,
     "ldm.shortcuts": 4,
     "ldm.offload": 4,
+    "ldm.kernels": 4,
     "ldm.pipelines": 5,
     "ldm.training": 5,
     "ldm.evaluation": 5,

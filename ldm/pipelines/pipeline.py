@@ -19,7 +19,6 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -31,14 +30,15 @@ from PIL import Image
 from ldm.checkpoint.load import load_model
 from ldm.errors import UserError
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
+from ldm.pipelines.arithmetic import Arithmetic
 from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import ModelChoice, find_model
-from ldm.pipelines.phases import half_of, memory_for
+from ldm.pipelines.phases import memory_for
 from ldm.pipelines.progress import Notice, Observer, Picture, log_events
 from ldm.pipelines.request import Request, prepare
-from ldm.pipelines.run import Execution, Run
+from ldm.pipelines.run import Run
 from ldm.safety.checker import SafetyChecker
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 
@@ -99,6 +99,7 @@ class Pipeline:
         self.use_ema = use_ema
         self.staged = staged
         self._checkers: dict[str, SafetyChecker] = {}
+        self._arithmetic = Arithmetic(model, self.device, staged)
 
     @classmethod
     def load(
@@ -213,7 +214,9 @@ class Pipeline:
             request = settle(request, self.device, observer)
         checker = self.checker(request.settings.safety_checker)
         shelves = None if request.adapters is None else self._shelves
-        run = Run(self.model, request, self._execution, checker, observer, controller, shelves)
+        run = Run(
+            self.model, request, self._arithmetic.of_run, checker, observer, controller, shelves
+        )
         return run.pictures()
 
     @cached_property
@@ -221,37 +224,6 @@ class Pipeline:
         from ldm.pipelines.adapting import Shelves
 
         return Shelves()
-
-    @contextmanager
-    def _execution(self, request: Request, observer: Observer) -> Iterator[Execution]:
-        """Make the device ready for a run."""
-        if self.device.type == "cpu" and request.is_long(self.model):
-            from ldm.pipelines.precision import notices_on_format
-
-            for text in notices_on_format(request.settings, self.device):
-                observer(Notice(text))
-        precision = request.settings.precision
-        if self.staged is not None:
-            with self._in_integers(precision), self.staged.run(request, observer) as run:
-                yield run
-            return
-        half = half_of(self.device, precision)
-        with self._in_integers(precision), self._weights_in(half):
-            yield Execution(self.device, half)
-
-    def _in_integers(self, precision: str) -> AbstractContextManager:
-        if precision != "int8":
-            return nullcontext()
-        from ldm.pipelines.precision import in_integers
-
-        return in_integers(self.model, self.device)
-
-    def _weights_in(self, half: torch.dtype | None) -> AbstractContextManager:
-        if half is None:
-            return nullcontext()
-        from ldm.pipelines.precision import weights_in
-
-        return weights_in(self.model, half)
 
 
 def _stage(model: LatentSpaceDiffusion, staging: Staging, device: torch.device) -> StagedModel:

@@ -47,6 +47,7 @@ DRAWING_GROUPS = {
     "output": "what is written",
 }
 PRECISIONS = ("full", "autocast", "auto", "bfloat16", "float16", "int8")
+KERNELS = ("plain", "auto")
 WATERMARKS = ("reference", "gentle", "off")
 # A run is planned in memory, and a typo must not fill it.
 LONGEST_RUN = 10**6  # pictures
@@ -219,6 +220,13 @@ class GenerationSettings(ShortcutSettings, AdapterSettings):
         "in 8-bit integers, on processors only",
         choices=PRECISIONS,
         infotext="Precision",
+        group="model",
+    )
+    kernels: str = option(
+        "plain",
+        "arithmetic on a processor: plain is torch's own; auto packs the weights once: less time, "
+        "a second copy of them in memory, and the same numbers but for rounding",
+        choices=KERNELS,
         group="model",
     )
     safety_checker: str = option(

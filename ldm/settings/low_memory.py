@@ -118,6 +118,11 @@ class SmallDevice(ForkHabits):
     )
     seed_mode: str = changed(GenerationSettings, "seed_mode", default="per-image")
     precision: str = changed(GenerationSettings, "precision", help=PRECISION)
+    kernels: str = changed(
+        GenerationSettings,
+        "kernels",
+        help="auto has no effect here: packed weights would be a second copy in memory",
+    )
     vram_budget: float | None = option(
         None,
         "GiB of the device's memory to stay within; the fastest plan that fits is used",

@@ -52,7 +52,9 @@ class DiffusionWrapper(nn.Module):
         if key.startswith(("concat", "hybrid")):
             x = torch.cat([x, *c_concat], dim=1)
         if key.startswith(("crossattn", "hybrid")):
-            given["context"] = torch.cat(list(c_crossattn), dim=1)
+            # A single one as it is: each step of a walk is then given the same tensor.
+            parts = list(c_crossattn)
+            given["context"] = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         if key.endswith("adm"):
             given["y"] = c_crossattn[0] if c_adm is None else c_adm
         return self.diffusion_model(x, t, **given)

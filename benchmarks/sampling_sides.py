@@ -1,0 +1,89 @@
+"""The sides of the sampling benchmark: one walk on the same weights, computed in different ways."""
+
+from __future__ import annotations
+
+import importlib.util
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+Walk = Callable[[Any, tuple], "Iterator[torch.Tensor]"]
+HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+"""OpenVINO's names of the element types that it computes in."""
+
+
+def packed_walk(kernels: Any, walk: Walk) -> Walk:
+    """Return a walk that computes with prepared layers until it is closed."""
+
+    def packed(unet: torch.nn.Module, start: tuple) -> Iterator[torch.Tensor]:
+        with kernels.during_run():
+            yield from walk(unet, start)
+
+    return packed
+
+
+def has_openvino() -> bool:
+    """Return whether OpenVINO is installed."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+class InOpenVINO:
+    """Diffusers' UNet, converted and compiled by OpenVINO for a processor; called as the original.
+
+    Args:
+        unet: What to convert.
+        inputs: x (B, 4, h, w), steps (B,) and context (B, L, D): the shapes it is compiled for.
+        precision: ``float32``, ``bfloat16`` or ``float16``: what it computes in.
+    """
+
+    def __init__(self, unet: torch.nn.Module, inputs: tuple, precision: str) -> None:
+        import openvino
+        import torch
+
+        class Positional(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.unet = unet
+
+            def forward(
+                self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor
+            ) -> torch.Tensor:
+                return self.unet(x, t, context, return_dict=False)[0]
+
+        self.dtype = torch.float32
+        begin = time.perf_counter()
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing warns of every comparison of shapes
+            model = openvino.convert_model(Positional(), example_input=inputs)
+        model.reshape({n: list(tensor.shape) for n, tensor in enumerate(inputs)})
+        hints = {
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        compiled = openvino.Core().compile_model(model, "CPU", hints)
+        self._request = compiled.create_infer_request()
+        self.seconds = time.perf_counter() - begin
+
+    def __call__(
+        self, x: torch.Tensor, t: torch.Tensor, *, encoder_hidden_states: torch.Tensor, **_: Any
+    ) -> tuple[torch.Tensor]:
+        """Predict (B, 4, h, w)."""
+        import torch
+
+        steps = t.expand(len(x)).contiguous()
+        given = (x, steps, encoder_hidden_states)
+        found = self._request.infer({n: tensor.numpy() for n, tensor in enumerate(given)})
+        return (torch.from_numpy(found[0].copy()),)
+
+
+def peak_gib() -> float:
+    """Return the largest memory that the process has had, in GiB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -1,0 +1,108 @@
+"""How a pipeline's runs compute: in which numbers, and with weights packed or as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from math import prod
+from typing import TYPE_CHECKING
+
+import torch
+
+from ldm.pipelines.phases import half_of
+from ldm.pipelines.progress import Notice, Observer
+from ldm.pipelines.request import Request
+from ldm.pipelines.run import Execution
+from ldm.settings.generation import GenerationSettings
+
+if TYPE_CHECKING:  # most runs need none of them
+    from ldm.kernels.prepare import Kernels
+    from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
+    from ldm.pipelines.staging import StagedModel
+
+WORTH_SAYING = 256**2
+"""Pixels of a picture from which packed weights save so much time that a user should know."""
+
+
+class Arithmetic:
+    """A model's arithmetic, chosen anew for each run; what was packed for one serves the next.
+
+    Args:
+        model: The hub.
+        device: Where it computes.
+        staged: Its parts in turns, if they take turns.
+    """
+
+    def __init__(
+        self, model: LatentSpaceDiffusion, device: torch.device, staged: StagedModel | None
+    ) -> None:
+        self.model, self.device, self.staged = model, device, staged
+        self._kernels: Kernels | None = None
+
+    @contextmanager
+    def of_run(self, request: Request, observer: Observer) -> Iterator[Execution]:
+        """Make the device and the model ready for a run, and undo it at the end."""
+        settings = request.settings
+        self._say(request, observer)
+        with ExitStack() as stack:
+            if settings.precision == "int8":
+                from ldm.pipelines.precision import in_integers
+
+                stack.enter_context(in_integers(self.model, self.device))
+            if self.staged is not None:
+                execution = stack.enter_context(self.staged.run(request, observer))
+            else:
+                execution = self._whole(settings, stack)
+                self._pack(settings, observer, stack)
+            yield execution
+
+    def _whole(self, settings: GenerationSettings, stack: ExitStack) -> Execution:
+        half = half_of(self.device, settings.precision)
+        if half is not None:
+            from ldm.pipelines.precision import weights_in
+
+            stack.enter_context(weights_in(self.model, half))
+        return Execution(self.device, half)
+
+    def _pack(self, settings: GenerationSettings, observer: Observer, stack: ExitStack) -> None:
+        """Compute with weights that oneDNN has packed, if ``--kernels`` says so."""
+        if self.device.type != "cpu":
+            return
+        from ldm.kernels.pages import kept_pages
+
+        stack.enter_context(kept_pages())
+        if settings.kernels == "plain":
+            self._forget()
+            return
+        self._kernels = self._kernels or self._make(observer)
+        stack.enter_context(nullcontext() if self._kernels is None else self._kernels.during_run())
+
+    def _make(self, observer: Observer) -> Kernels | None:
+        from ldm.kernels.prepare import Kernels, is_available, lacking_memory
+
+        kernels = Kernels(self.model)
+        lacking = lacking_memory(kernels.most_bytes)
+        if not is_available():
+            lacking = "this build of torch has no oneDNN"
+        if lacking:
+            observer(Notice(f"{lacking}: --kernels plain is used"))
+        return None if lacking else kernels
+
+    def _forget(self) -> None:
+        if self._kernels is not None:
+            self._kernels.release()
+            self._kernels = None
+
+    def _say(self, request: Request, observer: Observer) -> None:
+        """Say what has no effect, and what would take less time."""
+        settings, packs = request.settings, self.staged is None and self.device.type == "cpu"
+        if settings.kernels == "auto" and not packs:
+            where = self.device.type if self.staged is None else "a model whose parts take turns"
+            observer(Notice(f"--kernels auto has no effect on {where}: its arithmetic is plain"))
+        if settings.kernels == "plain" and packs and prod(request.size) >= WORTH_SAYING:
+            observer(Notice("--kernels auto takes less time for these pictures, see --help"))
+        if self.device.type == "cpu" and request.is_long(self.model):
+            from ldm.pipelines.precision import notices_on_format
+
+            for text in notices_on_format(settings, self.device):
+                observer(Notice(text))

@@ -1,0 +1,57 @@
+"""What --kernels makes of a run: the same pictures but for rounding, and a model left as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ldm.kernels import prepare
+from ldm.pipelines.pipeline import Pipeline
+from ldm.pipelines.progress import Notice
+from ldm.pipelines.staging import Staging
+from ldm.settings.generation import Txt2ImgSettings
+from ldm.wrapping import is_stood_in
+
+pytestmark = pytest.mark.skipif(not prepare.is_available(), reason="this torch has no oneDNN")
+
+
+def drawn(pipeline, kernels, told=None):
+    settings = Txt2ImgSettings(
+        prompt="a fox", H=16, W=16, ddim_steps=3, n_iter=1, n_samples=2, kernels=kernels
+    )
+    observer = (told if told is not None else []).append
+    return [picture.pixels for picture in pipeline.generate(settings, observer=observer)]
+
+
+def notices(told):
+    return [event.text for event in told if isinstance(event, Notice)]
+
+
+@pytest.fixture
+def own(tiny_ckpt):
+    return Pipeline.load(tiny_ckpt, device="cpu")
+
+
+def test_packed_weights_draw_the_same_but_for_rounding_and_leave_the_model_as_it_was(own):
+    plain, packed = drawn(own, "plain"), drawn(own, "auto")
+    assert own._arithmetic._kernels.packed_bytes > 0
+    assert not any(is_stood_in(module, "forward") for module in own.model.modules())
+    for one, other in zip(plain, packed, strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+    assert np.array_equal(drawn(own, "auto"), packed)
+    assert np.array_equal(drawn(own, "plain"), plain)
+    assert own._arithmetic._kernels is None
+
+
+def test_without_memory_for_a_second_copy_it_is_plain_and_says_so(own, monkeypatch):
+    monkeypatch.setattr(prepare, "_free_memory", lambda: 1000)
+    told = []
+    assert np.array_equal(drawn(own, "auto", told), drawn(own, "plain"))
+    assert any("--kernels plain is used" in text for text in notices(told))
+
+
+def test_where_parts_take_turns_it_has_no_effect_and_says_so(tiny_ckpt):
+    staged = Pipeline.load(tiny_ckpt, device="cpu", staging=Staging())
+    told = []
+    drawn(staged, "auto", told)
+    assert any("--kernels auto has no effect" in text for text in notices(told))
