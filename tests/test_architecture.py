@@ -52,6 +52,7 @@ STOREYS = {
     "ldm.adapters": 4,
     "ldm.safety": 4,
     "ldm.offload": 4,
+    "ldm.kernels": 4,
     "ldm.pipelines": 5,
     "ldm.training": 5,
     "ldm.evaluation": 5,

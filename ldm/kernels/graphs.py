@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ldm.kernels.head_width import ByHeadWidth
 from ldm.modules.attention_control.moments import listeners_of, stepping
 from ldm.modules.attention_processors import AttentionLayer, sdpa
 from ldm.process.guidance import ClassifierFreeGuidance, NoGuidance
 from ldm.types import Conditioning, Guider
+from ldm.wrapping import StandIn
 
 PLAIN_GUIDERS = (ClassifierFreeGuidance, NoGuidance)
 
@@ -160,11 +162,23 @@ def _is_acted_on(module: nn.Module) -> bool:
         return True
     own = vars(module)
     hooks = module._forward_hooks or module._forward_pre_hooks
-    if hooks or "forward" in own or own.get("side_networks") or own.get("between"):
+    forward = own.get("forward")
+    if (
+        hooks
+        or (forward is not None and not _is_kernel(forward))
+        or own.get("side_networks")
+        or own.get("between")
+    ):
         return True
     if isinstance(module, AttentionLayer):
-        return bool(module.beside) or module.processor is not sdpa
+        plain = module.processor is sdpa or isinstance(module.processor, ByHeadWidth)
+        return bool(module.beside) or not plain
     return False
+
+
+def _is_kernel(forward: Any) -> bool:
+    """Check whether a stand-in computes what the layer does, on the device alone."""
+    return isinstance(forward, StandIn) and type(forward.func).__module__ == "ldm.kernels.card"
 
 
 def _is_ours(thing: Any) -> bool:

@@ -275,8 +275,10 @@ class SpatialTransformer(nn.Module):
             tokens = block(tokens, context=each)  # (B, N, D)
         if self.use_linear:
             tokens = self.proj_out(tokens)  # (B, N, C)
-        # Contiguous: a channels-last view would slow every layer that follows, by a tenth on a CPU.
-        tokens = rearrange(tokens, "b (h w) c -> b c h w", h=height).contiguous()
+        tokens = rearrange(tokens, "b (h w) c -> b c h w", h=height)
+        if x.is_contiguous():
+            # A channels-last view would slow every layer that follows, by a tenth on a CPU.
+            tokens = tokens.contiguous()
         if not self.use_linear:
             tokens = self.proj_out(tokens)  # (B, D, h, w) -> (B, C, h, w)
         return tokens + x  # (B, C, h, w)

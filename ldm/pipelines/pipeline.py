@@ -39,6 +39,7 @@ from ldm.pipelines.phases import half_of, memory_for
 from ldm.pipelines.progress import Notice, Observer, Picture, log_events
 from ldm.pipelines.request import Request, prepare
 from ldm.pipelines.run import Execution, Run
+from ldm.pipelines.speed import sped_up
 from ldm.safety.checker import SafetyChecker
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 
@@ -221,12 +222,14 @@ class Pipeline:
     @contextmanager
     def _execution(self, request: Request, observer: Observer) -> Iterator[Execution]:
         """Make the device ready for a run."""
-        if self.staged is not None:
-            with self.staged.run(request, observer) as run:
-                yield run
-            return
-        half = half_of(self.device) if request.settings.precision == "autocast" else None
-        yield Execution(self.device, half)
+        whole = self.staged is None
+        with sped_up(self.model, request.settings, self.device, whole, observer):
+            if not whole:
+                with self.staged.run(request, observer) as run:
+                    yield run
+                return
+            half = half_of(self.device) if request.settings.precision == "autocast" else None
+            yield Execution(self.device, half)
 
 
 def _stage(model: LatentSpaceDiffusion, staging: Staging, device: torch.device) -> StagedModel:

@@ -34,6 +34,7 @@ from ldm.settings.option import (
     option,
 )
 from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk, notices_on_few_steps
+from ldm.settings.speed import SpeedSettings
 
 SEED_MODES = ("compvis", "per-image")
 _TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], "and")
@@ -52,7 +53,7 @@ LARGEST_SIDE = 2**16  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationSettings(AdapterSettings):
+class GenerationSettings(SpeedSettings, AdapterSettings):
     """What text-to-image and image-to-image share. Field names are the flags' names.
 
     ``None`` in ``C`` and ``f`` stands for the model's own value, in ``ckpt`` and ``config`` for

@@ -69,7 +69,10 @@ def activated(norm: nn.GroupNorm, x: Tensor) -> Tensor:
 
     Autocast normalises in float32. Of a large map that would take twice the memory of all that the
     layer holds besides, so there it is done a part of the groups at a time, to the same bits.
+    A norm may have both computed its own way, as an attribute ``activated``.
     """
+    if (own := vars(norm).get("activated")) is not None:
+        return own(x)
     if takes_much(norm, x):
         from ldm.modules.diffusionmodules.lean_norm import activated_by_groups
 

@@ -1,4 +1,4 @@
-"""Recorded steps: the same numbers as the model's own, and recorded anew whenever they would not be.
+"""Recorded steps: the same numbers as the model's own, and recorded anew where they would not be.
 
 A recording that keeps to a graph's rules stands in for CUDA's: it repeats the work on the memory
 that the work saw, and writes its result to the same place.
