@@ -41,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, cpu (default: cuda)")
+    parser.add_argument("--device", required=True, help="cuda, cuda:1, cpu")
     parser.add_argument("--batch", type=int, default=1, help="pictures at once (default: 1)")
     parser.add_argument("--size", type=int, default=512, help="pixels a side (default: 512)")
     parser.add_argument("--steps", type=int, default=50, help="steps (default: 50)")

@@ -19,7 +19,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -39,7 +39,6 @@ from ldm.pipelines.phases import half_of, memory_for
 from ldm.pipelines.progress import Notice, Observer, Picture, log_events
 from ldm.pipelines.request import Request, prepare
 from ldm.pipelines.run import Execution, Run
-from ldm.pipelines.speed import sped_up
 from ldm.safety.checker import SafetyChecker
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 
@@ -222,14 +221,22 @@ class Pipeline:
     @contextmanager
     def _execution(self, request: Request, observer: Observer) -> Iterator[Execution]:
         """Make the device ready for a run."""
-        whole = self.staged is None
-        with sped_up(self.model, request.settings, self.device, whole, observer):
-            if not whole:
+        with self._sped_up(request, observer):
+            if self.staged is not None:
                 with self.staged.run(request, observer) as run:
                     yield run
                 return
             half = half_of(self.device) if request.settings.precision == "autocast" else None
             yield Execution(self.device, half)
+
+    def _sped_up(self, request: Request, observer: Observer) -> AbstractContextManager:
+        """Return the context in which the model computes as the settings choose."""
+        settings = request.settings
+        if not (settings.for_cards or settings.compile):
+            return nullcontext()
+        from ldm.pipelines.speed import sped_up
+
+        return sped_up(self.model, settings, self.device, self.staged is None, observer)
 
 
 def _stage(model: LatentSpaceDiffusion, staging: Staging, device: torch.device) -> StagedModel:

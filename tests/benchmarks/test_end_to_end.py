@@ -37,7 +37,7 @@ def test_ratios_are_to_the_last_way():
 @pytest.mark.parametrize("bad", ["--size 100", "--steps 0", "--batch 0", "--ways nobody"])
 def test_what_cannot_be_measured_is_refused(bad):
     with pytest.raises(SystemExit):
-        end_to_end.parse_args(bad.split())
+        end_to_end.parse_args([*bad.split(), "--device", "cpu"])
 
 
 def test_a_dry_run_lists_every_command_and_stays_within_eight_minutes(tmp_path):

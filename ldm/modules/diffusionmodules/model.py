@@ -92,7 +92,7 @@ def takes_much(norm: nn.GroupNorm, x: Tensor) -> bool:
     # What stands in for it, or listens to it, wants the whole map.
     plain = type(norm) is nn.GroupNorm and "forward" not in vars(norm)
     heard = norm._forward_hooks or norm._forward_pre_hooks
-    return plain and not heard and norm.affine and torch.is_autocast_enabled("cuda")
+    return plain and not heard and norm.affine and torch.is_autocast_enabled(x.device.type)
 
 
 class Upsample(nn.Module):

@@ -94,8 +94,9 @@ def doubled(x: Tensor) -> Tensor:
     On a CUDA device autocast would make a float32 map of the same numbers, which the convolution
     then turns to half precision.
     """
-    if x.is_cuda and torch.is_autocast_enabled("cuda"):
-        with torch.autocast("cuda", enabled=False):
+    kind = x.device.type
+    if x.is_cuda and torch.is_autocast_enabled(kind):
+        with torch.autocast(kind, enabled=False):
             return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
     return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
