@@ -54,7 +54,7 @@ def _merge(
         at = (batch.to(tl.int64) * slices + start + s[:, None]) * channels + c[None, :]
         counts = tl.minimum(positions - (start + s) * ROWS, ROWS).to(tl.float32)
         total += tl.sum(tl.load(means + at, mask=known, other=0.0) * counts[:, None])
-    size = (positions * width).to(tl.float32)
+    size = positions * width * 1.0  # a float, also where Triton knows both as constants
     mean = total / size
     squared = 0.0
     for start in range(0, slices, SLICES):
