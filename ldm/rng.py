@@ -95,8 +95,11 @@ class PerImageNoise:
         if shape[0] != len(self._generators):
             raise ValueError(f"{shape[0]} rows asked of {len(self._generators)} per-image seeds")
         row = tuple(shape[1:])
-        rows = [torch.randn(row, generator=g) for g in self._generators]
-        return torch.stack(rows).to(device=device, dtype=dtype)
+        rows = torch.stack([torch.randn(row, generator=g) for g in self._generators])
+        if torch.device(device).type == "cuda":
+            # From other memory the copy would hold up the host until all queued steps are done.
+            return rows.to(dtype).pin_memory().to(device, non_blocking=True)
+        return rows.to(device=device, dtype=dtype)
 
 
 NoiseSource = GlobalNoise | PerImageNoise

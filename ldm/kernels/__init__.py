@@ -1,4 +1,4 @@
-"""Faster arithmetic on a processor for the modules that are there: `prepare`, then `release`."""
+"""Faster arithmetic for the modules that are there, given to a model for a while and taken back."""
 
 from pkgutil import extend_path
 

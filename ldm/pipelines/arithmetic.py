@@ -1,9 +1,9 @@
-"""How a pipeline's runs compute: in which numbers, and with weights packed or as they are."""
+"""How a pipeline's runs compute: in which numbers, and by which kernels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:  # most runs need none of them
     from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
     from ldm.pipelines.staging import StagedModel
 
-WORTH_SAYING = 256**2
-"""Pixels of a picture from which packed weights save so much time that a user should know."""
+LARGE = 256**2
+"""Pixels of a picture from which packed weights save so much time that a user should know, and
+whose maps are new memory from the system at each operation unless it is kept."""
 
 
 class Arithmetic:
@@ -53,7 +54,12 @@ class Arithmetic:
                 execution = stack.enter_context(self.staged.run(request, observer))
             else:
                 execution = self._whole(settings, stack)
-                self._pack(settings, observer, stack)
+                self._pack(request, observer, stack)
+            if settings.asked:
+                from ldm.pipelines.speed import sped_up
+
+                whole = self.staged is None
+                stack.enter_context(sped_up(self.model, settings, self.device, whole, observer))
             yield execution
 
     def _whole(self, settings: GenerationSettings, stack: ExitStack) -> Execution:
@@ -64,18 +70,19 @@ class Arithmetic:
             stack.enter_context(weights_in(self.model, half))
         return Execution(self.device, half)
 
-    def _pack(self, settings: GenerationSettings, observer: Observer, stack: ExitStack) -> None:
+    def _pack(self, request: Request, observer: Observer, stack: ExitStack) -> None:
         """Compute with weights that oneDNN has packed, if ``--kernels`` says so."""
-        if self.device.type != "cpu":
-            return
-        from ldm.kernels.pages import kept_pages
-
-        stack.enter_context(kept_pages())
-        if settings.kernels == "plain":
+        settings, large = request.settings, prod(request.size) >= LARGE
+        if settings.kernels == "plain" or settings.compile or self.device.type != "cpu":
             self._forget()
-            return
-        self._kernels = self._kernels or self._make(observer)
-        stack.enter_context(nullcontext() if self._kernels is None else self._kernels.during_run())
+        else:
+            self._kernels = self._kernels or self._make(observer)
+        if self.device.type == "cpu" and (large or self._kernels is not None):
+            from ldm.kernels.pages import kept_pages
+
+            stack.enter_context(kept_pages())
+        if self._kernels is not None:
+            stack.enter_context(self._kernels.during_run())
 
     def _make(self, observer: Observer) -> Kernels | None:
         from ldm.kernels.prepare import Kernels, is_available, lacking_memory
@@ -94,12 +101,10 @@ class Arithmetic:
             self._kernels = None
 
     def _say(self, request: Request, observer: Observer) -> None:
-        """Say what has no effect, and what would take less time."""
-        settings, packs = request.settings, self.staged is None and self.device.type == "cpu"
-        if settings.kernels == "auto" and not packs:
-            where = self.device.type if self.staged is None else "a model whose parts take turns"
-            observer(Notice(f"--kernels auto has no effect on {where}: its arithmetic is plain"))
-        if settings.kernels == "plain" and packs and prod(request.size) >= WORTH_SAYING:
+        """Say what would take less time."""
+        settings, whole = request.settings, self.staged is None
+        here = whole and self.device.type == "cpu" and prod(request.size) >= LARGE
+        if here and settings.kernels == "plain":
             observer(Notice("--kernels auto takes less time for these pictures, see --help"))
         if self.device.type == "cpu" and request.is_long(self.model):
             from ldm.pipelines.precision import notices_on_format

@@ -35,6 +35,7 @@ from ldm.settings.option import (
 )
 from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk, notices_on_few_steps
 from ldm.settings.shortcuts import GROUP, HEADING, ShortcutSettings, notices_on_shortcuts
+from ldm.settings.speed import SpeedSettings
 
 SEED_MODES = ("compvis", "per-image")
 _TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], "and")
@@ -47,7 +48,6 @@ DRAWING_GROUPS = {
     "output": "what is written",
 }
 PRECISIONS = ("full", "autocast", "auto", "bfloat16", "float16", "int8")
-KERNELS = ("plain", "auto")
 WATERMARKS = ("reference", "gentle", "off")
 # A run is planned in memory, and a typo must not fill it.
 LONGEST_RUN = 10**6  # pictures
@@ -55,7 +55,7 @@ LARGEST_SIDE = 2**16  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationSettings(ShortcutSettings, AdapterSettings):
+class GenerationSettings(ShortcutSettings, SpeedSettings, AdapterSettings):
     """What text-to-image and image-to-image share. Field names are the flags' names.
 
     ``None`` in ``C`` and ``f`` stands for the model's own value, in ``ckpt`` and ``config`` for
@@ -220,13 +220,6 @@ class GenerationSettings(ShortcutSettings, AdapterSettings):
         "in 8-bit integers, on processors only",
         choices=PRECISIONS,
         infotext="Precision",
-        group="model",
-    )
-    kernels: str = option(
-        "plain",
-        "arithmetic on a processor: plain is torch's own; auto packs the weights once: less time, "
-        "a second copy of them in memory, and the same numbers but for rounding",
-        choices=KERNELS,
         group="model",
     )
     safety_checker: str = option(

@@ -146,9 +146,13 @@ class Denoiser:
     def _guided(self, x: Tensor, t: float | Tensor) -> Tensor:
         times = times_of(x, t)
         self._tell(len(x), getattr(self.guider, "layout", None))
-        out = self.model.apply_model(*self.guider.prepare(x, times, self.cond, self.uncond))
+        graphs = getattr(self.model, "step_graphs", None)  # see ``ldm.kernels.graphs``
+        out = graphs and graphs.call(self.guider, x, times, self.cond, self.uncond)
+        if out is None:
+            out = self.model.apply_model(*self.guider.prepare(x, times, self.cond, self.uncond))
+            out = self.guider.combine(out, times)
         self.moment = replace(self.moment, evaluation=self.moment.evaluation + 1)
-        return self.guider.combine(out, times)
+        return out
 
 
 OPTIONS = frozenset(f.name for f in fields(Denoiser)) - {

@@ -17,6 +17,7 @@ from ldm.errors import UserError
 from ldm.lazy import lazy_exports
 from ldm.modules.attention_processors import AttentionLayer
 from ldm.modules.diffusionmodules.coder_layers import coder_layers
+from ldm.modules.diffusionmodules.util import doubled
 
 # What CompVis's file defines or imports besides, and no first stage of the family needs.
 ELSEWHERE = {
@@ -63,6 +64,37 @@ def Normalize(in_channels: int, num_groups: int = 32) -> nn.GroupNorm:  # noqa: 
     return nn.GroupNorm(num_groups, in_channels, eps=1e-6)
 
 
+def activated(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """Return SiLU(norm(x)), (B, C, H, W), for a convolution.
+
+    Autocast normalises in float32. Of a large map that would take twice the memory of all that the
+    layer holds besides, so there it is done a part of the groups at a time, to the same bits.
+    A norm may have both computed its own way, as an attribute ``activated``.
+    """
+    if (own := vars(norm).get("activated")) is not None:
+        return own(x)
+    if takes_much(norm, x):
+        from ldm.modules.diffusionmodules.lean_norm import activated_by_groups
+
+        return activated_by_groups(norm, x)
+    return F.silu(norm(x))
+
+
+LARGE = 2**24  # elements: 64 MiB in float32
+
+
+def takes_much(norm: nn.GroupNorm, x: Tensor) -> bool:
+    """Check whether autocast would make large float32 maps of x for a norm that is a plain one."""
+    if not x.is_cuda or torch.is_grad_enabled():  # on a CPU autocast leaves norms as they are
+        return False
+    if x.numel() < LARGE or x.itemsize != 2 or not x.is_contiguous():
+        return False
+    # What stands in for it, or listens to it, wants the whole map.
+    plain = type(norm) is nn.GroupNorm and "forward" not in vars(norm)
+    heard = norm._forward_hooks or norm._forward_pre_hooks
+    return plain and not heard and norm.affine and torch.is_autocast_enabled(x.device.type)
+
+
 class Upsample(nn.Module):
     """Double both sides by nearest neighbours, then convolve."""
 
@@ -72,8 +104,9 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1) if with_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2.0, mode="nearest")  # (B, C, 2h, 2w)
-        return x if self.conv is None else self.conv(x)
+        if self.conv is None:
+            return F.interpolate(x, scale_factor=2.0, mode="nearest")  # (B, C, 2h, 2w)
+        return self.conv(doubled(x))  # (B, C, 2h, 2w)
 
 
 class Downsample(nn.Module):
@@ -119,10 +152,10 @@ class ResnetBlock(nn.Module):
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, temb: Tensor | None = None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))  # (B, C', h, w)
+        h = self.conv1(activated(self.norm1, x))  # (B, C', h, w)
         if temb is not None:
             h = h + self.temb_proj(F.silu(temb))[:, :, None, None]  # + (B, C', 1, 1)
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))  # (B, C', h, w)
+        h = self.conv2(self.dropout(activated(self.norm2, h)))  # (B, C', h, w)
         return self.shortcut(x) + h  # (B, C', h, w)
 
     def shortcut(self, x: Tensor) -> Tensor:
@@ -258,7 +291,9 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for layer in coder_layers(self):
             x = layer(x)  # (B, ch, H, W) at first, (B, ch_mult[-1] ch, h, w) at last
-        return self.conv_out(F.silu(self.norm_out(x)))  # (B, 2 z_channels, h, w); z_channels in VQ
+        return self.conv_out(
+            activated(self.norm_out, x)
+        )  # (B, 2 z_channels, h, w); z_channels in VQ
 
 
 class Decoder(nn.Module):
@@ -319,5 +354,5 @@ class Decoder(nn.Module):
             h = layer(h)  # (B, ch_mult[-1] ch, h, w) at first, (B, ch_mult[0] ch, H, W) at last
         if self.give_pre_end:
             return h
-        h = self.conv_out(F.silu(self.norm_out(h)))  # (B, out_ch, H, W)
+        h = self.conv_out(activated(self.norm_out, h))  # (B, out_ch, H, W)
         return torch.tanh(h) if self.tanh_out else h

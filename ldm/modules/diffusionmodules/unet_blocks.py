@@ -22,6 +22,7 @@ from ldm.modules.diffusionmodules.util import (
     avg_pool_nd,
     checkpoint,
     conv_nd,
+    doubled,
     normalization,
     zero_module,
 )
@@ -129,6 +130,8 @@ class Upsample(nn.Module):
         if self.dims == 3:
             # Video keeps its number of frames.
             x = F.interpolate(x, (x.shape[2], x.shape[3] * 2, x.shape[4] * 2), mode="nearest")
+        elif self.use_conv:
+            x = doubled(x)  # (B, C, 2h, 2w)
         else:
             x = F.interpolate(x, scale_factor=2, mode="nearest")  # (B, C, 2h, 2w)
         return self.conv(x) if self.use_conv else x  # (B, C', 2h, 2w)

@@ -62,7 +62,8 @@ def test_fewer_rows_and_strips_take_less(sizes):
         ]
         assert taken == sorted(taken, reverse=True) and taken[0] > taken[-1]
         whole = estimate(sizes, PlanSettings(policy, 1), **demand)
-        assert whole > taken[-1]
+        assert whole >= taken[-1]
+    assert whole > taken[-1]  # with streamed weights nothing else is as large as a decoded map
 
 
 def test_layers_that_stay_take_their_bytes_and_no_more(sizes):
