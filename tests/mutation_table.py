@@ -369,6 +369,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("        if strict:", "        if not strict:"),
     ),
     ("ldm/checkpoint/drawn_by.py", "tests/ldm/checkpoint/test_drawn_by.py"): (
+        ("left += getattr(node, part, ())", "pass"),
         ("if changed & (members - ", "if changed & (set() - "),
     ),
     ("ldm/models/diffusion/forward_process.py", f"{DIFFUSION}/test_forward_process.py"): (
@@ -770,5 +771,82 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ),
     ("ldm/adapters/lora/train.py", "tests/ldm/adapters/lora/test_train.py"): (
         ("if wanted.search(place.dotted)]", "if place.dotted]"),
+    ),
+    ("ldm/processor.py", "tests/ldm/test_processor.py"): (
+        ("return found if share is None else max(1, min(found, int(share)))", "return found"),
+    ),
+    ("ldm/modules/int8.py", "tests/ldm/modules/test_int8.py"): (
+        ("quantized_activation(rows, (1,))", "quantized_activation(rows, (0, 1))"),
+    ),
+    ("ldm/pipelines/precision.py", "tests/ldm/pipelines/test_precision.py"): (
+        ("weight.data = own", "pass"),
+    ),
+    ("ldm/programs/start.py", "tests/ldm/programs/test_start.py"): (
+        ("if not ours or watched or len(threads) > 1:", "if False:"),
+    ),
+    ("ldm/models/diffusion/k_dpmpp.py", "tests/ldm/models/diffusion/test_k_dpmpp.py"): (
+        (
+            "return -math.expm1(-longer) * (x0 - x0_before) / (2.0 * r)",
+            "return -math.expm1(-longer) * (x0 - x0_before) / r",
+        ),
+    ),
+    ("ldm/models/diffusion/unipc.py", "tests/ldm/models/diffusion/test_unipc.py"): (
+        ("y = y + taken.pop().correction(x0)", "taken.pop()"),
+    ),
+    ("ldm/models/diffusion/tcd.py", "tests/parity/test_more_samplers.py"): (
+        ("(1.0 - ddim_eta) * t", "t"),
+    ),
+    ("ldm/process/sigmas.py", "tests/ldm/process/test_sigmas.py"): (
+        ("weights = weights * density(at)", "pass"),
+    ),
+    ("ldm/settings/samplers.py", "tests/ldm/pipelines/test_infotext.py"): (
+        ('if not own or entry.form == (form or "") or not entry.form', "if True"),
+    ),
+    ("ldm/shortcuts/reuse.py", "tests/ldm/shortcuts/test_reuse.py"): (
+        ("each is None or each[0] != self._period", "each is None"),
+        ("in_walk and not ASIDE.get() and not torch.is_grad_enabled()", "in_walk"),
+    ),
+    ("ldm/process/token_merging.py", "tests/ldm/process/test_token_merging.py"): (
+        ("descending=True", "descending=False"),
+        ("include_self=True", "include_self=False"),
+    ),
+    ("ldm/shortcuts/guidance.py", "tests/ldm/shortcuts/test_guidance.py"): (
+        ("spread(cond) / spread(guided)", "spread(guided) / spread(cond)"),
+        ("return inner if self.guides() else", "return inner if True else"),
+    ),
+    ("ldm/shortcuts/freeu.py", "tests/ldm/shortcuts/test_freeu.py"): (
+        ("{0, x.shape[-2] - 1}", "{0}"),
+        ("(level.res_blocks + 1)", "level.res_blocks"),
+    ),
+    ("ldm/models/tiny_decoder.py", "tests/ldm/shortcuts/test_decoder.py"): (
+        ("* 2.0 - 1.0", "* 1.0"),
+        ("z / self.scale", "z * self.scale"),
+    ),
+    ("ldm/models/diffusion/ddim.py", "tests/ldm/shortcuts/test_zero_snr.py"): (
+        ("if self.table.alphas[index] == 0.0:", "if False:"),
+    ),
+    ("ldm/shortcuts/turns.py", "tests/ldm/shortcuts/test_turns.py"): (
+        ("return in_rows(call, rows,", "return in_rows(call, None,"),
+    ),
+    ("ldm/kernels/packed.py", "tests/ldm/kernels/test_prepare.py"): (
+        ("weight._version == self._version", "True"),
+        ("weight.data_ptr() == self._seen.data_ptr()", "True"),
+    ),
+    ("ldm/kernels/layers.py", "tests/ldm/kernels/test_prepare.py"): (
+        ("not layer.training", "True"),
+        ("out.contiguous() if", "out if"),
+    ),
+    ("ldm/kernels/pages.py", "tests/ldm/kernels/test_pages.py"): (
+        ("page & _FROM_FILE or not page & _IN_MEMORY", "True"),
+    ),
+    ("ldm/kernels/graphs.py", "tests/ldm/kernels/test_graphs.py"): (
+        ("self._capture.out.clone()", "self._capture.out"),
+        ("self._recorded.clear()", "pass"),
+    ),
+    ("ldm/kernels/card.py", "tests/ldm/kernels/test_card.py"): (
+        ("in self.on and not torch.is_grad_enabled()", "in self.on"),
+    ),
+    ("ldm/rng.py", "tests/ldm/models/diffusion/test_sampler_waits.py"): (
+        (".pin_memory().to(device, non_blocking=True)", ".to(device)"),
     ),
 }
