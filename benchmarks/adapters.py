@@ -60,6 +60,8 @@ FILES = {
 }
 NEW_WORD, NEW_EMOJI = "demo-tangerine", "🍊"
 SHOWN = 8  # pictures in a row of a sheet
+ROW = {"outline": (1, 0), "tangerine": (0,), "boxes": (0, 1), "picture": (0, 1)}
+"""Which ways of drawing, by their places in a sheet, stand in the README's row."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--scale", type=float, default=3.0, help="of guidance (default: %(default)s)")
     add_walk(parser, "ddim", 20, "of scenes and noise (default: %(default)s)")
     add("--sheet", metavar="FOLDER", help="write a sheet of pictures for each adapter")
+    add("--row", metavar="FILE", help="write a row of examples, as assets/demo-adapters.png")
     add("--save", metavar="NAME", help="write benchmarks/results/adapters-NAME.md")
     return parser.parse_args(argv)
 
@@ -253,6 +256,18 @@ def write_sheets(sheets: dict[str, list[Tensor]], folder: Path) -> None:
         save_picture(make_grid(list(to_uint8(rows)), SHOWN), folder / f"{name}.png")
 
 
+def write_row(sheets: dict[str, list[Tensor]], path: Path) -> None:
+    """Write one row of pictures: two examples of each adapter, each behind what it began from."""
+    cells = [
+        way[k].repeat_interleave(2, -1).repeat_interleave(2, -2)
+        for name, order in ROW.items()
+        if name in sheets
+        for k in range(2)
+        for way in (sheets[name][place] for place in order)
+    ]
+    save_picture(make_grid(list(to_uint8(torch.stack(cells))), len(cells)), path)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what the command line asks for and print it; return the exit code."""
     args = parse_args(argv)
@@ -270,6 +285,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n".join(lines))
     if args.sheet:
         write_sheets(bench.sheets, Path(args.sheet))
+    if args.row:
+        write_row(bench.sheets, Path(args.row))
     if args.save:
         RESULTS.mkdir(exist_ok=True)
         text = "\n".join(["# Adapters that ship", "", *lines, ""])

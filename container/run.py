@@ -16,7 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("scripts", "scripts/tests", "optimizedSD")
-STARTS = 'if __name__ == "__main__":\n    sys.exit(main())'  # what programs end with
+# What programs end with.
+STARTS = tuple(f'if __name__ == "__main__":\n    {end}(main())' for end in ("sys.exit", "leave"))
 PAGE = "_gradio"
 # A port that is published leads to the container's own address, not to its 127.0.0.1.
 EVERYWHERE = ("--host", "0.0.0.0")
@@ -28,6 +29,10 @@ class UnknownName(Exception):
     """There is no program of that name; the message says which there are."""
 
 
+def _is_program(code: str) -> bool:
+    return any(start in code for start in STARTS)
+
+
 def programs(root: Path = ROOT) -> dict[str, Path]:
     """Return the programs that are files, by name: words joined by hyphens.
 
@@ -35,7 +40,7 @@ def programs(root: Path = ROOT) -> dict[str, Path]:
         root: The folder with the code.
     """
     files = [path for folder in FOLDERS for path in sorted((root / folder).glob("*.py"))]
-    runs = [path for path in files if STARTS in path.read_text(encoding="utf-8")]
+    runs = [path for path in files if _is_program(path.read_text(encoding="utf-8"))]
     return {**{hyphened(path.stem): path for path in runs}, "train": root / "main.py"}
 
 

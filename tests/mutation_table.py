@@ -172,9 +172,10 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ),
     ("ldm/process/sigmas.py", f"{PROCESS}/test_sigmas.py"): (
         ("eta * sigma_next * (1.0 - (sigma_next", "eta * sigma * (1.0 - (sigma_next"),
+        ("weights = weights * density(at)", "pass"),
         ("max(sigma_next**2 - added**2, 0.0)", "max(sigma_next**2 - added, 0.0)"),
         ("RHO = 7.0", "RHO = 5.0"),
-        ("(len(nodes) + 1) // 2)", "max(len(nodes) // 2, 1))"),
+        ("(len(nodes) + 1) // 2 + more)", "max(len(nodes) // 2, 1) + more)"),
     ),
     ("ldm/process/log_snr.py", f"{PROCESS}/test_process.py"): (
         ("np.sqrt(-np.expm1(2.0 * self.log_alpha(t)))", "np.sqrt(-np.expm1(self.log_alpha(t)))"),
@@ -795,9 +796,6 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ),
     ("ldm/models/diffusion/tcd.py", "tests/parity/test_more_samplers.py"): (
         ("(1.0 - ddim_eta) * t", "t"),
-    ),
-    ("ldm/process/sigmas.py", "tests/ldm/process/test_sigmas.py"): (
-        ("weights = weights * density(at)", "pass"),
     ),
     ("ldm/settings/samplers.py", "tests/ldm/pipelines/test_infotext.py"): (
         ('if not own or entry.form == (form or "") or not entry.form', "if True"),

@@ -137,7 +137,7 @@ def third_party_imports(folder: str) -> dict[str, set[str]]:
 
 
 # What users choose to install: a program says in one line where it is missing.
-BY_CHOICE = {"controlnet_aux"}
+BY_CHOICE = {"controlnet_aux", "openvino", "triton"}  # triton comes with torch for CUDA
 
 
 def undeclared(folder: str, requirements: list[str]) -> dict[str, set[str]]:

@@ -280,7 +280,7 @@ def _half_peak(half: nn.Module) -> Activations:
 def _vae_inside(layer: nn.Module, share: float) -> Iterator[Activations]:
     """Yield what a layer of the autoencoder holds at each of its steps."""
     if isinstance(layer, vae.ResnetBlock):
-        # The norms of large maps, which make the peak, take no more under autocast: ``lean_norm``.
+        # The norms of large maps, which make the peak, take no more under autocast: ``lean_maps``.
         before, after = layer.conv1.in_channels, layer.conv1.out_channels
         yield Activations(share * 3 * before)
         yield Activations(share * (before + 3 * after))

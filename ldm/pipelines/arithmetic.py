@@ -72,7 +72,7 @@ class Arithmetic:
 
     def _pack(self, request: Request, observer: Observer, stack: ExitStack) -> None:
         """Compute with weights that oneDNN has packed, if ``--kernels`` says so."""
-        settings, large = request.settings, prod(request.size) >= LARGE
+        settings, large = request.settings, _is_large(request)
         if settings.kernels == "plain" or settings.compile or self.device.type != "cpu":
             self._forget()
         else:
@@ -103,7 +103,7 @@ class Arithmetic:
     def _say(self, request: Request, observer: Observer) -> None:
         """Say what would take less time."""
         settings, whole = request.settings, self.staged is None
-        here = whole and self.device.type == "cpu" and prod(request.size) >= LARGE
+        here = whole and self.device.type == "cpu" and _is_large(request)
         if here and settings.kernels == "plain":
             observer(Notice("--kernels auto takes less time for these pictures, see --help"))
         if self.device.type == "cpu" and request.is_long(self.model):
@@ -111,3 +111,8 @@ class Arithmetic:
 
             for text in notices_on_format(settings, self.device):
                 observer(Notice(text))
+
+
+def _is_large(request: Request) -> bool:
+    """Return whether pictures are large; those of a folder, which are read one by one, may be."""
+    return request.settings.takes_folder or prod(request.size) >= LARGE

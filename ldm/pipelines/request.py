@@ -130,6 +130,8 @@ class Request:
         Args:
             model: What draws.
         """
+        if self.settings.takes_folder:
+            return True  # of what pictures, their files tell one by one
         weights = sum(weight.numel() for weight in model.model.parameters())
         height, width = (side // (self.settings.f or 8) for side in self.size)
         rows = self.pictures * self.rows_per_picture * self.settings.ddim_steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from emoji_font import needs_font
+from PIL import Image
 from small_demo import write_small_demo
 
 from benchmarks import adapters
@@ -38,7 +39,8 @@ def flags(tmp_path_factory):
 @needs_font
 def test_every_adapter_is_measured_and_the_result_is_written(flags, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(adapters, "RESULTS", tmp_path / "results")
-    assert adapters.main([*flags, "--save", "small", "--sheet", str(tmp_path / "sheets")]) == 0
+    files = ["--sheet", str(tmp_path / "sheets"), "--row", str(tmp_path / "row.png")]
+    assert adapters.main([*flags, "--save", "small", *files]) == 0
     printed = capsys.readouterr().out
     saved = (tmp_path / "results/adapters-small.md").read_text(encoding="utf-8")
     assert saved == f"# Adapters that ship\n\n{printed}"
@@ -49,6 +51,8 @@ def test_every_adapter_is_measured_and_the_result_is_written(flags, tmp_path, ca
     ]
     assert named == ["outline"] * 2 + ["tangerine"] + ["boxes"] * 2 + ["picture"] * 2
     sheets = sorted(path.name for path in (tmp_path / "sheets").iterdir())
+    with Image.open(tmp_path / "row.png") as row:
+        assert row.width / row.height > 12  # 14 pictures
     assert sheets == ["boxes.png", "outline.png", "picture.png", "tangerine.png"]
 
 

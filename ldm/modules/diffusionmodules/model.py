@@ -17,7 +17,7 @@ from ldm.errors import UserError
 from ldm.lazy import lazy_exports
 from ldm.modules.attention_processors import AttentionLayer
 from ldm.modules.diffusionmodules.coder_layers import coder_layers
-from ldm.modules.diffusionmodules.util import doubled
+from ldm.modules.diffusionmodules.lean_maps import activated_by_groups, doubled
 
 # What CompVis's file defines or imports besides, and no first stage of the family needs.
 ELSEWHERE = {
@@ -74,8 +74,6 @@ def activated(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     if (own := vars(norm).get("activated")) is not None:
         return own(x)
     if takes_much(norm, x):
-        from ldm.modules.diffusionmodules.lean_norm import activated_by_groups
-
         return activated_by_groups(norm, x)
     return F.silu(norm(x))
 

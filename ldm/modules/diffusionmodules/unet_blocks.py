@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from ldm.errors import UserError
 from ldm.modules.attention import SpatialTransformer
 from ldm.modules.attention_processors import AttentionLayer
+from ldm.modules.diffusionmodules.lean_maps import doubled
 from ldm.modules.diffusionmodules.util import (
     avg_pool_nd,
     checkpoint,
     conv_nd,
-    doubled,
     normalization,
     zero_module,
 )

@@ -33,7 +33,6 @@ __all__ = [
     "betas_for_alpha_bar",
     "checkpoint",
     "conv_nd",
-    "doubled",
     "extract_into_tensor",
     "instantiate_from_config",
     "linear",
@@ -86,19 +85,6 @@ def avg_pool_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Module:
 def linear(*args: Any, **kwargs: Any) -> nn.Linear:
     """Return a Linear layer."""
     return nn.Linear(*args, **kwargs)
-
-
-def doubled(x: Tensor) -> Tensor:
-    """Double the sides of x (B, C, ...) by nearest neighbours, for a convolution.
-
-    On a CUDA device autocast would make a float32 map of the same numbers, which the convolution
-    then turns to half precision.
-    """
-    kind = x.device.type
-    if x.is_cuda and torch.is_autocast_enabled(kind):
-        with torch.autocast(kind, enabled=False):
-            return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
-    return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def zero_module(module: nn.Module) -> nn.Module:

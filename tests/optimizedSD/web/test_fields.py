@@ -11,6 +11,7 @@ import pytest
 from ldm.errors import UserError
 from ldm.settings.option import options_of
 from ldm.settings.shortcuts import ShortcutSettings
+from ldm.settings.speed import SpeedSettings
 from optimizedSD.web.fields import UPLOADS, fields_of, settings_from, with_labels
 from optimizedSD.web.page import IMG2IMG, INPAINT, SWAP, TXT2IMG
 
@@ -73,6 +74,8 @@ def test_every_setting_has_a_control_or_comes_from_the_command_line_or_an_upload
     # They name the server's files, or go with what does.
     without |= {"control", "control_mode", "hint_only", "image_encoder", "box"}
     without |= set(ShortcutSettings.__annotations__)
+    # The model's parts take turns, which leaves these without effect.
+    without |= set(SpeedSettings.__annotations__)
     edit = {"reweight", "cross_replace_steps", "self_replace_steps", "blend"}  # see edit_fields
     every = {each.name for each in options_of(page.schema)}
     assert every <= shown | server | uploads | without | edit | page.fixed.keys()

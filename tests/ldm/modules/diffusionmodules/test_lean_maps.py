@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks.memory_tracker import MemoryTracker
 from benchmarks.pretended_device import pretended_device
-from ldm.modules.diffusionmodules import lean_norm, model
+from ldm.modules.diffusionmodules import lean_maps, model
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -26,8 +26,8 @@ def by_groups(monkeypatch, norm: nn.Module, *, autocast: bool = True, grad: bool
     """Return whether a norm of a large half-precision map is computed by groups."""
     monkeypatch.setattr(model, "LARGE", 1)
     seen = []
-    own = lean_norm.activated_by_groups
-    monkeypatch.setattr(lean_norm, "activated_by_groups", lambda *a: seen.append(a) or own(*a))
+    own = lean_maps.activated_by_groups
+    monkeypatch.setattr(model, "activated_by_groups", lambda *a: seen.append(a) or own(*a))
     dtype = torch.float16
     with pretended_device() as device, torch.set_grad_enabled(grad):
         norm, x = norm(), torch.zeros(1, 32, 4, 4, dtype=dtype, device=device)
@@ -69,7 +69,7 @@ def test_a_decoder_gives_the_same_bits_by_groups(monkeypatch, dtype, rows):
 
 def test_groups_that_the_parts_do_not_divide_are_all_normalised():
     norm, x = nn.GroupNorm(33, 66), torch.randn(2, 66, 4, 4)
-    assert torch.equal(lean_norm.activated_by_groups(norm, x), nn.functional.silu(norm(x)))
+    assert torch.equal(lean_maps.activated_by_groups(norm, x), nn.functional.silu(norm(x)))
 
 
 def test_a_plain_norm_of_a_large_map_under_autocast_goes_by_groups(monkeypatch):

@@ -1,4 +1,4 @@
-"""Norms of large half-precision maps under autocast, without float32 maps of that size."""
+"""Half-precision maps under autocast on a card, without float32 maps of their size beside them."""
 
 from __future__ import annotations
 
@@ -30,3 +30,16 @@ def activated_by_groups(norm: nn.GroupNorm, x: Tensor) -> Tensor:
         out[:, part] = F.silu(normed, inplace=True)
         del normed  # before the next part is made
     return out
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Double the sides of x (B, C, ...) by nearest neighbours, for a convolution.
+
+    On a CUDA device autocast would make a float32 map of the same numbers, which the convolution
+    then turns to half precision.
+    """
+    kind = x.device.type
+    if x.is_cuda and torch.is_autocast_enabled(kind):
+        with torch.autocast(kind, enabled=False):
+            return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
