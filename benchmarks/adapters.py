@@ -46,7 +46,7 @@ from ldm.data.demo.scenes import Scene, SceneDataset
 from ldm.errors import UserError
 from ldm.images.grid import make_grid
 from ldm.images.io import save_picture, to_uint8
-from ldm.paths import is_file
+from ldm.paths import exists, is_file
 from ldm.pipelines.models import find
 from ldm.processor import cpu_name
 
@@ -256,6 +256,14 @@ def write_sheets(sheets: dict[str, list[Tensor]], folder: Path) -> None:
         save_picture(make_grid(list(to_uint8(rows)), SHOWN), folder / f"{name}.png")
 
 
+def _require_room(args: argparse.Namespace) -> None:
+    """Refuse names of pictures that exist, before anything is drawn: they are never replaced."""
+    sheets = [Path(args.sheet) / f"{name}.png" for name in MEASURED] if args.sheet else []
+    for path in [*sheets, *([Path(args.row)] if args.row else [])]:
+        if exists(path):
+            raise UserError(f"{path} exists; expected a new name; move it away or give another")
+
+
 def write_row(sheets: dict[str, list[Tensor]], path: Path) -> None:
     """Write one row of pictures: two examples of each adapter, each behind what it began from."""
     cells = [
@@ -276,6 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.adapters = find(args.adapters)
         model, _ = load_model(args.config, args.ckpt)
         bench = Bench(model, args)
+        _require_room(args)
         names = args.only or [name for name in MEASURED if is_file(bench.file(name))]
         rows = [row for name in names for row in MEASURED[name](bench)]
     except UserError as error:
@@ -283,14 +292,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     lines = table(rows, args)
     print("\n".join(lines))
-    if args.sheet:
-        write_sheets(bench.sheets, Path(args.sheet))
-    if args.row:
-        write_row(bench.sheets, Path(args.row))
     if args.save:
         RESULTS.mkdir(exist_ok=True)
         text = "\n".join(["# Adapters that ship", "", *lines, ""])
         (RESULTS / f"adapters-{args.save}.md").write_text(text, encoding="utf-8")
+    if args.sheet:
+        write_sheets(bench.sheets, Path(args.sheet))
+    if args.row:
+        write_row(bench.sheets, Path(args.row))
     return 0
 
 

@@ -76,3 +76,10 @@ def test_bad_settings_are_one_line(flags, capsys):
     assert capsys.readouterr().err == "--n 0 was given; expected 1 or more; correct it\n"
     assert adapters.main([*flags, "--adapters", "nowhere", "--only", "outline"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_pictures_that_exist_are_named_before_anything_is_drawn(flags, tmp_path, capsys):
+    (tmp_path / "row.png").write_bytes(b"mine")
+    assert adapters.main([*flags, "--only", "outline", "--row", str(tmp_path / "row.png")]) == 2
+    assert "row.png exists" in capsys.readouterr().err
+    assert (tmp_path / "row.png").read_bytes() == b"mine"
