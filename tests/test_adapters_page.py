@@ -89,7 +89,7 @@ def test_its_first_commands_find_their_files_and_all_can_be_read(monkeypatch):
         settings.validate()
         if number < len(first.splitlines()):
             plan = plan_adapters(settings, [settings.prompt])
-            assert plan.embeddings or plan.controls
+            assert plan.loras or plan.embeddings or plan.controls
 
 
 def test_the_page_links_to_files_that_are_there():
