@@ -204,8 +204,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "
 def stand_ins_for(model: nn.Module) -> list[tuple[nn.Module, Callable[..., Tensor]]]:
     """Return the layers of a model that are computed otherwise here, each with what computes it.
 
-    A subclass of a layer, and a layer on which somebody put a ``forward`` of its own, is left as
-    it is.
+    A subclass of a layer is left as it is.
     """
     found: dict[nn.Module, Callable[..., Tensor]] = {}
     of_text = {
@@ -215,16 +214,12 @@ def stand_ins_for(model: nn.Module) -> list[tuple[nn.Module, Callable[..., Tenso
         for layer in (block.attn2.to_k, block.attn2.to_v)
     }
     for layer in model.modules():
-        if "forward" in vars(layer):
-            continue
         if type(layer) is nn.Linear:
             kind = RememberingLinear if layer in of_text else PackedLinear
             found[layer] = kind(layer)
         elif type(layer) is nn.Conv2d and _is_plain(layer):
             found[layer] = PackedConvolution(layer)
     for layer in model.modules():
-        if "forward" in vars(layer):
-            continue
         if type(layer) is GEGLU and layer.proj in found:
             found[layer] = PackedGEGLU(layer, found[layer.proj])
         elif type(layer) in UPSAMPLES and _doubles(layer) and layer.conv in found:

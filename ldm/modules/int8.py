@@ -12,6 +12,7 @@ Shape legend: B samples, C D channels, H W positions, N rows.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -63,7 +64,7 @@ def quantized_activation(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tens
     return (x / scales).add_(ZERO + 0.5).to(torch.uint8), scales
 
 
-class _Integers:
+class _Integers(ABC):
     """Computes a layer in integers; its weight is packed when it is first used, or has changed."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
@@ -79,8 +80,9 @@ class _Integers:
             self._packed = _Packed(self.pack(whole, scales, x), scales, zeros, source)
         return self._packed
 
+    @abstractmethod
     def pack(self, whole: Tensor, scales: Tensor, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Return an int8 weight as oneDNN wants it for inputs like x."""
 
 
 class _Linear(_Integers):

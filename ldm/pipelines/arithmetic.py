@@ -104,7 +104,7 @@ class Arithmetic:
         """Say what would take less time."""
         settings, whole = request.settings, self.staged is None
         here = whole and self.device.type == "cpu" and _is_large(request)
-        if here and settings.kernels == "plain":
+        if here and settings.kernels == "plain" and not settings.compile:
             observer(Notice("--kernels auto takes less time for these pictures, see --help"))
         if self.device.type == "cpu" and request.is_long(self.model):
             from ldm.pipelines.precision import notices_on_format

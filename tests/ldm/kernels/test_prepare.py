@@ -238,3 +238,16 @@ def test_keys_and_values_of_a_text_are_computed_once_and_anew_for_another(unet):
     assert not torch.equal(changed, first)
     assert apart(changed, other) < 1e-6
     assert apart(seen[4], 2 * seen[3]) < 1e-6
+
+
+def test_a_layer_that_was_somebody_elses_when_it_was_prepared_is_packed_once_it_is_free():
+    layer, x = made("linear")
+    layer.forward = lambda x: x + 1  # such as 8-bit integers for the time of a run
+    kernels = prepare(nn.Sequential(layer))
+    assert torch.equal(layer(x), x + 1) and kernels.packed_bytes == 0
+    kernels.detach()
+    del layer.forward
+    plain = layer(x)
+    with kernels.during_run(), torch.no_grad():
+        assert apart(layer(x), plain) < 1e-6
+    assert kernels.packed_bytes > 0
