@@ -166,8 +166,7 @@ def _is_acted_on(module: nn.Module) -> bool:
     if (
         hooks
         or (forward is not None and not _is_kernel(forward))
-        or own.get("side_networks")
-        or own.get("between")
+        or any(own.get(name) for name in ("side_networks", "between", "reuse", "joints"))
     ):
         return True
     if isinstance(module, AttentionLayer):

@@ -277,10 +277,16 @@ class UNetModel(Torso):
     ) -> Tensor:
         """Run the output blocks: the second half. ``skips`` is left as it was.
 
-        With the skips of the first input blocks alone, it runs as many of the last output blocks.
+        With the skips of the first input blocks alone, where features are reused, it runs as many
+        of the last output blocks.
+
+        Raises:
+            ValueError: There are not as many skips as output blocks, and nothing is reused.
         """
         context = self._cast(context)
         first = len(self.output_blocks) - len(skips)
+        if first and self.reuse is None:
+            raise ValueError(f"{len(skips)} skips given; expected {len(self.output_blocks)}")
         for number, skip in enumerate(reversed(skips), start=first):
             if self.reuse is not None and first == 0 and number == len(skips) - self.reuse.shallow:
                 self.reuse.keep(h)

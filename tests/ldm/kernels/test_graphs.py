@@ -146,7 +146,12 @@ def own_call(hub):
     return lambda: vars(hub).pop("apply_model")
 
 
-@pytest.mark.parametrize("act", [hooked, replaced, beside, side_network, training, own_call])
+def joint(hub):
+    hub.model.diffusion_model.joints = (lambda number, h, skip: (h, skip),)  # noqa: ARG005
+    return lambda: vars(hub.model.diffusion_model).pop("joints")
+
+
+@pytest.mark.parametrize("act", [hooked, replaced, beside, side_network, joint, training, own_call])
 def test_what_acts_on_the_model_keeps_it_from_being_recorded(recorded, act):
     undo = act(recorded)
     try:

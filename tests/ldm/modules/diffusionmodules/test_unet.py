@@ -61,6 +61,8 @@ def test_every_form_predicts_and_its_halves_compose_to_it(form):
     kept = list(skips)
     assert torch.equal(model.decode(h, emb, skips, inputs.get("context")), whole)
     assert all(a is b for a, b in zip(kept, skips, strict=True))
+    with pytest.raises(ValueError, match="skips given"):
+        model.decode(h, emb, skips[:-1], inputs.get("context"))
 
 
 @pytest.mark.parametrize("form", FORMS)
