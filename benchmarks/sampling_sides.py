@@ -78,7 +78,7 @@ class InOpenVINO:
         import torch
 
         steps = t.expand(len(x)).contiguous()
-        given = (x, steps, encoder_hidden_states)
+        given = (x.float(), steps, encoder_hidden_states.float())  # NumPy has no bfloat16
         found = self._request.infer({n: tensor.numpy() for n, tensor in enumerate(given)})
         return (torch.from_numpy(found[0].copy()),)
 

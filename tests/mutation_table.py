@@ -834,6 +834,12 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("not layer.training", "True"),
         ("out.contiguous() if", "out if"),
     ),
+    ("ldm/kernels/winograd.py", "tests/ldm/kernels/test_winograd.py"): (
+        ("torch.sub(d2, d1, out=out[2])", "torch.sub(d1, d2, out=out[2])"),
+        ("outer = (first + last) / 2", "outer = first + last / 2"),
+        ("not (x.shape[2] % 2 or x.shape[3] % 2)", "not x.shape[2] % 2"),
+        ("yield slice(image, image + count), first,", "yield slice(image, image + 1), first,"),
+    ),
     ("ldm/kernels/pages.py", "tests/ldm/kernels/test_pages.py"): (
         ("page & _FROM_FILE or not page & _IN_MEMORY", "True"),
     ),

@@ -1,4 +1,4 @@
-"""What layers compute in place of their plain arithmetic. Same numbers, to float32 rounding.
+"""What layers compute in place of their plain arithmetic. Same numbers, to rounding.
 
 Each function is called with the layer's own ``forward`` first, which it falls back to for what it
 is not made for: training, gradients, autocast, other devices and element types.
@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldm.kernels import winograd
 from ldm.kernels.packed import Packed, pack_convolution, pack_linear, pack_phase
+from ldm.kernels.winograd import pack_tiles
 from ldm.modules.attention import GEGLU, BasicTransformerBlock
 from ldm.modules.diffusionmodules import model as first_stage
 from ldm.modules.diffusionmodules import unet_blocks
@@ -56,23 +58,41 @@ def _is_computed_here(dtype: torch.dtype) -> bool:
 
 
 class PackedConvolution:
-    """``nn.Conv2d`` of maps (B, C, h, w) with a packed weight."""
+    """``nn.Conv2d`` of maps (B, C, h, w) with a packed weight.
 
-    def __init__(self, layer: nn.Conv2d) -> None:
-        self.layer = layer
-        self.weights = [Packed(pack_convolution(layer))]
+    Args:
+        layer: What it computes.
+        tiles: Whether large maps are cut into tiles where that takes less time and the layer has
+            3x3 taps: more memory for its weights.
+    """
+
+    def __init__(self, layer: nn.Conv2d, *, tiles: bool) -> None:
+        self.layer, self.tiles = layer, tiles
+        self.weights = [Packed(pack_convolution(layer)), Packed(pack_tiles)]
 
     def __call__(self, own: Own, x: Tensor) -> Tensor:
         """Convolve: (B, C, h, w) -> (B, C', h', w'), channels last in memory."""
         layer = self.layer
         if x.ndim != 4 or not suits(layer, x):
             return own(x)
+        direct, tiled = self.weights
+        # What is packed for tiles stays so: other sizes must not pack anew at every turn.
+        in_tiles = self.tiles and winograd.suits(layer, x)
+        if in_tiles and (tiled.is_made or winograd.pays(layer, x)):
+            weights = tiled.of(layer.weight, x)
+            return winograd.convolve(x, weights, layer.bias, layer.out_channels)
         geometry = layer.padding, layer.stride, layer.dilation, layer.groups
-        weight = self.weights[0].of(layer.weight, x)
+        weight = direct.of(layer.weight, x)
         out = torch.ops.mkldnn._convolution_pointwise(
             x, weight, layer.bias, *geometry, "none", [], ""
         )
         return out.contiguous() if layer.out_channels <= OUTSIDE else out
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes of the packed copy, at most."""
+        nbytes, usual = self.layer.weight.nbytes, self.layer.kernel_size == (3, 3)
+        return int(nbytes * winograd.GROWTH) if self.tiles and usual else nbytes
 
 
 class PackedLinear:
@@ -87,6 +107,11 @@ class PackedLinear:
         if not suits(self.layer, x):
             return own(x)
         return _product(x, self.weights[0].of(self.layer.weight, x), self.layer.bias)
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes of the packed copy."""
+        return self.layer.weight.nbytes
 
 
 class RememberingLinear(PackedLinear):
@@ -201,10 +226,16 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
 
 
-def stand_ins_for(model: nn.Module) -> list[tuple[nn.Module, Callable[..., Tensor]]]:
+def stand_ins_for(
+    model: nn.Module, *, tiles: bool
+) -> list[tuple[nn.Module, Callable[..., Tensor]]]:
     """Return the layers of a model that are computed otherwise here, each with what computes it.
 
     A subclass of a layer is left as it is.
+
+    Args:
+        model: A hub or any module.
+        tiles: See ``PackedConvolution``.
     """
     found: dict[nn.Module, Callable[..., Tensor]] = {}
     of_text = {
@@ -218,7 +249,7 @@ def stand_ins_for(model: nn.Module) -> list[tuple[nn.Module, Callable[..., Tenso
             kind = RememberingLinear if layer in of_text else PackedLinear
             found[layer] = kind(layer)
         elif type(layer) is nn.Conv2d and _is_plain(layer):
-            found[layer] = PackedConvolution(layer)
+            found[layer] = PackedConvolution(layer, tiles=tiles)
     for layer in model.modules():
         if type(layer) is GEGLU and layer.proj in found:
             found[layer] = PackedGEGLU(layer, found[layer.proj])

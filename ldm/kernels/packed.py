@@ -6,12 +6,15 @@ quarter of a step of Stable Diffusion.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ldm.kernels.pages import release_file_pages
+
+Copy = Any  # a tensor, or a tuple of them
 
 SAMPLED = 16
 """Numbers of a weight that are compared when a run begins."""
@@ -25,10 +28,11 @@ class Packed:
     when a run begins.
 
     Args:
-        pack: Makes the copy: ``pack(weight, x)`` for an input like ``x``.
+        pack: Makes the copy: ``pack(weight, x)`` for an input like ``x``. It may be of several
+            tensors.
     """
 
-    def __init__(self, pack: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, pack: Callable[[Tensor, Tensor], Copy]) -> None:
         self._pack = pack
         self.forget()
 
@@ -38,11 +42,11 @@ class Packed:
         # address, so that equal addresses are the same tensor.
         self._weight: Tensor | None = None
         self._seen: Tensor | None = None
-        self._copy: Tensor | None = None
+        self._copy: Copy | None = None
         self._sample: Tensor | None = None
         self._version = -1
 
-    def of(self, weight: Tensor, x: Tensor) -> Tensor:
+    def of(self, weight: Tensor, x: Tensor) -> Copy:
         """Return the copy of ``weight``.
 
         Args:
@@ -67,7 +71,18 @@ class Packed:
     @property
     def nbytes(self) -> int:
         """Bytes of the copy."""
-        return 0 if self._copy is None else self._copy.numel() * self._copy.element_size()
+        return sum(part.numel() * part.element_size() for part in self._parts)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there is a copy, of this weight or of one that was there before."""
+        return self._copy is not None
+
+    @property
+    def _parts(self) -> Sequence[Tensor]:
+        if self._copy is None:
+            return ()
+        return (self._copy,) if isinstance(self._copy, Tensor) else self._copy
 
     def _holds(self, weight: Tensor) -> bool:
         return (

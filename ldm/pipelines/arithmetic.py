@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # most runs need none of them
 LARGE = 256**2
 """Pixels of a picture from which packed weights save so much time that a user should know, and
 whose maps are new memory from the system at each operation unless it is kept."""
+PLAIN = "--kernels plain is used"
 
 
 class Arithmetic:
@@ -87,13 +88,16 @@ class Arithmetic:
     def _make(self, observer: Observer) -> Kernels | None:
         from ldm.kernels.prepare import Kernels, is_available, lacking_memory
 
-        kernels = Kernels(self.model)
-        lacking = lacking_memory(kernels.most_bytes)
         if not is_available():
-            lacking = "this build of torch has no oneDNN"
-        if lacking:
-            observer(Notice(f"{lacking}: --kernels plain is used"))
-        return None if lacking else kernels
+            observer(Notice(f"this build of torch has no oneDNN: {PLAIN}"))
+            return None
+        for tiles, instead in ((True, "large maps are not cut into tiles"), (False, PLAIN)):
+            kernels = Kernels(self.model, tiles=tiles)
+            lacking = lacking_memory(kernels.most_bytes)
+            if not lacking:
+                return kernels
+            observer(Notice(f"{lacking}: {instead}"))
+        return None
 
     def _forget(self) -> None:
         if self._kernels is not None:

@@ -50,6 +50,15 @@ def test_without_memory_for_a_second_copy_it_is_plain_and_says_so(own, monkeypat
     assert any("--kernels plain is used" in text for text in notices(told))
 
 
+def test_without_memory_for_tiles_weights_are_packed_for_direct_convolutions(own, monkeypatch):
+    direct = prepare.Kernels(own.model, tiles=False).most_bytes
+    monkeypatch.setattr(prepare, "_free_memory", lambda: prepare.ROOM * direct)
+    told = []
+    drawn(own, "auto", told)
+    assert any("large maps are not cut into tiles" in text for text in notices(told))
+    assert 0 < own._arithmetic._kernels.packed_bytes <= direct
+
+
 def test_where_parts_take_turns_it_has_no_effect_and_says_so(tiny_ckpt):
     staged = Pipeline.load(tiny_ckpt, device="cpu", staging=Staging())
     told = []
