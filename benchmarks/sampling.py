@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.sampling_sides import (  # noqa: E402
-    InOpenVINO,
+    UNetInOpenVINO,
     has_openvino,
     packed_walk,
     peak_gib,
@@ -272,7 +272,7 @@ def sides_of(
     if case.device == "cpu" and has_openvino():
         x, cond, uncond = start
         inputs = torch.cat([x, x]), torch.tensor([500, 500]), torch.cat([uncond, cond]).float()
-        converted = InOpenVINO(theirs.float(), inputs, case.dtype)
+        converted = UNetInOpenVINO(theirs.float(), inputs, case.dtype)
         theirs.to(ours.dtype)
         sides[OPENVINO] = their_walk, converted
     return sides

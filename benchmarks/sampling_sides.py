@@ -34,33 +34,29 @@ def has_openvino() -> bool:
 
 
 class InOpenVINO:
-    """Diffusers' UNet, converted and compiled by OpenVINO for a processor; called as the original.
+    """A function of tensors, converted and compiled by OpenVINO for a processor.
 
     Args:
-        unet: What to convert.
-        inputs: x (B, 4, h, w), steps (B,) and context (B, L, D): the shapes it is compiled for.
+        function: Returns one tensor; what it computes with is a module, or part of one.
+        inputs: Its tensors, of the shapes that it is compiled for.
         precision: ``float32``, ``bfloat16`` or ``float16``: what it computes in.
+
+    Attributes:
+        seconds: What the conversion took.
     """
 
-    def __init__(self, unet: torch.nn.Module, inputs: tuple, precision: str) -> None:
+    def __init__(self, function: Callable[..., Any], inputs: tuple, precision: str) -> None:
         import openvino
         import torch
 
-        class Positional(torch.nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.unet = unet
+        class Module(torch.nn.Module):
+            def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+                return function(*tensors)
 
-            def forward(
-                self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor
-            ) -> torch.Tensor:
-                return self.unet(x, t, context, return_dict=False)[0]
-
-        self.dtype = torch.float32
         begin = time.perf_counter()
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing warns of every comparison of shapes
-            model = openvino.convert_model(Positional(), example_input=inputs)
+            model = openvino.convert_model(Module(), example_input=inputs)
         model.reshape({n: list(tensor.shape) for n, tensor in enumerate(inputs)})
         hints = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
@@ -71,16 +67,38 @@ class InOpenVINO:
         self._request = compiled.create_infer_request()
         self.seconds = time.perf_counter() - begin
 
+    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """Compute; NumPy, which takes the tensors over, has no bfloat16."""
+        import torch
+
+        given = {
+            n: t.float().numpy() if t.is_floating_point() else t.numpy()
+            for n, t in enumerate(tensors)
+        }
+        return torch.from_numpy(self._request.infer(given)[0].copy())
+
+
+class UNetInOpenVINO(InOpenVINO):
+    """Diffusers' UNet in OpenVINO, called as the original.
+
+    Args:
+        unet: What to convert.
+        inputs: x (B, 4, h, w), steps (B,) and context (B, L, D).
+        precision: See ``InOpenVINO``.
+    """
+
+    def __init__(self, unet: torch.nn.Module, inputs: tuple, precision: str) -> None:
+        import torch
+
+        self.dtype = torch.float32
+        function = lambda x, t, context: unet(x, t, context, return_dict=False)[0]  # noqa: E731
+        super().__init__(function, inputs, precision)
+
     def __call__(
         self, x: torch.Tensor, t: torch.Tensor, *, encoder_hidden_states: torch.Tensor, **_: Any
     ) -> tuple[torch.Tensor]:
         """Predict (B, 4, h, w)."""
-        import torch
-
-        steps = t.expand(len(x)).contiguous()
-        given = (x.float(), steps, encoder_hidden_states.float())  # NumPy has no bfloat16
-        found = self._request.infer({n: tensor.numpy() for n, tensor in enumerate(given)})
-        return (torch.from_numpy(found[0].copy()),)
+        return (super().__call__(x, t.expand(len(x)).contiguous(), encoder_hidden_states),)
 
 
 def peak_gib() -> float:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEAST_TILES = 32
@@ -67,7 +66,7 @@ def convolve(x: Tensor, weights: tuple[Tensor, ...], bias: Tensor | None, channe
         (B, C', h, w), channels last in memory.
     """
     maps = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)  # (B, h, w, C)
-    padded = F.pad(maps, (0, 0, 1, 1, 1, 1))
+    padded = _with_border(maps)
     out = x.new_empty((*maps.shape[:3], channels))
     for images, first, last in _parts(maps.shape):
         tiles = _tiles_of(padded[images, 2 * first : 2 * last + 2])
@@ -77,6 +76,16 @@ def convolve(x: Tensor, weights: tuple[Tensor, ...], bias: Tensor | None, channe
         ]
         _put_together(products, bias, out[images, 2 * first : 2 * last])
     return out.permute(0, 3, 1, 2)
+
+
+def _with_border(maps: Tensor) -> Tensor:
+    """Return maps (B, h, w, C) with zeros around them; what lies inside is written once."""
+    b, h, w, c = maps.shape
+    padded = maps.new_empty((b, h + 2, w + 2, c))
+    for border in (padded[:, 0], padded[:, -1], padded[:, :, 0], padded[:, :, -1]):
+        border.zero_()
+    padded[:, 1:-1, 1:-1] = maps
+    return padded
 
 
 def _parts(shape: torch.Size) -> Iterator[tuple[slice, int, int]]:
