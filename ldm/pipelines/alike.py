@@ -54,10 +54,12 @@ class Alike:
     def _one_by_one(
         self, own: Callable, x: Tensor, t: Tensor, cond: Any, pictures: Sequence[list[int]]
     ) -> Tensor:
-        out = torch.empty_like(x)
+        out: Tensor | None = None
         for rows, part in zip(pictures, self._parts(cond, len(x), pictures), strict=True):
             with rows_in_turn(rows, len(x)):
-                out[rows] = own(x[rows], t[rows], part)
+                made = own(x[rows], t[rows], part)  # (P, C, h, w)
+            out = made.new_empty((len(x), *made.shape[1:])) if out is None else out
+            out[rows] = made
         return out
 
     def _parts(self, cond: Any, total: int, pictures: Sequence[list[int]]) -> list[Any]:

@@ -101,10 +101,10 @@ def decode_together(
         if request.pictures != 1:
             raise ValueError(f"request {index} is of {request.pictures} pictures; expected one")
         groups.setdefault(group_of(request), {})[index] = request
-    told = _once(observer)
+    told, cache = _once(observer), TextCache() if cache is None else cache
     for group in groups.values():
         if pipeline.staged is None and all(map(can_share, group.values())):
-            yield from _Group(pipeline, group, told, cache or TextCache()).drawn()
+            yield from _Group(pipeline, group, told, cache).drawn()
         else:
             for index, request in group.items():
                 yield Drawn(index, partial(_alone, pipeline, request, told))
