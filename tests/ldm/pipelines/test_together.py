@@ -124,7 +124,8 @@ def test_prompts_of_a_grammar_are_grouped_by_their_lengths_and_parts(pipeline, m
     monkeypatch.setattr(pipeline, "alike", {arithmetic_of(asked[0]): AllEqual()})
     calls = calls_of(pipeline, monkeypatch)
     together(pipeline, asked)
-    assert sorted(calls) == [2] * 4 + [3] * 4 + [6] * 4  # the long one, AND, the other three
+    # The long one and the plain one by themselves, the parts of AND, the two that change.
+    assert sorted(calls) == [2] * 8 + [3] * 4 + [4] * 4
 
 
 def test_pictures_to_start_from_are_each_its_own(pipeline, init_img, tmp_path):
