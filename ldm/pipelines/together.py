@@ -107,11 +107,16 @@ def decode_together(
             yield from _Group(pipeline, group, told, cache).drawn()
         else:
             for index, request in group.items():
-                yield Drawn(index, partial(_alone, pipeline, request, told))
+                yield Drawn(index, _alone(pipeline, request, told))
 
 
-def _alone(pipeline: Pipeline, request: Request, observer: Observer) -> Picture:
-    return next(pipeline.generate(request, observer=observer))
+def _alone(pipeline: Pipeline, request: Request, observer: Observer) -> Callable[[], Picture]:
+    """Draw a request by itself, here and now; ``finish`` may be called in any thread."""
+    try:
+        picture = next(pipeline.generate(request, observer=observer))
+    except UserError as error:
+        return _failure(error)
+    return lambda: picture
 
 
 def _once(observer: Observer) -> Observer:

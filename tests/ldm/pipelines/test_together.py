@@ -171,6 +171,10 @@ def test_loras_and_embeddings_act_on_the_pictures_that_name_them(pipeline, tmp_p
 def test_what_cannot_share_is_drawn_all_the_same(pipeline, tiny_ckpt):
     asked = [*requests(pipeline, ROWS[:1]), *requests(pipeline, ROWS[1:], seed_mode="compvis")]
     assert together(pipeline, asked) == alone(pipeline, asked)
+    drawn = list(decode_together(pipeline, asked))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.model, "apply_model", None)  # a thread that finishes draws nothing
+        assert all(each.finish().pixels.any() for each in drawn)
     staged = Pipeline.load(tiny_ckpt, device="cpu", staging=Staging())
     asked = requests(staged, ROWS[:2], precision="full")
     assert together(staged, asked) == alone(staged, asked)
