@@ -92,8 +92,8 @@ def decode_together(
     """Do the device's part of ``draw_together``, whose arguments these are.
 
     Raises:
-        UserError: Memory ran out (see ``ldm.pipelines.phases.lacked_memory``), or an adapter cannot
-            be attached. What is wrong with one request alone is raised by its ``finish``.
+        UserError: Memory ran out (see ``ldm.pipelines.phases.lacked_memory``), or what a group has
+            in common cannot be drawn. What is wrong with one request is raised by its ``finish``.
         ValueError: A request is of several pictures.
     """
     groups: dict[Hashable, dict[int, Request]] = {}
@@ -121,12 +121,14 @@ def _alone(pipeline: Pipeline, request: Request, observer: Observer) -> Callable
 
 def _once(observer: Observer) -> Observer:
     """Return an observer that passes each notice on once."""
-    told = set()
+    told: set[Notice] = set()
 
     def tell(event: Notice | Progress) -> None:
-        if isinstance(event, Progress) or event not in told:
+        if event in told:
+            return
+        if isinstance(event, Notice):
             told.add(event)
-            observer(event)
+        observer(event)
 
     return tell
 
@@ -147,7 +149,7 @@ class _Group:
             self.runs[index] = pipeline.run(request, self._tell)
         self.lead = next(iter(self.runs.values()))
         self.exact = pipeline.device.type == "cpu"
-        self._steps = self._done = 0
+        self._total = self._done = self._pictures = 0  # steps, steps, pictures
 
     def _tell(self, event: Notice | Progress) -> None:
         if isinstance(event, Notice):
@@ -161,10 +163,13 @@ class _Group:
                     begun[index] = self._begin(run)
                 except UserError as error:
                     yield Drawn(index, _failure(error))
-            self._steps = sum(self.runs[index].steps for index in begun)
+            self._total = sum(self.runs[index].steps for index in begun)
             for walks in _by_form(begun):
                 for index, x in self._walk(walks).items():
-                    yield Drawn(index, self._decoded(self.runs[index], x))
+                    drawn = Drawn(index, self._decoded(self.runs[index], x))
+                    self._pictures += 1
+                    self._progress(0)
+                    yield drawn
 
     def _alike(self) -> AbstractContextManager:
         if not self.exact:
@@ -205,8 +210,9 @@ class _Group:
         return dict(zip(walks, found, strict=True))
 
     def _progress(self, taken: int) -> None:
-        pictures = len(self.runs)
-        self.observer(Progress(self._done + taken, self._steps, 0, pictures))
+        """Report how far the group is: ``taken`` steps into the present walk."""
+        done = self._done + taken
+        self.observer(Progress(done, self._total, self._pictures, len(self.runs)))
 
     def _decoded(self, run: Run, x: Tensor) -> Callable[[], Picture]:
         """Decode latents (1, C, h, w); return what makes the picture."""

@@ -232,8 +232,9 @@ def test_notices_are_given_once_and_progress_for_the_batch(pipeline):
     together(pipeline, requests(pipeline, ROWS[:2]), observer=events.append)
     notices = [event for event in events if isinstance(event, Notice)]
     assert notices and len(notices) == len(set(notices))
-    done = [(event.done, event.total) for event in events if isinstance(event, Progress)]
-    assert done == [(2, 8), (4, 8), (6, 8), (8, 8)]
+    steps = [Progress(done, 8, 0, 2) for done in (2, 4, 6, 8)]
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert progress == [*steps, Progress(8, 8, 1, 2), Progress(8, 8, 2, 2)]
 
 
 def test_every_setting_that_rows_have_their_own_of_was_drawn_here_or_is_none_of_the_model():
