@@ -66,6 +66,14 @@ def test_rows_that_matter_to_each_other_are_never_computed_at_once_again():
     assert model.calls == [4, *[2, 2] * 8] and [*known.values()] == [False]
 
 
+def test_each_walk_has_its_own_conditioning():
+    model = Counting(coupling=1e-3)
+    alone = torch.cat([walk(model, [number]) for number in (5, 6)])
+    with alike(model, {}):
+        walk(model, [3, 4])
+        assert torch.equal(walk(model, [5, 6]), alone)
+
+
 def test_batches_are_halved_down_to_what_changes_no_bit():
     model, known = Counting(coupling=1e-3, from_rows=6), {}
     alone = torch.cat([walk(model, [number]) for number in (3, 4, 5, 9)])

@@ -158,12 +158,13 @@ def test_loras_and_embeddings_act_on_the_pictures_that_name_them(pipeline, tmp_p
     monkeypatch.chdir(write_shelves(tmp_path, pipeline.model))
     monkeypatch.setattr(adapter_files, "ROOT", Path("elsewhere"))
     texts = ["a cat <lora:hat:0.5>", "a cat", "a dog <lora:hat:0.5>", "a sunny cat"]
+    texts.append("a cat <lora:hat:0.9>")
     syntax = {"prompt_syntax": "a1111"}
     asked = requests(pipeline, [{"prompt": text} for text in texts], **syntax)
     groups = [group_of(each) for each in asked]
-    assert len(set(groups)) == 3 and groups[0] == groups[2]
+    assert len(set(groups)) == 4 and groups[0] == groups[2]
     own, cache = alone(pipeline, asked), TextCache()
-    assert len(set(own)) == 4
+    assert len(set(own)) == 5
     for _ in range(2):  # the second time from the cache
         assert together(pipeline, asked, cache=cache) == own
 
