@@ -87,8 +87,8 @@ class Manifest:
                     damaged += 1
         if damaged:
             logger.warning(
-                "%s/%s: %d lines are torn or damaged and do not count (a run was killed while it "
-                "wrote); pictures without a record are drawn again",
+                "%s/%s: left out %d of its lines, torn or damaged (a run was killed as it wrote); "
+                "pictures without a record are drawn again",
                 *(self.store.url, name, damaged),
             )
 

@@ -71,7 +71,7 @@ class ObjectStore(Store):
             return files.isfile(path)
 
     def names(self, folder: str = "") -> Iterator[str]:
-        with self._told(folder, "listed") as (files, path):
+        with self._told(folder or None, "listed") as (files, path):
             try:
                 found = files.find(path)
             except FileNotFoundError:
@@ -104,11 +104,11 @@ class ObjectStore(Store):
         return self._opened
 
     @contextmanager
-    def _told(self, name: str, act: str = "written") -> Iterator[tuple[Any, str]]:
+    def _told(self, name: str | None, act: str = "written") -> Iterator[tuple[Any, str]]:
         """Yield the file system and a name's path there; put what goes wrong into one line."""
         try:
             files, root = self._files()
-            yield files, f"{root}/{checked_name(name)}" if name else root
+            yield files, root if name is None else f"{root}/{checked_name(name)}"
         except UserError:
             raise
         except FileNotFoundError as error:
@@ -144,7 +144,7 @@ class ObjectLog(Log):
     def __init__(
         self, store: ObjectStore, stem: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.store, self.stem, self._clock = store, stem, clock
+        self.store, self.stem, self._clock = store, checked_name(stem), clock
         self._lines: list[bytes] = []
         self._parts = 0
         self._since = 0.0
@@ -185,7 +185,7 @@ def _connect(url: str) -> tuple[Any, str]:
     return files, path.rstrip("/")
 
 
-def _refusal(url: str, name: str, act: str, error: Exception) -> StoreError:
+def _refusal(url: str, name: str | None, act: str, error: Exception) -> StoreError:
     place = f"{url}/{name}" if name else url
     text = " ".join(str(error).split()) or type(error).__name__
     return StoreError(

@@ -121,7 +121,8 @@ def _tar_sample(file: BinaryIO, record: Record) -> Sample:
     file.seek(max(0, record.offset - tarfile.BLOCKSIZE))
     parts: dict[str, bytes] = {}
     with tarfile.open(fileobj=file, mode="r:") as tar:
-        first = tar.next()
+        if (first := tar.next()) is None:
+            raise ValueError("its shard ends before it")
         key, _, ending = first.name.rpartition(".")
         parts[ending] = _content(tar, first, record.size)
         while (member := tar.next()) is not None and member.name.startswith(f"{key}."):

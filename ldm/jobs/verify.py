@@ -98,11 +98,14 @@ def merge(runs: Sequence[Store], into: Store, format: str = "folder") -> list[Da
     damages: dict[int, Damage] = {}
     with ManifestWriter(into, "merge") as writer:
         output = open_output(format, into, writer)
-        for place in range(1, len(places)):
-            wanted = _not_yet(records[place], records[:place], damages)
-            for sample in samples(places[place], wanted):
-                _copy(sample, output, damages)
-        output.close()
+        try:
+            for place in range(1, len(places)):
+                wanted = _not_yet(records[place], records[:place], damages)
+                for sample in samples(places[place], wanted):
+                    _copy(sample, output, damages)
+            output.close()
+        finally:
+            output.abandon()
         _copy_errors(records, writer)
     return sorted(damages.values())
 
