@@ -46,10 +46,7 @@ class Manifest:
         Raises:
             StoreError: A part cannot be read.
         """
-        packing = self._packed()
-        wanted = packing.shards()
-        there = set(self.store.names(SHARDS)) if wanted else set()
-        return packing.records(missing=wanted - there)
+        return self.both()[0]
 
     def all(self) -> Records:
         """Return the last record of each picture, whether or not its shard is there.
@@ -57,7 +54,21 @@ class Manifest:
         Raises:
             StoreError: A part cannot be read.
         """
-        return self._packed().records()
+        return self.both()[1]
+
+    def both(self) -> tuple[Records, Records]:
+        """Return what ``done`` and ``all`` return, reading the parts once.
+
+        Raises:
+            StoreError: A part cannot be read.
+        """
+        packing = Packing()
+        for name in self.parts():
+            self._read(name, packing)
+        wanted = packing.shards()
+        missing = wanted - set(self.store.names(SHARDS)) if wanted else wanted
+        last = packing.records()
+        return packing.records(missing) if missing else last, last
 
     def parts(self) -> list[str]:
         """List the parts' names, the oldest generation first."""
@@ -68,12 +79,6 @@ class Manifest:
         """Return the generation after the highest one there."""
         parts = self.parts()
         return int(_PART.fullmatch(parts[-1])[1]) + 1 if parts else 0
-
-    def _packed(self) -> Packing:
-        packing = Packing()
-        for name in self.parts():
-            self._read(name, packing)
-        return packing
 
     def _read(self, name: str, packing: Packing) -> None:
         damaged = 0

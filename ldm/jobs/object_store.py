@@ -64,7 +64,8 @@ class ObjectStore(Store):
 
     def open(self, name: str) -> BinaryIO:
         with self._told(name, "read") as (files, path):
-            return io.BufferedReader(files.open(path, "rb"), _BUFFER)
+            file = files.open(path, "rb")
+        return io.BufferedReader(_Reading(self, name, file), _BUFFER)
 
     def exists(self, name: str) -> bool:
         with self._told(name, "read") as (files, path):
@@ -104,6 +105,12 @@ class ObjectStore(Store):
         return self._opened
 
     @contextmanager
+    def told(self, name: str, act: str = "read") -> Iterator[None]:
+        """Put what goes wrong with a file into one line, for those that read it piece by piece."""
+        with self._told(name, act):
+            yield
+
+    @contextmanager
     def _told(self, name: str | None, act: str = "written") -> Iterator[tuple[Any, str]]:
         """Yield the file system and a name's path there; put what goes wrong into one line."""
         try:
@@ -118,6 +125,36 @@ class ObjectStore(Store):
         except Exception as error:  # clients of object stores raise almost anything
             # Without its cause, which may quote a request with its signature.
             raise _refusal(self.url, name, act, error) from None
+
+
+class _Reading(io.RawIOBase):
+    """An open object. A network that fails while it is read is no damage of its bytes."""
+
+    def __init__(self, store: ObjectStore, name: str, file: Any) -> None:
+        self._store, self._name, self._file = store, name, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._store.told(self._name):
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 class ObjectDraft(Draft):

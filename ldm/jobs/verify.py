@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from ldm.jobs.manifest import SHARDS, Manifest, ManifestWriter
 from ldm.jobs.output import Output, open_output
 from ldm.jobs.records import Record, Records
 from ldm.jobs.samples import Sample, samples
+
+logger = logging.getLogger(__name__)
 
 THREADS = 8  # reading waits for disks and networks more than it computes
 _TOGETHER = 64  # pictures of a folder that one thread reads in a row
@@ -38,7 +41,8 @@ def verify(store: Store, observer: Callable[[int], object] | None = None) -> lis
     """Hash every picture anew, and list those that are missing or damaged.
 
     If a picture of a shard is damaged, all of that shard are listed: they are to be drawn again, as
-    a picture would otherwise be in two shards. ``set_aside`` then removes the shard.
+    a picture would otherwise be in two shards. ``set_aside`` then removes the shard. A warning says
+    how many pictures are still in shards although they were drawn again later, for other settings.
 
     Args:
         store: The run's place.
@@ -51,7 +55,14 @@ def verify(store: Store, observer: Callable[[int], object] | None = None) -> lis
         StoreError: The place cannot be read at all.
     """
     checked, damages = 0, []
-    for group in _in_threads(store, Manifest(store).all().by_place()):
+    done, last = Manifest(store).both()
+    if done.stale:
+        logger.warning(
+            "%s: shards still hold %d pictures that were drawn again later and do not count; "
+            "merging into a new place leaves them out",
+            *(store.url, done.stale),
+        )
+    for group in _in_threads(store, last.by_place()):
         found = [_damage(sample) for sample in group]
         damages += _whole_shard(group, found)
         checked += len(found)

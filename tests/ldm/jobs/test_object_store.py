@@ -131,3 +131,21 @@ def test_a_killed_worker_loses_records_that_were_not_uploaded_and_no_more(tmp_pa
             writer.flush()
         writer.append(Record(number, job(number).digest, error="none"))
     assert list(Manifest(store).done()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("format", ["webdataset", "parquet"])
+def test_a_network_that_fails_is_no_damage_of_shards(tmp_path, format, monkeypatch):
+    store = open_store(f"memory://{tmp_path}")
+    draw(store, range(3), format)
+    files, _ = store._files()
+    opened = files.open
+
+    def broken(path, *rest):
+        file = opened(path, *rest)
+        if "/shards/" in path:
+            monkeypatch.setattr(file, "read", lambda *_: (_ for _ in ()).throw(OSError("reset")))
+        return file
+
+    monkeypatch.setattr(files, "open", broken)
+    with pytest.raises(StoreError, match="shards/.* cannot be read .*reset"):
+        verify(store)

@@ -156,14 +156,16 @@ def test_shards_become_a_folder_or_shards_of_the_other_kind(store, tmp_path, for
     assert (sample.caption, sample.parameters) == ("a cat, number 0", "a cat\nSeed: 0")
 
 
-def test_merging_packs_shards_without_what_was_drawn_again(store, tmp_path):
+def test_merging_packs_shards_without_what_was_drawn_again(store, tmp_path, caplog):
     draw(store, range(4), "webdataset")
+    assert verify(store) == [] and caplog.text == ""
     done = draw(store, [1], "webdataset", kind="dog")
+    assert verify(store) == [] and "still hold 1 pictures" in caplog.text
     assert len({record.name for record in done.by_place()}) == 2
     into = open_store(tmp_path / "all")
     merge([store], into, "webdataset")
     (name,) = [name for name in into.names() if name.startswith("shards/")]
-    assert into.get(name).count(b"\x89PNG") == 4
+    assert into.get(name).count(b"\x89PNG") == 4 and Manifest(into).done().stale == 0
     assert read_picture(into, Manifest(into).done()[1]) == picture(1, "dog")
 
 
