@@ -9,14 +9,15 @@ highest that it finds. So no clock of any machine matters.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import secrets
 import threading
 from collections.abc import Iterator
+from io import BufferedReader
 from types import TracebackType
 
+from ldm.jobs.ahead import ahead
 from ldm.jobs.base import Log, Store, plain
 from ldm.jobs.records import Packing, Record, Records, from_line, to_line
 
@@ -63,8 +64,10 @@ class Manifest:
             StoreError: A part cannot be read.
         """
         packing = Packing()
-        for name in self.parts():
-            self._read(name, packing)
+        # A run in an object store has thousands of parts, each of which takes a moment to come.
+        for name, file in ahead(self._opened, self.parts()):
+            if file is not None:
+                self._read(name, file, packing)
         wanted = packing.shards()
         missing = wanted - set(self.store.names(SHARDS)) if wanted else wanted
         last = packing.records()
@@ -80,9 +83,18 @@ class Manifest:
         parts = self.parts()
         return int(_PART.fullmatch(parts[-1])[1]) + 1 if parts else 0
 
-    def _read(self, name: str, packing: Packing) -> None:
+    def _opened(self, name: str) -> tuple[str, BufferedReader | None]:
+        """Open a part, with its first bytes read."""
+        try:
+            file = self.store.open(name)
+        except FileNotFoundError:
+            return name, None
+        file.peek(1)
+        return name, file
+
+    def _read(self, name: str, file: BufferedReader, packing: Packing) -> None:
         damaged = 0
-        with contextlib.suppress(FileNotFoundError), self.store.open(name) as file:
+        with file:
             for line in _lines(file):
                 try:
                     if not line.endswith(b"\n"):
@@ -98,7 +110,7 @@ class Manifest:
             )
 
 
-def _lines(file) -> Iterator[bytes]:
+def _lines(file: BufferedReader) -> Iterator[bytes]:
     while line := file.readline(_LONGEST_LINE):
         yield line
 

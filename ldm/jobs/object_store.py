@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ldm.atomic import discard
 from ldm.errors import UserError
@@ -62,7 +62,7 @@ class ObjectStore(Store):
                 path, start=start or None, end=None if length is None else start + length
             )
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> io.BufferedReader:
         with self._told(name, "read") as (files, path):
             file = files.open(path, "rb")
         return io.BufferedReader(_Reading(self, name, file), _BUFFER)

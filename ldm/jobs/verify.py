@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from ldm.errors import UserError
+from ldm.jobs.ahead import ahead
 from ldm.jobs.base import Store
 from ldm.jobs.manifest import SHARDS, Manifest, ManifestWriter
 from ldm.jobs.output import Output, open_output
@@ -18,7 +17,6 @@ from ldm.jobs.samples import Sample, samples
 
 logger = logging.getLogger(__name__)
 
-THREADS = 8  # reading waits for disks and networks more than it computes
 _TOGETHER = 64  # pictures of a folder that one thread reads in a row
 _SHOWN = 5
 
@@ -147,19 +145,12 @@ class _Merged(NamedTuple):
 
 
 def _in_threads(store: Store, records: Iterator[Record]) -> Iterator[list[Sample]]:
-    """Read groups of pictures by threads, a few ahead; their bytes are let go of at once."""
+    """Read groups of pictures by threads; their bytes are let go of at once."""
 
     def read(group: list[Record]) -> list[Sample]:
         return [each._replace(data=b"") for each in samples(store, group)]
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        ahead: deque = deque()
-        for group in _groups(records):
-            ahead.append(pool.submit(read, group))
-            if len(ahead) > 2 * THREADS:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    return ahead(read, _groups(records))
 
 
 def _groups(records: Iterator[Record]) -> Iterator[list[Record]]:
