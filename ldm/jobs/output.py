@@ -11,6 +11,7 @@ from ldm.errors import UserError
 from ldm.jobs.base import Store
 from ldm.jobs.manifest import ManifestWriter
 from ldm.jobs.records import Record, picture_name
+from ldm.settings.generation import Txt2ImgSettings
 
 OUTPUTS = ("folder", "webdataset", "parquet")
 
@@ -28,7 +29,12 @@ class Drawn(Protocol):
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """Settings; ``prompt`` becomes the caption."""
+        """Settings that are not the defaults; ``prompt`` becomes the caption."""
+
+
+def caption(job: Drawn) -> str:
+    """Return what a picture shows: its prompt."""
+    return str(job.values.get("prompt", Txt2ImgSettings.prompt))
 
 
 class Output(ABC):
