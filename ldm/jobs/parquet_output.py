@@ -9,8 +9,8 @@ from typing import Any
 from ldm.errors import UserError
 from ldm.jobs.base import Store
 from ldm.jobs.manifest import ManifestWriter
-from ldm.jobs.output import Drawn, caption
 from ldm.jobs.shard_output import ShardOutput
+from ldm.jobs.written import Drawn, caption
 
 ROWS = 64  # in a group: what a reader holds in memory at once
 

@@ -8,8 +8,8 @@ import tarfile
 from pathlib import Path
 from typing import BinaryIO
 
-from ldm.jobs.output import Drawn, caption
 from ldm.jobs.shard_output import ShardOutput
+from ldm.jobs.written import Drawn, caption
 
 
 class TarOutput(ShardOutput):
