@@ -12,12 +12,11 @@ from itertools import islice
 from typing import Any
 
 from ldm.jobs.job import Job, schema_of
+from ldm.pipelines.grouping import OF_A_ROW
 from ldm.settings.tags import split_tags
 
 WINDOW = 8192
 """Jobs that are sorted at a time."""
-_OF_ROWS = frozenset(("prompt", "negative_prompt", "seed", "scale", "init_img", "mask"))
-"""Settings in which pictures of one batch may differ."""
 
 
 def buckets(
@@ -54,12 +53,13 @@ def kind_of(job: Job) -> str:
     It says at least what ``ldm.pipelines.together.group_of`` can tell without reading weights; a
     worker groups once more, so what is too coarse here costs time and nothing else.
     """
-    values: dict[str, Any] = {k: v for k, v in job.values.items() if k not in _OF_ROWS}
+    values: dict[str, Any] = {k: v for k, v in job.values.items() if k not in OF_A_ROW}
     values["program"] = schema_of(job.values).program
     values["guided"] = job.values.get("scale") != 1.0
     values["tags"] = _tags(job.values.get("prompt", ""))
-    if job.values.get("init_img") is not None:
-        values["size"] = _size_of(job.values["init_img"])
+    path = job.values.get("init_img")
+    own = job.values.get("W"), job.values.get("H")
+    values["size"] = own if path is None else _size_of(path)
     return json.dumps(values, sort_keys=True)
 
 

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from types import TracebackType
@@ -110,7 +111,10 @@ class Worker:
     def output(self) -> Output:
         """Where its pictures go."""
         settings = self.plan.settings
-        return open_output(settings.format, self.plan.store, self.writer, settings.shard_size)
+        output = open_output(settings.format, self.plan.store, self.writer)
+        if settings.format != "folder":
+            output.limits = replace(output.limits, pictures=settings.shard_size)
+        return output
 
     @cached_property
     def _texts(self) -> TextCache:
