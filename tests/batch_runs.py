@@ -17,7 +17,7 @@ STEPS = 2
 
 def write_csv(path: Path, rows: list[dict]) -> Path:
     """Write a file of jobs whose columns are those of all rows."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = list(dict.fromkeys(name for row in rows for name in row)) or ["seed"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
