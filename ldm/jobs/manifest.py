@@ -9,14 +9,15 @@ highest that it finds. So no clock of any machine matters.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import secrets
 import threading
 from collections.abc import Iterator
+from io import BufferedReader
 from types import TracebackType
 
+from ldm.jobs.ahead import ahead
 from ldm.jobs.base import Log, Store, plain
 from ldm.jobs.records import Packing, Record, Records, from_line, to_line
 
@@ -46,10 +47,7 @@ class Manifest:
         Raises:
             StoreError: A part cannot be read.
         """
-        packing = self._packed()
-        wanted = packing.shards()
-        there = set(self.store.names(SHARDS)) if wanted else set()
-        return packing.records(missing=wanted - there)
+        return self.both()[0]
 
     def all(self) -> Records:
         """Return the last record of each picture, whether or not its shard is there.
@@ -57,7 +55,23 @@ class Manifest:
         Raises:
             StoreError: A part cannot be read.
         """
-        return self._packed().records()
+        return self.both()[1]
+
+    def both(self) -> tuple[Records, Records]:
+        """Return what ``done`` and ``all`` return, reading the parts once.
+
+        Raises:
+            StoreError: A part cannot be read.
+        """
+        packing = Packing()
+        # A run in an object store has thousands of parts, each of which takes a moment to come.
+        for name, file in ahead(self._opened, self.parts()):
+            if file is not None:
+                self._read(name, file, packing)
+        wanted = packing.shards()
+        missing = wanted - set(self.store.names(SHARDS)) if wanted else wanted
+        last = packing.records()
+        return packing.records(missing) if missing else last, last
 
     def parts(self) -> list[str]:
         """List the parts' names, the oldest generation first."""
@@ -69,15 +83,18 @@ class Manifest:
         parts = self.parts()
         return int(_PART.fullmatch(parts[-1])[1]) + 1 if parts else 0
 
-    def _packed(self) -> Packing:
-        packing = Packing()
-        for name in self.parts():
-            self._read(name, packing)
-        return packing
+    def _opened(self, name: str) -> tuple[str, BufferedReader | None]:
+        """Open a part, with its first bytes read."""
+        try:
+            file = self.store.open(name)
+        except FileNotFoundError:
+            return name, None
+        file.peek(1)
+        return name, file
 
-    def _read(self, name: str, packing: Packing) -> None:
+    def _read(self, name: str, file: BufferedReader, packing: Packing) -> None:
         damaged = 0
-        with contextlib.suppress(FileNotFoundError), self.store.open(name) as file:
+        with file:
             for line in _lines(file):
                 try:
                     if not line.endswith(b"\n"):
@@ -87,13 +104,13 @@ class Manifest:
                     damaged += 1
         if damaged:
             logger.warning(
-                "%s/%s: %d lines are torn or damaged and do not count (a run was killed while it "
-                "wrote); pictures without a record are drawn again",
+                "%s/%s: left out %d of its lines, torn or damaged (a run was killed as it wrote); "
+                "pictures without a record are drawn again",
                 *(self.store.url, name, damaged),
             )
 
 
-def _lines(file) -> Iterator[bytes]:
+def _lines(file: BufferedReader) -> Iterator[bytes]:
     while line := file.readline(_LONGEST_LINE):
         yield line
 
