@@ -87,7 +87,7 @@ class Worker:
         self._pool = ThreadPoolExecutor(WRITERS, thread_name_prefix=f"write-{name}")
         self._pending: deque[Future[tuple[Record, ...]]] = deque()
         self._told: set[str] = set()
-        self._in_a_row = 0
+        self._in_a_row = self._threads_before = 0
         self._closed = False
 
     @cached_property
@@ -102,12 +102,20 @@ class Worker:
 
         settings = self.plan.settings
         allow_pixels(settings.max_pixels)
+        self._set_threads(settings.threads)
         return Pipeline.load(
             self.plan.choice,
             device=self.device,
             use_ema=settings.use_ema,
             observer=self._observe,
         )
+
+    def _set_threads(self, count: int) -> None:
+        """Compute with so many threads until the worker ends: pictures' last bits depend on it."""
+        import torch
+
+        self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(count)
 
     def load(self) -> None:
         """Load the model now rather than with the first job.
@@ -181,6 +189,10 @@ class Worker:
     def _end(self, *, abandon: bool = False) -> None:
         self._closed = True
         self._pool.shutdown(wait=True)
+        if self._threads_before:
+            import torch
+
+            torch.set_num_threads(self._threads_before)
         if abandon and "output" in self.__dict__:
             self.output.abandon()
         self.writer.close()
