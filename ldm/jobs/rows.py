@@ -181,9 +181,9 @@ def _no_number(name: str) -> None:
 
 
 def _parquet_rows(path: Path, check: Check) -> Iterator[Row | BadLine]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from ldm.jobs.parquet_output import arrow
 
+    pa, pq = arrow()
     try:
         with pq.ParquetFile(path) as file:
             check(file.schema_arrow.names)

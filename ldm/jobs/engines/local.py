@@ -296,10 +296,10 @@ def _work(
             say("notice", event.text, event.warning)
 
     warnings.simplefilter("ignore")  # libraries' advice to programmers
-    logging.getLogger("ldm").addHandler(_Forward(observe))
     given = {"device": _device(plan, slot), "observer": observe}
     try:
         with make_worker(plan, name, **given, report=partial(say, "record")) as worker:
+            logging.getLogger("ldm").addHandler(_Forward(worker.observe))
             worker.load()
             say("ready")
             for _ in _drawn_from(pipe, worker, say):
