@@ -53,7 +53,7 @@ def test_a_run_writes_a_picture_for_each_line_and_says_so(batch, jobs, tmp_path)
     code, out, err = batch(jobs, "--out", "o")
     assert code == 0
     assert list(pictures_in(tmp_path / "o")) == [f"{n:08d}.png" for n in range(3)]
-    assert "3 pictures to draw" in out and "Drawn: 3 pictures" in out and "3/3" in err
+    assert "3 pictures to draw" in out and "Drawn: 3 of 3 pictures" in out and "3/3" in err
     record = json.loads((tmp_path / "o" / "run.json").read_text())
     assert record["jobs"]["pictures"] == 3 and record["settings"]["ddim_steps"] == 2
 
@@ -65,7 +65,7 @@ def test_a_run_goes_on_where_it_stopped(batch, jobs, tmp_path):
     jobs.write_text("a cat\na dog\n富士山\n", encoding="utf-8")
     code, out, _ = batch(jobs, "--out", "o")
     assert code == 0 and "1 of 3 pictures are there already" in out
-    assert "the file of jobs has changed" in out and "Drawn: 2 pictures" in out
+    assert "the file of jobs has changed" in out and "Drawn: 2 of 2 pictures" in out
     assert pictures_in(tmp_path / "o") == pictures_in(tmp_path / "whole")
     code, out, _ = batch(jobs, "--out", "o")
     assert code == 0 and "All 3 pictures are there" in out
@@ -90,7 +90,7 @@ def test_all_bad_lines_are_listed_before_anything_is_drawn(batch, tmp_path):
     assert "2 of its lines" in error_in(result) and not (tmp_path / "o").exists()
     assert "line 2: " in result[2] and "line 5: W y was given" in result[2]
     code, out, err = batch(jobs, "--out", "o", "--skip_bad")
-    assert code == batch_module.SOME_FAILED and "Drawn: 2 pictures" in out
+    assert code == batch_module.SOME_FAILED and "Drawn: 2 of 2 pictures" in out
     assert "0 pictures and 2 lines could not be drawn" in err
     assert list(pictures_in(tmp_path / "o")) == ["00000001.png", "00000002.png"]
     assert records_in(tmp_path / "o").failed() == [0, 3]
@@ -106,7 +106,7 @@ def test_a_picture_that_fails_is_named_and_tried_again(batch, tmp_path):
     assert "picture 0: " in err and "a.png" in err and "tries them again" in err
     shutil.copy(tmp_path / "o" / "0000" / "00000001.png", tmp_path / "a.png")
     code, out, _ = batch(jobs, "--out", "o")
-    assert code == 0 and "Drawn: 1 pictures" in out
+    assert code == 0 and "Drawn: 1 of 1 pictures" in out
 
 
 def test_verify_finds_what_is_missing_or_damaged_and_draws_it_again(batch, jobs, tmp_path):
@@ -119,7 +119,7 @@ def test_verify_finds_what_is_missing_or_damaged_and_draws_it_again(batch, jobs,
     line = error_in(batch("--out", "o", "--verify"))
     assert "2 of 3 pictures are missing or damaged" in line
     code, out, err = batch(jobs, "--out", "o", "--verify")
-    assert code == 0 and "Drawn: 2 pictures" in out and "picture 0: " in err
+    assert code == 0 and "Drawn: 2 of 2 pictures" in out and "picture 0: " in err
     assert pictures_in(tmp_path / "o") == before
 
 
@@ -135,7 +135,7 @@ def test_runs_are_merged(batch, jobs, tmp_path):
 def test_shards_are_written_and_resumed(batch, jobs, tmp_path):
     given = ["--out", "o", "--format", "webdataset", "--shard_size", 2]
     code, out, _ = batch(jobs, *given)
-    assert code == 0 and "Drawn: 3 pictures" in out
+    assert code == 0 and "Drawn: 3 of 3 pictures" in out
     assert len(list((tmp_path / "o" / "shards").glob("*.tar"))) == 2
     assert "All 3 pictures are there" in batch(jobs, *given)[1]
     assert "--format folder was given" in error_in(batch(jobs, "--out", "o"))
