@@ -211,35 +211,56 @@ def wait_for(condition, process=None):
     return found
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs /proc")
-def test_killed_at_any_moment_a_run_is_finished_by_the_next_one(batch, tiny_ckpt, tmp_path):
-    rows = mixed_rows(12)
-    jobs = write_csv(tmp_path / "jobs.csv", rows)
-    given = [str(jobs), "--ckpt", str(tiny_ckpt), "--device", "cpu", "--batch_size", "1"]
-    driver = start_program(SCRIPT, *given, "--out", "o", "--workers", "2", cwd=tmp_path)
-    wait_for(lambda: pictures_in(tmp_path / "o"), driver)
-    workers = children_of(driver.pid)
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate()
+def test_two_processes_draw_the_pictures_of_one(batch, tmp_path):
+    jobs = write_csv(tmp_path / "jobs.csv", mixed_rows(6))
+    assert batch(jobs, "--out", "two", "--workers", 2, "--batch_size", 2)[0] == 0
+    assert batch(jobs, "--out", "one", "--batch_size", 5)[0] == 0
+    assert pictures_in(tmp_path / "one") == pictures_in(tmp_path / "two")
+    assert {record.worker for record in records_in(tmp_path / "two").values()} <= {
+        *("worker-0", "worker-1")
+    }
+
+
+@pytest.fixture
+def painting(tiny_ckpt, tmp_path):
+    """Start the program with workers that paint, and wait until four pictures are there."""
+    prompts = [*map(str, range(4)), *(f"wait {tmp_path / 'go'}" for _ in range(4))]
+    jobs = tmp_path / "jobs.txt"
+    jobs.write_text("\n".join(prompts))
+    given = ["--ckpt", tiny_ckpt, "--device", "cpu", "--workers", "2", "--batch_size", "1"]
+
+    def start():
+        run = start_program("tests/painting_batch.py", jobs, "--out", "o", *given, cwd=tmp_path)
+        wait_for(lambda: len(records_in(tmp_path / "o")) >= 4, run)
+        return run, children_of(run.pid)
+
+    return start
+
+
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs /proc")
+
+
+@needs_proc
+def test_killed_at_any_moment_a_run_is_finished_by_the_next_one(painting, tmp_path):
+    run, workers = painting()
+    run.kill()
+    run.communicate()
     wait_for(lambda: not any(map(running, workers)))  # they end by themselves
-    there = records_in(tmp_path / "o")
-    assert {r.name.partition("/")[2] for r in there.values()} <= {*pictures_in(tmp_path / "o")}
-    code, out, _ = batch(jobs, "--out", "o")
-    assert code == 0 and f"{len(there)} of 12 pictures are there already" in out
-    assert batch(jobs, "--out", "whole", "--batch_size", 3)[0] == 0
-    assert pictures_in(tmp_path / "o") == pictures_in(tmp_path / "whole")
-    assert len(records_in(tmp_path / "o")) == 12
+    assert len(pictures_in(tmp_path / "o")) == 4
+    (tmp_path / "go").touch()
+    run, _ = painting()
+    out, err = run.communicate(timeout=100)
+    assert run.returncode == 0, err
+    assert "4 of 8 pictures are there already" in out and "Drawn: 4 of 4 pictures" in out
+    assert len(pictures_in(tmp_path / "o")) == len(records_in(tmp_path / "o")) == 8
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs /proc")
-def test_ctrl_c_ends_a_run_and_its_workers(tiny_ckpt, tmp_path):
-    jobs = write_csv(tmp_path / "jobs.csv", mixed_rows(400))
-    given = [str(jobs), "--ckpt", str(tiny_ckpt), "--device", "cpu", "--batch_size", "1"]
-    driver = start_program(SCRIPT, *given, "--out", "o", "--workers", "2", cwd=tmp_path)
-    wait_for(lambda: pictures_in(tmp_path / "o"), driver)
-    workers = children_of(driver.pid)
-    for pid in (*workers, driver.pid):  # as a terminal does: to all of them
+@needs_proc
+def test_ctrl_c_ends_a_run_and_its_workers(painting):
+    run, workers = painting()
+    for pid in (*workers, run.pid):  # as a terminal does: to all of them
         os.kill(pid, signal.SIGINT)
-    _, err = driver.communicate(timeout=60)
-    assert driver.returncode == 130 and "batch: stopped: " in err and "Traceback" not in err
+    _, err = run.communicate(timeout=100)
+    assert run.returncode == 130 and "batch: stopped: 4 pictures were drawn" in err
+    assert "Traceback" not in err
     wait_for(lambda: not any(map(running, workers)))
