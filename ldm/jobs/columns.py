@@ -1,4 +1,4 @@
-"""Columns of a file of jobs: which settings a line may have, under which names. Imports no torch."""
+"""Columns of a file of jobs: settings that a line may have, and their names. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ from ldm.settings.option import Option, options_of
 
 SCHEMAS = (Txt2ImgSettings, Img2ImgSettings, InpaintSettings)
 OF_THE_RUN = frozenset(
-    "ckpt config trust_config use_ema device max_pixels safety_checker kernels compile graphs "
-    "attention_backend".split()
+    (
+        *("ckpt", "config", "trust_config", "use_ema", "device", "max_pixels", "safety_checker"),
+        *("kernels", "compile", "graphs", "attention_backend"),
+    )
 )
 """Settings that hold for a whole run: a line cannot have its own."""
 OF_NO_JOB = frozenset(
-    "from_file from_image outdir format skip_grid skip_save n_rows seed_mode fixed_code hint_only "
-    "laion400m".split()
+    (
+        *("from_file", "from_image", "outdir", "format", "skip_grid", "skip_save", "n_rows"),
+        *("seed_mode", "fixed_code", "hint_only", "laion400m"),
+    )
 )
 """Settings that a picture of a run does not have: the run's own design takes their place."""
 _HALF = re.compile("[\ud800-\udfff]")

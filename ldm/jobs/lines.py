@@ -34,7 +34,7 @@ _PICTURES = ("init_img", "mask")
 _OWN = ("prompt", "negative_prompt", "seed", *_PICTURES)
 """What differs from line to line most often; the rest is checked once for all lines alike."""
 _MODELS_OWN = ("C", "f")
-_OF_THE_MODEL = frozenset("ckpt config trust_config use_ema device max_pixels".split())
+_OF_THE_MODEL = frozenset(("ckpt", "config", "trust_config", "use_ema", "device", "max_pixels"))
 """What ``LineReader.model`` tells of the model, and what pictures do not depend on."""
 _KEPT = 1024  # sets of settings that are remembered
 _HASHES = 2**17  # files whose hashes are remembered
@@ -186,7 +186,9 @@ class LineReader:
 
     def _files(self, settings: GenerationSettings) -> dict[str, str]:
         """Return the SHA-256 of each file that a picture is drawn from, by what it is for."""
-        named = {name: getattr(settings, name, None) for name in (*_PICTURES, "decoder", "glossary")}
+        named = {
+            name: getattr(settings, name, None) for name in (*_PICTURES, "decoder", "glossary")
+        }
         found = {k: hash_of(path) for k, path in named.items() if path and is_file(path)}
         texts = [settings.prompt, settings.negative_prompt]
         if settings.may_adapt(texts):

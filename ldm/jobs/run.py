@@ -219,6 +219,6 @@ def _check_state(plan: RunPlan) -> None:
 
 def _changed_meanwhile(path: str | Path) -> UserError:
     return UserError(
-        f"JOBS {path} has changed while it was read; expected the file that the run began with; run "
-        "again when it is finished: what is drawn is kept"
+        f"JOBS {path} has changed while it was read; expected the file that the run began with; "
+        "run again when it is finished: what is drawn is kept"
     )

@@ -270,7 +270,9 @@ class Worker:
         fewer = max(1, rows // 2)
         if fewer < self.rows:
             self.rows = fewer
-            text = f"memory does not suffice for {rows} pictures at a time: {self.name} draws {fewer}"
+            text = (
+                f"memory does not suffice for {rows} pictures at a time: {self.name} draws {fewer}"
+            )
             self.observer(Notice(text, warning=True))
         _release_memory()
 

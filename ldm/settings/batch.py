@@ -106,8 +106,8 @@ class BatchSettings(GenerationSettings):
     )
     verify: bool = option(
         False,
-        "check every finished picture against the manifest first, and draw again what is missing or "
-        "damaged; without JOBS it is only checked",
+        "check every finished picture against the manifest first, and draw again what is missing "
+        "or damaged; without JOBS it is only checked",
         group="run",
     )
     merge: tuple[str, ...] = option(

@@ -1,20 +1,23 @@
 """Workers on this machine: one in this process, or several in processes of their own.
 
-Each process is given buckets through a pipe, a few ahead, and says of each picture when it is durable.
-One that is killed is noticed by its pipe's end; another one takes its place, and what has no record
-is drawn again. A job whose workers die one after another is given up. Workers end with their driver.
+Each process is given buckets through a pipe, one ahead, and says of each picture when it is
+durable. One that is killed is noticed by its pipe's end; another one takes its place, and what has
+no record is drawn again. A job whose workers die one after another is given up. Workers end with
+their driver.
 """
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -241,10 +244,8 @@ class _Pool:
 
 
 def _send(hand: _Hand, message: Bucket | None) -> None:
-    try:
+    with suppress(OSError):  # it is dead, which its pipe's other direction tells too
         hand.pipe.send(message)
-    except OSError:  # it is dead, which its pipe's other direction tells too
-        pass
 
 
 def _cause(code: int | None) -> str:
@@ -291,6 +292,8 @@ def _work(plan: RunPlan, name: str, slot: int, threads: int, pipe: Connection) -
         if isinstance(event, Notice):
             say("notice", event.text, event.warning)
 
+    warnings.simplefilter("ignore")  # libraries' advice to programmers
+    logging.getLogger("ldm").addHandler(_Forward(observe))
     try:
         with Worker(plan, name, device=_device(plan, slot), observer=observe) as worker:
             worker.pipeline  # noqa: B018 - loads it
@@ -300,6 +303,18 @@ def _work(plan: RunPlan, name: str, slot: int, threads: int, pipe: Connection) -
         say("refused", str(error))
     except Exception:
         say("failed", traceback.format_exc())
+
+
+class _Forward(logging.Handler):
+    """Passes the library's logged warnings to the driver."""
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__(logging.WARNING)
+        self._observer = observer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass one record on."""
+        self._observer(Notice(record.getMessage(), warning=True))
 
 
 def _draw_from(pipe: Connection, worker: Worker, say: Any) -> None:
