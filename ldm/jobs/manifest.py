@@ -40,13 +40,16 @@ class Manifest:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def done(self) -> Records:
+    def done(self, worker: str | None = None) -> Records:
         """Return the last record of each picture; of pictures in shards, if the shard is there.
+
+        Args:
+            worker: Read what this one wrote, and nothing else.
 
         Raises:
             StoreError: A part cannot be read.
         """
-        packing = self._packed()
+        packing = self._packed(worker)
         wanted = packing.shards()
         there = set(self.store.names(SHARDS)) if wanted else set()
         return packing.records(missing=wanted - there)
@@ -69,10 +72,12 @@ class Manifest:
         parts = self.parts()
         return int(_PART.fullmatch(parts[-1])[1]) + 1 if parts else 0
 
-    def _packed(self) -> Packing:
+    def _packed(self, worker: str | None = None) -> Packing:
         packing = Packing()
+        of_worker = re.compile(rf".*/\d+-{plain(worker or '')}-[0-9a-f]{{12}}\b[-0-9]*\.jsonl")
         for name in self.parts():
-            self._read(name, packing)
+            if worker is None or of_worker.fullmatch(name):
+                self._read(name, packing)
         return packing
 
     def _read(self, name: str, packing: Packing) -> None:
