@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from ldm.errors import UserError
 from ldm.legible import quoted
@@ -105,7 +105,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> BufferedReader:
         """Open a file to read and seek in; raises as ``get`` does."""
 
     @abstractmethod

@@ -11,8 +11,8 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from ldm.atomic import discard, part_beside, put_in_place
 from ldm.jobs.base import Draft, Log, Store, StoreError, Unreadable, checked_name
@@ -57,7 +57,7 @@ class LocalStore(Store):
             file.seek(start)
             return file.read(-1 if length is None else length)
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> BufferedReader:
         path = self._path(name)
         with told(path, "read"):
             # A link in a run that somebody gave us could show any file of this machine.

@@ -9,14 +9,15 @@ highest that it finds. So no clock of any machine matters.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import secrets
 import threading
 from collections.abc import Iterator
+from io import BufferedReader
 from types import TracebackType
 
+from ldm.jobs.ahead import ahead
 from ldm.jobs.base import Log, Store, plain
 from ldm.jobs.records import Packing, Record, Records, from_line, to_line
 
@@ -26,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "manifest"
 SHARDS = "shards"
-_PART = re.compile(rf"{FOLDER}/(\d{{5,9}})-[A-Za-z0-9_-]+\.jsonl")
 _LONGEST_LINE = 65_536  # bytes
 
 
@@ -35,24 +35,21 @@ class Manifest:
 
     Args:
         store: The place.
+        worker: Read only what this one has written; None reads all.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, worker: str | None = None) -> None:
         self.store = store
+        who = "[A-Za-z0-9_-]+" if worker is None else rf"{plain(worker)}-[0-9a-f]{{12}}(?:-\d+)?"
+        self._part = re.compile(rf"{FOLDER}/(\d{{5,9}})-{who}\.jsonl")
 
-    def done(self, worker: str | None = None) -> Records:
+    def done(self) -> Records:
         """Return the last record of each picture; of pictures in shards, if the shard is there.
-
-        Args:
-            worker: Read what this one wrote, and nothing else.
 
         Raises:
             StoreError: A part cannot be read.
         """
-        packing = self._packed(worker)
-        wanted = packing.shards()
-        there = set(self.store.names(SHARDS)) if wanted else set()
-        return packing.records(missing=wanted - there)
+        return self.both()[0]
 
     def all(self) -> Records:
         """Return the last record of each picture, whether or not its shard is there.
@@ -60,29 +57,46 @@ class Manifest:
         Raises:
             StoreError: A part cannot be read.
         """
-        return self._packed().records()
+        return self.both()[1]
+
+    def both(self) -> tuple[Records, Records]:
+        """Return what ``done`` and ``all`` return, reading the parts once.
+
+        Raises:
+            StoreError: A part cannot be read.
+        """
+        packing = Packing()
+        # A run in an object store has thousands of parts, each of which takes a moment to come.
+        for name, file in ahead(self._opened, self.parts()):
+            if file is not None:
+                self._read(name, file, packing)
+        wanted = packing.shards()
+        missing = wanted - set(self.store.names(SHARDS)) if wanted else wanted
+        last = packing.records()
+        return packing.records(missing) if missing else last, last
 
     def parts(self) -> list[str]:
         """List the parts' names, the oldest generation first."""
-        found = filter(None, map(_PART.fullmatch, self.store.names(FOLDER)))
+        found = filter(None, map(self._part.fullmatch, self.store.names(FOLDER)))
         return [match[0] for match in sorted(found, key=lambda match: (int(match[1]), match[0]))]
 
     def next_generation(self) -> int:
         """Return the generation after the highest one there."""
         parts = self.parts()
-        return int(_PART.fullmatch(parts[-1])[1]) + 1 if parts else 0
+        return int(self._part.fullmatch(parts[-1])[1]) + 1 if parts else 0
 
-    def _packed(self, worker: str | None = None) -> Packing:
-        packing = Packing()
-        of_worker = re.compile(rf".*/\d+-{plain(worker or '')}-[0-9a-f]{{12}}\b[-0-9]*\.jsonl")
-        for name in self.parts():
-            if worker is None or of_worker.fullmatch(name):
-                self._read(name, packing)
-        return packing
+    def _opened(self, name: str) -> tuple[str, BufferedReader | None]:
+        """Open a part, with its first bytes read."""
+        try:
+            file = self.store.open(name)
+        except FileNotFoundError:
+            return name, None
+        file.peek(1)
+        return name, file
 
-    def _read(self, name: str, packing: Packing) -> None:
+    def _read(self, name: str, file: BufferedReader, packing: Packing) -> None:
         damaged = 0
-        with contextlib.suppress(FileNotFoundError), self.store.open(name) as file:
+        with file:
             for line in _lines(file):
                 try:
                     if not line.endswith(b"\n"):
@@ -92,13 +106,13 @@ class Manifest:
                     damaged += 1
         if damaged:
             logger.warning(
-                "%s/%s: %d lines are torn or damaged and do not count (a run was killed while it "
-                "wrote); pictures without a record are drawn again",
+                "%s/%s: left out %d of its lines, torn or damaged (a run was killed as it wrote); "
+                "pictures without a record are drawn again",
                 *(self.store.url, name, damaged),
             )
 
 
-def _lines(file) -> Iterator[bytes]:
+def _lines(file: BufferedReader) -> Iterator[bytes]:
     while line := file.readline(_LONGEST_LINE):
         yield line
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ldm.atomic import discard
 from ldm.errors import UserError
@@ -62,16 +62,17 @@ class ObjectStore(Store):
                 path, start=start or None, end=None if length is None else start + length
             )
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> io.BufferedReader:
         with self._told(name, "read") as (files, path):
-            return io.BufferedReader(files.open(path, "rb"), _BUFFER)
+            file = files.open(path, "rb")
+        return io.BufferedReader(_Reading(self, name, file), _BUFFER)
 
     def exists(self, name: str) -> bool:
         with self._told(name, "read") as (files, path):
             return files.isfile(path)
 
     def names(self, folder: str = "") -> Iterator[str]:
-        with self._told(folder, "listed") as (files, path):
+        with self._told(folder or None, "listed") as (files, path):
             try:
                 found = files.find(path)
             except FileNotFoundError:
@@ -104,11 +105,17 @@ class ObjectStore(Store):
         return self._opened
 
     @contextmanager
-    def _told(self, name: str, act: str = "written") -> Iterator[tuple[Any, str]]:
+    def told(self, name: str, act: str = "read") -> Iterator[None]:
+        """Put what goes wrong with a file into one line, for those that read it piece by piece."""
+        with self._told(name, act):
+            yield
+
+    @contextmanager
+    def _told(self, name: str | None, act: str = "written") -> Iterator[tuple[Any, str]]:
         """Yield the file system and a name's path there; put what goes wrong into one line."""
         try:
             files, root = self._files()
-            yield files, f"{root}/{checked_name(name)}" if name else root
+            yield files, root if name is None else f"{root}/{checked_name(name)}"
         except UserError:
             raise
         except FileNotFoundError as error:
@@ -118,6 +125,36 @@ class ObjectStore(Store):
         except Exception as error:  # clients of object stores raise almost anything
             # Without its cause, which may quote a request with its signature.
             raise _refusal(self.url, name, act, error) from None
+
+
+class _Reading(io.RawIOBase):
+    """An open object. A network that fails while it is read is no damage of its bytes."""
+
+    def __init__(self, store: ObjectStore, name: str, file: Any) -> None:
+        self._store, self._name, self._file = store, name, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._store.told(self._name):
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 class ObjectDraft(Draft):
@@ -144,7 +181,7 @@ class ObjectLog(Log):
     def __init__(
         self, store: ObjectStore, stem: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.store, self.stem, self._clock = store, stem, clock
+        self.store, self.stem, self._clock = store, checked_name(stem), clock
         self._lines: list[bytes] = []
         self._parts = 0
         self._since = 0.0
@@ -185,7 +222,7 @@ def _connect(url: str) -> tuple[Any, str]:
     return files, path.rstrip("/")
 
 
-def _refusal(url: str, name: str, act: str, error: Exception) -> StoreError:
+def _refusal(url: str, name: str | None, act: str, error: Exception) -> StoreError:
     place = f"{url}/{name}" if name else url
     text = " ".join(str(error).split()) or type(error).__name__
     return StoreError(

@@ -100,20 +100,26 @@ class PictureFolder(Output):
         return (record,)
 
 
-def open_output(kind: str, store: Store, writer: ManifestWriter) -> Output:
+def open_output(kind: str, store: Store, writer: ManifestWriter, **options: Any) -> Output:
     """Open an output by its name in ``OUTPUTS``.
+
+    Args:
+        kind: Its name.
+        store: The place.
+        writer: This worker's part of the manifest.
+        **options: Of shards: ``limits``, see ``ldm.jobs.shard_output.ShardOutput``.
 
     Raises:
         UserError: There is no such kind, or a package that it needs is not installed.
     """
     if kind == "folder":
-        return PictureFolder(store, writer)
+        return PictureFolder(store, writer, **options)
     if kind == "webdataset":
         from ldm.jobs.tar_output import TarOutput
 
-        return TarOutput(store, writer)
+        return TarOutput(store, writer, **options)
     if kind == "parquet":
         from ldm.jobs.parquet_output import ParquetOutput
 
-        return ParquetOutput(store, writer)
+        return ParquetOutput(store, writer, **options)
     raise UserError(f"format {kind!r}; expected one of: {', '.join(OUTPUTS)}")

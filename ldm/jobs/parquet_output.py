@@ -38,9 +38,13 @@ class ParquetOutput(ShardOutput):
         self._written = 0
 
     def _begin(self, path: Path) -> None:
-        # PNG files do not get smaller, and no two are equal.
+        # PNG files do not get smaller, no two are equal, and the least of them says nothing.
         self._file = self._parquet.ParquetWriter(
-            str(path), self._schema, compression="NONE", use_dictionary=False
+            str(path),
+            self._schema,
+            compression="NONE",
+            use_dictionary=False,
+            write_statistics=["number"],
         )
         self._rows, self._written = [], 0
 

@@ -116,10 +116,11 @@ class Records(Mapping[int, Record]):
     Args:
         table: Rows sorted by number.
         texts: What rows refer to: names of shards, errors, workers.
+        stale: Pictures in shards that a later record has replaced.
     """
 
-    def __init__(self, table: np.ndarray, texts: list[str]) -> None:
-        self._table, self._texts = table, texts
+    def __init__(self, table: np.ndarray, texts: list[str], stale: int = 0) -> None:
+        self._table, self._texts, self.stale = table, texts, stale
         self._numbers = np.ascontiguousarray(table["number"])
 
     def __len__(self) -> int:
@@ -233,7 +234,8 @@ class Packing:
         order = np.argsort(table["number"], kind="stable")
         numbers = table["number"][order]
         last = np.append(numbers[1:] != numbers[:-1], True) if len(order) else np.empty(0, bool)
-        return Records(table[order[last]], self._texts)
+        in_shards = np.isin(table["name"][order], list(self._shards.values()))
+        return Records(table[order[last]], self._texts, int((in_shards & ~last).sum()))
 
     def _name(self, record: Record) -> int:
         for code, ending in _OWN.items():

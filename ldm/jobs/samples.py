@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from ldm.errors import UserError
-from ldm.jobs.base import Store, Unreadable
+from ldm.jobs.base import Store, StoreError, Unreadable
 from ldm.jobs.parquet_output import ROWS, arrow
 from ldm.jobs.records import Record
 from ldm.paths import reason
 
 MISSING = "is missing"
+_PARTS = 3  # files of a picture in a tar
 _LONGEST_TEXT = 2**20  # bytes of a caption or a recipe
 
 
@@ -101,9 +102,11 @@ def _shard(read: Any, store: Store, group: list[Record]) -> Iterator[Sample]:
         fault = "is not in its shard"
     except FileNotFoundError:
         fault = MISSING
+    except Unreadable as error:
+        fault = _cannot(error)
+    except UserError:  # pyarrow is not there, or an object store out of reach: no fault of pictures
+        raise
     except (OSError, ValueError) as error:  # pyarrow's errors are such
-        if isinstance(error, UserError) and not isinstance(error, Unreadable):
-            raise
         fault = _cannot(error)
     for record in group[told:]:
         yield Sample(record, fault=fault)
@@ -113,7 +116,9 @@ def _tar_samples(file: BinaryIO, group: list[Record]) -> Iterator[Sample]:
     for record in group:
         try:
             yield _tar_sample(file, record)
-        except (tarfile.TarError, OSError, ValueError) as error:
+        except StoreError:
+            raise
+        except (tarfile.TarError, OSError, ValueError, RecursionError) as error:
             yield Sample(record, fault=_cannot(error))
 
 
@@ -121,12 +126,13 @@ def _tar_sample(file: BinaryIO, record: Record) -> Sample:
     file.seek(max(0, record.offset - tarfile.BLOCKSIZE))
     parts: dict[str, bytes] = {}
     with tarfile.open(fileobj=file, mode="r:") as tar:
-        first = tar.next()
+        if (first := tar.next()) is None:
+            raise ValueError("its shard ends before it")
         key, _, ending = first.name.rpartition(".")
         parts[ending] = _content(tar, first, record.size)
-        while (member := tar.next()) is not None and member.name.startswith(f"{key}."):
-            ending = member.name[len(key) + 1 :]
-            if ending in parts:
+        while len(parts) < _PARTS and (member := tar.next()) is not None:
+            name, _, ending = member.name.rpartition(".")
+            if name != key or ending in parts:
                 break
             parts[ending] = _content(tar, member, _LONGEST_TEXT)
     if key != f"{record.number:08d}" or "png" not in parts:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from ldm.errors import UserError
+from ldm.jobs.ahead import ahead
 from ldm.jobs.base import Store
 from ldm.jobs.manifest import SHARDS, Manifest, ManifestWriter
 from ldm.jobs.output import Output, open_output
 from ldm.jobs.records import Record, Records
 from ldm.jobs.samples import Sample, samples
 
-THREADS = 8  # reading waits for disks and networks more than it computes
+logger = logging.getLogger(__name__)
+
 _TOGETHER = 64  # pictures of a folder that one thread reads in a row
 _SHOWN = 5
 
@@ -38,7 +39,8 @@ def verify(store: Store, observer: Callable[[int], object] | None = None) -> lis
     """Hash every picture anew, and list those that are missing or damaged.
 
     If a picture of a shard is damaged, all of that shard are listed: they are to be drawn again, as
-    a picture would otherwise be in two shards. ``set_aside`` then removes the shard.
+    a picture would otherwise be in two shards. ``set_aside`` then removes the shard. A warning says
+    how many pictures are still in shards although they were drawn again later, for other settings.
 
     Args:
         store: The run's place.
@@ -51,7 +53,14 @@ def verify(store: Store, observer: Callable[[int], object] | None = None) -> lis
         StoreError: The place cannot be read at all.
     """
     checked, damages = 0, []
-    for group in _in_threads(store, Manifest(store).all().by_place()):
+    done, last = Manifest(store).both()
+    if done.stale:
+        logger.warning(
+            "%s: shards still hold %d pictures that were drawn again later and do not count; "
+            "merging into a new place leaves them out",
+            *(store.url, done.stale),
+        )
+    for group in _in_threads(store, last.by_place()):
         found = [_damage(sample) for sample in group]
         damages += _whole_shard(group, found)
         checked += len(found)
@@ -98,11 +107,14 @@ def merge(runs: Sequence[Store], into: Store, format: str = "folder") -> list[Da
     damages: dict[int, Damage] = {}
     with ManifestWriter(into, "merge") as writer:
         output = open_output(format, into, writer)
-        for place in range(1, len(places)):
-            wanted = _not_yet(records[place], records[:place], damages)
-            for sample in samples(places[place], wanted):
-                _copy(sample, output, damages)
-        output.close()
+        try:
+            for place in range(1, len(places)):
+                wanted = _not_yet(records[place], records[:place], damages)
+                for sample in samples(places[place], wanted):
+                    _copy(sample, output, damages)
+            output.close()
+        finally:
+            output.abandon()
         _copy_errors(records, writer)
     return sorted(damages.values())
 
@@ -133,19 +145,12 @@ class _Merged(NamedTuple):
 
 
 def _in_threads(store: Store, records: Iterator[Record]) -> Iterator[list[Sample]]:
-    """Read groups of pictures by threads, a few ahead; their bytes are let go of at once."""
+    """Read groups of pictures by threads; their bytes are let go of at once."""
 
     def read(group: list[Record]) -> list[Sample]:
         return [each._replace(data=b"") for each in samples(store, group)]
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        ahead: deque = deque()
-        for group in _groups(records):
-            ahead.append(pool.submit(read, group))
-            if len(ahead) > 2 * THREADS:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    return ahead(read, _groups(records))
 
 
 def _groups(records: Iterator[Record]) -> Iterator[list[Record]]:

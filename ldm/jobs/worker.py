@@ -61,6 +61,7 @@ class Worker:
         name: Who it is, in the manifest.
         device: Where it computes; None is what the run says.
         observer: Called with notices.
+        report: Called with each record as soon as it is durable, in one of several threads.
 
     Attributes:
         rows: How many pictures it draws at a time; halved where memory does not suffice.
@@ -77,8 +78,9 @@ class Worker:
         *,
         device: str | None = None,
         observer: Observer = log_events,
+        report: Callable[[Record], object] | None = None,
     ) -> None:
-        self.plan, self.name, self.observer = plan, name, observer
+        self.plan, self.name, self.observer, self._report = plan, name, observer, report
         self.device = device or plan.settings.device
         self.rows = plan.settings.batch_size
         self.writer = ManifestWriter(plan.store, name)
@@ -106,6 +108,14 @@ class Worker:
             use_ema=settings.use_ema,
             observer=self._observe,
         )
+
+    def load(self) -> None:
+        """Load the model now rather than with the first job.
+
+        Raises:
+            UserError: It cannot be loaded.
+        """
+        self.pipeline  # noqa: B018 - loads it
 
     @cached_property
     def output(self) -> Output:
@@ -150,7 +160,7 @@ class Worker:
         """Write what is held back, and end; yield the last records."""
         yield from self.settle()
         if "output" in self.__dict__:
-            yield from self.output.close()
+            yield from self._reported(self.output.close())
         self._end()
 
     def __enter__(self) -> Worker:
@@ -244,7 +254,7 @@ class Worker:
             data = encode_picture(picture.pixels, "png", text, synthetic=picture.drawn)
         except Exception as error:
             return self._failed(job, _said(error))
-        return self.output.add(job, data, picture.parameters, seconds=seconds)
+        return self._reported(self.output.add(job, data, picture.parameters, seconds=seconds))
 
     def _fail(self, job: Job, why: str, *, known: bool) -> None:
         """Record that a job cannot be drawn.
@@ -263,7 +273,13 @@ class Worker:
     def _failed(self, job: Job, why: str) -> tuple[Record, ...]:
         record = Record(job.number, job.digest, error=why[:_LONGEST_ERROR], worker=self.name)
         self.writer.append(record)
-        return (record,)
+        return self._reported((record,))
+
+    def _reported(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
+        if self._report is not None:
+            for record in records:
+                self._report(record)
+        return records
 
     def _shrink(self, rows: int) -> None:
         """Draw fewer pictures at a time from now on."""

@@ -46,6 +46,9 @@ FLAGS = {
     "--seed --use_ema --device",
     "scripts/upscale_tile.py": f"{DRAWING} --init-img --strength --factor --tile --overlap "
     "--control_tile --control_tile_scale",
+    "scripts/batch.py": "--out --engine --workers --batch_size --format --shard_size --skip_bad "
+    "--redraw --verify --merge --metrics_port --ray_address --prompt --sampler --ddim_steps --scale "
+    "--seed --n_iter --n_samples --W --H --strength --ckpt --config --device --precision --kernels",
     "scripts/hint.py": "--kind --out --low --high --sigma --threshold --width --factor --seed "
     "--grain --colours --relief --mask --model --device",
     "scripts/convert.py": "--config --half --use_ema --overwrite --meta",
@@ -169,6 +172,7 @@ def test_an_unknown_flag_is_one_line_that_names_the_nearest(path, stopped_at, ca
 @pytest.mark.parametrize(
     ("path", "missing"),
     [
+        ("scripts/batch.py", "--out was not given; expected the name of a folder; add --out"),
         ("scripts/convert.py", "SRC was not given; expected a checkpoint file or a diffusers"),
         ("scripts/evaluate.py", "--fake was not given; expected the name of a folder; add --fake"),
         ("scripts/export_checkpoint.py", "--ckpt was not given"),

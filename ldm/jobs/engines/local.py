@@ -16,9 +16,10 @@ import threading
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -42,12 +43,15 @@ MOST_STARTS = 3
 Bucket = tuple[Job, ...]
 
 
-def run(plan: RunPlan, observer: Observer) -> Iterator[Record]:
+def run(
+    plan: RunPlan, observer: Observer, make_worker: Callable[..., Worker] = Worker
+) -> Iterator[Record]:
     """Draw what is left of a run; yield the record of each picture when it is durable.
 
     Args:
         plan: The run.
         observer: Called with notices.
+        make_worker: Makes each worker; one that can be pickled.
 
     Raises:
         StoreError: The place cannot be written.
@@ -55,12 +59,12 @@ def run(plan: RunPlan, observer: Observer) -> Iterator[Record]:
     """
     left = buckets(remaining(plan), plan.settings.batch_size)
     if plan.settings.workers == 1:
-        return _here(plan, left, observer)
-    return _Pool(plan, left, observer).run()
+        return _here(left, make_worker(plan, "worker-0", observer=observer))
+    return _Pool(plan, left, observer, make_worker).run()
 
 
-def _here(plan: RunPlan, left: Iterator[Bucket], observer: Observer) -> Iterator[Record]:
-    with Worker(plan, "worker-0", observer=observer) as worker:
+def _here(left: Iterator[Bucket], made: Worker) -> Iterator[Record]:
+    with made as worker:
         for bucket in left:
             yield from worker.start(bucket)
         yield from worker.close()
@@ -90,12 +94,19 @@ class _Hand:
 class _Pool:
     """The driver: a queue of buckets, and as many processes as asked for while it lasts."""
 
-    def __init__(self, plan: RunPlan, left: Iterator[Bucket], observer: Observer) -> None:
+    def __init__(
+        self,
+        plan: RunPlan,
+        left: Iterator[Bucket],
+        observer: Observer,
+        make_worker: Callable[..., Worker],
+    ) -> None:
         self.plan, self.left, self.observer = plan, left, observer
+        self.make_worker = make_worker
         self.again: deque[Bucket] = deque()
         self.hands: dict[int, _Hand] = {}
         self.deaths: dict[int, int] = {}
-        self.started = self.died_early = 0
+        self.died_early = 0
         self.found: deque[Record] = deque()
         self._next: Bucket | None = None
         self._told: set[str] = set()
@@ -148,12 +159,10 @@ class _Pool:
     def _start(self, slot: int) -> _Hand:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         ours, theirs = context.Pipe()
-        self.started += 1
         name = f"worker-{slot}"
         threads = _threads(self.plan.settings.workers)
-        process = context.Process(
-            target=_work, args=(self.plan, name, slot, threads, theirs), name=name, daemon=True
-        )
+        given = (self.plan, name, slot, threads, theirs, self.make_worker)
+        process = context.Process(target=_work, args=given, name=name, daemon=True)
         with _without_interrupts():
             process.start()
         theirs.close()
@@ -170,19 +179,15 @@ class _Pool:
             hand.ready, self.died_early = True, 0
         elif kind == "drawn":
             hand.given.popleft()
-        elif kind == "records":
-            self._note(hand, said[0])
+        elif kind == "record":
+            hand.unrecorded.pop(said[0].number, None)
+            self.found.append(said[0])
         elif kind == "notice":
             self._tell(*said)
         elif kind == "refused":
             raise UserError(said[0])
         else:
             raise RuntimeError(f"a worker failed:\n{said[0]}")
-
-    def _note(self, hand: _Hand, records: tuple[Record, ...]) -> None:
-        for record in records:
-            hand.unrecorded.pop(record.number, None)
-            self.found.append(record)
 
     def _tell(self, text: str, warning: bool) -> None:
         if text not in self._told:
@@ -277,7 +282,14 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(plan: RunPlan, name: str, slot: int, threads: int, pipe: Connection) -> None:
+def _work(
+    plan: RunPlan,
+    name: str,
+    slot: int,
+    threads: int,
+    pipe: Connection,
+    make_worker: Callable[..., Worker],
+) -> None:
     """A worker process: draw buckets from a pipe until it says that there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ[THREADS] = str(threads)
@@ -294,11 +306,13 @@ def _work(plan: RunPlan, name: str, slot: int, threads: int, pipe: Connection) -
 
     warnings.simplefilter("ignore")  # libraries' advice to programmers
     logging.getLogger("ldm").addHandler(_Forward(observe))
+    given = {"device": _device(plan, slot), "observer": observe}
     try:
-        with Worker(plan, name, device=_device(plan, slot), observer=observe) as worker:
-            worker.pipeline  # noqa: B018 - loads it
+        with make_worker(plan, name, **given, report=partial(say, "record")) as worker:
+            worker.load()
             say("ready")
-            _draw_from(pipe, worker, say)
+            for _ in _drawn_from(pipe, worker, say):
+                pass  # each is reported as it comes
     except UserError as error:
         say("refused", str(error))
     except Exception:
@@ -317,29 +331,21 @@ class _Forward(logging.Handler):
         self._observer(Notice(record.getMessage(), warning=True))
 
 
-def _draw_from(pipe: Connection, worker: Worker, say: Any) -> None:
-    while True:
-        if not pipe.poll():  # before it waits: others may wait for what it has written
-            _report(worker.settle(), say)
-        bucket = pipe.recv()
-        if bucket is None:
-            break
-        _report(worker.start(bucket), say)
+def _drawn_from(pipe: Connection, worker: Worker, say: Callable[..., None]) -> Iterator[Record]:
+    while (bucket := pipe.recv()) is not None:
+        yield from worker.start(bucket)
         say("drawn")
-    _report(worker.close(), say)
-
-
-def _report(records: Iterator[Record], say: Any) -> None:
-    for record in records:
-        say("records", (record,))
+    yield from worker.close()
 
 
 def _device(plan: RunPlan, slot: int) -> str:
     """Return where a worker computes: its own one of several GPUs, unless the run names one."""
+    device = plan.settings.device
+    if device not in ("auto", "cuda"):
+        return device
     import torch
 
-    device = plan.settings.device
-    count = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    count = torch.cuda.device_count()
     return f"cuda:{slot % count}" if count > 1 else device
 
 

@@ -115,7 +115,7 @@ class Drawer:
         self._notices: list[tuple[str, bool]] = []
         self._recorded: Mapping[int, Record] = {}
         if context.was_current_actor_reconstructed:
-            self._recorded = Manifest(plan.store).done(worker=name)
+            self._recorded = Manifest(plan.store, name).done()
             self._notices.append((f"the actor {name} died, and Ray has started it again", True))
         self._worker = make_worker(plan, name, observer=self._observe)
 

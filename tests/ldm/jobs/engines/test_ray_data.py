@@ -126,7 +126,9 @@ def answers(monkeypatch):
             sizes.append(size)
             yield from next(left)
 
-        monkeypatch.setattr(ray_data, "_cluster", lambda *_: nullcontext(ray_data._Pool(2, 1, 0, None)))
+        monkeypatch.setattr(
+            ray_data, "_cluster", lambda *_: nullcontext(ray_data._Pool(2, 1, 0, None))
+        )
         monkeypatch.setattr(ray_data, "_answers", bring)
         return sizes
 
