@@ -31,7 +31,7 @@ OF_NO_JOB = frozenset(
     )
 )
 """Settings that a picture of a run does not have: the run's own design takes their place."""
-_HALF = re.compile("[\ud800-\udfff]")
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
 def _table() -> dict[str, Option]:
@@ -98,8 +98,10 @@ def value_of(option: Option, cell: Any) -> Any:
         UserError: It is of another kind, or out of range.
     """
     if isinstance(cell, str):
-        if _HALF.search(cell):
-            raise UserError(f"{option.flag} holds what is not UTF-8; expected UTF-8; save it so")
+        if _NO_TEXT.search(cell):
+            raise UserError(
+                f"{option.flag} holds what is not UTF-8, or NUL; expected text; mend it"
+            )
         return option.read(_several(cell) if option.several else cell)
     if option.several:
         texts = cell if isinstance(cell, (list, tuple)) else [cell]

@@ -15,7 +15,7 @@ from ldm.errors import UserError
 from ldm.jobs.columns import check_columns
 from ldm.jobs.job import Job
 from ldm.jobs.lines import LineReader
-from ldm.jobs.rows import BadLine, read_rows
+from ldm.jobs.rows import BadLine, check_file, read_rows
 from ldm.paths import ERRORS, reason
 
 SHOWN = 20
@@ -100,8 +100,9 @@ class FileState:
         """Look at a file and read it.
 
         Raises:
-            UserError: It cannot be read.
+            UserError: It cannot be read, or is of no known format.
         """
+        check_file(path)
         digest = hashlib.sha256()
         try:
             with open(path, "rb") as file:

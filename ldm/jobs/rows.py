@@ -56,15 +56,23 @@ def read_rows(path: str | Path, check: Check) -> Iterator[Row | BadLine]:
     Raises:
         UserError: The file cannot be read, or is none of these.
     """
+    check_file(path)
     path = Path(path)
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
+    return _named(path, _READERS[path.suffix.lower()](path, check))
+
+
+def check_file(path: str | Path) -> None:
+    """Check that a file is of a known format and can be read.
+
+    Raises:
+        UserError: It is not, or cannot.
+    """
+    if Path(path).suffix.lower() not in _READERS:
         raise UserError(
             f"JOBS {path} was given; expected a file that ends in {one_of(_READERS)}; rename it"
         )
     if fault := file_fault(path):
         raise UserError(f"JOBS {path} {fault}; expected a file of jobs; check the path")
-    return _named(path, read(path, check))
 
 
 def _named(path: Path, rows: Iterator[Row | BadLine]) -> Iterator[Row | BadLine]:
@@ -173,9 +181,9 @@ def _no_number(name: str) -> None:
 
 
 def _parquet_rows(path: Path, check: Check) -> Iterator[Row | BadLine]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from ldm.jobs.parquet_output import arrow
 
+    pa, pq = arrow()
     try:
         with pq.ParquetFile(path) as file:
             check(file.schema_arrow.names)

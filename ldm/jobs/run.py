@@ -20,6 +20,7 @@ from ldm.jobs.lines import LineReader
 from ldm.jobs.manifest import Manifest
 from ldm.jobs.records import Record, Records
 from ldm.jobs.store import Store, open_store
+from ldm.paths import exists
 from ldm.pipelines.models import ModelChoice, find_model
 from ldm.settings.batch import BatchSettings
 
@@ -199,13 +200,21 @@ def lost_records(found: Survey, done: Records, worker: str) -> Iterator[Record]:
 
 
 def planned(settings: BatchSettings, named: frozenset[str]) -> RunPlan:
-    """Return the plan of checked settings, with the folders' names made whole.
+    """Return the plan of checked settings, with paths made whole.
 
     Workers may have another present folder.
     """
-    jobs = settings.jobs and str(Path(settings.jobs).absolute())
-    out = settings.out if "://" in settings.out else str(Path(settings.out).absolute())
-    return RunPlan(replace(settings, jobs=jobs, out=out), named)
+    found = {"out": settings.out if "://" in settings.out else _whole(settings.out)}
+    for name in ("jobs", "ckpt", "config", "glossary", "translator", "image_encoder"):
+        path = getattr(settings, name)
+        # A model may also be named from the project's folder.
+        if path is not None and (name == "jobs" or exists(path)):
+            found[name] = _whole(path)
+    return RunPlan(replace(settings, **found), named)
+
+
+def _whole(path: str) -> str:
+    return str(Path(path).absolute())
 
 
 def _is_left(job: Job, done: Records, failed: frozenset[int]) -> bool:

@@ -40,7 +40,8 @@ MOST_PENDING = 64
 """Pictures that wait to be written; drawing waits beyond that."""
 MOST_IN_A_ROW = 32
 """Pictures that may fail one after another by what is no fault of theirs."""
-_TOLD = 1000  # notices that are remembered
+MOST_TOLD = 100
+"""Notices that a worker passes on: a long file may have one for each line."""
 _LONGEST_ERROR = 2000  # characters
 
 
@@ -80,14 +81,14 @@ class Worker:
         observer: Observer = log_events,
         report: Callable[[Record], object] | None = None,
     ) -> None:
-        self.plan, self.name, self.observer, self._report = plan, name, observer, report
+        self.plan, self.name, self._observer, self._report = plan, name, observer, report
         self.device = device or plan.settings.device
         self.rows = plan.settings.batch_size
         self.writer = ManifestWriter(plan.store, name)
         self._pool = ThreadPoolExecutor(WRITERS, thread_name_prefix=f"write-{name}")
         self._pending: deque[Future[tuple[Record, ...]]] = deque()
         self._told: set[str] = set()
-        self._in_a_row = 0
+        self._in_a_row = self._threads_before = 0
         self._closed = False
 
     @cached_property
@@ -102,12 +103,20 @@ class Worker:
 
         settings = self.plan.settings
         allow_pixels(settings.max_pixels)
+        self._set_threads(settings.threads)
         return Pipeline.load(
             self.plan.choice,
             device=self.device,
             use_ema=settings.use_ema,
-            observer=self._observe,
+            observer=self.observe,
         )
+
+    def _set_threads(self, count: int) -> None:
+        """Compute with so many threads until the worker ends: pictures' last bits depend on it."""
+        import torch
+
+        self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(count)
 
     def load(self) -> None:
         """Load the model now rather than with the first job.
@@ -181,6 +190,10 @@ class Worker:
     def _end(self, *, abandon: bool = False) -> None:
         self._closed = True
         self._pool.shutdown(wait=True)
+        if self._threads_before:
+            import torch
+
+            torch.set_num_threads(self._threads_before)
         if abandon and "output" in self.__dict__:
             self.output.abandon()
         self.writer.close()
@@ -226,7 +239,7 @@ class Worker:
         try:
             requests = [request for _, request in pairs]
             for drawn in decode_together(
-                self.pipeline, requests, observer=self._observe, cache=self._texts
+                self.pipeline, requests, observer=self.observe, cache=self._texts
             ):
                 job, _ = undrawn.pop(drawn.index)
                 self._write(job, drawn.finish, (time.perf_counter() - began) / len(pairs))
@@ -289,15 +302,18 @@ class Worker:
             text = (
                 f"memory does not suffice for {rows} pictures at a time: {self.name} draws {fewer}"
             )
-            self.observer(Notice(text, warning=True))
+            self._observer(Notice(text, warning=True))
         _release_memory()
 
-    def _observe(self, event: Notice | Progress) -> None:
-        """Pass each notice on once."""
-        if isinstance(event, Notice) and event.text not in self._told:
-            if len(self._told) < _TOLD:
-                self._told.add(event.text)
-            self.observer(event)
+    def observe(self, event: Notice | Progress) -> None:
+        """Pass each notice on once, and no endless number of them."""
+        if isinstance(event, Progress) or event.text in self._told:
+            return
+        if len(self._told) < MOST_TOLD:
+            self._told.add(event.text)
+            self._observer(event)
+            if len(self._told) == MOST_TOLD:
+                self._observer(Notice(f"{self.name} has much to say: no more of it is shown"))
 
 
 def _said(error: Exception) -> str:

@@ -69,7 +69,15 @@ class BatchSettings(GenerationSettings):
     )
     workers: int = option(
         1,
-        "how many workers; each loads the model and has its share of the cores, or a GPU",
+        "how many workers; each loads the model, and has one of the GPUs if there are several",
+        minimum=1,
+        maximum=MOST_WORKERS,
+        group="run",
+    )
+    threads: int = option(
+        1,
+        "threads that each worker computes with on a processor; another number changes the last "
+        "digits of its pictures, another number of workers changes nothing",
         minimum=1,
         maximum=MOST_WORKERS,
         group="run",

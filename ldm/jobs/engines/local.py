@@ -31,7 +31,7 @@ from ldm.jobs.records import Record
 from ldm.jobs.run import RunPlan, remaining
 from ldm.jobs.worker import Worker
 from ldm.pipelines.progress import Notice, Observer, Progress
-from ldm.processor import THREADS, cores
+from ldm.processor import THREADS
 
 AHEAD = 2
 """Buckets that a worker has been given: the one that it draws, and the next."""
@@ -160,8 +160,7 @@ class _Pool:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         ours, theirs = context.Pipe()
         name = f"worker-{slot}"
-        threads = _threads(self.plan.settings.workers)
-        given = (self.plan, name, slot, threads, theirs, self.make_worker)
+        given = (self.plan, name, slot, theirs, self.make_worker)
         process = context.Process(target=_work, args=given, name=name, daemon=True)
         with _without_interrupts():
             process.start()
@@ -262,13 +261,6 @@ def _cause(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _threads(workers: int) -> int:
-    """Return how many threads each of several workers computes with."""
-    given = os.environ.get(THREADS, "")
-    most = int(given) if given.isdecimal() and int(given) else cores()
-    return max(1, min(most, cores() // workers))
-
-
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
     """Start processes that Ctrl-C does not reach: the driver ends them."""
@@ -286,13 +278,12 @@ def _work(
     plan: RunPlan,
     name: str,
     slot: int,
-    threads: int,
     pipe: Connection,
     make_worker: Callable[..., Worker],
 ) -> None:
     """A worker process: draw buckets from a pipe until it says that there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ[THREADS] = str(threads)
+    os.environ[THREADS] = str(plan.settings.threads)  # before torch makes more of them
     threading.Thread(target=_end_with_driver, daemon=True).start()
     sending = threading.Lock()
 
@@ -305,10 +296,10 @@ def _work(
             say("notice", event.text, event.warning)
 
     warnings.simplefilter("ignore")  # libraries' advice to programmers
-    logging.getLogger("ldm").addHandler(_Forward(observe))
     given = {"device": _device(plan, slot), "observer": observe}
     try:
         with make_worker(plan, name, **given, report=partial(say, "record")) as worker:
+            logging.getLogger("ldm").addHandler(_Forward(worker.observe))
             worker.load()
             say("ready")
             for _ in _drawn_from(pipe, worker, say):

@@ -81,6 +81,7 @@ def test_cells_become_values_of_the_settings_kind(name, cell, value):
         ("prompt", 5),
         ("lora", [1]),
         ("prompt", "\udcff"),
+        ("prompt", "a\0b"),
         ("W", "0"),
     ],
 )

@@ -179,6 +179,14 @@ def test_a_full_disk_ends_the_run_and_leaves_the_manifest_true(plan, tmp_path, m
     assert len(pictures_in(tmp_path / "out")) == len(records_in(tmp_path / "out")) == 6
 
 
+def test_a_worker_computes_with_the_threads_that_the_run_says(plan):
+    before = torch.get_num_threads()
+    with Worker(plan(short(1), threads=before + 2), "one") as worker:
+        worker.load()
+        assert torch.get_num_threads() == before + 2
+    assert torch.get_num_threads() == before
+
+
 def test_a_worker_that_loads_nothing_leaves_nothing(plan, tmp_path):
     with Worker(plan(short(1)), "idle") as worker:
         assert list(worker.draw([])) == [] and list(worker.close()) == []

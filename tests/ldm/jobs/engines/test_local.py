@@ -117,11 +117,3 @@ def test_a_worker_that_is_killed_while_it_draws_is_noticed(plan, tmp_path):
         (tmp_path / "go").touch()
         rest = list(records)
     assert sorted(r.number for r in [first, *rest]) == list(range(8))
-
-
-def test_workers_share_the_cores(monkeypatch):
-    monkeypatch.setattr(local, "cores", lambda: 8)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert [local._threads(workers) for workers in (1, 2, 3, 20)] == [8, 4, 2, 1]
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert [local._threads(workers) for workers in (1, 2, 8)] == [2, 2, 1]
