@@ -1,6 +1,6 @@
 """Does scripts/batch.py draw the same pictures faster with more workers, and survive kill -9?
 
-    speed   the same job file with 1 worker and with 2, in turns; 1 worker with all threads beside
+    speed   the same job file with 1 worker and with 2, in turns
     ray     the same with Ray Data's actors, beside the same number of local processes
     chaos   kill -9 of a worker, of the driver and of a Ray actor at random moments, then go on
     faults  a full disk, a read-only folder, a job file that changes under way
@@ -56,6 +56,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--n", type=int, default=2000, help="pictures (default: %(default)s)")
     add("--steps", type=int, default=8, help="sampling steps (default: %(default)s)")
     add("--batch_size", type=int, default=8, help="pictures at once (default: %(default)s)")
+    add("--kernels", choices=("plain", "auto"), default="plain", help="(default: %(default)s)")
     add("--repeats", type=int, default=1, help="turns of speed and ray (default: %(default)s)")
     add("--kills", type=int, default=10, help="kill -9 so often, by engine (default: %(default)s)")
     add("--format", choices=FORMATS, default="folder", help="of the chaos (default: folder)")
@@ -82,7 +83,7 @@ class Bench:
         self.jobs, self.log, self.notes = (
             folder / name for name in ("jobs.csv", "log.txt", "found.json")
         )
-        task = {name: getattr(args, name) for name in ("n", "steps")}
+        task = {name: getattr(args, name) for name in ("n", "steps", "kernels")}
         self.found = json.loads(self.notes.read_text()) if self.notes.is_file() else {"task": task}
         if self.found["task"] != task:
             raise SystemExit(
@@ -101,9 +102,10 @@ class Bench:
         shutil.rmtree(out, ignore_errors=True)
         return out
 
-    def way(self, engine: str = "local", workers: int = 2, threads: int = 1, **more: str) -> Way:
+    def way(self, engine: str = "local", workers: int = 2, **more: str) -> Way:
         """Return a way to draw with the command line's batches."""
-        return Way(engine, workers, threads, self.args.batch_size, **more)
+        given = {"kernels": self.args.kernels, **more}
+        return Way(engine, workers, batch=self.args.batch_size, **given)
 
     def expected(self) -> Mapping[int, str]:
         """Return the SHA-256 of each picture, by number: drawn once, one at a time, by one worker.
@@ -113,7 +115,7 @@ class Bench:
         """
         if "expected" not in self.found:
             out = self.empty()
-            timed(Way(batch=1), self.jobs, out, self.log)
+            timed(Way(batch=1, kernels=self.args.kernels), self.jobs, out, self.log)
             found = dict(pictures_in(out))
             if sorted(found) != list(range(self.args.n)):
                 raise SystemExit(f"the undisturbed run left {len(found)} of {self.args.n} pictures")
@@ -133,11 +135,8 @@ class Bench:
                 self.keep(kind, rows)
 
     def speed(self) -> None:
-        """One worker beside two, each of one thread; and one with all threads."""
-        self.compare(
-            "speed",
-            [self.way(workers=1), self.way(workers=2), self.way(workers=1, threads=cores())],
-        )
+        """One worker beside two, each of one thread."""
+        self.compare("speed", [self.way(workers=1), self.way(workers=2)])
 
     def ray(self) -> None:
         """Two actors beside two processes."""
@@ -186,8 +185,8 @@ def setting(args: argparse.Namespace, argv: Sequence[str]) -> list[str]:
         f"- command: `python benchmarks/scale.py {' '.join(argv)}`",
         f"- hardware: {cpu_name()}, {cores()} cores; load average {os.getloadavg()[0]:.1f}",
         f"- versions: Python {platform.python_version()}, {packages}",
-        f"- {args.n} pictures of the bundled model, {args.steps} steps, in batches of "
-        f"{args.batch_size}; expected bytes: one worker, one at a time",
+        f"- {args.n} pictures of the bundled model, {args.steps} steps, --kernels "
+        f"{args.kernels}, in batches of {args.batch_size}; bytes: beside one worker, one at a time",
     ]
 
 

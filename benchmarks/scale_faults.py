@@ -43,8 +43,8 @@ def faults(way: Way, jobs: Path, folder: Path, expected: Mapping[int, str]) -> l
     ]
 
 
-def _environment(way: Way) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(way.threads)}
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def _on_disk(
@@ -58,7 +58,7 @@ def _on_disk(
     words = {word: shlex.quote(str(path)) for word, path in paths.items()}
     script = SCRIPT.format(**words, run=run, fault=fault)
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script], cwd=ROOT, env=_environment(way), check=False
+        ["unshare", "-rm", "sh", "-c", script], cwd=ROOT, env=_environment(), check=False
     )
     if done.returncode == 99 or not paths["code"].exists():
         return {"fault": name, "code": "-", "message": "no mount allowed: not tried", "good": True}
@@ -86,7 +86,7 @@ def _changed(way: Way, jobs: Path, folder: Path, expected: Mapping[int, str]) ->
     for text in (lines, other, lines):
         again.write_text("\n".join(text) + "\n", encoding="utf-8")
         done = subprocess.run(
-            way.command(again, base / "out"), cwd=ROOT, env=_environment(way),
+            way.command(again, base / "out"), cwd=ROOT, env=_environment(),
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if text is other:

@@ -51,6 +51,7 @@ class Way:
         threads: Of each of them.
         batch: Pictures drawn at once.
         format: ``folder``, ``webdataset`` or ``parquet``.
+        kernels: ``plain`` or ``auto``.
     """
 
     engine: str = "local"
@@ -58,6 +59,7 @@ class Way:
     threads: int = 1
     batch: int = 8
     format: str = "folder"
+    kernels: str = "plain"
 
     def __str__(self) -> str:
         return f"{self.engine}, {self.workers} x {self.threads} thread(s), {self.format}"
@@ -70,7 +72,8 @@ class Way:
         return [
             *start, "scripts/batch.py", str(jobs), "--out", str(out), "--engine", self.engine,
             "--workers", str(self.workers), "--batch_size", str(self.batch),
-            "--format", self.format, "--device", "cpu",
+            "--threads", str(self.threads), "--format", self.format, "--device", "cpu",
+            "--kernels", self.kernels,
         ]  # fmt: skip
 
 
@@ -85,8 +88,7 @@ class Run:
     """
 
     def __init__(self, way: Way, jobs: Path, out: Path, log: Path) -> None:
-        threads = str(way.threads)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.begun = time.monotonic()
         with log.open("ab") as file:
             self.process = subprocess.Popen(

@@ -102,14 +102,13 @@ class Drawer:
 
     Args:
         plan: The run.
-        threads: How many it computes with.
         make_worker: Makes the worker.
     """
 
-    def __init__(self, plan: RunPlan, threads: int, make_worker: Callable[..., Worker]) -> None:
+    def __init__(self, plan: RunPlan, make_worker: Callable[..., Worker]) -> None:
         import ray
 
-        os.environ[THREADS] = str(threads)  # torch reads it when it is imported
+        os.environ[THREADS] = str(plan.settings.threads)  # before torch makes more of them
         context = ray.get_runtime_context()
         name = f"ray-{context.get_actor_id()[:16]}"
         self._notices: list[tuple[str, bool]] = []

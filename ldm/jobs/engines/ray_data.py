@@ -26,7 +26,6 @@ from ldm.jobs.records import Record
 from ldm.jobs.run import RunPlan, remaining
 from ldm.jobs.worker import Worker
 from ldm.pipelines.progress import Notice, Observer
-from ldm.processor import THREADS, cores
 
 BUCKETS = 4
 """Buckets in a portion of a run into single files; one into shards has a shard in a portion."""
@@ -122,7 +121,7 @@ def _answers(plan: RunPlan, pool: _Pool, size: Size) -> Iterator[Answer]:
         num_cpus=0, max_retries=0,
     )  # fmt: skip
     drawn = jobs.map_batches(
-        Drawer, fn_constructor_args=(plan, pool.threads, pool.make_worker), batch_size=None,
+        Drawer, fn_constructor_args=(plan, pool.make_worker), batch_size=None,
         compute=ray.data.ActorPoolStrategy(
             min_size=1, max_size=pool.actors, initial_size=pool.actors,
             # A portion that waits at an actor while that dies has died with it, as Ray counts.
@@ -174,9 +173,8 @@ def _join(plan: RunPlan) -> None:
         # It tells at every start that it cannot restart actors if an object is lost: it does.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         os.environ["PYTHONPATH"] = path
-        workers = plan.settings.workers
-        given |= {"address": "local", "include_dashboard": False}
-        given["num_cpus"] = workers * _threads(workers, cores())
+        cpus = plan.settings.workers * plan.settings.threads
+        given |= {"address": "local", "include_dashboard": False, "num_cpus": cpus}
     else:
         given |= {"address": address, "runtime_env": {"env_vars": {"PYTHONPATH": path}}}
     try:
@@ -195,15 +193,7 @@ def _pool(plan: RunPlan, make_worker: Callable[..., Worker]) -> _Pool:
 
     there, settings = ray.cluster_resources(), plan.settings
     gpu = settings.device.startswith("cuda") or (settings.device == "auto" and "GPU" in there)
-    threads = _threads(settings.workers, int(there.get("CPU", 1)))
-    return _Pool(settings.workers, 1 if gpu else threads, int(gpu), make_worker)
-
-
-def _threads(workers: int, there: int) -> int:
-    """Return how many of the cores that are there each actor computes with."""
-    given = os.environ.get(THREADS, "")
-    most = int(given) if given.isdecimal() and int(given) else there
-    return max(1, min(most, there // workers))
+    return _Pool(settings.workers, settings.threads, int(gpu), make_worker)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def as_actor(monkeypatch):
         )
         monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
-        return Drawer(plan, 3, worker)
+        return Drawer(plan, worker)
 
     return as_actor
 
@@ -227,7 +227,7 @@ def test_what_a_worker_refuses_is_answered(plan, as_actor):
 
 
 def test_an_actor_computes_with_its_threads_and_passes_the_readers_words_on(plan, as_actor):
-    drawer = as_actor(plan(["p0"]))
+    drawer = as_actor(plan(["p0"], threads=3))
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert answer_of(drawer(row(Answer(total=7)))) == Answer(total=7)
 
@@ -239,27 +239,11 @@ def test_what_cannot_be_read_is_told_by_the_reader(plan, tmp_path):
     assert "jobs.jsonl" in refused.refused and total == Answer(total=0)
 
 
-@pytest.mark.parametrize(
-    ("workers", "there", "given", "threads"),
-    [
-        (2, 8, "", 4),
-        (3, 8, "", 2),
-        (20, 8, "", 1),
-        (2, 8, "1", 1),
-        (2, 8, "many", 4),
-        (1, 0, "", 1),
-    ],
-)
-def test_actors_share_the_cores(workers, there, given, threads, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", given)
-    assert ray_data._threads(workers, there) == threads
-
-
 @pytest.mark.parametrize(("device", "gpus"), [("auto", 1), ("cuda", 1), ("cpu", 0)])
 def test_actors_take_a_gpu_each_where_there_are_any(plan, monkeypatch, device, gpus):
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
     pool = ray_data._pool(plan(["p0"], device=device), PaintingWorker)
-    assert pool.gpus == gpus and pool.actors == 2
+    assert (pool.gpus, pool.actors, pool.threads) == (gpus, 2, 1)
 
 
 def test_a_portion_of_shards_is_a_shard(plan):
