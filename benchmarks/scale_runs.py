@@ -231,11 +231,16 @@ class Chaos:
         code: What the last run ended with.
     """
 
-    killed: Counter[str] = field(default_factory=Counter)
+    killed: dict[str, int] = field(default_factory=dict)
     starts: int = 0
     left: int = 0
     wall: float = 0.0
     code: int = 0
+
+    @property
+    def kills(self) -> int:
+        """How many there were."""
+        return sum(self.killed.values())
 
 
 def disturbed(
@@ -271,13 +276,13 @@ def _haunt(
     run: Run, chaos: Chaos, whats: Sequence[str], kills: int, pause: float, draw: random.Random
 ) -> None:
     """Kill until the run has ended, or often enough."""
-    while chaos.killed.total() < kills and not run.wait(draw.uniform(0.2, 1.8) * pause):
-        what = whats[chaos.killed.total() % len(whats)]
+    while chaos.kills < kills and not run.wait(draw.uniform(0.2, 1.8) * pause):
+        what = whats[chaos.kills % len(whats)]
         family = run.family()
         while not run.kill(what, draw):  # it has not come up yet
             if run.wait(PAUSE):
                 return
-        chaos.killed[what] += 1
+        chaos.killed[what] = chaos.killed.get(what, 0) + 1
         if what == "driver":
             run.wait()
             chaos.left += len(alive(family, patience=60.0))
