@@ -148,8 +148,13 @@ def _given_up(plan: RunPlan) -> Iterator[Record]:
 @contextmanager
 def _cluster(plan: RunPlan, make_worker: Callable[..., Worker]) -> Iterator[_Pool]:
     """Join or start a cluster, unless the process has one; leave it, or end it, afterwards."""
-    import ray
-
+    try:
+        import ray.data
+    except ImportError as error:
+        raise UserError(
+            f"--engine ray was given and Ray cannot be imported ({error}); expected the extra "
+            '[ray]; run: pip install -e ".[ray]", or take --engine local'
+        ) from error
     ours = not ray.is_initialized()
     try:
         if ours:

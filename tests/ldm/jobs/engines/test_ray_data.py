@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -175,6 +176,13 @@ def test_a_cluster_that_is_not_there_is_told_in_one_line(plan, monkeypatch):
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(UserError, match=r"10.0.0.1:6379 cannot be reached \(.*nobody answers"):
         paint(plan(["p0"], ray_address="10.0.0.1:6379"))
+
+
+@pytest.mark.parametrize("package", ["ray", "ray.data"])
+def test_who_has_no_ray_is_told_what_to_install(plan, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=r'pip install -e "\.\[ray\]"'):
+        paint(plan(["p0"]))
 
 
 def test_every_job_is_in_one_portion(plan):
