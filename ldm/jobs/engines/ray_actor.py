@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,11 +38,14 @@ class Size(NamedTuple):
     Attributes:
         buckets: In a portion.
         jobs: The most in a bucket.
+        tail: The last buckets of all, which are handed out one by one, so that in the end no actor
+            has long to draw while others have nothing.
         left_undone: Whether it is about what an earlier pass has left undone.
     """
 
     buckets: int
     jobs: int
+    tail: int = 0
     left_undone: bool = False
 
 
@@ -79,8 +83,12 @@ def portions(plan: RunPlan, size: Size) -> Iterator[Portion]:
     if size.left_undone:
         left = (job for job in left if done.digest(job.number) != job.digest)
     cut = buckets(left, size.jobs)
-    while portion := tuple(islice(cut, size.buckets)):
-        yield portion
+    ahead = deque(islice(cut, size.tail))
+    while fresh := list(islice(cut, size.buckets)):
+        ahead.extend(fresh)
+        yield tuple(ahead.popleft() for _ in fresh)
+    while ahead:
+        yield (ahead.popleft(),)
 
 
 def read(_: Rows, plan: RunPlan, size: Size) -> Iterator[Rows]:

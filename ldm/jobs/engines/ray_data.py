@@ -88,10 +88,13 @@ def run(
 
 
 def _sizes(plan: RunPlan) -> tuple[Size, ...]:
-    jobs = plan.settings.batch_size
-    whole = plan.settings.format == "folder"
-    first = BUCKETS if whole else -(-plan.settings.shard_size // jobs)
-    return Size(first, jobs), Size(1, jobs, left_undone=True), Size(1, 1, left_undone=True)
+    settings = plan.settings
+    jobs = settings.batch_size
+    if settings.format == "folder":
+        first = Size(BUCKETS, jobs, tail=settings.workers * BUCKETS)
+    else:
+        first = Size(-(-settings.shard_size // jobs), jobs)
+    return first, Size(1, jobs, left_undone=True), Size(1, 1, left_undone=True)
 
 
 def _pass(plan: RunPlan, pool: _Pool, size: Size, observer: Observer) -> Iterator[Record]:

@@ -139,7 +139,7 @@ def test_a_pass_that_brought_all_is_the_last(plan, answers):
 def test_where_ray_dropped_a_portion_smaller_ones_follow(plan, answers):
     sizes = answers([ONE, Answer(total=3)], [Answer(total=2), ONE, ONE])
     _, told = paint(plan(["p0"]))
-    assert sizes == [Size(4, 2), Size(1, 2, left_undone=True)] and "tried again" in told[0]
+    assert sizes == [Size(4, 2, tail=8), Size(1, 2, left_undone=True)] and "tried again" in told[0]
 
 
 def test_where_ray_lost_the_reader_another_pass_follows(plan, answers):
@@ -191,6 +191,8 @@ def test_every_job_is_in_one_portion(plan):
     assert [[job.number for bucket in portion for job in bucket] for portion in cut] == [
         [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10],
     ]  # fmt: skip
+    ending = [[len(bucket) for bucket in portion] for portion in portions(run, Size(2, 2, tail=3))]
+    assert ending == [[2, 2], [2], [2], [2], [1]], "the last three of six, and what is no portion"
     rows = [answer_of(each) for each in read({}, run, Size(2, 2))]
     assert rows[:-1] == cut and rows[-1] == Answer(total=11)
 
