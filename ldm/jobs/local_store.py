@@ -61,7 +61,7 @@ class LocalStore(Store):
         path = self._path(name)
         with told(path, "read"):
             # A link in a run that somebody gave us could show any file of this machine.
-            return os.fdopen(os.open(path, os.O_RDONLY | _NO_LINK | _BINARY), "rb")
+            return open(path, "rb", opener=lambda name, how: os.open(name, how | _NO_LINK))
 
     def exists(self, name: str) -> bool:
         return is_file(self._path(name))

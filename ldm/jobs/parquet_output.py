@@ -9,8 +9,8 @@ from typing import Any
 from ldm.errors import UserError
 from ldm.jobs.base import Store
 from ldm.jobs.manifest import ManifestWriter
-from ldm.jobs.output import Drawn
 from ldm.jobs.shard_output import ShardOutput
+from ldm.jobs.written import Drawn, caption
 
 ROWS = 64  # in a group: what a reader holds in memory at once
 
@@ -53,7 +53,7 @@ class ParquetOutput(ShardOutput):
         self._rows.append(
             {
                 "image": {"bytes": data, "path": name},
-                "text": _writable(str(job.values.get("prompt", ""))),
+                "text": _writable(caption(job)),
                 "number": job.number,
                 "digest": job.digest,
                 "parameters": _writable(parameters),

@@ -227,7 +227,7 @@ class Packing:
             missing: Shards that are not there; their records are left out, so that an earlier one
                 of the same picture counts.
         """
-        table = np.frombuffer(bytes(self._rows), _TABLE)
+        table = np.frombuffer(self._rows, _TABLE)
         if missing:
             gone = [self._shards[name] for name in missing if name in self._shards]
             table = table[~np.isin(table["name"], gone)]

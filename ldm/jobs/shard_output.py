@@ -19,8 +19,8 @@ from pathlib import Path
 from ldm.jobs.base import Draft, Store
 from ldm.jobs.local_store import told
 from ldm.jobs.manifest import SHARDS, ManifestWriter
-from ldm.jobs.output import Drawn, Output
 from ldm.jobs.records import Record
+from ldm.jobs.written import Drawn, Output
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import tarfile
 from pathlib import Path
 from typing import BinaryIO
 
-from ldm.jobs.output import Drawn
 from ldm.jobs.shard_output import ShardOutput
+from ldm.jobs.written import Drawn, caption
 
 
 class TarOutput(ShardOutput):
@@ -28,7 +28,7 @@ class TarOutput(ShardOutput):
         self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
 
     def _write(self, job: Drawn, data: bytes, parameters: str) -> int:
-        key, prompt = f"{job.number:08d}", str(job.values.get("prompt", ""))
+        key, prompt = f"{job.number:08d}", caption(job)
         about = {
             "number": job.number,
             "digest": job.digest,

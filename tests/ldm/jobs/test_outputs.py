@@ -18,6 +18,7 @@ from ldm.errors import UserError
 from ldm.jobs.manifest import Manifest, ManifestWriter
 from ldm.jobs.output import OUTPUTS, open_output
 from ldm.jobs.records import picture_name
+from ldm.jobs.samples import samples
 from ldm.jobs.shard_output import Limits
 from ldm.jobs.store import StoreError, open_store
 
@@ -207,10 +208,16 @@ def test_a_prompt_of_any_characters_is_written(store, format, caplog):
     with caplog.at_level(logging.WARNING):
         output.add(odd, picture(0), "p \udc80")
         (record,) = output.close()
-    from ldm.jobs.samples import samples
-
     (sample,) = samples(store, [record])
     assert sample.fault == "" and sample.caption.endswith("\n\U0001f600" + "x" * 5000)
+
+
+@pytest.mark.parametrize("format", SHARDS)
+def test_a_prompt_that_is_the_default_is_the_caption_too(store, format):
+    output = opened(store, format)
+    output.add(job(0)._replace(values={}), picture(0))
+    (sample,) = samples(store, output.close())
+    assert sample.caption == "a painting of a virus monster playing guitar"
 
 
 def test_an_unknown_format_names_those_that_there_are(store):

@@ -193,6 +193,8 @@ def test_a_folder_where_a_file_should_go_is_not_replaced(tmp_path):
     (tmp_path / "a/mine").write_bytes(b"x")
     with pytest.raises(StoreError, match="is a folder"):
         open_store(tmp_path).put("a", b"x")
+    with pytest.raises(StoreError, match="a cannot be read"):
+        open_store(tmp_path).get("a")
     assert (tmp_path / "a/mine").exists()
 
 

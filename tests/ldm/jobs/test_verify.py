@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from drawn_jobs import draw, job, picture
 
@@ -103,6 +105,22 @@ def test_a_shortened_shard_is_damaged_and_never_a_traceback(store, format, kept)
     assert list(faults(store)) == [0, 1, 2, 3, 4]
     with pytest.raises(UserError, match="expected the bytes that the manifest has recorded"):
         read_picture(store, done[4])
+
+
+@pytest.mark.parametrize("format", SHARDS)
+def test_whatever_bytes_change_in_a_shard_verification_comes_to_its_end(store, format):
+    name = draw(store, range(3), format)[0].name
+    whole, dice = store.get(name), random.Random(0)
+    for _ in range(25):
+        changed = bytearray(whole)
+        for _ in range(dice.choice([1, 3, 30])):
+            changed[dice.randrange(len(changed))] = dice.randrange(256)
+        at = dice.randrange(len(changed))
+        changed[at : at + dice.randrange(3)] = bytes(dice.randrange(3))
+        store.put(name, bytes(changed))
+        damages = verify(store)
+        assert [each.number for each in damages] in ([], [0, 1, 2])
+        assert all("\n" not in each.fault for each in damages)
 
 
 @pytest.mark.parametrize("format", SHARDS)
