@@ -26,6 +26,7 @@ from ldm.jobs.output import Output, open_output
 from ldm.jobs.records import Record
 from ldm.jobs.run import RunPlan
 from ldm.pipelines.progress import Notice, Observer, Picture, Progress, log_events
+from ldm.processor import cores
 
 if TYPE_CHECKING:  # these import torch
     from ldm.pipelines.pipeline import Pipeline
@@ -104,12 +105,16 @@ class Worker:
         settings = self.plan.settings
         allow_pixels(settings.max_pixels)
         self._set_threads(settings.threads)
-        return Pipeline.load(
+        pipeline = Pipeline.load(
             self.plan.choice,
             device=self.device,
             use_ema=settings.use_ema,
             observer=self.observe,
         )
+        used, there = settings.workers * settings.threads, cores()
+        if pipeline.device.type == "cpu" and settings.engine == "local" and used < there:
+            self.observe(Notice(f"{used} of {there} cores are used; more --workers use the others"))
+        return pipeline
 
     def _set_threads(self, count: int) -> None:
         """Compute with so many threads until the worker ends: pictures' last bits depend on it."""

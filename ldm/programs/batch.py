@@ -180,7 +180,7 @@ class BatchProgram:
             self.console.say(f"All {found.pictures} pictures are there: {settings.out}")
         else:
             self.console.say(
-                f"Drawn: {drawn} pictures in {meter.elapsed:.0f} s, "
+                f"Drawn: {drawn} of {meter.total} pictures in {meter.elapsed:.0f} s, "
                 f"{drawn / max(meter.elapsed, 1e-9):.2f} a second: {settings.out}"
             )
         lost = len(self.failed) + found.bad.count
@@ -197,6 +197,7 @@ class BatchProgram:
         from ldm.jobs.records import Record
         from ldm.jobs.verify import set_aside, verify
 
+        self.console.say("Finished pictures are held against the manifest first.")
         damages = verify(plan.store)
         self.say_damages(damages)
         with ManifestWriter(plan.store, "verify") as writer:
@@ -256,7 +257,7 @@ class BatchProgram:
 def _notices(found: Survey) -> Iterator[str]:
     """Say what of a run is there already."""
     there = found.pictures - found.remaining - sum(lost.count for lost in found.lost)
-    if there:
+    if there and found.remaining:
         yield f"{there} of {found.pictures} pictures are there already."
     if found.failed:
         yield f"{found.failed} pictures that could not be drawn before are tried again."

@@ -53,7 +53,7 @@ def test_a_run_writes_a_picture_for_each_line_and_says_so(batch, jobs, tmp_path)
     code, out, err = batch(jobs, "--out", "o")
     assert code == 0
     assert list(pictures_in(tmp_path / "o")) == [f"{n:08d}.png" for n in range(3)]
-    assert "3 pictures to draw" in out and "Drawn: 3 pictures" in out and "3/3" in err
+    assert "3 pictures to draw" in out and "Drawn: 3 of 3 pictures" in out and "3/3" in err
     record = json.loads((tmp_path / "o" / "run.json").read_text())
     assert record["jobs"]["pictures"] == 3 and record["settings"]["ddim_steps"] == 2
 
@@ -65,7 +65,7 @@ def test_a_run_goes_on_where_it_stopped(batch, jobs, tmp_path):
     jobs.write_text("a cat\na dog\n富士山\n", encoding="utf-8")
     code, out, _ = batch(jobs, "--out", "o")
     assert code == 0 and "1 of 3 pictures are there already" in out
-    assert "the file of jobs has changed" in out and "Drawn: 2 pictures" in out
+    assert "the file of jobs has changed" in out and "Drawn: 2 of 2 pictures" in out
     assert pictures_in(tmp_path / "o") == pictures_in(tmp_path / "whole")
     code, out, _ = batch(jobs, "--out", "o")
     assert code == 0 and "All 3 pictures are there" in out
@@ -90,7 +90,7 @@ def test_all_bad_lines_are_listed_before_anything_is_drawn(batch, tmp_path):
     assert "2 of its lines" in error_in(result) and not (tmp_path / "o").exists()
     assert "line 2: " in result[2] and "line 5: W y was given" in result[2]
     code, out, err = batch(jobs, "--out", "o", "--skip_bad")
-    assert code == batch_module.SOME_FAILED and "Drawn: 2 pictures" in out
+    assert code == batch_module.SOME_FAILED and "Drawn: 2 of 2 pictures" in out
     assert "0 pictures and 2 lines could not be drawn" in err
     assert list(pictures_in(tmp_path / "o")) == ["00000001.png", "00000002.png"]
     assert records_in(tmp_path / "o").failed() == [0, 3]
@@ -106,7 +106,7 @@ def test_a_picture_that_fails_is_named_and_tried_again(batch, tmp_path):
     assert "picture 0: " in err and "a.png" in err and "tries them again" in err
     shutil.copy(tmp_path / "o" / "0000" / "00000001.png", tmp_path / "a.png")
     code, out, _ = batch(jobs, "--out", "o")
-    assert code == 0 and "Drawn: 1 pictures" in out
+    assert code == 0 and "Drawn: 1 of 1 pictures" in out
 
 
 def test_verify_finds_what_is_missing_or_damaged_and_draws_it_again(batch, jobs, tmp_path):
@@ -119,7 +119,7 @@ def test_verify_finds_what_is_missing_or_damaged_and_draws_it_again(batch, jobs,
     line = error_in(batch("--out", "o", "--verify"))
     assert "2 of 3 pictures are missing or damaged" in line
     code, out, err = batch(jobs, "--out", "o", "--verify")
-    assert code == 0 and "Drawn: 2 pictures" in out and "picture 0: " in err
+    assert code == 0 and "Drawn: 2 of 2 pictures" in out and "picture 0: " in err
     assert pictures_in(tmp_path / "o") == before
 
 
@@ -135,7 +135,7 @@ def test_runs_are_merged(batch, jobs, tmp_path):
 def test_shards_are_written_and_resumed(batch, jobs, tmp_path):
     given = ["--out", "o", "--format", "webdataset", "--shard_size", 2]
     code, out, _ = batch(jobs, *given)
-    assert code == 0 and "Drawn: 3 pictures" in out
+    assert code == 0 and "Drawn: 3 of 3 pictures" in out
     assert len(list((tmp_path / "o" / "shards").glob("*.tar"))) == 2
     assert "All 3 pictures are there" in batch(jobs, *given)[1]
     assert "--format folder was given" in error_in(batch(jobs, "--out", "o"))
@@ -211,35 +211,56 @@ def wait_for(condition, process=None):
     return found
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs /proc")
-def test_killed_at_any_moment_a_run_is_finished_by_the_next_one(batch, tiny_ckpt, tmp_path):
-    rows = mixed_rows(12)
-    jobs = write_csv(tmp_path / "jobs.csv", rows)
-    given = [str(jobs), "--ckpt", str(tiny_ckpt), "--device", "cpu", "--batch_size", "1"]
-    driver = start_program(SCRIPT, *given, "--out", "o", "--workers", "2", cwd=tmp_path)
-    wait_for(lambda: pictures_in(tmp_path / "o"), driver)
-    workers = children_of(driver.pid)
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate()
+def test_two_processes_draw_the_pictures_of_one(batch, tmp_path):
+    jobs = write_csv(tmp_path / "jobs.csv", mixed_rows(6))
+    assert batch(jobs, "--out", "two", "--workers", 2, "--batch_size", 2)[0] == 0
+    assert batch(jobs, "--out", "one", "--batch_size", 5)[0] == 0
+    assert pictures_in(tmp_path / "one") == pictures_in(tmp_path / "two")
+    assert {record.worker for record in records_in(tmp_path / "two").values()} <= {
+        *("worker-0", "worker-1")
+    }
+
+
+@pytest.fixture
+def painting(tiny_ckpt, tmp_path):
+    """Start the program with workers that paint, and wait until four pictures are there."""
+    prompts = [*map(str, range(4)), *(f"wait {tmp_path / 'go'}" for _ in range(4))]
+    jobs = tmp_path / "jobs.txt"
+    jobs.write_text("\n".join(prompts))
+    given = ["--ckpt", tiny_ckpt, "--device", "cpu", "--workers", "2", "--batch_size", "1"]
+
+    def start():
+        run = start_program("tests/painting_batch.py", jobs, "--out", "o", *given, cwd=tmp_path)
+        wait_for(lambda: len(records_in(tmp_path / "o")) >= 4, run)
+        return run, children_of(run.pid)
+
+    return start
+
+
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs /proc")
+
+
+@needs_proc
+def test_killed_at_any_moment_a_run_is_finished_by_the_next_one(painting, tmp_path):
+    run, workers = painting()
+    run.kill()
+    run.communicate()
     wait_for(lambda: not any(map(running, workers)))  # they end by themselves
-    there = records_in(tmp_path / "o")
-    assert {r.name.partition("/")[2] for r in there.values()} <= {*pictures_in(tmp_path / "o")}
-    code, out, _ = batch(jobs, "--out", "o")
-    assert code == 0 and f"{len(there)} of 12 pictures are there already" in out
-    assert batch(jobs, "--out", "whole", "--batch_size", 3)[0] == 0
-    assert pictures_in(tmp_path / "o") == pictures_in(tmp_path / "whole")
-    assert len(records_in(tmp_path / "o")) == 12
+    assert len(pictures_in(tmp_path / "o")) == 4
+    (tmp_path / "go").touch()
+    run, _ = painting()
+    out, err = run.communicate(timeout=100)
+    assert run.returncode == 0, err
+    assert "4 of 8 pictures are there already" in out and "Drawn: 4 of 4 pictures" in out
+    assert len(pictures_in(tmp_path / "o")) == len(records_in(tmp_path / "o")) == 8
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs /proc")
-def test_ctrl_c_ends_a_run_and_its_workers(tiny_ckpt, tmp_path):
-    jobs = write_csv(tmp_path / "jobs.csv", mixed_rows(400))
-    given = [str(jobs), "--ckpt", str(tiny_ckpt), "--device", "cpu", "--batch_size", "1"]
-    driver = start_program(SCRIPT, *given, "--out", "o", "--workers", "2", cwd=tmp_path)
-    wait_for(lambda: pictures_in(tmp_path / "o"), driver)
-    workers = children_of(driver.pid)
-    for pid in (*workers, driver.pid):  # as a terminal does: to all of them
+@needs_proc
+def test_ctrl_c_ends_a_run_and_its_workers(painting):
+    run, workers = painting()
+    for pid in (*workers, run.pid):  # as a terminal does: to all of them
         os.kill(pid, signal.SIGINT)
-    _, err = driver.communicate(timeout=60)
-    assert driver.returncode == 130 and "batch: stopped: " in err and "Traceback" not in err
+    _, err = run.communicate(timeout=100)
+    assert run.returncode == 130 and "batch: stopped: 4 pictures were drawn" in err
+    assert "Traceback" not in err
     wait_for(lambda: not any(map(running, workers)))

@@ -128,21 +128,24 @@ class _Pool:
 
     def _feed(self) -> bool:
         """Give buckets to workers that have few, and start workers; return whether any is left."""
-        slots = range(self.plan.settings.workers)
-        for slot in slots:
+        for slot in range(self.plan.settings.workers):
             if slot not in self.hands and self._has_more():
                 self.hands[slot] = self._start(slot)
+                self._give(self.hands[slot])
         for hand in self.hands.values():
             while not hand.ended and len(hand.given) < AHEAD:
                 if self._has_more():
-                    bucket = self._take()
-                    hand.given.append(bucket)
-                    hand.unrecorded |= {job.number: job for job in bucket}
-                    _send(hand, bucket)
+                    self._give(hand)
                 else:
                     hand.ended = True
                     _send(hand, None)
         return bool(self.hands)
+
+    def _give(self, hand: _Hand) -> None:
+        bucket = self._take()
+        hand.given.append(bucket)
+        hand.unrecorded |= {job.number: job for job in bucket}
+        _send(hand, bucket)
 
     def _has_more(self) -> bool:
         if self.again or self._next is not None:

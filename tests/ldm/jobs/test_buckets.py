@@ -47,6 +47,13 @@ def test_the_window_bounds_what_is_read_ahead():
     assert next(read) <= 20 * 4 + 2 * 32
 
 
+def test_kinds_without_end_do_not_fill_the_memory():
+    read = []
+    jobs = (read.append(n) or job(n, ddim_steps=2 + n) for n in range(1000))
+    assert len(list(itertools.islice(buckets(jobs, 4, window=32), 5))) == 5
+    assert len(read) <= 64
+
+
 def test_prompts_seeds_and_scales_share_a_bucket_and_sizes_and_tags_do_not():
     same = [job(0, scale=3.0), job(1, scale=5.0, negative_prompt="x")]
     assert kind_of(same[0]) == kind_of(same[1])

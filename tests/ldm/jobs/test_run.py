@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 from batch_runs import plan_of, write_csv
 
 from ldm.errors import UserError
+from ldm.jobs import run as run_module
 from ldm.jobs.job import Job
 from ldm.jobs.manifest import Manifest, ManifestWriter
 from ldm.jobs.records import Record, picture_name
@@ -118,14 +120,19 @@ def test_a_reason_is_recorded_once(plan):
     assert list(lost_records(found, done, "driver")) == []
 
 
-def test_a_file_that_changes_under_way_stops_the_run(plan, tmp_path):
+def test_a_file_that_changes_under_way_stops_the_run_at_the_next_look(plan, tmp_path, monkeypatch):
     first = plan()
     first = replace(first, state=surveyed(first)[0].state)
-    left = remaining(first)
-    assert isinstance(next(left), Job)
-    write_csv(tmp_path / "jobs.csv", [*ROWS, {"prompt": "more"}])
-    with pytest.raises(UserError, match="has changed while it was read"):
-        list(left)
+    for every, drawn in ((1, 1), (1000, 7)):  # the last look is at the end
+        monkeypatch.setattr(run_module, "_LOOK_EVERY", every)
+        write_csv(tmp_path / "jobs.csv", ROWS)
+        os.utime(tmp_path / "jobs.csv", ns=(first.state.modified, first.state.modified))
+        seen = []
+        with pytest.raises(UserError, match="has changed while it was read"):
+            for job in remaining(first):
+                seen.append(job)
+                write_csv(tmp_path / "jobs.csv", [*ROWS, {"prompt": "more"}])
+        assert len(seen) == drawn and isinstance(seen[0], Job)
 
 
 def test_a_file_without_jobs_is_refused(plan):
