@@ -200,7 +200,12 @@ def _pool(plan: RunPlan, make_worker: Callable[..., Worker]) -> _Pool:
     import ray
 
     there, settings = ray.cluster_resources(), plan.settings
-    gpu = settings.device.startswith("cuda") or (settings.device == "auto" and "GPU" in there)
+    if ":" in settings.device:
+        raise UserError(
+            f"--device {settings.device} was given with --engine ray, which gives each actor a GPU "
+            "of its own; expected a kind of device; leave the number out"
+        )
+    gpu = "GPU" in there if settings.device == "auto" else settings.device not in ("cpu", "mps")
     return _Pool(settings.workers, settings.threads, int(gpu), make_worker)
 
 

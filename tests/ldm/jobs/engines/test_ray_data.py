@@ -256,6 +256,12 @@ def test_actors_take_a_gpu_each_where_there_are_any(plan, monkeypatch, device, g
     assert (pool.gpus, pool.actors, pool.threads) == (gpus, 2, 1)
 
 
+def test_a_gpu_of_a_certain_number_is_refused(plan, monkeypatch):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
+    with pytest.raises(UserError, match="--device cuda:1 .* leave the number out"):
+        ray_data._pool(plan(["p0"], device="cuda:1"), PaintingWorker)
+
+
 def test_a_portion_of_shards_is_a_shard(plan):
     sizes = ray_data._sizes(plan(["p0"], format="parquet", shard_size=100, batch_size=8))
     assert sizes[0] == Size(13, 8) and not sizes[0].left_undone
