@@ -13,10 +13,11 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ldm
 from ldm.errors import UserError, in_words
@@ -26,6 +27,9 @@ from ldm.jobs.records import Record
 from ldm.jobs.run import RunPlan, remaining
 from ldm.jobs.worker import Worker
 from ldm.pipelines.progress import Notice, Observer
+
+if TYPE_CHECKING:
+    import ray
 
 BUCKETS = 4
 """Buckets in a portion of a run into single files; one into shards has a shard in a portion."""
@@ -116,6 +120,15 @@ def _pass(plan: RunPlan, pool: _Pool, size: Size, observer: Observer) -> Iterato
 
 
 def _answers(plan: RunPlan, pool: _Pool, size: Size) -> Iterator[Answer]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # see pyproject.toml on the version of Ray
+        drawn = _drawn(plan, pool, size)
+    for batch in drawn.iter_batches(batch_size=None, prefetch_batches=0):
+        yield from map(pickle.loads, batch["said"])
+
+
+def _drawn(plan: RunPlan, pool: _Pool, size: Size) -> ray.data.Dataset:
+    """Return what the actors answer, as rows that come while it is read."""
     import ray.data
 
     jobs = ray.data.from_items([{"begin": True}]).map_batches(
@@ -123,7 +136,7 @@ def _answers(plan: RunPlan, pool: _Pool, size: Size) -> Iterator[Answer]:
         # Begun again, it would find less left to do, and Ray would skip as much of that once more.
         num_cpus=0, max_retries=0,
     )  # fmt: skip
-    drawn = jobs.map_batches(
+    return jobs.map_batches(
         Drawer, fn_constructor_args=(plan, pool.make_worker), batch_size=None,
         compute=ray.data.ActorPoolStrategy(
             min_size=1, max_size=pool.actors, initial_size=pool.actors,
@@ -132,8 +145,6 @@ def _answers(plan: RunPlan, pool: _Pool, size: Size) -> Iterator[Answer]:
         ),
         num_cpus=pool.threads, num_gpus=pool.gpus or None, max_task_retries=RETRIES,
     )  # fmt: skip
-    for batch in drawn.iter_batches(batch_size=None, prefetch_batches=0):
-        yield from map(pickle.loads, batch["said"])
 
 
 def _given_up(plan: RunPlan) -> Iterator[Record]:
