@@ -43,6 +43,7 @@ from benchmarks.scale_runs import (  # noqa: E402
 from ldm.processor import cores, cpu_name  # noqa: E402
 
 KINDS = ("speed", "ray", "chaos", "faults")
+ENGINES = ("local", "torchrun", "ray")
 FORMATS = ("folder", "webdataset")
 
 
@@ -59,6 +60,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--kernels", choices=("plain", "auto"), default="plain", help="(default: %(default)s)")
     add("--repeats", type=int, default=1, help="turns of speed and ray (default: %(default)s)")
     add("--kills", type=int, default=10, help="kill -9 so often, by engine (default: %(default)s)")
+    add("--engines", nargs="+", choices=ENGINES, default=["local", "ray"], help="of the chaos")
     add("--format", choices=FORMATS, default="folder", help="of the chaos (default: folder)")
     add("--seed", type=int, default=18, help="of the random moments (default: %(default)s)")
     add("--folder", type=Path, help="keep pictures and results here (default: nowhere)")
@@ -144,9 +146,10 @@ class Bench:
 
     def chaos(self) -> None:
         """Kill, engine by engine."""
-        for engine, whats in {"local": ("worker", "driver"), "ray": ("actor", "driver")}.items():
+        for engine in self.args.engines:
             if engine == "ray" and not _version("ray"):
                 continue
+            whats = ("actor" if engine == "ray" else "worker", "driver")
             way = self.way(engine, format=self.args.format)
             expected, wall = self.expected(), self.undisturbed(way)
             out, draw = self.empty(), random.Random(self.args.seed)

@@ -22,7 +22,6 @@ from benchmarks.processes import PAUSE, alive, descendants, draws, title
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = re.compile(r"(\d{8})\.png")
-KILLED = -signal.SIGKILL
 # What a run starts beside what draws: Ray's own processes do not count as the run's workers.
 ACTOR = "ray::"
 WHATS = ("worker", "driver", "actor")
@@ -248,7 +247,7 @@ def disturbed(
     way: Way, jobs: Path, out: Path, log: Path, *,
     whats: Sequence[str], kills: int, pause: float, draw: random.Random,
 ) -> Chaos:  # fmt: skip
-    """Run, kill at random moments, go on, until a run ends by itself with nothing left to kill.
+    """Run, kill at random moments, go on, until a run ends well, or badly although nobody killed.
 
     Args:
         way: How it draws.
@@ -260,14 +259,14 @@ def disturbed(
     """
     chaos, begun = Chaos(), time.monotonic()
     while True:
-        run = Run(way, jobs, out, log)
+        run, before = Run(way, jobs, out, log), chaos.kills
         chaos.starts += 1
         try:
             _haunt(run, chaos, whats, kills, pause, draw)
             run.wait()
         finally:
             run.end()
-        if run.process.returncode != KILLED:
+        if run.process.returncode == 0 or chaos.kills == before:
             break
     chaos.wall, chaos.code = time.monotonic() - begun, run.process.returncode
     return chaos
