@@ -75,7 +75,8 @@ def _disturbed(chaos: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _faults(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     cells = [
-        (row["fault"], row["code"], row["message"], "yes" if row["good"] else "no") for row in rows
+        (row["fault"], row["code"], row["message"], "yes" if row["good"] else "**no**")
+        for row in rows
     ]
     names = ("fault", "exit code", "message", "then all is as undisturbed")
     return ["## faults", "", *_table(names, cells)]

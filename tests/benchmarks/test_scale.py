@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -158,7 +159,9 @@ def test_one_wrong_picture_fails_the_benchmark(fault):
 def test_a_fault_after_which_pictures_are_missing_fails_the_benchmark():
     row = {"fault": "full disk", "code": 2, "message": "no space", "good": True}
     assert report({"faults": [row]})[1] and not report({"faults": [{**row, "good": False}]})[1]
-    assert _last_line("drawing: 3\rdrawing: 4\nbatch: error: a|b\n\n") == "batch: error: a\\|b"
+    assert _last_line("drawing: 3\rdrawing: 4\nbatch: error: /x/disk is a|b\n\n", Path("/x")) == (
+        "batch: error: disk is a\\|b"
+    )
 
 
 def test_results_of_another_task_are_refused(tmp_path):
