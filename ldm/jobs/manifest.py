@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "manifest"
 SHARDS = "shards"
-_PART = re.compile(rf"{FOLDER}/(\d{{5,9}})-[A-Za-z0-9_-]+\.jsonl")
 _LONGEST_LINE = 65_536  # bytes
 
 
@@ -36,10 +35,13 @@ class Manifest:
 
     Args:
         store: The place.
+        worker: Read only what this one has written; None reads all.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, worker: str | None = None) -> None:
         self.store = store
+        who = "[A-Za-z0-9_-]+" if worker is None else rf"{plain(worker)}-[0-9a-f]{{12}}(?:-\d+)?"
+        self._part = re.compile(rf"{FOLDER}/(\d{{5,9}})-{who}\.jsonl")
 
     def done(self) -> Records:
         """Return the last record of each picture; of pictures in shards, if the shard is there.
@@ -75,13 +77,13 @@ class Manifest:
 
     def parts(self) -> list[str]:
         """List the parts' names, the oldest generation first."""
-        found = filter(None, map(_PART.fullmatch, self.store.names(FOLDER)))
+        found = filter(None, map(self._part.fullmatch, self.store.names(FOLDER)))
         return [match[0] for match in sorted(found, key=lambda match: (int(match[1]), match[0]))]
 
     def next_generation(self) -> int:
         """Return the generation after the highest one there."""
         parts = self.parts()
-        return int(_PART.fullmatch(parts[-1])[1]) + 1 if parts else 0
+        return int(self._part.fullmatch(parts[-1])[1]) + 1 if parts else 0
 
     def _opened(self, name: str) -> tuple[str, BufferedReader | None]:
         """Open a part, with its first bytes read."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
 from ldm.pipelines.progress import Progress
-from ldm.programs.console import Console, exit_codes
+from ldm.programs.console import OK, Console, exit_codes
 from ldm.programs.start import read_flags
 from ldm.settings.batch import BatchSettings
 
@@ -74,10 +74,29 @@ class BatchProgram:
         )
 
     def draw(self, named: frozenset[str]) -> int:
-        """Draw what is left of a run; return the exit code."""
+        """Draw what is left of a run; return the exit code.
+
+        Of torchrun's ranks the first one does so, and tells the others what to draw.
+        """
         from ldm.jobs.run import planned
 
         plan = planned(self.settings, named)
+        if self.settings.engine != "torchrun":
+            return self.draw_all(plan)
+        from ldm.jobs.engines import torchrun  # imports torch
+
+        with torchrun.company() as seat:
+            if seat.rank:
+                torchrun.follow(self.console.observe)
+                return OK
+            self.settings = replace(self.settings, workers=seat.world)
+            code = self.draw_all(plan)
+            if self.meter is None:
+                torchrun.dismiss()
+            return code
+
+    def draw_all(self, plan: RunPlan) -> int:
+        """Check every line, draw what is left and say what came of it; return the exit code."""
         plan.store.check()
         found = self.survey(plan)
         if found.remaining:
