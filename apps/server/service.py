@@ -53,6 +53,9 @@ class Service(Desk):
         kept: Where jobs and their pictures stay.
         failed: Called with the error if the model cannot be loaded.
         clock: In seconds.
+
+    Attributes:
+        loaded: Set once the model is loaded, or cannot be.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Service(Desk):
         super().__init__(limits or Limits(), terms or Terms(), kept or Kept(), clock)
         self.fixed = dict(fixed or {})
         self._load, self._failed, self._error = load, failed, ""
+        self.loaded = threading.Event()
         self._preparing = threading.Lock()
         self._artist = Artist(self)
         self._thread = threading.Thread(target=self._run, name="draws", daemon=True)
@@ -94,6 +98,8 @@ class Service(Desk):
             self._error = str(error) if isinstance(error, UserError) else in_words(error)
             self._failed(error)
             return
+        finally:
+            self.loaded.set()
         self._artist.run()
 
     @property

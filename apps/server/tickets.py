@@ -217,8 +217,10 @@ class Ticket:
 
     def hand_back(self, retry_after: int) -> bool:
         """End it undrawn; return whether it had not ended."""
-        self.retry_after = retry_after
-        return self._set("handed back")
+        with self._changed:
+            if not self.ended:
+                self.retry_after = retry_after
+            return self._set("handed back")
 
     def _set(
         self,
