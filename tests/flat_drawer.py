@@ -1,4 +1,4 @@
-"""Stands in for a model in tests of the server: pictures of one colour, drawn when a test says so."""
+"""Stands in for a model in tests of the server: one colour each, drawn when a test says so."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache, partial
 
 import numpy as np
 
+from apps.server.drawing import said_of
 from ldm.pipelines.batches import Place
 from ldm.pipelines.grouping import group_of
 from ldm.pipelines.models import ModelChoice, find_model
@@ -45,7 +46,7 @@ class FlatDrawer:
         return prepare(settings, self.choice, image=image, mask=mask)
 
     def notices(self, request) -> Iterator[str]:
-        yield from request.settings.notices(request.prompts)
+        return said_of(request)
 
     def group(self, request):
         return group_of(request)
