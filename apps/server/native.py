@@ -204,10 +204,10 @@ def _described(each: Option, job: type) -> dict[str, Any]:
     about = {
         "help": each.help,
         "kind": each.kind.__name__,
-        "several": bool(each.several),
+        "several": bool(each.several) or None,
         "default": list(default) if isinstance(default, tuple) else default,
-        "choices": list(each.offered),
+        "choices": list(each.offered) or None,
         "minimum": each.minimum,
         "maximum": each.maximum,
     }
-    return {key: value for key, value in about.items() if value not in (None, [], False)}
+    return {key: value for key, value in about.items() if value is not None}

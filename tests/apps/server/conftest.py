@@ -30,3 +30,27 @@ def serve(drawer):
     drawer.gate.set()
     for service in started:
         assert service.close(20.0)
+
+
+@pytest.fixture
+def open_to(drawer):
+    """Return what serves a service to a client, by the application's arguments."""
+    from contextlib import ExitStack
+
+    from starlette.testclient import TestClient
+
+    from apps.server.application import make_application
+
+    with ExitStack() as stack:
+
+        def start(keys=None, *, terms=None, limits=None, **rest) -> TestClient:
+            service = Service(lambda: drawer, limits, terms or Terms(max_wait=0.0))
+            app = make_application(service, keys, **rest)
+            client = TestClient(app, "http://127.0.0.1:7860", raise_server_exceptions=False)
+            stack.enter_context(client)
+            stack.callback(drawer.gate.set)  # first of all at the end
+            assert service.loaded.wait(20.0)
+            client.service = service
+            return client
+
+        yield start
