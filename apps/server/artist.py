@@ -106,7 +106,7 @@ class Artist:
         """Draw a batch; what is drawn is taken out of ``left``."""
         desk, began = self.desk, self.desk.clock()
         for row in rows:
-            row.ticket.begin()
+            row.ticket.begin(began - row.queued)
             desk.metrics.waited(began - row.queued)
         desk.metrics.batch(len(rows))
         watch = Watch(rows, began + desk.limits.seconds, desk.clock)

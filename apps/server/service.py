@@ -51,7 +51,7 @@ class Service(Desk):
         terms: How the model is shared.
         fixed: Settings of every job, which the operator chose.
         kept: Where jobs and their pictures stay.
-        failed: Called with the error if the model cannot be loaded.
+        tell: Called when the model is loaded, with None, or cannot be, with the error.
         clock: In seconds.
 
     Attributes:
@@ -66,12 +66,12 @@ class Service(Desk):
         *,
         fixed: Mapping[str, Any] | None = None,
         kept: Kept | None = None,
-        failed: Callable[[Exception], None] = lambda _: None,
+        tell: Callable[[Exception | None], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(limits or Limits(), terms or Terms(), kept or Kept(), clock)
         self.fixed = dict(fixed or {})
-        self._load, self._failed, self._error = load, failed, ""
+        self._load, self._tell, self._error = load, tell, ""
         self.loaded = threading.Event()
         self._preparing = threading.Lock()
         self._artist = Artist(self)
@@ -96,10 +96,11 @@ class Service(Desk):
             if not isinstance(error, UserError):
                 logger.exception("the model cannot be loaded")
             self._error = str(error) if isinstance(error, UserError) else in_words(error)
-            self._failed(error)
+            self._tell(error)
             return
         finally:
             self.loaded.set()
+        self._tell(None)
         self._artist.run()
 
     @property

@@ -235,7 +235,7 @@ def test_a_model_that_cannot_be_loaded_is_told_and_nothing_is_taken():
         raise UserError("checkpoint x lacks weights")
 
     told = []
-    service = Service(load, failed=told.append)
+    service = Service(load, tell=told.append)
     with pytest.raises(Refused, match="is being loaded"):
         service.submit(job())
     service.start()
