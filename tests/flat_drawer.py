@@ -30,6 +30,7 @@ class FlatDrawer:
 
     Attributes:
         gate: Closed (cleared), a batch waits before its first step.
+        at_once: How many batches it draws at a time.
         batches: The prompts of each batch that was begun.
         fails: Called with the requests of each batch; may raise.
     """
@@ -38,6 +39,7 @@ class FlatDrawer:
         self.choice = choice or demo_choice()
         self.gate = threading.Event()
         self.gate.set()
+        self.at_once = 1
         self.batches: list[list[str]] = []
         self.fails = lambda requests: None
         self._begun = threading.Condition()
