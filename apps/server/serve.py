@@ -78,11 +78,11 @@ class Front:
             load=lambda: RemoteDrawer(choice, painters, self._send, (RayActorError,)),
         )
         hosts = Hosts("0.0.0.0", settings.allowed_hosts)
-        self.app = make_application(service, keys, hosts=hosts, cors=settings.cors)
+        self.application = make_application(service, keys, hosts=hosts, cors=settings.cors)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return what answers requests."""
-        return self.app
+        return self.application
 
     def _send(self, requests: list[Request]) -> Iterator[Event]:
         response = self.draw.remote(requests)
