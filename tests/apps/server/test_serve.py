@@ -72,7 +72,7 @@ def cluster(key):
     ray.init(
         address="local",
         num_cpus=4,
-        include_dashboard=False,  # which reports how it is used
+        include_dashboard=False,
         log_to_driver=False,
         configure_logging=False,
         runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},

@@ -92,6 +92,22 @@ def test_an_idle_model_waits_for_company_but_not_for_long(drawer):
         assert service.close(20.0)
 
 
+def test_as_many_batches_are_drawn_at_a_time_as_there_are_models(drawer):
+    drawer.at_once = 2
+    drawer.gate.clear()
+    service = Service(lambda: drawer, terms=Terms(batch_size=1, max_wait=0.0))
+    service.start()
+    try:
+        assert service.loaded.wait(20.0)
+        three = [service.submit(job(name)) for name in "abc"]
+        assert drawer.wait_for_batches(2) == [["a"], ["b"]] and service.waiting == 1
+        drawer.gate.set()
+        assert all(ticket.wait(20.0) for ticket in three)
+    finally:
+        drawer.gate.set()
+        assert service.close(20.0)
+
+
 BAD = [
     (job(H=100), "multiple of 16"),
     (job(W=640), "--max_side of this server"),
