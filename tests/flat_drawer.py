@@ -32,6 +32,7 @@ class FlatDrawer:
         gate: Closed (cleared), a batch waits before its first step.
         at_once: How many batches it draws at a time.
         batches: The prompts of each batch that was begun.
+        steps: How many steps were taken, of all batches.
         fails: Called with the requests of each batch; may raise.
     """
 
@@ -41,6 +42,7 @@ class FlatDrawer:
         self.gate.set()
         self.at_once = 1
         self.batches: list[list[str]] = []
+        self.steps = 0
         self.fails = lambda requests: None
         self._begun = threading.Condition()
 
@@ -63,6 +65,7 @@ class FlatDrawer:
         steps = requests[0].settings.ddim_steps
         for step in range(1, steps + 1):
             observer(Progress(step * count, steps * count, 0, count))
+            self.steps += 1
         for index, request in enumerate(requests):
             yield index, partial(flat_picture, request)
 
