@@ -191,7 +191,8 @@ class Ticket:
 
     def advance(self, index: int, fraction: float) -> None:
         """Note how far a picture is, 0 to 1."""
-        self._fractions[index] = fraction
+        with self._changed:
+            self._fractions[index] = fraction
         self._tell()
 
     def note(self, text: str) -> None:
