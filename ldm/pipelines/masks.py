@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.images.io import file_hash, named, open_image, upright_eight_bit
+from ldm.images.decoding import named
+from ldm.images.io import file_hash, open_image, upright_eight_bit
 from ldm.images.padding import reflected
 
 HALF_GREY = 128  # of 255
