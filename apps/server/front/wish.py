@@ -24,6 +24,7 @@ class Wish:
         entries: What the picture's recipe says of that; these replace or follow its own.
         format: Of the files: ``png`` or ``jpg``.
         ignored: What was asked for and is not done, a sentence each.
+        further: Pixels that are kept beside those of ``image``.
     """
 
     settings: GenerationSettings
@@ -33,3 +34,10 @@ class Wish:
     entries: Mapping[str, str] = field(default_factory=dict)
     format: str = "png"
     ignored: tuple[str, ...] = ()
+    further: int = 0
+
+    @property
+    def held(self) -> int:
+        """How many pixels are kept until the pictures are sent."""
+        own = 0 if self.image is None else self.image.width * self.image.height
+        return own + self.further

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 
 from apps.server.answers import key_of, outcome, read_json
 from apps.server.front.drawing import Finished, finished, submitted
+from apps.server.front.holding import Holding
 from apps.server.front.values import Unfit
 from apps.server.front.wish import Wish
 from apps.server.openai_api.errors import NO_MODEL, OpenAiRoute
@@ -22,27 +22,28 @@ from apps.server.service import Service
 
 _MOST_FILES, _MOST_FIELDS = 4, 40
 Key = Annotated[str, Depends(key_of)]
+Read = Callable[[], tuple[Wish, Reply]]
 Form = tuple[dict[str, str], dict[str, list[bytes]]]
 
 
 def router(service: Service) -> APIRouter:
     """Return the routes."""
-    routes = APIRouter(prefix="/v1", route_class=OpenAiRoute)
+    routes, holding = APIRouter(prefix="/v1", route_class=OpenAiRoute), Holding()
 
     @routes.post("/images/generations")
     async def generations(http: Request, key: Key) -> JSONResponse:
         values = await read_json(http)
-        return await _draw(service, http, key, lambda: read_generation(values, service))
+        return await _draw(service, holding, http, key, lambda: read_generation(values, service))
 
     @routes.post("/images/edits")
     async def edits(http: Request, key: Key) -> JSONResponse:
         form = await _form(http)
-        return await _draw(service, http, key, lambda: read_edit(*form, service))
+        return await _draw(service, holding, http, key, lambda: read_edit(*form, service))
 
     @routes.post("/images/variations")
     async def variations(http: Request, key: Key) -> JSONResponse:
         form = await _form(http)
-        return await _draw(service, http, key, lambda: read_variation(*form, service))
+        return await _draw(service, holding, http, key, lambda: read_variation(*form, service))
 
     @routes.get("/models", dependencies=[Depends(key_of)])
     def models() -> JSONResponse:
@@ -82,12 +83,17 @@ async def _form(http: Request) -> Form:
 
 
 async def _draw(
-    service: Service, http: Request, key: str, read: Callable[[], tuple[Wish, Reply]]
+    service: Service,
+    holding: Holding,
+    http: Request,
+    key: str,
+    read: Callable[[], tuple[Wish, Reply]],
 ) -> JSONResponse:
     """Answer a request for pictures."""
-    wish, reply = await run_in_threadpool(read)
-    ticket = await submitted(service, wish, key)
-    pictures = await finished(wish, await outcome(http, service, ticket))
+    wish, reply = await holding.read(read)
+    with holding.kept(wish.held):
+        ticket = await submitted(service, wish, key)
+        pictures = await finished(wish, await outcome(http, service, ticket))
     service.kept.remove(ticket)
     width, height = pictures[0].size
     told = {

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from apps.server.answers import key_of, read_json
 from apps.server.front.drawing import drawn_or_interrupted, finished, submitted
+from apps.server.front.holding import Holding
 from apps.server.front.wish import Wish
 from apps.server.sdapi.answers import answer
 from apps.server.sdapi.listings import (
@@ -22,7 +23,7 @@ from apps.server.sdapi.listings import (
 )
 from apps.server.sdapi.options import Model, Options
 from apps.server.sdapi.runs import Runs
-from apps.server.sdapi.upscaling import encoded, read_info, read_upscaling
+from apps.server.sdapi.upscaling import read_info, upscaled
 from apps.server.sdapi.walks import list_samplers, list_schedulers
 from apps.server.sdapi.wishes import Setting, read_img2img, read_txt2img
 from ldm.images.opening import most_pixels
@@ -42,7 +43,7 @@ class SdApi:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.runs = Runs(service)
+        self.runs, self.holding = Runs(service), Holding()
         self._options: dict[str, Options] = {}  # as many as there are keys
 
     def model(self) -> Model:
@@ -55,11 +56,13 @@ class SdApi:
         key = key_of(http)
         values = await read_json(http)
         model = await run_in_threadpool(self.model)
-        wish = await run_in_threadpool(read, values, self._setting(key, model))
-        ticket = await submitted(self.service, wish, key)
-        with self.runs.following(ticket, wish.settings.ddim_steps):
-            drawn = await drawn_or_interrupted(self.service, ticket, http)
-        pictures = await finished(wish, drawn)
+        setting = self._setting(key, model)
+        wish = await self.holding.read(lambda: read(values, setting))
+        with self.holding.kept(wish.held):
+            ticket = await submitted(self.service, wish, key)
+            with self.runs.following(ticket, wish.settings.ddim_steps):
+                drawn = await drawn_or_interrupted(self.service, ticket, http)
+            pictures = await finished(wish, drawn)
         self.service.kept.remove(ticket)
         told = await run_in_threadpool(answer, values, wish, pictures, ticket, model)
         return JSONResponse(told)
@@ -91,14 +94,14 @@ class SdApi:
         """Make a picture larger."""
         key_of(http)
         values = await read_json(http)
-        image, name = await run_in_threadpool(read_upscaling, values, most_pixels())
-        text = f"<p>{name}: {image.width}x{image.height}</p>"
-        return {"html_info": text, "image": await run_in_threadpool(encoded, image)}
+        text, image = await self.holding.read(lambda: upscaled(values, most_pixels()))
+        return {"html_info": text, "image": image}
 
     async def info(self, http: Request) -> dict[str, Any]:
         """Read a picture's recipe."""
         key_of(http)
-        return await run_in_threadpool(read_info, await read_json(http))
+        values = await read_json(http)
+        return await self.holding.read(lambda: read_info(values))
 
     def interrupt(self, http: Request) -> dict[str, Any]:
         """Cancel what is drawn for a key."""

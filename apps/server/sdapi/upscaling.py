@@ -85,7 +85,13 @@ def _enlarged(
     return image
 
 
-def encoded(image: Image.Image) -> str:
+def upscaled(values: Mapping[str, Any], most: int) -> tuple[str, str]:
+    """Return what ``read_upscaling`` has done in words, and the picture as base64."""
+    image, name = read_upscaling(values, most)
+    return f"<p>{name}: {image.width}x{image.height}</p>", _encoded(image)
+
+
+def _encoded(image: Image.Image) -> str:
     """Return a picture as base64 of a PNG that keeps its recipe, and its mark if it has one."""
     recipe = parameters_in(image)
     marked = DIGITAL_SOURCE_TYPE in str(image.info.get(XMP_KEYWORD, ""))

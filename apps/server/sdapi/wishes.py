@@ -79,16 +79,17 @@ def read_img2img(values: Mapping[str, Any], setting: Setting) -> Wish:
     sent, masked = fields.raw("init_images"), fields.raw("mask")
     fields.close()
     image = _init_image(sent)
-    said = {"format": options.format, "ignored": tuple(ignored)}
+    said: dict[str, Any] = {"format": options.format, "ignored": tuple(ignored)}
     if masked is None:
         settings = _settings(common, PictureJob, setting)
         return Wish(settings, resized(image, size, mode), **said)
     mask = read_mask(picture_in_field(masked, "mask"))
     work = repainting.work(image, mask, size, mode)
     given, marked = work.parts()
-    finish = work.finish if repainting.alters else None
-    settings = _settings(common, MaskJob, setting)
-    return Wish(settings, given, marked, finish=finish, entries=repainting.entries, **said)
+    said["entries"] = repainting.entries
+    if repainting.alters:
+        said |= {"finish": work.finish, "further": work.picture.width * work.picture.height}
+    return Wish(_settings(common, MaskJob, setting), given, marked, **said)
 
 
 def _settings(values: Mapping[str, Any], job: type, setting: Setting) -> GenerationSettings:
