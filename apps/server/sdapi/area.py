@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from apps.server.front.values import Unfit
 
@@ -134,8 +134,9 @@ class Repaint:
             )
         if blur:
             blurred = mask.filter(ImageFilter.GaussianBlur(blur))
-            # Half grey is where the edge was: all inside of it is new.
-            mask = blurred.point([0 if k <= _FAINT else min(255, 2 * k) for k in range(256)])
+            # Half grey is where a straight edge was; inside of any, corners included, all is new.
+            faded = blurred.point([0 if k <= _FAINT else min(255, 2 * k) for k in range(256)])
+            mask = ImageChops.lighter(mask, faded)
         return cls(picture, mask, (0, 0, *picture.size), picture.size)
 
     def only_marked(self, padding: int, size: tuple[int, int]) -> Repaint:
