@@ -1,120 +1,80 @@
-"""A server's model that draws flat pictures in no time: what is asked for is checked as ever."""
+"""Stands in for a model in tests of the server: one colour each, drawn when a test says so."""
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
+from functools import cache, partial
 
 import numpy as np
-import uvicorn
-from fastapi import FastAPI
-from starlette.testclient import TestClient
 
-from apps.server.application import make_application
-from apps.server.keys import Keys
-from apps.server.service import Service
-from ldm.images.metadata import format_parameters
+from apps.server.drawing import said_of
 from ldm.pipelines.batches import Place
-from ldm.pipelines.models import DEMO_CHECKPOINT, find_model
-from ldm.pipelines.progress import Observer, Picture, Progress
-from ldm.pipelines.request import Request, prepare
+from ldm.pipelines.grouping import group_of
+from ldm.pipelines.models import ModelChoice, find_model
+from ldm.pipelines.progress import Picture, Progress
+from ldm.pipelines.request import prepare
 from ldm.settings.generation import Txt2ImgSettings
-from ldm.settings.samplers import SAMPLERS
-from optimizedSD.web.limits import Limits
 
-ADDRESS = "http://127.0.0.1"
+PATIENCE = 20.0  # seconds until a test that waits in vain fails
 
 
-def colour_of(seed: int) -> tuple[int, int, int]:
-    """Return the colour of the picture of a seed."""
-    return seed % 251, seed // 251 % 251, 200
+@cache
+def demo_choice() -> ModelChoice:
+    """Return the bundled model's description; its weights are not read."""
+    return find_model(Txt2ImgSettings(ckpt="models/ldm/demo/model.safetensors"))
 
 
 class FlatDrawer:
-    """Draws a picture in its seed's colour; without a model, though its YAML is there.
+    """Draws as the server's ``Drawer``.
 
     Attributes:
-        drawn: All requests.
-        gate: Cleared, it keeps pictures from being finished.
+        gate: Closed (cleared), a batch waits before its first step.
+        batches: The prompts of each batch that was begun.
+        fails: Called with the requests of each batch; may raise.
     """
 
-    def __init__(self) -> None:
-        self.choice = find_model(Txt2ImgSettings(ckpt=DEMO_CHECKPOINT))
-        self.drawn: list[Request] = []
+    def __init__(self, choice: ModelChoice | None = None) -> None:
+        self.choice = choice or demo_choice()
         self.gate = threading.Event()
         self.gate.set()
+        self.batches: list[list[str]] = []
+        self.fails = lambda requests: None
+        self._begun = threading.Condition()
 
-    def prepare(self, settings, image=None, mask=None) -> Request:
+    def prepare(self, settings, image=None, mask=None):
         return prepare(settings, self.choice, image=image, mask=mask)
 
-    def notices(self, request: Request) -> Iterator[str]:
-        return iter(())
+    def notices(self, request) -> Iterator[str]:
+        return said_of(request)
 
-    def group(self, request: Request) -> tuple[int, int]:
-        return request.size
+    def group(self, request):
+        return group_of(request)
 
-    def draw(self, requests: Sequence[Request], observer: Observer):
-        self.drawn += requests
+    def draw(self, requests, observer):
+        with self._begun:
+            self.batches.append([request.prompts[0] for request in requests])
+            self._begun.notify_all()
+        assert self.gate.wait(PATIENCE)
+        self.fails(requests)
+        count = len(requests)
+        steps = requests[0].settings.ddim_steps
+        for step in range(1, steps + 1):
+            observer(Progress(step * count, steps * count, 0, count))
         for index, request in enumerate(requests):
-            while not self.gate.wait(0.01):
-                observer(Progress(1, 4, 0, 1))
-            yield index, partial(self._picture, request)
+            yield index, partial(flat_picture, request)
 
-    def _picture(self, request: Request) -> Picture:
-        settings, (height, width) = request.settings, request.shown_size
-        pixels = np.empty((height, width, 3), np.uint8)
-        pixels[:] = colour_of(settings.seed)
-        if request.image is not None:
-            pixels = request.image.restore(pixels[None])[0]
-        said = {
-            "Steps": settings.ddim_steps,
-            "Sampler": SAMPLERS[settings.sampler].label,
-            "Seed": settings.seed,
-            "Size": f"{width}x{height}",
-        }
-        text = format_parameters(settings.prompt, settings.negative_prompt, said)
-        return Picture(pixels, pixels, settings.prompt, settings.seed, Place(0, 0, 1, 1), text)
+    def wait_for_batches(self, count: int) -> list[list[str]]:
+        """Return what has been begun, once there are so many batches."""
+        with self._begun:
+            assert self._begun.wait_for(lambda: len(self.batches) >= count, PATIENCE)
+            return list(self.batches)
 
 
-def flat_service(**limits: int) -> tuple[Service, FlatDrawer]:
-    """Return a service that is not started yet, and what it draws with."""
-    drawer = FlatDrawer()
-    given = {"side": 128, "pictures": 4, "steps": 50, **limits}
-    return Service(lambda: drawer, Limits(**given)), drawer
-
-
-@contextlib.contextmanager
-def asked(service: Service, keys: Keys | None = None) -> Iterator[TestClient]:
-    """Ask a service's application without a network."""
-    app = make_application(service, keys)
-    with TestClient(app, base_url=ADDRESS, raise_server_exceptions=False) as client:
-        ready(service)
-        yield client
-
-
-@contextlib.contextmanager
-def serving(app: FastAPI) -> Iterator[int]:
-    """Serve an application on a free port of this machine, which is yielded."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        try:
-            while not server.started and thread.is_alive():
-                time.sleep(0.01)
-            ready(app.state.service)
-            yield listening.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join(20)
-
-
-def ready(service: Service) -> None:
-    """Wait until a service's model is loaded."""
-    while service.drawer is None and service.alive:
-        time.sleep(0.01)
+def flat_picture(request) -> Picture:
+    """Return a picture whose colour follows from its seed, as its recipe says."""
+    height, width = request.size
+    seed, prompt = request.settings.seed, request.prompts[0]
+    pixels = np.full((height, width, 3), seed % 256, np.uint8)
+    place = Place(0, 0, 1, 1)
+    return Picture(pixels, pixels, prompt, seed, place, f"{prompt}\nSteps: 1, Seed: {seed}")

@@ -126,16 +126,22 @@ def serve(settings: ServerSettings, keys: Keys, console: Console) -> None:
 
     faults: list[Exception] = []
 
-    def failed(error: Exception) -> None:
-        faults.append(error)
-        server.should_exit = True
+    def loaded(error: Exception | None) -> None:
+        if error is None:
+            console.say("The model is loaded: jobs are taken.")
+        else:
+            faults.append(error)
+            server.should_exit = True
 
-    service = make_service(settings, console, failed=failed)
+    def started(port: int) -> None:
+        who = "whoever has a key" if keys else "this machine"
+        console.say(f"http://{settings.host}:{port} is open to {who} (Ctrl-C ends it)")
+
+    service = make_service(settings, console, tell=loaded)
     hosts = Hosts(settings.host, settings.allowed_hosts)
     app = make_application(service, keys, hosts=hosts, cors=settings.cors)
-    server = Server(app, service, host=settings.host, port=settings.port, grace=settings.grace)
-    who = "whoever has a key" if keys else "this machine"
-    console.say(f"http://{settings.host}:{settings.port} draws for {who} (Ctrl-C ends it)")
+    place = {"host": settings.host, "port": settings.port}
+    server = Server(app, service, **place, grace=settings.grace, tell=started)
     server.run()
     if not faults and service.alive:
         from optimizedSD.web.server import leave_at_once

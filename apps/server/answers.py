@@ -147,7 +147,7 @@ def in_one_line(error: Exception, service: Service) -> tuple[int, str, dict[str,
 
 def _first_of(error: RequestValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "path", "query"))
     return for_strangers(f"{where or 'the body'}: {first['msg']}; change it")
 
 

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
+from apps.server.desk import Desk
 from apps.server.refused import for_strangers
 from apps.server.tickets import Drawn, Row
 from ldm.errors import UserError, in_words
 from ldm.images.io import encode_picture
 from ldm.pipelines.progress import Notice, Picture, Progress
-
-if TYPE_CHECKING:
-    from apps.server.service import Service
 
 logger = logging.getLogger(__name__)
 ENCODERS = 2  # threads that compress pictures: Pillow lets others work meanwhile
@@ -37,43 +35,48 @@ class Artist:
     """Draws what waits in a service's lanes, in one thread.
 
     Args:
-        service: Whose.
+        desk: The service's.
     """
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
-        self.most = service.terms.batch_size
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.most = desk.terms.batch_size
+        # What waits to be compressed takes memory: the model does not run far ahead.
+        self._ahead = threading.Semaphore(2 * self.most)
         self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encodes")
 
     def run(self) -> None:
         """Draw until the service is drained."""
         with self._encoders:
-            while rows := self.next_batch():
+            while (rows := self.next_batch()) is not None:
                 self.draw(rows)
 
     # Which.
 
-    def next_batch(self) -> list[Row]:
-        """Wait for rows that can be drawn together; empty if the service is drained."""
-        service = self.service
-        with service.moved:
-            while (first := service.lanes.first()) is None:
-                if service.draining:
-                    return []
-                service.moved.wait()
-            most = max(1, min(self.most, service.limits.rows(*first.request.size)))
+    def next_batch(self) -> list[Row] | None:
+        """Wait for rows that can be drawn together; None if the service is drained.
+
+        It may come out empty: somebody cancelled meanwhile.
+        """
+        desk = self.desk
+        with desk.moved:
+            while (first := desk.lanes.first()) is None:
+                if desk.draining:
+                    return None
+                desk.moved.wait()
+            most = max(1, min(self.most, desk.limits.rows(*first.request.size)))
             self._wait_for_company(first, most)
-            return service.lanes.take(first.group, most)
+            return desk.lanes.take(first.group, most)
 
     def _wait_for_company(self, first: Row, most: int) -> None:
         """Wait for others to draw with, as long as nothing else is kept waiting."""
-        service, until = self.service, first.queued + self.service.terms.max_wait
-        while not service.draining:
-            groups = [row.group == first.group for row in service.lanes]
-            left = until - service.clock()
+        desk, until = self.desk, first.queued + self.desk.terms.max_wait
+        while not desk.draining:
+            groups = [row.group == first.group for row in desk.lanes]
+            left = until - desk.clock()
             if len(groups) >= most or not all(groups) or left <= 0.0:
                 return
-            service.moved.wait(left)
+            desk.moved.wait(left)
 
     # Drawing it.
 
@@ -82,7 +85,7 @@ class Artist:
         rows = [row for row in rows if row.wanted]
         if not rows:
             return
-        began = self.service.clock()
+        began = self.desk.clock()
         left = dict(enumerate(rows))
         try:
             self._draw(rows, left)
@@ -94,23 +97,26 @@ class Artist:
             self._after(error, list(left.values()))
         else:
             cost = sum(row.cost for row in rows)
-            self.service.pace.measure(cost, self.service.clock() - began)
+            self.desk.pace.measure(cost, self.desk.clock() - began)
         finally:
             for row in rows:
                 row.request = None  # an init image takes memory
 
     def _draw(self, rows: list[Row], left: dict[int, Row]) -> None:
         """Draw a batch; what is drawn is taken out of ``left``."""
-        service, began = self.service, self.service.clock()
+        desk, began = self.desk, self.desk.clock()
         for row in rows:
-            row.ticket.begin()
-            service.metrics.waited(began - row.queued)
-        service.metrics.batch(len(rows))
-        watch = Watch(rows, began + service.limits.seconds, service.clock)
-        drawn = service.drawer.draw([row.request for row in rows], watch)
-        with contextlib.closing(drawn), service.metrics.drawing():
+            row.ticket.begin(began - row.queued)
+            desk.metrics.waited(began - row.queued)
+        desk.metrics.batch(len(rows))
+        watch = Watch(rows, began + desk.limits.seconds, desk.clock)
+        drawn = desk.drawer.draw([row.request for row in rows], watch)
+        with contextlib.closing(drawn), desk.metrics.drawing():
             for index, finish in drawn:
+                self._ahead.acquire()
                 self._encoders.submit(self._finish, left.pop(index), finish)
+        if left:
+            raise RuntimeError(f"{len(left)} of {len(rows)} pictures were not drawn")
 
     def _after(self, error: Exception, left: list[Row]) -> None:
         """Draw what is left of a batch that failed: halves of it, until one picture is to blame."""
@@ -136,25 +142,29 @@ class Artist:
             drawn = Drawn(
                 png, picture.parameters, picture.prompt, picture.seed, size, picture.flagged
             )
-            self.service.metrics.picture(drawn)
+            self.desk.metrics.picture(drawn)
+            self.desk.faults = 0
             if row.ticket.take(row.index, drawn):
-                self.service.ended(row.ticket, "done")
+                self.desk.ended(row.ticket, "done")
         except Exception as error:
             self._blame(row, error)
+        finally:
+            self._ahead.release()
 
     def _blame(self, row: Row, error: Exception) -> None:
         """End the job of a picture that cannot be drawn."""
         if isinstance(error, UserError):
-            self._fail(row, 422, for_strangers(str(error), self.service.hidden))
+            self._fail(row, 422, for_strangers(str(error), self.desk.hidden))
         else:
             logger.error("a picture could not be drawn: %s", in_words(error), exc_info=error)
+            self.desk.faults += 1
             self._fail(row, 500, "the picture could not be drawn, by a fault of the server")
 
     def _fail(self, row: Row, status: int, text: str) -> None:
-        with self.service.moved:
-            self.service.lanes.drop(row.ticket)
+        with self.desk.moved:
+            self.desk.lanes.drop(row.ticket)
         if row.ticket.fail(status, text):
-            self.service.ended(row.ticket, "failed")
+            self.desk.ended(row.ticket, "failed")
 
 
 class Watch:

@@ -56,6 +56,7 @@ max_pixels
 """
 OPEN = frozenset(_OPEN.split())
 CLOSED = frozenset(f"{_FILES} {_OPERATORS} {_PROGRAMS}".split())
+_LARGEST_NUMBER = 2**64
 FIXED = tuple(_FIXED.split())
 """What the operator's flags set in every job."""
 
@@ -137,8 +138,18 @@ def _value(name: str, value: Any, schema: type[GenerationSettings]) -> Any:
         if not isinstance(value, (list, tuple)):
             raise UserError(f"{option.flag} was given no list; expected a list of texts; change it")
         value = tuple(value)
+    for text in value if option.several else (value,):
+        _check_letters(name, text)
+    if option.kind is float and type(value) is int and abs(value) > _LARGEST_NUMBER:
+        raise UserError(f"{option.flag} {quoted(value)} was given; {option.expected}; change it")
     option.check(value)
-    return value
+    return float(value) if option.kind is float and value is not None else value
+
+
+def _check_letters(name: str, value: Any) -> None:
+    """Refuse half a letter, which JSON can say and no file can hold."""
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise UserError(f"{name} holds half of a letter; expected whole ones; change it")
 
 
 def _unknown(name: str, schema: type[GenerationSettings]) -> UserError:

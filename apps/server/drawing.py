@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from apps.server.refused import for_strangers
 from ldm.pipelines.batches import check_length
@@ -79,24 +79,8 @@ class PipelineDrawer:
         return self.pipeline.prepare(settings, image=image, mask=mask)
 
     def notices(self, request: Request) -> Iterator[str]:
-        """Say what of a request is ignored, or may not be what was asked.
-
-        Those of a batch are not told to anybody, as they quote everybody's prompts.
-        """
-        settings, prompts = request.settings, request.prompts
-        image, plan = request.image, request.adapters
-        said = [image and image.notice, image and image.mask and image.mask.notice]
-        said += plan.notices if plan else ()
-        sizes = {"size": request.size, "own_size": self.choice.size}
-        told = [*notices_on_run(settings, prompts, steps=settings.ddim_steps, **sizes)]
-        tokenizer = getattr(self.pipeline.model.cond_stage_model, "tokenizer", None)
-        if settings.prompt_syntax == "compvis":
-            mixtures = map(settings.mixture, (settings.negative_prompt, *prompts))
-            texts = [text for mixture in mixtures for text, _ in mixture]
-            told += notices_on_length(tokenizer, texts)
-        told += notices_on_grammar(settings, prompts, request.attached)
-        for text in (*filter(None, said), *(notice.text for notice in told)):
-            yield for_strangers(text)
+        """Say what of a request is ignored, or may not be what was asked."""
+        return said_of(request, getattr(self.pipeline.model.cond_stage_model, "tokenizer", None))
 
     def group(self, request: Request) -> Hashable:
         """Return what requests that may be drawn together have in common."""
@@ -114,6 +98,30 @@ class PipelineDrawer:
             if not can_share(requests[index]):  # its finish draws it, which belongs here
                 finish = partial(_same, finish())
             yield index, finish
+
+
+def said_of(request: Request, tokenizer: Any = None) -> Iterator[str]:
+    """Say what of a request is ignored, or may not be what was asked.
+
+    Those of a batch are not told to anybody, as they quote everybody's prompts.
+
+    Args:
+        request: What is to be drawn.
+        tokenizer: The text encoder's, which knows what of a prompt is too long.
+    """
+    settings, prompts, choice = request.settings, request.prompts, request.choice
+    image, plan = request.image, request.adapters
+    said = [image and image.notice, image and image.mask and image.mask.notice]
+    said += plan.notices if plan else ()
+    sizes = {"size": request.size, "own_size": choice.size}
+    told = [*notices_on_run(settings, prompts, steps=settings.ddim_steps, **sizes)]
+    if settings.prompt_syntax == "compvis":
+        mixtures = map(settings.mixture, (settings.negative_prompt, *prompts))
+        texts = [text for mixture in mixtures for text, _ in mixture]
+        told += notices_on_length(tokenizer, texts)
+    told += notices_on_grammar(settings, prompts, request.attached)
+    for text in (*filter(None, said), *(notice.text for notice in told)):
+        yield for_strangers(text)
 
 
 def _same(picture: Picture) -> Picture:

@@ -15,7 +15,7 @@ def router(service: Service) -> APIRouter:
 
     @made.get("/healthz")
     def healthz() -> Response:
-        return JSONResponse({"ok": service.alive}, 200 if service.alive else 503)
+        return JSONResponse({"ok": service.healthy}, 200 if service.healthy else 503)
 
     @made.get("/readyz")
     def readyz() -> Response:

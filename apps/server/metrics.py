@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
-    from apps.server.service import Service
     from apps.server.tickets import Drawn
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
@@ -41,12 +41,19 @@ class Metrics:
         self._held = named(Gauge, "kept_bytes", "bytes of finished pictures that are kept")
         self._ready = named(Gauge, "ready", "1 if jobs are taken")
 
-    def watch(self, service: Service) -> None:
+    def watch(
+        self,
+        *,
+        waiting: Callable[[], int],
+        kept: Callable[[], int],
+        held: Callable[[], int],
+        ready: Callable[[], bool],
+    ) -> None:
         """Show a service's state as it is whenever somebody looks."""
-        self._waiting.set_function(lambda: service.waiting)
-        self._kept.set_function(lambda: len(service.kept))
-        self._held.set_function(lambda: service.kept.held)
-        self._ready.set_function(lambda: not service.obstacle)
+        self._waiting.set_function(waiting)
+        self._kept.set_function(kept)
+        self._held.set_function(held)
+        self._ready.set_function(ready)
 
     def request(self, method: str, status: int) -> None:
         """Count an answer."""

@@ -19,7 +19,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from apps.server.answers import key_of, parse_object, read_json
@@ -29,6 +30,7 @@ from apps.server.refused import Refused
 from apps.server.service import Service
 from apps.server.tickets import Snapshot, Ticket
 from ldm.errors import UserError
+from ldm.legible import quoted
 from ldm.settings.option import Option, options_of
 
 Key = Annotated[str, Depends(key_of)]
@@ -88,20 +90,32 @@ async def _sent(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return a request's fields, and the files of a form."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return await read_json(request), {}
-    async with request.form(max_files=_PARTS, max_fields=_PARTS) as form:
-        files: dict[str, bytes] = {}
-        fields: dict[str, Any] = {}
-        for name, part in form.multi_items():
-            if name in PICTURES and isinstance(part, UploadFile):
-                files[name] = await part.read()
-            elif name == "job":
-                text = part if isinstance(part, str) else await part.read()
-                fields = parse_object(text)
-            else:
-                raise UserError(
-                    f"the form's part {name[:40]!r} is unknown; expected job, which is JSON, and "
-                    "the files image and mask; leave it out"
-                )
+    try:
+        async with request.form(max_files=_PARTS, max_fields=_PARTS) as form:
+            return await _of_form(form)
+    except HTTPException as error:
+        if error.status_code != 400:
+            raise
+        raise Refused(
+            400,
+            f"the form cannot be read ({str(error.detail).rstrip('.')}); expected a part job, "
+            "which is JSON, and the files image and mask",
+        ) from error
+
+
+async def _of_form(form: FormData) -> tuple[dict[str, Any], dict[str, bytes]]:
+    files: dict[str, bytes] = {}
+    fields: dict[str, Any] = {}
+    for name, part in form.multi_items():
+        if name in PICTURES and isinstance(part, UploadFile):
+            files[name] = await part.read()
+        elif name == "job":
+            fields = parse_object(part if isinstance(part, str) else await part.read())
+        else:
+            raise UserError(
+                f"the form's part {quoted(name, 40)} is unknown; expected job, which is JSON, and "
+                "the files image and mask; leave it out"
+            )
     return fields, files
 
 
@@ -144,6 +158,7 @@ def told(service: Service, ticket: Ticket, snapshot: Snapshot | None = None) -> 
         "total": seen.total,
         "fraction": round(seen.fraction, 4),
         "ahead": service.ahead(ticket) if seen.state == "queued" else 0,
+        "waited": None if ticket.waited is None else round(ticket.waited, 3),
         "notices": seen.notices,
         "pictures": [_listed(ticket, number) for number in ticket.finished_numbers],
     }
@@ -204,10 +219,10 @@ def _described(each: Option, job: type) -> dict[str, Any]:
     about = {
         "help": each.help,
         "kind": each.kind.__name__,
-        "several": bool(each.several),
+        "several": bool(each.several) or None,
         "default": list(default) if isinstance(default, tuple) else default,
-        "choices": list(each.offered),
+        "choices": list(each.offered) or None,
         "minimum": each.minimum,
         "maximum": each.maximum,
     }
-    return {key: value for key, value in about.items() if value not in (None, [], False)}
+    return {key: value for key, value in about.items() if value is not None}

@@ -16,17 +16,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from apps.server.artist import Artist
 from apps.server.asking import TextJob, settings_of
+from apps.server.desk import Desk, Terms
 from apps.server.drawing import Drawer, single
 from apps.server.kept import Kept
-from apps.server.lanes import Lanes
-from apps.server.metrics import Metrics
-from apps.server.pace import Pace
 from apps.server.refused import Refused
 from apps.server.tickets import Row, Ticket
 from ldm.errors import UserError, in_words
@@ -42,26 +39,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 FULL = "the queue is full"
+MOST_FAULTS = 5  # pictures in a row that fail by no fault of their requests
 
 
-@dataclass(frozen=True)
-class Terms:
-    """How the service shares the model out.
-
-    Attributes:
-        batch_size: The most pictures that are drawn at a time.
-        max_wait: Seconds that a picture waits for others to be drawn with, if nothing else waits.
-        queued: How many pictures may wait in all.
-        queued_of_key: How many of one key may wait.
-    """
-
-    batch_size: int = 8
-    max_wait: float = 0.05
-    queued: int = 200
-    queued_of_key: int = 50
-
-
-class Service:
+class Service(Desk):
     """Draws for everybody; every method may be called from any thread.
 
     Args:
@@ -70,9 +51,11 @@ class Service:
         terms: How the model is shared.
         fixed: Settings of every job, which the operator chose.
         kept: Where jobs and their pictures stay.
-        metrics: What is counted.
-        failed: Called with the error if the model cannot be loaded.
+        tell: Called when the model is loaded, with None, or cannot be, with the error.
         clock: In seconds.
+
+    Attributes:
+        loaded: Set once the model is loaded, or cannot be.
     """
 
     def __init__(
@@ -83,21 +66,22 @@ class Service:
         *,
         fixed: Mapping[str, Any] | None = None,
         kept: Kept | None = None,
-        metrics: Metrics | None = None,
-        failed: Callable[[Exception], None] = lambda _: None,
+        tell: Callable[[Exception | None], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.limits, self.terms = limits or Limits(), terms or Terms()
-        self.kept, self.metrics, self.clock = kept or Kept(), metrics or Metrics(), clock
+        super().__init__(limits or Limits(), terms or Terms(), kept or Kept(), clock)
         self.fixed = dict(fixed or {})
-        self.pace, self.draining = Pace(), False
-        self.lanes, self.moved = Lanes(), threading.Condition()
-        self.drawer: Drawer | None = None
-        self._load, self._failed, self._error = load, failed, ""
+        self._load, self._tell, self._error = load, tell, ""
+        self.loaded = threading.Event()
         self._preparing = threading.Lock()
         self._artist = Artist(self)
         self._thread = threading.Thread(target=self._run, name="draws", daemon=True)
-        self.metrics.watch(self)
+        self.metrics.watch(
+            waiting=lambda: self.waiting,
+            kept=lambda: len(self.kept),
+            held=lambda: self.kept.held,
+            ready=lambda: not self.obstacle,
+        )
 
     # Its life.
 
@@ -112,14 +96,22 @@ class Service:
             if not isinstance(error, UserError):
                 logger.exception("the model cannot be loaded")
             self._error = str(error) if isinstance(error, UserError) else in_words(error)
-            self._failed(error)
+            self._tell(error)
             return
+        finally:
+            self.loaded.set()
+        self._tell(None)
         self._artist.run()
 
     @property
     def alive(self) -> bool:
         """Whether the thread that draws is at work, or loads the model."""
         return self._thread.is_alive()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it draws, or will: a device that has failed fails for every picture."""
+        return self.alive and self.faults < MOST_FAULTS
 
     @property
     def obstacle(self) -> str:
@@ -133,12 +125,6 @@ class Service:
         return FULL if self.waiting >= self.terms.queued else ""
 
     @property
-    def waiting(self) -> int:
-        """How many pictures wait."""
-        with self.moved:
-            return len(self.lanes)
-
-    @property
     def choice(self) -> ModelChoice:
         """The model.
 
@@ -148,13 +134,6 @@ class Service:
         if self.drawer is None:
             self.check_taking()
         return self.drawer.choice
-
-    @property
-    def hidden(self) -> tuple[Path, ...]:
-        """Files of the server that no message names."""
-        if self.drawer is None:
-            return ()
-        return self.drawer.choice.ckpt_path, self.drawer.choice.config_path
 
     def settings(
         self, fields: Mapping[str, Any], schema: type[GenerationSettings] = TextJob
@@ -298,11 +277,6 @@ class Service:
         if cancelled:
             self.ended(ticket, "cancelled")
         return cancelled
-
-    def ended(self, ticket: Ticket, how: str) -> None:
-        """Note that a job has ended."""
-        self.kept.end(ticket)
-        self.metrics.job_ended(how)
 
 
 def cost_of(request: Request) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -24,9 +26,19 @@ class Server(uvicorn.Server):
         host: The address to listen on.
         port: The port.
         grace: Seconds for pictures that are being drawn, and for their owners to fetch them.
+        tell: Called with the port once requests are answered.
     """
 
-    def __init__(self, app: Any, service: Service, *, host: str, port: int, grace: float) -> None:
+    def __init__(
+        self,
+        app: Any,
+        service: Service,
+        *,
+        host: str,
+        port: int,
+        grace: float,
+        tell: Callable[[int], None] = lambda _: None,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -39,8 +51,14 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=CLOSING,
             )
         )
-        self.service, self.grace = service, grace
+        self.service, self.grace, self.tell = service, grace, tell
         self._leaving = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        if self.started:
+            self.tell(self.servers[0].sockets[0].getsockname()[1])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Take a signal. It is not raised again afterwards: to end so is to end well."""

@@ -105,6 +105,7 @@ class Ticket:
         id: What it is called; nobody can guess it.
         created: When it came, in seconds since 1970.
         retry_after: Seconds after which a job that was handed back may be sent again.
+        waited: Seconds in the queue, until its first picture was begun.
         fetched: The pictures that its owner has been given.
     """
 
@@ -113,6 +114,7 @@ class Ticket:
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     created: float = field(default_factory=time.time)
     retry_after: int = 1
+    waited: float | None = None
     fetched: set[int] = field(default_factory=set)
     _state: State = "queued"
     _error: tuple[int, str] = (0, "")
@@ -181,9 +183,11 @@ class Ticket:
 
     # What the service tells it.
 
-    def begin(self) -> None:
-        """Note that a picture of it is being drawn."""
-        self._set("drawing", only_from=("queued",))
+    def begin(self, waited: float = 0.0) -> None:
+        """Note that a picture of it is being drawn, and how many seconds that waited."""
+        with self._changed:
+            if self._set("drawing", only_from=("queued",)):
+                self.waited = waited
 
     def advance(self, index: int, fraction: float) -> None:
         """Note how far a picture is, 0 to 1."""
@@ -217,8 +221,10 @@ class Ticket:
 
     def hand_back(self, retry_after: int) -> bool:
         """End it undrawn; return whether it had not ended."""
-        self.retry_after = retry_after
-        return self._set("handed back")
+        with self._changed:
+            if not self.ended:
+                self.retry_after = retry_after
+            return self._set("handed back")
 
     def _set(
         self,

@@ -8,7 +8,7 @@ import urllib.request
 from contextlib import suppress
 
 import pytest
-from flat_drawer import flat_service, serving
+from flat_server import flat_service, serving
 
 from apps.server.application import make_application
 from apps.server.keys import Keys

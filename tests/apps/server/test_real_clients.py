@@ -8,7 +8,7 @@ import io
 
 import numpy as np
 import pytest
-from flat_drawer import colour_of, flat_service, serving
+from flat_server import colour_of, flat_service, serving
 from PIL import Image, ImageDraw
 
 from apps.server.application import make_application

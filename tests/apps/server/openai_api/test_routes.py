@@ -8,7 +8,7 @@ import io
 
 import numpy as np
 import pytest
-from flat_drawer import asked, colour_of, flat_service
+from flat_server import asked, colour_of, flat_service
 from PIL import Image
 
 from apps.server.keys import Keys

@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 import pytest
-from flat_drawer import asked, colour_of, flat_service
+from flat_server import asked, colour_of, flat_service
 from PIL import Image, ImageDraw
 
 from apps.server.keys import Keys
