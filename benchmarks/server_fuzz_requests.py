@@ -295,7 +295,7 @@ class Forge:
             {"alwayson_scripts": {"ControlNet": {"args": [{"image": self.place()}]}}},
             {"script_name": "custom code", "script_args": ["print(1)"]},
             {"enable_hr": True},
-            {"save_images": True},
+            {"tiling": True},
         )
         whole = self.post("option", path, {**self.right(path), **more})
         return self.one(whole, self.post("option", OPTIONS, {name: value}))

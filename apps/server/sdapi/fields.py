@@ -32,7 +32,6 @@ NOT_DONE: Neutral = {
     "disable_extra_networks": (_OFF, "tags in prompts always name LoRAs"),
     "script_name": (_NONE, "no scripts are run"),
     "script_args": (([],), "no scripts are run"),
-    "save_images": (_OFF, "no pictures are kept on the server"),
     "infotext": (("",), "settings are read from the other fields"),
 }
 """What is taken at these values only, and why no other."""
@@ -65,8 +64,10 @@ TEXT_NO_EFFECT = (
     "hr_scheduler",
     "hr_prompt",
     "hr_negative_prompt",
+    "hr_cfg",
+    "hr_additional_modules",
 )
-"""Of the second pass."""
+"""Of the second pass; the last two are what Forge has besides."""
 
 IMAGE_NOT_DONE: Neutral = {
     "initial_noise_multiplier": ((1,), "noise has its own strength"),

@@ -186,6 +186,8 @@ def _common(fields: Fields, setting: Setting) -> tuple[dict[str, Any], Options, 
     fields.ignore((*tables.NO_EFFECT, "send_images"))
     options = _options(fields, setting)
     walk, ignored = read_walk(fields)
+    if fields.truth("save_images", False):
+        ignored.append("save_images: no pictures are kept on the server")
     limits = setting.limits
     seed = fields.seed(limits.pictures)
     per_iteration = fields.whole("batch_size", 1, low=1, high=limits.pictures)

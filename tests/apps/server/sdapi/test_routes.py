@@ -129,6 +129,18 @@ def test_extensions_are_refused_by_their_names_unless_they_have_nothing_to_do(cl
         assert "alwayson_scripts" in refused(client, alwayson_scripts=junk)
 
 
+def test_what_many_clients_send_without_need_is_ignored_and_said_so(client):
+    given = {
+        "save_images": True,
+        "do_not_save_grid": False,
+        "eta": 1.0,
+        "hr_additional_modules": [],
+    }
+    told = json.loads(draw(client, sampler_name="Euler", **given)["info"])
+    assert [each.partition(":")[0] for each in told["ignored"]] == ["eta", "save_images"]
+    assert json.loads(draw(client)["info"])["ignored"] == []
+
+
 def test_an_unknown_field_is_refused_with_the_nearest(client):
     assert "(the nearest is cfg_scale)" in refused(client, cfg_scal=3)
 
