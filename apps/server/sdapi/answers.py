@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from fastapi.responses import JSONResponse
+
 from apps.server.front.drawing import Finished
 from apps.server.front.wish import Wish
 from apps.server.sdapi.options import Model
@@ -14,6 +16,14 @@ from apps.server.tickets import Ticket
 from ldm.settings.samplers import SAMPLERS
 
 _PICTURES = ("init_images", "mask")
+
+
+class AsciiJson(JSONResponse):
+    """JSON in ASCII: what is quoted of requests and files may hold halves of characters."""
+
+    def render(self, content: Any) -> bytes:
+        """Return an answer's bytes."""
+        return json.dumps(content).encode("ascii")
 
 
 def answer(
@@ -29,13 +39,22 @@ def answer(
         model: What drew.
     """
     hidden = () if values.get("include_init_images") else _PICTURES
-    echo = {name: None if name in hidden else value for name, value in values.items()}
+    echo = {name: None if name in hidden else _echoed(value) for name, value in values.items()}
     sends = values.get("send_images") is not False
     return {
         "images": [base64.b64encode(each.data).decode() for each in pictures] if sends else [],
         "parameters": echo,
         "info": json.dumps(_info(wish, pictures, ticket, model)),
     }
+
+
+def _echoed(value: Any) -> Any:
+    """Return a value that was sent, or None if JSON cannot say it: 1e999 is read as infinity."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return None
+    return value
 
 
 def _info(wish: Wish, pictures: list[Finished], ticket: Ticket, model: Model) -> dict[str, Any]:

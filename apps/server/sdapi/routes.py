@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 
 from apps.server.answers import key_of, read_json
 from apps.server.front.drawing import drawn_or_interrupted, finished, submitted
 from apps.server.front.holding import Holding
 from apps.server.front.wish import Wish
-from apps.server.sdapi.answers import answer
+from apps.server.sdapi.answers import AsciiJson, answer
 from apps.server.sdapi.listings import (
     NOTHING,
     list_embeddings,
@@ -51,7 +51,7 @@ class SdApi:
         choice = self.service.choice
         return Model(choice.name, choice.fingerprint.short, choice.ckpt_path.name)
 
-    async def draw(self, http: Request, read: Read) -> JSONResponse:
+    async def draw(self, http: Request, read: Read) -> Response:
         """Answer a request for pictures."""
         key = key_of(http)
         values = await read_json(http)
@@ -64,8 +64,8 @@ class SdApi:
                 drawn = await drawn_or_interrupted(self.service, ticket, http)
             pictures = await finished(wish, drawn)
         self.service.kept.remove(ticket)
-        told = await run_in_threadpool(answer, values, wish, pictures, ticket, model)
-        return JSONResponse(told)
+        given = values, wish, pictures, ticket, model
+        return await run_in_threadpool(lambda: AsciiJson(answer(*given)))
 
     def _setting(self, key: str, model: Model) -> Setting:
         choice = self.service.choice
@@ -97,11 +97,11 @@ class SdApi:
         text, image = await self.holding.read(lambda: upscaled(values, most_pixels()))
         return {"html_info": text, "image": image}
 
-    async def info(self, http: Request) -> dict[str, Any]:
+    async def info(self, http: Request) -> Response:
         """Read a picture's recipe."""
         key_of(http)
         values = await read_json(http)
-        return await self.holding.read(lambda: read_info(values))
+        return AsciiJson(await self.holding.read(lambda: read_info(values)))
 
     def interrupt(self, http: Request) -> dict[str, Any]:
         """Cancel what is drawn for a key."""
@@ -122,11 +122,11 @@ def router(service: Service) -> APIRouter:
     api, routes = SdApi(service), APIRouter(prefix="/sdapi/v1")
 
     @routes.post("/txt2img")
-    async def txt2img(http: Request) -> JSONResponse:
+    async def txt2img(http: Request) -> Response:
         return await api.draw(http, read_txt2img)
 
     @routes.post("/img2img")
-    async def img2img(http: Request) -> JSONResponse:
+    async def img2img(http: Request) -> Response:
         return await api.draw(http, read_img2img)
 
     @routes.post("/interrupt")
@@ -158,9 +158,9 @@ def _add_lists(routes: APIRouter, api: SdApi) -> None:
 
     def add(name: str, make: Callable[[], Any]) -> None:
         @routes.get(f"/{name}", name=name)
-        def listing(http: Request) -> JSONResponse:
+        def listing(http: Request) -> Response:
             key_of(http)
-            return JSONResponse(make())
+            return AsciiJson(make())
 
     for name, make in lists.items():
         add(name, make)

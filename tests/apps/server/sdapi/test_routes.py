@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from apps.server.keys import Keys
 from apps.server.sdapi import fields as tables
 from ldm.images.io import encode_picture
-from ldm.images.metadata import parse_parameters
+from ldm.images.metadata import format_parameters, parse_parameters
 
 SMALL = {"width": 64, "height": 64, "steps": 4}
 
@@ -139,6 +139,16 @@ def test_what_many_clients_send_without_need_is_ignored_and_said_so(client):
     told = json.loads(draw(client, sampler_name="Euler", **given)["info"])
     assert [each.partition(":")[0] for each in told["ignored"]] == ["eta", "save_images"]
     assert json.loads(draw(client)["info"])["ignored"] == []
+
+
+def test_what_has_no_effect_may_be_anything_and_is_sent_back_where_json_can_say_it(client):
+    odd = b'"comments": {"a": "\\ud800"}, "subseed": 1e999, "force_task_id": [[["x"]]]'
+    body = b'{"prompt": "a", "steps": 1, "width": 64, "height": 64, ' + odd + b"}"
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/sdapi/v1/txt2img", content=body, headers=headers)
+    assert answer.status_code == 200
+    echo = json.loads(answer.content)["parameters"]
+    assert echo["subseed"] is None and echo["comments"] == {"a": "\ud800"}
 
 
 def test_an_unknown_field_is_refused_with_the_nearest(client):
@@ -327,6 +337,14 @@ def test_a_pictures_recipe_is_read_and_kept_when_it_is_made_larger(client):
     plain = base64.b64encode(encode_picture(np.zeros((8, 8, 3), np.uint8), "png", synthetic=False))
     told = client.post("/sdapi/v1/png-info", json={"image": plain.decode()}).json()
     assert told["info"] == ""
+
+
+def test_a_recipe_may_hold_half_a_character(client):
+    recipe = format_parameters("a \ud800 cat", "", {"Steps": 1, "Sampler": "DDIM", "Seed": 1})
+    data = encode_picture(np.zeros((8, 8, 3), np.uint8), "png", recipe)
+    given = {"image": base64.b64encode(data).decode()}
+    answer = client.post("/sdapi/v1/png-info", json=given)
+    assert json.loads(answer.content)["parameters"]["Prompt"] == "a \ud800 cat"
 
 
 @pytest.mark.parametrize(
