@@ -77,4 +77,5 @@ def flat_picture(request) -> Picture:
     seed, prompt = request.settings.seed, request.prompts[0]
     pixels = np.full((height, width, 3), seed % 256, np.uint8)
     place = Place(0, 0, 1, 1)
-    return Picture(pixels, pixels, prompt, seed, place, f"{prompt}\nSteps: 1, Seed: {seed}")
+    recipe = f"{prompt}\nSteps: 1, CFG scale: {request.settings.scale}, Seed: {seed}"
+    return Picture(pixels, pixels, prompt, seed, place, recipe)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from apps.server.refused import for_strangers
@@ -90,14 +89,9 @@ class PipelineDrawer:
 
     def draw(self, requests: Sequence[Request], observer: Observer) -> Iterator[Finish]:
         """Draw requests of one group and one picture each; see ``Finish``."""
-        from ldm.pipelines.grouping import can_share
         from ldm.pipelines.together import decode_together
 
-        drawn = decode_together(self.pipeline, requests, observer=observer, cache=self._texts)
-        for index, finish in drawn:
-            if not can_share(requests[index]):  # its finish draws it, which belongs here
-                finish = partial(_same, finish())
-            yield index, finish
+        return decode_together(self.pipeline, requests, observer=observer, cache=self._texts)
 
 
 def said_of(request: Request, tokenizer: Any = None) -> Iterator[str]:
@@ -122,10 +116,6 @@ def said_of(request: Request, tokenizer: Any = None) -> Iterator[str]:
     told += notices_on_grammar(settings, prompts, request.attached)
     for text in (*filter(None, said), *(notice.text for notice in told)):
         yield for_strangers(text)
-
-
-def _same(picture: Picture) -> Picture:
-    return picture
 
 
 def model_for(settings: ServerSettings) -> ModelChoice:

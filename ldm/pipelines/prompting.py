@@ -40,7 +40,7 @@ class Prompter:
     Args:
         settings: The run's.
         model: The hub, with its conditioner.
-        remember: Returns what is known under a key, or makes it.
+        remember: Returns what is known under a key, or makes it; None makes it always.
 
     Raises:
         UserError: The conditioner cannot encode the syntax.
@@ -50,7 +50,7 @@ class Prompter:
         self,
         settings: GenerationSettings,
         model: LatentSpaceDiffusion,
-        remember: Callable[[Hashable, Callable[[], Any]], Any],
+        remember: Callable[[Hashable, Callable[[], Any]], Any] | None = None,
     ) -> None:
         self.settings, self.model, self.remember = settings, model, remember
         self.encoder = make_encoder(settings, model.cond_stage_model)
@@ -76,4 +76,4 @@ class Prompter:
 
     def _encode(self, text: str, *, negative: bool = False) -> tuple[EncodedPart, ...]:
         make = partial(self.encoder.encode, text, negative=negative)
-        return self.remember((text, negative), make)
+        return make() if self.remember is None else self.remember((text, negative), make)

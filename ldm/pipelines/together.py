@@ -92,8 +92,8 @@ def decode_together(
     """Do the device's part of ``draw_together``, whose arguments these are.
 
     Raises:
-        UserError: Memory ran out (see ``ldm.pipelines.phases.lacked_memory``), or an adapter cannot
-            be attached. What is wrong with one request alone is raised by its ``finish``.
+        UserError: Memory ran out (see ``ldm.pipelines.phases.lacked_memory``), or what a group has
+            in common cannot be drawn. What is wrong with one request is raised by its ``finish``.
         ValueError: A request is of several pictures.
     """
     groups: dict[Hashable, dict[int, Request]] = {}
@@ -101,27 +101,34 @@ def decode_together(
         if request.pictures != 1:
             raise ValueError(f"request {index} is of {request.pictures} pictures; expected one")
         groups.setdefault(group_of(request), {})[index] = request
-    told = _once(observer)
+    told, cache = _once(observer), TextCache() if cache is None else cache
     for group in groups.values():
         if pipeline.staged is None and all(map(can_share, group.values())):
-            yield from _Group(pipeline, group, told, cache or TextCache()).drawn()
+            yield from _Group(pipeline, group, told, cache).drawn()
         else:
             for index, request in group.items():
-                yield Drawn(index, partial(_alone, pipeline, request, told))
+                yield Drawn(index, _alone(pipeline, request, told))
 
 
-def _alone(pipeline: Pipeline, request: Request, observer: Observer) -> Picture:
-    return next(pipeline.generate(request, observer=observer))
+def _alone(pipeline: Pipeline, request: Request, observer: Observer) -> Callable[[], Picture]:
+    """Draw a request by itself, here and now; ``finish`` may be called in any thread."""
+    try:
+        picture = next(pipeline.generate(request, observer=observer))
+    except UserError as error:
+        return _failure(error)
+    return lambda: picture
 
 
 def _once(observer: Observer) -> Observer:
     """Return an observer that passes each notice on once."""
-    told = set()
+    told: set[Notice] = set()
 
     def tell(event: Notice | Progress) -> None:
-        if isinstance(event, Progress) or event not in told:
+        if event in told:
+            return
+        if isinstance(event, Notice):
             told.add(event)
-            observer(event)
+        observer(event)
 
     return tell
 
@@ -142,7 +149,7 @@ class _Group:
             self.runs[index] = pipeline.run(request, self._tell)
         self.lead = next(iter(self.runs.values()))
         self.exact = pipeline.device.type == "cpu"
-        self._steps = self._done = 0
+        self._total = self._done = self._pictures = 0  # steps, steps, pictures
 
     def _tell(self, event: Notice | Progress) -> None:
         if isinstance(event, Notice):
@@ -156,10 +163,13 @@ class _Group:
                     begun[index] = self._begin(run)
                 except UserError as error:
                     yield Drawn(index, _failure(error))
-            self._steps = sum(self.runs[index].steps for index in begun)
+            self._total = sum(self.runs[index].steps for index in begun)
             for walks in _by_form(begun):
                 for index, x in self._walk(walks).items():
-                    yield Drawn(index, self._decoded(self.runs[index], x))
+                    drawn = Drawn(index, self._decoded(self.runs[index], x))
+                    self._pictures += 1
+                    self._progress(0)
+                    yield drawn
 
     def _alike(self) -> AbstractContextManager:
         if not self.exact:
@@ -200,8 +210,9 @@ class _Group:
         return dict(zip(walks, found, strict=True))
 
     def _progress(self, taken: int) -> None:
-        pictures = len(self.runs)
-        self.observer(Progress(self._done + taken, self._steps, 0, pictures))
+        """Report how far the group is: ``taken`` steps into the present walk."""
+        done = self._done + taken
+        self.observer(Progress(done, self._total, self._pictures, len(self.runs)))
 
     def _decoded(self, run: Run, x: Tensor) -> Callable[[], Picture]:
         """Decode latents (1, C, h, w); return what makes the picture."""

@@ -39,11 +39,6 @@ def make_walk(request: Request, model: LatentSpaceDiffusion, device: torch.devic
     return get_obj_from_str(address)(request, model, device)
 
 
-def anew(key: Hashable, make: Callable[[], Any]) -> Any:  # noqa: ARG001 - remembers nothing
-    """Make something each time that it is asked for; see ``TextWalk.remember``."""
-    return make()
-
-
 class TextWalk:
     """Text-to-image: starts from noise, conditioned on the prompts.
 
@@ -53,14 +48,14 @@ class TextWalk:
         device: Where the latents are.
 
     Attributes:
-        remember: Returns encodings that are known under a key, or makes them.
+        remember: Recalls encodings that are known under a key, or makes them; None always makes.
     """
 
     def __init__(self, request: Request, model: LatentSpaceDiffusion, device: torch.device) -> None:
         self.request, self.settings = request, request.settings
         self.model, self.device = model, device
         self.start_noise = StartNoise(request.settings, request.size, device)
-        self.remember = anew
+        self.remember: Callable[[Hashable, Callable[[], Any]], Any] | None = None
         self._prompter: Prompter | None = None
 
     def encode(self) -> None:
@@ -80,7 +75,9 @@ class TextWalk:
         Returns:
             Keywords of ``Sampler.walk``, with encodings (B, L, D).
         """
-        settings, encode = self.settings, self._encode
+        settings, encode = self.settings, self.model.get_learned_conditioning
+        if self.remember is not None:
+            encode = self._remembered
         if settings.prompt_syntax != "compvis" or settings.clip_skip != 1:
             return self._read(prompts)
         wanted = {"cond": list(prompts)}
@@ -104,8 +101,8 @@ class TextWalk:
             self._prompter = Prompter(self.settings, self.model, self.remember)
         return self._prompter.condition(prompts)
 
-    def _encode(self, texts: list[str]) -> Tensor:
-        """Encode plain texts (texts, L, D)."""
+    def _remembered(self, texts: list[str]) -> Tensor:
+        """Encode plain texts (texts, L, D), or recall their encodings."""
         return self.remember(tuple(texts), partial(self.model.get_learned_conditioning, texts))
 
     def forget_prompts(self) -> None:

@@ -62,7 +62,8 @@ def test_a_job_is_sent_followed_and_its_pictures_fetched_with_their_recipes(open
         answer = client.get(each["href"])
         assert answer.headers["content-type"] == "image/png"
         with Image.open(io.BytesIO(answer.content)) as image:
-            assert parameters_in(image) == f"a cat\nSteps: 1, Seed: {each['seed']}"
+            recipe = f"a cat\nSteps: 1, CFG scale: 3.0, Seed: {each['seed']}"
+            assert parameters_in(image) == recipe
     assert client.get(place).json() == last
 
 
