@@ -178,22 +178,26 @@ def server() -> Iterator[tuple[int, subprocess.Popen]]:
         keys.write_text(f"fuzzer:{hashlib.sha256(KEY.encode()).hexdigest()}\n")
         flags = ["--port", str(port), "--keys", str(keys), "--device", "cpu"]
         command = [sys.executable, "-m", "apps.server", *flags]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        log = Path(folder, "log")  # which tells of each request that is no HTTP
+        with (
+            log.open("wb") as out,
+            subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out) as process,
+        ):
             try:
-                _wait_for(port, process)
+                _wait_for(port, process, log)
                 yield port, process
             finally:
                 process.terminate()
 
 
-def _wait_for(port: int, process: subprocess.Popen) -> None:
+def _wait_for(port: int, process: subprocess.Popen, log: Path) -> None:
     until = time.monotonic() + TIMEOUT
     while time.monotonic() < until and process.poll() is None:
         with contextlib.suppress(OSError):
             if ask(port, Case("ready", "GET", "/readyz"))[0] == 200:
                 return
         time.sleep(0.1)
-    raise RuntimeError("the server did not start")
+    raise RuntimeError(f"the server did not start: {log.read_text()[-500:]}")
 
 
 def memory_of(process: subprocess.Popen) -> float:
