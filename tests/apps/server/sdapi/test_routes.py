@@ -370,13 +370,17 @@ def test_pictures_are_made_larger_by_a_factor_or_to_a_size(client, values, size)
     assert opened(answer["image"]).size == size
 
 
-def test_a_picture_is_not_made_larger_than_pictures_may_be(client):
-    given = {"image": sent(Image.new("L", (9000, 9))), "upscaler_1": "Lanczos"}
+def test_a_picture_is_not_made_larger_than_pictures_may_be(client, monkeypatch):
+    monkeypatch.setenv("LDM_MAX_PIXELS", "10000")
+    given = {"image": sent(Image.new("L", (90, 9))), "upscaler_1": "Lanczos"}
     for more in (
+        {"upscaling_resize": 4},
         {"upscaling_resize": 17},
-        {"resize_mode": 1, "upscaling_resize_w": 60_000, "upscaling_resize_h": 60_000},
+        {"resize_mode": 1, "upscaling_resize_w": 101, "upscaling_resize_h": 100},
         {"gfpgan_visibility": 0.5},
         {"upscaler_1": "ESRGAN_4x"},
     ):
         answer = client.post("/sdapi/v1/extra-single-image", json={**given, **more})
         assert answer.status_code == 422, answer.text
+    given |= {"upscaling_resize": 3}
+    assert client.post("/sdapi/v1/extra-single-image", json=given).status_code == 200
