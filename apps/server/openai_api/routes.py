@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
-from starlette.datastructures import UploadFile
 
 from apps.server.answers import key_of, outcome, read_json
 from apps.server.front.drawing import Finished, finished, submitted
+from apps.server.front.forms import read_form
 from apps.server.front.holding import Holding
 from apps.server.front.values import Unfit
 from apps.server.front.wish import Wish
@@ -20,10 +20,8 @@ from apps.server.openai_api.errors import NO_MODEL, OpenAiRoute
 from apps.server.openai_api.wishes import Reply, read_edit, read_generation, read_variation
 from apps.server.service import Service
 
-_MOST_FILES, _MOST_FIELDS = 4, 40
 Key = Annotated[str, Depends(key_of)]
 Read = Callable[[], tuple[Wish, Reply]]
-Form = tuple[dict[str, str], dict[str, list[bytes]]]
 
 
 def router(service: Service) -> APIRouter:
@@ -37,12 +35,12 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/images/edits")
     async def edits(http: Request, key: Key) -> JSONResponse:
-        form = await _form(http)
+        form = await read_form(http)
         return await _draw(service, holding, http, key, lambda: read_edit(*form, service))
 
     @routes.post("/images/variations")
     async def variations(http: Request, key: Key) -> JSONResponse:
-        form = await _form(http)
+        form = await read_form(http)
         return await _draw(service, holding, http, key, lambda: read_variation(*form, service))
 
     @routes.get("/models", dependencies=[Depends(key_of)])
@@ -60,26 +58,6 @@ def router(service: Service) -> APIRouter:
 
 def _model(service: Service) -> dict[str, Any]:
     return {"id": service.choice.name, "object": "model", "created": 0, "owned_by": "ldm"}
-
-
-async def _form(http: Request) -> Form:
-    """Return the texts and the files of a form, by name; ``image[]`` counts as ``image``.
-
-    Raises:
-        Unfit: A text is there twice.
-        HTTPException: The body is no form, or has too many parts.
-    """
-    texts: dict[str, str] = {}
-    files: dict[str, list[bytes]] = {}
-    async with http.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS) as form:
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                files.setdefault(name.removesuffix("[]"), []).append(await value.read())
-            elif name in texts:
-                raise Unfit(f"{name} was given twice; expected it once", name)
-            else:
-                texts[name] = value
-    return texts, files
 
 
 async def _draw(

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 
+import httpx
 import numpy as np
 import pytest
 from flat_server import asked, colour_of, flat_service
@@ -172,14 +173,14 @@ def test_an_edits_size_is_the_named_one_or_the_pictures_own(client):
 @pytest.mark.parametrize(
     ("data", "files", "param"),
     [
-        ({"prompt": "x"}, {}, "image"),
+        ({"prompt": "x"}, {"mask": holed()}, "image"),
         ({"prompt": "x"}, {"image": b"no picture"}, "image"),
         ({"prompt": "x"}, {"image": b""}, "image"),
         ({"prompt": "x"}, {"image": plain(), "mask": plain()}, "mask"),
         ({"prompt": "x"}, {"image": plain(), "mask": b"GIF89a"}, "mask"),
         ({"prompt": "x"}, {"image": plain(), "picture": plain()}, "the file"),
         ({"prompt": "x", "mask": "http://127.0.0.1/"}, {"image": plain()}, "mask"),
-        ({"prompt": "x", "image": "file:///etc/passwd"}, {}, "image"),
+        ({"prompt": "x", "image": "file:///etc/passwd"}, {"mask": holed()}, "image"),
         ({"prompt": "x", "n": "zero"}, {"image": plain()}, "n"),
         ({}, {"image": plain()}, "prompt"),
     ],
@@ -201,6 +202,17 @@ def test_a_body_that_is_no_form_is_told_what_is_missing(client, path):
         error_of(client.post(path, **given))
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     error_of(client.post(path, content=b"--x\r\nbroken", headers=headers))
+
+
+def test_a_form_that_is_cut_off_is_refused_wherever_that_is(client, drawer):
+    parts = {"prompt": (None, "x"), "image": ("a.png", plain()), "mask": ("b.png", holed())}
+    whole = httpx.Request("POST", "http://x", files=parts)
+    body, headers = whole.read(), {"Content-Type": whole.headers["Content-Type"]}
+    drawn = len(drawer.drawn)
+    for end in range(0, len(body) - 3, 7):
+        error_of(client.post(EDITS, content=body[:end], headers=headers))
+    assert len(drawer.drawn) == drawn
+    assert client.post(EDITS, content=body, headers=headers).status_code == 200
 
 
 def test_keys_and_full_queues_are_told_as_openai_does():
