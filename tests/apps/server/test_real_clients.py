@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -141,6 +142,26 @@ def test_openai_raises_its_own_errors(openai_client):
     assert caught.value.code == "model_not_found"
     with pytest.raises(package.AuthenticationError):
         openai_client.with_options(api_key="no").images.generate(prompt="x")
+
+
+def test_many_at_once_each_get_their_own(webui, openai_client):
+    def by_webui(seed: int) -> Image.Image:
+        result = webui.txt2img(prompt=f"cat {seed}", seed=seed, width=64, height=64)
+        assert result.info["prompt"] == f"cat {seed}"
+        return result.image
+
+    def by_openai(seed: int) -> Image.Image:
+        body = {"seed": seed, "steps": 4}
+        told = openai_client.images.generate(prompt=f"cat {seed}", extra_body=body)
+        return Image.open(io.BytesIO(base64.b64decode(told.data[0].b64_json)))
+
+    seeds = range(100, 124)
+    with ThreadPoolExecutor(8) as pool:
+        draws = [pool.submit((by_webui, by_openai)[seed % 2], seed) for seed in seeds]
+        pictures = [draw.result() for draw in draws]
+    for seed, picture in zip(seeds, pictures, strict=True):
+        assert picture.getpixel((9, 9)) == colour_of(seed)
+        assert picture.info["parameters"].startswith(f"cat {seed}\n")
 
 
 @pytest.fixture(scope="module")

@@ -324,6 +324,17 @@ def test_lists_name_no_folder_of_the_server(client, drawer):
     assert client.get("/sdapi/v1/sd-models").json()[0]["model_name"] == "demo"
 
 
+def test_adapters_are_listed_by_the_names_that_prompts_call_them(client, tmp_path, monkeypatch):
+    for name in ("lora/people/ink.safetensors", "embeddings/moss.pt", "lora/notes.txt"):
+        path = tmp_path / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    loras = {each["name"]: each["path"] for each in client.get("/sdapi/v1/loras").json()}
+    assert loras["ink"] == "people/ink.safetensors" and "notes" not in loras
+    assert "moss" in client.get("/sdapi/v1/embeddings").json()["loaded"]
+
+
 def test_a_pictures_recipe_is_read_and_kept_when_it_is_made_larger(client):
     drawn = draw(client, prompt="a cat\nin a hat", seed=9)["images"][0]
     told = client.post("/sdapi/v1/png-info", json={"image": drawn}).json()
