@@ -30,7 +30,9 @@ class FlatDrawer:
 
     Attributes:
         gate: Closed (cleared), a batch waits before its first step.
+        at_once: How many batches it draws at a time.
         batches: The prompts of each batch that was begun.
+        steps: How many steps were taken, of all batches.
         fails: Called with the requests of each batch; may raise.
     """
 
@@ -38,7 +40,9 @@ class FlatDrawer:
         self.choice = choice or demo_choice()
         self.gate = threading.Event()
         self.gate.set()
+        self.at_once = 1
         self.batches: list[list[str]] = []
+        self.steps = 0
         self.fails = lambda requests: None
         self._begun = threading.Condition()
 
@@ -61,6 +65,7 @@ class FlatDrawer:
         steps = requests[0].settings.ddim_steps
         for step in range(1, steps + 1):
             observer(Progress(step * count, steps * count, 0, count))
+            self.steps += 1
         for index, request in enumerate(requests):
             yield index, partial(flat_picture, request)
 

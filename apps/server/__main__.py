@@ -14,9 +14,9 @@ import importlib.util
 import ipaddress
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apps.server.keys import Keys, read_keys
 from apps.server.settings import ServerSettings
@@ -25,6 +25,7 @@ from ldm.programs.console import Console, ConsoleLog, exit_codes
 from ldm.programs.start import leave, read_flags
 
 if TYPE_CHECKING:
+    from apps.server.drawing import Drawer
     from apps.server.service import Service
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
@@ -82,26 +83,24 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def make_service(settings: ServerSettings, console: Console, **rest: object) -> Service:
-    """Return the service that a command line asks for; its model is found, and not loaded yet.
+def make_service(settings: ServerSettings, load: Callable[[], Drawer], **rest: Any) -> Service:
+    """Return the service that a command line asks for.
 
     Args:
         settings: The command line's.
-        console: Shows what is to be said of the model.
+        load: Loads what draws.
         **rest: Further arguments of ``Service``.
 
     Raises:
         UserError: There is no model.
     """
     from apps.server.asking import fixed_by
-    from apps.server.drawing import load_drawer, model_for
+    from apps.server.desk import Terms
+    from apps.server.drawing import model_for
     from apps.server.kept import Kept
-    from apps.server.service import Service, Terms
+    from apps.server.service import Service
     from optimizedSD.web.limits import Limits
 
-    choice = model_for(settings)
-    if choice.notice:
-        console.say(choice.notice)
     terms = Terms(
         settings.batch_size,
         settings.max_wait / 1000.0,
@@ -109,8 +108,7 @@ def make_service(settings: ServerSettings, console: Console, **rest: object) -> 
         settings.max_waiting_of_key,
     )
     kept = Kept(settings.keep_jobs, settings.keep_mb * 2**20, settings.keep_minutes * 60.0)
-    limits = Limits.of(settings, choice.size, "server")
-    load = partial(load_drawer, choice, settings, console.observe)
+    limits = Limits.of(settings, model_for(settings).size, "server")
     return Service(load, limits, terms, fixed=fixed_by(settings), kept=kept, **rest)
 
 
@@ -121,6 +119,7 @@ def serve(settings: ServerSettings, keys: Keys, console: Console) -> None:
         UserError: There is no model, or it cannot be loaded.
     """
     from apps.server.application import make_application
+    from apps.server.drawing import load_drawer, model_for
     from apps.server.serving import Server
     from optimizedSD.web.hosts import Hosts
 
@@ -137,7 +136,11 @@ def serve(settings: ServerSettings, keys: Keys, console: Console) -> None:
         who = "whoever has a key" if keys else "this machine"
         console.say(f"http://{settings.host}:{port} is open to {who} (Ctrl-C ends it)")
 
-    service = make_service(settings, console, tell=loaded)
+    choice = model_for(settings)
+    if choice.notice:
+        console.say(choice.notice)
+    load = partial(load_drawer, choice, settings, console.observe)
+    service = make_service(settings, load, tell=loaded)
     hosts = Hosts(settings.host, settings.allowed_hosts)
     app = make_application(service, keys, hosts=hosts, cors=settings.cors)
     place = {"host": settings.host, "port": settings.port}

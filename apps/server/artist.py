@@ -1,4 +1,4 @@
-"""The thread that draws: chooses a batch, draws it, hands its pictures to who encodes them.
+"""The threads that draw: choose a batch, draw it, hand its pictures to who encodes them.
 
 A picture that cannot be drawn costs nobody else theirs: a batch that fails is drawn in halves.
 Where memory was lacking, batches stay at half from then on.
@@ -32,7 +32,7 @@ class TooLong(Exception):
 
 
 class Artist:
-    """Draws what waits in a service's lanes, in one thread.
+    """Draws what waits in a service's lanes.
 
     Args:
         desk: The service's.
@@ -45,11 +45,26 @@ class Artist:
         self._ahead = threading.Semaphore(2 * self.most)
         self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encodes")
 
-    def run(self) -> None:
-        """Draw until the service is drained."""
+    def run(self, batches: int = 1) -> None:
+        """Draw until the service is drained.
+
+        Args:
+            batches: How many are drawn at a time, each in a thread of its own.
+        """
+        others = [
+            threading.Thread(target=self._draw_on, name=f"draws {number}", daemon=True)
+            for number in range(2, batches + 1)
+        ]
         with self._encoders:
-            while (rows := self.next_batch()) is not None:
-                self.draw(rows)
+            for each in others:
+                each.start()
+            self._draw_on()
+            for each in others:
+                each.join()
+
+    def _draw_on(self) -> None:
+        while (rows := self.next_batch()) is not None:
+            self.draw(rows)
 
     # Which.
 

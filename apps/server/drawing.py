@@ -34,9 +34,15 @@ UserError if the request could not be drawn."""
 
 
 class Drawer(Protocol):
-    """What draws; used by one thread at a time, but for ``prepare`` and ``group``."""
+    """What draws; each batch is drawn by one thread.
+
+    Attributes:
+        choice: The model.
+        at_once: How many batches it draws at a time.
+    """
 
     choice: ModelChoice
+    at_once: int
 
     def prepare(
         self,
@@ -62,6 +68,8 @@ class PipelineDrawer:
     Args:
         pipeline: The loaded model.
     """
+
+    at_once = 1
 
     def __init__(self, pipeline: Pipeline) -> None:
         from ldm.pipelines.together import TextCache

@@ -101,7 +101,7 @@ class Service(Desk):
         finally:
             self.loaded.set()
         self._tell(None)
-        self._artist.run()
+        self._artist.run(self.drawer.at_once)
 
     @property
     def alive(self) -> bool:

@@ -137,6 +137,13 @@ def test_no_name_leads_off_the_shelf(shelf, field, name):
         settings_of({field: [name.format(shelf=shelf)]})
 
 
+def test_a_file_of_the_same_name_in_the_servers_folder_is_not_taken_for_it(shelf):
+    (shelf / "ink").write_bytes((shelf / "secret.safetensors").read_bytes())
+    with pytest.raises(UserError, match="expected the name of a LoRA in models/lora"):
+        settings_of({"lora": ["ink:0.5"]})
+    assert settings_of({"lora": ["ink.safetensors:0.5"]}).lora
+
+
 def test_what_the_operator_chose_holds_for_every_job():
     server = ServerSettings(precision="full", safety_checker="off", watermark="off")
     fixed = fixed_by(server)

@@ -58,6 +58,11 @@ def test_anything_else_is_401_and_names_no_key(headers):
     assert "ben" not in str(caught.value)
 
 
+def test_no_key_is_no_key_even_if_somebody_lists_its_hash():
+    with pytest.raises(Unauthorized):
+        Keys({"nobody": digest("")}).who({})
+
+
 def test_all_keys_are_compared_in_constant_time_whichever_it_is(monkeypatch):
     compared = []
 

@@ -44,8 +44,8 @@ def test_a_lane_that_was_empty_begins_where_the_others_are():
     lanes = filled(*"aaaaaa")
     for _ in range(4):
         lanes.take("g", 1)
-    lanes.add([row("b"), row("b"), row("b")])
-    assert order(lanes)[:4].count("b") == 2 + 1  # one turn that it is behind, then in turn
+    lanes.add(row("b") for _ in range(6))
+    assert order(lanes)[:4].count("b") == 3  # one turn that it is behind, then in turn
 
 
 def test_of_one_group_those_whose_turn_it_is_are_taken_together():

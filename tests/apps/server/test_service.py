@@ -79,16 +79,32 @@ def test_a_batch_is_no_larger_than_the_model_can_hold_of_that_size(busy, drawer)
 
 def test_an_idle_model_waits_for_company_but_not_for_long(drawer):
     """Time stands still: a picture alone would wait forever, a full batch and another group not."""
-    service = Service(lambda: drawer, terms=Terms(batch_size=2, max_wait=1.0), clock=lambda: 0.0)
+    service = Service(lambda: drawer, terms=Terms(batch_size=3, max_wait=1.0), clock=lambda: 0.0)
     service.start()
     try:
         assert service.loaded.wait(20.0)
-        pair = [service.submit(job(name)) for name in ("a", "b")]
-        assert all(ticket.wait(20.0) for ticket in pair) and drawer.batches == [["a", "b"]]
+        three = [service.submit(job(name)) for name in "xyz"]
+        assert all(ticket.wait(20.0) for ticket in three) and drawer.batches == [[*"xyz"]]
         odd = [service.submit(job("c")), service.submit(job("d", ddim_steps=3))]
         assert odd[0].wait(20.0) and drawer.batches[1] == ["c"]
         assert not odd[1].ended  # nobody else waits: it hopes for company
     finally:
+        assert service.close(20.0)
+
+
+def test_as_many_batches_are_drawn_at_a_time_as_there_are_models(drawer):
+    drawer.at_once = 2
+    drawer.gate.clear()
+    service = Service(lambda: drawer, terms=Terms(batch_size=1, max_wait=0.0))
+    service.start()
+    try:
+        assert service.loaded.wait(20.0)
+        three = [service.submit(job(name)) for name in "abc"]
+        assert drawer.wait_for_batches(2) == [["a"], ["b"]] and service.waiting == 1
+        drawer.gate.set()
+        assert all(ticket.wait(20.0) for ticket in three)
+    finally:
+        drawer.gate.set()
         assert service.close(20.0)
 
 
@@ -143,6 +159,7 @@ def test_a_cancelled_job_leaves_the_queue_and_is_not_drawn(busy, drawer):
     service, first = busy()
     unwanted, wanted = service.submit(job("unwanted")), service.submit(job("wanted"))
     assert service.cancel(unwanted) and not service.cancel(unwanted)
+    assert service.waiting == 1
     assert finish(drawer, first, wanted) == [["wanted"]]
 
 
@@ -154,6 +171,7 @@ def test_a_batch_is_stopped_when_nobody_waits_for_it_and_not_before(busy, drawer
     drawer.gate.set()
     assert pair[1].wait(20.0) and pair[1].snapshot().state == "done"
     assert first.snapshot().done == 0 and pair[0].snapshot().state == "cancelled"
+    assert drawer.steps == 2  # those of the pair
 
 
 def test_a_picture_that_cannot_be_drawn_costs_nobody_else_theirs(busy, drawer):
@@ -264,18 +282,12 @@ def test_a_job_without_a_seed_has_one_by_chance_and_its_pictures_follow_it(serve
     assert seeds[0] != seeds[1]
 
 
-def test_a_drawn_request_is_let_go_of(serve):
-    import gc
-    import weakref
-
-    service = serve()
-    (request,) = service.prepare(
-        settings_of({"seed": 1}, PictureJob), image=Image.new("RGB", (64, 64))
-    )
-    held = weakref.ref(request.image)
-    ticket = service.enqueue([request])
-    del request
-    assert ticket.wait(20.0)
-    service.close(20.0)
-    gc.collect()
-    assert held() is None
+def test_a_drawn_request_is_let_go_of(drawer):
+    service = Service(lambda: drawer)
+    service.drawer = drawer
+    photo = Image.new("RGB", (64, 64))
+    requests = service.prepare(settings_of({"seed": 1}, PictureJob), image=photo)
+    ticket = service.enqueue(requests)
+    (row,) = rows = service.lanes.take(service.lanes.first().group, 8)
+    service._artist.draw(rows)
+    assert row.request is None and ticket.wait(20.0) and ticket.snapshot().state == "done"
