@@ -111,7 +111,9 @@ class Forge:
     def no_number(self) -> Case:
         """A number that is none, is not finite, or is far from any that makes sense."""
         path = self.one(*NUMBERS)
-        values = {**self.right(path), self.one(*NUMBERS[path]): self.one(*NO_NUMBER)}
+        # The native API takes any finite number for guidance, as a command line does.
+        wrong = NO_NUMBER[:9] if path == JOBS else NO_NUMBER
+        values = {**self.right(path), self.one(*NUMBERS[path]): self.one(*wrong)}
         case = self.post("no number", path, values)
         raw = self.one("NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, None)
         if raw is None:
@@ -208,24 +210,24 @@ class Forge:
 
     def form(self) -> Case:
         """A form with something wrong in it."""
+        path, job = self.one((EDITS, ("prompt", None, b"x")), (JOBS, ("job", None, b"{}")))
         image = ("image", "a.png", picture())
         parts = self.one(
-            [],
-            [image],  # no prompt
-            [("prompt", None, b"x"), image, image],
-            [("prompt", None, b"x"), ("prompt", None, b"y"), image],
+            [job, image, image],
+            [job, job, image],
+            [job, ("n", None, b"many"), image],
             [("prompt", None, b"\xff\xfe"), ("n", None, b"many"), image],
-            [("prompt", None, b"x"), ("../image", "a.png", picture())],
-            [("prompt", None, b"x"), image, ("mask", "m.png", picture())],  # not transparent
-            [("prompt", None, b"x"), image, *((f"f{k}", None, b"1") for k in range(100))],
-            [("prompt", None, b"x"), *((f"f{k}", "a.png", b"1") for k in range(100))],
+            [job, ("../image", "a.png", picture())],
+            [job, image, ("mask", "m.png", b"no picture")],
+            [job, image, *((f"f{k}", None, b"1") for k in range(100))],
+            [job, *((f"f{k}", "a.png", b"1") for k in range(100))],
             [("prompt", None, b"x" * 200_000), image],
         )
-        case = _form("form", EDITS, parts)
-        cut = case.body[: self.random.randrange(len(case.body) // 2 + 1)]
-        broken = Case("form", "POST", EDITS, cut, case.headers)
+        case = _form("form", path, parts)
+        cut = case.body[: self.random.randrange(len(case.body) - 3)]
+        broken = Case("form", "POST", path, cut, case.headers)
         odd = {"Content-Type": self.one("multipart/form-data", "multipart/form-data; boundary=")}
-        return self.one(case, case, broken, Case("form", "POST", EDITS, case.body, odd))
+        return self.one(case, case, broken, Case("form", "POST", path, case.body, odd))
 
     def no_place(self) -> Case:
         """An address that there is not, or a method that it does not take."""

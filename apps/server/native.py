@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from apps.server.answers import key_of, parse_object, read_json
 from apps.server.asking import OPEN, MaskJob, PictureJob, TextJob
+from apps.server.front.forms import check_whole
 from apps.server.pictures import picture_in, picture_of
 from apps.server.refused import Refused
 from apps.server.service import Service
@@ -90,6 +91,7 @@ async def _sent(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return a request's fields, and the files of a form."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return await read_json(request), {}
+    await check_whole(request)
     try:
         async with request.form(max_files=_PARTS, max_fields=_PARTS) as form:
             return await _of_form(form)
@@ -106,7 +108,10 @@ async def _sent(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
 async def _of_form(form: FormData) -> tuple[dict[str, Any], dict[str, bytes]]:
     files: dict[str, bytes] = {}
     fields: dict[str, Any] = {}
-    for name, part in form.multi_items():
+    for name in form:
+        if len(form.getlist(name)) > 1:
+            raise UserError(f"the form's part {quoted(name, 40)} is there twice; expected it once")
+    for name, part in form.items():
         if name in PICTURES and isinstance(part, UploadFile):
             files[name] = await part.read()
         elif name == "job":

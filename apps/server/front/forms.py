@@ -7,6 +7,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 
 from apps.server.front.values import Unfit
+from apps.server.refused import Refused
 
 Form = tuple[dict[str, str], dict[str, list[bytes]]]
 MOST_FILES, MOST_FIELDS = 4, 40
@@ -16,7 +17,8 @@ async def read_form(http: Request) -> Form:
     """Return the texts and the files of a form, by name; ``image[]`` counts as ``image``.
 
     Raises:
-        Unfit: The body is no form, is cut off, or a text is there twice.
+        Unfit: A text is there twice.
+        Refused: The body is no form, or is cut off.
         HTTPException: A part is no part of a form, or there are too many.
     """
     await check_whole(http)
@@ -37,12 +39,12 @@ async def check_whole(http: Request) -> None:
     """Check that a request's body is a form to its end; ``http.form()`` still reads it.
 
     Raises:
-        Unfit: It is another kind of body, or its end is missing.
+        Refused: It is another kind of body, or its end is missing.
     """
     kind, options = parse_options_header(http.headers.get("content-type", ""))
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary:
-        raise Unfit("the body is no form; expected multipart/form-data with its boundary")
+        raise Refused(400, "the body is no form; expected multipart/form-data with its boundary")
     body = await http.body()
     if not body.rstrip(b"\r\n\t ").endswith(b"--" + boundary + b"--"):
-        raise Unfit("the form has no end; expected all of it; send it again")
+        raise Refused(400, "the form has no end; expected all of it; send it again")
