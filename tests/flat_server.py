@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import socket
 import threading
 import time
@@ -13,6 +15,7 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI
 from flat_drawer import PATIENCE, FlatDrawer
+from PIL import Image
 from starlette.testclient import TestClient
 
 from apps.server.application import make_application
@@ -24,6 +27,18 @@ from ldm.pipelines.progress import Picture, Progress
 from ldm.pipelines.request import Request
 from ldm.settings.samplers import SAMPLERS
 from optimizedSD.web.limits import Limits
+
+
+def opened(text: str) -> Image.Image:
+    """Return the picture of an answer in base64."""
+    return Image.open(io.BytesIO(base64.b64decode(text)))
+
+
+def sent(image: Image.Image) -> str:
+    """Return a picture as requests bring it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def colour_of(seed: int) -> tuple[int, int, int]:

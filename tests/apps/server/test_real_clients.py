@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from flat_server import colour_of, flat_service, serving
+from flat_server import colour_of, flat_service, opened, serving
 from PIL import Image, ImageDraw
 
 from apps.server.application import make_application
@@ -111,7 +110,7 @@ def test_webuiapi_is_told_what_is_not_done(webui):
 def test_openai_draws_and_knows_the_model(openai_client):
     given = {"size": "64x64", "extra_body": {"seed": 5, "steps": 3}}
     result = openai_client.images.generate(prompt="a cat", model="demo", n=2, **given)
-    pictures = [Image.open(io.BytesIO(base64.b64decode(each.b64_json))) for each in result.data]
+    pictures = [opened(each.b64_json) for each in result.data]
     assert [each.getpixel((0, 0)) for each in pictures] == [colour_of(5), colour_of(6)]
     assert [model.id for model in openai_client.models.list()] == ["demo"]
 
@@ -123,7 +122,7 @@ def test_openai_edits_what_is_transparent_and_makes_variations(openai_client):
     edited = openai_client.images.edit(
         image=picture, mask=("mask.png", png(holed)), prompt="x", extra_body={"seed": 5}
     )
-    image = Image.open(io.BytesIO(base64.b64decode(edited.data[0].b64_json)))
+    image = opened(edited.data[0].b64_json)
     assert [image.getpixel((5, 5)), image.getpixel((60, 5))] == [colour_of(5), (9, 8, 7)]
     openai_client.images.edit(image=[picture], prompt="x")
     with pytest.warns(DeprecationWarning):
@@ -153,7 +152,7 @@ def test_many_at_once_each_get_their_own(webui, openai_client):
     def by_openai(seed: int) -> Image.Image:
         body = {"seed": seed, "steps": 4}
         told = openai_client.images.generate(prompt=f"cat {seed}", extra_body=body)
-        return Image.open(io.BytesIO(base64.b64decode(told.data[0].b64_json)))
+        return opened(told.data[0].b64_json)
 
     seeds = range(100, 124)
     with ThreadPoolExecutor(8) as pool:
@@ -179,7 +178,7 @@ def test_both_get_from_the_bundled_model_what_the_pipeline_draws_alone(pipeline)
         with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="x") as client:
             body = {"seed": 8, "steps": 3}
             told = client.images.generate(prompt="a red apple", size="64x64", extra_body=body)
-        second = Image.open(io.BytesIO(base64.b64decode(told.data[0].b64_json)))
+        second = opened(told.data[0].b64_json)
     own = {"ddim_steps": 3, "scale": 3.0, "seed": 8, "n_iter": 1, "n_samples": 1}
     a1111 = {"prompt_syntax": "a1111", "sampler": "dpmpp_2m", "spacing": "karras"}
     for image, more in (

@@ -9,7 +9,7 @@ import io
 import httpx
 import numpy as np
 import pytest
-from flat_server import asked, colour_of, flat_service
+from flat_server import asked, colour_of, flat_service, opened
 from PIL import Image
 
 from apps.server.keys import Keys
@@ -53,8 +53,8 @@ def holed(size: tuple[int, int] = (64, 64)) -> bytes:
     return png(image)
 
 
-def opened(entry: dict) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(entry["b64_json"])))
+def picture_of(entry: dict) -> Image.Image:
+    return opened(entry["b64_json"])
 
 
 def error_of(answer, status: int = 400) -> dict:
@@ -71,7 +71,7 @@ def test_each_picture_has_its_own_seed_and_tells_it(client):
     assert told["size"] == "80x64" and told["output_format"] == "png" and told["created"] > 0
     assert [entry["seed"] for entry in told["data"]] == [5, 6, 7]
     for entry in told["data"]:
-        image = opened(entry)
+        image = picture_of(entry)
         assert image.size == (80, 64) and image.getpixel((0, 0)) == colour_of(entry["seed"])
 
 
@@ -144,7 +144,7 @@ def test_another_model_than_the_one_that_is_served_is_not_found(client):
 def test_what_is_transparent_is_painted_anew_and_the_rest_stays(client, drawer, masked):
     files = {"image": plain(), "mask": holed()} if masked else {"image": holed()}
     answer = client.post(EDITS, data={"prompt": "x", "seed": "5"}, files=files)
-    image = opened(answer.json()["data"][0])
+    image = picture_of(answer.json()["data"][0])
     assert [image.getpixel((5, 30)), image.getpixel((60, 30))] == [colour_of(5), (9, 8, 7)]
     assert drawer.drawn[-1].settings.strength == 1.0
 
@@ -163,10 +163,10 @@ def test_an_edit_of_a_whole_picture_and_a_variation_have_their_own_strengths(cli
 
 def test_an_edits_size_is_the_named_one_or_the_pictures_own(client):
     answer = client.post(EDITS, data={"prompt": "x"}, files={"image": plain((96, 80))})
-    assert opened(answer.json()["data"][0]).size == (96, 80)
+    assert picture_of(answer.json()["data"][0]).size == (96, 80)
     named = {"prompt": "x", "size": "64x80"}
     files = {"image": plain((96, 120)), "mask": holed((96, 120))}
-    image = opened(client.post(EDITS, data=named, files=files).json()["data"][0])
+    image = picture_of(client.post(EDITS, data=named, files=files).json()["data"][0])
     assert image.size == (64, 80)
 
 
