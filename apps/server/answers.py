@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -66,6 +67,19 @@ def parse_object(text: bytes | str) -> dict[str, Any]:
     if _is_deeper(found, JSON_DEPTH):
         raise Refused(400, f"the body is more than {JSON_DEPTH} levels deep; make it flatter")
     return found
+
+
+async def check_form_is_whole(request: Request) -> None:
+    """Check that a form's body has its end; without it the parser drops a part without a word.
+
+    Raises:
+        Refused: It is cut off, or its boundary is not told.
+    """
+    _, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary", b"")
+    whole = (await request.body()).rstrip().endswith(b"--" + boundary + b"--")
+    if not (boundary and whole):
+        raise Refused(400, "the form has no end; expected all of its parts; send it again")
 
 
 def _no_number(name: str) -> NoReturn:

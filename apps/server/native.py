@@ -23,9 +23,8 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from apps.server.answers import key_of, parse_object, read_json
+from apps.server.answers import check_form_is_whole, key_of, parse_object, read_json
 from apps.server.asking import OPEN, MaskJob, PictureJob, TextJob
-from apps.server.front.forms import check_whole
 from apps.server.pictures import picture_in, picture_of
 from apps.server.refused import Refused
 from apps.server.service import Service
@@ -91,7 +90,7 @@ async def _sent(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return a request's fields, and the files of a form."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return await read_json(request), {}
-    await check_whole(request)
+    await check_form_is_whole(request)
     try:
         async with request.form(max_files=_PARTS, max_fields=_PARTS) as form:
             return await _of_form(form)

@@ -1,11 +1,11 @@
-"""Forms with files, whole or refused: the parser itself drops what is cut off without a word."""
+"""Read forms with files: each text once, the files by their names."""
 
 from __future__ import annotations
 
 from fastapi import Request
-from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 
+from apps.server.answers import check_form_is_whole
 from apps.server.front.values import Unfit
 from apps.server.refused import Refused
 
@@ -21,7 +21,9 @@ async def read_form(http: Request) -> Form:
         Refused: The body is no form, or is cut off.
         HTTPException: A part is no part of a form, or there are too many.
     """
-    await check_whole(http)
+    if not http.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise Refused(400, "the body is no form; expected multipart/form-data; send one")
+    await check_form_is_whole(http)
     texts: dict[str, str] = {}
     files: dict[str, list[bytes]] = {}
     async with http.form(max_files=MOST_FILES, max_fields=MOST_FIELDS) as form:
@@ -33,18 +35,3 @@ async def read_form(http: Request) -> Form:
             else:
                 texts[name] = value
     return texts, files
-
-
-async def check_whole(http: Request) -> None:
-    """Check that a request's body is a form to its end; ``http.form()`` still reads it.
-
-    Raises:
-        Refused: It is another kind of body, or its end is missing.
-    """
-    kind, options = parse_options_header(http.headers.get("content-type", ""))
-    boundary = options.get(b"boundary", b"")
-    if kind != b"multipart/form-data" or not boundary:
-        raise Refused(400, "the body is no form; expected multipart/form-data with its boundary")
-    body = await http.body()
-    if not body.rstrip(b"\r\n\t ").endswith(b"--" + boundary + b"--"):
-        raise Refused(400, "the form has no end; expected all of it; send it again")

@@ -175,6 +175,19 @@ def test_a_bad_job_is_refused_in_one_line_and_nothing_is_queued(
     assert "Traceback" not in error and drawer.batches == []
 
 
+def test_a_form_that_is_cut_off_is_not_drawn_without_what_is_missing(open_to, drawer):
+    client = open_to()
+    parts = {"job": (None, json.dumps(JOB)), "image": ("x", picture())}
+    request = client.build_request("POST", "/v1/jobs", files=parts)
+    body = request.read()
+    kind = {"content-type": request.headers["content-type"]}
+    for end in (len(body) - 5, len(body) - 300, body.index(b"image") + 3, 100):
+        answer = client.post("/v1/jobs", content=body[:end], headers=kind)
+        assert answer.status_code == 400 and "the form" in answer.json()["error"]
+    assert drawer.batches == []
+    assert client.post("/v1/jobs", content=body, headers=kind).status_code == 202
+
+
 def test_a_full_queue_is_429_with_the_seconds_to_wait(open_to, drawer):
     client = open_to(terms=Terms(max_wait=0.0, queued=1, queued_of_key=1))
     drawer.gate.clear()
