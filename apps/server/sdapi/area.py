@@ -27,13 +27,20 @@ def resized(image: Image.Image, size: tuple[int, int], mode: int) -> Image.Image
         return image.resize(size, lanczos)
     if mode == 1:
         return ImageOps.fit(image, size, lanczos)
-    inner = ImageOps.contain(image, size, lanczos)
+    inner = contained(image, size, lanczos)
     left, top = (size[0] - inner.width) // 2, (size[1] - inner.height) // 2
     rows = (top, size[1] - inner.height - top)
     columns = (left, size[0] - inner.width - left)
     pixels = np.asarray(inner)
     borders = (rows, columns, *(((0, 0),) if pixels.ndim == 3 else ()))
     return Image.fromarray(np.pad(pixels, borders, mode="edge"))
+
+
+def contained(image: Image.Image, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
+    """Return a picture as large as it is within a size, in its own proportions."""
+    scale = min(size[0] / image.width, size[1] / image.height)
+    width, height = (max(1, round(side * scale)) for side in image.size)  # Pillow's own may be 0
+    return image.resize((min(width, size[0]), min(height, size[1])), method)
 
 
 def read_mask(image: Image.Image) -> Image.Image:

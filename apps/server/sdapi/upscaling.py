@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from apps.server.front.pictures import on_white, picture_in_field
 from apps.server.front.values import Fields, Unfit
+from apps.server.sdapi.area import contained
 from ldm.images.embed import DIGITAL_SOURCE_TYPE, XMP_KEYWORD, parameters_in
 from ldm.images.io import encode_picture
 from ldm.images.metadata import parse_parameters
@@ -80,7 +81,7 @@ def _enlarged(
     if crops:
         image = ImageOps.fit(image, size, method)
     else:
-        image = ImageOps.contain(image, size, method) if fits else image.resize(size, method)
+        image = contained(image, size, method) if fits else image.resize(size, method)
     image.info = said
     return image
 

@@ -121,6 +121,19 @@ def test_the_ways_to_resize_differ_in_what_becomes_of_the_proportions():
     np.testing.assert_array_equal(rows[0], rows[10])
 
 
+@pytest.mark.parametrize("mode", [0, 1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (1, 999), (999, 1), (3, 7)])
+def test_pictures_of_any_proportions_are_resized_and_repainted(mode, size):
+    picture = noise(size)
+    made = resized(picture, (64, 48), mode)
+    assert made.size == (64, 48)
+    whole = Image.new("L", size, 255)
+    for blur in (0, 5):
+        work = Repaint.of(picture, whole, blur).only_marked(2, (64, 48))
+        assert [part.size for part in work.parts()] == [(64, 48)] * 2
+        assert work.finish(red((64, 48))).getcolors() == [(size[0] * size[1], (255, 0, 0))]
+
+
 def test_a_masks_white_is_marked_and_so_are_its_opaque_parts():
     grey = Image.new("L", (3, 1))
     grey.putdata([0, 127, 128])

@@ -59,6 +59,16 @@ def test_a_recipe_may_hold_half_a_character(client):
             (50, 25),
         ),
         ({"upscaler_1": "None"}, (40, 20)),
+        ({"upscaling_resize": 0.01}, (1, 1)),
+        (
+            {
+                "resize_mode": 1,
+                "upscaling_resize_w": 1,
+                "upscaling_resize_h": 5000,
+                "upscaling_crop": False,
+            },
+            (1, 1),
+        ),
     ],
 )
 def test_pictures_are_made_larger_by_a_factor_or_to_a_size(client, values, size):
