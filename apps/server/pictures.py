@@ -9,8 +9,8 @@ import re
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.images.decoding import decoded
 from ldm.images.io import upright_eight_bit
+from ldm.images.pixels import decoded
 from ldm.legible import quoted
 
 _DATA = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,", re.IGNORECASE)

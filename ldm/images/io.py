@@ -19,10 +19,9 @@ from PIL import ExifTags, Image, ImageOps
 
 from ldm.atomic import part_beside
 from ldm.errors import UserError
-from ldm.images.decoding import decoded, named
 from ldm.images.embed import save_options
 from ldm.images.opening import KINDS, redecoded
-from ldm.images.pixels import eight_bit
+from ldm.images.pixels import decoded, eight_bit, named
 from ldm.paths import ERRORS, exists, file_fault, listing, reason, remove
 
 if TYPE_CHECKING:  # programs that only read or write pictures need no torch, slow to import

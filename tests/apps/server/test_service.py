@@ -102,7 +102,9 @@ def test_as_many_batches_are_drawn_at_a_time_as_there_are_models(drawer):
         three = [service.submit(job(name)) for name in "abc"]
         assert drawer.wait_for_batches(2) == [["a"], ["b"]] and service.waiting == 1
         drawer.gate.set()
-        assert all(ticket.wait(20.0) for ticket in three)
+        for ticket in three:
+            assert ticket.wait(20.0)
+            ticket.check()
     finally:
         drawer.gate.set()
         assert service.close(20.0)
