@@ -32,11 +32,13 @@ from apps.server import health, native
 from apps.server.answers import answer_errors
 from apps.server.guard import Guard
 from apps.server.keys import Keys
+from apps.server.openai_api import routes as openai_api
+from apps.server.sdapi import routes as sdapi
 from apps.server.service import Service
 from optimizedSD.web.hosts import Hosts
 
 Api = Callable[[Service], APIRouter]
-APIS: tuple[Api, ...] = (health.router, native.router)
+APIS: tuple[Api, ...] = (health.router, native.router, sdapi.router, openai_api.router)
 PATIENCE = 2.0  # seconds for the step that is computed when serving ends
 
 

@@ -107,7 +107,10 @@ async def _sent(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
 async def _of_form(form: FormData) -> tuple[dict[str, Any], dict[str, bytes]]:
     files: dict[str, bytes] = {}
     fields: dict[str, Any] = {}
-    for name, part in form.multi_items():
+    for name in form:
+        if len(form.getlist(name)) > 1:
+            raise UserError(f"the form's part {quoted(name, 40)} is there twice; expected it once")
+    for name, part in form.items():
         if name in PICTURES and isinstance(part, UploadFile):
             files[name] = await part.read()
         elif name == "job":
