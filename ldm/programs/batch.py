@@ -86,6 +86,11 @@ class BatchProgram:
         from ldm.jobs.engines import torchrun  # imports torch
 
         with torchrun.company() as seat:
+            if "workers" in named and self.settings.workers != seat.world:
+                raise UserError(
+                    f"--workers {self.settings.workers} was given, and torchrun has started "
+                    f"{seat.world} processes; expected as many; leave --workers out"
+                )
             if seat.rank:
                 torchrun.follow(self.console.observe)
                 return OK

@@ -50,6 +50,17 @@ def test_writers_of_one_name_have_parts_of_their_own(store):
     assert list(Manifest(store).done()) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("place", ["folder", "memory://test-of-one-worker"])
+def test_one_worker_can_be_read_alone_whatever_others_are_called(tmp_path, place):
+    store = open_store(tmp_path if place == "folder" else place)
+    names = ["ray-a", "ray-ab", "ray-a-b", "ray-a-0123456789ab"]
+    for number, name in enumerate(names):
+        with ManifestWriter(store, name) as writer:
+            writer.append(failed(number))
+    assert [list(Manifest(store, name).done()) for name in names] == [[0], [1], [2], [3]]
+    assert dict(Manifest(store, "ray").done()) == {}
+
+
 def test_a_later_run_counts_whatever_its_workers_are_called(store):
     for generation, worker in enumerate(("zebra", "ant", "mole")):
         with ManifestWriter(store, worker) as writer:

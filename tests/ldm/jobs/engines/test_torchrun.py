@@ -22,7 +22,9 @@ NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 FOLLOWER = """
 from batch_workers import PaintingWorker
 from ldm.jobs.engines import torchrun
-torchrun.follow(print, PaintingWorker)
+with torchrun.company():
+    torchrun.follow(print, PaintingWorker)
+    torchrun.follow(print, PaintingWorker)  # is told that there is nothing to draw
 """
 
 
@@ -68,8 +70,10 @@ def test_the_ranks_draw_each_picture_once_and_the_first_one_tells_of_all(plan, r
     prompts[4] = "fail"
     list(local.run(plan(prompts, "local"), lambda _: None, PaintingWorker))
     started = ranks(2)
-    found = list(torchrun.run(plan(prompts), lambda _: None, PaintingWorker))
-    assert [process.wait(60) for process in started] == [0]
+    with torchrun.company() as mine:
+        found = list(torchrun.run(plan(prompts), lambda _: None, PaintingWorker))
+        torchrun.dismiss()
+    assert mine == Seat(0, 2, 0) and [process.wait(60) for process in started] == [0]
     assert sorted(record.number for record in found) == list(range(9))
     assert [record.number for record in found if record.error] == [4]
     by_worker = {
@@ -95,13 +99,6 @@ def test_a_rank_that_dies_ends_the_others_and_what_is_left_is_drawn_by_the_next_
     ranks(1)
     found = list(torchrun.run(run, lambda _: None, PaintingWorker))
     assert len(found) == 8 - there and len(pictures_in(tmp_path / "out")) == 8
-
-
-def test_ranks_are_dismissed_where_there_is_nothing_to_draw(ranks):
-    started = ranks(2)
-    with torchrun.company() as mine:
-        torchrun.dismiss()
-    assert mine == Seat(0, 2, 0) and started[0].wait(60) == 0
 
 
 @pytest.mark.parametrize(
