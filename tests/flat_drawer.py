@@ -12,7 +12,7 @@ from apps.server.drawing import said_of
 from ldm.pipelines.batches import Place
 from ldm.pipelines.grouping import group_of
 from ldm.pipelines.models import ModelChoice, find_model
-from ldm.pipelines.progress import Picture, Progress
+from ldm.pipelines.progress import Notice, Picture, Progress
 from ldm.pipelines.request import prepare
 from ldm.settings.generation import Txt2ImgSettings
 
@@ -33,6 +33,7 @@ class FlatDrawer:
         at_once: How many batches it draws at a time.
         batches: The prompts of each batch that was begun.
         steps: How many steps were taken, of all batches.
+        says: Notices of each batch.
         fails: Called with the requests of each batch; may raise.
     """
 
@@ -43,6 +44,7 @@ class FlatDrawer:
         self.at_once = 1
         self.batches: list[list[str]] = []
         self.steps = 0
+        self.says: list[str] = []
         self.fails = lambda requests: None
         self._begun = threading.Condition()
 
@@ -61,6 +63,8 @@ class FlatDrawer:
             self._begun.notify_all()
         assert self.gate.wait(PATIENCE)
         self.fails(requests)
+        for text in self.says:
+            observer(Notice(text, warning=True))
         count = len(requests)
         steps = requests[0].settings.ddim_steps
         for step in range(1, steps + 1):

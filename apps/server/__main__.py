@@ -12,16 +12,18 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import ipaddress
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from apps.line_bot.logs import start_logging
 from apps.server.keys import Keys, read_keys
 from apps.server.settings import ServerSettings
 from ldm.errors import UserError
-from ldm.programs.console import Console, ConsoleLog, exit_codes
+from ldm.programs.console import Console, exit_codes
 from ldm.programs.start import leave, read_flags
 
 if TYPE_CHECKING:
@@ -44,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings.validate()
         keys = read_keys(settings.keys, os.environ)
         check(settings, keys)
-        with ConsoleLog(console):
-            serve(settings, keys, console)
+        start_logging(console.err, logging.WARNING)
+        serve(settings, keys, console)
     return end.code
 
 

@@ -197,6 +197,8 @@ class Watch:
     def __call__(self, event: Notice | Progress) -> None:
         """Take an event; raises ``Unwanted`` or ``TooLong``."""
         if isinstance(event, Notice):
+            for row in self.rows:
+                row.ticket.note(for_strangers(event.text))
             return
         if not any(row.wanted for row in self.rows):
             raise Unwanted

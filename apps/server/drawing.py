@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from apps.server.refused import for_strangers
 from ldm.pipelines.batches import check_length
 from ldm.pipelines.progress import (
+    Notice,
     Observer,
     Picture,
+    Progress,
     notices_on_grammar,
     notices_on_length,
     notices_on_run,
 )
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
+from optimizedSD.web.worker import warnings_here
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,7 +62,12 @@ class Drawer(Protocol):
         """Return what requests that may be drawn together have in common."""
 
     def draw(self, requests: Sequence[Request], observer: Observer) -> Iterator[Finish]:
-        """Draw requests of one group and one picture each; see ``Finish``."""
+        """Draw requests of one group and one picture each; see ``Finish``.
+
+        Args:
+            requests: What to draw.
+            observer: Called with progress, and with notices that hold for all of them.
+        """
 
 
 class PipelineDrawer:
@@ -99,13 +107,18 @@ class PipelineDrawer:
         """Draw requests of one group and one picture each; see ``Finish``."""
         from ldm.pipelines.together import decode_together
 
-        return decode_together(self.pipeline, requests, observer=observer, cache=self._texts)
+        def progress(event: Notice | Progress) -> None:
+            if isinstance(event, Progress):  # notices quote one another's prompts
+                observer(event)
+
+        with warnings_here(observer):  # of samplers and adapters, which a group has in common
+            yield from decode_together(
+                self.pipeline, requests, observer=progress, cache=self._texts
+            )
 
 
 def said_of(request: Request, tokenizer: Any = None) -> Iterator[str]:
     """Say what of a request is ignored, or may not be what was asked.
-
-    Those of a batch are not told to anybody, as they quote everybody's prompts.
 
     Args:
         request: What is to be drawn.

@@ -59,7 +59,7 @@ class Failed:
         raise UserError(self.text) from (MemoryError() if self.kind == "memory" else None)
 
 
-Event = Progress | Finished | Failed
+Event = Progress | Notice | Finished | Failed
 Send = Callable[[list[Request]], Iterator[Event]]
 """Has a batch drawn by some process; closing the iterator stops it."""
 
@@ -119,7 +119,7 @@ class RemoteDrawer:
         sent = [replace(left[name], choice=None) for name in names]
         with contextlib.closing(self._send(sent)) as events:
             for event in events:
-                if isinstance(event, Progress):
+                if isinstance(event, (Progress, Notice)):
                     observer(event)
                 elif isinstance(event, Failed):
                     event.check()
@@ -153,8 +153,7 @@ def told(drawer: Drawer, requests: Sequence[Request]) -> Iterator[Event]:
     def observe(event: Notice | Progress) -> None:
         if stop.is_set():
             raise _Stopped
-        if isinstance(event, Progress):
-            events.put(event)
+        events.put(event)
 
     def work() -> None:
         own = [replace(request, choice=drawer.choice) for request in requests]

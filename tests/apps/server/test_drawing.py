@@ -11,6 +11,7 @@ from apps.server.service import Service, Terms
 from ldm.errors import UserError
 from ldm.images.io import encode_picture
 from ldm.pipelines.pipeline import Pipeline
+from ldm.pipelines.progress import Notice
 from ldm.settings.generation import MAX_SEED, Txt2ImgSettings
 
 
@@ -65,6 +66,15 @@ def test_a_prompt_whose_end_is_cut_off_is_said_to_its_owner(pipeline):
     assert any("its end is not used" in text for text in drawer.notices(request))
     request = drawer.prepare(single(settings_of({"prompt": "cat"}))[0])
     assert not any("its end is not used" in text for text in drawer.notices(request))
+
+
+def test_what_a_sampler_does_otherwise_than_asked_is_said_and_prompts_are_not(pipeline):
+    drawer, seen = PipelineDrawer(pipeline), []
+    fields = {"prompt": "cat " * 100, "ddim_steps": 3, "spacing": "uniform"}
+    drawn = drawer.draw([drawer.prepare(single(settings_of(fields))[0])], seen.append)
+    assert [index for index, _ in drawn] == [0]
+    (said,) = (event.text for event in seen if isinstance(event, Notice))
+    assert said.startswith("3 steps asked, 4 taken") and "cat" not in said
 
 
 def test_a_job_is_taken_apart_into_pictures_of_consecutive_seeds():

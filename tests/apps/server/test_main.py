@@ -101,12 +101,11 @@ def test_sigterm_lets_what_is_drawn_be_finished_and_fetched(tiny_ckpt, tmp_path)
         address = next(line for line in lines if line.startswith("http://"))
         assert "whoever has a key" in address and "The model is loaded: jobs are taken.\n" in lines
         port = int(address.split()[0].rpartition(":")[2])
-        job = {"prompt": "a cat", "ddim_steps": 40, "seed": 5}
+        job = {"prompt": "a cat", "ddim_steps": 200, "seed": 5}
         with opened(port, "/v1/jobs", job) as answer:
             place = f"/v1/jobs/{json.load(answer)['id']}"
         with opened(port, f"{place}/events") as events:
-            while events.readline() != b"event: drawing\n":
-                pass
+            assert b"event: drawing\n" in iter(events.readline, b"")  # and reads up to there
             process.send_signal(signal.SIGTERM)
             assert b"event: done\n" in events.read()
         with opened(port, f"{place}/pictures/0") as answer:

@@ -17,7 +17,7 @@ from apps.server.drawing import single
 from apps.server.remote import Failed, Finished, RemoteDrawer, told
 from ldm.errors import UserError
 from ldm.pipelines.phases import lacked_memory
-from ldm.pipelines.progress import Progress
+from ldm.pipelines.progress import Notice, Progress
 
 
 class Lost(Exception):
@@ -67,12 +67,14 @@ def drawn(drawer, requests, observer=lambda _: None) -> dict[int, object]:
 
 def test_pictures_and_progress_come_back_as_they_were_drawn(here, there):
     requests, seen = requests_of(here, 3, ddim_steps=2), []
+    there.says = ["not so many steps"]
     there_too, here_too = drawn(there, requests), drawn(here, requests, seen.append)
     assert here_too.keys() == there_too.keys() == {0, 1, 2}
     for index, picture in here_too.items():
         assert np.array_equal(picture.pixels, there_too[index].pixels)
         assert picture.parameters == there_too[index].parameters
-    assert seen == [Progress(3, 6, 0, 3), Progress(6, 6, 0, 3)]
+    said = Notice("not so many steps", warning=True)
+    assert seen == [said, Progress(3, 6, 0, 3), Progress(6, 6, 0, 3)]
 
 
 def test_requests_with_pictures_and_masks_can_be_sent_and_know_no_file_of_the_model(here, there):
