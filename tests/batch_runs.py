@@ -62,3 +62,9 @@ def pictures_in(out: Path) -> dict[str, str]:
 def records_in(out: Path):
     """Return the manifest's records."""
     return Manifest(open_store(str(out))).done()
+
+
+def numbers_written(out: Path) -> list[int]:
+    """Return the number of every line in the manifest's parts, sorted: one for each drawing."""
+    parts = [path.read_text().splitlines() for path in (out / "manifest").iterdir()]
+    return sorted(json.loads(line)["number"] for part in parts for line in part)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from batch_runs import pictures_in, plan_of, records_in, write_jsonl
+from batch_runs import numbers_written, pictures_in, plan_of, records_in, write_jsonl
 from batch_workers import PaintingWorker
 
 from ldm.errors import UserError
@@ -80,6 +80,7 @@ def test_the_ranks_draw_each_picture_once_and_the_first_one_tells_of_all(plan, r
         name: [r.number for r in found if r.worker == name] for name in ("rank-0", "rank-1")
     }
     assert by_worker == {"rank-0": [0, 1, 4, 5, 8], "rank-1": [2, 3, 6, 7]}
+    assert numbers_written(tmp_path / "out") == list(range(9)), "none is drawn twice"
     assert pictures_in(tmp_path / "out") == pictures_in(tmp_path / "local")
 
 
