@@ -7,7 +7,9 @@ import copy
 import pytest
 import pytorch_lightning as pl
 import torch
+import yaml
 from small_hubs import gaussian, latent, loader
+from tiny_training import TINY_DIFFUSION, assert_same_run
 
 from ldm.errors import UserError
 from ldm.training.compiled import CompiledNetwork
@@ -74,3 +76,22 @@ def test_a_network_is_plain_again_after_a_training_that_broke_off(graphs):
     assert model.model.diffusion_model._compiled_call_impl is not None
     callback.on_exception(None, model, KeyboardInterrupt())
     assert model.model.diffusion_model._compiled_call_impl is None
+
+
+def test_a_resumed_training_of_a_compiled_network_is_the_whole_one(work):
+    """AOTAutograd's graphs, forward and backward, without the compiler that may not be there."""
+    torch._dynamo.reset()
+    config = yaml.safe_load((work.folder / "config.yaml").read_text(encoding="utf-8"))
+    compiled = {
+        "target": "ldm.training.compiled.CompiledNetwork",
+        "params": {"backend": "aot_eager"},
+    }
+    config["lightning"]["callbacks"]["compiled"] = compiled
+    config["data"]["params"]["validation"] = None
+    work.write({**config, "model": copy.deepcopy(TINY_DIFFUSION)})
+    assert work.start("whole", "--max_steps", "3") == 0
+    assert work.start("halves", "--max_steps", "1") == 0
+    assert work.go_on("halves", "--max_steps", "3") == 0
+    assert_same_run(work, "whole", "halves", "train/loss_simple_step")
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    torch._dynamo.reset()
