@@ -25,11 +25,11 @@ PROGRAM = load_program("scripts/launch_training.py")
 def file(work):
     """Return what writes a launch file that trains the work's configuration on this machine."""
 
-    def write(launcher: str, **entries):
+    def write(kind: str, **entries):
         base = shlex.join(["--base", str(work.folder / "config.yaml")])
         small = {"arguments": base, "accelerator": "cpu", "name": "run"}
-        given = {"launcher": launcher, "logdir": str(work.folder), **small, **entries}
-        path = work.folder / f"{launcher}.yaml"
+        given = {"launcher": kind, "logdir": str(work.folder), **small, **entries}
+        path = work.folder / f"{kind}.yaml"
         path.write_text(yaml.safe_dump(given), encoding="utf-8")
         return path
 
