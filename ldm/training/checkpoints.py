@@ -236,6 +236,7 @@ class LastCheckpoint(pl.Callback):
         self._save_asked = False
         self._stop_signal: int | None = None
         self._saved_step = -1
+        self._listens = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -249,9 +250,11 @@ class LastCheckpoint(pl.Callback):
         wanted = {"SIGUSR1": self._on_save, "SIGINT": self._on_stop, "SIGTERM": self._on_stop}
         present = {getattr(signal, k): v for k, v in wanted.items() if hasattr(signal, k)}
         old = {number: signal.signal(number, handler) for number, handler in present.items()}
+        self._listens = True
         try:
             yield
         finally:
+            self._listens = False
             for number, handler in old.items():
                 signal.signal(number, handler)
 
@@ -266,6 +269,15 @@ class LastCheckpoint(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Start the clock: building the model is not training."""
         self._begun = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Take SIGTERM back from Lightning.
+
+        Its handler talks to the other processes at once, in the middle of whatever they are at, and
+        waits for them forever.
+        """
+        if self._listens:
+            signal.signal(signal.SIGTERM, self._on_stop)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save if due or requested, then stop if requested."""
