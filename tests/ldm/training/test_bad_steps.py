@@ -160,6 +160,8 @@ def test_with_a_loss_that_is_scaled_for_float16_bad_steps_change_nothing(caplog,
     assert torch.isfinite(model.number).all()
     assert not torch.equal(model.number, model.seen[-1])
     assert caplog.text.count("left out") == 1
+    told = float(model.seen[4].square().sum()) * factor
+    assert f"the loss {'leaps to' if math.isfinite(factor) else 'is'} {told:.4g}" in caplog.text
 
 
 class TwoSides(pl.LightningModule):
