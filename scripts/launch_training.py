@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def launch(console: Console, settings: LaunchSettings) -> int:
     """Start the training, show how, or take part in it; return the exit code."""
-    from ldm.training.launching import main_arguments, read_launch
+    from ldm.training.launching import check_arguments, main_arguments, read_launch
 
     said = read_launch(settings.file)
     if settings.task:
@@ -43,6 +43,7 @@ def launch(console: Console, settings: LaunchSettings) -> int:
         from ldm.training.program import run
 
         return run(parse(main_arguments(said, settings.overrides)))
+    check_arguments(said, settings.overrides)
     if said.launcher == "slurm":
         return _slurm(console, settings, said)
     if settings.dry_run:

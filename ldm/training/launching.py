@@ -132,3 +132,16 @@ def main_arguments(launch: Launch, overrides: Sequence[str] = ()) -> list[str]:
     else:
         run = ["--name", launch.name, "--logdir", launch.logdir]
     return [*run, "--train", "true", *given, *devices, *overrides]
+
+
+def check_arguments(launch: Launch, overrides: Sequence[str]) -> None:
+    """Read flags and configurations as main.py will, before machines are asked for.
+
+    Raises:
+        UserError: One of them is wrong.
+    """
+    from ldm.training.arguments import parse
+    from ldm.training.settings import find_run, load_run_config
+
+    options = parse(main_arguments(launch, overrides))
+    load_run_config(options, find_run(options))

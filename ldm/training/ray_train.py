@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,26 @@ from typing import Any
 from ldm.errors import UserError
 from ldm.training.launching import Launch, main_arguments
 
+SAID = "the training says: "
+
 
 def train_on_ray(launch: Launch, overrides: Sequence[str]) -> None:
     """Train on a cluster of Ray, or on this machine alone; return when it is done.
 
     Raises:
-        UserError: Ray is not installed, or there is no cluster at that address.
+        UserError: Ray is not installed, there is no cluster at that address, or a process ended
+            with such an error.
     """
     ray = _ray()
     _connect(ray, launch)
     try:
         _trainer(launch, overrides).fit()
+    except ray.train.TrainingFailedError as error:
+        failures = getattr(error, "worker_failures", {}) or {}
+        told = re.search(f"{SAID}(.*)", "\n".join(map(str, [*failures.values(), error])))
+        if told is None:  # a fault of the code: its traceback helps
+            raise
+        raise UserError(told[1].strip()) from error
     finally:
         ray.shutdown()
 
@@ -96,7 +106,8 @@ def train_here(config: dict[str, Any]) -> None:
             paths are relative to.
 
     Raises:
-        RuntimeError: The training did not come to its end.
+        RuntimeError: The training did not come to its end. Ray sends no errors of other kinds
+            whole.
     """
     os.chdir(config["folder"])
     # Lightning takes processes with such a number for torchrun's, which have the same variables.
@@ -105,6 +116,9 @@ def train_here(config: dict[str, Any]) -> None:
     from ldm.training.arguments import parse
     from ldm.training.program import run
 
-    code = run(parse(main_arguments(Launch(**config["launch"]), config["overrides"])))
+    try:
+        code = run(parse(main_arguments(Launch(**config["launch"]), config["overrides"])))
+    except UserError as error:
+        raise RuntimeError(f"{SAID}{error}") from error
     if code:
         raise RuntimeError(f"the training ended with exit code {code}; its state is saved")

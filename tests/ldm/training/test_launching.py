@@ -6,12 +6,14 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from running import load_program
 
 from ldm.errors import UserError
+from ldm.training import ray_train
 from ldm.training.arguments import parse
 from ldm.training.launching import main_arguments, read_launch
 from ldm.training.slurm import job_script
@@ -112,6 +114,35 @@ def test_where_there_is_no_slurm_or_no_ray_one_line_says_so(file, capsys, monkey
 def test_a_mistake_in_a_launch_file_is_named(file, entries, words):
     with pytest.raises(UserError, match=words):
         read_launch(file("slurm", **entries))
+
+
+@pytest.mark.parametrize("kind", ["slurm", "ray"])
+def test_what_main_would_refuse_is_refused_before_machines_are_asked_for(file, capsys, kind):
+    path = file(kind)
+    assert PROGRAM.main([str(path), "lightning.trainer.max_step=3"]) == 2
+    assert "max_step" in capsys.readouterr().err
+    path = file(kind, arguments="--base nowhere.yaml")
+    assert PROGRAM.main([str(path), "--dry_run"]) == 2
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+def test_an_error_of_the_user_s_in_one_of_ray_s_processes_is_one_line(file, capsys, monkeypatch):
+    """A cluster of two processes stands in for Ray's, and fails as Ray's does."""
+    said = f"{ray_train.SAID}the loss is nan at step 4; resume"
+
+    class Failed(RuntimeError):
+        worker_failures = {1: RuntimeError(f"trace\nRuntimeError: {said}\n")}
+
+    def fit():
+        raise Failed("Training failed")
+
+    stand_in = SimpleNamespace(train=SimpleNamespace(TrainingFailedError=Failed), shutdown=list)
+    monkeypatch.setattr(ray_train, "_ray", lambda: stand_in)
+    monkeypatch.setattr(ray_train, "_connect", lambda *_: None)
+    monkeypatch.setattr(ray_train, "_trainer", lambda *_: SimpleNamespace(fit=fit))
+    assert PROGRAM.main([str(file("ray"))]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.endswith("the loss is nan at step 4; resume")
 
 
 def test_an_entry_that_is_missing_is_named(tmp_path):
