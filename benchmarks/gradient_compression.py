@@ -89,16 +89,20 @@ class Side:
 
         from benchmarks.sampling import random_weights
         from ldm.modules.diffusionmodules.openaimodel import UNetModel
-        from ldm.training.compression import Compression, compress
+        from ldm.training.compression import bucketing, compress, read_compression
 
+        compression = read_compression({"kind": kind, "rank": rank, "start": 2})
         unet = UNetModel(**params)
         unet.load_state_dict(random_weights(unet))
         # As main.py's strategy has it.
         self.model = nn.parallel.DistributedDataParallel(
-            unet, broadcast_buffers=False, gradient_as_bucket_view=True
+            unet,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            **(bucketing(compression, "cpu") if compression else {}),
         )
-        if kind != "none":
-            compress(self.model, Compression(kind, rank=rank, start=2))
+        if compression:
+            compress(self.model, compression)
         self.optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-4)
         generator = torch.Generator().manual_seed(torch.distributed.get_rank())
         side = params["image_size"]
@@ -114,7 +118,7 @@ class Side:
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(loss)
+        return loss.item()
 
 
 def unet_params(channels: int) -> dict[str, Any]:

@@ -66,6 +66,17 @@ def read_compression(given: Any) -> Compression | None:
     return None if compression.kind == "none" else compression
 
 
+def bucketing(compression: Compression, device_type: str) -> dict[str, Any]:
+    """Return DDP's arguments that a kind needs on a type of device.
+
+    PowerSGD sends a bucket in three rounds, each begun when the one before is there. Without NCCL's
+    streams nothing keeps the rounds of several buckets in one order on all processes, and what
+    arrives is another bucket's. One bucket that holds all gradients has no such trouble.
+    """
+    alone = compression.kind == "powersgd" and device_type == "cpu"
+    return {"bucket_cap_mb": 2**20} if alone else {}
+
+
 def compress(
     model: DistributedDataParallel, compression: Compression
 ) -> powerSGD_hook.PowerSGDState | None:
@@ -97,6 +108,7 @@ class CompressedStrategy(DDPStrategy):
 
     def configure_ddp(self) -> None:
         """Wrap the model in DDP, and have its gradients sent so."""
+        self._ddp_kwargs.update(bucketing(self.compression, self.root_device.type))
         super().configure_ddp()
         self._memory = compress(self.model, self.compression)
         if self._memory is not None and self.lightning_module.trainer.ckpt_path:

@@ -9,7 +9,12 @@ import torch
 from training_parts import Denoiser
 
 from ldm.errors import UserError
-from ldm.training.compression import CompressedStrategy, Compression, read_compression
+from ldm.training.compression import (
+    CompressedStrategy,
+    Compression,
+    bucketing,
+    read_compression,
+)
 from ldm.training.strategies import choose_strategy
 
 FORK = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
@@ -61,6 +66,13 @@ def test_it_is_ddp_s_alone_and_one_device_is_told_that_it_sends_nothing(caplog):
         choose_strategy({"devices": 2, "strategy": "fsdp"}, Denoiser(), small)
     assert choose_strategy({"devices": 1}, Denoiser(), small) == "auto"
     assert "gradient_compression bf16 is not used" in caplog.text
+
+
+def test_on_a_cpu_powersgd_has_all_gradients_in_one_bucket():
+    """Several buckets' rounds come in any order there, and gloo ends the process."""
+    low = Compression("powersgd")
+    assert bucketing(low, "cpu")["bucket_cap_mb"] * 2**20 > 1e12
+    assert bucketing(low, "cuda") == bucketing(Compression("fp16"), "cpu") == {}
 
 
 def test_after_a_bad_step_what_was_left_out_is_forgotten():
