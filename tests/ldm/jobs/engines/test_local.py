@@ -52,7 +52,8 @@ def test_a_killed_worker_costs_nothing(plan, tmp_path):
     found, told = paint(plan(prompts, workers=2))
     assert sorted(record.number for record in found) == list(range(9))
     assert not any(record.error for record in found)
-    assert len(told) == 1 and "killed by SIGKILL" in told[0]
+    # A file that it was writing may be cleared up, which is told too.
+    assert sum("died (killed by SIGKILL)" in text for text in told) == 1
     assert pictures_in(tmp_path / "out") == pictures_in(tmp_path / "whole")
 
 
