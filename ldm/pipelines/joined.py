@@ -54,7 +54,9 @@ class Taken:
         while self._state is not None:
             yield self._state
 
-    def begin(self, start: Callable[..., tuple[Tensor, Iterator[SamplerState]]], **given: Any):
+    def begin(
+        self, start: Callable[..., tuple[Tensor, Iterator[SamplerState]]], **given: Any
+    ) -> None:
         """Let ``start(sampler, ...)`` begin a walk here, as ``TextWalk.begin`` does."""
         self.x, self._changed = start(self, **given)
 

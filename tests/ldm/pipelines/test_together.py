@@ -25,6 +25,7 @@ from ldm.pipelines.text_cache import TextCache
 from ldm.pipelines.together import decode_together, draw_together
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
+from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
 from ldm.settings.samplers import SAMPLERS
 
 ONE = {"n_samples": 1, "n_iter": 1, "seed_mode": "per-image"}
@@ -65,7 +66,7 @@ class AllEqual(dict):
     """What is known where no batch changes a bit."""
 
     def get(self, key):
-        return True
+        return "at once"
 
 
 def test_a_picture_is_the_same_alone_and_in_any_company_order_and_place(pipeline):
@@ -96,6 +97,7 @@ SHORTCUTS = [
     {"guidance_interval": "0.3:0.8"},
     {"reuse": "2"},
     {"merge_tokens": 0.5},
+    {"freeu": "1.1,1.2,0.9,0.2"},
     {"batch_cfg": "off"},
     {"kernels": "auto"},
     {"fixed_code": True},
@@ -107,6 +109,13 @@ SHORTCUTS = [
 @pytest.mark.parametrize("shared", SHORTCUTS, ids=lambda each: next(iter(each)))
 def test_whatever_the_run_does_otherwise(pipeline, shared):
     asked = requests(pipeline, **shared)
+    assert len({group_of(each) for each in asked}) == 1
+    assert together(pipeline, asked) == alone(pipeline, asked)
+
+
+def test_mixtures_of_texts_are_each_its_own(pipeline):
+    rows = [{"prompt": "a cat:1 a dog:3"}, {"prompt": "a cat:1", "plain_prompt": True}]
+    asked = requests(pipeline, rows, LowMemoryTxt2ImgSettings, ddim_steps=2, H=16, W=16)
     assert len({group_of(each) for each in asked}) == 1
     assert together(pipeline, asked) == alone(pipeline, asked)
 
@@ -158,12 +167,13 @@ def test_loras_and_embeddings_act_on_the_pictures_that_name_them(pipeline, tmp_p
     monkeypatch.chdir(write_shelves(tmp_path, pipeline.model))
     monkeypatch.setattr(adapter_files, "ROOT", Path("elsewhere"))
     texts = ["a cat <lora:hat:0.5>", "a cat", "a dog <lora:hat:0.5>", "a sunny cat"]
+    texts.append("a cat <lora:hat:0.9>")
     syntax = {"prompt_syntax": "a1111"}
     asked = requests(pipeline, [{"prompt": text} for text in texts], **syntax)
     groups = [group_of(each) for each in asked]
-    assert len(set(groups)) == 3 and groups[0] == groups[2]
+    assert len(set(groups)) == 4 and groups[0] == groups[2]
     own, cache = alone(pipeline, asked), TextCache()
-    assert len(set(own)) == 4
+    assert len(set(own)) == 5
     for _ in range(2):  # the second time from the cache
         assert together(pipeline, asked, cache=cache) == own
 
