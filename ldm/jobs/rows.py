@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,10 @@ def _csv_rows(path: Path, check: Check) -> Iterator[Row | BadLine]:
         if not header:
             raise UserError("no header was found; expected names of settings on the first line")
         names = [name.strip() for name in header]
+        if len(names) == 1 and re.search(r"[;\t]", names[0]):
+            raise UserError(
+                "its header has no commas; expected cells with commas between them; save it so"
+            )
         check(names)
         while True:
             first = reader.line_num + 1

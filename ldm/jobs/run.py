@@ -101,6 +101,11 @@ class Survey:
     lost: list[Lost] = field(default_factory=list)
     beyond: int = 0
 
+    @property
+    def there(self) -> int:
+        """How many pictures are finished, as they would be drawn now."""
+        return self.pictures - self.remaining - sum(each.count for each in self.lost)
+
     def count(self, job: Job, done: Records, failed: frozenset[int]) -> None:
         """Count a job."""
         self.pictures += 1

@@ -182,7 +182,8 @@ class BatchProgram:
             self.console.warn(f"picture {record.number}: {record.error}")
         drawn = 0 if meter is None else meter.pictures
         if meter is None:
-            self.console.say(f"All {found.pictures} pictures are there: {settings.out}")
+            all_of = "All" if found.there == found.pictures else f"{found.there} of"
+            self.console.say(f"{all_of} {found.pictures} pictures are there: {settings.out}")
         else:
             self.console.say(
                 f"Drawn: {drawn} of {meter.total} pictures in {meter.elapsed:.0f} s, "
@@ -205,11 +206,12 @@ class BatchProgram:
         self.console.say("Finished pictures are held against the manifest first.")
         damages = verify(plan.store)
         self.say_damages(damages)
+        # First, so that whoever kills this never finds a picture in two shards.
+        set_aside(plan.store, damages)
         with ManifestWriter(plan.store, "verify") as writer:
             for each in damages:
                 error = f"{each.name} {each.fault}"
                 writer.append(Record(each.number, "", error=error, worker="verify"))
-        set_aside(plan.store, damages)
 
     def verify_alone(self) -> None:
         """Check finished pictures, and change nothing.
@@ -261,9 +263,8 @@ class BatchProgram:
 
 def _notices(found: Survey) -> Iterator[str]:
     """Say what of a run is there already."""
-    there = found.pictures - found.remaining - sum(lost.count for lost in found.lost)
-    if there and found.remaining:
-        yield f"{there} of {found.pictures} pictures are there already."
+    if found.there and found.remaining:
+        yield f"{found.there} of {found.pictures} pictures are there already."
     if found.failed:
         yield f"{found.failed} pictures that could not be drawn before are tried again."
     if found.changed:

@@ -37,6 +37,8 @@ AHEAD = 2
 """Buckets that a worker has been given: the one that it draws, and the next."""
 MOST_DEATHS = 3
 """How many workers may die of one job."""
+PATIENCE = 30.0
+"""Seconds that a worker has to end after its last word."""
 MOST_STARTS = 3
 """How many workers may die, one after another, before one has loaded its model."""
 
@@ -201,9 +203,11 @@ class _Pool:
         slot = next(slot for slot, each in self.hands.items() if each is hand)
         del self.hands[slot]
         hand.pipe.close()
+        hand.process.join(PATIENCE)
+        hand.process.kill()  # a driver of a device may hold it back for good
         hand.process.join()
         code = hand.process.exitcode
-        if hand.ended and code == 0 and not hand.unrecorded:
+        if hand.ended and not hand.unrecorded:
             return
         self._tell(f"{hand.process.name} died ({_cause(code)}); its jobs are drawn again", True)
         if not hand.ready:

@@ -74,6 +74,7 @@ def test_a_parquet_file_keeps_its_types(tmp_path):
     [
         ("a.csv", "prompt,nonsense\n", "nonsense"),
         ("a.csv", "", "no header"),
+        ("a.csv", "prompt;seed\na;1\n", "no commas"),
         ("a.parquet", "no table", "Parquet"),
         ("a.xlsx", "", ".txt, .csv, .jsonl or .parquet"),
     ],

@@ -45,7 +45,7 @@ def short(count):
 def test_pictures_are_those_of_lone_runs_whatever_the_batch_and_the_order(
     plan, tiny_ckpt, tmp_path
 ):
-    rows = mixed_rows(7)
+    rows = mixed_rows(5)
     jobs = list(remaining(plan(rows)))
     pipeline = Pipeline.load(tiny_ckpt, device="cpu")
     alone = {}
@@ -53,10 +53,10 @@ def test_pictures_are_those_of_lone_runs_whatever_the_batch_and_the_order(
         (picture,) = pipeline.generate(job.settings)
         data = encode_picture(picture.pixels, "png", picture.parameters)
         alone[f"{job.number:08d}.png"] = hashlib.sha256(data).hexdigest()
-    for size, order in ((1, jobs), (3, jobs), (7, jobs[::-1])):
+    for size, order in ((1, jobs), (3, jobs[::-1])):
         drawn(plan(rows, f"out{size}", batch_size=size), order)
         assert pictures_in(tmp_path / f"out{size}") == alone
-    assert len(set(alone.values())) == 7
+    assert len(set(alone.values())) == 5
 
 
 def test_records_are_of_the_files_that_are_there(plan, tmp_path):

@@ -11,6 +11,9 @@ from batch_workers import DyingWorker, PaintingWorker, RefusingWorker
 
 from ldm.errors import UserError
 from ldm.jobs.engines import local
+from ldm.jobs.manifest import ManifestWriter
+from ldm.jobs.records import Record, picture_name
+from ldm.jobs.run import remaining
 
 PROMPTS = ["p0", "p1", "p2", "p3"]  # two for each of two workers, which is one ahead
 
@@ -63,14 +66,16 @@ def test_a_job_that_kills_its_workers_is_given_up_alone(plan, tmp_path, monkeypa
     assert records_in(tmp_path / "out").failed() == [2]
 
 
-def test_a_picture_that_was_recorded_but_not_yet_told_is_not_drawn_again(plan, tmp_path):
-    # In a shard of one picture each is recorded at once; its worker dies of the third in a bucket.
-    prompts = ["p0", "p1", f"die once {tmp_path / 'died'}", "p3"]
-    given = {"batch_size": 4, "workers": 2, "format": "webdataset", "shard_size": 1}
-    found, _ = paint(plan(prompts, **given))
-    assert sorted(record.number for record in found) == [0, 1, 2, 3]
-    names = sorted(path.name for path in (tmp_path / "out" / "shards").iterdir())
-    assert len(names) == 4 and len({record.name for record in found}) == 4
+def test_what_a_dead_worker_has_recorded_without_saying_so_is_not_drawn_again(plan):
+    plan = plan(["p0", "p1", "p2"])
+    jobs = {job.number: job for job in remaining(plan)}
+    with ManifestWriter(plan.store, "dead") as writer:
+        writer.append(Record(0, jobs[0].digest, picture_name(0), "ab" * 32, 3))
+        writer.append(Record(1, jobs[1].digest, error="it failed in an earlier run"))
+    pool = local._Pool(plan, iter(()), print, PaintingWorker)
+    pool._inherit(local._Hand(None, None, unrecorded=jobs, ready=True))
+    assert [record.number for record in pool.found] == [0]
+    assert [job.number for bucket in pool.again for job in bucket] == [1, 2]
 
 
 def test_workers_that_die_before_they_are_ready_end_the_run(plan, monkeypatch):
