@@ -89,7 +89,7 @@ def _changed(way: Way, jobs: Path, folder: Path, expected: Mapping[int, str]) ->
     base = folder / "changed"
     base.mkdir()
     lines = jobs.read_text(encoding="utf-8").splitlines()
-    other = [*lines[:-1], lines[-1].replace("a ", "a small ", 1)]
+    other = [*lines[:-1], lines[-1].replace(" on ", " beside ", 1)]
     again = base / "jobs.csv"
     for text in (lines, other, lines):
         again.write_text("\n".join(text) + "\n", encoding="utf-8")

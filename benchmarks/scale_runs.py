@@ -29,6 +29,7 @@ WHATS = ("worker", "driver", "actor")
 
 def write_jobs(path: Path, pictures: int, steps: int) -> None:
     """Write a job file: scenes of the demo's words, every picture another seed."""
+    from ldm.data.demo.scene_captions import with_article
     from ldm.data.demo.scene_vocabulary import COLOURS, NOUNS
 
     nouns, colours = list(NOUNS), list(COLOURS)
@@ -37,7 +38,8 @@ def write_jobs(path: Path, pictures: int, steps: int) -> None:
         rows.writerow(["prompt", "seed", "ddim_steps", "scale"])
         for number in range(pictures):
             noun, colour = nouns[number % len(nouns)], colours[number % len(colours)]
-            rows.writerow([f"a {noun} on a {colour} background", number, steps, 3])
+            prompt = f"{with_article(noun)} on {with_article(colour)} background"
+            rows.writerow([prompt, number, steps, 3])
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def test_the_job_file_has_a_seed_of_its_own_for_every_picture(tmp_path):
     with (tmp_path / "jobs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["seed"] for row in rows] == list("01234")
-    assert rows[0]["prompt"] == "a astronaut on a red background" and rows[0]["ddim_steps"] == "8"
+    assert rows[0]["prompt"] == "an astronaut on a red background" and rows[0]["ddim_steps"] == "8"
 
 
 def test_what_is_killed_is_gone_on_with_until_all_is_there(tmp_path, monkeypatch):

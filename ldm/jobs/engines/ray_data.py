@@ -186,11 +186,12 @@ def _join(plan: RunPlan) -> None:
     address = plan.settings.ray_address or os.environ.get("RAY_ADDRESS")
     paths = [str(Path(folder).parent) for folder in ldm.__path__]
     path = os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])
+    # What it tells besides is in the program's words too; and that actors may not be restarted, at
+    # every start: they are.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would use the network
-        # It tells at every start that it cannot restart actors if an object is lost: it does.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         os.environ["PYTHONPATH"] = path
         cpus = plan.settings.workers * plan.settings.threads
         given |= {"address": "local", "include_dashboard": False, "num_cpus": cpus}
@@ -202,7 +203,8 @@ def _join(plan: RunPlan) -> None:
         where = "a Ray cluster on this machine" if address is None else f"--ray_address {address}"
         raise UserError(
             f"{where} cannot be reached ({in_words(error)}); expected one of Ray "
-            f"{ray.__version__}; check `ray status`, or leave --ray_address out"
+            f"{ray.__version__}; check `ray status` and, where it asks for a token, "
+            "RAY_AUTH_MODE=token; or leave --ray_address out"
         ) from error
 
 

@@ -6,17 +6,20 @@ Rank 0 checks all lines, as any run does, and sends the plan to the others. Ever
 out what the manifest says is done, and takes each WORLD_SIZE-th bucket of the rest. They wait for
 each other twice: nobody draws before all have read the manifest, as they would cut the rest in
 different ways; and all stay until the last one is done. In between there is no traffic. If a rank
-dies, torchrun ends all; begun again, they cut what is left anew.
+dies, torchrun ends all; if torchrun does, they end by themselves; begun again, they cut what is
+left anew.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ldm.errors import UserError
 from ldm.jobs.buckets import buckets
@@ -26,7 +29,10 @@ from ldm.jobs.run import RunPlan, remaining
 from ldm.jobs.worker import Worker
 from ldm.pipelines.progress import Notice, Observer, Progress
 
+_LOOK_EVERY = 0.5  # seconds
+_JOINING = timedelta(minutes=10)  # between the first rank's start and the last one's
 _PATIENCE = timedelta(days=365)  # the first rank to be done waits for the last one
+_groups: list[Any] = []  # of the ranks that this process has joined
 
 
 class Seat(NamedTuple):
@@ -76,8 +82,11 @@ def company() -> Iterator[Seat]:
     if dist.is_initialized():
         yield mine
         return
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()
     try:
-        dist.init_process_group("gloo", timeout=_PATIENCE)
+        dist.init_process_group("gloo", timeout=_JOINING)
+        _groups.append(dist.new_group(timeout=_PATIENCE))
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"the other ranks cannot be reached ({error}); expected all of them to start at the "
@@ -86,7 +95,24 @@ def company() -> Iterator[Seat]:
     try:
         yield mine
     finally:
+        _groups.clear()
         dist.destroy_process_group()
+
+
+def end_with_parent() -> None:
+    """End this process soon after the one that has started it; for those that torchrun starts.
+
+    Killed itself, torchrun cannot end them: they would wait for each other for ever, or draw beside
+    the run that takes their place.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_EVERY)
+        os._exit(1)  # everything on disk is whole at any moment
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 def run(
@@ -171,7 +197,7 @@ def _send(plan: RunPlan | None) -> RunPlan | None:
 
     parcel = [plan]
     with _told():
-        dist.broadcast_object_list(parcel, src=0)
+        dist.broadcast_object_list(parcel, src=0, group=_groups[-1])
     return parcel[0]
 
 
@@ -180,7 +206,7 @@ def _meet() -> None:
     import torch.distributed as dist
 
     with _told():
-        dist.barrier()
+        dist.barrier(group=_groups[-1])
 
 
 @contextmanager

@@ -102,6 +102,19 @@ def test_a_rank_that_dies_ends_the_others_and_what_is_left_is_drawn_by_the_next_
     assert len(found) == 8 - there and len(pictures_in(tmp_path / "out")) == 8
 
 
+def test_a_rank_ends_with_the_torchrun_that_has_started_it():
+    child = "import time; from ldm.jobs.engines import torchrun; torchrun.end_with_parent()"
+    child = f"{child}; print('up', flush=True); time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+    command = [sys.executable, "-c", parent]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "up\n"
+    process.kill()
+    # The child holds the other end of the pipe: it is gone when that has come to its end.
+    assert process.communicate(timeout=50)[0] == ""
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
