@@ -1034,7 +1034,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("p.grad = None", "p.grad.zero_()"),
     ),
     ("ldm/data/stream_places.py", "tests/ldm/data/test_stream_places.py"): (
-        ("(worker + int(self._held[-1, 0])) % self.readers", "worker"),
+        ("(worker + self._held[-1][0]) % self.readers", "worker"),
     ),
     ("ldm/data/shards.py", "tests/ldm/data/test_stream_places.py"): (
         ("enumerate(samples, start=1), seen, None", "enumerate(samples, start=1), 0, None"),

@@ -136,14 +136,18 @@ class CaptionedShards(IterableDataset):
         number, consumers = consumer(self.place)
         info = get_worker_info()
         worker = 0 if info is None else info.id
+        # At once and not with the first item: a batch may have been noted by then.
         reader, seen = self._start(worker)
-        number += reader - worker
+        return self._endless((number + reader - worker, consumers), reader, seen)
+
+    def _endless(self, share: tuple[int, int], reader: int, seen: int) -> Iterator[dict[str, Any]]:
+        """Yield the items of a pass behind the first ``seen`` ones, and of the passes after it."""
         empty = False
         while not empty:
             # It persists between epochs if the workers do.
             current, self.passes = self.passes, self.passes + 1
             empty = seen == 0
-            for item in self._one_pass((number, consumers), reader, current, seen):
+            for item in self._one_pass(share, reader, current, seen):
                 empty = False
                 yield item
             seen = 0

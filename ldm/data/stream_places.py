@@ -28,10 +28,14 @@ def place_of(reader: int, number: int, seen: int) -> str:
 
 
 class StreamPlaces:
-    """The places of one process's readers, in memory that its workers share.
+    """The places of one process's readers.
 
     A loader asks its workers in turn, from the first one on. A resumed loader's first worker
     therefore stands in for the reader whose turn it is.
+
+    Workers start while batches are noted already: what they begin with is what was noted when they
+    were made, of which each has a copy of its own. Those that stay for another epoch look into
+    memory that is shared; the loader waits for them then.
 
     Args:
         readers: How many there are, 1 or more.
@@ -42,17 +46,16 @@ class StreamPlaces:
     def __init__(self, readers: int, *, begun_at: int = 0, repeats: bool = True):
         self.readers, self.repeats = readers, repeats
         # A row for each reader: pass, samples of it; the last: whose turn it is, begun_at.
-        self._held = torch.zeros(readers + 1, 2, dtype=torch.int64)
-        self._held[-1, 1] = begun_at
-        self._noted = torch.zeros(1, dtype=torch.bool)
+        self._held = [[0, 0] for _ in range(readers)] + [[0, begun_at]]
+        self._noted = self._asked = False
+        self._shared = torch.tensor([*self._held, [0, 0]])  # the last row: whether any was noted
         with contextlib.suppress(RuntimeError):  # no shared memory: workers see it as they start
-            self._held.share_memory_()
-            self._noted.share_memory_()
+            self._shared.share_memory_()
 
     @property
     def begun_at(self) -> int:
         """Samples that the run had seen where the present order begins."""
-        return int(self._held[-1, 1])
+        return self._held[-1][1]
 
     def start_of(self, worker: int) -> tuple[int, int, int]:
         """Return the reader that a worker stands in for, its pass, and the samples seen of it.
@@ -60,18 +63,23 @@ class StreamPlaces:
         Where a stream does not repeat, it is asked for a pass once the one before is over. Nothing
         was noted then if a resumed run has just begun, and asks a second time.
         """
-        if not self.repeats and bool(self._noted):
+        if self._asked:
+            *self._held, (noted, _) = self._shared.tolist()
+            self._noted = bool(noted)
+        self._asked = True
+        if not self.repeats and self._noted:
             return worker, self._next_pass, 0
-        reader = (worker + int(self._held[-1, 0])) % self.readers
-        number, seen = self._held[reader].tolist()
+        reader = (worker + self._held[-1][0]) % self.readers
+        number, seen = self._held[reader]
         return reader, number, seen
 
     def note(self, places: Sequence[str]) -> None:
         """Note a batch that was used; all of it is one reader's."""
         reader, number, seen = map(int, places[-1].split("/"))
-        self._held[reader, 0], self._held[reader, 1] = number, seen
-        self._held[-1, 0] = (reader + 1) % self.readers
-        self._noted[0] = True
+        self._held[reader] = [number, seen]
+        self._held[-1][0] = (reader + 1) % self.readers
+        self._noted = True
+        self._share()
 
     def saved(self, *, epoch_ended: bool) -> Tensor:
         """Return what a checkpoint keeps, (readers + 1, 2).
@@ -80,7 +88,7 @@ class StreamPlaces:
             epoch_ended: Whether the last batch was an epoch's last; a stream that does not repeat
                 then begins another pass.
         """
-        held = self._held.clone()
+        held = torch.tensor(self._held)
         if epoch_ended and not self.repeats:
             held[:-1, 0] = self._next_pass
             held[:-1, 1] = held[-1, 0] = 0
@@ -89,8 +97,12 @@ class StreamPlaces:
     @property
     def _next_pass(self) -> int:
         # A reader without a sample in this pass has none noted.
-        return int(self._held[:-1, 0].max()) + 1
+        return max(number for number, _ in self._held[:-1]) + 1
+
+    def _share(self) -> None:
+        self._shared.copy_(torch.tensor([*self._held, [int(self._noted), 0]]))
 
     def restore(self, saved: Sequence[Sequence[int]]) -> None:
         """Go on from the numbers that ``saved`` returned."""
-        self._held.copy_(torch.tensor(saved))
+        self._held = [[int(number) for number in row] for row in saved]
+        self._share()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from tar_shards import write_shards
@@ -71,6 +73,16 @@ def test_a_process_without_workers_reads_for_itself(tmp_path):
     saved = first.places.saved(epoch_ended=False)
     taken += Reading(tmp_path, 0, saved, workers=0).take(3)
     assert [texts for texts, *_ in taken] == [texts for texts, *_ in whole]
+
+
+def test_a_worker_that_starts_late_begins_with_what_was_noted_when_it_was_made():
+    places = StreamPlaces(2)
+    late = copy.deepcopy(places)  # what a process has of it that is made now
+    late._shared = places._shared
+    places.note(["0/0/5"])  # the first worker's first batch, before the second one asks
+    assert late.start_of(1) == (1, 0, 0)
+    assert late.start_of(1) == (0, 0, 5)  # for another epoch, the turn and the place are new
+    assert late.begun_at == 0
 
 
 def test_what_workers_have_read_ahead_is_not_passed_over_when_an_epoch_begins(tmp_path):
