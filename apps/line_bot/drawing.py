@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -27,6 +27,9 @@ from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice, Progress
 from ldm.pipelines.staging import Staging
 from ldm.settings.low_memory import HIGHEST_RANDOM_SEED
+from ldm.settings.suiting import suited_to
+
+Settings = TypeVar("Settings", ChatSettings, ChatPictureSettings)
 
 # How much of a picture is drawn anew, by what it is started from.
 STRENGTHS = {"photo": 0.65, "variation": 0.55, "larger": 0.35}
@@ -100,18 +103,21 @@ class Drawer:
             "n_samples": 1,
             "n_iter": task.count,
             "plain_prompt": True,  # a colon in a chat is no weight
-            "ddim_steps": task.steps or self.settings.ddim_steps,
         }
-        scale = task.scale or self.settings.scale or self.pipeline.choice.scale
-        if scale is not None:
-            own["scale"] = scale
+        asked = {"ddim_steps": task.steps, "scale": task.scale}
+        own |= {name: value for name, value in asked.items() if value}
         if start is None:
             width, height = self._size(task.shape)
-            return ChatSettings(**{**shared, **own, "W": width, "H": height})
+            return self._suited(ChatSettings, {**shared, **own, "W": width, "H": height})
         width, height = start.size
-        sampler = "ddim" if shared["sampler"] == "plms" else shared["sampler"]
-        own |= {"W": width, "H": height, "strength": STRENGTHS[task.kind], "sampler": sampler}
-        return ChatPictureSettings(**{**shared, **own})
+        own |= {"W": width, "H": height, "strength": STRENGTHS[task.kind]}
+        if shared.get("sampler") == "plms":  # which starts from noise alone
+            own["sampler"] = "ddim"
+        return self._suited(ChatPictureSettings, {**shared, **own})
+
+    def _suited(self, schema: type[Settings], named: dict[str, Any]) -> Settings:
+        """Return settings with the model's own where neither user nor operator named any."""
+        return suited_to(schema(**named), self.pipeline.choice.sampling, named)
 
     def _size(self, shape: str) -> tuple[int, int]:
         """Return width and height: the model's own side, and 2/3 of it for the shorter one."""

@@ -239,6 +239,11 @@ class Run:
                 self.observer(notice)
         for notice in notices_on_grammar(self.settings, prompts, self.request.attached):
             self.observer(notice)
+        if self.request.choice.knows or not all(map(str.strip, prompts)):
+            from ldm.pipelines.known_words import notices_on_words
+
+            for text in notices_on_words(self.request):
+                self.observer(Notice(text, warning=True))
 
     def _enough_memory(self, rows: int) -> AbstractContextManager:
         height, width = self.request.size

@@ -39,6 +39,11 @@ class Conventions(Settings):
         return self.task in kind.walks
 
     @property
+    def needs_own_walk(self) -> bool:
+        """Whether a model may not choose the sampler, since only some can do what is asked."""
+        return False
+
+    @property
     def low_memory(self) -> bool:
         """Whether the model's stages take turns on the device."""
         return False

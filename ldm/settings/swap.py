@@ -303,6 +303,11 @@ class SwapSettings(Txt2ImgSettings):
             )
         return found
 
+    @property
+    def needs_own_walk(self) -> bool:
+        """Whether the sampler is one whose steps can be turned round."""
+        return self.invert != "none"
+
     def suited(self, kind: ModelKind, named: Collection[str]) -> Self:
         """Return these settings with what depends on the inversion filled in."""
         suited = super().suited(kind, named)
