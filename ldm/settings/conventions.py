@@ -39,9 +39,9 @@ class Conventions(Settings):
         return self.task in kind.walks
 
     @property
-    def needs_own_walk(self) -> bool:
-        """Whether a model may not choose the sampler, since only some can do what is asked."""
-        return False
+    def fixed_by_task(self) -> Collection[str]:
+        """Settings that a model may not choose, since few values can do what is asked."""
+        return ()
 
     @property
     def low_memory(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ldm.errors import UserError
 from ldm.legible import quoted
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
-from ldm.settings.option import one_of, options_of
+from ldm.settings.option import Option, one_of, options_of
 from ldm.settings.samplers import check_walk
 
 Settings = TypeVar("Settings", bound=GenerationSettings)
@@ -53,14 +53,8 @@ def read_suiting(entries: Mapping[Any, Any], where: str) -> dict[str, Any]:
                 f"{one_of(SUITING)}; correct it"
             )
         each = options[SUITING[word]]
-        try:
-            each.check(value)
-        except UserError:
-            raise UserError(
-                f"{where}: sampling.{word} is {quoted(value)}; {each.expected}; correct it"
-            ) from None
         if value is not None:
-            found[each.name] = each.kind(value)
+            found[each.name] = _checked(each, value, f"{where}: sampling.{word}")
     usual = Txt2ImgSettings
     sampler, spacing = (found.get(n, getattr(usual, n)) for n in ("sampler", "spacing"))
     try:
@@ -68,6 +62,18 @@ def read_suiting(entries: Mapping[Any, Any], where: str) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{where}: sampling: {error}") from None
     return found
+
+
+def _checked(each: Option, value: Any, where: str) -> Any:
+    if each.name == "scale":  # no model is at its best without its prompt, or against it
+        each = replace(each, words="a number above 0")
+    try:
+        each.check(value)
+        if each.name == "scale" and value <= 0:
+            raise UserError("")
+    except UserError:
+        raise UserError(f"{where} is {quoted(value)}; {each.expected}; correct it") from None
+    return each.kind(value)
 
 
 def suiting(
@@ -83,8 +89,9 @@ def suiting(
         own: The model's, as ``read_suiting`` returns them.
         named: Settings that the user gave.
     """
-    left = {name: value for name, value in own.items() if name not in named}
-    if {"sampler", "spacing", "ddim_eta"} & set(named) or settings.needs_own_walk:
+    kept = {*named, *settings.fixed_by_task}
+    left = {name: value for name, value in own.items() if name not in kept}
+    if {"sampler", "spacing", "ddim_eta"} & kept:
         left = {name: value for name, value in left.items() if name not in WALK}
     if settings.starts_from_picture:
         left = {name: value for name, value in left.items() if name not in ("H", "W")}

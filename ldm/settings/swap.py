@@ -304,9 +304,9 @@ class SwapSettings(Txt2ImgSettings):
         return found
 
     @property
-    def needs_own_walk(self) -> bool:
-        """Whether the sampler is one whose steps can be turned round."""
-        return self.invert != "none"
+    def fixed_by_task(self) -> Collection[str]:
+        """Settings that a model may not choose: edits read plain prompts, and few steps turn."""
+        return ("clip_skip",) if self.invert == "none" else ("clip_skip", "sampler")
 
     def suited(self, kind: ModelKind, named: Collection[str]) -> Self:
         """Return these settings with what depends on the inversion filled in."""
