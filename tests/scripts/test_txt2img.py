@@ -73,6 +73,20 @@ def test_default_run_writes_numbered_pictures_and_a_grid(txt2img, tmp_path):
     assert "24/24" in err and "pictures 6/6" in err
 
 
+def test_pictures_of_large_seeds_are_drawn_and_drawn_again(txt2img, tmp_path):
+    seed = 2**63 - 2
+    run = ("--seed", seed, "--seed_mode", "per-image", "--n_iter", 1, "--n_samples", 2)
+    assert txt2img(*run, "--outdir", "o")[0] == 0
+    second = tmp_path / "o" / "samples" / "00001.png"
+    assert f"Seed: {seed + 1}," in Image.open(second).info["parameters"]
+    assert txt2img("--from-image", second, "--outdir", "again")[0] == 0
+    again = pixels(tmp_path / "again" / "samples" / "00000.png")
+    assert np.array_equal(again, pixels(second))
+    alone = ("--seed", seed + 1, *run[2:], "--n_samples", 1, "--outdir", "alone")
+    assert txt2img(*alone)[0] == 0
+    assert np.abs(pixels(tmp_path / "alone/samples/00000.png").astype(int) - again).max() <= 1
+
+
 def test_a_second_run_goes_on_numbering(txt2img, tmp_path):
     for _ in range(2):
         assert txt2img("--outdir", "o", "--n_iter", 1, "--n_samples", 1)[0] == 0

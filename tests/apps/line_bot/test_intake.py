@@ -335,6 +335,35 @@ def test_pictures_are_drawn_with_the_operators_settings_and_flagged_ones_are_mar
         model_for(settings)
 
 
+@pytest.mark.parametrize(
+    ("operators", "task", "drawn"),
+    [
+        ({}, {}, (3.0, "dpmpp_2m", "karras", 20)),
+        ({"ddim_steps": 7}, {}, (3.0, "dpmpp_2m", "karras", 7)),
+        ({"sampler": "plms"}, {"scale": 7.5}, (7.5, "plms", "uniform", 50)),
+        ({"scale": 5.0}, {"steps": 9}, (5.0, "dpmpp_2m", "karras", 9)),
+    ],
+)
+def test_users_are_heard_before_the_operator_and_the_model_fills_in_the_rest(
+    tmp_path, operators, task, drawn
+):
+    pytest.importorskip("torch")
+    from apps.line_bot.drawing import Drawer
+    from apps.line_bot.model import model_for
+
+    settings, _ = settings_for(tmp_path, "http://127.0.0.1:9", **operators)
+    own = {"scale": 3.0, "sampler": "dpmpp_2m", "spacing": "karras", "ddim_steps": 20}
+    choice = replace(model_for(settings), sampling=own)
+    drawer = Drawer(SimpleNamespace(choice=choice), settings)
+    photo = Image.new("RGB", (64, 64))
+    made = drawer._settings(Task("a cat", **task), None)
+    assert (made.scale, made.sampler, made.spacing, made.ddim_steps) == drawn
+    again = drawer._settings(Task("a cat", kind="photo", **task), photo)
+    sampler = "ddim" if drawn[1] == "plms" else drawn[1]
+    assert (again.scale, again.sampler, again.ddim_steps) == (drawn[0], sampler, drawn[3])
+    again.validate()
+
+
 def test_put_out_of_a_group_the_bot_cancels_what_its_members_asked_for_there(stage, line):
     group = {"type": "group", "groupId": "G2", "userId": "Ualice"}
     mention = {"mentionees": [{"index": 0, "length": 4, "type": "user", "isSelf": True}]}
