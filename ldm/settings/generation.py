@@ -42,7 +42,8 @@ REFERENCES_MAX_SEED = 2**32 - 1
 _TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], "and")
 DRAWING_GROUPS = {
     "prompt": "what to draw",
-    "picture": "how to draw it",
+    "picture": "how to draw it (scale, sampler, steps, spacing, size, clip skip: what the model's "
+    "YAML says suits it, else these defaults)",
     "adapters": "what acts on the model besides",
     GROUP: HEADING,
     "model": "the model",
