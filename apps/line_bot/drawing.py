@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from apps.line_bot.gallery import FLAGGED
+from apps.line_bot.gallery import FLAGGED, UNKNOWN
 from apps.line_bot.jobs import Task
 from apps.line_bot.model import ChatPictureSettings, ChatSettings, shared_settings
 from apps.line_bot.settings import BotSettings
 from apps.line_bot.worker import BadPhoto
 from ldm.errors import UserError
 from ldm.images.io import load_image, save_picture
+from ldm.legible import legible
 from ldm.pipelines.models import ModelChoice
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice, Progress
@@ -35,6 +36,7 @@ Settings = TypeVar("Settings", ChatSettings, ChatPictureSettings)
 STRENGTHS = {"photo": 0.65, "variation": 0.55, "larger": 0.35}
 LARGER = 2  # times each side
 SIDES = 2  # times the model's own side, where the operator gives no limit
+MOST_WORDS, LONGEST_WORD = 10, 40  # that the model does not know and a message names
 CHECKS = 0.25  # seconds between looks whether a job is still wanted
 
 
@@ -67,7 +69,8 @@ class Drawer:
     ) -> None:
         """Draw a task's pictures into a folder; see ``worker.Draw``.
 
-        Beside a picture that the safety checker blacked out lies a file ``N.flagged``.
+        Beside a picture that the safety checker blacked out lies a file ``N.flagged``; words that
+        the model does not know are in a file beside them all.
 
         Args:
             task: What to draw.
@@ -86,6 +89,9 @@ class Drawer:
                 if picture.flagged:
                     name.with_suffix(FLAGGED).touch()
                 check()
+        if watch.unknown:
+            words = (legible(word, LONGEST_WORD) for word in watch.unknown[:MOST_WORDS])
+            (folder / UNKNOWN).write_text("\n".join(words), encoding="utf-8")
 
     @property
     def side(self) -> int:
@@ -152,8 +158,11 @@ class _Watch:
 
     check: Callable[[], None]
     last: float = 0.0
+    unknown: tuple[str, ...] = ()
 
-    def __call__(self, _: Notice | Progress) -> None:
+    def __call__(self, event: Notice | Progress) -> None:
+        if isinstance(event, Notice):
+            self.unknown += event.unknown
         if time.monotonic() - self.last >= CHECKS:
             self.last = time.monotonic()
             self.check()

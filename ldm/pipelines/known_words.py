@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ldm.legible import legible
+from ldm.pipelines.progress import Notice
 
 if TYPE_CHECKING:
     from ldm.pipelines.models import ModelChoice
@@ -37,14 +38,25 @@ def unknown_words(choice: ModelChoice, prompt: str, syntax: str = "compvis") -> 
         prompt: As it is encoded.
         syntax: What the prompt is read as, one of ``--prompt_syntax``.
     """
-    if not choice.knows:
+    return unlisted_words(choice.knows, prompt, syntax)
+
+
+def unlisted_words(knows: Sequence[str], prompt: str, syntax: str = "compvis") -> list[str]:
+    """Return the words of a prompt that are not on a model's list; of an empty list, none.
+
+    Args:
+        knows: The list, as in the model's YAML.
+        prompt: As it is encoded.
+        syntax: What the prompt is read as, one of ``--prompt_syntax``.
+    """
+    if not knows:
         return []
-    known = {tuple(each.lower().split()) for each in choice.knows}
+    known = {tuple(each.lower().split()) for each in knows}
     text = re.sub(_GRAMMAR[syntax], " ", prompt)
     return list(dict.fromkeys(_unknown(_WORD.findall(text), known)))
 
 
-def notices_on_words(request: Request) -> Iterator[str]:
+def notices_on_words(request: Request) -> Iterator[Notice]:
     """Say which words of a run's prompts the model does not know, and that a prompt is empty.
 
     Words that an attached embedding stands for are known; a LoRA may have taught any, so nothing
@@ -59,14 +71,21 @@ def notices_on_words(request: Request) -> Iterator[str]:
     edits = settings.drawn_prompts if settings.task == "edit" else ()
     drawn = dict.fromkeys([*request.prompts, *edits])
     if not all(text.strip() for text in drawn) and not (plan and plan.controls):
-        yield EMPTY
+        yield Notice(EMPTY, warning=True)
     if plan is not None and (plan.loras or plan.tagged):
         return
     taught = _taught(request)
     texts = dict.fromkeys([*drawn, settings.negative_prompt])
     found = (unknown_words(request.choice, each, settings.prompt_syntax) for each in texts)
-    if words := [word for each in found for word in each if word.lower() not in taught]:
-        yield f"the model does not know: {_listed(dict.fromkeys(words))}; what they do is chance"
+    words = dict.fromkeys(w for each in found for w in each if w.lower() not in taught)
+    yield from notices_on_unknown(words)
+
+
+def notices_on_unknown(words: Collection[str]) -> Iterator[Notice]:
+    """Say in one notice that a model does not know words; nothing if there are none."""
+    if words:
+        text = f"the model does not know: {_listed(words)}; what they do is chance"
+        yield Notice(text, warning=True, unknown=tuple(words))
 
 
 EMPTY = "the prompt is empty: what is drawn is left to the model"

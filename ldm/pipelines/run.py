@@ -242,8 +242,8 @@ class Run:
         if self.request.choice.knows or not all(map(str.strip, prompts)):
             from ldm.pipelines.known_words import notices_on_words
 
-            for text in notices_on_words(self.request):
-                self.observer(Notice(text, warning=True))
+            for notice in notices_on_words(self.request):
+                self.observer(notice)
 
     def _enough_memory(self, rows: int) -> AbstractContextManager:
         height, width = self.request.size

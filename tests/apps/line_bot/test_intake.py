@@ -19,6 +19,7 @@ from apps.line_bot.photos import fetched
 from apps.line_bot.texts import STYLES
 from apps.line_bot.worker import BadPhoto
 from ldm.errors import UserError
+from ldm.pipelines.progress import Notice
 
 
 def answers(stage, line, *events) -> list[dict]:
@@ -317,8 +318,9 @@ def test_pictures_are_drawn_with_the_operators_settings_and_flagged_ones_are_mar
     class Pipeline:
         choice = model_for(settings)
 
-        def generate(self, settings, **_):
+        def generate(self, settings, *, observer, **_):
             asked.append(settings)
+            observer(Notice("the model does not know: x", unknown=tuple("abcdefghijkl")))
             for index in range(settings.n_iter):
                 pixels = np.zeros((64, 64, 3), np.uint8)
                 yield SimpleNamespace(pixels=pixels, parameters="x", flagged=index == 1)
@@ -329,7 +331,9 @@ def test_pictures_are_drawn_with_the_operators_settings_and_flagged_ones_are_mar
     (made,) = asked
     assert (made.prompt, made.seed, made.ddim_steps, made.n_iter) == ("ぬこ: 2", 9, 7, 3)
     assert (made.prompt_lang, made.glossary, made.plain_prompt) == ("ja", str(glossary), True)
-    assert sorted(p.name for p in out.iterdir()) == ["0.png", "1.flagged", "1.png", "2.png"]
+    files = sorted(p.name for p in out.iterdir())
+    assert files == ["0.png", "1.flagged", "1.png", "2.png", "unknown_words.txt"]
+    assert (out / files[-1]).read_text(encoding="utf-8").splitlines() == list("abcdefghij")
     glossary.unlink()
     with pytest.raises(UserError, match=r"words\.tsv"):
         model_for(settings)

@@ -26,7 +26,14 @@ def demo():
 
 
 def told(demo, **settings):
-    return list(notices_on_words(prepare(Txt2ImgSettings(**settings), demo)))
+    return texts_of(prepare(Txt2ImgSettings(**settings), demo))
+
+
+def texts_of(request):
+    """Return what is said, all of it as warnings."""
+    notices = list(notices_on_words(request))
+    assert all(each.warning for each in notices)
+    return [each.text for each in notices]
 
 
 def test_the_bundled_model_lists_the_words_of_its_captions_no_more_and_no_less(demo):
@@ -74,7 +81,7 @@ def test_one_notice_names_the_words_of_all_prompts_of_a_run(demo):
     (text,) = told(demo, prompt="a cat in Paris", negative_prompt="blurry")
     assert "does not know: in, Paris, blurry;" in text
     edit = SwapSettings(sprompt="a zebra", prompt="a cat", is_swap=True)
-    assert "does not know: zebra;" in next(notices_on_words(prepare(edit, demo)))
+    assert "does not know: zebra;" in texts_of(prepare(edit, demo))[0]
     assert told(demo, prompt="a cat") == []
 
 
@@ -90,7 +97,7 @@ def test_an_empty_prompt_is_said_for_any_model_unless_a_control_says_what_to_dra
     assert told(demo, prompt=prompt) == [EMPTY]
     any_model = replace(demo, knows=())
     request = prepare(Txt2ImgSettings(prompt=prompt), any_model)
-    assert list(notices_on_words(request)) == [EMPTY]
+    assert texts_of(request) == [EMPTY]
     controlled = AdapterPlan(request.settings, controls=(SimpleNamespace(),))
     assert not list(notices_on_words(replace(request, adapters=controlled)))
 
@@ -101,8 +108,8 @@ def test_embeddings_are_known_by_their_names_and_a_lora_may_have_taught_anything
     embedded = AdapterPlan(
         settings, embeddings=(PlannedEmbedding(tmp_path / "demo-tangerine.safetensors"),)
     )
-    (text,) = notices_on_words(replace(request, adapters=embedded))
-    assert "does not know: in, bowl;" in text
+    (notice,) = notices_on_words(replace(request, adapters=embedded))
+    assert "does not know: in, bowl;" in notice.text and notice.unknown == ("in", "bowl")
     taught = AdapterPlan(settings, loras=(PlannedLora(tmp_path / "x", "x", 1.0, 1.0),))
     assert not list(notices_on_words(replace(request, adapters=taught)))
 
