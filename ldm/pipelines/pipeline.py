@@ -33,7 +33,6 @@ from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.pipelines.arithmetic import Arithmetic
 from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
-from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import ModelChoice, find_model
 from ldm.pipelines.phases import memory_for
 from ldm.pipelines.progress import Notice, Observer, Picture, log_events
@@ -46,6 +45,7 @@ from ldm.settings.suiting import suited_to
 if TYPE_CHECKING:  # runs with the whole model on the device need no plans
     from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.adapting import Shelves
+    from ldm.pipelines.masks import Mask
     from ldm.pipelines.staging import StagedModel, Staging
 
 Settings = TypeVar("Settings", bound=GenerationSettings)

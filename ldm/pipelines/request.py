@@ -23,7 +23,6 @@ from ldm.paths import is_file
 from ldm.pipelines.batches import Batch, Place, check_length, plan, read_prompts, replay
 from ldm.pipelines.infotext import Recorded, fit_size, read_picture
 from ldm.pipelines.init_image import InitImage, fit_init_image, read_init_image
-from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import (
     DEMO_CHECKPOINT,
     FILL_CHECKPOINT,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:  # most runs have none
     from torch import nn
 
     from ldm.pipelines.adapter_plan import AdapterPlan
+    from ldm.pipelines.masks import Mask
 
 # A grid holds every picture of the run in memory, and viewers give up on larger ones.
 LARGEST_GRID = 1000

@@ -89,6 +89,9 @@ def test_a_recorded_picture_is_drawn_as_it_was_whatever_suits_its_model_now(suit
     assert walk_of(request.settings) == (5.0, "ddim", "uniform", 5)
     own = {"Batch size": 1, "Iteration": 1, "Picture": 1, "Pictures per iteration": 1}
     Path("b.png").unlink()
+    unsaid = prepare_from_flags(Txt2ImgSettings, recorded(**{"CFG scale": "?"}))
+    assert unsaid.settings.scale == 7.5 and not unsaid.suited
+    Path("b.png").unlink()
     request = prepare_from_flags(Txt2ImgSettings, recorded(**own))
     assert walk_of(request.settings) == (5.0, "ddim", "uniform", 5) and request.place
 
