@@ -1,6 +1,6 @@
 """What suits a model, which its YAML names under ``sampling``: taken where the user named nothing.
 
-    sampling: { scale: 3, sampler: dpmpp_2m, spacing: karras, steps: 20 }
+    sampling: { scale: 3, sampler: dpmpp_2m, steps: 20 }
 
 Imports no torch.
 """
