@@ -72,6 +72,11 @@ def part_beside(path: Path) -> Path:
     return _hidden(path, "part")
 
 
+def is_hidden(path: Path) -> bool:
+    """Check by its name whether this is something that a program is writing, or was."""
+    return _FORM.fullmatch(path.name) is not None
+
+
 def put_in_place(part: Path, path: Path) -> None:
     """Give a finished file or folder its name; what bore it is replaced.
 

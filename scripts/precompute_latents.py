@@ -2,8 +2,8 @@
 
 Any configuration of main.py with a latent diffusion model is taken; its data set is read once, and
 moments of the latents and encoded captions are written in shards. An interrupted run goes on when
-it is started again. main.py --latents trains on the folder; a YAML names it as
-ldm.data.precomputed.PrecomputedLatents.
+it is started again. Several processes share the work: --part 1/8 to --part 8/8. main.py --latents
+trains on the folder; a YAML names it as ldm.data.precomputed.PrecomputedLatents.
 
 Example:
     python scripts/precompute_latents.py --base configs/stable-diffusion/v1-finetune.yaml \\
@@ -30,6 +30,7 @@ from ldm.settings.latents import PrecomputeSettings
 
 def encode(console: Console, settings: PrecomputeSettings) -> None:
     """Encode the data set, and say where it lies."""
+    from ldm.paths import is_file
     from ldm.pipelines.pipeline import resolve_device
     from ldm.training.precompute import Precomputation, precompute
 
@@ -46,10 +47,14 @@ def encode(console: Console, settings: PrecomputeSettings) -> None:
         num_workers=settings.num_workers,
         device=str(resolve_device(settings.device)),
         seed=settings.seed,
+        part=settings.share,
     )
     index = precompute(task, tell=console.say)
+    done = sum(is_file(settings.out / name) for name in index.shards)
     console.say(f"{settings.out}: {index.count} items in {len(index.shards)} shards")
-    if settings.split == "train":
+    if done < len(index.shards):
+        console.say(f"{done} of them are there; the other parts are still to be encoded")
+    elif settings.split == "train":
         console.say(f"to train on them: python main.py ... --latents {settings.out}")
 
 

@@ -60,6 +60,7 @@ STOREYS = {
     "ldm.evaluation": 5,
     "ldm.retrieval": 5,
     "cldm": 5,
+    "ldm.jobs": 6,
     "ldm.programs": 6,
     "main": 6,
     "scripts": 6,

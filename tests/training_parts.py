@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from ldm.training.exactness import ExactBatches
+
 SIDE = 16
 
 
@@ -119,6 +121,37 @@ class Denoiser(pl.LightningModule):
         x = batch["jpg"][:N]
         noisy = x + 0.5 * torch.randn_like(x)
         return {name: y.movedim(-1, 1) for name, y in (("inputs", x), ("noisy", noisy))}
+
+
+class Stumbling(Denoiser):
+    """Multiplies the losses of some of the run's batches.
+
+    Args:
+        bad: Numbers of the batches, from 0.
+        factor: By how much.
+        rank: The process that does so; None for all.
+    """
+
+    def __init__(self, bad=(), factor: float = float("nan"), rank: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.bad, self.factor, self.rank = tuple(bad), factor, rank
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        number = ExactBatches.of(self.trainer).batches_done
+        here = self.rank in (None, self.global_rank)
+        return loss * self.factor if number in self.bad and here else loss
+
+
+class Deep(Denoiser):
+    """Has a matrix that is large enough to be sent as one of low rank."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.weight = nn.Sequential(nn.Linear(3, 64), nn.Linear(64, 64), nn.Linear(64, 3))
+
+    def optimizer_step(self, *args, **kwargs):
+        pl.LightningModule.optimizer_step(self, *args, **kwargs)
 
 
 class Recorder(pl.Callback):

@@ -1,14 +1,17 @@
 """Captioned pictures in webdataset shards: tar files in which a sample's parts share a name.
 
-Items: "jpg" (H, W, 3) float32 in [-1, 1], RGB; "txt" str.
+Items: "jpg" (H, W, 3) float32 in [-1, 1], RGB; "txt" str; "file_path_" shard and name, str;
+"place_" str, see ``ldm.data.stream_places``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,9 +24,11 @@ from ldm.data.pictures import read_picture
 from ldm.data.records import CAPTION_KEYS
 from ldm.data.shard_names import shard_files
 from ldm.data.skipping import MOST_IN_A_ROW, BadItem, Tally
+from ldm.data.stream_places import PLACE, StreamPlaces, place_of
 from ldm.errors import UserError
 from ldm.images.opening import PICTURE_ENDINGS
-from ldm.rng import item_generator
+
+logger = logging.getLogger(__name__)
 
 Sample = dict[str, Any]
 T = TypeVar("T")
@@ -38,13 +43,14 @@ class CaptionedShards(IterableDataset):
 
     Guaranteed: within a pass each sample is read once over all processes and workers. Consumers
     (processes times workers) share whole shards; if there are fewer shards than consumers, each
-    reads all shards and decodes every n-th sample. The order follows from ``seed``, the pass and
-    the numbers of processes and workers.
+    reads all shards and decodes every n-th sample. Order, crops and flips follow from ``seed``, the
+    pass and the numbers of processes and workers. A run that is resumed with as many of both goes
+    on with the very next sample: what came before is read again, but not decoded.
 
-    Not guaranteed: a resumed run does not continue a pass, because a tar file cannot be sought in.
-    ``take_place`` gives it another order, so that no part of the data is favoured. Consumers of
-    unequal shards end a pass at different times: with several processes set ``repeat``, else the
-    process that ends first leaves the others waiting.
+    Not guaranteed: with other numbers of processes or workers, or other shards, a resumed run does
+    not continue the pass. ``take_place`` gives it another order, so that no part of the data is
+    favoured. Consumers of unequal shards end a pass at different times: with several processes set
+    ``repeat``, else the process that ends first leaves the others waiting.
 
     Args:
         shards: Pattern or patterns of local paths: see ``ldm.data.shard_names.shard_files``.
@@ -52,7 +58,7 @@ class CaptionedShards(IterableDataset):
         shuffle: Size of each worker's shuffle buffer, in samples (compressed pictures in memory);
             0 keeps the order of shards and samples.
         repeat: Start again after each pass, endlessly: for training, which ends by steps.
-        seed: First part of the seed of every order.
+        seed: First part of the seed of every order, crop and flip.
         random_crop: Cut the picture at a random place; otherwise in the middle.
         flip_p: Probability of mirroring left to right.
         interpolation: "linear", "bilinear", "bicubic" or "lanczos".
@@ -83,18 +89,26 @@ class CaptionedShards(IterableDataset):
         self.shuffle, self.repeat, self.seed = shuffle, repeat, seed
         self.place: tuple[int, int] | None = None
         self.begun_at, self.passes = 0, 0
+        self.places: StreamPlaces | None = None
         self.bad_items = Tally(self.shards[0])  # for the first look only
         self._look()
         more = f" and {len(self.shards) - 1} more" if len(self.shards) > 1 else ""
         self.bad_items = Tally(f"{self.shards[0]}{more}")
 
     def _look(self) -> None:
-        fixed = partial(np.random.default_rng, 0)  # does not consume the run's random numbers
-        if next(self._items(self._samples(self.shards), fixed), None) is None:
+        looked_at = enumerate(self._samples(self.shards), start=1)
+        if next(self._items(looked_at, (0,)), None) is None:
             raise UserError(
                 f"none of {len(self.shards)} shards ({self.shards[0]}, ...) has a readable sample; "
                 "expected pictures with captions in .tar files; check the shards"
             )
+
+    @property
+    def identity(self) -> str:
+        """A hash of the shards' names and of what decides their order."""
+        names = [Path(shard).name for shard in self.shards]
+        told = json.dumps([names, self.seed, self.shuffle])
+        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
     def take_place(self, rank: int, world: int, samples: int = 0) -> None:
         """Set this process's place, before its workers start; else torch.distributed is asked.
@@ -106,20 +120,49 @@ class CaptionedShards(IterableDataset):
         """
         self.place, self.begun_at = (rank, world), samples
 
+    def follow(self, places: StreamPlaces) -> None:
+        """Go on, before the workers start, from places that the main process notes; say how."""
+        self.places, self.begun_at = places, places.begun_at
+        readers = (self.place or (0, 1))[1] * places.readers
+        least, rest = divmod(len(self.shards), readers)
+        if least:
+            each = f"{least} to {least + 1}" if rest else str(least)
+            how = f"each reads {each} of them in a pass"
+        else:
+            how = f"each reads all of them and takes every {readers}th sample"
+        logger.info("%d shards for %d readers: %s", len(self.shards), readers, how)
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         number, consumers = consumer(self.place)
+        info = get_worker_info()
+        worker = 0 if info is None else info.id
+        reader, seen = self._start(worker)
+        number += reader - worker
         empty = False
         while not empty:
-            seed = (self.seed, self.begun_at, self.passes)
-            self.passes += 1  # persists between epochs if the workers do
-            empty = True
-            for sample in self._one_pass(seed, number, consumers):
+            # It persists between epochs if the workers do.
+            current, self.passes = self.passes, self.passes + 1
+            empty = seen == 0
+            for item in self._one_pass((number, consumers), reader, current, seen):
                 empty = False
-                yield sample
+                yield item
+            seen = 0
             if not self.repeat:
                 return
 
-    def _one_pass(self, seed: tuple[int, ...], number: int, consumers: int) -> Iterator[Sample]:
+    def _start(self, worker: int) -> tuple[int, int]:
+        """Set the pass to begin with; return whose part to read, and what to pass over of it."""
+        if self.places is None:
+            return worker, 0
+        reader, self.passes, seen = self.places.start_of(worker)
+        return reader, seen
+
+    def _one_pass(
+        self, share: tuple[int, int], reader: int, current: int, seen: int
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the items of a pass behind the first ``seen`` samples of this share of it."""
+        number, consumers = share
+        seed = (self.seed, self.begun_at, current)
         shards = list(self.shards)
         if self.shuffle:
             np.random.default_rng(seed).shuffle(shards)
@@ -129,7 +172,9 @@ class CaptionedShards(IterableDataset):
             samples = itertools.islice(samples, number, None, consumers)
         if self.shuffle:
             samples = shuffled(samples, self.shuffle, np.random.default_rng((*seed, number)))
-        return self._items(samples)
+        counted = itertools.islice(enumerate(samples, start=1), seen, None)
+        for count, item in self._items(counted, (*seed, number)):
+            yield {**item, PLACE: place_of(reader, current, count)}
 
     def _samples(self, shards: Iterable[str]) -> Iterator[Sample]:
         # webdataset must not split them itself: it does not know of the sharing above.
@@ -137,14 +182,13 @@ class CaptionedShards(IterableDataset):
         return _tar_samples()(urls, handler=self._skip)
 
     def _items(
-        self,
-        samples: Iterable[Sample],
-        generator: Callable[[], np.random.Generator] = item_generator,
-    ) -> Iterator[dict[str, Any]]:
+        self, samples: Iterable[tuple[int, Sample]], seed: tuple[int, ...]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield what can be read of numbered samples; random choices go by seed and number."""
         in_a_row = 0
-        for sample in samples:
+        for count, sample in samples:
             try:
-                yield self._item(sample, generator())
+                yield count, self._item(sample, np.random.default_rng((*seed, count)))
                 in_a_row = 0
             except BadItem as error:
                 self._skip(error)
@@ -162,7 +206,7 @@ class CaptionedShards(IterableDataset):
             raise BadItem(f"{name} has no picture")
         caption = _caption(sample, name, rng)
         picture = read_picture(data, name, at_least=self.framing.enough)
-        return {"jpg": self.framing(picture, rng), "txt": caption}
+        return {"jpg": self.framing(picture, rng), "txt": caption, "file_path_": name}
 
     def _skip(self, error: Exception) -> bool:
         """Count a bad sample or shard; webdataset continues if this returns True."""

@@ -76,9 +76,7 @@ class PackedConvolution:
         if x.ndim != 4 or not suits(layer, x):
             return own(x)
         direct, tiled = self.weights
-        # What is packed for tiles stays so: other sizes must not pack anew at every turn.
-        in_tiles = self.tiles and winograd.suits(layer, x)
-        if in_tiles and (tiled.is_made or winograd.pays(layer, x)):
+        if self.tiles and winograd.suits(layer, x) and winograd.pays(layer, x):
             weights = tiled.of(layer.weight, x)
             return winograd.convolve(x, weights, layer.bias, layer.out_channels)
         geometry = layer.padding, layer.stride, layer.dilation, layer.groups
@@ -90,7 +88,7 @@ class PackedConvolution:
 
     @property
     def most_bytes(self) -> int:
-        """Bytes of the packed copy, at most."""
+        """Bytes of the packed copy for maps of one size, at most."""
         nbytes, usual = self.layer.weight.nbytes, self.layer.kernel_size == (3, 3)
         return int(nbytes * winograd.GROWTH) if self.tiles and usual else nbytes
 

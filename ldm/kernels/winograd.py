@@ -16,6 +16,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+ROWS = 2
+"""Maps at a time for which it is decided whether tiles pay: a picture with guidance. How many there
+are in truth does not matter: what a picture is drawn with must not change its bits."""
 LEAST_TILES = 32
 """With fewer, reading 16 matrices in place of nine takes what multiplying less saves."""
 LEAST_CHANNELS, LEAST_WORK = 96, 1e9
@@ -37,8 +40,8 @@ def suits(layer: nn.Conv2d, x: Tensor) -> bool:
 
 def pays(layer: nn.Conv2d, x: Tensor) -> bool:
     """Return whether convolving maps (B, C, h, w) in tiles takes less time than directly."""
-    b, c, h, w = x.shape
-    positions = b * h * w
+    c, h, w = x.shape[1:]
+    positions = ROWS * h * w
     if positions < 4 * LEAST_TILES or min(c, layer.out_channels) < LEAST_CHANNELS:
         return False
     return 2 * 9 * c * layer.out_channels * positions >= LEAST_WORK

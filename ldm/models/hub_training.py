@@ -113,6 +113,10 @@ class HubTraining(pl.LightningModule):
             self.move_averages()
             self._averaged_at = step
 
+    def owe_no_average(self, step: int) -> None:
+        """Note that optimizer step ``step`` moves no weight, and so no average."""
+        self._averaged_at = step
+
     def on_train_start(self) -> None:
         """Note where training begins: the averages owe no step."""
         self._averaged_at = self.global_step

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ldm.errors import UserError
 from ldm.settings.option import (
     REQUIRED,
     Settings,
@@ -45,8 +46,33 @@ class PrecomputeSettings(Settings):
     half: bool = option(False, "write float16: half the disk space, about three digits")
     batch_size: int = option(8, "pictures encoded at a time", minimum=1)
     shard_size: int = option(1024, "items in a file", minimum=1)
+    part: str | None = option(
+        None,
+        "encode the K-th of N parts of the files, beside other processes that encode the rest",
+        str,
+        metavar="K/N",
+        pattern=r"\d+/\d+",
+        words="K/N, such as 1/8 to 8/8",
+        shown="all of them",
+    )
     num_workers: int = option(0, "processes that read pictures", minimum=0)
     max_pixels: int = max_pixels_option()
     device: str = device_option()
     seed: int = option(23, "seed of random crops and flips, which are drawn once", minimum=0)
     overrides: tuple[str, ...] = overrides_option("model", "data")
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """The part to encode and how many there are, from ``part``; (1, 1) where none is given."""
+        number, count = (self.part or "1/1").split("/")
+        return int(number), int(count)
+
+    def validate(self) -> None:
+        """Check each value, and that there is such a part."""
+        super().validate()
+        number, count = self.share
+        if not 1 <= number <= count:
+            raise UserError(
+                f"--part {self.part} was given; expected 1/{max(1, count)} to "
+                f"{max(1, count)}/{max(1, count)}; change it"
+            )

@@ -124,7 +124,7 @@ class TrainingOptions(Settings):
     Attributes:
         max_time: The wall-clock limit of this process, in seconds.
         scale_lr: None leaves it to the configuration, true where that says nothing.
-        channels_last: None leaves it to the configuration.
+        channels_last: None leaves it to the configuration, as of the two below it.
         overrides: ``a.b=c`` items.
         trainer: The Trainer's settings that were given as flags.
     """
@@ -173,6 +173,19 @@ class TrainingOptions(Settings):
     channels_last: bool | None = option(
         None,
         "lay pictures out by pixel, not by channel: faster convolutions on most GPUs and CPUs",
+        bool,
+        worded=True,
+    )
+    gradient_compression: str | None = option(
+        None,
+        "send smaller gradients between processes with ddp; numbers change",
+        str,
+        choices=("none", "fp16", "bf16", "powersgd"),
+        shown="none, or as the configuration has it",
+    )
+    async_checkpoints: bool | None = option(
+        None,
+        "write checkpoints in the background, from a copy in the host's memory",
         bool,
         worded=True,
     )

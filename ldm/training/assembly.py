@@ -12,8 +12,10 @@ from torch import nn
 from ldm.building import build_from, refusals_in_words
 from ldm.errors import UserError
 from ldm.training.arguments import TrainingOptions
+from ldm.training.background_checkpoints import BackgroundCheckpointIO
 from ldm.training.callbacks import SetupCallback
 from ldm.training.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from ldm.training.compression import read_compression
 from ldm.training.first_batches import FirstBatches
 from ldm.training.metrics import MetricsFile
 from ldm.training.resumed_rates import LearningRateOnResume
@@ -30,14 +32,16 @@ def make_trainer(
         UserError: The Trainer refuses a setting's value, or a package that it needs is missing.
     """
     settings = OmegaConf.to_container(lightning.trainer, resolve=True)
-    strategy = choose_strategy(settings, model)
+    compression = read_compression(lightning.get("gradient_compression"))
+    strategy = choose_strategy(settings, model, compression)
+    behind = bool(lightning.get("async_checkpoints"))
     loggers = make_loggers(lightning, place)
     try:
         return pl.Trainer(
             **{**settings, "strategy": strategy},
             callbacks=callbacks,
             logger=loggers,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[BackgroundCheckpointIO() if behind else AtomicCheckpointIO()],
             default_root_dir=place.logdir,
             use_distributed_sampler=False,
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import signal
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if isinstance(error, RuntimeError) and not _NOT_WRITTEN.search(str(error)):
                 raise
             raise _not_saved(path, error) from error
+
+    def when_written(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` when the last checkpoint is written: it is."""
+        tell()
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
@@ -230,16 +236,25 @@ class LastCheckpoint(pl.Callback):
         self._save_asked = False
         self._stop_signal: int | None = None
         self._saved_step = -1
+        self._listens = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle signals inside the block and restore the old handlers after it."""
+        """Handle signals inside the block and restore the old handlers after it.
+
+        Only a process's main thread can; in another one, as Ray's, nothing asks to save or stop.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         wanted = {"SIGUSR1": self._on_save, "SIGINT": self._on_stop, "SIGTERM": self._on_stop}
         present = {getattr(signal, k): v for k, v in wanted.items() if hasattr(signal, k)}
         old = {number: signal.signal(number, handler) for number, handler in present.items()}
+        self._listens = True
         try:
             yield
         finally:
+            self._listens = False
             for number, handler in old.items():
                 signal.signal(number, handler)
 
@@ -254,6 +269,15 @@ class LastCheckpoint(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Start the clock: building the model is not training."""
         self._begun = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Take SIGTERM back from Lightning.
+
+        Its handler talks to the other processes at once, in the middle of whatever they are at, and
+        waits for them forever.
+        """
+        if self._listens:
+            signal.signal(signal.SIGTERM, self._on_stop)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save if due or requested, then stop if requested."""
@@ -299,7 +323,9 @@ class LastCheckpoint(pl.Callback):
         trainer.save_checkpoint(self.path)
         self._saved_step, self._save_asked = trainer.global_step, False
         if trainer.is_global_zero:
-            logger.info("step %d: saved %s", trainer.global_step, self.path)
+            tell = partial(logger.info, "step %d: saved %s", trainer.global_step, self.path)
+            io = trainer.strategy.checkpoint_io
+            io.when_written(tell) if isinstance(io, AtomicCheckpointIO) else tell()
 
     def _stop_reason(self, trainer: pl.Trainer) -> Stopped | None:
         over = self.max_time is not None and time.monotonic() - self._begun >= self.max_time

@@ -200,6 +200,9 @@ class DataModuleFromConfig(pl.LightningDataModule):
                 shuffle = None
         elif hasattr(dataset, "take_place"):  # shares its records itself
             dataset.take_place(rank, world, self._samples_done(name))
+            exact = self._exact()
+            if name == "train" and exact is not None and hasattr(dataset, "follow"):
+                exact.follow(dataset, max(1, self.num_workers), rank, world)
         elif self.num_workers == 0:
             take_share(dataset, rank, world)
         return DataLoader(

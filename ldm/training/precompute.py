@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ldm.atomic import clear
+from ldm.atomic import clear, is_hidden
 from ldm.checkpoint.load import load_component
 from ldm.checkpoint.write import save_safetensors, size_of, whole
 from ldm.config import build, load_config
@@ -49,6 +49,8 @@ class Precomputation:
         num_workers: Processes that read pictures.
         device: Where encoders run.
         seed: Seed of random crops and flips, which are drawn only once.
+        part: Which share of the shards to encode, and of how many, from (1, 1) on: several
+            processes, on any machines that see the folder, each encode one of them.
     """
 
     base: tuple[Path, ...]
@@ -63,6 +65,7 @@ class Precomputation:
     num_workers: int = 0
     device: str = "cpu"
     seed: int = 23
+    part: tuple[int, int] = (1, 1)
 
 
 @torch.no_grad()
@@ -83,7 +86,8 @@ def precompute(task: Precomputation, tell: Callable[[str], None] = lambda _: Non
     index = _describe(task, config, model, len(dataset))
     _prepare(task.out, index)
     key = f"{index.first_stage_key}_moments"
-    for number, name in enumerate(index.shards):
+    share, shares = task.part
+    for number, name in list(enumerate(index.shards))[share - 1 :: shares]:
         path = task.out / name
         if is_file(path):
             tell(f"{name}: there already")
@@ -91,6 +95,7 @@ def precompute(task: Precomputation, tell: Callable[[str], None] = lambda _: Non
         start = number * index.shard_size
         rows = range(start, min(index.count, start + index.shard_size))
         tensors, texts = _encode(task, model, dataset, rows)
+        _check_same(task.out, index)
         with whole(path, size_of(tensors)) as part:
             save_safetensors(tensors, part, {TEXTS: json.dumps(texts, ensure_ascii=False)})
         tell(f"{name}: {rows.stop} of {index.count} items, latents {tuple(tensors[key].shape[1:])}")
@@ -154,27 +159,37 @@ def _prepare(out: Path, index: Index) -> None:
     """Make the folder, or check that it was begun earlier for the same work."""
     clear(out)
     begun = exists(out / INDEX)
-    if begun and any(exists(out / name) for name in read_index(out).shards):
-        earlier = read_index(out)
-        for name, value in vars(index).items():
-            if getattr(earlier, name) != value:
-                raise UserError(
-                    f"--out {str(out)!r} was begun with another {name} ({getattr(earlier, name)}, "
-                    f"now {value}); give another folder, or remove that one"
-                )
+    earlier = read_index(out) if begun else None
+    if earlier == index:
         return
+    if earlier is not None and any(exists(out / name) for name in earlier.shards):
+        _check_same(out, index)
     # A lone index is left by a run that failed before its first shard: it may be replaced.
-    if exists(out) and not begun and (not is_folder(out) or listing(out)):
+    held = [] if begun or not is_folder(out) else listing(out)
+    others = [path for path in held if path.name != INDEX and not is_hidden(path)]
+    if others or (exists(out) and not is_folder(out)):
         raise UserError(f"--out {str(out)!r} holds something else; give a new or empty folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / EMPTY).unlink(missing_ok=True)  # may be another model's
+        if begun:
+            (out / EMPTY).unlink(missing_ok=True)  # may be another model's
         index.write(out)
     except ERRORS as error:
         raise UserError(
             f"--out {str(out)!r} cannot be written ({reason(error)}); expected a folder "
             "with space; give another one"
         ) from error
+
+
+def _check_same(out: Path, index: Index) -> None:
+    """Refuse a folder of other contents, also one that another process has begun meanwhile."""
+    earlier = read_index(out)
+    for name, value in vars(index).items():
+        if getattr(earlier, name) != value:
+            raise UserError(
+                f"--out {str(out)!r} was begun with another {name} ({getattr(earlier, name)}, "
+                f"now {value}); give another folder, or remove that one"
+            )
 
 
 def _encode(

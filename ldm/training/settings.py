@@ -32,6 +32,8 @@ LIGHTNING_KEYS = (
     "channels_last",
     "scale_lr",
     "find_unused_parameters",
+    "gradient_compression",
+    "async_checkpoints",
 )
 # Defaults that differ from Lightning's own; a YAML or a flag overrides them.
 TRAINER_DEFAULTS = {
@@ -126,7 +128,7 @@ def load_run_config(
     defaults = OmegaConf.create({"lightning": {"trainer": TRAINER_DEFAULTS}})
     flags: dict[str, Any] = {"trainer": options.trainer}
     # Saved with the run, so that it goes on as it began.
-    for name in ("channels_last", "scale_lr"):
+    for name in ("channels_last", "scale_lr", "gradient_compression", "async_checkpoints"):
         if (given := getattr(options, name)) is not None:
             flags[name] = given
     config = OmegaConf.merge(defaults, config, {"lightning": flags})

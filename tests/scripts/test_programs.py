@@ -46,6 +46,10 @@ FLAGS = {
     "--seed --use_ema --device",
     "scripts/upscale_tile.py": f"{DRAWING} --init-img --strength --factor --tile --overlap "
     "--control_tile --control_tile_scale",
+    "scripts/batch.py": "--out --engine --workers --threads --batch_size --format --shard_size "
+    "--skip_bad --redraw --verify --merge --metrics_port --ray_address --prompt --sampler "
+    "--ddim_steps --scale --seed --n_iter --n_samples --W --H --strength --ckpt --config --device "
+    "--precision --kernels",
     "scripts/hint.py": "--kind --out --low --high --sigma --threshold --width --factor --seed "
     "--grain --colours --relief --mask --model --device",
     "scripts/convert.py": "--config --half --use_ema --overwrite --meta",
@@ -54,7 +58,8 @@ FLAGS = {
     "--lpips --save_stats --json --batch_size --kid_subsets --kid_size --seed --device",
     "scripts/export_checkpoint.py": "--ckpt --out --use_ema --dtype --half --meta --overwrite",
     "scripts/precompute_latents.py": "-b --base --out --ckpt --split --no_text --half --batch_size "
-    "--shard_size --num_workers --device --seed",
+    "--shard_size --num_workers --device --seed --part",
+    "scripts/launch_training.py": "--dry_run --task",
     "scripts/train_searcher.py": "-d --database -t --target_path -k --knn --index --images "
     "--clip_type --clip_ckpt --batch_size --device",
     "optimizedSD/optimized_txt2img.py": f"{LOW_MEMORY} --laion400m",
@@ -68,7 +73,7 @@ FLAGS = {
     "--precision --offload --outdir --skip_grid --skip_save --format",
     "main.py": "-n --name -r --resume -b --base -t --train --no-test -p --project -d --debug -s "
     "--seed -f --postfix -l --logdir --scale_lr --channels_last --latents --max_time "
-    f"--checkpoint_every --progress_every {TRAINER}",
+    f"--checkpoint_every --progress_every --gradient_compression --async_checkpoints {TRAINER}",
 }
 WATERMARK = "scripts/tests/test_watermark.py"
 every_program = pytest.mark.parametrize("path", [*FLAGS, WATERMARK])
@@ -169,10 +174,12 @@ def test_an_unknown_flag_is_one_line_that_names_the_nearest(path, stopped_at, ca
 @pytest.mark.parametrize(
     ("path", "missing"),
     [
+        ("scripts/batch.py", "--out was not given; expected the name of a folder; add --out"),
         ("scripts/convert.py", "SRC was not given; expected a checkpoint file or a diffusers"),
         ("scripts/evaluate.py", "--fake was not given; expected the name of a folder; add --fake"),
         ("scripts/export_checkpoint.py", "--ckpt was not given"),
         ("scripts/precompute_latents.py", "--base was not given"),
+        ("scripts/launch_training.py", "FILE was not given; expected the name of a YAML file"),
         ("scripts/upscale_tile.py", "no --init-img was given; expected the picture to start from"),
         ("scripts/hint.py", "FILE was not given; expected the name of a file"),
         ("scripts/upscale.py", "--init-img was not given; expected the name of a file"),

@@ -16,6 +16,7 @@ from ldm.checkpoint.load import load_component
 from ldm.config import build, load_config
 from ldm.data.precomputed import PrecomputedLatents, fingerprint
 from ldm.errors import UserError
+from ldm.training import precompute
 
 PROGRAM = load_program("scripts/precompute_latents.py")
 PICTURES = {"target": "training_parts.Pictures", "params": {"length": 5}}
@@ -230,3 +231,46 @@ def test_an_encoding_that_failed_before_its_first_shard_binds_nobody(place, writ
     again, whole = (PrecomputedLatents(str(place / name))[0] for name in ("failed", "latents"))
     assert again["txt_empty"].any()
     torch.testing.assert_close(again["txt_empty"], whole["txt_empty"], rtol=1e-3, atol=1e-3)
+
+
+def test_parts_that_several_processes_encode_make_the_folder_of_one(place, written, capsys):
+    assert encode(place, "parts", "--part", "2/2") == 0
+    assert "1 of them are there; the other parts are still to be encoded" in capsys.readouterr().out
+    with pytest.raises(UserError, match="lacks 2 of 3 shards, the first is 000000"):
+        PrecomputedLatents(str(place / "parts"))
+    assert encode(place, "parts", "--part", "1/2") == 0
+    assert "to train on them" in capsys.readouterr().out
+    files = {path.name: path.read_bytes() for path in written.iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (place / "parts").iterdir()}
+
+
+def test_a_part_is_not_written_into_a_folder_that_others_began_otherwise(
+    place, written, tmp_path, monkeypatch, capsys
+):
+    """Two processes begin at once; the second one's index takes the first one's place."""
+    real = precompute._encode
+
+    def slowly(task, *rest):
+        half = (written / "index.json").read_text("utf-8").replace("float32", "float16")
+        (task.out / "index.json").write_text(half, encoding="utf-8")
+        return real(task, *rest)
+
+    monkeypatch.setattr(precompute, "_encode", slowly)
+    assert encode(tmp_path, "mixed", *_same(place), "--part", "1/2") == 2
+    assert "was begun with another dtype (float16, now float32)" in capsys.readouterr().err
+    assert not list((tmp_path / "mixed").glob("0*"))
+
+
+def test_what_another_process_is_writing_is_no_hindrance(place, tmp_path):
+    (tmp_path / "begun").mkdir()
+    with atomic.replacing(tmp_path / "begun" / "index.json") as part:
+        part.write_text("half of", encoding="utf-8")
+        assert encode(tmp_path, "begun", *_same(place), "--part", "1/3") == 0
+        part.write_bytes((tmp_path / "begun" / "index.json").read_bytes())
+
+
+@pytest.mark.parametrize("part", ["3/2", "0/2", "1", "1/0", "a/b"])
+def test_a_part_that_there_is_not_is_refused(place, capsys, part):
+    assert encode(place, "none", "--part", part) == 2
+    assert f"--part {part} was given; expected" in capsys.readouterr().err
+    assert not (place / "none").exists()

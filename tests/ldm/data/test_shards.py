@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 
 import pytest
-from PIL import Image
-from small_pictures import noise
+from tar_shards import picture, write, write_shards
 from torch.utils.data import DataLoader
 
 from ldm.data import shards as shards_module
@@ -20,29 +17,10 @@ pytest.importorskip("webdataset")
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 
-def picture(seed: int = 0) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(noise(16, 20, seed)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def write(path, samples: dict[str, dict[str, bytes]]) -> None:
-    """Write a shard of {name: {ending: content}}."""
-    with tarfile.open(path, "w") as tar:
-        for name, parts in samples.items():
-            for ending, content in parts.items():
-                info = tarfile.TarInfo(f"{name}.{ending}")
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Four shards of three samples, 00 to 11."""
-    for shard in range(4):
-        numbers = range(3 * shard, 3 * shard + 3)
-        samples = {f"{k:02}": {"jpg": picture(k), "txt": f"{k:02}".encode()} for k in numbers}
-        write(tmp_path / f"part-{shard:02}.tar", samples)
+    write_shards(tmp_path, [3] * 4)
     return tmp_path
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from running import run_program
 
 import main
 from ldm.errors import UserError
 from ldm.training.checkpoints import AtomicCheckpointIO, LastCheckpoint
+
+TESTS = str(Path(__file__).resolve().parents[2])
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
@@ -22,6 +25,17 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(work, capsys, n
     out = capsys.readouterr().out
     assert f"stopped by {name}" in out
     assert f"--resume {work.run('run')} --train" in out
+
+
+def test_two_processes_that_are_told_to_stop_in_the_middle_of_a_step_save_and_stop(work):
+    """Lightning's own handler would wait for the other one, which is elsewhere, forever."""
+    stop = ("model.params.raise_signal=SIGTERM", "model.params.at=3", "--async_checkpoints")
+    base = ("-b", work.folder / "config.yaml", "-t", "-n", "run", "-l", work.folder, *stop)
+    two = ("--accelerator", "cpu", "--devices", "2", "--num_sanity_val_steps", "0")
+    code, out, err = run_program("main.py", *base, *two, cwd=work.folder, PYTHONPATH=TESTS)
+    assert code == 143, err
+    assert out.index("step 4: saved") < out.index("stopped by SIGTERM")
+    assert work.checkpoint("run")["global_step"] == 4
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Windows has no SIGUSR1")
