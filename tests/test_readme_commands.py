@@ -22,7 +22,6 @@ from ldm.images.io import save_picture
 from ldm.pipelines import models
 from ldm.programs.drawing import DrawingProgram
 from ldm.settings.command_line import OptionParser
-from ldm.settings.generation import GenerationSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/README.md"]
@@ -96,10 +95,15 @@ def program_of(program: str) -> ModuleType:
 
 def _stop_there(monkeypatch, needs: bool) -> None:
     read, parse = OptionParser.read, argparse.ArgumentParser.parse_args
+    main, begun = DrawingProgram.main, []
+
+    def begin(self, argv=None):
+        begun.append(self)
+        return main(self, argv)
 
     def read_and_stop(self, argv=None):
         given = read(self, argv)
-        if needs or not issubclass(self.schema, GenerationSettings):
+        if needs or not begun:  # only a program that draws is followed further
             raise Reached
         return given
 
@@ -110,6 +114,7 @@ def _stop_there(monkeypatch, needs: bool) -> None:
     def stop(self):
         raise Reached
 
+    monkeypatch.setattr(DrawingProgram, "main", begin)
     monkeypatch.setattr(OptionParser, "read", read_and_stop)
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
     monkeypatch.setattr(DrawingProgram, "pictures", stop)

@@ -23,6 +23,11 @@ PROMPTS = (
     "a robot next to a house on a purple background",
     "緑の背景の猫の写真",
 )
+JOBS = (
+    "prompt,seed,n_samples",
+    "a photo of a panda on a red background,7,2",
+    "a robot next to a house on a purple background,8,1",
+)
 
 
 def drawn(side: int, background: tuple[int, int, int], paint: Callable[[Draw], None]) -> Image:
@@ -88,7 +93,8 @@ def main(folder: Path = FOLDER) -> int:
         if name.endswith("_mask.png"):
             picture = picture.convert("L").point(lambda grey: 255 * (grey > 127))
         picture.save(folder / name, optimize=True)
-    (folder / "prompts.txt").write_text("\n".join(PROMPTS) + "\n", encoding="utf-8")
+    for name, lines in (("prompts.txt", PROMPTS), ("jobs.csv", JOBS)):
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
 
 
