@@ -21,7 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = "--n_samples 1 --n_iter 1 --ddim_steps 2 --H 64 --W 64"
-FLAGS = f"--prompt cat {SMALL} --device cpu --skip_grid"
+# The reference's sampler, whatever the model's YAML says suits it.
+FLAGS = f"--prompt cat {SMALL} --sampler ddim --device cpu --skip_grid"
 # Runs in the checkout that is measured, which may be of any age.
 PROBE = """
 import json, runpy, sys

@@ -40,6 +40,7 @@ class Program(PictureProgram):
     def prepare(self, given: dict[str, Any]) -> None:
         """Check the settings, read the folder's JSON files and plan the batches."""
         from ldm.pipelines.batches import plan, read_prompts
+        from ldm.pipelines.known_words import EMPTY
         from ldm.pipelines.request import LARGEST_GRID
         from ldm.pipelines.translating import in_models_language
         from ldm.programs.naming import PromptNaming
@@ -60,6 +61,8 @@ class Program(PictureProgram):
         self.output.check(prompts)
         if {"prompt", "from_file"} <= given.keys():
             self.console.warn(f"--prompt is not used: the prompts come from {settings.from_file}")
+        if not all(map(str.strip, prompts)):
+            self.console.warn(EMPTY)
         if find_spec("diffusers") is None:
             raise UserError(
                 "the diffusers library is not installed; expected the extra of that name; "

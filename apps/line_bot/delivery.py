@@ -114,9 +114,13 @@ class Delivery:
         row = self.outbox.base.row("SELECT * FROM jobs WHERE id=?", letter.job)
         job = Job.of(row)
         found = messages.pictures(self.gallery.publish(job), job.name, job.language)
-        if black := self.gallery.flagged(job):  # first: buttons are seen under the last alone
-            text = say("blacked_out", job.language, count=black, of=len(found))
-            found.insert(0, messages.words(text))
+        remarks = []
+        if black := self.gallery.flagged(job):
+            remarks.append(say("blacked_out", job.language, count=black, of=len(found)))
+        if unknown := self.gallery.unknown_words(job):
+            remarks.append(say("unknown_words", job.language, words=", ".join(unknown)))
+        if remarks:  # first, as buttons are seen under the last alone; LINE takes five in all
+            found.insert(0, messages.words("\n".join(remarks)))
         self.outbox.addressed(letter, found)
         return found
 

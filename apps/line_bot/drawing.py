@@ -11,27 +11,32 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
-from apps.line_bot.gallery import FLAGGED
+from apps.line_bot.gallery import FLAGGED, UNKNOWN
 from apps.line_bot.jobs import Task
 from apps.line_bot.model import ChatPictureSettings, ChatSettings, shared_settings
 from apps.line_bot.settings import BotSettings
 from apps.line_bot.worker import BadPhoto
 from ldm.errors import UserError
 from ldm.images.io import load_image, save_picture
+from ldm.legible import legible
 from ldm.pipelines.models import ModelChoice
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice, Progress
 from ldm.pipelines.staging import Staging
 from ldm.settings.low_memory import HIGHEST_RANDOM_SEED
+from ldm.settings.suiting import suited_to
+
+Settings = TypeVar("Settings", ChatSettings, ChatPictureSettings)
 
 # How much of a picture is drawn anew, by what it is started from.
 STRENGTHS = {"photo": 0.65, "variation": 0.55, "larger": 0.35}
 LARGER = 2  # times each side
 SIDES = 2  # times the model's own side, where the operator gives no limit
+MOST_WORDS, LONGEST_WORD = 10, 40  # that the model does not know and a message names
 CHECKS = 0.25  # seconds between looks whether a job is still wanted
 
 
@@ -64,7 +69,8 @@ class Drawer:
     ) -> None:
         """Draw a task's pictures into a folder; see ``worker.Draw``.
 
-        Beside a picture that the safety checker blacked out lies a file ``N.flagged``.
+        Beside a picture that the safety checker blacked out lies a file ``N.flagged``; words that
+        the model does not know are in a file beside them all.
 
         Args:
             task: What to draw.
@@ -83,6 +89,9 @@ class Drawer:
                 if picture.flagged:
                     name.with_suffix(FLAGGED).touch()
                 check()
+        if watch.unknown:
+            words = (legible(word, LONGEST_WORD) for word in watch.unknown[:MOST_WORDS])
+            (folder / UNKNOWN).write_text("\n".join(words), encoding="utf-8")
 
     @property
     def side(self) -> int:
@@ -100,18 +109,21 @@ class Drawer:
             "n_samples": 1,
             "n_iter": task.count,
             "plain_prompt": True,  # a colon in a chat is no weight
-            "ddim_steps": task.steps or self.settings.ddim_steps,
         }
-        scale = task.scale or self.settings.scale or self.pipeline.choice.scale
-        if scale is not None:
-            own["scale"] = scale
+        asked = {"ddim_steps": task.steps, "scale": task.scale}
+        own |= {name: value for name, value in asked.items() if value}
         if start is None:
             width, height = self._size(task.shape)
-            return ChatSettings(**{**shared, **own, "W": width, "H": height})
+            return self._suited(ChatSettings, {**shared, **own, "W": width, "H": height})
         width, height = start.size
-        sampler = "ddim" if shared["sampler"] == "plms" else shared["sampler"]
-        own |= {"W": width, "H": height, "strength": STRENGTHS[task.kind], "sampler": sampler}
-        return ChatPictureSettings(**{**shared, **own})
+        own |= {"W": width, "H": height, "strength": STRENGTHS[task.kind]}
+        if shared.get("sampler") == "plms":  # which starts from noise alone
+            own["sampler"] = "ddim"
+        return self._suited(ChatPictureSettings, {**shared, **own})
+
+    def _suited(self, schema: type[Settings], named: dict[str, Any]) -> Settings:
+        """Return settings with the model's own where neither user nor operator named any."""
+        return suited_to(schema(**named), self.pipeline.choice.sampling, named)
 
     def _size(self, shape: str) -> tuple[int, int]:
         """Return width and height: the model's own side, and 2/3 of it for the shorter one."""
@@ -146,8 +158,11 @@ class _Watch:
 
     check: Callable[[], None]
     last: float = 0.0
+    unknown: tuple[str, ...] = ()
 
-    def __call__(self, _: Notice | Progress) -> None:
+    def __call__(self, event: Notice | Progress) -> None:
+        if isinstance(event, Notice):
+            self.unknown += event.unknown
         if time.monotonic() - self.last >= CHECKS:
             self.last = time.monotonic()
             self.check()

@@ -25,6 +25,7 @@ from ldm.images.metadata import read_parameters
 
 logger = logging.getLogger(__name__)
 FLAGGED = ".flagged"  # ending of the file beside a picture that was blacked out
+UNKNOWN = "unknown_words.txt"  # beside the pictures: those of the prompt that mean nothing
 EVENTS_KEPT = 7 * 86_400.0  # seconds; LINE sends nothing again after that
 
 
@@ -76,6 +77,13 @@ class Gallery:
     def flagged(self, job: Job) -> int:
         """Return how many of a job's pictures the safety checker blacked out."""
         return len(list(self.queue.folder(job).glob(f"*{FLAGGED}")))
+
+    def unknown_words(self, job: Job) -> list[str]:
+        """Return words of a job's prompt that the model does not know."""
+        try:
+            return (self.queue.folder(job) / UNKNOWN).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
 
     def recipe(self, job: Job) -> str | None:
         """Return how a job's first picture was made; None if that is gone."""

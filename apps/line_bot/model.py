@@ -27,13 +27,17 @@ class ChatPictureSettings(LowMemoryImg2ImgSettings):
 
 
 def shared_settings(settings: BotSettings) -> dict[str, Any]:
-    """Return the settings that the operator fixes for all pictures."""
+    """Return the settings that the operator fixes for all pictures.
+
+    What is left to the model, or to the programs' defaults, is not among them.
+    """
     known = ChatSettings.__dataclass_fields__
     own = {each.name: getattr(settings, each.name) for each in options_of(settings)}
     shared = {name: own[name] for name in own if name in known and name != "device"}
-    if shared["scale"] is None:  # the model's own, or the programs' default
-        del shared["scale"]
-    return shared
+    left = {
+        name for name in ("scale", "ddim_steps", "sampler", "clip_skip") if shared[name] is None
+    }
+    return {name: value for name, value in shared.items() if name not in left}
 
 
 def model_for(settings: BotSettings) -> ModelChoice:

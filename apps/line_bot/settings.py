@@ -167,10 +167,20 @@ class BotSettings(Settings):
     glossary: str | None = changed(GenerationSettings, "glossary")
     translator: str | None = changed(GenerationSettings, "translator")
     prompt_syntax: str = changed(GenerationSettings, "prompt_syntax")
-    clip_skip: int = changed(GenerationSettings, "clip_skip")
+    clip_skip: int | None = changed(
+        GenerationSettings, "clip_skip", default=None, shown="what suits the model, else 1"
+    )
     emphasis: str = changed(GenerationSettings, "emphasis")
-    ddim_steps: int = changed(LowMemoryTxt2ImgSettings, "ddim_steps")
-    sampler: str = changed(LowMemoryTxt2ImgSettings, "sampler", aliases=())
+    ddim_steps: int | None = changed(
+        LowMemoryTxt2ImgSettings, "ddim_steps", default=None, shown="what suits the model, else 50"
+    )
+    sampler: str | None = changed(
+        LowMemoryTxt2ImgSettings,
+        "sampler",
+        default=None,
+        aliases=(),
+        shown="what suits the model, else plms, and ddim from a picture",
+    )
     scale: float | None = changed(
         LowMemoryTxt2ImgSettings, "scale", default=None, shown="what suits the model, else 7.5"
     )

@@ -158,6 +158,11 @@ TABLE: Mapping[str, tuple[str, str, str]] = {
         "{of} 張中有 {count} 張因安全檢查而塗黑了。請換個說法試試。",
         "The safety checker blacked out {count} of {of}. Please try other words.",
     ),
+    "unknown_words": (
+        "このモデルの知らないことば: {words}",
+        "這個模型不認得：{words}",
+        "The model does not know: {words}",
+    ),
     "again": ("もう一度", "再畫一次", "Again"),
     "variation": ("少し変える", "變化一下", "Variation"),
     "larger": ("大きく", "放大", "Larger"),

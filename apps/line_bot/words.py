@@ -26,7 +26,7 @@ from ldm.translation.politeness import plainly, plainly_chinese
 
 Kind = Literal["draw", "cancel", "help", "recipe", "clear"]
 LONGEST = 5000  # letters of a message that LINE sends
-HIGHEST_SEED = 2**32 - 1
+HIGHEST_SEED = 2**63 - 1  # with room for the pictures that follow, whose seeds count up
 COMMANDS: dict[str, Kind] = {
     **dict.fromkeys(
         ("取消", "取り消し", "取消し", "キャンセル", "cancel", "stop", "やめる"), "cancel"

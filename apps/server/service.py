@@ -28,6 +28,7 @@ from apps.server.refused import Refused
 from apps.server.tickets import Row, Ticket
 from ldm.errors import UserError, in_words
 from ldm.settings.generation import GenerationSettings
+from ldm.settings.suiting import suited_to
 from optimizedSD.web.limits import Limits
 
 if TYPE_CHECKING:
@@ -148,9 +149,9 @@ class Service(Desk):
             UserError: As ``asking.settings_of``.
             Refused: The model is not loaded yet.
         """
-        own = self.choice.scale
-        fixed = self.fixed if own is None else {**self.fixed, "scale": own}
-        return settings_of(fields, schema, fixed)
+        own = self.choice.sampling  # raises before the fields are read
+        named = {*self.fixed, *fields}
+        return suited_to(settings_of(fields, schema, self.fixed), own, named)
 
     def drain(self) -> None:
         """Take no more jobs and hand back those that wait; what is being drawn is finished."""

@@ -26,6 +26,7 @@ from ldm.pipelines.translating import in_models_language
 from ldm.settings.adapters import read_control
 from ldm.settings.generation import LONGEST_RUN, GenerationSettings
 from ldm.settings.option import MAX_SEED, options_of
+from ldm.settings.suiting import suited_to
 
 if TYPE_CHECKING:  # few lines have adapters
     from ldm.pipelines.adapter_plan import AdapterPlan
@@ -169,7 +170,8 @@ class LineReader:
         return settings
 
     def _completed(self, schema: type[GenerationSettings], rest: tuple) -> GenerationSettings:
-        settings = schema(**dict(rest), **ONE_PICTURE)
+        named = {**dict(rest), **ONE_PICTURE}
+        settings = suited_to(schema(**named), self.choice.sampling, named)
         settings.validate()
         check_kind(self.choice, settings)
         return resolve(settings, self.choice)

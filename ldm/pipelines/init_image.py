@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -11,9 +12,11 @@ from ldm.errors import UserError
 from ldm.images.io import file_hash, fit_to_multiple, lost_as_rgb, open_image, upright_rgb
 from ldm.images.opening import opened
 from ldm.images.padding import reflected, round_up
-from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import ModelChoice
 from ldm.settings.generation import GenerationSettings
+
+if TYPE_CHECKING:  # most pictures have none
+    from ldm.pipelines.masks import Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +164,8 @@ def read_init_image(
     image = image or InitImage.read(settings.init_img)
     if not settings.takes_mask or (image.mask is not None and mask is None):
         return image
+    from ldm.pipelines.masks import Mask
+
     mask = Mask.of(mask) if isinstance(mask, Image.Image) else mask
     return replace(image, mask=mask or Mask.read(settings.mask))
 

@@ -14,6 +14,7 @@ from ldm.checkpoint.diffusers.json_files import INDEX
 from ldm.checkpoint.found_config import check_numbers, load_model_config
 from ldm.errors import UserError
 from ldm.legible import quoted
+from ldm.settings.suiting import read_suiting
 
 
 class Entries:
@@ -103,22 +104,47 @@ def languages_of(config: DictConfig, path: Path) -> tuple[str, ...]:
     return tuple(codes)
 
 
-def scale_of(config: DictConfig, path: Path) -> float | None:
-    """Return the guidance scale that suits a model, if ``scale`` beside ``model`` tells it.
+def sampling_of(config: DictConfig, path: Path) -> dict[str, Any]:
+    """Return the settings that suit a model, by field name: ``sampling`` beside ``model``.
+
+    A scale may stand beside ``model`` itself, as in older files.
 
     Args:
         config: The whole configuration.
         path: The file that it was read from.
 
     Raises:
-        UserError: It is no positive number.
+        UserError: It names what is no setting of a model, or a value that it cannot have.
     """
-    value = OmegaConf.select(config, "scale", default=None)
-    if value is None:
-        return None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value < float("inf"):
+    value = OmegaConf.select(config, "sampling", default=None)
+    value = OmegaConf.create({}) if value is None else value
+    if not isinstance(value, DictConfig):
         raise UserError(
-            f"config {path}: scale is {quoted(value)}; expected a number above 0; correct it"
+            f"config {path}: sampling is {quoted(value)}; expected settings such as "
+            "{scale: 3, steps: 20}; correct it"
         )
-    return float(value)
+    older = {"scale": config.scale} if "scale" in config else {}
+    entries = older | OmegaConf.to_container(value, resolve=True)
+    return read_suiting(entries, f"config {path}")
+
+
+def known_words_of(config: DictConfig, path: Path) -> tuple[str, ...]:
+    """Return the words that a model learned, if ``knows`` beside ``model`` lists them.
+
+    Args:
+        config: The whole configuration.
+        path: The file that it was read from.
+
+    Raises:
+        UserError: It is no list of words.
+    """
+    value = OmegaConf.select(config, "knows", default=None)
+    if value is None:
+        return ()
+    words = list(value) if isinstance(value, ListConfig) else []
+    if not words or not all(isinstance(word, str) and word.strip() for word in words):
+        raise UserError(
+            f"config {path}: knows is {quoted(value)}; expected a list of words in quotes or "
+            "letters, such as [cat, palm tree]; correct it"
+        )
+    return tuple(words)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig
 
@@ -21,7 +22,7 @@ from ldm.checkpoint.diffusers.json_files import INDEX, find_weights
 from ldm.checkpoint.folders import check_model
 from ldm.errors import UserError
 from ldm.paths import exists, file_fault, is_file, is_folder, real_path
-from ldm.pipelines.model_entries import Entries, languages_of, scale_of
+from ldm.pipelines.model_entries import Entries, known_words_of, languages_of, sampling_of
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 from ldm.settings.model_kind import INPAINT, KINDS, ModelFacts, ModelKind
 from ldm.settings.option import flag_of
@@ -66,7 +67,8 @@ class ModelChoice:
         kind: Which pictures it draws, and with what.
         inputs: Input channels of its UNet.
         languages: What its text encoder reads, as two-letter codes.
-        scale: The guidance scale that suits it, where its YAML tells.
+        sampling: Settings that suit it, by field name, where its YAML tells.
+        knows: The words that it learned, where its YAML lists them; empty is any.
         notice: A sentence for the user when the model is not the one expected.
     """
 
@@ -81,7 +83,8 @@ class ModelChoice:
     kind: ModelKind
     inputs: int
     languages: tuple[str, ...] = ("en",)
-    scale: float | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    knows: tuple[str, ...] = ()
     notice: str | None = None
 
     @property
@@ -213,9 +216,8 @@ def _demo(*, given: bool) -> ModelChoice:
             f"expected one of them; run `{HOW_TO_GET_V1}` or add --ckpt FILE"
         )
     choice = _describe(ckpt, find(DEMO_CONFIG), given=given)
-    suits = "" if choice.scale is None else f" (--scale {choice.scale:g} suits it)"
     notice = (
-        f"No Stable Diffusion v1 checkpoint found: drawing with the small demo model{suits}. "
+        "No Stable Diffusion v1 checkpoint found: drawing with the small demo model. "
         f"To get SD v1: {HOW_TO_GET_V1}"
     )
     return replace(choice, notice=notice)
@@ -259,7 +261,8 @@ def _describe(ckpt: Path, config_path: Path, *, given: bool) -> ModelChoice:
         kind=_kind(entries, channels, inputs),
         inputs=inputs,
         languages=languages_of(entries.config, config_path),
-        scale=scale_of(entries.config, config_path),
+        sampling=sampling_of(entries.config, config_path),
+        knows=known_words_of(entries.config, config_path),
     )
 
 

@@ -8,7 +8,7 @@ Nothing here prints or writes files: pictures are yielded, everything else goes 
 
 Example:
     pipeline = Pipeline.load()  # the model that the scripts use; or Pipeline.load("own.ckpt")
-    for picture in pipeline.generate(Txt2ImgSettings(prompt="a red apple", n_iter=1)):
+    for picture in pipeline.generate(pipeline.settings(prompt="a red apple", n_iter=1)):
         save_picture(picture.pixels, f"{picture.place.index}.png", metadata=picture.parameters)
 
     sketch = Image.open("sketch.png")
@@ -22,7 +22,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from PIL import Image
@@ -33,7 +33,6 @@ from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.pipelines.arithmetic import Arithmetic
 from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
-from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import ModelChoice, find_model
 from ldm.pipelines.phases import memory_for
 from ldm.pipelines.progress import Notice, Observer, Picture, log_events
@@ -41,11 +40,15 @@ from ldm.pipelines.request import Request, prepare
 from ldm.pipelines.run import Run
 from ldm.safety.checker import SafetyChecker
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
+from ldm.settings.suiting import suited_to
 
 if TYPE_CHECKING:  # runs with the whole model on the device need no plans
     from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.adapting import Shelves
+    from ldm.pipelines.masks import Mask
     from ldm.pipelines.staging import StagedModel, Staging
+
+Settings = TypeVar("Settings", bound=GenerationSettings)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -149,6 +152,22 @@ class Pipeline:
         if policy not in self._checkers:
             self._checkers[policy] = SafetyChecker(policy="off" if policy == "off" else "black")
         return self._checkers[policy]
+
+    def settings(self, schema: type[Settings] = Txt2ImgSettings, **named: Any) -> Settings:
+        """Make settings, with the model's own where none are named: what its YAML says suits it.
+
+        Settings made without this are taken as they are; their defaults are the reference's.
+
+        Args:
+            schema: The settings class.
+            **named: Settings by field name.
+
+        Example:
+            >>> Pipeline.load().settings(prompt="a red apple").scale  # doctest: +SKIP
+            3.0
+        """
+        settings = schema(**named)
+        return suited_to(settings.suited(self.choice.kind, named), self.choice.sampling, named)
 
     def prepare(
         self,

@@ -11,7 +11,6 @@ import numpy as np
 from ldm.images.io import after_saving, to_uint8
 from ldm.pipelines.batches import Batch
 from ldm.pipelines.infotext import Source, write_parameters
-from ldm.pipelines.masks import Mask
 from ldm.pipelines.progress import Notice, Observer, Picture
 from ldm.safety.checker import SafetyChecker
 from ldm.safety.watermark import Watermarker
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Self  # in typing from Python 3.11 on
 
     from torch import Tensor
+
+    from ldm.pipelines.masks import Mask
 
 
 @dataclass

@@ -26,10 +26,16 @@ class Notice:
     """A sentence for the user; a warning means that something may not be what was asked.
 
     It is made legible, as it may quote a file, and pages show it too.
+
+    Attributes:
+        text: The sentence.
+        warning: Whether it is a warning.
+        unknown: The words that it says the model does not know, for who says it in other words.
     """
 
     text: str
     warning: bool = False
+    unknown: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", legible(self.text))

@@ -23,7 +23,6 @@ from ldm.paths import is_file
 from ldm.pipelines.batches import Batch, Place, check_length, plan, read_prompts, replay
 from ldm.pipelines.infotext import Recorded, fit_size, read_picture
 from ldm.pipelines.init_image import InitImage, fit_init_image, read_init_image
-from ldm.pipelines.masks import Mask
 from ldm.pipelines.models import (
     DEMO_CHECKPOINT,
     FILL_CHECKPOINT,
@@ -36,11 +35,13 @@ from ldm.pipelines.models import (
 from ldm.pipelines.translating import in_models_language
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import options_of
+from ldm.settings.suiting import suiting
 
 if TYPE_CHECKING:  # most runs have none
     from torch import nn
 
     from ldm.pipelines.adapter_plan import AdapterPlan
+    from ldm.pipelines.masks import Mask
 
 # A grid holds every picture of the run in memory, and viewers give up on larger ones.
 LARGEST_GRID = 1000
@@ -63,6 +64,7 @@ class Request:
         device_is_recorded: Whether the device is the recorded picture's, not one that the user
             named.
         notices: Warnings for the user.
+        suited: Settings that are the model's own, as the user named none.
         adapters: What acts on the model besides; None is nothing.
     """
 
@@ -74,6 +76,7 @@ class Request:
     recorded: Recorded | None = None
     device_is_recorded: bool = False
     notices: list[str] = field(default_factory=list)
+    suited: Mapping[str, Any] = field(default_factory=dict)
     adapters: AdapterPlan | None = None
 
     @cached_property
@@ -178,8 +181,8 @@ def prepare(
     Args:
         settings: What to draw; they name the files for what is not given here.
         choice: The model; None finds the one that the settings ask for.
-        named: Settings that the user gave; the others are set to suit the kind of model. None
-            leaves all unchanged.
+        named: Settings that the user gave; the others are set to suit the kind of model, and to
+            what its YAML says suits it. None leaves all unchanged.
         prompts: One per picture of an iteration.
         image: What to start from.
         mask: The part to repaint, in white.
@@ -192,8 +195,11 @@ def prepare(
     settings.validate()
     if choice is None:
         choice = choose_model(settings)
+    own = {}
     if named is not None:
         settings = settings.suited(choice.kind, named)
+        own = suiting(settings, choice.sampling, named)
+        settings = replace(settings, **own)
     if place is not None:
         settings, prompts = replace(settings, n_samples=place.n_samples), [settings.prompt]
     elif prompts is None:
@@ -204,7 +210,8 @@ def prepare(
     settings, prompts = in_models_language(settings, prompts, choice.languages)
     if fitted is not None:
         fitted = fit_init_image(fitted, settings, choice)
-    return Request(settings, choice, prompts, fitted, place, adapters=_planned(settings, prompts))
+    planned = _planned(settings, prompts)
+    return Request(settings, choice, prompts, fitted, place, suited=own, adapters=planned)
 
 
 def _planned(settings: GenerationSettings, prompts: Sequence[str]) -> AdapterPlan | None:
@@ -232,7 +239,8 @@ def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any
         values, place = recorded.rerun(given)
         values = _as_recorded(recorded, values, given)
         notices += recorded.notices
-        choice = choose_model(schema(**values))
+        # What a picture leaves unsaid is the usual, whatever its model would like today.
+        choice = replace(choose_model(schema(**values)), sampling={})
         values, refitted = fit_size(values, given, choice.multiple)
         notices += refitted
     if given.get("laion400m"):

@@ -246,6 +246,11 @@ class Run:
                 self.observer(notice)
         for notice in notices_on_grammar(self.settings, prompts, self.request.attached):
             self.observer(notice)
+        if self.request.choice.knows or not all(map(str.strip, prompts)):
+            from ldm.pipelines.known_words import notices_on_words
+
+            for notice in notices_on_words(self.request):
+                self.observer(notice)
 
     def enough_memory(self, rows: int) -> AbstractContextManager:
         """Return the context in which lack of memory for ``rows`` pictures is said in a line."""

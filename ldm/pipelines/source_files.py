@@ -18,7 +18,6 @@ from ldm.legible import legible
 from ldm.paths import ERRORS, file_fault, reason
 from ldm.pipelines.models import find
 from ldm.settings.generation import GenerationSettings
-from ldm.settings.inpaint import InpaintSettings
 
 if TYPE_CHECKING:  # it needs torch
     from ldm.pipelines.init_image import InitImage
@@ -62,7 +61,7 @@ INIT_IMAGE = SourceFile(
 )
 MASK = SourceFile(
     "mask",
-    lambda schema: issubclass(schema, InpaintSettings),
+    lambda schema: schema.task == "mask",
     "--mask",
     "mask",
     "Mask",

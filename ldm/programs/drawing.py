@@ -221,7 +221,15 @@ class DrawingProgram(PictureProgram):
         self.console.say(
             f"Seed {settings.seed} ({settings.seed_mode}), {settings.sampler} in "
             f"{settings.ddim_steps} steps, {pipeline.choice.ckpt_path} on {pipeline.device}."
+            f"{self._suited()}"
         )
+
+    def _suited(self) -> str:
+        """Say what the model's YAML chose, as no flag did; empty if nothing."""
+        from ldm.settings.suiting import in_words
+
+        own = self.request.suited
+        return f" As suits this model: {in_words(own)}." if own else ""
 
     def draw(self, pipeline: Pipeline) -> Iterator[Picture]:
         """Return the pictures of the request."""

@@ -164,7 +164,8 @@ class _Program:
 
     def _readable(self, config: DictConfig, files: ModelFiles) -> SampleProgramSettings:
         """Return the settings with the prompt as the model is to read it."""
-        from ldm.pipelines.model_entries import languages_of
+        from ldm.pipelines.known_words import notices_on_unknown, unlisted_words
+        from ldm.pipelines.model_entries import known_words_of, languages_of
         from ldm.pipelines.progress import notices_on_language
         from ldm.pipelines.translating import in_models_language
         from ldm.settings.generation import Txt2ImgSettings
@@ -175,7 +176,8 @@ class _Program:
         named = {name: getattr(own, name) for name in ("prompt", *_UNTRANSLATED)}
         languages = languages_of(config, files.ckpt)
         settings, _ = in_models_language(Txt2ImgSettings(**named), (), languages)
-        for notice in notices_on_language(settings):
+        unknown = unlisted_words(known_words_of(config, files.ckpt), settings.prompt)
+        for notice in (*notices_on_language(settings), *notices_on_unknown(unknown)):
             self.console.observe(notice)
         return replace(own, prompt=settings.prompt)
 

@@ -39,6 +39,11 @@ class Conventions(Settings):
         return self.task in kind.walks
 
     @property
+    def fixed_by_task(self) -> Collection[str]:
+        """Settings that a model may not choose, since few values can do what is asked."""
+        return ()
+
+    @property
     def low_memory(self) -> bool:
         """Whether the model's stages take turns on the device."""
         return False

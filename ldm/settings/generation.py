@@ -38,10 +38,12 @@ from ldm.settings.shortcuts import GROUP, HEADING, ShortcutSettings, notices_on_
 from ldm.settings.speed import SpeedSettings
 
 SEED_MODES = ("compvis", "per-image")
+REFERENCES_MAX_SEED = 2**32 - 1
 _TWICE = one_of([name for name, entry in SAMPLERS.items() if entry.calls == 2], "and")
 DRAWING_GROUPS = {
     "prompt": "what to draw",
-    "picture": "how to draw it",
+    "picture": "how to draw it (scale, sampler, steps, spacing, size, clip skip: what the model's "
+    "YAML says suits it, else these defaults)",
     "adapters": "what acts on the model besides",
     GROUP: HEADING,
     "model": "the model",
@@ -265,6 +267,11 @@ class GenerationSettings(ShortcutSettings, SpeedSettings, AdapterSettings):
             found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")
         found += notices_on_adapters(self) + notices_on_shortcuts(self)
         found += notices_on_few_steps(self.sampler, self.ddim_steps, self.scale)
+        if self.seed_mode == "compvis" and (self.seed or 0) > REFERENCES_MAX_SEED:
+            found.append(
+                f"--seed {self.seed} is above {REFERENCES_MAX_SEED}, the most that the reference's "
+                f"scripts take; --seed_mode per-image is the mode for seeds up to {2**63 - 1}"
+            )
         if self.emphasis != "original" and self.prompt_syntax != "a1111":
             found.append(
                 f"--emphasis {self.emphasis} has no effect with --prompt_syntax "

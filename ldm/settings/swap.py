@@ -303,6 +303,11 @@ class SwapSettings(Txt2ImgSettings):
             )
         return found
 
+    @property
+    def fixed_by_task(self) -> Collection[str]:
+        """Settings that a model may not choose: edits read plain prompts, and few steps turn."""
+        return ("clip_skip",) if self.invert == "none" else ("clip_skip", "sampler")
+
     def suited(self, kind: ModelKind, named: Collection[str]) -> Self:
         """Return these settings with what depends on the inversion filled in."""
         suited = super().suited(kind, named)

@@ -23,7 +23,7 @@ from ldm.training.trainer_values import check_trainer
 
 SECTIONS = ("model", "data", "lightning")
 # What stands beside ``model`` for whoever draws with it; kept with the run.
-OF_THE_MODEL = ("languages", "scale")
+OF_THE_MODEL = ("languages", "sampling", "scale", "knows")
 LIGHTNING_KEYS = (
     "trainer",
     "callbacks",

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from ldm.pipelines.models import ModelChoice
+from ldm.settings.suiting import suiting
 from optimizedSD.web.edit_handlers import EditHandlers
 from optimizedSD.web.edit_layout import EDIT_CSS, edit_controls, maps_gallery
 from optimizedSD.web.fields import MAIN, Field, fields_of
@@ -35,13 +36,14 @@ HOUR = 3600  # seconds
 
 
 def controls_of(page: Page, choice: ModelChoice) -> list[Field]:
-    """Return a page's controls, set to the model's own size.
+    """Return a page's controls, set to the model's own size and to what its YAML says suits it.
 
     For a model that only inpaints, strength and scale are set to its own values too.
     """
     initial = {**page.initial, **dict.fromkeys(page.size_controls, choice.size)}
     if choice.kind.walks.keys() == {"mask"}:
         initial |= choice.kind.own_values
+    initial |= suiting(page.schema(), choice.sampling, {*page.fixed, *page.initial})
     return fields_of(page.schema, initial, page.fixed)
 
 

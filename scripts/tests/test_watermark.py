@@ -1,4 +1,4 @@
-"""Print the invisible watermark of a picture file, or "null" where there is none.
+"""Say which invisible watermark a picture file carries, or that it carries none.
 
 Exit code: 0 when a watermark was found, 1 when not, 2 when the file cannot be read.
 """
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ldm.legible import quoted
 from ldm.programs.console import Console, exit_codes
 from ldm.programs.start import read_flags
 from ldm.settings.option import REQUIRED, Settings, max_pixels_option, option
@@ -38,20 +39,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(WatermarkSettings.program, sys.stdout, sys.stderr)
     with exit_codes(console) as ending:
         settings = WatermarkSettings(**read_flags(WatermarkSettings, __doc__, argv))
-        text = _read(settings.file)
-        console.say("null" if text is None else text)
+        size, text = _read(settings.file)
+        console.say(_in_words(settings.file, size, text))
         ending.code = 1 if text is None else 0
     return ending.code
 
 
-def _read(path: str) -> str | None:
+def _in_words(path: str, size: tuple[int, int], text: str | None) -> str:
+    if text is not None:
+        return f"{path} carries the invisible watermark {quoted(text)}."
+    from ldm.safety.watermark import Watermarker
+
+    width, height = size
+    why = "" if Watermarker().fits(height, width) else f": {width}x{height} is too small for one"
+    return f"{path} carries no invisible watermark{why}."
+
+
+def _read(path: str) -> tuple[tuple[int, int], str | None]:
+    """Return a picture's width and height, and its watermark."""
     import numpy as np
 
     from ldm.images.io import open_image
     from ldm.safety.watermark import read_watermark
 
     # As stored: an EXIF orientation must not turn the blocks that carry the bits.
-    return read_watermark(np.asarray(open_image(path).convert("RGB")))
+    image = open_image(path).convert("RGB")
+    return image.size, read_watermark(np.asarray(image))
 
 
 if __name__ == "__main__":

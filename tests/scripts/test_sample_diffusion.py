@@ -66,6 +66,15 @@ def test_a_text_model_draws_its_prompt(program, tmp_path):
     assert (only_run(out / tmp_path.name) / "img" / "sample_000000.png").is_file()
 
 
+def test_words_that_a_text_model_does_not_know_are_named(program, tmp_path, capsys):
+    ckpt = write_tiny_model(tmp_path)
+    with open(tmp_path / "config.yaml", "a", encoding="utf-8") as config:
+        config.write("\nknows: [a, cat]\n")
+    given = ("-r", ckpt, "-n", 1, "-c", 1, "--prompt", "a cat by Monet", "-l", tmp_path / "out")
+    assert run(program, *given) == 0
+    assert "does not know: by, Monet;" in capsys.readouterr().err
+
+
 def test_a_trainings_folder_gives_its_last_weights_and_its_step(program, model, tmp_path):
     log = tmp_path / "2026-01-01T00-00-00_run"
     (log / "configs").mkdir(parents=True)

@@ -11,9 +11,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from running import ROOT, load_program, run_program, start_program
 from safetensors.torch import load_file, save_file
+from tiny_model import CONFIG
 
 from ldm.images.io import save_picture
 from ldm.settings.samplers import SAMPLERS
@@ -71,6 +73,37 @@ def test_default_run_writes_numbered_pictures_and_a_grid(txt2img, tmp_path):
     )
     assert "Seed 42" in out and "outputs/txt2img-samples" in out
     assert "24/24" in err and "pictures 6/6" in err
+
+
+def test_pictures_of_large_seeds_are_drawn_and_drawn_again(txt2img, tmp_path):
+    seed = 2**63 - 2
+    run = ("--seed", seed, "--seed_mode", "per-image", "--n_iter", 1, "--n_samples", 2)
+    assert txt2img(*run, "--outdir", "o")[0] == 0
+    second = tmp_path / "o" / "samples" / "00001.png"
+    assert f"Seed: {seed + 1}," in Image.open(second).info["parameters"]
+    assert txt2img("--from-image", second, "--outdir", "again")[0] == 0
+    again = pixels(tmp_path / "again" / "samples" / "00000.png")
+    assert np.array_equal(again, pixels(second))
+    alone = ("--seed", seed + 1, *run[2:], "--n_samples", 1, "--outdir", "alone")
+    assert txt2img(*alone)[0] == 0
+    assert np.abs(pixels(tmp_path / "alone/samples/00000.png").astype(int) - again).max() <= 1
+
+
+def test_what_suits_the_model_is_said_drawn_and_recorded_and_unknown_words_are_named(
+    txt2img, tiny_ckpt, tmp_path
+):
+    more = {"sampling": {"scale": 3, "steps": 2, "W": 24}, "knows": ["a", "cat"]}
+    config = OmegaConf.merge(CONFIG, more)
+    OmegaConf.save(config, tmp_path / "own.yaml")
+    base = ["--ckpt", str(tiny_ckpt), "--config", "own.yaml", "--device", "cpu", "--n_iter", 1]
+    code, out, err = txt2img("--prompt", "a cat by Monet", "--outdir", "o", base=map(str, base))
+    assert code == 0 and "As suits this model: scale 3, steps 2, W 24." in out
+    assert "does not know: by, Monet;" in err
+    picture = Image.open(tmp_path / "o/samples/00000.png")
+    assert picture.size == (24, 16)
+    assert (
+        "Steps: 2," in picture.text["parameters"] and "CFG scale: 3," in picture.text["parameters"]
+    )
 
 
 def test_a_second_run_goes_on_numbering(txt2img, tmp_path):

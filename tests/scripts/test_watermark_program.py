@@ -27,20 +27,23 @@ def program():
 
 
 @pytest.mark.parametrize("file_format", ["png", "jpg"])
-def test_it_prints_the_watermark(program, tmp_path, capsys, file_format):
+def test_it_says_which_watermark_there_is(program, tmp_path, capsys, file_format):
     pytest.importorskip("imwatermark")
     marked, _ = Watermarker().apply(PICTURE)
     path = save_picture(marked, tmp_path / f"a.{file_format}")
     assert program.main([str(path)]) == 0
-    assert capsys.readouterr().out == "StableDiffusionV1\n"
+    words = f"{path} carries the invisible watermark 'StableDiffusionV1'.\n"
+    assert capsys.readouterr().out == words
 
 
 @pytest.mark.parametrize("side", [256, 64])
-def test_it_prints_null_where_there_is_none(program, tmp_path, capsys, side):
+def test_it_says_that_there_is_none_and_why_in_a_small_one(program, tmp_path, capsys, side):
     pytest.importorskip("imwatermark")
     path = save_picture(PICTURE[:side, :side], tmp_path / "a.png")
     assert program.main([str(path)]) == 1
-    assert capsys.readouterr().out == "null\n"
+    told = capsys.readouterr().out
+    assert "carries no invisible watermark" in told and told.count("\n") == 1
+    assert (": 64x64 is too small" in told) is (side == 64)
 
 
 @pytest.mark.parametrize("content", [None, b"no picture"])

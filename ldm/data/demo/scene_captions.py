@@ -6,7 +6,8 @@ background is named (if at all).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from ldm.data.demo.scene_vocabulary import COLOURS, NOUNS, RELATIONS, SIZES
@@ -32,6 +33,32 @@ JAPANESE_KINDS = ("{x}の写真", "{x}の絵", "{x}の画像", "{x}")
 # The background is named either after the kind of picture or before the objects.
 JAPANESE_BACKGROUNDS_AFTER = ("{x}、{colour}背景",)
 JAPANESE_BACKGROUNDS_BEFORE = ("{colour}背景の{x}", "{colour}背景に{x}")
+
+
+def caption_words() -> list[str]:
+    """Return every word of the captions, what is written as two among them: "palm tree".
+
+    A model that learned from the captions knows these and no others. Japanese, which has no
+    spaces, comes in the pieces that captions are put together from.
+    """
+    english = ["a", "an", *NOUNS, *(colour.english for colour in COLOURS.values())]
+    english += [size.english for size in SIZES.values()]
+    patterns = [*ENGLISH_KINDS, *ENGLISH_BACKGROUNDS]
+    patterns += [text for relation in RELATIONS.values() for text in relation.english]
+    english += [word for piece in _literal(patterns) for word in piece.split()]
+    japanese = [noun.japanese for noun in NOUNS.values()]
+    japanese += [colour.japanese for colour in COLOURS.values()]
+    japanese += [size.japanese for size in SIZES.values()]
+    patterns = [*JAPANESE_KINDS, *JAPANESE_BACKGROUNDS_AFTER, *JAPANESE_BACKGROUNDS_BEFORE]
+    patterns += [text for relation in RELATIONS.values() for text in relation.japanese]
+    japanese += _literal(patterns)
+    return [*dict.fromkeys(filter(None, english)), *dict.fromkeys(filter(None, japanese))]
+
+
+def _literal(patterns: Iterable[str]) -> list[str]:
+    """Return what stands between the fields of patterns, without commas."""
+    pieces = (piece for pattern in patterns for piece in re.split(r"\{\w+\}|[,、]", pattern))
+    return [piece.strip() for piece in pieces]
 
 
 def with_article(phrase: str) -> str:

@@ -203,6 +203,30 @@ def test_a_picture_that_was_blacked_out_comes_with_a_sentence_before_the_buttons
     stage.close()
 
 
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [("Uja", "知らないことば: castle, Monet"), ("Uen", "does not know: castle, Monet")],
+)
+def test_words_that_mean_nothing_to_the_model_are_named_in_the_users_language(
+    tmp_path, line, user, words
+):
+    def vague(job, folder, check):
+        draw(job, folder, check)
+        for index in (0, 2):
+            (folder / f"{index}.flagged").touch()
+        (folder / "unknown_words.txt").write_text("castle\nMonet", encoding="utf-8")
+
+    stage = Stage(tmp_path, line.url, vague)
+    line.languages |= {"Uja": "ja", "Uen": "en"}
+    stage.hear(message("1", "cat, 4 pictures", user, sent=stage.clock()))
+    stage.work()
+    ((_, sent),) = line.arrived
+    assert len(sent) <= 5, "the most that LINE takes at once"
+    assert sent[0]["type"] == "text" and sent[0]["text"].endswith(words)
+    assert "quickReply" in sent[-1]
+    stage.close()
+
+
 def test_http_addresses_are_never_sent():
     from apps.line_bot.messages import pictures
 

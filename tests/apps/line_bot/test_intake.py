@@ -19,6 +19,7 @@ from apps.line_bot.photos import fetched
 from apps.line_bot.texts import STYLES
 from apps.line_bot.worker import BadPhoto
 from ldm.errors import UserError
+from ldm.pipelines.progress import Notice
 
 
 def answers(stage, line, *events) -> list[dict]:
@@ -317,8 +318,9 @@ def test_pictures_are_drawn_with_the_operators_settings_and_flagged_ones_are_mar
     class Pipeline:
         choice = model_for(settings)
 
-        def generate(self, settings, **_):
+        def generate(self, settings, *, observer, **_):
             asked.append(settings)
+            observer(Notice("the model does not know: x", unknown=tuple("abcdefghijkl")))
             for index in range(settings.n_iter):
                 pixels = np.zeros((64, 64, 3), np.uint8)
                 yield SimpleNamespace(pixels=pixels, parameters="x", flagged=index == 1)
@@ -329,10 +331,41 @@ def test_pictures_are_drawn_with_the_operators_settings_and_flagged_ones_are_mar
     (made,) = asked
     assert (made.prompt, made.seed, made.ddim_steps, made.n_iter) == ("ぬこ: 2", 9, 7, 3)
     assert (made.prompt_lang, made.glossary, made.plain_prompt) == ("ja", str(glossary), True)
-    assert sorted(p.name for p in out.iterdir()) == ["0.png", "1.flagged", "1.png", "2.png"]
+    files = sorted(p.name for p in out.iterdir())
+    assert files == ["0.png", "1.flagged", "1.png", "2.png", "unknown_words.txt"]
+    assert (out / files[-1]).read_text(encoding="utf-8").splitlines() == list("abcdefghij")
     glossary.unlink()
     with pytest.raises(UserError, match=r"words\.tsv"):
         model_for(settings)
+
+
+@pytest.mark.parametrize(
+    ("operators", "task", "drawn"),
+    [
+        ({}, {}, (3.0, "dpmpp_2m", "karras", 20)),
+        ({"ddim_steps": 7}, {}, (3.0, "dpmpp_2m", "karras", 7)),
+        ({"sampler": "plms"}, {"scale": 7.5}, (7.5, "plms", "uniform", 50)),
+        ({"scale": 5.0}, {"steps": 9}, (5.0, "dpmpp_2m", "karras", 9)),
+    ],
+)
+def test_users_are_heard_before_the_operator_and_the_model_fills_in_the_rest(
+    tmp_path, operators, task, drawn
+):
+    pytest.importorskip("torch")
+    from apps.line_bot.drawing import Drawer
+    from apps.line_bot.model import model_for
+
+    settings, _ = settings_for(tmp_path, "http://127.0.0.1:9", **operators)
+    own = {"scale": 3.0, "sampler": "dpmpp_2m", "spacing": "karras", "ddim_steps": 20}
+    choice = replace(model_for(settings), sampling=own)
+    drawer = Drawer(SimpleNamespace(choice=choice), settings)
+    photo = Image.new("RGB", (64, 64))
+    made = drawer._settings(Task("a cat", **task), None)
+    assert (made.scale, made.sampler, made.spacing, made.ddim_steps) == drawn
+    again = drawer._settings(Task("a cat", kind="photo", **task), photo)
+    sampler = "ddim" if drawn[1] == "plms" else drawn[1]
+    assert (again.scale, again.sampler, again.ddim_steps) == (drawn[0], sampler, drawn[3])
+    again.validate()
 
 
 def test_put_out_of_a_group_the_bot_cancels_what_its_members_asked_for_there(stage, line):

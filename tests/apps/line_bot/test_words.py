@@ -31,6 +31,7 @@ def read(text: str):
         ("貓 直", Task("貓", shape="portrait")),
         ("3 pictures of a cat, square", Task("a cat", count=3, shape="square")),
         ("a cat 2 images", Task("a cat", count=2)),
+        ("a cat seed 6421725739674010", Task("a cat", seed=6421725739674010)),
         ("a cat --steps 20 --scale=7.5 --seed 0", Task("a cat", steps=20, scale=7.5, seed=0)),
         ("a cat\nportrait\n4 pictures", Task("a cat", shape="portrait", count=4)),
         ("犬 シード 12", Task("犬", seed=12)),

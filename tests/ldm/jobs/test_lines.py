@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from small_pictures import flat
 
@@ -51,6 +53,22 @@ def test_the_runs_settings_hold_for_lines_that_do_not_say_otherwise(jobs):
     assert jobs(given=given)[0].settings.ddim_steps == 9
     assert jobs(given=given)[0].settings.prompt == "a dog"
     assert jobs(given=given, ddim_steps=4, prompt="x")[0].settings.ddim_steps == 4
+
+
+def test_what_suits_the_model_is_held_by_a_job_where_neither_line_nor_run_names_it(
+    choice, tmp_path
+):
+    own = {"scale": 3.0, "sampler": "dpmpp_2m", "ddim_steps": 20}
+    suited = replace(choice, sampling=own)
+
+    def walk(given=(), **cells):
+        reader = LineReader(suited, dict(given), tmp_path)
+        settings = reader.jobs(Row(1, {"prompt": "a", **cells}), 0)[0].settings
+        return settings.scale, settings.sampler, settings.ddim_steps
+
+    assert walk() == (3.0, "dpmpp_2m", 20)
+    assert walk(scale=7.5) == (7.5, "dpmpp_2m", 20)
+    assert walk(given={"sampler": "ddim"}, scale=2) == (2.0, "ddim", 50)
 
 
 def test_a_line_is_of_the_program_that_its_pictures_say(jobs, tmp_path):

@@ -60,7 +60,7 @@ def test_the_demo_model_steps_in_and_says_how_to_get_sd_v1(root):
     choice = choose_model(Txt2ImgSettings())
     assert choice.name == "demo"
     assert "python scripts/download_models.py sd-v1-4" in choice.notice
-    assert "--scale 3" in choice.notice, "at SD's 7.5 its colours burn"
+    assert choice.sampling == {"scale": 3.0}, "at SD's 7.5 its colours burn"
     assert "\n" not in choice.notice
     resolved = resolve(Txt2ImgSettings(), choice)
     assert (resolved.H, resolved.W, resolved.C, resolved.f) == (SIZE, SIZE, 4, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from ldm.pipelines import models
 from ldm.pipelines.batches import Place
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.request import LARGEST_GRID, prepare_from_flags
-from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
 
 
 @pytest.fixture
@@ -51,6 +52,58 @@ def test_a_picture_of_the_demo_model_is_drawn_again_by_it_though_sd_v1_is_there(
     own = str(root / models.LAION_CHECKPOINT)
     given = {"from_image": "a.png", "ckpt": own}
     assert str(prepare_from_flags(Txt2ImgSettings, given).choice.ckpt_path) == own
+
+
+SUITS = {"scale": 3, "sampler": "dpmpp_2m", "spacing": "karras", "steps": 20}
+
+
+@pytest.fixture
+def suited_root(root):
+    """The same, but the model has settings that suit it."""
+    OmegaConf.save(OmegaConf.create({**CONFIG, "sampling": SUITS}), root / V1_CONFIG)
+    return root
+
+
+def walk_of(settings):
+    return settings.scale, settings.sampler, settings.spacing, settings.ddim_steps
+
+
+def test_what_suits_a_model_is_taken_and_a_flag_is_still_the_last_word(suited_root):
+    request = prepare_from_flags(Txt2ImgSettings, {})
+    assert walk_of(request.settings) == (3.0, "dpmpp_2m", "karras", 20)
+    assert request.suited == {
+        **{"scale": 3.0, "ddim_steps": 20, "sampler": "dpmpp_2m", "spacing": "karras"}
+    }
+    request = prepare_from_flags(Txt2ImgSettings, {"scale": 7.5, "sampler": "plms"})
+    assert walk_of(request.settings) == (7.5, "plms", "uniform", 50)
+    assert request.suited == {}
+
+
+def test_a_model_that_names_nothing_is_drawn_with_the_references_numbers(root):
+    request = prepare_from_flags(Txt2ImgSettings, {})
+    assert walk_of(request.settings) == (7.5, "ddim", "uniform", 50) and not request.suited
+
+
+def test_a_recorded_picture_is_drawn_as_it_was_whatever_suits_its_model_now(suited_root):
+    request = prepare_from_flags(Txt2ImgSettings, recorded())
+    assert walk_of(request.settings) == (5.0, "ddim", "uniform", 5)
+    own = {"Batch size": 1, "Iteration": 1, "Picture": 1, "Pictures per iteration": 1}
+    Path("b.png").unlink()
+    unsaid = prepare_from_flags(Txt2ImgSettings, recorded(**{"CFG scale": "?"}))
+    assert unsaid.settings.scale == 7.5 and not unsaid.suited
+    Path("b.png").unlink()
+    request = prepare_from_flags(Txt2ImgSettings, recorded(**own))
+    assert walk_of(request.settings) == (5.0, "ddim", "uniform", 5) and request.place
+
+
+def test_python_takes_settings_as_they_are_and_makes_those_that_suit_on_request(pipeline):
+    own = {"scale": 3.0, "ddim_steps": 20}
+    suited = Pipeline(pipeline.model, replace(pipeline.choice, sampling=own))
+    assert suited.prepare(text_settings(scale=7.5)).settings.scale == 7.5
+    settings = suited.settings(prompt="a cat", ddim_steps=4)
+    assert (settings.scale, settings.ddim_steps, settings.prompt) == (3.0, 4, "a cat")
+    assert suited.settings(Img2ImgSettings, strength=0.5).scale == 3.0
+    assert pipeline.settings(prompt="a cat") == Txt2ImgSettings(prompt="a cat")
 
 
 def recorded(**entries):

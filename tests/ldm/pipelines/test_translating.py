@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ldm.errors import UserError
-from ldm.pipelines.model_entries import languages_of, scale_of
+from ldm.pipelines.model_entries import languages_of
 from ldm.pipelines.models import DEMO_CONFIG, find
 from ldm.pipelines.original_prompts import original_entries, recorded_language
 from ldm.pipelines.progress import notices_on_language
@@ -165,18 +165,6 @@ def test_languages_that_are_no_list_of_codes_are_refused(wrong):
 
 def test_the_bundled_model_reads_both():
     assert languages_of(OmegaConf.load(find(DEMO_CONFIG)), DEMO_CONFIG) == ("en", "ja")
-
-
-def test_a_configuration_may_say_which_scale_suits_its_model():
-    assert scale_of(OmegaConf.create({"scale": 3}), "x.yaml") == 3.0
-    assert scale_of(OmegaConf.create({}), "x.yaml") is None
-    assert scale_of(OmegaConf.load(find(DEMO_CONFIG)), DEMO_CONFIG) == 3.0
-
-
-@pytest.mark.parametrize("wrong", [0, -1, "3x", [3], True, float("inf"), float("nan")])
-def test_a_scale_that_is_no_positive_number_is_refused(wrong):
-    with pytest.raises(UserError, match="scale is"):
-        scale_of(OmegaConf.create({"scale": wrong}), "x.yaml")
 
 
 def test_a_source_its_targets_and_their_words_are_read_in_one_language():

@@ -122,6 +122,15 @@ def test_devices_are_accepted_by_name_without_asking_torch(device):
     assert settings.device == device
 
 
+@pytest.mark.parametrize("seed", [2**32 - 1, 2**32, 6421725739674010, 2**63 - 1])
+def test_every_seed_is_taken_and_one_beyond_the_references_names_the_mode_for_it(seed):
+    Txt2ImgSettings(seed=seed).validate()
+    assert Txt2ImgSettings(seed=seed, seed_mode="per-image").notices() == []
+    told = Txt2ImgSettings(seed=seed).notices()
+    assert len(told) == (seed > 2**32 - 1)
+    assert not told or "above 4294967295" in told[0] and "--seed_mode per-image" in told[0]
+
+
 def test_settings_without_effect_are_remarked_on():
     assert Txt2ImgSettings(negative_prompt="fog").notices() == []
     (notice,) = Txt2ImgSettings(negative_prompt="fog", scale=1.0).notices()

@@ -137,6 +137,13 @@ def test_a_number_may_come_as_the_browser_sends_it(held):
     assert settings(TXT2IMG, seed=held).seed == 8
 
 
+@pytest.mark.parametrize("seed", [2**53 + 1, 6421725739674010, 2**63 - 1])
+@pages
+def test_a_seed_is_text_on_the_page_as_a_browsers_numbers_end_at_53_bits(page, seed):
+    assert next(each for each in controls(page) if each.name == "seed").kind == "blank"
+    assert settings(page, seed=str(seed)).seed == seed
+
+
 @pytest.mark.parametrize("held", [None, ""])
 def test_an_empty_seed_is_drawn_at_random(held):
     seeds = {settings(TXT2IMG, seed=held).seed for _ in range(8)}

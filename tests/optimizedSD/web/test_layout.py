@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from optimizedSD.web.fields import MAIN
@@ -48,3 +50,14 @@ def test_rows_hold_every_control_once(page, pipeline):
 def test_the_initial_size_is_the_models_own(pipeline):
     initial = {field.name: field.value for field in controls_of(TXT2IMG, pipeline.choice)}
     assert (initial["H"], initial["W"]) == (pipeline.choice.size, pipeline.choice.size)
+
+
+@pages
+def test_what_suits_the_model_is_what_the_controls_first_show(page, pipeline):
+    own = {"scale": 3.0, "sampler": "dpmpp_2m", "spacing": "karras", "ddim_steps": 20, "W": 32}
+    choice = replace(pipeline.choice, sampling=own)
+    shown = {field.name: field.value for field in controls_of(page, choice)}
+    usual = {field.name: field.value for field in controls_of(page, pipeline.choice)}
+    changed = {name for name, value in shown.items() if value != usual[name]}
+    assert changed == {name for name in own if name != "W" or not page.takes_picture}
+    assert all(shown[name] == own[name] for name in changed)

@@ -79,7 +79,7 @@ def test_prompts_are_text_and_the_size_and_scale_are_the_models_own(client, draw
     client.post(GENERATIONS, json={"prompt": "a (red) cat"})
     settings = drawer.drawn[-1].settings
     assert settings.prompt == "a (red) cat" and settings.prompt_syntax == "compvis"
-    assert drawer.drawn[-1].size == (64, 64) and settings.scale == drawer.choice.scale
+    assert drawer.drawn[-1].size == (64, 64) and settings.scale == drawer.choice.sampling["scale"]
     ours = {"negative_prompt": "dog", "steps": 3, "guidance_scale": 2.5}
     client.post(GENERATIONS, json={"prompt": "x", "size": "auto", **ours})
     settings = drawer.drawn[-1].settings
