@@ -81,6 +81,14 @@ class PerImageNoise:
         self.seeds = list(seeds)
         self._generators = [torch.Generator("cpu").manual_seed(int(s)) for s in self.seeds]
 
+    @classmethod
+    def joined(cls, sources: Sequence[PerImageNoise]) -> PerImageNoise:
+        """Return one source for the images of several; each goes on where it was."""
+        made = cls([])
+        made.seeds = [seed for source in sources for seed in source.seeds]
+        made._generators = [each for source in sources for each in source._generators]
+        return made
+
     def randn(
         self,
         shape: Sequence[int],

@@ -97,3 +97,12 @@ def is_refusal(error: Exception) -> bool:
     """Return whether an error means that memory ran out."""
     named = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     return named or any(text in str(error) for text in _REFUSALS)
+
+
+def lacked_memory(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it was raised from, means that memory ran out."""
+    while error is not None:
+        if isinstance(error, Exception) and is_refusal(error):
+            return True
+        error = error.__cause__
+    return False

@@ -18,7 +18,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +98,7 @@ class Pipeline:
         self.choice = choice
         self.use_ema = use_ema
         self.staged = staged
+        self.alike: dict[Hashable, dict[Hashable, bool]] = {}  # see ldm.pipelines.alike
         self._checkers: dict[str, SafetyChecker] = {}
         self._arithmetic = Arithmetic(model, self.device, staged)
 
@@ -203,6 +204,16 @@ class Pipeline:
             request = self.prepare(request, **given)
         elif given:
             raise TypeError(f"a request is complete; {', '.join(given)} belong to prepare()")
+        return self.run(request, observer, controller).pictures()
+
+    def run(
+        self, request: Request, observer: Observer, controller: Controller | None = None
+    ) -> Run:
+        """Return the run that draws a request of this pipeline; see ``generate``.
+
+        Raises:
+            ValueError: The request was prepared for another model.
+        """
         if request.choice is not self.choice:
             raise ValueError(
                 f"the request is for {request.choice.ckpt_path}, this pipeline has "
@@ -214,10 +225,9 @@ class Pipeline:
             request = settle(request, self.device, observer)
         checker = self.checker(request.settings.safety_checker)
         shelves = None if request.adapters is None else self._shelves
-        run = Run(
+        return Run(
             self.model, request, self._arithmetic.of_run, checker, observer, controller, shelves
         )
-        return run.pictures()
 
     @cached_property
     def _shelves(self) -> Shelves:

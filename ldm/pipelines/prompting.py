@@ -5,11 +5,12 @@ Shapes: B pictures, N tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any
 
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
-from ldm.prompts.encoding import PlainEncoder, PromptEncoder
+from ldm.prompts.encoding import EncodedPart, PlainEncoder, PromptEncoder
 from ldm.prompts.guidance import PromptGuidance, needs_uncond
 from ldm.settings.generation import GenerationSettings
 
@@ -39,13 +40,19 @@ class Prompter:
     Args:
         settings: The run's.
         model: The hub, with its conditioner.
+        remember: Returns what is known under a key, or makes it; None makes it always.
 
     Raises:
         UserError: The conditioner cannot encode the syntax.
     """
 
-    def __init__(self, settings: GenerationSettings, model: LatentSpaceDiffusion) -> None:
-        self.settings, self.model = settings, model
+    def __init__(
+        self,
+        settings: GenerationSettings,
+        model: LatentSpaceDiffusion,
+        remember: Callable[[Hashable, Callable[[], Any]], Any] | None = None,
+    ) -> None:
+        self.settings, self.model, self.remember = settings, model, remember
         self.encoder = make_encoder(settings, model.cond_stage_model)
 
     def condition(self, prompts: Sequence[str]) -> dict[str, Any]:
@@ -58,7 +65,7 @@ class Prompter:
         Raises:
             UserError: A prompt cannot be drawn.
         """
-        settings, encode = self.settings, self.encoder.encode
+        settings, encode = self.settings, self._encode
         conds = [encode(text) for text in prompts]
         unconds = None
         if needs_uncond(settings.scale, conds):
@@ -66,3 +73,7 @@ class Prompter:
         guider = PromptGuidance(self.model, settings.scale, conds, unconds, self.encoder)
         keywords = {"unconditional_guidance_scale": settings.scale, **guider.conditionings()}
         return keywords if guider.is_plain else {**keywords, "guider": guider}
+
+    def _encode(self, text: str, *, negative: bool = False) -> tuple[EncodedPart, ...]:
+        make = partial(self.encoder.encode, text, negative=negative)
+        return make() if self.remember is None else self.remember((text, negative), make)

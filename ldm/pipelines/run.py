@@ -12,7 +12,7 @@ Shape legend: B pictures, C h w latent, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -147,6 +147,29 @@ class Run:
         Raises:
             UserError: memory ran out, or values came out as NaN.
         """
+        with self.ready():
+            self.begin()
+            for batch in self.request.batches:
+                if not batch.kept:
+                    self._draw_only(batch)
+                    continue
+                with torch.no_grad(), self.enough_memory(len(batch.prompts)):
+                    x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
+                    check_finite(x, "the latent of picture", self.way_out)
+                    decode = partial(self.walk.decode, x)
+                    decoded = self.execution.compute("decode", decode, is_not_black)
+                    check_finite(decoded, advice=self.way_out)
+                self._count(batch)
+                # Random numbers that the caller draws in between must not affect the next batch.
+                with torch.random.fork_rng(self._cuda_devices):
+                    for text in self.walk.findings(decoded):
+                        self.observer(Notice(text))
+                    drawn = self.walk.drawn(batch)
+                    yield from self.post_processor.pictures(drawn, decoded)
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Make device and model ready for the run, until the end of the block."""
         make_ready = self.make_ready(self.request, self.observer)
         # A model in training draws with its EMA weights, as in the reference.
         with (
@@ -155,24 +178,7 @@ class Run:
             self._adapted() as self.adapters,
             self._shortened(),
         ):
-            self._begin()
-            for batch in self.request.batches:
-                if not batch.kept:
-                    self._draw_only(batch)
-                    continue
-                with torch.no_grad(), self._enough_memory(len(batch.prompts)):
-                    x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
-                    check_finite(x, "the latent of picture", self._way_out)
-                    decode = partial(self.walk.decode, x)
-                    decoded = self.execution.compute("decode", decode, is_not_black)
-                    check_finite(decoded, advice=self._way_out)
-                self._count(batch)
-                # Random numbers that the caller draws in between must not affect the next batch.
-                with torch.random.fork_rng(self._cuda_devices):
-                    for text in self.walk.findings(decoded):
-                        self.observer(Notice(text))
-                    drawn = self.walk.drawn(batch)
-                    yield from self.post_processor.pictures(drawn, decoded)
+            yield
 
     def _adapted(self) -> AbstractContextManager[Attached | None]:
         """Return the context in which the run's adapters act, where it has any."""
@@ -190,10 +196,11 @@ class Run:
 
         return shortened(self.model, self.settings, self.sampler)
 
-    def _way_out(self) -> str:
+    def way_out(self) -> str:
+        """Say what can be done about results that are not finite."""
         return way_out(self.model, self.execution.untried)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Give notices, seed, and compute what all batches share."""
         self._tell_of_init_image()
         self.walk = make_walk(self.request, self.model, self.execution.device)
@@ -207,7 +214,7 @@ class Run:
         self.post_processor.prepare()
         self._progress(0)
         seed_everything(self.settings.seed)
-        with self._enough_memory(1):
+        with self.enough_memory(1):
             self.execution.compute("encode", self.walk.encode, lambda _: self.walk.is_finite())
             if extra:
                 prepare = partial(self.walk.prepare, self.sampler, self._progress)
@@ -240,7 +247,8 @@ class Run:
         for notice in notices_on_grammar(self.settings, prompts, self.request.attached):
             self.observer(notice)
 
-    def _enough_memory(self, rows: int) -> AbstractContextManager:
+    def enough_memory(self, rows: int) -> AbstractContextManager:
+        """Return the context in which lack of memory for ``rows`` pictures is said in a line."""
         height, width = self.request.size
         what = f"pictures of {width}x{height}, {rows} at a time,"
         fewer = (

@@ -10,7 +10,8 @@ Shape legend: B pictures, C h w latent, H W pixels, L D tokens and their width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,12 +46,16 @@ class TextWalk:
         request: What is wanted.
         model: A latent diffusion model with a text encoder.
         device: Where the latents are.
+
+    Attributes:
+        remember: Recalls encodings that are known under a key, or makes them; None always makes.
     """
 
     def __init__(self, request: Request, model: LatentSpaceDiffusion, device: torch.device) -> None:
         self.request, self.settings = request, request.settings
         self.model, self.device = model, device
         self.start_noise = StartNoise(request.settings, request.size, device)
+        self.remember: Callable[[Hashable, Callable[[], Any]], Any] | None = None
         self._prompter: Prompter | None = None
 
     def encode(self) -> None:
@@ -71,6 +76,8 @@ class TextWalk:
             Keywords of ``Sampler.walk``, with encodings (B, L, D).
         """
         settings, encode = self.settings, self.model.get_learned_conditioning
+        if self.remember is not None:
+            encode = self._remembered
         if settings.prompt_syntax != "compvis" or settings.clip_skip != 1:
             return self._read(prompts)
         wanted = {"cond": list(prompts)}
@@ -91,8 +98,12 @@ class TextWalk:
         if self._prompter is None:
             from ldm.pipelines.prompting import Prompter
 
-            self._prompter = Prompter(self.settings, self.model)
+            self._prompter = Prompter(self.settings, self.model, self.remember)
         return self._prompter.condition(prompts)
+
+    def _remembered(self, texts: list[str]) -> Tensor:
+        """Encode plain texts (texts, L, D), or recall their encodings."""
+        return self.remember(tuple(texts), partial(self.model.get_learned_conditioning, texts))
 
     def forget_prompts(self) -> None:
         """Encode prompts anew from now on: something else acts on the text encoder."""

@@ -83,6 +83,20 @@ class ClassifierFreeGuidance:
         return out_uncond + self.scale * (out_cond - out_uncond)
 
 
+class RowGuidance(ClassifierFreeGuidance):
+    """Classifier-free guidance with a scale for each picture.
+
+    Args:
+        scale: (B, 1, 1, 1), none of them 1.
+    """
+
+    scale: Tensor
+
+    def combine(self, out: Tensor, t: Tensor) -> Tensor:
+        self.scale = self.scale.to(out)
+        return super().combine(out, t)
+
+
 def make_guider(scale: float, uncond: Conditioning) -> NoGuidance | ClassifierFreeGuidance:
     """Return the guider that a scale asks for; scale 1 or no ``uncond`` means none."""
     if uncond is None or scale == 1.0:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
+from itertools import chain
 from typing import Any
 
 import torch
@@ -51,7 +53,8 @@ class PromptGuidance:
         unconds: Sequence[Parts] | None,
         encoder: PromptEncoder,
     ) -> None:
-        self.scale, self.follower = scale, Follower(model)
+        self.scale: float | Tensor = scale  # a tensor where pictures have their own
+        self.follower = Follower(model)
         parts = max(map(len, conds))
         filled = [[*row, *[row[0]] * (parts - len(row))] for row in conds]
         columns = [[row[part] for row in filled] for part in range(parts)]
@@ -63,6 +66,22 @@ class PromptGuidance:
         self.layout = (*["uncond"] * self._guided, *["cond"] * parts)
         self._columns = _of_one_length(columns, encoder)
         self._last: tuple[Any, Tensor] | None = None
+
+    @classmethod
+    def joined(cls, guiders: Sequence[PromptGuidance]) -> PromptGuidance:
+        """Return one for the pictures of several of one ``form``, each with its own scale."""
+        made = copy(guiders[0])
+        made.scale = torch.tensor([each.scale for each in guiders]).reshape(-1, 1, 1, 1)
+        weights, columns = [g._weights for g in guiders], [g._columns for g in guiders]
+        made._weights = [torch.cat(rows) for rows in zip(*weights, strict=True)]
+        made._columns = [list(chain(*rows)) for rows in zip(*columns, strict=True)]
+        made._last = None
+        return made
+
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """What has to be equal where pictures share a walk: the layout, and the text's shape."""
+        return self.layout, self._columns[0][0].states[0].shape
 
     @property
     def is_plain(self) -> bool:
@@ -116,11 +135,12 @@ class PromptGuidance:
         if not self._guided:
             return outs[0]
         uncond, *parts = outs
+        scale = self.scale.to(out) if isinstance(self.scale, Tensor) else self.scale
         if len(parts) == 1 and bool((self._weights[0] == 1).all()):
-            return uncond + self.scale * (parts[0] - uncond)
+            return uncond + scale * (parts[0] - uncond)
         guided = uncond
         for part, weights in zip(parts, self._weights, strict=True):
-            guided = guided + self.scale * weights.to(out) * (part - uncond)
+            guided = guided + scale * weights.to(out) * (part - uncond)
         return guided
 
 

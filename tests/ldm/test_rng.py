@@ -52,3 +52,13 @@ def test_the_random_state_that_is_kept_is_restored_as_often_as_asked():
         GlobalNoise().randn((5,))
         restore()
         assert torch.equal(GlobalNoise().randn((2, 3)), wanted)
+
+
+def test_joined_sources_go_on_where_each_of_them_was():
+    one, two = PerImageNoise([7]), PerImageNoise([8, 9])
+    one.randn((1, 4))
+    joined, alone = PerImageNoise.joined([one, two]), PerImageNoise([7])
+    alone.randn((1, 4))
+    drawn = joined.randn((3, 5))
+    assert joined.seeds == [7, 8, 9] and torch.equal(drawn[0], alone.randn((1, 5))[0])
+    assert torch.equal(drawn[1:], PerImageNoise([8, 9]).randn((2, 5)))

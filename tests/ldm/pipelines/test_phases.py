@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ldm.pipelines.phases import half_of, is_finite, is_not_black
+from ldm.errors import UserError
+from ldm.pipelines.phases import half_of, is_finite, is_not_black, lacked_memory, memory_for
 from ldm.pipelines.run import Execution
 
 CPU = torch.device("cpu")
@@ -54,3 +55,10 @@ def test_a_batch_is_not_black_when_none_of_its_pictures_is_black():
     assert not is_not_black(decoded)
     decoded[1, 0, 0, 0] = 0.5
     assert is_not_black(decoded)
+
+
+def test_lack_of_memory_is_known_through_what_was_made_of_it():
+    with pytest.raises(UserError) as refused, memory_for("pictures", CPU, "fewer"):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+    assert lacked_memory(refused.value) and lacked_memory(MemoryError())
+    assert not lacked_memory(UserError("a prompt")) and not lacked_memory(None)

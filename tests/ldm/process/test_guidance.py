@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ldm.process.guidance import ClassifierFreeGuidance, NoGuidance, join_conditioning, make_guider
+from ldm.process.guidance import (
+    ClassifierFreeGuidance,
+    NoGuidance,
+    RowGuidance,
+    join_conditioning,
+    make_guider,
+)
 
 
 @pytest.mark.parametrize("w", [-1.0, -0.5, 0.0, 0.25, 6.5])
@@ -62,3 +68,12 @@ def test_a_hint_that_the_empty_prompt_lacks_is_the_last_rows_alone():
     cond = {"c_concat": [torch.ones(1, 2)], "c_crossattn": [torch.ones(1, 3)]}
     joined = join_conditioning({"c_concat": None, "c_crossattn": [torch.zeros(1, 3)]}, cond)
     assert joined["c_concat"] is cond["c_concat"] and joined["c_crossattn"][0].shape == (2, 3)
+
+
+def test_a_scale_for_each_row_gives_each_the_bits_of_its_own_guidance():
+    out = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    scales = [1.7, 7.5, -0.3]
+    guided = RowGuidance(torch.tensor(scales).reshape(-1, 1, 1, 1)).combine(out, torch.zeros(3))
+    for row, scale in enumerate(scales):
+        own = ClassifierFreeGuidance(scale).combine(out[[row, 3 + row]], torch.zeros(1))
+        assert torch.equal(guided[row], own[0])

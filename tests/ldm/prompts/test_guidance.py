@@ -127,3 +127,38 @@ def test_an_unconditional_prediction_is_asked_for_by_scales_and_weights():
     assert not needs_uncond(1.0, [[part(1.0)]])
     assert needs_uncond(1.0, [[part(1.0)], [part(1.0), part(2.0)]])
     assert needs_uncond(1.0, [[part(1.0, weight=0.9)]])
+
+
+def test_joined_guiders_give_each_picture_the_bits_of_its_own():
+    rows = [
+        [part(1.0, 2.0, ends=(1, 4)), part(0.3, weight=0.7)],
+        [part(5.0), part(0.1, 0.2, 0.4, ends=(0, 1, 9), weight=-0.4)],
+    ]
+    scales, uncond = (3.3, 7.7), [part(0.5)]
+    alone = [
+        PromptGuidance(Echo(), scale, [row], [uncond], Equal)
+        for scale, row in zip(scales, rows, strict=True)
+    ]
+    assert alone[0].form == alone[1].form
+    model = Echo()
+    own = [
+        PromptGuidance(model, scale, [row], [uncond], Equal)
+        for scale, row in zip(scales, rows, strict=True)
+    ]
+    states = walk(PromptGuidance.joined(own), model)
+    for number, guider in enumerate(alone):
+        for state, single in zip(states, walk(guider, guider.follower.unet), strict=True):
+            assert torch.equal(state.x[number], single.x[0])
+
+
+def test_pictures_of_other_parts_or_lengths_have_another_form():
+    def form(*row):
+        return PromptGuidance(
+            Echo(), 2.0, [list(row)], [[part(0.5, length=row_length)]], Equal
+        ).form
+
+    row_length = 2
+    plain = form(part(1.0))
+    assert form(part(2.0, 3.0, ends=(1, 4))) == plain != form(part(1.0), part(2.0))
+    row_length = 4
+    assert form(part(1.0, length=4)) != plain
