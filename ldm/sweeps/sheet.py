@@ -50,17 +50,19 @@ class Sheet:
             )
         self._letters = letters or min(max(self.width // 20, 14), 32)
         self._column = max(self.width, _NARROWEST)
-        x, y, z = (self._labels(sweep.labels(which)) for which in range(3))
+        widths = self._column, self._column, self._column * columns
+        x, y, z = (self._labels(sweep.labels(which), widths[which]) for which in range(3))
         self._left = max(each.shape[1] for each in y) + (GAP if any(map(np.size, y)) else 0)
+        self._row = max(self.height, *(each.shape[0] for each in y))
         self._top = max(each.shape[0] for each in x)
         self._title = max(each.shape[0] for each in z)
         self._lay_out(sweep.shape, x, y, z)
 
-    def _labels(self, texts: Sequence[str]) -> list[np.ndarray]:
+    def _labels(self, texts: Sequence[str], width: int) -> list[np.ndarray]:
         lacking = [text for text in texts if text and draw_text(text, self._letters) is None]
         if lacking and self.notices[-1:] != [_unwritten(lacking[0])]:
             self.notices.append(_unwritten(lacking[0]))
-        return [_written(text, self._letters, self._column) for text in texts]
+        return [_written(text, self._letters, width) for text in texts]
 
     def _lay_out(
         self,
@@ -70,7 +72,7 @@ class Sheet:
         z: list[np.ndarray],
     ) -> None:
         columns, rows, blocks = shape
-        block = self._title + self._top + rows * (self.height + GAP) + GAP
+        block = self._title + self._top + rows * (self._row + GAP) + GAP
         width = self._left + columns * (self._column + GAP) + GAP
         self.pixels = np.full((blocks * block, width, 3), _PAPER, np.uint8)
         self._block = block
@@ -84,7 +86,7 @@ class Sheet:
                 )
             for row, label in enumerate(y):
                 top, _ = self._corner((0, row, k))
-                self._put(label, top + max(self.height - label.shape[0], 0) // 2, GAP)
+                self._put(label, top + (self._row - label.shape[0]) // 2, GAP)
             for row in range(rows):
                 for column in range(columns):
                     self._show(
@@ -94,7 +96,7 @@ class Sheet:
     def _corner(self, place: tuple[int, int, int]) -> tuple[int, int]:
         """Return the top and left of a cell."""
         column, row, block = place
-        top = block * self._block + self._title + self._top + GAP + row * (self.height + GAP)
+        top = block * self._block + self._title + self._top + GAP + row * (self._row + GAP)
         return top, self._left + GAP + column * (self._column + GAP)
 
     def _put(self, label: np.ndarray, top: int, left: int) -> None:
@@ -104,7 +106,7 @@ class Sheet:
     def _show(self, pixels: np.ndarray, place: tuple[int, int, int]) -> None:
         top, left = self._corner(place)
         height, width = min(pixels.shape[0], self.height), min(pixels.shape[1], self.width)
-        top, left = top + (self.height - height) // 2, left + (self._column - width) // 2
+        top, left = top + (self._row - height) // 2, left + (self._column - width) // 2
         self.pixels[top : top + height, left : left + width] = pixels[:height, :width]
 
     def put(self, place: tuple[int, int, int], picture: np.ndarray) -> None:
@@ -118,7 +120,7 @@ class Sheet:
             size = [max(round(side * self.scale), 1) for side in picture.shape[1::-1]]
             picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
         top, left = self._corner(place)
-        self.pixels[top : top + self.height, left : left + self._column] = _PAPER
+        self.pixels[top : top + self._row, left : left + self._column] = _PAPER
         self._show(picture, place)
 
 
