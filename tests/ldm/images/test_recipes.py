@@ -128,10 +128,10 @@ def test_each_programs_form_is_read(save, texts, negative, expected):
 def test_what_a_form_says_besides_is_kept_under_a_name():
     graph = comfyui()
     assert "Clip skip" not in _entries(graph)
-    graph["10"] = {"class_type": "LoraLoader", "inputs": {"lora_name": "x"}}
+    graph["10"] = {"class_type": "IPAdapterApply", "inputs": {"weight": 1.0}}
     graph["11"] = {"class_type": "CLIPSetLastLayer", "inputs": {"stop_at_clip_layer": -2}}
     entries = _entries(graph)
-    assert (entries["nodes"], entries["clip_skip"]) == ("LoraLoader", 2)
+    assert (entries["nodes"], entries["clip_skip"]) == ("IPAdapterApply", 2)
 
 
 def _entries(graph):
@@ -166,7 +166,9 @@ def test_image_to_image_is_known_by_its_strength(save, texts):
 
 def two_samplers():
     graph = comfyui()
-    return {**graph, "12": copy.deepcopy(graph["3"])}
+    more = {"12": copy.deepcopy(graph["3"]), "13": copy.deepcopy(graph["9"])}
+    more["13"]["inputs"]["images"] = ["12", 0]
+    return {**graph, **more}
 
 
 @pytest.mark.parametrize(
@@ -190,6 +192,190 @@ def test_what_is_not_unambiguous_is_one_line_that_names_the_program(save, texts,
     with pytest.raises(UserError, match=words) as error:
         read_recipe(save(**texts))
     assert "\n" not in str(error.value) and "--seed" in str(error.value)
+
+
+def linked(graph=None, **nodes):
+    """Return a graph with more nodes, named by their ids: ``n20=("Kind", {inputs})``."""
+    more = {k[1:]: {"class_type": kind, "inputs": held} for k, (kind, held) in nodes.items()}
+    return {**(graph or comfyui()), **more}
+
+
+GRAPHS = {
+    "a sampler that nothing saves does not count": (
+        lambda: {**comfyui(), "12": comfyui(seed=1)["3"]},
+        {"Seed": "156680208700286"},
+    ),
+    "the first of two walks is the recipe, and the second is named": (
+        lambda: linked(
+            n30=("LatentUpscale", {"samples": ["3", 0], "width": 1024, "height": 1280}),
+            n31=(
+                "KSampler",
+                {**comfyui(seed=9, denoise=0.5)["3"]["inputs"], "latent_image": ["30", 0]},
+            ),
+            n8=("VAEDecode", {"samples": ["31", 0]}),
+        ),
+        {
+            "Seed": "156680208700286",
+            "Size": "512x640",
+            "hires_fix": "1 more walks from its picture",
+        },
+    ),
+    "a seed and a text from nodes that show them": (
+        lambda: linked(
+            comfyui(seed=["20", 0]),
+            n20=("Seed (rgthree)", {"seed": 77}),
+            n6=("CLIPTextEncode", {"text": ["21", 0]}),
+            n21=("Reroute", {"": ["22", 0]}),
+            n22=("PrimitiveString", {"value": "a cat"}),
+        ),
+        {"Seed": "77"},
+    ),
+    "a prompt behind a ControlNet": (
+        lambda: linked(
+            comfyui(positive=["20", 0], negative=["20", 1]),
+            n20=("ControlNetApplyAdvanced", {"positive": ["6", 0], "negative": ["7", 0]}),
+        ),
+        {"nodes": "ControlNetApplyAdvanced"},
+    ),
+    "a custom sampler made of parts": (
+        lambda: linked(
+            n3=(
+                "SamplerCustomAdvanced",
+                {
+                    k: [n, 0]
+                    for k, n in zip(("noise", "guider", "sampler", "sigmas"), "abcd", strict=True)
+                }
+                | {"latent_image": ["5", 0]},
+            ),
+            na=("RandomNoise", {"noise_seed": 5}),
+            nb=(
+                "CFGGuider",
+                {"cfg": 3.5, "positive": ["6", 0], "negative": ["7", 0], "model": ["4", 0]},
+            ),
+            nc=("KSamplerSelect", {"sampler_name": "dpmpp_2m"}),
+            nd=("BasicScheduler", {"scheduler": "karras", "steps": 12, "denoise": 1.0}),
+        ),
+        {
+            "Seed": "5",
+            "CFG scale": "3.5",
+            "Sampler": "DPM++ 2M",
+            "Schedule type": "karras",
+            "Steps": "12",
+        },
+    ),
+    "steps that no node shows are named": (
+        lambda: linked(comfyui(steps=["20", 0]), n20=("Rolled", {"from": 1, "to": 9})),
+        {"steps of a node": "unclear", "nodes": "Rolled"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_links_of_a_graph_are_followed(save, name):
+    make, expected = GRAPHS[name]
+    recipe = read_recipe(save(prompt=make()))
+    assert (recipe.prompt, recipe.negative_prompt) == ("a cat", "fog")
+    assert {key: recipe.entries.get(key) for key in expected} == expected
+
+
+def test_a_negative_that_is_zeroed_is_none(save):
+    graph = linked(
+        comfyui(negative=["20", 0]), n20=("ConditioningZeroOut", {"conditioning": ["6", 0]})
+    )
+    assert read_recipe(save(prompt=graph)).negative_prompt == ""
+
+
+def comfyui_loras():
+    return linked(
+        comfyui(model=["21", 0]),
+        n20=(
+            "LoraLoader",
+            {"lora_name": "styles\\ink.safetensors", "strength_model": 0.8, "model": ["4", 0]},
+        ),
+        n21=(
+            "Power Lora Loader",
+            {
+                "lora_1": {"on": True, "lora": "fog.pt", "strength": -1},
+                "lora_2": {"on": False, "lora": "off.pt", "strength": 1},
+                "model": ["20", 0],
+            },
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"prompt": comfyui_loras()},
+        {
+            "invokeai_metadata": {
+                **INVOKEAI,
+                "loras": [
+                    {"lora": {"model_name": "ink", "base_model": "sd-1"}, "weight": 0.8},
+                    {"model": {"name": "fog", "key": "x"}, "weight": -1},
+                ],
+            }
+        },
+        {"parameters": {**FOOOCUS, "loras": [["ink.safetensors", 0.8, "ab"], ["fog.pt", -1]]}},
+        {
+            "parameters": {
+                **FOOOCUS,
+                "lora_combined_1": "ink.safetensors : 0.8",
+                "lora_combined_2": "fog.pt : -1",
+            }
+        },
+        {
+            "parameters": {
+                "sui_image_params": {**SWARM, "loras": ["ink", "fog"], "loraweights": ["0.8", "-1"]}
+            }
+        },
+        {
+            "parameters": {
+                **DRAW_THINGS,
+                "lora": [{"model": "ink.ckpt", "weight": 0.8}, {"model": "fog", "weight": -1}],
+            }
+        },
+    ],
+)
+def test_loras_stand_in_the_prompt_as_tags(save, texts):
+    recipe = read_recipe(save(**texts))
+    assert recipe.prompt == "a cat <lora:ink:0.8> <lora:fog:-1>"
+    assert not [key for key in recipe.entries if "lora" in key.lower()]
+
+
+@pytest.mark.parametrize("lora", [["x>y", 1], ["x", "a"], ["x", 1e9], [5, 1], "x", {"weight": 1}])
+def test_a_lora_that_is_no_tag_is_kept_by_name(save, lora):
+    recipe = read_recipe(save(parameters={**FOOOCUS, "loras": [lora]}))
+    assert recipe.prompt == "a cat" and "Lora hashes" in recipe.entries
+
+
+def test_a_circle_of_links_is_one_line(save):
+    graph = linked(
+        comfyui(positive=["20", 0]),
+        n20=("ConditioningAverage", {"conditioning_to": ["21", 0]}),
+        n21=("ConditioningAverage", {"conditioning_to": ["20", 0]}),
+    )
+    with pytest.raises(UserError, match="a prompt comes out of"):
+        read_recipe(save(prompt=graph))
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp"])
+def test_recipes_are_read_from_jpeg_and_webp(tmp_path, kind):
+    path = tmp_path / f"x.{kind}"
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + "a cat\nSteps: 9, Seed: 1, Size: 64x64".encode(
+        "utf-16-be"
+    )
+    Image.new("RGB", (64, 64)).save(path, exif=exif)
+    recipe = read_recipe(path)
+    assert (recipe.prompt, recipe.entries["Steps"]) == ("a cat", "9")
+
+
+def test_comfyuis_webp_holds_its_graph_in_its_exif_data(tmp_path):
+    exif = Image.Exif()
+    exif[0x0110], exif[0x010F] = f"prompt:{json.dumps(comfyui())}", "workflow:{}"
+    Image.new("RGB", (64, 64)).save(tmp_path / "x.webp", exif=exif)
+    assert read_recipe(tmp_path / "x.webp").prompt == "a cat"
 
 
 @pytest.mark.parametrize("texts", [{}, {"Comment": "made by hand"}, {"prompt": "a cat"}])
