@@ -168,11 +168,10 @@ def _schema_of(own: SweepSettings) -> type[GenerationSettings]:
         return Img2ImgSettings
     if own.from_image is not None:
         from ldm.images.recipes import read_recipe
+        from ldm.pipelines.made_by import is_from_picture
 
         recipe = read_recipe(own.from_image)
-        entries = {} if recipe is None else recipe.entries
-        hires = any(key.startswith("Hires") or key == "First pass size" for key in entries)
-        if "Denoising strength" in entries and not hires:
+        if recipe is not None and is_from_picture(recipe.entries):
             return Img2ImgSettings
     return Txt2ImgSettings
 
