@@ -26,7 +26,8 @@ sys.path.insert(0, str(ROOT))
 
 from apps.line_bot.simulate import Person, StandIn  # noqa: E402
 from apps.line_bot.simulate.serving import free_port  # noqa: E402
-from benchmarks.line_bot_process import BotProcess, alive  # noqa: E402
+from benchmarks.line_bot_process import BotProcess  # noqa: E402
+from benchmarks.processes import alive  # noqa: E402
 from ldm.images.embed import parameters_in  # noqa: E402
 from ldm.images.metadata import parse_parameters  # noqa: E402
 from ldm.images.opening import opened  # noqa: E402

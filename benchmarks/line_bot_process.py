@@ -15,8 +15,9 @@ from typing import IO
 
 import httpx
 
+from benchmarks.processes import PAUSE, children, draws
+
 PATIENCE = 120.0  # seconds for a bot to answer, or to end
-PAUSE = 0.02
 
 
 @dataclass
@@ -78,15 +79,7 @@ class BotProcess:
         """Return the processes that the bot draws in: those of its children that load torch."""
         if self._process is None:
             return []
-        parent = self._process.pid
-        with contextlib.suppress(OSError):
-            text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-            threads = Path(f"/proc/{parent}/task").iterdir()
-            found = {*text.split()}
-            for each in threads:
-                found |= {*(each / "children").read_text().split()}
-            return sorted(int(pid) for pid in found if _is_python_drawing(int(pid)))
-        return []
+        return [pid for pid in children(self._process.pid) if draws(pid)]
 
     def kill(self, what: str) -> None:
         """Kill the whole bot, or the process that draws if it has one of its own, by SIGKILL."""
@@ -115,20 +108,3 @@ class BotProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
-
-
-def _is_python_drawing(pid: int) -> bool:
-    """Whether a process is one that draws; others only look after files that children share."""
-    with contextlib.suppress(OSError):
-        return b"libtorch" in Path(f"/proc/{pid}/maps").read_bytes()
-    return False
-
-
-def alive(pids: Sequence[int], patience: float = 10.0) -> list[int]:
-    """Return those processes that still run after some seconds."""
-    late = time.monotonic() + patience
-    left = list(pids)
-    while left and time.monotonic() < late:
-        left = [pid for pid in left if Path(f"/proc/{pid}").exists()]
-        time.sleep(PAUSE)
-    return left

@@ -76,6 +76,12 @@ UPLOADS = 2**30  # bytes of all uploads that are kept; the oldest go first
 RUNS_OF_ONE = 3  # runs of one address, drawn or waiting
 PROMPT_PARTS = 32  # texts of one prompt with weights, each of which is encoded, or drawn
 
+# The server of apps/server: requests that are open at a time, and their bodies together. A picture
+# of 8 MB is 11 MB as base64.
+SERVER_REQUESTS = 2_000
+SERVER_BODIES = 2**28  # bytes
+JSON_DEPTH = 32  # of lists and objects within one another
+
 # What a run may write beside its pictures unless it is told to write less: Stable Diffusion's maps
 # of 50 steps take 0.4 GB for a picture at 512 pixels.
 ATTENTION_MAPS = 2 * 10**9  # bytes; --every and --half make them fewer

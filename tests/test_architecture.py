@@ -64,6 +64,7 @@ STOREYS = {
     "ldm.gallery": 5,
     "ldm.feedback": 5,
     "ldm.sweeps": 6,
+    "ldm.jobs": 6,
     "ldm.programs": 6,
     "main": 6,
     "scripts": 6,

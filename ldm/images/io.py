@@ -10,8 +10,7 @@ import io
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from ldm.atomic import part_beside
 from ldm.errors import UserError
 from ldm.images.embed import save_options
 from ldm.images.opening import KINDS, redecoded
-from ldm.images.pixels import eight_bit, open_pixels
+from ldm.images.pixels import decoded, eight_bit, named
 from ldm.paths import ERRORS, exists, file_fault, listing, reason, remove
 
 if TYPE_CHECKING:  # programs that only read or write pictures need no torch, slow to import
@@ -45,38 +44,7 @@ def open_image(path: str | Path) -> Image.Image:
     path = Path(path)
     if fault := file_fault(path):
         raise UserError(f"image {path} {fault}; give the path of a picture file ({KINDS} are read)")
-    with named(f"image {path}"):
-        try:
-            image, lost = open_pixels(path)
-        except (UserError, MemoryError):
-            raise
-        except Exception as error:  # a damaged file makes a decoder raise almost anything
-            raise UserError(
-                f"cannot be read ({reason(error)}); a whole file is expected ({KINDS} are read); "
-                "check the file or convert it"
-            ) from error
-    if lost:
-        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-        logger.warning("image %s: %s%s", path, lost[0], more)
-    return image
-
-
-@contextmanager
-def named(what: str) -> Iterator[None]:
-    """Put a picture's name before what is wrong with it.
-
-    Raises:
-        UserError: The block raised one, or the picture takes more memory than there is.
-    """
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{what} {error}") from error
-    except MemoryError as error:
-        raise UserError(
-            f"{what} takes more memory than there is; expected a picture that fits into it; "
-            "make it smaller"
-        ) from error
+    return decoded(path, f"image {path}")
 
 
 def file_hash(path: str | Path) -> str:

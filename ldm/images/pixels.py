@@ -7,8 +7,10 @@ Here such chunks are left out and named. Deep pictures are never black without a
 from __future__ import annotations
 
 import io
+import logging
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -16,8 +18,10 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ldm.errors import UserError
-from ldm.images.opening import PNG_SIGNATURE, TooLarge, opened, restrict_pillow
+from ldm.images.opening import KINDS, PNG_SIGNATURE, TooLarge, opened, restrict_pillow
+from ldm.paths import reason
 
+logger = logging.getLogger(__name__)
 _END = b"IEND"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _PROFILE = b"iCCP"
@@ -193,3 +197,47 @@ def _no_range(low: float, high: float) -> UserError:
         f"holds numbers from {low:g} to {high:g}, so its white is not known; numbers from 0 to 1, "
         "to 255 or to 65535 are expected; scale them"
     )
+
+
+def decoded(source: Path | bytes, what: str) -> Image.Image:
+    """Fully decode a picture, as it is stored.
+
+    Args:
+        source: A file's path, or its bytes.
+        what: What it is called in messages.
+
+    Raises:
+        UserError: It is too large, or Pillow cannot decode it.
+    """
+    with named(what):
+        try:
+            image, lost = open_pixels(source)
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:  # a damaged file makes a decoder raise almost anything
+            raise UserError(
+                f"cannot be read ({reason(error)}); a whole file is expected ({KINDS} are read); "
+                "check the file or convert it"
+            ) from error
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        logger.warning("%s: %s%s", what, lost[0], more)
+    return image
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Put a picture's name before what is wrong with it.
+
+    Raises:
+        UserError: The block raised one, or the picture takes more memory than there is.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{what} {error}") from error
+    except MemoryError as error:
+        raise UserError(
+            f"{what} takes more memory than there is; expected a picture that fits into it; "
+            "make it smaller"
+        ) from error

@@ -2,8 +2,10 @@
 
 A processor's libraries choose by the shape of a batch in which order they add; the last bits of a
 picture then depend on who else is drawn. Whether they do is measured, not assumed: the first time
-that a batch of some shape comes, it is computed both ways. If all bits are equal, batches of that
-shape are computed at once from then on; if not, in halves, of which the same is asked.
+that a batch of some shape comes, it is computed in several ways, and the first one that gives the
+bits of the pictures alone serves for that shape from then on:
+
+    at once  ->  at once, but layers that are products of matrices picture by picture  ->  halves
 
 Shapes: B pictures, P parts of B rows each, such as [uncond, cond].
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,9 @@ from ldm.wrapping import Wrapping
 
 Pictures = Sequence[list[int]]
 """The numbers of each picture's rows, one for each part."""
+Way = Literal["at once", "by layer", "halves"]
+Known = MutableMapping[Hashable, Way]
+"""By the shape of a batch, the first way that changes no bit of a picture."""
 
 
 class Alike:
@@ -32,11 +37,12 @@ class Alike:
 
     Args:
         follower: Knows what the rows stand for.
-        known: By the shape of a batch, whether its pictures have the bits that they have alone.
+        layers: What can be computed picture by picture.
+        known: What was found out before; more is added.
     """
 
-    def __init__(self, follower: Follower, known: MutableMapping[Hashable, bool]) -> None:
-        self._follower, self._known = follower, known
+    def __init__(self, follower: Follower, layers: LayersByPicture, known: Known) -> None:
+        self._follower, self._layers, self._known = follower, layers, known
         self._cut: tuple[Any, dict[tuple[int, ...], Any]] = None, {}
 
     def __call__(self, own: Callable, x: Tensor, t: Tensor, cond: Any) -> Tensor:
@@ -51,22 +57,35 @@ class Alike:
     def _some(
         self, call: Callable[[Pictures], Tensor], pictures: Pictures, like: tuple[Any, ...]
     ) -> Tensor:
-        """Compute some of the pictures: at once, in halves, or both at once and alone."""
+        """Compute some of the pictures in the way that is known, or find it."""
         if len(pictures) == 1:
             return call(pictures)
         key = len(pictures), len(pictures[0]), form_of(like), torch.get_num_threads()
-        equal = self._known.get(key)
-        if equal:
+        way = self._known.get(key)
+        if way is None:
+            return self._find(call, pictures, key)
+        if way != "halves":
+            return self._in_one(call, pictures, way)
+        middle = (len(pictures) + 1) // 2
+        halves = pictures[:middle], pictures[middle:]
+        return _put_together([self._some(call, half, like) for half in halves], len(pictures[0]))
+
+    def _find(
+        self, call: Callable[[Pictures], Tensor], pictures: Pictures, key: Hashable
+    ) -> Tensor:
+        """Compute pictures alone, having taken note of the first way that gives the same bits."""
+        ways: list[Way] = ["at once", *(["by layer"] if self._layers else [])]
+        found = [self._in_one(call, pictures, way) for way in ways]
+        alone = _put_together([call([each]) for each in pictures], len(pictures[0]))
+        equal = (way for way, each in zip(ways, found, strict=True) if torch.equal(each, alone))
+        self._known[key] = next(equal, "halves")
+        return alone
+
+    def _in_one(self, call: Callable[[Pictures], Tensor], pictures: Pictures, way: Way) -> Tensor:
+        if way == "at once":
             return call(pictures)
-        if equal is None:
-            whole, parts = call(pictures), [[each] for each in pictures]
-        else:
-            middle = (len(pictures) + 1) // 2
-            parts = [pictures[:middle], pictures[middle:]]
-        found = _put_together([self._some(call, part, like) for part in parts], len(pictures[0]))
-        if equal is None:
-            self._known[key] = torch.equal(whole, found)
-        return found
+        with self._layers.by_picture(len(pictures)):
+            return call(pictures)
 
     def _part(self, own: Callable, x: Tensor, t: Tensor, cond: Any, pictures: Pictures) -> Tensor:
         """Call the model for the rows of some pictures."""
@@ -86,8 +105,52 @@ def _put_together(found: Sequence[Tensor], parts: int) -> Tensor:
     return torch.cat([each[part] for part in range(parts) for each in cut])
 
 
+class LayersByPicture:
+    """Linear layers and 1x1 convolutions that can be computed picture by picture.
+
+    They are products of matrices, whose libraries choose by the number of all rows. Layers that
+    somebody else computes, such as packed ones, are left to him.
+
+    Args:
+        network: Whose layers.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._layers = [each for each in network.modules() if _is_product(each)]
+        self._wrapping = Wrapping()
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    @contextmanager
+    def by_picture(self, pictures: int) -> Iterator[None]:
+        """Compute them so inside the block, where rows are parts of ``pictures`` rows each."""
+        for layer in self._layers:
+            self._wrapping.put(layer, "forward", partial(_by_picture, pictures))
+        try:
+            yield
+        finally:
+            self._wrapping.undo()
+
+
+def _is_product(layer: nn.Module) -> bool:
+    if "forward" in vars(layer):
+        return False
+    point = type(layer) is nn.Conv2d and layer.kernel_size == (1, 1)
+    return point or type(layer) is nn.Linear
+
+
+def _by_picture(pictures: int, own: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Compute a layer of rows x (P B, ...) for one picture's P rows after the other's."""
+    if len(x) % pictures:
+        return own(x)
+    # Cloned, they lie in memory in the order that rows of the picture alone would have.
+    made = [own(x[picture::pictures].clone()) for picture in range(pictures)]
+    return torch.stack(made, dim=1).flatten(0, 1)  # (P, B, ...) -> (P B, ...)
+
+
 @contextmanager
-def alike(model: nn.Module, known: MutableMapping[Hashable, bool]) -> Iterator[None]:
+def alike(model: nn.Module, known: Known) -> Iterator[None]:
     """Let a model give each picture of a walk the bits of a walk of its own inside the block.
 
     Args:
@@ -96,7 +159,8 @@ def alike(model: nn.Module, known: MutableMapping[Hashable, bool]) -> Iterator[N
     """
     follower, wrapping = Follower(model), Wrapping()
     follower.follow()
-    wrapping.put(model, "apply_model", Alike(follower, known))
+    layers = LayersByPicture(getattr(model, "model", model))
+    wrapping.put(model, "apply_model", Alike(follower, layers, known))
     try:
         yield
     finally:

@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.images.io import file_hash, named, open_image, upright_eight_bit
+from ldm.images.io import file_hash, open_image, upright_eight_bit
 from ldm.images.padding import reflected
+from ldm.images.pixels import named
 
 HALF_GREY = 128  # of 255
 # A mask with a different aspect ratio was made for another picture.

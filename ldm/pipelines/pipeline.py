@@ -98,7 +98,7 @@ class Pipeline:
         self.choice = choice
         self.use_ema = use_ema
         self.staged = staged
-        self.alike: dict[Hashable, dict[Hashable, bool]] = {}  # see ldm.pipelines.alike
+        self.alike: dict[Hashable, dict] = {}  # what ldm.pipelines.alike found out, by arithmetic
         self._checkers: dict[str, SafetyChecker] = {}
         self._arithmetic = Arithmetic(model, self.device, staged)
 

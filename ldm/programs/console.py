@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
+STEP = "step"
+
+
 class Console:
     """Shows what a run tells, made legible: it may quote what a file or a visitor says.
 
@@ -36,10 +39,13 @@ class Console:
         program: The name before errors.
         out: Where information goes; None, as ``sys.stdout`` of a closed descriptor, is nowhere.
         err: Where warnings, errors and the progress bar go, or None.
+        unit: What the progress bar counts; where it is no step, it counts pictures already.
     """
 
-    def __init__(self, program: str, out: TextIO | None, err: TextIO | None) -> None:
-        self.program, self.out, self.err = program, _Outlet(out), _Outlet(err)
+    def __init__(
+        self, program: str, out: TextIO | None, err: TextIO | None, unit: str = STEP
+    ) -> None:
+        self.program, self.out, self.err, self.unit = program, _Outlet(out), _Outlet(err), unit
         self._bar: tqdm | None = None
         self._seen: set[str] = set()
 
@@ -88,13 +94,14 @@ class Console:
             self._bar = tqdm(
                 total=progress.total,
                 desc="drawing",
-                unit="step",
+                unit=self.unit,
                 file=self.err,
                 mininterval=interval,
                 dynamic_ncols=True,
             )
-        shown = f"pictures {progress.pictures}/{progress.total_pictures}"
-        self._bar.set_postfix_str(shown, refresh=False)
+        if self.unit == STEP:
+            shown = f"pictures {progress.pictures}/{progress.total_pictures}"
+            self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update(progress.done - self._bar.n)
 
     def close(self) -> None:

@@ -15,6 +15,10 @@ NEEDED_FOR = {
     "web": "the pages of optimizedSD",
     "japanese": "text encoders that read Japanese",
     "line": "the LINE bot",
+    "server": "the server",
+    "scale": "object stores and Parquet files",
+    "gcs": "Google Cloud Storage",
+    "ray": "a Ray cluster",
 }
 # Name in imports -> the extra of pyproject.toml that installs it.
 EXTRA_OF = {
@@ -53,6 +57,14 @@ EXTRA_OF = {
     "httpx": "line",
     "pydantic": "line",
     "tomli": "line",
+    "multipart": "server",
+    "python_multipart": "server",
+    "prometheus_client": "server",
+    "fsspec": "scale",
+    "s3fs": "scale",
+    "pyarrow": "scale",
+    "gcsfs": "gcs",
+    "ray": "ray",
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,13 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
-from ldm.budgets import BODY_SECONDS, OPEN_REQUESTS, REQUEST, UPLOADED_FILES
+from ldm.budgets import OPEN_REQUESTS, REQUEST, UPLOADED_FILES
 from ldm.errors import UserError
+from optimizedSD.web.bodies import App, Receive, Scope, Send, in_time, limited
 from optimizedSD.web.calls import SESSION, Calls
 from optimizedSD.web.hosts import Hosts
 from optimizedSD.web.limits import TEXTS, Limits
 from optimizedSD.web.uploads import shown_picture
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_JOINED = 1000  # sessions whose run may be watched
 API = "/gradio_api"
@@ -170,7 +166,7 @@ class Gate:
             raise HTTPException(415, "the call is not JSON; expected application/json")
         # A letter takes up to 12 bytes in JSON.
         most = REQUEST + 12 * len(TEXTS) * self.limits.prompt
-        body = await _in_time(Request(scope, _limited(scope, receive, most)).body())
+        body = await in_time(Request(scope, limited(scope, receive, most)).body())
         checked, session = self.calls.checked(body, queued=queued)
         if queued:
             self._join(session)
@@ -187,10 +183,10 @@ class Gate:
 
     async def _take(self, scope: Scope, receive: Receive) -> Response:
         """Take uploaded pictures; the answer is a list of their paths, which the page expects."""
-        request = Request(scope, _limited(scope, receive, self.limits.upload))
+        request = Request(scope, limited(scope, receive, self.limits.upload))
         form = request.form(max_files=UPLOADED_FILES, max_fields=UPLOADED_FILES)
         try:
-            parts = await _in_time(form)
+            parts = await in_time(form)
         except MultiPartException as error:
             raise HTTPException(400, "the upload cannot be read; expected a form's") from error
         try:
@@ -246,29 +242,6 @@ def _with_headers(send: Send) -> Send:
     return sending
 
 
-def _limited(scope: Scope, receive: Receive, most: int) -> Receive:
-    """Return ``receive`` for a body of at most so many bytes; no more is read.
-
-    Raises:
-        HTTPException: The body says that it is longer; also while it is received.
-    """
-    too_large = HTTPException(413, f"the request is too large; expected at most {most} bytes")
-    length = Headers(scope=scope).get("content-length", "0")
-    if not length.isascii() or not length.isdigit() or len(length) > 18 or int(length) > most:
-        raise too_large
-    read = 0
-
-    async def receiving() -> MutableMapping[str, Any]:
-        nonlocal read
-        message = await receive()
-        read += len(message.get("body", b""))
-        if read > most:
-            raise too_large
-        return message
-
-    return receiving
-
-
 def _with_body(body: bytes, receive: Receive) -> Receive:
     """Return ``receive`` for a body that is here already; afterwards, the visitor may leave."""
     left = [{"type": "http.request", "body": body, "more_body": False}]
@@ -277,10 +250,3 @@ def _with_body(body: bytes, receive: Receive) -> Receive:
         return left.pop() if left else await receive()
 
     return receiving
-
-
-async def _in_time(work: Awaitable[Any]) -> Any:
-    try:
-        return await asyncio.wait_for(work, BODY_SECONDS)
-    except asyncio.TimeoutError as error:
-        raise HTTPException(408, f"the request took longer than {BODY_SECONDS} s") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ldm.budgets import PROMPT_PARTS
 from ldm.errors import UserError
@@ -28,6 +29,7 @@ class Limits:
         seconds: Time that a run may draw.
         waiting: Runs that wait for the one that is drawn.
         upload: Bytes of one upload.
+        where: What it is that has these limits, for messages.
     """
 
     side: int = LEAST_SIDE
@@ -37,14 +39,16 @@ class Limits:
     seconds: float = ServerSettings.max_seconds
     waiting: int = ServerSettings.max_waiting
     upload: int = ServerSettings.max_upload * 2**20
+    where: str = "page"
 
     @classmethod
-    def of(cls, server: ServerSettings, own_side: int) -> Limits:
+    def of(cls, server: Any, own_side: int, where: str = "page") -> Limits:
         """Return the limits that a command line asks for.
 
         Args:
-            server: The command line.
+            server: The command line: a ``ServerSettings``, or another one with these settings.
             own_side: The side that the model was made for, in pixels.
+            where: What it is that has these limits.
         """
         return cls(
             side=server.max_side or max(SIDES * own_side, LEAST_SIDE),
@@ -54,6 +58,7 @@ class Limits:
             seconds=server.max_seconds,
             waiting=server.max_waiting,
             upload=server.max_upload * 2**20,
+            where=where,
         )
 
     @property
@@ -78,24 +83,24 @@ class Limits:
             ("n_samples", self.pictures, "max_pictures"),
             ("n_iter", self.pictures, "max_pictures"),
         ):
-            value = getattr(settings, name)
+            value = getattr(settings, name, None)
             if value is not None and value > most:
-                raise _too_much(f"{flag_of(settings, name)} {value}", most, flag)
+                raise self._too_much(f"{flag_of(settings, name)} {value}", most, flag)
         for name in TEXTS:
             length = len(getattr(settings, name, None) or "")
             if length > self.prompt:
                 given = f"{flag_of(settings, name)} of {length} characters"
-                raise _too_much(given, self.prompt, "max_prompt")
+                raise self._too_much(given, self.prompt, "max_prompt")
         prompts = len(settings.drawn_prompts)
         if settings.n_samples * settings.n_iter * prompts > self.pictures:
             given = f"--n_samples {settings.n_samples} times --n_iter {settings.n_iter}"
             given += f" of {prompts} prompts" if prompts > 1 else ""
-            raise _too_much(given, self.pictures, "max_pictures")
+            raise self._too_much(given, self.pictures, "max_pictures")
         parts = len(settings.mixture(settings.prompt))
         if parts > PROMPT_PARTS:
             raise UserError(
                 f"--prompt with {parts} weights was given; expected at most {PROMPT_PARTS} on this "
-                "page; leave some out"
+                f"{self.where}; leave some out"
             )
 
     def check_size(self, settings: GenerationSettings, width: int, height: int) -> None:
@@ -105,18 +110,20 @@ class Limits:
             UserError: A side, or a batch of that size, is more than this page draws.
         """
         if max(width, height) > self.side:
-            raise _too_much(f"a picture of {width}x{height} pixels", self.side, "max_side")
+            raise self._too_much(f"a picture of {width}x{height} pixels", self.side, "max_side")
         prompts = len(settings.drawn_prompts)
         if width * height * settings.n_samples * prompts > LARGEST_AT_ONCE * self.side**2:
             of_each = f" of {prompts} prompts," if prompts > 1 else " of"
             raise UserError(
                 f"--n_samples {settings.n_samples}{of_each} {width}x{height} pixels was given; "
                 f"expected at most {LARGEST_AT_ONCE} of {self.side}x{self.side} at once on this "
-                "page; give fewer, and more --n_iter"
+                f"{self.where}; give fewer, and more --n_iter"
             )
 
+    def rows(self, width: int, height: int) -> int:
+        """Return how many pictures of a size, in pixels, may be drawn at once."""
+        return max(1, LARGEST_AT_ONCE * self.side**2 // (width * height))
 
-def _too_much(given: str, most: int, flag: str) -> UserError:
-    return UserError(
-        f"{given} was given; expected at most {most}, the --{flag} of this page; give less"
-    )
+    def _too_much(self, given: str, most: int, flag: str) -> UserError:
+        said = f"expected at most {most}, the --{flag} of this {self.where}"
+        return UserError(f"{given} was given; {said}; give less")

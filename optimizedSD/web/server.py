@@ -15,7 +15,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ldm.errors import UserError
 from ldm.paths import writing_fault
@@ -86,10 +86,10 @@ def _serve(page: Page, server: ServerSettings, console: Console) -> None:
             blocks.close(verbose=False)
             ended = worker.close(PATIENCE)
     if not ended:
-        _leave()
+        leave_at_once()
 
 
-def _leave() -> None:
+def leave_at_once(code: int = 0) -> NoReturn:
     """End the process beside a step that still computes.
 
     Python would take itself apart under that thread, which ends in a crash. Nothing is lost:
@@ -98,7 +98,7 @@ def _leave() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def _check_outdir(outdir: str) -> None:

@@ -104,7 +104,7 @@ class Worker:
         try:
             found: list[Notice] = []
             # One after the other: large pictures take memory while they are unpacked.
-            with self._reading, _warnings_here(found.append):
+            with self._reading, warnings_here(found.append):
                 wanted = read()
             state = RunState(wanted.settings.seed, notices=tuple(found))
             # Given up by the work itself: it outlives a visitor who leaves by up to one step.
@@ -141,7 +141,7 @@ class Worker:
             state = state.begun()
             report(state)  # raises if the visitor stopped the run while it waited
             self._log(settings, observe)
-            with _warnings_here(observe):
+            with warnings_here(observe):
                 drawn = self.pipeline.generate(
                     settings,
                     image=wanted.image,
@@ -180,7 +180,7 @@ class _WarningNotices:
         self.observe(Notice(text, warning=True))
 
 
-def _warnings_here(observe: Observer) -> ConsoleLog:
+def warnings_here(observe: Callable[[Notice], object]) -> ConsoleLog:
     """Return a log that passes on what this thread warns of; other runs are in others."""
     log, thread = ConsoleLog(_WarningNotices(observe)), threading.get_ident()
     log.addFilter(lambda record: record.thread == thread)

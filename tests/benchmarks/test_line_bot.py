@@ -18,7 +18,8 @@ from apps.line_bot.pictures import fit_jpeg
 from apps.line_bot.simulate import StandIn
 from apps.line_bot.simulate.webhooks import Attempt, Delivery
 from benchmarks import line_bot as bench
-from benchmarks.line_bot_process import BotProcess, alive
+from benchmarks.line_bot_process import BotProcess
+from benchmarks.processes import alive
 
 
 def args(*flags: str):

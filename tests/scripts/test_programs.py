@@ -42,10 +42,17 @@ FLAGS = {
     "scripts/sample_diffusion.py": "-r --resume --config -n --n_samples --batch_size -l --logdir "
     "-c --custom_steps -e --eta -v --vanilla_sample --sampler --spacing --class_label --prompt "
     "--scale --classifier --classifier_scale --seed --use_ema --precision --device --continue",
+    "scripts/sweep.py": f"{DRAWING} --H --W --laion400m --init-img --strength --x --y --z "
+    "--together --label_size",
+    "scripts/feedback.py": "--db --thumb --stars --note --person --csv --folder --min_stars",
     "scripts/upscale.py": "--init-img --outdir --ckpt --config --steps --eta --n_samples --tile "
     "--seed --use_ema --device",
     "scripts/upscale_tile.py": f"{DRAWING} --init-img --strength --factor --tile --overlap "
     "--control_tile --control_tile_scale",
+    "scripts/batch.py": "--out --engine --workers --threads --batch_size --format --shard_size "
+    "--skip_bad --redraw --verify --merge --metrics_port --ray_address --prompt --sampler "
+    "--ddim_steps --scale --seed --n_iter --n_samples --W --H --strength --ckpt --config --device "
+    "--precision --kernels",
     "scripts/hint.py": "--kind --out --low --high --sigma --threshold --width --factor --seed "
     "--grain --colours --relief --mask --model --device",
     "scripts/convert.py": "--config --half --use_ema --overwrite --meta",
@@ -169,6 +176,7 @@ def test_an_unknown_flag_is_one_line_that_names_the_nearest(path, stopped_at, ca
 @pytest.mark.parametrize(
     ("path", "missing"),
     [
+        ("scripts/batch.py", "--out was not given; expected the name of a folder; add --out"),
         ("scripts/convert.py", "SRC was not given; expected a checkpoint file or a diffusers"),
         ("scripts/evaluate.py", "--fake was not given; expected the name of a folder; add --fake"),
         ("scripts/export_checkpoint.py", "--ckpt was not given"),

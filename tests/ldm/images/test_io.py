@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.images import io
+from ldm.images import io, pixels
 from ldm.images.opening import allow_pixels
 
 
@@ -322,12 +322,12 @@ def test_several_writers_share_a_folder_without_losing_a_picture(tmp_path):
         assert np.array_equal(np.asarray(Image.open(path)), picture(seed=seed))
 
 
-@pytest.mark.parametrize("step", ["open_pixels", "upright_eight_bit"])
+@pytest.mark.parametrize("step", [(pixels, "open_pixels"), (io, "upright_eight_bit")])
 def test_a_picture_that_the_memory_does_not_hold_is_one_line(tmp_path, monkeypatch, step):
     def full(*_):
         raise MemoryError
 
     path = io.save_picture(picture(), tmp_path / "a.png")
-    monkeypatch.setattr(io, step, full)
+    monkeypatch.setattr(*step, full)
     with pytest.raises(UserError, match=r"a\.png takes more memory than there is; expected"):
         io.load_image(path)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ldm.models.diffusion.ddim import DDIMSampler
-from ldm.pipelines.alike import alike
+from ldm.pipelines.alike import LayersByPicture, alike
 from ldm.rng import PerImageNoise
 
 
@@ -51,7 +51,7 @@ def test_rows_that_do_not_matter_to_each_other_are_computed_at_once_after_the_fi
     model, known = Counting(coupling=0.0), {}
     with alike(model, known):
         walk(model, [3, 4, 9])
-    assert model.calls == [6, 2, 2, 2, 6, 6, 6] and [*known.values()] == [True]
+    assert model.calls == [6, 2, 2, 2, 6, 6, 6] and [*known.values()] == ["at once"]
     model.calls.clear()
     with alike(model, known):
         walk(model, [5, 6, 7])
@@ -63,7 +63,7 @@ def test_rows_that_matter_to_each_other_are_never_computed_at_once_again():
     with alike(model, known):
         walk(model, [3, 4])
         walk(model, [3, 4])
-    assert model.calls == [4, *[2, 2] * 8] and [*known.values()] == [False]
+    assert model.calls == [4, *[2, 2] * 8] and [*known.values()] == ["halves"]
 
 
 def test_each_walk_has_its_own_conditioning():
@@ -81,7 +81,43 @@ def test_batches_are_halved_down_to_what_changes_no_bit():
     with alike(model, known):
         assert torch.equal(walk(model, [3, 4, 5, 9]), alone)
     assert model.calls == [8, *[2] * 4, *[4, 2, 2, 4], *[4, 4] * 2]
-    assert [*known.values()] == [False, True]
+    assert [*known.values()] == ["halves", "at once"]
+
+
+class Multiplying(Counting):
+    """A model with a layer of each kind; its products depend on the number of rows."""
+
+    def __init__(self):
+        super().__init__(coupling=0.0)
+        self.linear, self.point = nn.Linear(4, 4), nn.Conv2d(4, 4, 1)
+
+    def apply_model(self, x, t, cond):
+        tokens = self.linear(x.flatten(2).transpose(1, 2)).transpose(1, 2)
+        return super().apply_model(self.point(tokens.reshape(x.shape)), t, cond)
+
+
+@pytest.mark.parametrize("name", ["linear", "conv2d"])
+@torch.no_grad()
+def test_products_are_computed_picture_by_picture_where_that_is_all_it_takes(monkeypatch, name):
+    own = getattr(nn.functional, name)
+    coupled = lambda x, *rest: own(x, *rest) + 1e-3 * len(x)  # noqa: E731
+    monkeypatch.setattr(nn.functional, name, coupled)
+    if name == "conv2d":
+        monkeypatch.setattr(nn.Conv2d, "forward", lambda s, x: coupled(x, s.weight, s.bias))
+    model, known = Multiplying(), {}
+    alone = torch.cat([walk(model, [number]) for number in (3, 4, 9)])
+    model.calls.clear()
+    with alike(model, known):
+        assert torch.equal(walk(model, [3, 4, 9]), alone)
+    assert model.calls == [6, 6, 2, 2, 2, 6, 6, 6] and [*known.values()] == ["by layer"]
+    assert "forward" not in vars(model.linear) and "forward" not in vars(model.point)
+
+
+def test_layers_that_somebody_else_computes_are_left_to_him():
+    model = Multiplying()
+    assert len(LayersByPicture(model)) == 2
+    model.linear.forward = model.linear.forward
+    assert len(LayersByPicture(model)) == 1
 
 
 def test_another_number_of_pictures_or_threads_is_measured_anew(monkeypatch):

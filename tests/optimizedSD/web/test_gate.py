@@ -11,7 +11,7 @@ for name in ("starlette.testclient", "python_multipart"):  # gradio's own, quick
 
 from gated_page import API, DRAW, INPAINT, SELECT, STOP, gated, png  # noqa: E402 - starlette
 
-from optimizedSD.web import gate  # noqa: E402
+from optimizedSD.web import bodies, gate  # noqa: E402
 from optimizedSD.web.limits import TEXTS  # noqa: E402
 
 GOOD = ["a cat", 64, False]
@@ -156,7 +156,7 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(page, monkeypatch):
 
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(gate, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
     monkeypatch.setattr(gate.Request, "body", never)
     assert page.call(DRAW, GOOD).status_code == 408
 

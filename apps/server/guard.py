@@ -1,0 +1,132 @@
+"""Before the application: which names it answers to, how much of a request is read, what is told.
+
+A page of some stranger may make a browser ask this machine; see ``optimizedSD.web.hosts``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from apps.server.answers import error_answer
+from apps.server.metrics import Metrics
+from ldm.budgets import BODY_SECONDS, SERVER_BODIES, SERVER_REQUESTS
+from optimizedSD.web.bodies import App, Receive, Scope, Send, limited
+from optimizedSD.web.hosts import Hosts
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass
+class Guard:
+    """An ASGI application before another one.
+
+    Attributes:
+        app: That one.
+        hosts: The names that it answers to.
+        metrics: Where answers are counted.
+        most: Bytes of one request's body.
+        origins: Those of web pages that may use it.
+        held: Bytes of all bodies that have been read, and are not answered yet.
+    """
+
+    app: App
+    hosts: Hosts
+    metrics: Metrics
+    most: int
+    origins: Collection[str] = ()
+    held: int = 0
+    _open: int = field(default=0)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or turn it away."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":  # there are none
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            self._open += 1
+            try:
+                await self._request(scope, receive, self._telling(scope, send))
+            finally:
+                self._open -= 1
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = _Body(self, receive)
+        try:
+            self._check_sender(Headers(scope=scope))
+            body.receive = limited(scope, receive, self.most)
+            await self.app(scope, body, send)
+        except HTTPException as error:
+            # What else a stranger sends is not read.
+            headers = {"Connection": "close", **(error.headers or {})}
+            await error_answer(error.status_code, error.detail, headers)(scope, receive, send)
+        except ClientDisconnect:
+            pass
+        finally:
+            self.held -= body.read
+
+    def _check_sender(self, headers: Headers) -> None:
+        named = headers.getlist("host")
+        if len(named) != 1 or not self.hosts.allow(named[0]):
+            raise HTTPException(
+                400,
+                "the server is not reached under that name; expected its own; if the name is "
+                "right, its operator adds it to --allowed_hosts",
+            )
+        for origin in headers.getlist("origin"):
+            if origin not in self.origins and not self.hosts.own_origin(origin, named):
+                raise HTTPException(
+                    403,
+                    "pages of that origin may not use the server; if they should, its operator "
+                    "adds the origin to --cors",
+                )
+        if self._open > SERVER_REQUESTS:
+            raise HTTPException(503, "too many requests are open", {"Retry-After": "5"})
+
+    def _telling(self, scope: Scope, send: Send) -> Send:
+        """Return ``send`` with the headers that each answer has; count the answer."""
+
+        async def sending(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self.metrics.request(scope["method"], message["status"])
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        return sending
+
+
+class _Body:
+    """A request's ``receive``: in time, and not more than all bodies together may take."""
+
+    def __init__(self, guard: Guard, receive: Receive) -> None:
+        self.guard, self.receive, self.read, self._whole = guard, receive, 0, False
+
+    async def __call__(self) -> MutableMapping[str, Any]:
+        """Return the request's next message."""
+        if self._whole:
+            return await self.receive()
+        try:
+            message = await asyncio.wait_for(self.receive(), BODY_SECONDS)
+        except asyncio.TimeoutError as error:
+            raise HTTPException(408, f"the request took longer than {BODY_SECONDS} s") from error
+        size = len(message.get("body", b""))
+        self.read += size
+        self.guard.held += size
+        self._whole = not message.get("more_body", False)
+        if self.guard.held > SERVER_BODIES:
+            raise HTTPException(503, "too much is being sent at once", {"Retry-After": "5"})
+        return message

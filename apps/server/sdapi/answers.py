@@ -1,0 +1,100 @@
+"""Answers in AUTOMATIC1111's form: pictures in base64, and about them a text of JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+from apps.server.front.drawing import Finished
+from apps.server.front.wish import Wish
+from apps.server.sdapi.options import Model
+from apps.server.tickets import Ticket
+from ldm.settings.samplers import SAMPLERS
+
+_PICTURES = ("init_images", "mask")
+
+
+class AsciiJson(JSONResponse):
+    """JSON in ASCII: what is quoted of requests and files may hold halves of characters."""
+
+    def render(self, content: Any) -> bytes:
+        """Return an answer's bytes."""
+        return json.dumps(content).encode("ascii")
+
+
+def answer(
+    values: Mapping[str, Any], wish: Wish, pictures: list[Finished], ticket: Ticket, model: Model
+) -> dict[str, Any]:
+    """Return the answer to txt2img and img2img.
+
+    Args:
+        values: The request's fields, which are sent back without the pictures among them.
+        wish: What was read from them.
+        pictures: The finished ones.
+        ticket: The job.
+        model: What drew.
+    """
+    hidden = () if values.get("include_init_images") else _PICTURES
+    echo = {name: None if name in hidden else _echoed(value) for name, value in values.items()}
+    sends = values.get("send_images") is not False
+    return {
+        "images": [base64.b64encode(each.data).decode() for each in pictures] if sends else [],
+        "parameters": echo,
+        "info": json.dumps(_info(wish, pictures, ticket, model)),
+    }
+
+
+def _echoed(value: Any) -> Any:
+    """Return a value that was sent, or None if JSON cannot say it: 1e999 is read as infinity."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return None
+    return value
+
+
+def _info(wish: Wish, pictures: list[Finished], ticket: Ticket, model: Model) -> dict[str, Any]:
+    settings, seen = wish.settings, ticket.snapshot()
+    seeds, count = [each.seed for each in pictures], len(pictures)
+    width, height = pictures[0].size if pictures else (0, 0)
+    return {
+        "prompt": settings.prompt,
+        "all_prompts": [settings.prompt] * count,
+        "negative_prompt": settings.negative_prompt,
+        "all_negative_prompts": [settings.negative_prompt] * count,
+        "seed": settings.seed,
+        "all_seeds": seeds,
+        "subseed": settings.seed,
+        "all_subseeds": seeds,
+        "subseed_strength": 0,
+        "width": width,
+        "height": height,
+        "sampler_name": SAMPLERS[settings.sampler].label,
+        "cfg_scale": settings.scale,
+        "steps": settings.ddim_steps,
+        "batch_size": settings.n_samples,
+        "restore_faces": False,
+        "face_restoration_model": None,
+        "sd_model_name": model.name,
+        "sd_model_hash": model.hash,
+        "sd_vae_name": None,
+        "sd_vae_hash": None,
+        "seed_resize_from_w": -1,
+        "seed_resize_from_h": -1,
+        "denoising_strength": getattr(settings, "strength", None),
+        "extra_generation_params": dict(wish.entries),
+        "index_of_first_image": 0,
+        "infotexts": [each.parameters for each in pictures],
+        "styles": [],
+        "job_timestamp": "0",
+        "clip_skip": settings.clip_skip,
+        "is_using_inpainting_conditioning": False,
+        "version": "ldm",
+        "ignored": list(wish.ignored),
+        "notices": list(seen.notices),
+        "interrupted": seen.state == "cancelled",
+    }

@@ -1,0 +1,224 @@
+"""From a line of a file of jobs to its pictures: completed, checked against the model, hashed.
+
+What a lone run of the line would refuse is refused here, before anything is drawn, but for what
+only reading a whole picture tells. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ldm.errors import UserError
+from ldm.images.io import file_hash
+from ldm.jobs.columns import COLUMNS, OF_NO_JOB, column, is_given, value_of
+from ldm.jobs.job import ONE_PICTURE, Job, schema_of
+from ldm.jobs.rows import Row
+from ldm.paths import file_fault, file_size, is_file, modified
+from ldm.pipelines.adapter_files import full_hash
+from ldm.pipelines.models import ModelChoice, check_kind, resolve
+from ldm.pipelines.translating import in_models_language
+from ldm.settings.adapters import read_control
+from ldm.settings.generation import LONGEST_RUN, GenerationSettings
+from ldm.settings.option import MAX_SEED, options_of
+
+if TYPE_CHECKING:  # few lines have adapters
+    from ldm.pipelines.adapter_plan import AdapterPlan
+
+_PICTURES = ("init_img", "mask")
+_OWN = ("prompt", "negative_prompt", "seed", *_PICTURES)
+"""What differs from line to line most often; the rest is checked once for all lines alike."""
+_MODELS_OWN = ("C", "f")
+_OF_THE_MODEL = frozenset(("ckpt", "config", "trust_config", "use_ema", "device", "max_pixels"))
+"""What ``LineReader.model`` tells of the model, and what pictures do not depend on."""
+_KEPT = 1024  # sets of settings that are remembered
+_HASHES = 2**17  # files whose hashes are remembered
+
+
+class LineReader:
+    """Makes jobs of lines.
+
+    Args:
+        choice: The run's model.
+        given: The run's own settings, by field name: for lines that do not say otherwise.
+        folder: Where the file of jobs is: lines name their pictures from there.
+    """
+
+    def __init__(self, choice: ModelChoice, given: Mapping[str, Any], folder: str | Path) -> None:
+        self.choice, self.folder = choice, os.path.abspath(folder)
+        self.averaged = bool(given.get("use_ema"))
+        left = OF_NO_JOB | _OF_THE_MODEL
+        self.given = {k: v for k, v in given.items() if k not in left and v is not None}
+        self.seed = self.given.pop("seed", GenerationSettings().seed)
+        self._complete = functools.lru_cache(maxsize=_KEPT)(self._completed)
+
+    @functools.cached_property
+    def model(self) -> str:
+        """What the model is known by: its name, its weights' hash, its configuration's."""
+        from omegaconf import OmegaConf
+
+        text = OmegaConf.to_yaml(self.choice.config, sort_keys=True)
+        config = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+        average = " EMA" if self.averaged else ""
+        return f"{self.choice.name} {self.choice.fingerprint.short} {config}{average}"
+
+    def jobs(self, row: Row, number: int) -> list[Job]:
+        """Return the pictures of a line.
+
+        Args:
+            row: The line.
+            number: That of its first picture.
+
+        Raises:
+            UserError: The line cannot be drawn, and why.
+        """
+        given = self._read(row)
+        values = self._with_defaults(given)
+        count = values.pop("n_iter", 1) * values.pop("n_samples", 1)
+        if count > LONGEST_RUN:
+            raise UserError(f"asks for {count} pictures; expected at most {LONGEST_RUN}")
+        first = values.pop("seed", self.seed + number)
+        if first + count - 1 > MAX_SEED:
+            raise UserError(f"seed {first + count - 1} is too large; expected at most {MAX_SEED}")
+        settings = self._checked(values)
+        files = self._files(settings)
+        kept = self._kept(settings)
+        return [
+            Job(number + k, row.line, {**kept, "seed": first + k}, files, self.model)
+            for k in range(count)
+        ]
+
+    def count_of(self, row: Row) -> int:
+        """Return how many pictures a line asks for as far as it can be read: 1 where it cannot."""
+        count = 1
+        for name in ("n_iter", "n_samples"):
+            cells = [c for n, c in row.cells.items() if n in COLUMNS and column(n).name == name]
+            try:
+                own = value_of(COLUMNS[name], cells[0]) if cells and is_given(cells[0]) else None
+            except UserError:
+                own = None
+            count *= self.given.get(name, 1) if own is None else own
+        return min(count, LONGEST_RUN)
+
+    def _read(self, row: Row) -> dict[str, Any]:
+        """Return the settings that a line gives, its pictures' paths made whole."""
+        found: dict[str, Any] = {}
+        for name, cell in row.cells.items():
+            option = column(name)
+            if not is_given(cell):
+                continue
+            if option.name in found:
+                raise UserError(f"{option.name} is there twice; expected it once; leave one out")
+            found[option.name] = value_of(option, cell)
+        for name in _PICTURES:
+            if name in found:
+                found[name] = self._whole(found[name])
+        if "control" in found:
+            wishes = map(read_control, found["control"])
+            whole = [replace(w, image=self._whole(w.image)) if w.image else w for w in wishes]
+            found["control"] = tuple(map(str, whole))
+        return found
+
+    def _whole(self, path: str) -> str:
+        return os.path.normpath(os.path.join(self.folder, path))
+
+    def _with_defaults(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return a line's settings with the run's for the rest.
+
+        Raises:
+            UserError: It has a setting that lines of its kind do not have, or no prompt.
+        """
+        schema = schema_of(given)
+        known = _names_of(schema)
+        for name in given:
+            if name not in known:
+                kind = {"txt2img": "without init_img", "img2img": "without mask"}
+                where = kind.get(schema.program, "with init_img and mask")
+                raise UserError(
+                    f"{name} is no setting of lines {where}; expected {name} to be empty there; "
+                    "take it out"
+                )
+        if "mask" in given and "init_img" not in given:
+            raise UserError("has a mask and no init_img; expected both; add init_img")
+        own = {name: value for name, value in self.given.items() if name in known}
+        values = {**own, **given}
+        if "prompt" not in values:
+            raise UserError("has no prompt; expected one; add it, or give the program --prompt")
+        return values
+
+    def _checked(self, values: dict[str, Any]) -> GenerationSettings:
+        """Return complete settings of one picture.
+
+        Raises:
+            UserError: They contradict each other or the model, or name files that are not there.
+        """
+        rest = tuple(sorted((k, v) for k, v in values.items() if k not in _OWN))
+        complete = self._complete(schema_of(values), rest)
+        settings = replace(complete, **{k: values[k] for k in _OWN if k in values})
+        for name in _PICTURES:
+            if name in values and (fault := file_fault(values[name])):
+                raise UserError(f"{name} {values[name]} {fault}; expected a picture; check it")
+        texts = settings.prompt, settings.negative_prompt
+        if not all(text.isascii() for text in texts):
+            in_models_language(settings, [settings.prompt], self.choice.languages)
+        return settings
+
+    def _completed(self, schema: type[GenerationSettings], rest: tuple) -> GenerationSettings:
+        settings = schema(**dict(rest), **ONE_PICTURE)
+        settings.validate()
+        check_kind(self.choice, settings)
+        return resolve(settings, self.choice)
+
+    def _kept(self, settings: GenerationSettings) -> dict[str, Any]:
+        """Return what of complete settings is not as in every run: what a job holds."""
+        left = {*OF_NO_JOB, *ONE_PICTURE, *_MODELS_OWN}
+        found = {}
+        for each in fields(settings):
+            value = getattr(settings, each.name)
+            if "option" in each.metadata and value != each.default and each.name not in left:
+                found[each.name] = value
+        return {**found, "prompt": settings.prompt}
+
+    def _files(self, settings: GenerationSettings) -> dict[str, str]:
+        """Return the SHA-256 of each file that a picture is drawn from, by what it is for."""
+        named = {
+            name: getattr(settings, name, None) for name in (*_PICTURES, "decoder", "glossary")
+        }
+        found = {k: hash_of(path) for k, path in named.items() if path and is_file(path)}
+        texts = [settings.prompt, settings.negative_prompt]
+        if settings.may_adapt(texts):
+            from ldm.pipelines.adapter_plan import plan_adapters
+
+            plan = plan_adapters(settings, [settings.prompt])
+            found |= {} if plan is None else _adapter_hashes(plan)
+        return found
+
+
+def _adapter_hashes(plan: AdapterPlan) -> dict[str, str]:
+    paths: list[tuple[str, Path]] = [("lora", each.path) for each in plan.loras]
+    paths += [(f"tag {name}", path) for name, path in plan.tagged]
+    paths += [("embedding", each.path) for each in plan.embeddings]
+    for each in plan.controls:
+        paths += [] if each.path is None else [("control", each.path)]
+        paths += [("control image", Path(each.wish.image))] if each.wish.image else []
+    return {f"{what} {n}": full_hash(path) for n, (what, path) in enumerate(paths)}
+
+
+@functools.cache
+def _names_of(schema: type[GenerationSettings]) -> frozenset[str]:
+    return frozenset(each.name for each in options_of(schema)) - OF_NO_JOB
+
+
+def hash_of(path: str) -> str:
+    """Return the SHA-256 of a file; that of a file which has not changed is remembered."""
+    return _hash(path, file_size(path), modified(path))
+
+
+@functools.lru_cache(maxsize=_HASHES)
+def _hash(path: str, _size: int, _modified: float) -> str:
+    return file_hash(path)

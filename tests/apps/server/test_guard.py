@@ -1,0 +1,102 @@
+"""Strangers' names, pages of strangers and bodies without end are turned away."""
+
+from __future__ import annotations
+
+import pytest
+
+for name in ("fastapi", "prometheus_client", "starlette.testclient"):
+    pytest.importorskip(name, reason="needs the server's packages: pip install -e '.[server]'")
+
+from apps.server import guard  # noqa: E402
+from optimizedSD.web.limits import Limits  # noqa: E402
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "a b"])
+def test_a_name_that_is_not_the_servers_is_refused(open_to, host):
+    answer = open_to().get("/healthz", headers={"host": host})
+    assert answer.status_code == 400 and list(answer.json()) == ["error"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:7860", "[::1]:7860"])
+def test_this_machines_own_names_are_answered(open_to, host):
+    assert open_to().get("/healthz", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:1", "x"])
+def test_a_page_of_another_origin_is_refused_before_its_request_is_read(open_to, drawer, origin):
+    answer = open_to().post(
+        "/v1/jobs", content=b'{"prompt": "x"}', headers={**JSON, "origin": origin}
+    )
+    assert answer.status_code == 403 and drawer.batches == []
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_an_origin_that_the_operator_allows_may_read_answers(open_to):
+    page = "https://draw.example.org"
+    client = open_to(cors=[page])
+    answer = client.get("/healthz", headers={"origin": page})
+    assert answer.headers["access-control-allow-origin"] == page
+    wanted = {"origin": page, "access-control-request-method": "POST"}
+    assert client.options("/v1/jobs", headers=wanted).status_code == 200
+    assert client.get("/healthz", headers={"origin": "https://other.example"}).status_code == 403
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["with its length", "in chunks"])
+def test_no_more_of_a_body_is_read_than_is_allowed(open_to, told):
+    client = open_to(limits=Limits(upload=1000))
+    read = []
+
+    def chunks():
+        for _ in range(1000):
+            read.append(100)
+            yield b" " * 100
+
+    body = b" " * 1001 if told else chunks()
+    answer = client.post("/v1/jobs", content=body, headers=JSON)
+    assert answer.status_code == 413 and "at most 1000 bytes" in answer.json()["error"]
+    fits = client.post("/v1/jobs", content=b"{}" + b" " * 998, headers=JSON)
+    assert fits.status_code == 202
+
+
+@pytest.mark.parametrize("length", ["x", "-1", "9" * 30])
+def test_a_length_that_is_none_is_refused(open_to, length):
+    headers = {**JSON, "content-length": length}
+    assert open_to().post("/v1/jobs", content=b"{}", headers=headers).status_code == 413
+
+
+def test_all_bodies_together_have_a_limit_that_is_given_back(open_to, monkeypatch):
+    monkeypatch.setattr(guard, "SERVER_BODIES", 1000)
+    client = open_to()
+    for _ in range(3):
+        answer = client.post("/v1/jobs", content=b" " * 1001, headers=JSON)
+        assert answer.status_code == 503 and answer.headers["retry-after"] == "5"
+        assert client.post("/v1/jobs", content=b"{}", headers=JSON).status_code == 202
+
+
+def test_too_many_open_requests_are_503(open_to, monkeypatch):
+    monkeypatch.setattr(guard, "SERVER_REQUESTS", 0)
+    assert open_to().get("/healthz").status_code == 503
+
+
+def test_every_answer_says_that_it_is_no_page_and_not_to_be_kept(open_to):
+    client = open_to()
+    for path in ("/healthz", "/nothing", "/v1/fields"):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "access-control-allow-origin" not in headers
+
+
+def test_a_fault_of_the_servers_is_500_in_one_line(open_to, monkeypatch):
+    client = open_to()
+
+    def fail(*_):
+        raise RuntimeError("/srv/secret")
+
+    monkeypatch.setattr(client.service, "find", fail)
+    answer = client.get("/v1/jobs/x")
+    assert answer.status_code == 500 and list(answer.json()) == ["error"]
+    assert "secret" not in answer.text

@@ -1,0 +1,142 @@
+"""From lines to jobs: what is completed, what is refused, and on what a digest depends."""
+
+from __future__ import annotations
+
+import pytest
+from small_pictures import flat
+
+from ldm.errors import UserError
+from ldm.jobs.lines import LineReader
+from ldm.jobs.rows import Row
+from ldm.pipelines.models import find_model
+from ldm.pipelines.request import prepare
+from ldm.settings.generation import Txt2ImgSettings
+
+
+@pytest.fixture(scope="module")
+def choice(tiny_ckpt):
+    return find_model(Txt2ImgSettings(ckpt=str(tiny_ckpt)))
+
+
+@pytest.fixture
+def jobs(choice, tmp_path):
+    """Return the jobs of one line."""
+
+    def jobs(number=0, given=(), **cells):
+        return LineReader(choice, dict(given), tmp_path).jobs(Row(1, cells), number)
+
+    return jobs
+
+
+def digest(jobs, **cells):
+    return jobs(**{"prompt": "a cat", **cells})[0].digest
+
+
+def test_a_line_becomes_as_many_jobs_as_it_asks_for_with_seeds_in_a_row(jobs):
+    found = jobs(number=5, prompt="a", seed=7, n_iter=2, n_samples=3)
+    assert [job.number for job in found] == [5, 6, 7, 8, 9, 10]
+    assert [job.settings.seed for job in found] == [7, 8, 9, 10, 11, 12]
+    assert {(job.settings.n_iter, job.settings.n_samples) for job in found} == {(1, 1)}
+    assert {job.settings.seed_mode for job in found} == {"per-image"}
+
+
+def test_a_line_without_a_seed_has_the_runs_and_its_number(jobs):
+    assert jobs(number=5, prompt="a")[0].settings.seed == 42 + 5
+    assert jobs(number=5, given={"seed": 10}, prompt="a")[0].settings.seed == 15
+    assert jobs(number=5, given={"seed": 10}, prompt="a", seed=3)[0].settings.seed == 3
+
+
+def test_the_runs_settings_hold_for_lines_that_do_not_say_otherwise(jobs):
+    given = {"ddim_steps": 9, "scale": 3.0, "prompt": "a dog", "strength": 0.5}
+    assert jobs(given=given)[0].settings.ddim_steps == 9
+    assert jobs(given=given)[0].settings.prompt == "a dog"
+    assert jobs(given=given, ddim_steps=4, prompt="x")[0].settings.ddim_steps == 4
+
+
+def test_a_line_is_of_the_program_that_its_pictures_say(jobs, tmp_path):
+    flat(tmp_path / "a.png", (9, 9, 9), (16, 16))
+    flat(tmp_path / "m.png", (255, 255, 255), (16, 16))
+    given = {"strength": 0.5}
+    alone = jobs(given=given, prompt="a")[0].settings
+    image = jobs(given=given, prompt="a", init_img="a.png")[0].settings
+    mask = jobs(given=given, prompt="a", init_img="a.png", mask="m.png")[0].settings
+    assert [s.program for s in (alone, image, mask)] == ["txt2img", "img2img", "inpaint"]
+    assert (alone.scale, image.scale, image.strength) == (7.5, 5.0, 0.5)
+    assert image.init_img == str(tmp_path / "a.png")  # named from the file of jobs
+
+
+def test_what_a_job_holds_is_prepared_as_the_lone_run_is(jobs, choice):
+    job = jobs(prompt="a cat", W=20, sampler="euler_a", n_samples=1)[0]
+    whole = {"n_samples": 1, "n_iter": 1, "seed_mode": "per-image", "seed": 42}
+    alone = Txt2ImgSettings(prompt="a cat", W=20, sampler="euler_a", **whole)
+    assert prepare(job.settings, choice).settings == prepare(alone, choice).settings
+
+
+@pytest.mark.parametrize(
+    ("cells", "hint"),
+    [
+        ({}, "no prompt"),
+        ({"prompt": "a", "W": 17}, "multiple of 4"),
+        ({"prompt": "a", "strength": 0.5}, "no setting of lines without init_img"),
+        ({"prompt": "a", "mask": "m.png"}, "no init_img"),
+        ({"prompt": "a", "init_img": "missing.png"}, "does not exist"),
+        ({"prompt": "a", "lora": "missing"}, "missing"),
+        ({"prompt": "a", "ddim_steps": 2000}, "1000"),
+        ({"prompt": "a", "ddim_eta": 0.5, "sampler": "plms"}, "ddim_eta"),
+        ({"prompt": "a", "seed": 2**64 - 1, "n_samples": 2}, "too large"),
+        ({"prompt": "a", "steps": 3}, "ddim_steps"),
+        ({"prompt": "a <lora:missing:1>"}, "missing"),
+        ({"prompt": "a", "n_iter": 10**6, "n_samples": 10**6}, "pictures"),
+    ],
+)
+def test_a_line_that_cannot_be_drawn_is_refused_before_anything_is_drawn(jobs, cells, hint):
+    with pytest.raises(UserError, match=hint):
+        jobs(**cells)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "a dog"},
+        {"negative_prompt": "x"},
+        {"seed": 1},
+        {"ddim_steps": 3},
+        {"W": 20},
+        {"scale": 3},
+        {"sampler": "euler"},
+        {"precision": "bfloat16"},
+    ],
+)
+def test_a_digest_changes_with_all_that_the_picture_depends_on(jobs, change):
+    assert digest(jobs, **change) != digest(jobs)
+
+
+def test_a_digest_is_the_same_however_the_same_is_said(jobs, choice, tmp_path):
+    plain = digest(jobs)
+    assert digest(jobs, scale=7.5, sampler="ddim", W=16, H=16, seed=42) == plain
+    assert digest(jobs, scale="7.5") == plain
+    other = LineReader(choice, {"device": "cpu", "kernels": "auto"}, tmp_path / "elsewhere")
+    assert other.jobs(Row(9, {"prompt": "a cat"}), 0)[0].digest == plain
+
+
+def test_a_digest_knows_files_by_what_they_hold(jobs, tmp_path):
+    flat(tmp_path / "a.png", (9, 9, 9), (16, 16))
+    flat(tmp_path / "same.png", (9, 9, 9), (16, 16))
+    flat(tmp_path / "other.png", (9, 9, 8), (16, 16))
+    first, same, other = (digest(jobs, init_img=f"{n}.png") for n in ("a", "same", "other"))
+    assert first == same != other
+    flat(tmp_path / "a.png", (200, 9, 8), (16, 16))
+    assert digest(jobs, init_img="a.png") not in (first, other)
+
+
+def test_a_digest_knows_the_model(jobs, choice, tmp_path):
+    averaged = LineReader(choice, {"use_ema": True}, tmp_path)
+    assert averaged.jobs(Row(1, {"prompt": "a cat"}), 0)[0].digest != digest(jobs)
+
+
+def test_a_job_travels_to_other_processes(jobs):
+    import pickle
+
+    job = jobs(prompt="a", W=20)[0]
+    assert pickle.loads(pickle.dumps(job)) == job
+    assert pickle.loads(pickle.dumps(job)).digest == job.digest
