@@ -8,7 +8,8 @@ size, its model and the LoRAs on the way. Nothing of a graph is ever run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from ldm.budgets import RECIPE_DEPTH
@@ -81,8 +82,10 @@ class _Graph:
         found = {key: node for key, node in self.nodes.items() if _samples(node)}
         ends = [k for k, node in self.nodes.items() if _saves(node)]
         if len(found) > 1 and ends:
-            saved = {key for end in ends for key in self._behind(self.nodes[end]["inputs"])}
+            saved = self._behind([*chain(*(self.nodes[end]["inputs"].values() for end in ends))])
             found = {key: node for key, node in found.items() if key in saved} or found
+        if len(found) > RECIPE_DEPTH:
+            raise GraphUnclear(f"its graph has {len(found)} KSampler nodes")
         first = [key for key, node in found.items() if not self._continues(node, found)]
         if len(first) != 1:
             raise GraphUnclear(
@@ -93,13 +96,13 @@ class _Graph:
 
     def _continues(self, node: Node, samplers: Mapping[str, Node]) -> bool:
         """Return whether a sampler starts from what another one made."""
-        links = {key: node["inputs"][key] for key in _LATENTS if key in node["inputs"]}
+        links = [node["inputs"][key] for key in _LATENTS if key in node["inputs"]]
         return any(samplers.get(key, node) is not node for key in self._behind(links))
 
-    def _behind(self, inputs: Mapping[str, Any]) -> set[str]:
+    def _behind(self, inputs: Iterable[Any]) -> set[str]:
         """Return the ids of all nodes that inputs depend on."""
         seen: set[str] = set()
-        waiting = [link[0] for link in inputs.values() if _is_link(link)]
+        waiting = [link[0] for link in inputs if _is_link(link)]
         while waiting:
             key = waiting.pop()
             if key in seen or key not in self.nodes:

@@ -62,7 +62,7 @@ def _named(held: Any) -> Any:
 def _tag(name: Any, weight: Any) -> str | None:
     try:
         number = float(weight)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if not isinstance(name, str) or abs(number) > 100 or number != number:  # NaN
         return None

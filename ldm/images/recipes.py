@@ -296,6 +296,13 @@ def _graph(texts: Mapping[str, str]) -> dict[str, Any] | None:
     return values_of_graph(_json(texts["prompt"]))
 
 
+def _workflow(texts: Mapping[str, str]) -> dict[str, Any] | None:
+    from ldm.images.comfyui_workflow import graph_of_workflow  # few pictures lack the graph
+
+    workflow = _json(texts["workflow"])
+    return values_of_graph(graph_of_workflow(workflow)) if workflow.get("nodes") else None
+
+
 # In this order: each with the text that it is recognised by.
 _FORMS: dict[str, tuple[str, Callable[[Mapping[str, str]], dict[str, Any] | None]]] = {
     "a program that stores JSON": ("json", _parameters),
@@ -305,4 +312,5 @@ _FORMS: dict[str, tuple[str, Callable[[Mapping[str, str]], dict[str, Any] | None
     "NovelAI": ("Comment", _novelai),
     "Easy Diffusion": ("prompt", _single_texts),
     "ComfyUI": ("prompt", _graph),
+    "ComfyUI's editor": ("workflow", _workflow),
 }

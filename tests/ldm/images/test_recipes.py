@@ -10,7 +10,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ldm.errors import UserError
-from ldm.images.recipes import read_recipe
+from ldm.images.comfyui import GraphUnclear, values_of_graph
+from ldm.images.recipes import read_recipe, recipe_in
 
 
 @pytest.fixture
@@ -135,8 +136,6 @@ def test_what_a_form_says_besides_is_kept_under_a_name():
 
 
 def _entries(graph):
-    from ldm.images.comfyui import values_of_graph
-
     return {key: value for key, value in values_of_graph(graph).items() if value is not None}
 
 
@@ -357,6 +356,101 @@ def test_a_circle_of_links_is_one_line(save):
     )
     with pytest.raises(UserError, match="a prompt comes out of"):
         read_recipe(save(prompt=graph))
+
+
+def workflow(**modes):
+    """The graph of ``comfyui`` with a LoRA, as the editor saves it; modes by the nodes' ids."""
+    rows = [
+        # id, type, values, inputs by name: (link's number, kind)
+        (
+            3,
+            "KSampler",
+            [77, "randomize", 20, 8.0, "euler", "karras", 1.0],
+            {
+                "model": (2, "MODEL"),
+                "positive": (3, "CONDITIONING"),
+                "negative": (4, "CONDITIONING"),
+                "latent_image": (5, "LATENT"),
+            },
+        ),
+        (4, "CheckpointLoaderSimple", ["v1-5.safetensors"], {}),
+        (5, "EmptyLatentImage", [512, 640, 1], {}),
+        (6, "CLIPTextEncode", ["a cat"], {}),
+        (7, "TextByAnother", ["fog", 3], {}),
+        (8, "VAEDecode", [], {"samples": (6, "LATENT")}),
+        (9, "SaveImage", ["out"], {"images": (7, "IMAGE")}),
+        (20, "LoraLoader", ["ink.safetensors", 0.8, 1.0], {"model": (1, "MODEL")}),
+    ]
+    nodes = [
+        {
+            "id": key,
+            "type": kind,
+            "widgets_values": values,
+            "mode": modes.get(f"n{key}", 0),
+            "outputs": [{"type": "CONDITIONING"}] if "Text" in kind else [],
+            "inputs": [{"name": n, "link": k, "type": t} for n, (k, t) in inputs.items()],
+        }
+        for key, kind, values, inputs in rows
+    ]
+    links = [[1, 4, 0, 20, 0, "MODEL"], [2, 20, 0, 3, 0, "MODEL"], [3, 6, 0, 3, 1, "CONDITIONING"]]
+    links += [[4, 7, 0, 3, 2, "CONDITIONING"], [5, 5, 0, 3, 3, "LATENT"], [6, 3, 0, 8, 0, "LATENT"]]
+    return {"nodes": nodes, "links": [*links, [7, 8, 0, 9, 0, "IMAGE"]]}
+
+
+@pytest.mark.parametrize(("modes", "prompt"), [({}, "a cat <lora:ink:0.8>"), ({"n20": 4}, "a cat")])
+def test_a_picture_with_the_editors_workflow_alone_is_read_too(save, modes, prompt):
+    recipe = read_recipe(save(workflow=workflow(**modes)))
+    assert (recipe.prompt, recipe.negative_prompt) == (prompt, "fog")
+    expected = {"Seed": "77", "Steps": "20", "Sampler": "Euler", "Schedule type": "karras"}
+    expected |= {"Size": "512x640", "Model": "v1-5.safetensors", "CFG scale": "8.0"}
+    assert {key: recipe.entries.get(key) for key in expected} == expected
+
+
+def test_whatever_is_changed_in_a_recipe_it_is_read_or_refused_in_one_line(save):
+    """Each value in turn is replaced by each kind of value that does not belong there."""
+    forms = {
+        "prompt": comfyui_loras(),
+        "workflow": workflow(),
+        "invokeai_metadata": {**INVOKEAI, "loras": [{"lora": {"model_name": "x"}, "weight": 1}]},
+        "sd-metadata": SD_METADATA,
+        "parameters": {**FOOOCUS, "loras": [["x", 1]]},
+    }
+    odd = [None, [], {}, "x", -1, 10**399, float("nan"), ["3", 0], [["3"]], {"lora": "x", "on": 1}]
+    tried = 0
+    for key, form in forms.items():
+        for place in places(form):
+            for value in odd:
+                image = Image.new("RGB", (8, 8))
+                image.info[key] = json.dumps(changed(form, place, value))
+                tried += 1
+                try:
+                    recipe_in(image)
+                except UserError as error:
+                    assert "\n" not in str(error)
+    assert tried > 1000
+
+
+def places(node, here=()):
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in items:
+        yield (*here, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*here, key))
+
+
+def changed(node, place, value):
+    node = copy.copy(node)
+    node[place[0]] = value if len(place) == 1 else changed(node[place[0]], place[1:], value)
+    return node
+
+
+def test_a_graph_of_thousands_of_samplers_is_refused_at_once():
+    sampler = {"class_type": "KSampler", "inputs": comfyui()["3"]["inputs"]}
+    graph = {str(k): copy.deepcopy(sampler) for k in range(5000)}
+    for k in range(1, 5000):
+        graph[str(k)]["inputs"]["latent_image"] = [str(k - 1), 0]
+    with pytest.raises(GraphUnclear, match="5000 KSampler nodes"):
+        values_of_graph(graph)
 
 
 @pytest.mark.parametrize("kind", ["jpg", "webp"])
