@@ -157,11 +157,17 @@ def test_the_table_has_a_row_for_each_opinion_and_no_formula(store, picture, tmp
 
 def test_good_pictures_become_a_folder_that_training_reads(store, picture, tmp_path):
     kept, lost, mute = picture("a"), picture("bb"), picture("ccc", prompt="")
-    for path in (kept, lost, mute):
+    other = picture("dddd")
+    for path in (kept, lost, mute, other):
         store.give(path, thumb=1)
     lost.unlink()
+    other.write_bytes(kept.read_bytes())
     done = write_folder(good_ones(store.opinions()), tmp_path / "good")
-    assert (done.written, done.gone, done.unsaid) == (1, (str(lost),), (str(mute),))
+    assert (done.written, done.gone, done.unsaid) == (
+        1,
+        (str(lost), str(other)),
+        (str(mute),),
+    )
     data = CaptionedFolder(str(tmp_path / "good"), 64)
     assert len(data) == 1 and data[0]["txt"] == "a cat on a mat"
 

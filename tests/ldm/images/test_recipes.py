@@ -449,6 +449,8 @@ def test_a_graph_of_thousands_of_samplers_is_refused_at_once():
     graph = {str(k): copy.deepcopy(sampler) for k in range(5000)}
     for k in range(1, 5000):
         graph[str(k)]["inputs"]["latent_image"] = [str(k - 1), 0]
+    graph["empty"] = comfyui()["5"]
+    graph["0"] = comfyui(latent_image=["empty", 0])["3"]
     with pytest.raises(GraphUnclear, match="5000 KSampler nodes"):
         values_of_graph(graph)
 

@@ -46,7 +46,9 @@ def test_what_is_no_range_is_refused_in_one_line(typed):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("typed", ["1-99999999999999999999", "0-1 [99999999999]", "1-2 (+.000001)"])
+@pytest.mark.parametrize(
+    "typed", ["1-99999999999999999999", "0-1 [99999999999]", "1-2 (+.000001)", "1-600, 1-600"]
+)
 def test_a_typing_error_does_not_fill_the_memory(typed):
     with pytest.raises(UserError, match=f"at most {MOST_VALUES}"):
         read_numbers(typed, whole=False)

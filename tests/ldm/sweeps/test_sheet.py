@@ -66,7 +66,9 @@ def test_a_smaller_picture_stands_in_the_middle_of_its_place():
     there = (sheet.pixels == (7, 90, 11)).all(2)
     top, left = np.argwhere(there)[0]
     assert there.sum() == 8 * 16
-    assert (top, left) != (0, 0) and (sheet.pixels[top - 1, left] == 255).all()
+    sheet.put((1, 0, 0), np.full((16, 32, 3), (11, 90, 7), np.uint8))
+    assert np.argwhere((sheet.pixels == (11, 90, 7)).all(2))[0][0] == top - 4
+    assert (sheet.pixels[top - 1, left] == 255).all()
 
 
 def test_a_sheet_of_many_large_pictures_is_made_smaller_and_says_so(monkeypatch):
