@@ -61,8 +61,12 @@ class SweepProgram(DrawingProgram):
         _refuse_what_is_not_swept(own)
         drawn = _schema_of(own)
         axes = [None if text is None else read_axis(text, drawn) for text in own.axes]
-        with_defaults = {name: getattr(own, name) for name in ("outdir", "n_iter", "n_samples")}
-        values = {k: v for k, v in given.items() if k not in OWN} | with_defaults
+        # A recorded picture keeps its mode, or it would be another one.
+        ours = {"outdir", "n_iter", "n_samples"} | (
+            {"seed_mode"} if own.from_image is None else set()
+        )
+        values = {k: v for k, v in given.items() if k not in OWN}
+        values |= {name: getattr(own, name) for name in ours}
         if drawn is not Img2ImgSettings:
             values.pop("strength", None)
         self._prepare_base(drawn, values)

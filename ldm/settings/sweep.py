@@ -82,6 +82,8 @@ class SweepSettings(Txt2ImgSettings):
         default=1,
         help="pictures of each combination, as a small grid",
     )
+    # Only pictures with a seed of their own share a batch with others.
+    seed_mode: str = changed(Txt2ImgSettings, "seed_mode", default="per-image")
     n_rows: int = changed(Txt2ImgSettings, "n_rows", help="pictures per row of such a small grid")
 
     @property

@@ -51,7 +51,8 @@ def test_each_picture_is_the_one_that_txt2img_draws_with_those_settings(sweep, t
     for k in (1, 6):
         row = rows[k]
         flags = ("--scale", row["scale"], "--sampler", row["sampler"], "--prompt", row["prompt"])
-        more = ("--seed", row["seed"], "--n_samples", 1, "--n_iter", 1, "--outdir", f"alone-{k}")
+        more = ("--seed_mode", "per-image", "--n_samples", 1, "--n_iter", 1)
+        more += ("--seed", row["seed"], "--outdir", f"alone-{k}")
         code, _, err = sweep(*flags, *more, script="scripts/txt2img.py")
         assert code == 0, err
         (alone,) = (tmp_path / f"alone-{k}" / "samples").iterdir()
@@ -70,6 +71,46 @@ def test_a_swept_picture_is_redrawn_from_its_own_file(sweep):
     assert np.array_equal(pixels("again/samples/00000.png"), pixels(second))
 
 
+def test_combinations_that_may_share_a_batch_are_drawn_together(sweep, monkeypatch):
+    from ldm.pipelines import together
+
+    own, sizes = together.draw_together, []
+
+    def noted(pipeline, requests, **rest):
+        sizes.append(len(requests))
+        return own(pipeline, requests, **rest)
+
+    monkeypatch.setattr(together, "draw_together", noted)
+    axes = ("--x", "scale: 2-6", "--y", "sampler: ddim, plms")
+    assert sweep(*axes, "--together", 3, "--outdir", "swept")[0] == 0
+    assert sizes == [3, 2, 3, 2]
+    rows = table("swept/sheet-0000.csv")
+    assert [row["x: scale"] for row in rows] == ["2", "3", "4", "5", "6"] * 2
+    assert sweep("--x", "seed: 1-3", "--seed_mode", "compvis", "--outdir", "other")[0] == 0
+    assert sizes[4:] == [1, 1, 1]
+
+
+def test_a_recorded_picture_keeps_its_seed_mode(sweep):
+    drawn = (
+        "--seed",
+        5,
+        "--n_samples",
+        1,
+        "--n_iter",
+        1,
+        "--sampler",
+        "euler_a",
+        "--outdir",
+        "one",
+    )
+    assert sweep(*drawn, script="scripts/txt2img.py")[0] == 0
+    again = ("--from-image", "one/samples/00000.png", "--x", "scale: 7.5, 2", "--outdir", "swept")
+    code, _, err = sweep(*again, base=("--device", "cpu"))
+    assert code == 0, err
+    first = table("swept/sheet-0000.csv")[0]["file"]
+    assert np.array_equal(pixels(first), pixels("one/samples/00000.png"))
+
+
 def test_strength_is_swept_over_a_picture_to_start_from(sweep, tmp_path):
     Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / "init.png")
     axes = ("--x", "strength: 0, 1", "--y", "seed: 1-3")
@@ -78,6 +119,7 @@ def test_strength_is_swept_over_a_picture_to_start_from(sweep, tmp_path):
     rows = table("swept/sheet-0000.csv")
     assert [row["strength"] for row in rows] == ["0.0", "1.0"] * 3
     flags = ("--strength", "1", "--seed", rows[3]["seed"], "--n_samples", 1, "--outdir", "alone")
+    flags += ("--seed_mode", "per-image")
     code, _, err = sweep(*flags, "--init-img", "init.png", script="scripts/img2img.py")
     assert code == 0, err
     assert np.array_equal(pixels("alone/samples/00000.png"), pixels(rows[3]["file"]))
