@@ -114,6 +114,26 @@ def _in_exif(image: Image.Image, name: str | Path) -> str | None:
     return _user_comment(comment) if isinstance(comment, bytes) else None
 
 
+def texts_in_exif(image: Image.Image, name: str | Path = "the picture") -> dict[str, str]:
+    """Read the texts that ComfyUI puts into a WebP's EXIF data: ``prompt:{...}``, by their keys.
+
+    Args:
+        image: The picture, opened and loaded.
+        name: What a warning calls it.
+    """
+    try:
+        found = [value for value in dict(image.getexif()).values() if isinstance(value, str)]
+    except Exception as error:  # broken EXIF makes Pillow raise almost anything
+        logger.debug("%s: EXIF data cannot be read: %s", name, error)
+        return {}
+    parts = [text.partition(":") for text in found]
+    return {
+        key: text.rstrip("\0")
+        for key, colon, text in parts
+        if colon and key in ("prompt", "workflow") and is_readable(text, key, name)
+    }
+
+
 def _png_chunks(parameters: str | None) -> PngInfo:
     chunks = PngInfo()
     if parameters is not None:

@@ -5,8 +5,8 @@
 Read are AUTOMATIC1111's text (also of Forge, stable-diffusion.cpp and others), InvokeAI's
 ``invokeai_metadata``, ``sd-metadata`` and ``Dream``, NovelAI's comment, Easy Diffusion's single
 texts, the JSON that SwarmUI, Fooocus and Draw Things store, and ComfyUI's node graph
-(``ldm.images.comfyui``) where it names one sampler. What a form says besides is kept under the name
-it has there.
+(``ldm.images.comfyui``). LoRAs stand in the prompt as tags, as AUTOMATIC1111 has them. What a form
+says besides is kept under the name it has there.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from ldm.budgets import RECIPE_ENTRIES
 from ldm.errors import UserError
 from ldm.images.brackets import TooNested, read_json
 from ldm.images.comfyui import GraphUnclear, values_of_graph
 from ldm.images.dream import values_of_command
-from ldm.images.embed import TEXT_KEYWORD, is_readable, parameters_in
+from ldm.images.embed import TEXT_KEYWORD, is_readable, parameters_in, texts_in_exif
 from ldm.images.io import open_image
 from ldm.images.metadata import parse_parameters
+from ldm.images.recipe_loras import take_loras
 
 # AUTOMATIC1111's names and what other programs call the same.
 _NAMES = {
@@ -115,7 +118,20 @@ def read_recipe(path: str | Path) -> Recipe | None:
         UserError: There is no such file, it is not a picture, it holds another program's settings
             that are not understood, or more settings than a recipe has.
     """
-    recipe = _read(path)
+    return recipe_in(open_image(path), path)
+
+
+def recipe_in(image: Image.Image, path: str | Path = "the picture") -> Recipe | None:
+    """Read how an opened picture was made; None if it does not say.
+
+    Args:
+        image: The picture, loaded.
+        path: What messages call it.
+
+    Raises:
+        UserError: As ``read_recipe``.
+    """
+    recipe = _of_image(image, path)
     count = 0 if recipe is None else len(recipe.entries)
     if count > RECIPE_ENTRIES:
         raise UserError(
@@ -125,8 +141,7 @@ def read_recipe(path: str | Path) -> Recipe | None:
     return recipe
 
 
-def _read(path: str | Path) -> Recipe | None:
-    image = open_image(path)
+def _of_image(image: Image.Image, path: str | Path) -> Recipe | None:
     text = parameters_in(image, path)
     plain = None if text is None else Recipe(*parse_parameters(text))
     if plain is not None and "Seed" in plain.entries:
@@ -136,6 +151,7 @@ def _read(path: str | Path) -> Recipe | None:
         for key, each in image.info.items()
         if isinstance(each, str) and key != TEXT_KEYWORD and is_readable(each, key, path)
     }
+    texts |= texts_in_exif(image, path)
     if text is not None and text.lstrip().startswith("{"):
         texts["json"] = text
     for program, (key, read) in _FORMS.items():
@@ -166,6 +182,7 @@ def _recipe(values: Mapping[str, Any], program: str, size: tuple[int, int]) -> R
         size: Width and height of the picture, for programs that do not record them.
     """
     left = {key.lower(): value for key, value in values.items()}
+    loras = take_loras(left)
     if left.get("scheduler") and not any(left.get(name) for name in _NAMES["Sampler"]):
         left["sampler"] = left.pop("scheduler")  # diffusers calls samplers schedulers
     prompt, negative = _first(left, _PROMPT), _first(left, _NEGATIVE)
@@ -177,7 +194,8 @@ def _recipe(values: Mapping[str, Any], program: str, size: tuple[int, int]) -> R
     if "Seed" not in told and entries["Seed"] == 0:
         told["Seed"] = "0"
     _name_sampler(told)
-    return Recipe(_as_prompt(prompt), _as_prompt(negative), told, program)
+    prompt = " ".join(filter(None, (_as_prompt(prompt), *loras)))
+    return Recipe(prompt, _as_prompt(negative), told, program)
 
 
 def _first(values: dict[str, Any], names: tuple[str, ...]) -> Any:
@@ -278,6 +296,13 @@ def _graph(texts: Mapping[str, str]) -> dict[str, Any] | None:
     return values_of_graph(_json(texts["prompt"]))
 
 
+def _workflow(texts: Mapping[str, str]) -> dict[str, Any] | None:
+    from ldm.images.comfyui_workflow import graph_of_workflow  # few pictures lack the graph
+
+    workflow = _json(texts["workflow"])
+    return values_of_graph(graph_of_workflow(workflow)) if workflow.get("nodes") else None
+
+
 # In this order: each with the text that it is recognised by.
 _FORMS: dict[str, tuple[str, Callable[[Mapping[str, str]], dict[str, Any] | None]]] = {
     "a program that stores JSON": ("json", _parameters),
@@ -287,4 +312,5 @@ _FORMS: dict[str, tuple[str, Callable[[Mapping[str, str]], dict[str, Any] | None
     "NovelAI": ("Comment", _novelai),
     "Easy Diffusion": ("prompt", _single_texts),
     "ComfyUI": ("prompt", _graph),
+    "ComfyUI's editor": ("workflow", _workflow),
 }

@@ -33,6 +33,7 @@ from ldm.settings.samplers import (
 from ldm.settings.shortcuts import UNSHORTENED
 
 if TYPE_CHECKING:  # most pictures have none
+    from ldm.images.recipes import Recipe
     from ldm.pipelines.adapter_entries import Recall
     from ldm.pipelines.adapter_plan import AdapterPlan
 
@@ -179,7 +180,10 @@ class Recorded:
 
 
 def read_picture(
-    path: str, schema: type[GenerationSettings], given: Collection[str] = ()
+    path: str,
+    schema: type[GenerationSettings],
+    given: Collection[str] = (),
+    recipe: Recipe | None = None,
 ) -> Recorded:
     """Read how a picture was made.
 
@@ -187,6 +191,7 @@ def read_picture(
         path: A picture file.
         schema: The settings class to read into.
         given: Names of settings that the user overrides: they need not be in the picture.
+        recipe: What its file says, if it was read before.
 
     Raises:
         UserError: the file is not a picture, has no parameters, was made by a different program,
@@ -196,14 +201,14 @@ def read_picture(
     from ldm.pipelines.made_by import check_program, with_schedule
     from ldm.pipelines.unhonoured import notices_on_others, syntax_of
 
-    recipe = read_recipe(path)
+    recipe = recipe or read_recipe(path)
     if recipe is None:
         raise UserError(
             f"--from-image {path} holds no generation parameters; expected a single picture as "
             "saved by these scripts (grids have none); give another one"
         )
     entries = with_schedule(recipe.entries)
-    check_program(path, schema, entries)
+    check_program(path, schema, entries, given)
     place = _read_place(entries)
     syntax = entries.get("Prompt syntax", "") if place else syntax_of(recipe, given)
     recalled = _recalled(path, schema, entries, recipe.prompt, given, syntax, own=place is not None)

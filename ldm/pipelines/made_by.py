@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ldm.errors import UserError
 from ldm.images.metadata import split_sampler
@@ -19,24 +19,30 @@ _AUTOMATIC = {
 }
 
 
-def check_program(path: str, schema: type[GenerationSettings], entries: Mapping[str, str]) -> None:
+def check_program(
+    path: str,
+    schema: type[GenerationSettings],
+    entries: Mapping[str, str],
+    given: Collection[str] = (),
+) -> None:
     """Check that a program draws such pictures as the one whose entries these are.
 
     Args:
         path: The picture.
         schema: The program's settings class.
         entries: What the picture records.
+        given: Names of settings that the user overrides.
 
     Raises:
-        UserError: It records no seed, or was made in another way.
+        UserError: It records no seed and none is given, or it was made in another way.
     """
-    if "Seed" not in entries:
+    if "Seed" not in entries and "seed" not in given:
         raise UserError(
             f"--from-image {path} holds text but no seed; expected AUTOMATIC1111's parameters as "
             "these scripts write them; give another picture"
         )
     repaints = issubclass(schema, InpaintSettings)
-    masked = any(key in entries for key in _INPAINTINGS)
+    masked = is_inpainting(entries)
     if masked and not repaints and schema.task != "edit":
         raise UserError(
             f"--from-image {path} is an inpainting; expected a picture made without a mask; "
@@ -47,9 +53,7 @@ def check_program(path: str, schema: type[GenerationSettings], entries: Mapping[
             f"--from-image {path} was made without a mask; expected an inpainting; use "
             "scripts/txt2img.py or scripts/img2img.py"
         )
-    # The web UI's "hires fix" has a denoising strength too, in pictures made from text alone.
-    hires = any(key.startswith("Hires") or key == "First pass size" for key in entries)
-    from_picture = "Denoising strength" in entries and not hires
+    from_picture = is_from_picture(entries)
     if EDITED in entries and schema.task != "edit":
         raise UserError(
             f"--from-image {path} is an edit of another prompt's picture; expected a picture made "
@@ -65,6 +69,18 @@ def check_program(path: str, schema: type[GenerationSettings], entries: Mapping[
             f"--from-image {path} was made from text alone; expected one made from a picture; "
             "use scripts/txt2img.py"
         )
+
+
+def is_inpainting(entries: Mapping[str, str]) -> bool:
+    """Return whether a picture was made by repainting a part of another."""
+    return any(key in entries for key in _INPAINTINGS)
+
+
+def is_from_picture(entries: Mapping[str, str]) -> bool:
+    """Return whether a picture was made from another one."""
+    # The web UI's "hires fix" has a denoising strength too, in pictures made from text alone.
+    hires = any(key.startswith("Hires") or key == "First pass size" for key in entries)
+    return "Denoising strength" in entries and not hires
 
 
 def with_schedule(entries: Mapping[str, str]) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -13,16 +12,11 @@ from typing import IO, Any
 
 from ldm.atomic import replacing
 from ldm.errors import UserError
-from ldm.legible import escaped
 from ldm.paths import exists
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.language import as_typed
 from ldm.settings.option import options_of
-
-_FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet computes begins so
-# Python turns bytes of a command line that are not UTF-8 into surrogates: written unchanged.
-_BYTES = re.compile("([\udc80-\udcff]+)")
-_TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+from ldm.tables import TEXT, inert
 
 
 class RunLog:
@@ -67,23 +61,23 @@ class RunLog:
             self._extend([*columns, *new])
         with open(self.path, "a+b") as file:
             _end_line(file)
-        with open(self.path, "a", **_TEXT) as file:
-            inert = {name: _inert(value) for name, value in row.items()}
-            csv.DictWriter(file, [*columns, *new]).writerow(inert)
+        with open(self.path, "a", **TEXT) as file:
+            cells = {name: inert(value) for name, value in row.items()}
+            csv.DictWriter(file, [*columns, *new]).writerow(cells)
 
     def _columns(self) -> list[str]:
         if not exists(self.path):
             return []
-        with open(self.path, **_TEXT) as file:
+        with open(self.path, **TEXT) as file:
             return next(csv.reader(file), [])
 
     def _extend(self, columns: list[str]) -> None:
         """Rewrite the file with more columns, atomically."""
-        with replacing(self.path) as part, open(part, "w", **_TEXT) as file:
+        with replacing(self.path) as part, open(part, "w", **TEXT) as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             if exists(self.path):
-                with open(self.path, **_TEXT) as old:
+                with open(self.path, **TEXT) as old:
                     writer.writerows(_rows(old))
 
 
@@ -97,14 +91,6 @@ def row_of(settings: GenerationSettings, **used: Any) -> dict[str, Any]:
         values[name] = as_typed(values[name], settings.originals)
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     return {"time": now, **values, **used}
-
-
-def _inert(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    parts = _BYTES.split(value)
-    shown = "".join(part if _BYTES.fullmatch(part) else escaped(part) for part in parts)
-    return f"'{shown}" if shown.startswith(_FORMULA) else shown
 
 
 def _rows(file: IO[str]) -> Iterator[dict[str, str]]:

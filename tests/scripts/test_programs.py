@@ -42,6 +42,9 @@ FLAGS = {
     "scripts/sample_diffusion.py": "-r --resume --config -n --n_samples --batch_size -l --logdir "
     "-c --custom_steps -e --eta -v --vanilla_sample --sampler --spacing --class_label --prompt "
     "--scale --classifier --classifier_scale --seed --use_ema --precision --device --continue",
+    "scripts/sweep.py": f"{DRAWING} --H --W --laion400m --init-img --strength --x --y --z "
+    "--together --label_size",
+    "scripts/feedback.py": "--db --thumb --stars --note --person --csv --folder --min_stars",
     "scripts/upscale.py": "--init-img --outdir --ckpt --config --steps --eta --n_samples --tile "
     "--seed --use_ema --device",
     "scripts/upscale_tile.py": f"{DRAWING} --init-img --strength --factor --tile --overlap "

@@ -10,7 +10,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ldm.errors import UserError
-from ldm.images.recipes import read_recipe
+from ldm.images.comfyui import GraphUnclear, values_of_graph
+from ldm.images.recipes import read_recipe, recipe_in
 
 
 @pytest.fixture
@@ -128,15 +129,13 @@ def test_each_programs_form_is_read(save, texts, negative, expected):
 def test_what_a_form_says_besides_is_kept_under_a_name():
     graph = comfyui()
     assert "Clip skip" not in _entries(graph)
-    graph["10"] = {"class_type": "LoraLoader", "inputs": {"lora_name": "x"}}
+    graph["10"] = {"class_type": "IPAdapterApply", "inputs": {"weight": 1.0}}
     graph["11"] = {"class_type": "CLIPSetLastLayer", "inputs": {"stop_at_clip_layer": -2}}
     entries = _entries(graph)
-    assert (entries["nodes"], entries["clip_skip"]) == ("LoraLoader", 2)
+    assert (entries["nodes"], entries["clip_skip"]) == ("IPAdapterApply", 2)
 
 
 def _entries(graph):
-    from ldm.images.comfyui import values_of_graph
-
     return {key: value for key, value in values_of_graph(graph).items() if value is not None}
 
 
@@ -166,7 +165,9 @@ def test_image_to_image_is_known_by_its_strength(save, texts):
 
 def two_samplers():
     graph = comfyui()
-    return {**graph, "12": copy.deepcopy(graph["3"])}
+    more = {"12": copy.deepcopy(graph["3"]), "13": copy.deepcopy(graph["9"])}
+    more["13"]["inputs"]["images"] = ["12", 0]
+    return {**graph, **more}
 
 
 @pytest.mark.parametrize(
@@ -190,6 +191,287 @@ def test_what_is_not_unambiguous_is_one_line_that_names_the_program(save, texts,
     with pytest.raises(UserError, match=words) as error:
         read_recipe(save(**texts))
     assert "\n" not in str(error.value) and "--seed" in str(error.value)
+
+
+def linked(graph=None, **nodes):
+    """Return a graph with more nodes, named by their ids: ``n20=("Kind", {inputs})``."""
+    more = {k[1:]: {"class_type": kind, "inputs": held} for k, (kind, held) in nodes.items()}
+    return {**(graph or comfyui()), **more}
+
+
+GRAPHS = {
+    "a sampler that nothing saves does not count": (
+        lambda: {**comfyui(), "12": comfyui(seed=1)["3"]},
+        {"Seed": "156680208700286"},
+    ),
+    "the first of two walks is the recipe, and the second is named": (
+        lambda: linked(
+            n30=("LatentUpscale", {"samples": ["3", 0], "width": 1024, "height": 1280}),
+            n31=(
+                "KSampler",
+                {**comfyui(seed=9, denoise=0.5)["3"]["inputs"], "latent_image": ["30", 0]},
+            ),
+            n8=("VAEDecode", {"samples": ["31", 0]}),
+        ),
+        {
+            "Seed": "156680208700286",
+            "Size": "512x640",
+            "hires_fix": "1 more walks from its picture",
+        },
+    ),
+    "a seed and a text from nodes that show them": (
+        lambda: linked(
+            comfyui(seed=["20", 0]),
+            n20=("Seed (rgthree)", {"seed": 77}),
+            n6=("CLIPTextEncode", {"text": ["21", 0]}),
+            n21=("Reroute", {"": ["22", 0]}),
+            n22=("PrimitiveString", {"value": "a cat"}),
+        ),
+        {"Seed": "77"},
+    ),
+    "a prompt behind a ControlNet": (
+        lambda: linked(
+            comfyui(positive=["20", 0], negative=["20", 1]),
+            n20=("ControlNetApplyAdvanced", {"positive": ["6", 0], "negative": ["7", 0]}),
+        ),
+        {"nodes": "ControlNetApplyAdvanced"},
+    ),
+    "a custom sampler made of parts": (
+        lambda: linked(
+            n3=(
+                "SamplerCustomAdvanced",
+                {
+                    k: [n, 0]
+                    for k, n in zip(("noise", "guider", "sampler", "sigmas"), "abcd", strict=True)
+                }
+                | {"latent_image": ["5", 0]},
+            ),
+            na=("RandomNoise", {"noise_seed": 5}),
+            nb=(
+                "CFGGuider",
+                {"cfg": 3.5, "positive": ["6", 0], "negative": ["7", 0], "model": ["4", 0]},
+            ),
+            nc=("KSamplerSelect", {"sampler_name": "dpmpp_2m"}),
+            nd=("BasicScheduler", {"scheduler": "karras", "steps": 12, "denoise": 1.0}),
+        ),
+        {
+            "Seed": "5",
+            "CFG scale": "3.5",
+            "Sampler": "DPM++ 2M",
+            "Schedule type": "karras",
+            "Steps": "12",
+        },
+    ),
+    "steps that no node shows are named": (
+        lambda: linked(comfyui(steps=["20", 0]), n20=("Rolled", {"from": 1, "to": 9})),
+        {"steps of a node": "unclear", "nodes": "Rolled"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_links_of_a_graph_are_followed(save, name):
+    make, expected = GRAPHS[name]
+    recipe = read_recipe(save(prompt=make()))
+    assert (recipe.prompt, recipe.negative_prompt) == ("a cat", "fog")
+    assert {key: recipe.entries.get(key) for key in expected} == expected
+
+
+def test_a_negative_that_is_zeroed_is_none(save):
+    graph = linked(
+        comfyui(negative=["20", 0]), n20=("ConditioningZeroOut", {"conditioning": ["6", 0]})
+    )
+    assert read_recipe(save(prompt=graph)).negative_prompt == ""
+
+
+def comfyui_loras():
+    return linked(
+        comfyui(model=["21", 0]),
+        n20=(
+            "LoraLoader",
+            {"lora_name": "styles\\ink.safetensors", "strength_model": 0.8, "model": ["4", 0]},
+        ),
+        n21=(
+            "Power Lora Loader",
+            {
+                "lora_1": {"on": True, "lora": "fog.pt", "strength": -1},
+                "lora_2": {"on": False, "lora": "off.pt", "strength": 1},
+                "model": ["20", 0],
+            },
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"prompt": comfyui_loras()},
+        {
+            "invokeai_metadata": {
+                **INVOKEAI,
+                "loras": [
+                    {"lora": {"model_name": "ink", "base_model": "sd-1"}, "weight": 0.8},
+                    {"model": {"name": "fog", "key": "x"}, "weight": -1},
+                ],
+            }
+        },
+        {"parameters": {**FOOOCUS, "loras": [["ink.safetensors", 0.8, "ab"], ["fog.pt", -1]]}},
+        {
+            "parameters": {
+                **FOOOCUS,
+                "lora_combined_1": "ink.safetensors : 0.8",
+                "lora_combined_2": "fog.pt : -1",
+            }
+        },
+        {
+            "parameters": {
+                "sui_image_params": {**SWARM, "loras": ["ink", "fog"], "loraweights": ["0.8", "-1"]}
+            }
+        },
+        {
+            "parameters": {
+                **DRAW_THINGS,
+                "lora": [{"model": "ink.ckpt", "weight": 0.8}, {"model": "fog", "weight": -1}],
+            }
+        },
+    ],
+)
+def test_loras_stand_in_the_prompt_as_tags(save, texts):
+    recipe = read_recipe(save(**texts))
+    assert recipe.prompt == "a cat <lora:ink:0.8> <lora:fog:-1>"
+    assert not [key for key in recipe.entries if "lora" in key.lower()]
+
+
+@pytest.mark.parametrize("lora", [["x>y", 1], ["x", "a"], ["x", 1e9], [5, 1], "x", {"weight": 1}])
+def test_a_lora_that_is_no_tag_is_kept_by_name(save, lora):
+    recipe = read_recipe(save(parameters={**FOOOCUS, "loras": [lora]}))
+    assert recipe.prompt == "a cat" and "Lora hashes" in recipe.entries
+
+
+def test_a_circle_of_links_is_one_line(save):
+    graph = linked(
+        comfyui(positive=["20", 0]),
+        n20=("ConditioningAverage", {"conditioning_to": ["21", 0]}),
+        n21=("ConditioningAverage", {"conditioning_to": ["20", 0]}),
+    )
+    with pytest.raises(UserError, match="a prompt comes out of"):
+        read_recipe(save(prompt=graph))
+
+
+def workflow(**modes):
+    """The graph of ``comfyui`` with a LoRA, as the editor saves it; modes by the nodes' ids."""
+    rows = [
+        # id, type, values, inputs by name: (link's number, kind)
+        (
+            3,
+            "KSampler",
+            [77, "randomize", 20, 8.0, "euler", "karras", 1.0],
+            {
+                "model": (2, "MODEL"),
+                "positive": (3, "CONDITIONING"),
+                "negative": (4, "CONDITIONING"),
+                "latent_image": (5, "LATENT"),
+            },
+        ),
+        (4, "CheckpointLoaderSimple", ["v1-5.safetensors"], {}),
+        (5, "EmptyLatentImage", [512, 640, 1], {}),
+        (6, "CLIPTextEncode", ["a cat"], {}),
+        (7, "TextByAnother", ["fog", 3], {}),
+        (8, "VAEDecode", [], {"samples": (6, "LATENT")}),
+        (9, "SaveImage", ["out"], {"images": (7, "IMAGE")}),
+        (20, "LoraLoader", ["ink.safetensors", 0.8, 1.0], {"model": (1, "MODEL")}),
+    ]
+    nodes = [
+        {
+            "id": key,
+            "type": kind,
+            "widgets_values": values,
+            "mode": modes.get(f"n{key}", 0),
+            "outputs": [{"type": "CONDITIONING"}] if "Text" in kind else [],
+            "inputs": [{"name": n, "link": k, "type": t} for n, (k, t) in inputs.items()],
+        }
+        for key, kind, values, inputs in rows
+    ]
+    links = [[1, 4, 0, 20, 0, "MODEL"], [2, 20, 0, 3, 0, "MODEL"], [3, 6, 0, 3, 1, "CONDITIONING"]]
+    links += [[4, 7, 0, 3, 2, "CONDITIONING"], [5, 5, 0, 3, 3, "LATENT"], [6, 3, 0, 8, 0, "LATENT"]]
+    return {"nodes": nodes, "links": [*links, [7, 8, 0, 9, 0, "IMAGE"]]}
+
+
+@pytest.mark.parametrize(("modes", "prompt"), [({}, "a cat <lora:ink:0.8>"), ({"n20": 4}, "a cat")])
+def test_a_picture_with_the_editors_workflow_alone_is_read_too(save, modes, prompt):
+    recipe = read_recipe(save(workflow=workflow(**modes)))
+    assert (recipe.prompt, recipe.negative_prompt) == (prompt, "fog")
+    expected = {"Seed": "77", "Steps": "20", "Sampler": "Euler", "Schedule type": "karras"}
+    expected |= {"Size": "512x640", "Model": "v1-5.safetensors", "CFG scale": "8.0"}
+    assert {key: recipe.entries.get(key) for key in expected} == expected
+
+
+def test_whatever_is_changed_in_a_recipe_it_is_read_or_refused_in_one_line(save):
+    """Each value in turn is replaced by each kind of value that does not belong there."""
+    forms = {
+        "prompt": comfyui_loras(),
+        "workflow": workflow(),
+        "invokeai_metadata": {**INVOKEAI, "loras": [{"lora": {"model_name": "x"}, "weight": 1}]},
+        "sd-metadata": SD_METADATA,
+        "parameters": {**FOOOCUS, "loras": [["x", 1]]},
+    }
+    odd = [None, [], {}, "x", -1, 10**399, float("nan"), ["3", 0], [["3"]], {"lora": "x", "on": 1}]
+    tried = 0
+    for key, form in forms.items():
+        for place in places(form):
+            for value in odd:
+                image = Image.new("RGB", (8, 8))
+                image.info[key] = json.dumps(changed(form, place, value))
+                tried += 1
+                try:
+                    recipe_in(image)
+                except UserError as error:
+                    assert "\n" not in str(error)
+    assert tried > 1000
+
+
+def places(node, here=()):
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in items:
+        yield (*here, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*here, key))
+
+
+def changed(node, place, value):
+    node = copy.copy(node)
+    node[place[0]] = value if len(place) == 1 else changed(node[place[0]], place[1:], value)
+    return node
+
+
+def test_a_graph_of_thousands_of_samplers_is_refused_at_once():
+    sampler = {"class_type": "KSampler", "inputs": comfyui()["3"]["inputs"]}
+    graph = {str(k): copy.deepcopy(sampler) for k in range(5000)}
+    for k in range(1, 5000):
+        graph[str(k)]["inputs"]["latent_image"] = [str(k - 1), 0]
+    graph["empty"] = comfyui()["5"]
+    graph["0"] = comfyui(latent_image=["empty", 0])["3"]
+    with pytest.raises(GraphUnclear, match="5000 KSampler nodes"):
+        values_of_graph(graph)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp"])
+def test_recipes_are_read_from_jpeg_and_webp(tmp_path, kind):
+    path = tmp_path / f"x.{kind}"
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + "a cat\nSteps: 9, Seed: 1, Size: 64x64".encode(
+        "utf-16-be"
+    )
+    Image.new("RGB", (64, 64)).save(path, exif=exif)
+    recipe = read_recipe(path)
+    assert (recipe.prompt, recipe.entries["Steps"]) == ("a cat", "9")
+
+
+def test_comfyuis_webp_holds_its_graph_in_its_exif_data(tmp_path):
+    exif = Image.Exif()
+    exif[0x0110], exif[0x010F] = f"prompt:{json.dumps(comfyui())}", "workflow:{}"
+    Image.new("RGB", (64, 64)).save(tmp_path / "x.webp", exif=exif)
+    assert read_recipe(tmp_path / "x.webp").prompt == "a cat"
 
 
 @pytest.mark.parametrize("texts", [{}, {"Comment": "made by hand"}, {"prompt": "a cat"}])

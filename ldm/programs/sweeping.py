@@ -1,0 +1,213 @@
+"""The program that sweeps settings: a picture for each combination, a sheet with labels, a table.
+
+samples/00000.png ...   the pictures, as they are drawn
+sheet-0000.png          all of them, with the settings beside them
+sheet-0000.csv          a row for each picture: its file, and what it was drawn with
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ldm.errors import UserError
+from ldm.programs.drawing import DrawingProgram
+from ldm.settings.generation import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
+from ldm.settings.language import as_typed
+from ldm.settings.sweep import OWN, SweepSettings
+
+if TYPE_CHECKING:  # these import NumPy, Pillow and torch, which --help can do without
+    import numpy as np
+
+    from ldm.pipelines.pipeline import Pipeline
+    from ldm.pipelines.progress import Picture
+    from ldm.pipelines.request import Request
+    from ldm.sweeps.drawing import Asked
+    from ldm.sweeps.plan import Sweep
+    from ldm.sweeps.sheet import Sheet
+
+_NAMES = "sheet-{:04d}.png"
+
+
+class SweepProgram(DrawingProgram):
+    """Draws every combination of settings.
+
+    Args:
+        description: First lines of ``--help``.
+
+    Attributes:
+        sweep: What varies, once ``prepare`` has run.
+        sheet: What is shown of it; None with ``--skip_grid``.
+    """
+
+    sweep: Sweep
+    sheet: Sheet | None
+    asked: list[Asked]
+
+    def __init__(self, description: str) -> None:
+        super().__init__(SweepSettings, description)
+        self._rows: list[Any] = []
+
+    def prepare(self, given: dict[str, Any]) -> None:
+        """Work out the request of every combination, and check the output folder."""
+        from ldm.sweeps.axes import read_axis
+        from ldm.sweeps.drawing import requests_of
+        from ldm.sweeps.plan import plan_sweep
+
+        own = SweepSettings(**given)
+        own.validate()
+        _refuse_what_is_not_swept(own)
+        drawn = _schema_of(own)
+        axes = [None if text is None else read_axis(text, drawn) for text in own.axes]
+        # A recorded picture keeps its mode, or it would be another one.
+        ours = {"outdir", "n_iter", "n_samples"} | (
+            {"seed_mode"} if own.from_image is None else set()
+        )
+        values = {k: v for k, v in given.items() if k not in OWN}
+        values |= {name: getattr(own, name) for name in ours}
+        if drawn is not Img2ImgSettings:
+            values.pop("strength", None)
+        self._prepare_base(drawn, values)
+        self.sweep = plan_sweep(_base(self.request, given), axes)
+        varied = any(axis is not None and axis.name == "ckpt" for axis in axes)
+        self.asked = requests_of(self.sweep, None if varied else self.request.choice)
+        self.sheet = None if self.settings.skip_grid else self._sheet(own.label_size)
+        self.together = own.together
+        self.wants_grid = False  # the sheet is in its place
+
+    def _prepare_base(self, drawn: type[GenerationSettings], values: dict[str, Any]) -> None:
+        self.schema, schema = drawn, self.schema
+        try:
+            super().prepare(values)
+        finally:
+            self.schema = schema
+
+    def _sheet(self, letters: int | None) -> Sheet:
+        from ldm.sweeps.sheet import Sheet
+
+        shapes = [_shape_of(each.request, self.columns) for each in self.asked]
+        size = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
+        sheet = Sheet(self.sweep, size, letters)
+        for text in sheet.notices:
+            self.console.warn(text)
+        return sheet
+
+    def pictures(self) -> Iterator[Picture]:
+        """Load the models and yield the pictures, in the order in which they are drawn."""
+        from ldm.sweeps.drawing import draw_sweep, row_of
+
+        drawn = draw_sweep(
+            self.asked, self._load, observer=self.console.observe, together=self.together
+        )
+        with closing(drawn):
+            for cell, pictures in drawn:
+                for picture in pictures:
+                    yield picture  # which is written, and then has a name
+                    file = "" if self.settings.skip_save else str(self.output.saved[-1])
+                    self._rows.append((cell.place, row_of(self.sweep, cell, picture, file)))
+                if self.sheet is not None:
+                    self.sheet.put(cell.place, _together(pictures, self.columns))
+
+    def _load(self, request: Request) -> Pipeline:
+        """Load a request's model, as a program that draws this request alone does."""
+        self.request, self.settings = request, request.settings
+        pipeline = self.load()
+        if notice := request.model_notice():
+            self.console.warn(notice)
+        self.announce(pipeline)
+        return pipeline
+
+    def announce(self, pipeline: Pipeline) -> None:
+        """Say what is drawn, and with what."""
+        count = sum(each.request.choice is self.request.choice for each in self.asked)
+        self.console.say(
+            f"{' x '.join(map(str, self._sides()))} combinations, {count} with "
+            f"{pipeline.choice.ckpt_path} on {pipeline.device}."
+        )
+
+    def _sides(self) -> Sequence[int]:
+        return [len(axis) for axis in self.sweep.axes if axis is not None]
+
+    def finish(self) -> None:
+        """Write the sheet and the table, and say what was written."""
+        from ldm.images.io import next_index, save_numbered
+        from ldm.sweeps.drawing import columns_of
+        from ldm.tables import write_table
+
+        folder = self.output.folder
+        if self.sheet is None:
+            table = folder / _NAMES.format(next_index(folder, _NAMES))
+        else:
+            from ldm.pipelines.postprocess import Watermark
+
+            mark = Watermark.of(self.settings.watermark, self.settings.format)
+            pixels, kind = mark(self.sheet.pixels), self.settings.format
+            table, _ = save_numbered(pixels, folder, _NAMES, format=kind)
+            self.output.grids.append(table)
+        table = table.with_suffix(".csv")
+        rows = [row for _, row in sorted(self._rows, key=lambda each: each[0][::-1])]
+        write_table(table, columns_of(self.sweep), rows)
+        self.output.grids.append(table)
+        super().finish()
+
+
+def _refuse_what_is_not_swept(own: SweepSettings) -> None:
+    if own.from_file is not None:
+        raise UserError(
+            f"--from-file {own.from_file} was given; expected one prompt, parts of which vary; "
+            'give --prompt, and --x "prompt: TEXT, OTHER TEXT"'
+        )
+    if own.hint_only:
+        raise UserError(
+            "--hint_only was given; a sweep draws pictures; expected it without; look at the hints "
+            "with scripts/txt2img.py --hint_only first"
+        )
+
+
+def _schema_of(own: SweepSettings) -> type[GenerationSettings]:
+    """Return the settings of each picture: image-to-image's where it starts from one."""
+    if own.init_img is not None:
+        return Img2ImgSettings
+    if own.from_image is not None:
+        from ldm.images.recipes import read_recipe
+        from ldm.pipelines.made_by import is_from_picture
+
+        recipe = read_recipe(own.from_image)
+        if recipe is not None and is_from_picture(recipe.entries):
+            return Img2ImgSettings
+    return Txt2ImgSettings
+
+
+def _base(request: Request, given: dict[str, Any]) -> GenerationSettings:
+    """Return what all combinations have in common, before it is fitted to a model.
+
+    Prompts are as they were typed: a word that is searched need not be in the translation.
+    """
+    settings = request.settings
+    prompts = {
+        name: as_typed(getattr(settings, name), settings.originals)
+        for name in ("prompt", "negative_prompt")
+    }
+    sides = () if request.recorded is not None else ("H", "W")
+    open_again = {
+        name: None for name in (*sides, "C", "f") if name not in given and hasattr(settings, name)
+    }
+    return replace(settings, **prompts, **open_again, originals=(), on_language=())
+
+
+def _shape_of(request: Request, columns: int) -> tuple[int, ...]:
+    """Return height and width of a combination's picture, or of the small grid of several."""
+    import numpy as np
+
+    from ldm.images.grid import make_grid
+
+    blank = np.zeros((*request.shown_size, 1), np.uint8)
+    return make_grid([blank] * request.pictures, columns).shape
+
+
+def _together(pictures: Sequence[Picture], columns: int) -> np.ndarray:
+    from ldm.images.grid import make_grid
+
+    return make_grid([picture.plain for picture in pictures], columns)

@@ -1,0 +1,54 @@
+"""Judge pictures, and export what was judged: as a table, and as a folder to train on.
+
+Example:
+    python scripts/feedback.py outputs/txt2img-samples/samples/00000.png --stars 5 --note "so red"
+    python scripts/feedback.py --csv feedback.csv --folder pictures/good
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ldm.programs.console import Console
+from ldm.programs.start import run_settings_program
+from ldm.settings.feedback import THUMBS, FeedbackSettings
+
+
+def judge(console: Console, settings: FeedbackSettings) -> None:
+    """Keep the opinions that were given, and write what was asked for."""
+    from ldm.feedback.export import good_ones, write_csv, write_folder
+    from ldm.feedback.store import FeedbackStore
+
+    store = FeedbackStore(settings.db)
+    for picture in settings.pictures:
+        given = {"stars": settings.stars, "note": settings.note, "person": settings.person}
+        store.give(picture, thumb=THUMBS.get(settings.thumb), **given)
+    if settings.pictures:
+        console.say(f"Kept in {settings.db}: {len(settings.pictures)} judged.")
+    opinions = store.opinions() if settings.csv or settings.folder else []
+    if settings.csv:
+        count = write_csv(opinions, settings.csv)
+        console.say(f"Written: {settings.csv}, {count} opinions.")
+    if settings.folder:
+        done = write_folder(good_ones(opinions, settings.min_stars), settings.folder)
+        for what, paths in (("gone or changed", done.gone), ("without a prompt", done.unsaid)):
+            if paths:
+                console.warn(f"{len(paths)} good pictures are {what}, such as {paths[0]}")
+        console.say(
+            f"Written: {done.folder}, {done.written} captioned pictures. To train on them: python "
+            "main.py --base configs/adapters/lora.yaml --train "
+            f"data.params.train.params.root={done.folder}"
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    left = "what was judged before is kept"
+    return run_settings_program(FeedbackSettings, __doc__, judge, argv, left=left)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
