@@ -67,6 +67,20 @@ def test_redrawing_keeps_the_picture_at_0_and_nothing_of_it_at_1(studio):
     assert gap(*drawn) < gap(*halves)
 
 
+def test_redrawing_begins_with_as_much_noise_as_its_first_step_expects(studio, monkeypatch):
+    calls, model = [], studio.model
+    apply_model = model.apply_model
+    monkeypatch.setattr(
+        model, "apply_model", lambda x, t, c: calls.append((x, t)) or apply_model(x, t, c)
+    )
+    red = Image.new("RGB", (16, 16), "red")
+    studio.redraw(red, PROMPTS[0], noise(), strength=0.5, steps=4)
+    x, t = calls[0]
+    assert len(calls) == 2 and t[0] == 499
+    expected = model.q_sample(model.encode_picture(red), t[:1], noise())
+    torch.testing.assert_close(x[:1], expected, atol=1e-5, rtol=1e-5)
+
+
 def test_the_diffusers_library_draws_the_same_from_a_converted_folder(tiny_ckpt, studio, tmp_path):
     pytest.importorskip("diffusers")
     from ldm.checkpoint.diffusers.convert import Conversion, to_diffusers

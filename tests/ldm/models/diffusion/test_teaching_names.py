@@ -10,6 +10,7 @@ from tiny_model import write_tiny_model
 
 from ldm.checkpoint.load import load_model
 from ldm.errors import UserError
+from ldm.images.io import to_tensor, to_uint8
 from ldm.models.diffusion.forward_process import ForwardProcess
 from ldm.process import prediction
 
@@ -75,7 +76,10 @@ def test_prompts_are_encoded_alone_as_among_others(model):
 def test_pictures_become_latents_and_latents_pictures(model):
     z = model.encode_picture([picture(), picture(seed=1)])
     torch.testing.assert_close(z[:1], model.encode_picture(picture()), atol=1e-5, rtol=1e-4)
+    mode = model.first_stage_model.encode(to_tensor(picture())).mode()
+    torch.testing.assert_close(z[:1], 0.18215 * mode, atol=1e-5, rtol=1e-4)
     drawn = model.decode_latent(z)
+    assert np.array_equal(np.asarray(drawn[0]), to_uint8(model.decode_first_stage(z))[0])
     assert len(drawn) == 2 and drawn[0].size == (32, 32) and drawn[0].mode == "RGB"
     grey = Image.new("L", (32, 32), 128)  # any mode is read as RGB
     assert model.encode_picture(grey).shape == z[:1].shape
