@@ -108,9 +108,8 @@ class ByLdm:
 
     def draw(self, prompts, noise, *, steps=20, scale=None, negative=""):
         sampler = DDIMSampler(self.model, spacing=SPACING)
-        z, _ = sampler.sample(
-            steps, len(prompts), self.shape, x_T=noise, **self._guided(prompts, scale, negative)
-        )
+        options = self._guided(prompts, scale, negative)
+        z, _ = sampler.sample(steps, len(prompts), self.shape, x_T=noise, verbose=False, **options)
         return self.model.decode_latent(z)
 
     def redraw(self, picture, prompt, noise, *, strength=0.5, steps=20, scale=None):
@@ -130,7 +129,6 @@ class ByLdm:
             "conditioning": self.model.encode_prompt(prompts),
             "unconditional_conditioning": self.model.encode_prompt([negative] * len(prompts)),
             "unconditional_guidance_scale": self.scale if scale is None else scale,
-            "verbose": False,
         }
 
 
