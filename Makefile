@@ -18,3 +18,4 @@ test:
 
 docs:
 	$(PYTHON) docs/refresh.py
+	$(PYTHON) notebooks/refresh_notebooks.py

@@ -71,8 +71,9 @@ STOREYS = {
     "optimizedSD": 6,
     "benchmarks": 7,
     "apps": 7,
+    "notebooks": 7,
 }
-PROGRAM_FOLDERS = ("cldm", "scripts", "optimizedSD", "benchmarks", "apps")
+PROGRAM_FOLDERS = ("cldm", "scripts", "optimizedSD", "benchmarks", "apps", "notebooks")
 
 
 def module_name(path: Path) -> str:

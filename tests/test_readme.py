@@ -207,7 +207,7 @@ def test_the_readmes_lead_to_each_other():
         assert all(each.name in head for each in (PAGES[0], *TRANSLATIONS) if each != page)
 
 
-CODE = ("ldm", "cldm", "scripts", "optimizedSD", "apps", "benchmarks")
+CODE = ("ldm", "cldm", "scripts", "optimizedSD", "apps", "benchmarks", "notebooks")
 
 
 def tabled_files(text: str) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ldm.errors import UserError
 from ldm.process import prediction
 from ldm.process.gaussian import extract_into_tensor, kl_standard_normal
 from ldm.process.prediction import Parameterization
@@ -83,6 +84,39 @@ class ForwardProcess(nn.Module):
         noise = torch.randn_like(x_start) if noise is None else noise
         a, s = self.mix(t, x_start.shape)
         return a * x_start + s * noise
+
+    def forward_diffusion(
+        self, x0: Tensor, t: int | Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Noise clean samples to a step; return the noise too, which ``q_sample`` keeps to itself.
+
+        Args:
+            x0: Clean samples (B, ...), latents or pictures; left as they are.
+            t: The step, 0 ... T-1: one for all samples, or one for each (B,).
+            noise: Standard normal numbers of x0's shape; by default from torch's global stream.
+
+        Returns:
+            x = a x0 + s eps, DDPM Eq. 4, and eps, each (B, ...).
+
+        Raises:
+            UserError: The schedule has no such step.
+        """
+        eps = torch.randn_like(x0) if noise is None else noise
+        return self.q_sample(x0, self.times_at(t, x0), eps), eps
+
+    def times_at(self, t: int | Tensor, x: Tensor) -> Tensor:
+        """Return a step, or one for each sample, as the model takes it: (B,), beside ``x``.
+
+        Raises:
+            UserError: The schedule has no such step.
+        """
+        times = torch.as_tensor(t, dtype=torch.long, device=x.device).expand(len(x))
+        if ((times < 0) | (times >= self.num_timesteps)).any():
+            raise UserError(
+                f"step {t} was given; expected 0 (clean) to {self.num_timesteps - 1} (noise); "
+                "choose a step between"
+            )
+        return times
 
     def mix(self, t: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
         """Return how much of x0 and of eps is in a sample at t, shaped to multiply ``shape``."""

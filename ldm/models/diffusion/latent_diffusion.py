@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from ldm.models.diffusion.pixel_diffusion import PixelDiffusion
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.rng import NoiseSource
 from ldm.util import instantiate_from_config
+
+if TYPE_CHECKING:  # reading a class imports no Pillow
+    from PIL import Image
 
 
 class LatentSpaceDiffusion(PixelDiffusion):
@@ -157,6 +160,47 @@ class LatentSpaceDiffusion(PixelDiffusion):
         encode = getattr(self.cond_stage_model, "encode", self.cond_stage_model)
         encoded = encode(c)
         return encoded.mode() if isinstance(encoded, DiagonalGaussianDistribution) else encoded
+
+    @torch.no_grad()
+    def encode_prompt(self, prompts: str | Sequence[str]) -> Tensor:
+        """Encode a prompt, or B of them, without gradients: (B, L, D)."""
+        return self.get_learned_conditioning([prompts] if isinstance(prompts, str) else [*prompts])
+
+    @torch.no_grad()
+    def encode_picture(self, pictures: Image.Image | Sequence[Image.Image]) -> Tensor:
+        """Encode a picture, or B of one size, as the diffusion sees them.
+
+        Returns:
+            The posterior's mode, scaled: (B, C, h, w). Nothing is random.
+
+        Raises:
+            UserError: There is none, their sizes differ, or the first stage has none like it.
+        """
+        from PIL import Image
+
+        from ldm.images.io import to_tensor
+
+        pictures = [pictures] if isinstance(pictures, Image.Image) else [*pictures]
+        sizes = sorted({picture.size for picture in pictures})
+        factor = 2**self.num_downs
+        if len(sizes) != 1 or any(side % factor for side in sizes[0]):
+            given = ", ".join(f"{w}x{h}" for w, h in sizes) or "nothing"
+            raise UserError(
+                f"pictures of {given} were given; expected one size, with sides that are "
+                f"multiples of {factor}; resize or cut them"
+            )
+        x = torch.cat([to_tensor(picture) for picture in pictures]).to(self.device)
+        code = self.encode_first_stage(x)
+        mode = code.mode() if isinstance(code, DiagonalGaussianDistribution) else code
+        return self.get_first_stage_encoding(mode)
+
+    def decode_latent(self, z: Tensor) -> list[Image.Image]:
+        """Decode latents (B, C, h, w) to B pictures that can be shown and saved."""
+        from PIL import Image
+
+        from ldm.images.io import to_uint8
+
+        return [Image.fromarray(pixels) for pixels in to_uint8(self.decode_first_stage(z))]
 
     @torch.no_grad()
     def encode_first_stage(self, x: Tensor) -> DiagonalGaussianDistribution | Tensor:

@@ -20,6 +20,7 @@ from ldm.models.diffusion.loss_settings import check_loss_settings
 from ldm.models.diffusion.wrapper import DiffusionWrapper
 from ldm.models.family_state import FamilyState
 from ldm.process import prediction
+from ldm.process.guidance import make_guider
 from ldm.types import Conditioning
 
 if TYPE_CHECKING:
@@ -204,6 +205,34 @@ class PixelDiffusion(ForwardProcess, FamilyState):
 
     def _predict(self, x: Tensor, t: Tensor, cond: Mapping[str, Any] | None) -> Tensor:
         return self.model(x, t, **(cond or {}))
+
+    @torch.no_grad()
+    def predict_x0(
+        self,
+        x: Tensor,
+        t: int | Tensor,
+        cond: Conditioning = None,
+        uncond: Conditioning = None,
+        scale: float = 1.0,
+    ) -> Tensor:
+        """Guess the clean samples behind noisy ones in one call of the network, without gradients.
+
+        Args:
+            x: Noisy samples (B,C,h,w).
+            t: The step that they are at, 0 ... T-1: one for all, or one for each (B,).
+            cond: Conditioning of B rows.
+            uncond: Its empty counterpart; None means no guidance.
+            scale: Of guidance; 1 is none.
+
+        Returns:
+            The estimate of x0 (B,C,h,w), whatever the network predicts: eps, x0 or v.
+
+        Raises:
+            UserError: The schedule has no such step.
+        """
+        times, guider = self.times_at(t, x), make_guider(scale, uncond)
+        out = guider.combine(self.apply_model(*guider.prepare(x, times, cond, uncond)), times)
+        return prediction.to_x0(out, x, *self.mix(times, x.shape), self.parameterization)
 
     @contextmanager
     def ema_scope(self, context: str | None = None) -> Iterator[None]:  # noqa: ARG002
