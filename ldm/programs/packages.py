@@ -19,6 +19,7 @@ NEEDED_FOR = {
     "scale": "object stores and Parquet files",
     "gcs": "Google Cloud Storage",
     "ray": "a Ray cluster",
+    "notebooks": "the notebooks",
 }
 # Name in imports -> the extra of pyproject.toml that installs it.
 EXTRA_OF = {
@@ -65,6 +66,8 @@ EXTRA_OF = {
     "pyarrow": "scale",
     "gcsfs": "gcs",
     "ray": "ray",
+    "matplotlib": "notebooks",
+    "ipykernel": "notebooks",
 }
 
 
