@@ -13,11 +13,13 @@ import copy
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ldm.arguments import ArgumentParser
 from ldm.atomic import replacing
 from ldm.errors import UserError
 from ldm.programs.console import Console, exit_codes
@@ -97,10 +99,11 @@ def refresh() -> list[Path]:
     return changed
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Write what differs, and say what that is."""
     console = Console("refresh_notebooks", sys.stdout, sys.stderr)
     with exit_codes(console) as outcome:
+        ArgumentParser(description=__doc__.partition("\n")[0]).parse_args(argv)
         for path in refresh():
             console.say(f"Written: {path.relative_to(HERE.parent)}")
     return outcome.code

@@ -103,8 +103,10 @@ def test_refreshing_writes_what_differs_and_says_so(tmp_path, monkeypatch, capsy
     assert json.loads(REFRESH.ACTIVITY.read_text(encoding="utf-8")) == notebook("activity")
     assert REFRESH.refresh() == []
     REFRESH.SOLVED.write_text("{", encoding="utf-8")
-    assert REFRESH.main() == 2
+    assert REFRESH.main([]) == 2
     assert "cannot be read as a notebook" in capsys.readouterr().err
+    assert REFRESH.main(["--chek"]) == 2
+    assert "--chek" in capsys.readouterr().err
 
 
 def test_how_diffusion_works_runs_and_plots_every_part():
