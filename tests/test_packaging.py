@@ -131,7 +131,11 @@ def third_party_imports(folder: str) -> dict[str, set[str]]:
             for module in modules:
                 found.setdefault(module.split(".")[0], set()).add(str(path.relative_to(ROOT)))
     # Programs and tests import their helpers by bare name: a module, or the folder that it lies in.
-    siblings = {path.stem for near in ("tests", "benchmarks") for path in (ROOT / near).rglob("*")}
+    siblings = {
+        path.stem
+        for near in ("tests", "benchmarks", "notebooks")
+        for path in (ROOT / near).rglob("*")
+    }
     siblings -= set(DISTRIBUTIONS)
     # The standard library's own reader of TOML came with Python 3.11.
     known = OWN | siblings | set(sys.stdlib_module_names) | {"tomllib"}

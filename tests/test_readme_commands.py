@@ -21,6 +21,7 @@ from running import load_program
 from ldm.images.io import save_picture
 from ldm.pipelines import models
 from ldm.programs.drawing import DrawingProgram
+from ldm.programs.sweeping import SweepProgram
 from ldm.settings.command_line import OptionParser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +30,7 @@ GENERATED = re.compile(r"<!-- help: .*?<!-- /help -->", re.DOTALL)
 COMMAND = re.compile(r"\bpython (?!-c)(?:[^&|]|(?<=\w)\|(?=\w))+")
 FIRST_PICTURE = "outputs/txt2img-samples/samples/00000.png"  # of the first command
 FILE = re.compile(r"[\w./-]+\.(?:png|jpe?g|txt|yaml|toml|tsv|csv)")
-WRITTEN = ("--out", "--outdir", "--save")  # before what a command makes
+WRITTEN = ("--out", "--outdir", "--save", "--csv", "--folder")  # before what a command makes
 
 
 class Reached(BaseException):
@@ -117,7 +118,8 @@ def _stop_there(monkeypatch, needs: bool) -> None:
     monkeypatch.setattr(DrawingProgram, "main", begin)
     monkeypatch.setattr(OptionParser, "read", read_and_stop)
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
-    monkeypatch.setattr(DrawingProgram, "pictures", stop)
+    for program in (DrawingProgram, SweepProgram):
+        monkeypatch.setattr(program, "pictures", stop)
 
 
 def test_most_commands_need_nothing_and_every_page_has_its_own():
