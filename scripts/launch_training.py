@@ -41,8 +41,9 @@ def launch(console: Console, settings: LaunchSettings) -> int:
         os.environ.setdefault("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
         from ldm.training.arguments import parse
         from ldm.training.program import run
+        from ldm.training.slurm import told_again
 
-        return run(parse(main_arguments(said, settings.overrides)))
+        return told_again(run(parse(main_arguments(said, settings.overrides))))
     check_arguments(said, settings.overrides)
     if said.launcher == "slurm":
         return _slurm(console, settings, said)

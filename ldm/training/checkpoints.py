@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytorch_lightning as pl
@@ -79,6 +79,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def when_written(self, tell: Callable[[], None]) -> None:
         """Call ``tell`` when the last checkpoint is written: it is."""
         tell()
+
+    def finish(self) -> None:
+        """Wait for what is being written: nothing is."""
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
@@ -288,13 +291,23 @@ class LastCheckpoint(pl.Callback):
             ExactBatches.of(trainer).check_loss(trainer)
             self.save(trainer)
         if stop:
-            raise stop
+            self._end(trainer, stop)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stop during validation too, which may take long."""
         if not trainer.sanity_checking and (stop := self._stop_reason(trainer)):
             self.save(trainer)
-            raise stop
+            self._end(trainer, stop)
+
+    def _end(self, trainer: pl.Trainer, stop: Stopped) -> NoReturn:
+        """Stop, once the checkpoint has its name: whoever started several processes, such as srun,
+        may end all of them when the first one has ended.
+        """
+        io = trainer.strategy.checkpoint_io
+        if isinstance(io, AtomicCheckpointIO):
+            io.finish()
+        trainer.strategy.barrier("stopped")
+        raise stop
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Save at the end of a run that was limited by epochs."""

@@ -5,7 +5,7 @@ How processes are started is the cluster's: SLURM's, or Ray's. Each of them runs
 
 from __future__ import annotations
 
-import glob
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -22,6 +22,9 @@ from ldm.yaml_files import read_yaml
 LAUNCHERS = ("slurm", "ray")
 ONLY = {"slurm": ("time", "grace", "options", "setup"), "ray": ("address", "retries")}
 OURS = ("--name", "-n", "--logdir", "-l", "--resume", "-r", "--devices", "--num_nodes", "--gpus")
+OURS += ("--postfix", "-f")  # it would make the run's folder another name's
+_TIME = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d_"
+"""What a run's folder begins with, before its name."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,11 @@ def main_arguments(launch: Launch, overrides: Sequence[str] = ()) -> list[str]:
     devices = ["--accelerator", launch.accelerator, "--devices", str(launch.devices)]
     devices += ["--num_nodes", str(launch.nodes)]
     given = shlex.split(launch.arguments)
+    of_this_name = re.compile(_TIME + re.escape(launch.name))
     runs = [
         folder
-        for folder in listing(launch.logdir, f"*_{glob.escape(launch.name)}")
-        if is_file(folder / "checkpoints" / "last.ckpt")
+        for folder in listing(launch.logdir)
+        if of_this_name.fullmatch(folder.name) and is_file(folder / "checkpoints" / "last.ckpt")
     ]
     if runs:
         run = ["--resume", str(runs[-1])]

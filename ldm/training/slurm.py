@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -12,13 +13,17 @@ from ldm.training.launching import Launch
 
 INTERRUPTED = 130
 """main.py's exit code after SIGINT, when it has saved."""
+AGAIN = ".again-{job}"
+"""A job's file in the folder that it runs in: the training was told to stop, and has saved."""
 
 
 def job_script(launch: Launch, command: Sequence[str]) -> str:
     """Return a job's script.
 
-    SLURM sends SIGINT to the processes before the job's time is over; they save and end with 130,
-    and the job is queued again, as it is when a machine fails. ``command`` then finds the run.
+    SLURM sends SIGINT to the processes before the job's time is over; they save, leave a file that
+    says so, and the job is queued again, as it is when a machine fails. ``command`` then finds the
+    run. An exit code would not do: srun ends all processes when the first one ends with another
+    than 0.
 
     Args:
         launch: How the training is started.
@@ -36,6 +41,7 @@ def job_script(launch: Launch, command: Sequence[str]) -> str:
         "--open-mode=append",
         *launch.options,
     ]
+    again = AGAIN.format(job="$SLURM_JOB_ID")
     return "\n".join(
         [
             "#!/bin/bash",
@@ -44,13 +50,28 @@ def job_script(launch: Launch, command: Sequence[str]) -> str:
             *launch.setup,
             f"srun --kill-on-bad-exit=1 {shlex.join(command)}",
             "code=$?",
-            f'if [ "$code" -eq {INTERRUPTED} ]; then',
+            f'if [ -e "{again}" ]; then',
+            f'    rm "{again}"',
             '    scontrol requeue "$SLURM_JOB_ID"',
             "fi",
             'exit "$code"',
             "",
         ]
     )
+
+
+def told_again(code: int) -> int:
+    """Have the job queued again if a process of it was told to stop; return the exit code for srun.
+
+    Args:
+        code: main.py's.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if code != INTERRUPTED or job is None:
+        return code
+    if os.environ.get("SLURM_PROCID", "0") == "0":
+        Path(AGAIN.format(job=job)).touch()
+    return 0
 
 
 def submit(script: str, folder: Path) -> str:

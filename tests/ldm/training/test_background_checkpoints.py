@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tiny_training import assert_same_run
 from ldm.errors import UserError
 from ldm.training import background_checkpoints
 from ldm.training.background_checkpoints import BackgroundCheckpointIO, host_copy
-from ldm.training.checkpoints import AtomicCheckpointIO
+from ldm.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, Stopped
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -111,6 +112,17 @@ def test_a_signal_ends_the_run_after_the_last_one_is_whole(work, capsys, name, c
     out = capsys.readouterr().out
     assert out.index("step 4: saved") < out.index(f"stopped by {name}")
     assert work.checkpoint("run")["global_step"] == 4
+
+
+def test_a_process_ends_when_the_last_one_is_whole_and_all_others_have_come_so_far(tmp_path):
+    """Whoever started several, such as srun, may end all of them when the first one has ended."""
+    order = []
+    io = type("IO", (AtomicCheckpointIO,), {"finish": lambda self: order.append("written")})()
+    strategy = SimpleNamespace(checkpoint_io=io, barrier=lambda name: order.append("all here"))
+    last = LastCheckpoint(tmp_path, every_n_train_steps=1)
+    with pytest.raises(Stopped, match="told to"):
+        last._end(SimpleNamespace(strategy=strategy), Stopped("told to", 130))
+    assert order == ["written", "all here"]
 
 
 def test_a_last_one_that_fails_ends_the_run_in_one_line(work, capsys, monkeypatch):

@@ -16,7 +16,7 @@ from ldm.errors import UserError
 from ldm.training import ray_train
 from ldm.training.arguments import parse
 from ldm.training.launching import main_arguments, read_launch
-from ldm.training.slurm import job_script
+from ldm.training.slurm import job_script, told_again
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted((ROOT / "configs/launch").glob("*.yaml"))
@@ -60,19 +60,50 @@ def test_a_job_of_slurm_asks_for_what_the_file_says(file, capsys):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
-@pytest.mark.parametrize(("code", "queued"), [(0, False), (130, True), (2, False)])
+@pytest.mark.parametrize(("code", "queued"), [(0, False), (0, True), (143, True), (2, False)])
 def test_a_job_is_queued_again_only_when_it_saved_and_stopped(file, tmp_path, code, queued):
     """bash runs the script with an srun that ends so, and an scontrol that notes its words."""
+    again = "touch .again-7; " if queued else ""
     script = job_script(read_launch(file("slurm")), ["true"])
     called = tmp_path / "called"
-    for name, body in (("srun", f"exit {code}"), ("scontrol", f'echo "$@" > {called}')):
+    for name, body in (("srun", f"{again}exit {code}"), ("scontrol", f'echo "$@" > {called}')):
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
-    done = subprocess.run(["bash", "-s"], input=script, text=True, env=environment, check=False)
+    done = subprocess.run(
+        ["bash", "-s"], input=script, text=True, env=environment, check=False, cwd=tmp_path
+    )
     assert done.returncode == code
+    assert not (tmp_path / ".again-7").exists()
     assert called.is_file() is queued
     assert not queued or called.read_text("utf-8").split() == ["requeue", "7"]
+
+
+@pytest.mark.parametrize(
+    ("code", "rank", "told"), [(130, "0", 0), (130, "1", 0), (2, "0", 2), (0, "0", 0)]
+)
+def test_a_task_that_was_told_to_stop_ends_with_0_and_the_first_one_has_the_job_queued(
+    code, rank, told, tmp_path, monkeypatch
+):
+    """With another code srun would end those that still save."""
+    monkeypatch.chdir(tmp_path)
+    assert told_again(130) == 130  # no job of SLURM's
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_PROCID", rank)
+    assert told_again(code) == told
+    assert (tmp_path / ".again-7").exists() is (code == 130 and rank == "0")
+
+
+def test_a_run_is_found_by_its_whole_name_as_it_is_written(file, tmp_path):
+    logs = tmp_path / "logs"
+    for name in ("2026-01-01T00-00-00_sd.V2", "2026-01-02T00-00-00_cat_sd.V2"):
+        (logs / name / "checkpoints").mkdir(parents=True)
+        (logs / name / "checkpoints" / "last.ckpt").touch()
+    found = main_arguments(read_launch(file("slurm", name="sd.V2", logdir=str(logs))))
+    assert found[:2] == ["--resume", str(logs / "2026-01-01T00-00-00_sd.V2")]
+    assert main_arguments(read_launch(file("slurm", name="v2", logdir=str(logs))))[0] == "--name"
+    with pytest.raises(UserError, match="has --postfix among its arguments"):
+        read_launch(file("slurm", arguments="--base a.yaml --postfix x"))
 
 
 def test_a_task_begins_the_run_and_another_one_goes_on_with_it(file, work, monkeypatch):
