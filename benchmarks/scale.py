@@ -3,7 +3,7 @@
     speed   the same job file with 1 worker and with 2, in turns
     ray     the same with Ray Data's actors, beside the same number of local processes
     chaos   kill -9 of a worker, of the driver and of a Ray actor at random moments, then go on
-    faults  a full disk, a read-only folder, a job file that changes under way
+    faults  a full disk, a read-only folder, a job file that changes between runs
 
 Every kind compares each picture's SHA-256 with that of an undisturbed run. --folder keeps what was
 measured, so that the kinds can be run one after the other; the report shows all there is.

@@ -27,7 +27,8 @@ def report(found: Mapping[str, Any]) -> tuple[list[str], bool]:
     ]
     runs += chaos.values()
     pictures = not any(run[name] for run in runs for name in FAULTS)
-    good = pictures and all(row["good"] for row in found.get("faults", []))
+    ended = not any(run["left"] for run in chaos.values())
+    good = pictures and ended and all(row["good"] for row in found.get("faults", []))
     return [line for part in parts for line in (*part, "")], good
 
 
