@@ -10,9 +10,10 @@ another one then draws.
 
 from __future__ import annotations
 
-import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,7 +25,7 @@ from apps.server.__main__ import make_service
 from apps.server.application import make_application
 from apps.server.drawing import Drawer, load_drawer, model_for
 from apps.server.keys import VARIABLE, Keys, read_keys
-from apps.server.remote import Event, RemoteDrawer, told
+from apps.server.remote import Event, RemoteDrawer, relayed, told
 from apps.server.settings import ServerSettings
 from ldm.errors import UserError
 from ldm.pipelines.progress import log_events
@@ -45,15 +46,13 @@ class Painter:
 
     def __init__(self, settings: ServerSettings) -> None:
         self.drawer: Drawer = load_drawer(model_for(settings), settings, log_events)
+        self._alone = threading.Lock()  # Ray may count a batch as ended before it is
 
     async def draw(self, requests: list[Request]) -> AsyncIterator[Event]:
         """Draw a batch, and tell of it as it goes."""
-        events = told(self.drawer, requests)
-        try:
-            while (event := await asyncio.to_thread(next, events, None)) is not None:
+        async with aclosing(relayed(told(self.drawer, requests, self._alone))) as events:
+            async for event in events:
                 yield event
-        finally:
-            await asyncio.to_thread(events.close)
 
 
 @serve.deployment(max_ongoing_requests=MOST_OPEN)
