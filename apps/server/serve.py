@@ -34,6 +34,8 @@ from ldm.settings.option import options_of
 from optimizedSD.web.hosts import Hosts
 
 MOST_OPEN = 10_000  # requests of the front; its guard has a lower limit
+ENDING = 5.0  # seconds beyond the grace, for the step that is computed then
+PROXIES = ("host", "port")  # what Ray's proxies have in place of the server
 
 
 @serve.deployment(max_ongoing_requests=1)
@@ -112,14 +114,21 @@ def build(args: Mapping[str, Any]) -> serve.Application:
             f"no keys were given, and Ray's proxies may listen on any address; expected keys; add "
             f"args.keys FILE, or set {VARIABLE}"
         )
-    painter = Painter.options(num_replicas=painters).bind(settings)
-    return Front.bind(settings, keys, painters, painter)
+    # Ray lets a replica finish the requests that are under way, and then sends it no others.
+    ending = {"graceful_shutdown_timeout_s": settings.grace + ENDING}
+    painter = Painter.options(num_replicas=painters, **ending).bind(settings)
+    return Front.options(**ending).bind(settings, keys, painters, painter)
 
 
 def settings_of(values: Mapping[str, Any]) -> ServerSettings:
     """Return the settings that a YAML file's arguments say; raises UserError."""
     options = {each.name: each for each in options_of(ServerSettings)}
     for name in values:
+        if name in PROXIES:
+            raise UserError(
+                f"args.{name} was given; expected it among http_options, as Ray's proxies listen; "
+                "move it there"
+            )
         if name not in options:
             raise UserError(f"args.{name} is unknown; expected a flag of python -m apps.server")
     given = {k: tuple(v) if options[k].several else v for k, v in values.items()}
