@@ -177,6 +177,7 @@ def server() -> Iterator[tuple[int, subprocess.Popen]]:
         keys = Path(folder, "keys")
         keys.write_text(f"fuzzer:{hashlib.sha256(KEY.encode()).hexdigest()}\n")
         flags = ["--port", str(port), "--keys", str(keys), "--device", "cpu"]
+        flags += ["--grace", "0"]  # nobody fetches what malformed requests drew after all
         command = [sys.executable, "-m", "apps.server", *flags]
         log = Path(folder, "log")  # which tells of each request that is no HTTP
         with (

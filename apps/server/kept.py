@@ -66,13 +66,14 @@ class Kept:
     def awaited(self, since: float) -> bool:
         """Return whether a job is under way, or has ended since then and was not fetched yet.
 
+        Nobody comes for one that was cancelled, or handed back: asking for that is answered by 503.
+
         Args:
             since: In seconds of the clock.
         """
         with self._lock:
             return any(
-                name not in self._ended
-                or (self._ended[name][0] >= since and len(ticket.fetched) < len(ticket.pictures))
+                name not in self._ended or (self._ended[name][0] >= since and ticket.left_to_fetch)
                 for name, ticket in self._jobs.items()
             )
 

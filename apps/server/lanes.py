@@ -33,6 +33,11 @@ class Lanes:
         return len(self._lanes.get(key, ()))
 
     @property
+    def count(self) -> int:
+        """How many keys' rows wait."""
+        return len(self._lanes)
+
+    @property
     def cost(self) -> float:
         """What all that waits will cost."""
         return sum(row.cost for row in self)

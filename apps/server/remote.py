@@ -6,10 +6,11 @@ What brings requests from one to the other is passed in; it may lose a process, 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -138,7 +139,9 @@ class _Stopped(Exception):
     """Raised inside a batch that nobody waits for any more."""
 
 
-def told(drawer: Drawer, requests: Sequence[Request]) -> Iterator[Event]:
+def told(
+    drawer: Drawer, requests: Sequence[Request], alone: threading.Lock | None = None
+) -> Generator[Event, None, None]:
     """Draw requests that have been sent here, and tell of it as it goes.
 
     Closing the iterator stops the drawing after a step, and waits for that.
@@ -146,6 +149,7 @@ def told(drawer: Drawer, requests: Sequence[Request]) -> Iterator[Event]:
     Args:
         drawer: Has the model.
         requests: Without a model.
+        alone: Held while the model draws.
     """
     events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
     stop = threading.Event()
@@ -158,11 +162,16 @@ def told(drawer: Drawer, requests: Sequence[Request]) -> Iterator[Event]:
     def work() -> None:
         own = [replace(request, choice=drawer.choice) for request in requests]
         try:
-            for index, finish in drawer.draw(own, observe):
-                events.put(_finished(index, finish))
+            with alone or contextlib.nullcontext():
+                if stop.is_set():  # while another batch was drawn
+                    return
+                with contextlib.closing(drawer.draw(own, observe)) as drawn:
+                    for index, finish in drawn:
+                        events.put(_finished(index, finish))
         except Exception as error:
             events.put(_failed(error))
-        events.put(None)
+        finally:
+            events.put(None)
 
     thread = threading.Thread(target=work, name="draws", daemon=True)
     thread.start()
@@ -172,6 +181,21 @@ def told(drawer: Drawer, requests: Sequence[Request]) -> Iterator[Event]:
     finally:
         stop.set()
         thread.join()
+
+
+async def relayed(events: Generator[Event, None, None]) -> AsyncIterator[Event]:
+    """Pass on what is ``told`` without keeping the loop waiting.
+
+    Whatever ends it, a cancel while it waits too, it is over only when the model is free again.
+    """
+    pull = asyncio.ensure_future(asyncio.to_thread(next, events, None))
+    try:
+        while (event := await asyncio.shield(pull)) is not None:
+            yield event
+            pull = asyncio.ensure_future(asyncio.to_thread(next, events, None))
+    finally:
+        await asyncio.wait({pull})  # a generator that runs cannot be closed
+        await asyncio.to_thread(events.close)
 
 
 def _finished(index: int, finish: Callable[[], Picture]) -> Finished:

@@ -10,9 +10,10 @@ another one then draws.
 
 from __future__ import annotations
 
-import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,7 +25,7 @@ from apps.server.__main__ import make_service
 from apps.server.application import make_application
 from apps.server.drawing import Drawer, load_drawer, model_for
 from apps.server.keys import VARIABLE, Keys, read_keys
-from apps.server.remote import Event, RemoteDrawer, told
+from apps.server.remote import Event, RemoteDrawer, relayed, told
 from apps.server.settings import ServerSettings
 from ldm.errors import UserError
 from ldm.pipelines.progress import log_events
@@ -33,6 +34,8 @@ from ldm.settings.option import options_of
 from optimizedSD.web.hosts import Hosts
 
 MOST_OPEN = 10_000  # requests of the front; its guard has a lower limit
+ENDING = 5.0  # seconds beyond the grace, for the step that is computed then
+PROXIES = ("host", "port")  # what Ray's proxies have in place of the server
 
 
 @serve.deployment(max_ongoing_requests=1)
@@ -45,15 +48,13 @@ class Painter:
 
     def __init__(self, settings: ServerSettings) -> None:
         self.drawer: Drawer = load_drawer(model_for(settings), settings, log_events)
+        self._alone = threading.Lock()  # Ray may count a batch as ended before it is
 
     async def draw(self, requests: list[Request]) -> AsyncIterator[Event]:
         """Draw a batch, and tell of it as it goes."""
-        events = told(self.drawer, requests)
-        try:
-            while (event := await asyncio.to_thread(next, events, None)) is not None:
+        async with aclosing(relayed(told(self.drawer, requests, self._alone))) as events:
+            async for event in events:
                 yield event
-        finally:
-            await asyncio.to_thread(events.close)
 
 
 @serve.deployment(max_ongoing_requests=MOST_OPEN)
@@ -113,14 +114,21 @@ def build(args: Mapping[str, Any]) -> serve.Application:
             f"no keys were given, and Ray's proxies may listen on any address; expected keys; add "
             f"args.keys FILE, or set {VARIABLE}"
         )
-    painter = Painter.options(num_replicas=painters).bind(settings)
-    return Front.bind(settings, keys, painters, painter)
+    # Ray lets a replica finish the requests that are under way, and then sends it no others.
+    ending = {"graceful_shutdown_timeout_s": settings.grace + ENDING}
+    painter = Painter.options(num_replicas=painters, **ending).bind(settings)
+    return Front.options(**ending).bind(settings, keys, painters, painter)
 
 
 def settings_of(values: Mapping[str, Any]) -> ServerSettings:
     """Return the settings that a YAML file's arguments say; raises UserError."""
     options = {each.name: each for each in options_of(ServerSettings)}
     for name in values:
+        if name in PROXIES:
+            raise UserError(
+                f"args.{name} was given; expected it among http_options, as Ray's proxies listen; "
+                "move it there"
+            )
         if name not in options:
             raise UserError(f"args.{name} is unknown; expected a flag of python -m apps.server")
     given = {k: tuple(v) if options[k].several else v for k, v in values.items()}

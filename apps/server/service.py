@@ -249,17 +249,22 @@ class Service(Desk):
         waiting, own = len(self.lanes), self.lanes.of(key)
         if own + count > terms.queued_of_key:
             excess, whose = own + count - terms.queued_of_key, f"{own} pictures of your key"
+            excess = min(waiting, excess * self.lanes.count)  # the others have their turns between
         elif waiting + count > terms.queued:
             excess, whose = waiting + count - terms.queued, f"{waiting} pictures"
         else:
             return
         self.metrics.turned_away()
-        share = self.lanes.cost * excess / max(waiting, 1)
         raise Refused(
             429,
             f"{whose} wait already; expected room for {count} more; try again later",
-            retry_after=self.pace.seconds(share),
+            retry_after=self._seconds_for(excess),
         )
+
+    def _seconds_for(self, pictures: int) -> int:
+        """Return how long so many of the pictures that wait will take."""
+        share = self.lanes.cost * pictures / max(len(self.lanes), 1)
+        return self.pace.seconds(share / self.drawer.at_once)  # the pace is that of one batch
 
     def find(self, name: str, key: str = "") -> Ticket:
         """Return a job of a key by its id; raises ``Refused`` 404 as ``Kept.find``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -14,7 +15,8 @@ import uvicorn
 from apps.server.service import Service
 
 LOOK = 0.05  # seconds between looks whether anybody still waits
-CLOSING = 2  # seconds for answers that are under way when serving ends
+CLOSING = 2  # seconds at least for answers that are under way when serving ends
+RECENT = 60.0  # seconds after its end in which a job's owner is still expected
 
 
 class Server(uvicorn.Server):
@@ -71,9 +73,12 @@ class Server(uvicorn.Server):
 
     def leave(self) -> None:
         """Hand back what waits; stop serving once nothing is awaited, or the grace is over."""
-        since = self.service.clock()
+        since = self.service.clock() - RECENT
         late = time.monotonic() + self.grace
         self.service.drain()
         while self.service.kept.awaited(since) and time.monotonic() < late:
             time.sleep(LOOK)
+        # Pictures count as fetched when their answer begins: those are still being sent.
+        left = math.ceil(late - time.monotonic())
+        self.config.timeout_graceful_shutdown = max(CLOSING, left)
         self.should_exit = True

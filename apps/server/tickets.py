@@ -147,6 +147,13 @@ class Ticket:
         with self._changed:
             return sorted(self._pictures)
 
+    @property
+    def left_to_fetch(self) -> bool:
+        """Whether it has finished pictures that its owner may still come for."""
+        with self._changed:
+            wanted = self._state not in ("cancelled", "handed back")
+            return wanted and len(self.fetched) < len(self._pictures)
+
     def picture(self, index: int) -> Drawn | None:
         """Return one finished picture; None if it is not there."""
         with self._changed:

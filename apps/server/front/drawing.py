@@ -16,11 +16,17 @@ from apps.server.front.values import about
 from apps.server.front.wish import Wish
 from apps.server.refused import Refused
 from apps.server.tickets import Drawn, Ticket
-from ldm.images.io import encode_picture
+from ldm.errors import UserError
+from ldm.images.io import after_saving, encode_picture
 from ldm.images.metadata import format_parameters, parse_parameters
+from ldm.pipelines.masks import Mask
+from ldm.pipelines.postprocess import Watermark
+from ldm.safety.watermark import TEXT, read_watermark
 
 if TYPE_CHECKING:
     from apps.server.service import Service
+
+UNMARKED = "the picture holds no watermark that can be read: what is new in it may be too little"
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,14 @@ class Finished:
         parameters: Its recipe.
         seed: Its own.
         size: Width and height, in pixels.
+        notice: What is to be said of it; empty if nothing is.
     """
 
     data: bytes
     parameters: str
     seed: int
     size: tuple[int, int]
+    notice: str = ""
 
 
 async def submitted(service: Service, wish: Wish, key: str) -> Ticket:
@@ -81,8 +89,32 @@ def _finished(wish: Wish, drawn: Drawn) -> Finished:
     image = Image.open(io.BytesIO(drawn.png)).convert("RGB")
     if wish.finish is not None and not drawn.flagged:
         image = wish.finish(image)
-    data = encode_picture(np.asarray(image), wish.format, parameters)
-    return Finished(data, parameters, drawn.seed, image.size)
+    pixels, notice = np.asarray(image), ""
+    if wish.finish is not None or wish.format != "png":
+        pixels, notice = _marked(wish, pixels, None if drawn.flagged else wish.part)
+    data = encode_picture(pixels, wish.format, parameters)
+    return Finished(data, parameters, drawn.seed, image.size, notice)
+
+
+def _marked(wish: Wish, pixels: np.ndarray, part: Image.Image | None) -> tuple[np.ndarray, str]:
+    """Return a picture with the watermark of its settings, and what is to be said of that.
+
+    What was drawn carried it, which a resize, a soft edge or JPEG may have undone. Where it has
+    not, nothing changes.
+    """
+    mark = Watermark.of(wish.settings.watermark, wish.format)
+    if mark.obstacle(*pixels.shape[:2]) or _carries(after_saving(pixels, wish.format)):
+        return pixels, ""
+    fits = part is not None and part.size == pixels.shape[1::-1]
+    marked = mark(pixels, Mask(np.asarray(part) > 0) if fits else None)
+    return marked, UNMARKED if np.array_equal(marked, pixels) else ""
+
+
+def _carries(pixels: np.ndarray) -> bool:
+    try:
+        return read_watermark(pixels) == TEXT
+    except UserError:  # the gentle one needs no package; without it none of the other kind is here
+        return False
 
 
 def _recipe(parameters: str, wish: Wish) -> str:

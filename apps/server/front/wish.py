@@ -21,6 +21,8 @@ class Wish:
         image: What they start from.
         mask: What of it is painted anew, in white.
         finish: Makes of a drawn picture the one that is sent.
+        part: Where that may differ from the picture to start from: not black (L, of its size). None
+            is everywhere.
         entries: What the picture's recipe says of that; these replace or follow its own.
         format: Of the files: ``png`` or ``jpg``.
         ignored: What was asked for and is not done, a sentence each.
@@ -31,6 +33,7 @@ class Wish:
     image: Image.Image | None = None
     mask: Image.Image | None = None
     finish: Callable[[Image.Image], Image.Image] | None = None
+    part: Image.Image | None = None
     entries: Mapping[str, str] = field(default_factory=dict)
     format: str = "png"
     ignored: tuple[str, ...] = ()

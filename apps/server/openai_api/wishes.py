@@ -115,7 +115,8 @@ def _wish(
     fields.close()
     with about(None, service.hidden):
         settings = service.settings(given, job)
-    return Wish(settings, format=FORMATS[kind], **pictures), Reply(kind, shape == "url")
+    wish = Wish(settings, format=FORMATS[kind], part=pictures.get("mask"), **pictures)
+    return wish, Reply(kind, shape == "url")
 
 
 def _common(fields: Fields, service: Service) -> dict[str, Any]:

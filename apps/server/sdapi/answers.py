@@ -95,6 +95,6 @@ def _info(wish: Wish, pictures: list[Finished], ticket: Ticket, model: Model) ->
         "is_using_inpainting_conditioning": False,
         "version": "ldm",
         "ignored": list(wish.ignored),
-        "notices": list(seen.notices),
+        "notices": [*seen.notices, *dict.fromkeys(each.notice for each in pictures if each.notice)],
         "interrupted": seen.state == "cancelled",
     }

@@ -86,7 +86,7 @@ def read_img2img(values: Mapping[str, Any], setting: Setting) -> Wish:
     mask = read_mask(picture_in_field(masked, "mask"))
     work = repainting.work(image, mask, size, mode)
     given, marked = work.parts()
-    said["entries"] = repainting.entries
+    said |= {"entries": repainting.entries, "part": work.soft}
     if repainting.alters:
         said |= {"finish": work.finish, "further": work.picture.width * work.picture.height}
     return Wish(_settings(common, MaskJob, setting), given, marked, **said)

@@ -78,3 +78,14 @@ def test_somebody_waits_until_jobs_have_ended_and_what_ended_since_was_fetched()
     assert kept.awaited(since=5.0)
     ticket.fetched.add(0)
     assert not kept.awaited(since=5.0)
+
+
+@pytest.mark.parametrize("end", [Ticket.cancel, lambda ticket: ticket.hand_back(10)])
+def test_nobody_comes_for_what_was_cancelled_or_handed_back(end):
+    kept, ticket = Kept(), Ticket("a", 2)
+    kept.add(ticket)
+    ticket.take(0, Drawn(b"x", "", "", 0, (1, 1)))
+    assert kept.awaited(since=0.0)
+    assert end(ticket)
+    kept.end(ticket)
+    assert not kept.awaited(since=0.0)

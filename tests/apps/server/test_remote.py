@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import threading
 from contextlib import closing
@@ -14,7 +15,7 @@ from PIL import Image
 
 from apps.server.asking import MaskJob, TextJob, settings_of
 from apps.server.drawing import single
-from apps.server.remote import Failed, Finished, RemoteDrawer, told
+from apps.server.remote import Failed, Finished, RemoteDrawer, relayed, told
 from ldm.errors import UserError
 from ldm.pipelines.phases import lacked_memory
 from ldm.pipelines.progress import Notice, Progress
@@ -150,6 +151,55 @@ def test_closing_stops_a_drawing_that_would_never_end(there):
     assert isinstance(next(events), Progress) and not ended.is_set()
     events.close()
     assert ended.is_set()
+
+
+def test_a_cancel_between_two_steps_ends_only_when_the_drawing_has(there):
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def draw(own, observer):
+        try:
+            begun.set()
+            go_on.wait(20.0)
+            observer(Progress(1, 2, 0, 1))
+            observer(Progress(2, 2, 0, 1))
+            yield from ()
+        finally:
+            ended.set()
+
+    async def cancel() -> None:
+        events = relayed(told(there, sent_without_model(requests_of(there, 1))))
+        task = asyncio.ensure_future(anext(events))
+        assert await asyncio.to_thread(begun.wait, 20.0)
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.1, go_on.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended.is_set()
+
+    there.draw = draw
+    asyncio.run(cancel())
+
+
+def test_two_batches_of_one_model_follow_each_other(there):
+    alone, there_now = threading.Lock(), []
+
+    def draw(own, observer):
+        there_now.append(own)
+        observer(Progress(1, 1, 0, 1))
+        assert len(there_now) == 1
+        there_now.pop()
+        yield from ()
+
+    there.draw = draw
+    requests = sent_without_model(requests_of(there, 1))
+    with alone:
+        first, second = told(there, requests, alone), told(there, requests, alone)
+        waiting = threading.Thread(target=next, args=(first,))
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive() and there_now == []
+    waiting.join(20.0)
+    assert list(first) == [] and list(second) == [Progress(1, 1, 0, 1)]
 
 
 def test_what_failed_says_what_it_was():

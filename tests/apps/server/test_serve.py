@@ -52,11 +52,22 @@ def test_the_yaml_that_ships_builds(key):
         ({"batchsize": 4}, "args.batchsize is unknown"),
         ({"batch_size": "4"}, "--batch_size 4"),
         ({"keys": "nowhere"}, "cannot be read"),
+        ({"port": 8000}, "args.port .* http_options"),
+        ({"host": "127.0.0.1"}, "args.host .* http_options"),
     ],
 )
 def test_arguments_that_are_wrong_are_refused(key, args, told):
     with pytest.raises(UserError, match=told):
         build(args)
+
+
+@pytest.mark.parametrize("grace", [30.0, 120.0])
+def test_a_replica_may_finish_what_is_under_way_within_the_grace(key, grace):
+    front = build({"grace": grace})._bound_deployment
+    painter = front.init_args[-1]._bound_deployment
+    assert (front.name, painter.name) == ("Front", "Painter")
+    for each in (front, painter):
+        assert each._deployment_config.graceful_shutdown_timeout_s > grace
 
 
 def test_without_keys_nothing_is_served(monkeypatch):

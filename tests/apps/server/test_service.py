@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from apps.server.asking import PictureJob, TextJob, settings_of
+from apps.server.pace import Pace
 from apps.server.refused import Refused
 from apps.server.service import Service, Terms
 from ldm.errors import UserError
@@ -155,6 +156,28 @@ def test_a_full_queue_and_a_keys_full_share_are_429_with_the_time_to_wait(busy, 
         service.submit(job(n_samples=3), "c")
     finish(drawer, first, mine, other)
     assert service.obstacle == "" and service.submit(job(), "a").wait(20.0)
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_the_time_to_wait_counts_the_turns_of_others_and_all_models(busy, drawer, models):
+    drawer.at_once = models
+    service, first = busy(queued=9, queued_of_key=3)
+    if models == 2:  # the second one is busy too
+        tickets = [first, service.submit(job("second"), "second")]
+        drawer.wait_for_batches(2)
+    else:
+        tickets = [first]
+    tickets += [service.submit(job(n_samples=3), key) for key in "abc"]
+    (cost,) = {row.cost for row in service.lanes}
+    service.pace = Pace()
+    service.pace.measure(cost, 7.9)  # one picture in almost eight seconds
+    with pytest.raises(Refused, match="of your key") as own:
+        service.submit(job(), "a")
+    assert own.value.headers["Retry-After"] == str(24 // models)
+    with pytest.raises(Refused, match="9 pictures wait") as all_lanes:
+        service.submit(job(), "d")
+    assert all_lanes.value.headers["Retry-After"] == str(8 // models)
+    finish(drawer, *tickets)
 
 
 def test_a_cancelled_job_leaves_the_queue_and_is_not_drawn(busy, drawer):
