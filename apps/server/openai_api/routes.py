@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse
 from apps.server.answers import key_of, outcome, read_json
 from apps.server.front.drawing import Finished, finished, submitted
 from apps.server.front.forms import read_form
-from apps.server.front.holding import Holding
 from apps.server.front.values import Unfit
 from apps.server.front.wish import Wish
 from apps.server.openai_api.errors import NO_MODEL, OpenAiRoute
@@ -26,22 +25,22 @@ Read = Callable[[], tuple[Wish, Reply]]
 
 def router(service: Service) -> APIRouter:
     """Return the routes."""
-    routes, holding = APIRouter(prefix="/v1", route_class=OpenAiRoute), Holding()
+    routes = APIRouter(prefix="/v1", route_class=OpenAiRoute)
 
     @routes.post("/images/generations")
     async def generations(http: Request, key: Key) -> JSONResponse:
         values = await read_json(http)
-        return await _draw(service, holding, http, key, lambda: read_generation(values, service))
+        return await _draw(service, http, key, lambda: read_generation(values, service))
 
     @routes.post("/images/edits")
     async def edits(http: Request, key: Key) -> JSONResponse:
         form = await read_form(http)
-        return await _draw(service, holding, http, key, lambda: read_edit(*form, service))
+        return await _draw(service, http, key, lambda: read_edit(*form, service))
 
     @routes.post("/images/variations")
     async def variations(http: Request, key: Key) -> JSONResponse:
         form = await read_form(http)
-        return await _draw(service, holding, http, key, lambda: read_variation(*form, service))
+        return await _draw(service, http, key, lambda: read_variation(*form, service))
 
     @routes.get("/models", dependencies=[Depends(key_of)])
     def models() -> JSONResponse:
@@ -62,12 +61,12 @@ def _model(service: Service) -> dict[str, Any]:
 
 async def _draw(
     service: Service,
-    holding: Holding,
     http: Request,
     key: str,
     read: Callable[[], tuple[Wish, Reply]],
 ) -> JSONResponse:
     """Answer a request for pictures."""
+    holding = http.app.state.holding
     wish, reply = await holding.read(read)
     with holding.kept(wish.held):
         ticket = await submitted(service, wish, key)

@@ -11,7 +11,6 @@ from fastapi.responses import Response
 
 from apps.server.answers import key_of, read_json
 from apps.server.front.drawing import drawn_or_interrupted, finished, submitted
-from apps.server.front.holding import Holding
 from apps.server.front.wish import Wish
 from apps.server.sdapi.answers import AsciiJson, answer
 from apps.server.sdapi.listings import (
@@ -29,6 +28,7 @@ from apps.server.sdapi.wishes import Setting, read_img2img, read_txt2img
 from ldm.images.opening import most_pixels
 
 if TYPE_CHECKING:
+    from apps.server.front.holding import Holding
     from apps.server.service import Service
 
 Read = Callable[[Mapping[str, Any], Setting], Wish]
@@ -43,7 +43,7 @@ class SdApi:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.runs, self.holding = Runs(service), Holding()
+        self.runs = Runs(service)
         self._options: dict[str, Options] = {}  # as many as there are keys
 
     def model(self) -> Model:
@@ -57,8 +57,9 @@ class SdApi:
         values = await read_json(http)
         model = await run_in_threadpool(self.model)
         setting = self._setting(key, model)
-        wish = await self.holding.read(lambda: read(values, setting))
-        with self.holding.kept(wish.held):
+        holding: Holding = http.app.state.holding
+        wish = await holding.read(lambda: read(values, setting))
+        with holding.kept(wish.held):
             ticket = await submitted(self.service, wish, key)
             with self.runs.following(ticket, wish.settings.ddim_steps):
                 drawn = await drawn_or_interrupted(self.service, ticket, http)
@@ -94,14 +95,14 @@ class SdApi:
         """Make a picture larger."""
         key_of(http)
         values = await read_json(http)
-        text, image = await self.holding.read(lambda: upscaled(values, most_pixels()))
+        text, image = await http.app.state.holding.read(lambda: upscaled(values, most_pixels()))
         return {"html_info": text, "image": image}
 
     async def info(self, http: Request) -> Response:
         """Read a picture's recipe."""
         key_of(http)
         values = await read_json(http)
-        return AsciiJson(await self.holding.read(lambda: read_info(values)))
+        return AsciiJson(await http.app.state.holding.read(lambda: read_info(values)))
 
     def interrupt(self, http: Request) -> dict[str, Any]:
         """Cancel what is drawn for a key."""
