@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from apps.server.answers import key_of, outcome, read_json
@@ -20,7 +20,6 @@ from apps.server.openai_api.wishes import Reply, read_edit, read_generation, rea
 from apps.server.service import Service
 
 Key = Annotated[str, Depends(key_of)]
-Read = Callable[[], tuple[Wish, Reply]]
 
 
 def router(service: Service) -> APIRouter:
@@ -30,17 +29,20 @@ def router(service: Service) -> APIRouter:
     @routes.post("/images/generations")
     async def generations(http: Request, key: Key) -> JSONResponse:
         values = await read_json(http)
-        return await _draw(service, http, key, lambda: read_generation(values, service))
+        wish = await run_in_threadpool(read_generation, values, service)
+        return await _draw(service, http, key, *wish)
 
     @routes.post("/images/edits")
     async def edits(http: Request, key: Key) -> JSONResponse:
         form = await read_form(http)
-        return await _draw(service, http, key, lambda: read_edit(*form, service))
+        wish = await http.app.state.holding.read(lambda: read_edit(*form, service))
+        return await _draw(service, http, key, *wish)
 
     @routes.post("/images/variations")
     async def variations(http: Request, key: Key) -> JSONResponse:
         form = await read_form(http)
-        return await _draw(service, http, key, lambda: read_variation(*form, service))
+        wish = await http.app.state.holding.read(lambda: read_variation(*form, service))
+        return await _draw(service, http, key, *wish)
 
     @routes.get("/models", dependencies=[Depends(key_of)])
     def models() -> JSONResponse:
@@ -60,15 +62,10 @@ def _model(service: Service) -> dict[str, Any]:
 
 
 async def _draw(
-    service: Service,
-    http: Request,
-    key: str,
-    read: Callable[[], tuple[Wish, Reply]],
+    service: Service, http: Request, key: str, wish: Wish, reply: Reply
 ) -> JSONResponse:
     """Answer a request for pictures."""
-    holding = http.app.state.holding
-    wish, reply = await holding.read(read)
-    with holding.kept(wish.held):
+    with http.app.state.holding.kept(wish.held):
         ticket = await submitted(service, wish, key)
         pictures = await finished(wish, await outcome(http, service, ticket))
     service.kept.remove(ticket)

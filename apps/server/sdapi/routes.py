@@ -11,6 +11,7 @@ from fastapi.responses import Response
 
 from apps.server.answers import key_of, read_json
 from apps.server.front.drawing import drawn_or_interrupted, finished, submitted
+from apps.server.front.holding import Holding
 from apps.server.front.wish import Wish
 from apps.server.sdapi.answers import AsciiJson, answer
 from apps.server.sdapi.listings import (
@@ -28,7 +29,6 @@ from apps.server.sdapi.wishes import Setting, read_img2img, read_txt2img
 from ldm.images.opening import most_pixels
 
 if TYPE_CHECKING:
-    from apps.server.front.holding import Holding
     from apps.server.service import Service
 
 Read = Callable[[Mapping[str, Any], Setting], Wish]
@@ -44,6 +44,7 @@ class SdApi:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.runs = Runs(service)
+        self.enlarging = Holding()  # apart: pictures to be drawn do not wait for it
         self._options: dict[str, Options] = {}  # as many as there are keys
 
     def model(self) -> Model:
@@ -58,7 +59,9 @@ class SdApi:
         model = await run_in_threadpool(self.model)
         setting = self._setting(key, model)
         holding: Holding = http.app.state.holding
-        wish = await holding.read(lambda: read(values, setting))
+        brings = any(values.get(name) for name in ("init_images", "mask"))
+        reader = holding.read if brings else run_in_threadpool
+        wish = await reader(lambda: read(values, setting))
         with holding.kept(wish.held):
             ticket = await submitted(self.service, wish, key)
             with self.runs.following(ticket, wish.settings.ddim_steps):
@@ -93,16 +96,16 @@ class SdApi:
 
     async def enlarge(self, http: Request) -> dict[str, Any]:
         """Make a picture larger."""
-        key_of(http)
-        values = await read_json(http)
-        text, image = await http.app.state.holding.read(lambda: upscaled(values, most_pixels()))
+        key, values = key_of(http), await read_json(http)
+        with self.enlarging.alone(key):
+            text, image = await self.enlarging.read(lambda: upscaled(values, most_pixels()))
         return {"html_info": text, "image": image}
 
     async def info(self, http: Request) -> Response:
         """Read a picture's recipe."""
-        key_of(http)
-        values = await read_json(http)
-        return AsciiJson(await http.app.state.holding.read(lambda: read_info(values)))
+        key, values = key_of(http), await read_json(http)
+        with self.enlarging.alone(key):
+            return AsciiJson(await self.enlarging.read(lambda: read_info(values)))
 
     def interrupt(self, http: Request) -> dict[str, Any]:
         """Cancel what is drawn for a key."""
