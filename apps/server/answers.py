@@ -28,6 +28,7 @@ from ldm.errors import UserError, in_words
 
 logger = logging.getLogger(__name__)
 INVALID = 422
+RELEASE = "ldm.release"  # in a request's scope: the guard counts its body no longer
 FAULT = "the server made a mistake, which is in its log; it is not the request's fault"
 _IN_WORDS = {
     404: "there is no such address",
@@ -54,6 +55,17 @@ async def read_json(request: Request) -> dict[str, Any]:
     if kind != "application/json":
         raise Refused(415, "the body is not marked as JSON; expected application/json")
     return parse_object(await request.body())
+
+
+def release(request: Request) -> None:
+    """Let go of a request's body: neither it nor what was read from it is needed any more.
+
+    Until a request is answered, its bytes count among those of all requests that are open. A route
+    that waits long for its pictures calls this once it has decoded what came with the request.
+    """
+    request.__dict__.pop("_body", None)  # where Starlette keeps them
+    request._form = None
+    request.scope.get(RELEASE, lambda: None)()
 
 
 def parse_object(text: bytes | str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from apps.server.answers import error_answer
+from apps.server.answers import RELEASE, error_answer
 from apps.server.metrics import Metrics
 from ldm.budgets import BODY_SECONDS, SERVER_BODIES, SERVER_REQUESTS
 from optimizedSD.web.bodies import App, Receive, Scope, Send, limited
@@ -38,7 +38,7 @@ class Guard:
         metrics: Where answers are counted.
         most: Bytes of one request's body.
         origins: Those of web pages that may use it.
-        held: Bytes of all bodies that have been read, and are not answered yet.
+        held: Bytes of all bodies that have been read, and are not worked off yet.
     """
 
     app: App
@@ -67,6 +67,7 @@ class Guard:
         try:
             self._check_sender(Headers(scope=scope))
             body.receive = limited(scope, receive, self.most)
+            scope[RELEASE] = body.release
             await self.app(scope, body, send)
         except HTTPException as error:
             # What else a stranger sends is not read.
@@ -75,7 +76,7 @@ class Guard:
         except ClientDisconnect:
             pass
         finally:
-            self.held -= body.read
+            body.release()
 
     def _check_sender(self, headers: Headers) -> None:
         named = headers.getlist("host")
@@ -114,6 +115,11 @@ class _Body:
 
     def __init__(self, guard: Guard, receive: Receive) -> None:
         self.guard, self.receive, self.read, self._whole = guard, receive, 0, False
+
+    def release(self) -> None:
+        """Count what has been read no longer."""
+        self.guard.held -= self.read
+        self.read = 0
 
     async def __call__(self) -> MutableMapping[str, Any]:
         """Return the request's next message."""

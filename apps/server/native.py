@@ -23,7 +23,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from apps.server.answers import check_form_is_whole, key_of, parse_object, read_json
+from apps.server.answers import check_form_is_whole, key_of, parse_object, read_json, release
 from apps.server.asking import OPEN, MaskJob, PictureJob, TextJob
 from apps.server.front.holding import Holding
 from apps.server.pictures import picture_in, picture_of
@@ -48,6 +48,7 @@ def router(service: Service) -> APIRouter:
     @made.post("/jobs")
     async def begin(request: Request, key: Key) -> Response:
         settings, pictures = await _read(request, service, key)
+        release(request)
         held = sum(each.width * each.height for each in pictures.values())
         with request.app.state.holding.kept(held):
             ticket = await run_in_threadpool(service.submit, settings, key, **pictures)

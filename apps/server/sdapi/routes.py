@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
-from apps.server.answers import key_of, read_json
+from apps.server.answers import key_of, read_json, release
 from apps.server.front.drawing import drawn_or_interrupted, finished, submitted
 from apps.server.front.holding import Holding
 from apps.server.front.wish import Wish
-from apps.server.sdapi.answers import AsciiJson, answer
+from apps.server.sdapi.answers import AsciiJson, answer, echo_of
 from apps.server.sdapi.listings import (
     NOTHING,
     list_embeddings,
@@ -62,6 +62,9 @@ class SdApi:
         brings = any(values.get(name) for name in ("init_images", "mask"))
         reader = holding.read if brings else run_in_threadpool
         wish = await reader(lambda: read(values, setting))
+        if not values.get("include_init_images"):  # else they are kept, and count
+            release(http)
+        values = await run_in_threadpool(echo_of, values)
         with holding.kept(wish.held):
             ticket = await submitted(self.service, wish, key)
             with self.runs.following(ticket, wish.settings.ddim_steps):

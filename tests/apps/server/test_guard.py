@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 for name in ("fastapi", "prometheus_client", "starlette.testclient"):
     pytest.importorskip(name, reason="needs the server's packages: pip install -e '.[server]'")
+
+from flat_server import asked, flat_service, sent  # noqa: E402
+from PIL import Image  # noqa: E402
 
 from apps.server import guard  # noqa: E402
 from optimizedSD.web.limits import Limits  # noqa: E402
@@ -73,6 +80,54 @@ def test_all_bodies_together_have_a_limit_that_is_given_back(open_to, monkeypatc
         answer = client.post("/v1/jobs", content=b" " * 1001, headers=JSON)
         assert answer.status_code == 503 and answer.headers["retry-after"] == "5"
         assert client.post("/v1/jobs", content=b"{}", headers=JSON).status_code == 202
+
+
+def held_by(client) -> int:
+    """Return the bytes that an application's guard holds."""
+    app = client.app.middleware_stack
+    while not isinstance(app, guard.Guard):
+        app = app.app
+    return app.held
+
+
+@pytest.fixture
+def held_while_drawn():
+    """Return what sends a request and tells the bytes that are held while it is drawn."""
+    service, drawer = flat_service()
+    with asked(service) as client, ThreadPoolExecutor(1) as pool:
+
+        def held(path: str, **body) -> int:
+            drawer.gate.clear()
+            before = len(drawer.drawn)
+            answer = pool.submit(client.post, path, **body)
+            try:
+                while len(drawer.drawn) == before and not answer.done():
+                    time.sleep(0.01)
+                return held_by(client)
+            finally:
+                drawer.gate.set()
+                assert answer.result(20).status_code in (200, 202), answer.result().text
+
+        yield held
+        assert held_by(client) == 0
+
+
+def test_a_body_counts_no_longer_once_its_pictures_are_read(held_while_drawn):
+    image = Image.new("RGBA", (64, 64))
+    data = base64.b64decode(sent(image))
+    small = {"width": 64, "height": 64, "steps": 1, "init_images": [sent(image)]}
+    assert held_while_drawn("/sdapi/v1/img2img", json=small) == 0
+    assert held_while_drawn("/sdapi/v1/txt2img", json={"steps": 1, "comments": "x" * 9000}) == 0
+    form = {"data": {"prompt": "x", "steps": "1"}, "files": {"image": ("x.png", data)}}
+    assert held_while_drawn("/v1/images/edits", **form) == 0
+    assert held_while_drawn("/v1/jobs", json={"prompt": "x", "image": sent(image)}) == 0
+
+
+def test_a_body_counts_as_long_as_its_pictures_are_kept_to_be_sent_back(held_while_drawn):
+    text = sent(Image.new("RGB", (64, 64)))
+    wanted = {"init_images": [text], "include_init_images": True}
+    given = {"width": 64, "height": 64, "steps": 1, **wanted}
+    assert held_while_drawn("/sdapi/v1/img2img", json=given) > len(text)
 
 
 def test_too_many_open_requests_are_503(open_to, monkeypatch):
