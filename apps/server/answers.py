@@ -17,13 +17,14 @@ from typing import Any, NoReturn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from python_multipart.multipart import parse_options_header
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from apps.server.refused import Refused, for_strangers
 from apps.server.service import Service
 from apps.server.tickets import Drawn, Ticket
-from ldm.budgets import JSON_DEPTH
+from ldm.budgets import JSON_DEPTH, JSON_PARTS
 from ldm.errors import UserError, in_words
 
 logger = logging.getLogger(__name__)
@@ -49,12 +50,13 @@ async def read_json(request: Request) -> dict[str, Any]:
     """Return the object that a request's body is.
 
     Raises:
-        Refused: It is no JSON, no object, too deep, or holds a number that is none.
+        Refused: It is no JSON, no object, too deep, has too many parts, or holds a number that is
+            none.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Refused(415, "the body is not marked as JSON; expected application/json")
-    return parse_object(await request.body())
+    return await run_in_threadpool(parse_object, await request.body())
 
 
 def release(request: Request) -> None:
@@ -69,7 +71,15 @@ def release(request: Request) -> None:
 
 
 def parse_object(text: bytes | str) -> dict[str, Any]:
-    """Return the JSON object that a text is; raises ``Refused`` as ``read_json``."""
+    """Return the JSON object that a text is; raises ``Refused`` as ``read_json``.
+
+    For a thread: it may take a second.
+    """
+    marks = (b",", b"[", b"{") if isinstance(text, bytes) else (",", "[", "{")
+    if sum(map(text.count, marks)) > JSON_PARTS:  # those within prompts are few
+        raise Refused(
+            413, f"the body has more parts than are read; expected at most {JSON_PARTS} values"
+        )
     try:
         found = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError

@@ -133,7 +133,8 @@ async def _of_form(form: FormData) -> tuple[dict[str, Any], dict[str, bytes]]:
         if name in PICTURES and isinstance(part, UploadFile):
             files[name] = await part.read()
         elif name == "job":
-            fields = parse_object(part if isinstance(part, str) else await part.read())
+            text = part if isinstance(part, str) else await part.read()
+            fields = await run_in_threadpool(parse_object, text)
         else:
             raise UserError(
                 f"the form's part {quoted(name, 40)} is unknown; expected job, which is JSON, and "

@@ -19,7 +19,7 @@ import anyio.to_thread  # noqa: E402
 from PIL import Image  # noqa: E402
 from starlette.concurrency import run_in_threadpool  # noqa: E402
 
-from apps.server import native  # noqa: E402
+from apps.server import answers, native  # noqa: E402
 from apps.server.front.holding import MOST_HELD  # noqa: E402
 from apps.server.keys import Keys  # noqa: E402
 from apps.server.service import Terms  # noqa: E402
@@ -150,6 +150,9 @@ BAD = [
     ({"content": b"\xff", "headers": {"content-type": "application/json"}}, 400, "no JSON"),
     ({"content": b'{"seed": NaN}', "headers": {"content-type": "application/json"}}, 400, "JSON"),
     ({"content": b"[" * 10**5, "headers": {"content-type": "application/json"}}, 400, "JSON"),
+    ({"content": b'{"a":[' + b"[]," * 50_000 + b"[]]}",
+      "headers": {"content-type": "application/json"}}, 413, "at most 100000 values"),
+    ({"files": {"job": ("x", b'{"a":[' + b"1," * 100_000 + b"1]}")}}, 413, "values"),
     ({"content": b'{"a":' * 50 + b"1" + b"}" * 50,
       "headers": {"content-type": "application/json"}}, 400, "levels deep"),
     ({"content": b'{"seed": 1' + b"0" * 5000 + b"}",
@@ -324,3 +327,26 @@ def test_probes_are_answered_while_all_threads_are_busy(open_to, path):
                 done.set()
     finally:
         done.set()
+
+
+def test_json_is_read_in_a_thread_so_that_others_are_answered_meanwhile(open_to, monkeypatch):
+    client, begun, gate = open_to(), threading.Event(), threading.Event()
+    loads = json.loads
+
+    def slow(*values, **rest):
+        begun.set()
+        assert gate.wait(20)
+        return loads(*values, **rest)
+
+    with ThreadPoolExecutor(2) as pool:
+        monkeypatch.setattr(answers.json, "loads", slow)
+        jobs = {"json": JOB}, {"files": {"job": (None, json.dumps(JOB)), "image": ("x", picture())}}
+        for job in jobs:
+            begun.clear(), gate.clear()
+            sent = pool.submit(client.post, "/v1/jobs", **job)
+            try:
+                assert begun.wait(20)
+                assert pool.submit(client.get, "/healthz").result(5).status_code == 200
+            finally:
+                gate.set()
+            assert sent.result(20).status_code == 202
