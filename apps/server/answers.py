@@ -177,6 +177,11 @@ def in_one_line(error: Exception, service: Service) -> tuple[int, str, dict[str,
     if isinstance(error, HTTPException):
         told = _IN_WORDS.get(error.status_code, str(error.detail))
         return error.status_code, for_strangers(told), dict(error.headers or {})
+    return our_fault(error)
+
+
+def our_fault(error: Exception) -> tuple[int, str, dict[str, str]]:
+    """Return what is answered for an error of the server's own, which is written to its log."""
     logger.error("a request could not be answered: %s", in_words(error), exc_info=error)
     return 500, FAULT, {}
 
@@ -188,10 +193,10 @@ def _first_of(error: RequestValidationError) -> str:
 
 
 def answer_errors(app: FastAPI, service: Service) -> None:
-    """Let an application answer each error by one line."""
+    """Let an application answer each error by one line; faults of ours are the guard's."""
 
     async def answer(_: Request, error: Exception) -> JSONResponse:
         return error_answer(*in_one_line(error, service))
 
-    for kind in (Refused, UserError, RequestValidationError, HTTPException, Exception):
+    for kind in (Refused, UserError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -82,12 +83,11 @@ def test_all_bodies_together_have_a_limit_that_is_given_back(open_to, monkeypatc
         assert client.post("/v1/jobs", content=b"{}", headers=JSON).status_code == 202
 
 
-def held_by(client) -> int:
-    """Return the bytes that an application's guard holds."""
+def guard_of(client) -> guard.Guard:
     app = client.app.middleware_stack
     while not isinstance(app, guard.Guard):
         app = app.app
-    return app.held
+    return app
 
 
 @pytest.fixture
@@ -103,13 +103,13 @@ def held_while_drawn():
             try:
                 while len(drawer.drawn) == before and not answer.done():
                     time.sleep(0.01)
-                return held_by(client)
+                return guard_of(client).held
             finally:
                 drawer.gate.set()
                 assert answer.result(20).status_code in (200, 202), answer.result().text
 
         yield held
-        assert held_by(client) == 0
+        assert guard_of(client).held == 0
 
 
 def test_a_body_counts_no_longer_once_its_pictures_are_read(held_while_drawn):
@@ -155,3 +155,23 @@ def test_a_fault_of_the_servers_is_500_in_one_line(open_to, monkeypatch):
     answer = client.get("/v1/jobs/x")
     assert answer.status_code == 500 and list(answer.json()) == ["error"]
     assert "secret" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    counted = 'ldm_server_requests_total{method="GET",status="500"} 1.0'
+    assert counted in client.get("/metrics").text
+
+
+def test_an_answer_that_fails_after_its_start_is_not_answered_again(open_to):
+    own, sent_on = guard_of(open_to()), []
+
+    async def breaks(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("broken")
+
+    async def send(message):
+        sent_on.append(message["type"])
+
+    scope = {"type": "http", "method": "GET", "headers": [(b"host", b"localhost")]}
+    broken = guard.Guard(breaks, own.hosts, own.metrics, most=10)
+    with pytest.raises(RuntimeError):
+        asyncio.run(broken(scope, None, send))
+    assert sent_on == ["http.response.start"]
