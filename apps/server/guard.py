@@ -128,6 +128,14 @@ class _Body:
 
     def __init__(self, guard: Guard, receive: Receive) -> None:
         self.guard, self.receive, self.read, self._whole = guard, receive, 0, False
+        self._until: float | None = None  # once its first message is waited for
+
+    def _left(self) -> float:
+        """Return the seconds in which the rest has to arrive: all of it, not each message."""
+        now = asyncio.get_running_loop().time()
+        if self._until is None:
+            self._until = now + BODY_SECONDS
+        return self._until - now
 
     def release(self) -> None:
         """Count what has been read no longer."""
@@ -139,7 +147,7 @@ class _Body:
         if self._whole:
             return await self.receive()
         try:
-            message = await asyncio.wait_for(self.receive(), BODY_SECONDS)
+            message = await asyncio.wait_for(self.receive(), self._left())
         except asyncio.TimeoutError as error:
             raise HTTPException(408, f"the request took longer than {BODY_SECONDS} s") from error
         size = len(message.get("body", b""))

@@ -74,6 +74,28 @@ def test_a_length_that_is_none_is_refused(open_to, length):
     assert open_to().post("/v1/jobs", content=b"{}", headers=headers).status_code == 413
 
 
+def test_a_body_has_to_arrive_whole_in_its_time_however_often_a_part_does(open_to, monkeypatch):
+    own, sent_on = guard_of(open_to()), []
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.3)
+
+    async def drip():
+        await asyncio.sleep(0.05)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    async def reads(scope, receive, send):
+        for _ in range(100):
+            await receive()
+
+    async def send(message):
+        sent_on.append(message)
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"host", b"localhost")]}
+    slow = guard.Guard(reads, own.hosts, own.metrics, most=1000)
+    asyncio.run(slow(scope, drip, send))
+    assert sent_on[0]["status"] == 408 and b"longer than 0.3 s" in sent_on[1]["body"]
+    assert slow.held == 0
+
+
 def test_all_bodies_together_have_a_limit_that_is_given_back(open_to, monkeypatch):
     monkeypatch.setattr(guard, "SERVER_BODIES", 1000)
     client = open_to()
