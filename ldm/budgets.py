@@ -81,6 +81,7 @@ PROMPT_PARTS = 32  # texts of one prompt with weights, each of which is encoded,
 SERVER_REQUESTS = 2_000
 SERVER_BODIES = 2**28  # bytes
 JSON_DEPTH = 32  # of lists and objects within one another
+JSON_PARTS = 100_000  # values of a body, each of which takes 60 bytes or more once it is read
 
 # What a run may write beside its pictures unless it is told to write less: Stable Diffusion's maps
 # of 50 steps take 0.4 GB for a picture at 512 pixels.

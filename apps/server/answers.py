@@ -17,17 +17,19 @@ from typing import Any, NoReturn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from python_multipart.multipart import parse_options_header
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from apps.server.refused import Refused, for_strangers
 from apps.server.service import Service
 from apps.server.tickets import Drawn, Ticket
-from ldm.budgets import JSON_DEPTH
+from ldm.budgets import JSON_DEPTH, JSON_PARTS
 from ldm.errors import UserError, in_words
 
 logger = logging.getLogger(__name__)
 INVALID = 422
+RELEASE = "ldm.release"  # in a request's scope: the guard counts its body no longer
 FAULT = "the server made a mistake, which is in its log; it is not the request's fault"
 _IN_WORDS = {
     404: "there is no such address",
@@ -48,16 +50,36 @@ async def read_json(request: Request) -> dict[str, Any]:
     """Return the object that a request's body is.
 
     Raises:
-        Refused: It is no JSON, no object, too deep, or holds a number that is none.
+        Refused: It is no JSON, no object, too deep, has too many parts, or holds a number that is
+            none.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Refused(415, "the body is not marked as JSON; expected application/json")
-    return parse_object(await request.body())
+    return await run_in_threadpool(parse_object, await request.body())
+
+
+def release(request: Request) -> None:
+    """Let go of a request's body: neither it nor what was read from it is needed any more.
+
+    Until a request is answered, its bytes count among those of all requests that are open. A route
+    that waits long for its pictures calls this once it has decoded what came with the request.
+    """
+    request.__dict__.pop("_body", None)  # where Starlette keeps them
+    request._form = None
+    request.scope.get(RELEASE, lambda: None)()
 
 
 def parse_object(text: bytes | str) -> dict[str, Any]:
-    """Return the JSON object that a text is; raises ``Refused`` as ``read_json``."""
+    """Return the JSON object that a text is; raises ``Refused`` as ``read_json``.
+
+    For a thread: it may take a second.
+    """
+    marks = (b",", b"[", b"{") if isinstance(text, bytes) else (",", "[", "{")
+    if sum(map(text.count, marks)) > JSON_PARTS:  # those within prompts are few
+        raise Refused(
+            413, f"the body has more parts than are read; expected at most {JSON_PARTS} values"
+        )
     try:
         found = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
@@ -155,6 +177,11 @@ def in_one_line(error: Exception, service: Service) -> tuple[int, str, dict[str,
     if isinstance(error, HTTPException):
         told = _IN_WORDS.get(error.status_code, str(error.detail))
         return error.status_code, for_strangers(told), dict(error.headers or {})
+    return our_fault(error)
+
+
+def our_fault(error: Exception) -> tuple[int, str, dict[str, str]]:
+    """Return what is answered for an error of the server's own, which is written to its log."""
     logger.error("a request could not be answered: %s", in_words(error), exc_info=error)
     return 500, FAULT, {}
 
@@ -166,10 +193,10 @@ def _first_of(error: RequestValidationError) -> str:
 
 
 def answer_errors(app: FastAPI, service: Service) -> None:
-    """Let an application answer each error by one line."""
+    """Let an application answer each error by one line; faults of ours are the guard's."""
 
     async def answer(_: Request, error: Exception) -> JSONResponse:
         return error_answer(*in_one_line(error, service))
 
-    for kind in (Refused, UserError, RequestValidationError, HTTPException, Exception):
+    for kind in (Refused, UserError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer)

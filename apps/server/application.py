@@ -13,10 +13,10 @@ Another API is a function that takes the service and returns a router:
             pictures = await outcome(request, service, ticket)    # or Refused; .png, .parameters
 
 ``service.submit`` takes ``image`` and ``mask`` (PIL) beside the settings; ``pictures.picture_in``
-reads them from base64, ``pictures.picture_of`` from bytes. It is passed to ``make_application`` in
-``apis``. What a route raises (``Refused``, ``UserError``) becomes ``{"error": one line}``; a
-router with another form of errors has a ``route_class`` that catches them and asks
-``answers.in_one_line``.
+reads them from base64, ``pictures.picture_of`` from bytes, both within ``app.state.holding``. The
+function is passed to ``make_application`` in ``apis``. What a route raises (``Refused``,
+``UserError``) becomes ``{"error": one line}``; a router with another form of errors has a
+``route_class`` that catches them and asks ``answers.in_one_line``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from apps.server import health, native
 from apps.server.answers import answer_errors
+from apps.server.front.holding import Holding
 from apps.server.guard import Guard
 from apps.server.keys import Keys
 from apps.server.openai_api import routes as openai_api
@@ -70,6 +71,7 @@ def make_application(
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.keys, app.state.service = keys or Keys(), service
+    app.state.holding = Holding()  # one for all routes: they share the memory
     answer_errors(app, service)
     for api in apis:
         app.include_router(api(service))

@@ -13,8 +13,9 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
 
-from apps.server.answers import error_answer
+from apps.server.answers import RELEASE, error_answer, our_fault
 from apps.server.metrics import Metrics
 from ldm.budgets import BODY_SECONDS, SERVER_BODIES, SERVER_REQUESTS
 from optimizedSD.web.bodies import App, Receive, Scope, Send, limited
@@ -38,7 +39,7 @@ class Guard:
         metrics: Where answers are counted.
         most: Bytes of one request's body.
         origins: Those of web pages that may use it.
-        held: Bytes of all bodies that have been read, and are not answered yet.
+        held: Bytes of all bodies that have been read, and are not worked off yet.
     """
 
     app: App
@@ -58,24 +59,25 @@ class Guard:
         else:
             self._open += 1
             try:
-                await self._request(scope, receive, self._telling(scope, send))
+                await self._request(scope, receive, _Answer(self, scope, send))
             finally:
                 self._open -= 1
 
-    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _request(self, scope: Scope, receive: Receive, send: _Answer) -> None:
         body = _Body(self, receive)
         try:
             self._check_sender(Headers(scope=scope))
             body.receive = limited(scope, receive, self.most)
+            scope[RELEASE] = body.release
             await self.app(scope, body, send)
-        except HTTPException as error:
-            # What else a stranger sends is not read.
-            headers = {"Connection": "close", **(error.headers or {})}
-            await error_answer(error.status_code, error.detail, headers)(scope, receive, send)
         except ClientDisconnect:
             pass
+        except Exception as error:
+            if send.started:
+                raise  # which ends the connection, so that nobody takes the part for the whole
+            await _told(error)(scope, receive, send)
         finally:
-            self.held -= body.read
+            body.release()
 
     def _check_sender(self, headers: Headers) -> None:
         named = headers.getlist("host")
@@ -95,18 +97,30 @@ class Guard:
         if self._open > SERVER_REQUESTS:
             raise HTTPException(503, "too many requests are open", {"Retry-After": "5"})
 
-    def _telling(self, scope: Scope, send: Send) -> Send:
-        """Return ``send`` with the headers that each answer has; count the answer."""
 
-        async def sending(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                self.metrics.request(scope["method"], message["status"])
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
+def _told(error: Exception) -> JSONResponse:
+    """Return what is answered for an error that no route has answered."""
+    if isinstance(error, HTTPException):  # what else a stranger sends is not read
+        headers = {"Connection": "close", **(error.headers or {})}
+        return error_answer(error.status_code, error.detail, headers)
+    return error_answer(*our_fault(error))
 
-        return sending
+
+class _Answer:
+    """A request's ``send``: it adds the headers that each answer has, and counts the answer."""
+
+    def __init__(self, guard: Guard, scope: Scope, send: Send) -> None:
+        self.guard, self.scope, self.send, self.started = guard, scope, send, False
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        """Send the answer's next message."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            self.guard.metrics.request(self.scope["method"], message["status"])
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        await self.send(message)
 
 
 class _Body:
@@ -114,13 +128,26 @@ class _Body:
 
     def __init__(self, guard: Guard, receive: Receive) -> None:
         self.guard, self.receive, self.read, self._whole = guard, receive, 0, False
+        self._until: float | None = None  # once its first message is waited for
+
+    def _left(self) -> float:
+        """Return the seconds in which the rest has to arrive: all of it, not each message."""
+        now = asyncio.get_running_loop().time()
+        if self._until is None:
+            self._until = now + BODY_SECONDS
+        return self._until - now
+
+    def release(self) -> None:
+        """Count what has been read no longer."""
+        self.guard.held -= self.read
+        self.read = 0
 
     async def __call__(self) -> MutableMapping[str, Any]:
         """Return the request's next message."""
         if self._whole:
             return await self.receive()
         try:
-            message = await asyncio.wait_for(self.receive(), BODY_SECONDS)
+            message = await asyncio.wait_for(self.receive(), self._left())
         except asyncio.TimeoutError as error:
             raise HTTPException(408, f"the request took longer than {BODY_SECONDS} s") from error
         size = len(message.get("body", b""))

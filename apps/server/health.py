@@ -13,12 +13,13 @@ def router(service: Service) -> APIRouter:
     """Return the routes /healthz, /readyz and /metrics."""
     made = APIRouter()
 
+    # Not in the threads of other routes: while all are busy, the server would seem dead.
     @made.get("/healthz")
-    def healthz() -> Response:
+    async def healthz() -> Response:
         return JSONResponse({"ok": service.healthy}, 200 if service.healthy else 503)
 
     @made.get("/readyz")
-    def readyz() -> Response:
+    async def readyz() -> Response:
         obstacle = service.obstacle
         told = {"ready": not obstacle, **({"why": obstacle} if obstacle else {})}
         return JSONResponse(told, 503 if obstacle else 200)

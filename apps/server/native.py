@@ -13,7 +13,7 @@ A job belongs to the key that sent it; to others it is not there.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -23,14 +23,16 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from apps.server.answers import check_form_is_whole, key_of, parse_object, read_json
+from apps.server.answers import check_form_is_whole, key_of, parse_object, read_json, release
 from apps.server.asking import OPEN, MaskJob, PictureJob, TextJob
+from apps.server.front.holding import Holding
 from apps.server.pictures import picture_in, picture_of
 from apps.server.refused import Refused
 from apps.server.service import Service
 from apps.server.tickets import Snapshot, Ticket
 from ldm.errors import UserError
 from ldm.legible import quoted
+from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import Option, options_of
 
 Key = Annotated[str, Depends(key_of)]
@@ -45,8 +47,11 @@ def router(service: Service) -> APIRouter:
 
     @made.post("/jobs")
     async def begin(request: Request, key: Key) -> Response:
-        fields, files = await _sent(request)
-        ticket = await run_in_threadpool(submit, service, key, fields, files)
+        settings, pictures = await _read(request, service, key)
+        release(request)
+        held = sum(each.width * each.height for each in pictures.values())
+        with request.app.state.holding.kept(held):
+            ticket = await run_in_threadpool(service.submit, settings, key, **pictures)
         place = f"/v1/jobs/{ticket.id}"
         return JSONResponse(told(service, ticket), 202, headers={"Location": place})
 
@@ -86,6 +91,20 @@ def router(service: Service) -> APIRouter:
     return made
 
 
+async def _read(
+    request: Request, service: Service, key: str
+) -> tuple[GenerationSettings, dict[str, Image.Image]]:
+    """Return a job's settings and its pictures, which are decoded only if there is room for it."""
+    fields, files = await _sent(request)
+    sent = {name: fields.pop(name, None) for name in PICTURES} | files
+    sent = {name: each for name, each in sent.items() if each is not None}
+    settings = await run_in_threadpool(_settings, service, key, fields, sent)
+    if not sent:
+        return settings, {}
+    holding: Holding = request.app.state.holding
+    return settings, await holding.read(lambda: _decoded(sent))
+
+
 async def _sent(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return a request's fields, and the files of a form."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -114,7 +133,8 @@ async def _of_form(form: FormData) -> tuple[dict[str, Any], dict[str, bytes]]:
         if name in PICTURES and isinstance(part, UploadFile):
             files[name] = await part.read()
         elif name == "job":
-            fields = parse_object(part if isinstance(part, str) else await part.read())
+            text = part if isinstance(part, str) else await part.read()
+            fields = await run_in_threadpool(parse_object, text)
         else:
             raise UserError(
                 f"the form's part {quoted(name, 40)} is unknown; expected job, which is JSON, and "
@@ -123,33 +143,25 @@ async def _of_form(form: FormData) -> tuple[dict[str, Any], dict[str, bytes]]:
     return fields, files
 
 
-def submit(
-    service: Service, key: str, fields: Mapping[str, Any], files: Mapping[str, bytes]
-) -> Ticket:
-    """Check a job and send it to the service.
-
-    Args:
-        service: Draws it.
-        key: Whose it is.
-        fields: The settings, and ``image`` and ``mask`` in base64.
-        files: The same two as files.
-
-    Raises:
-        UserError: Something of it cannot be used.
-        Refused: There is no room.
-    """
+def _settings(
+    service: Service, key: str, fields: Mapping[str, Any], sent: Collection[str]
+) -> GenerationSettings:
+    """Return a job's settings, once it is known that it may wait; ``sent`` names its pictures."""
     service.check_taking()
-    values, pictures = dict(fields), dict[str, Image.Image]()
-    for name in PICTURES:
-        text = values.pop(name, None)
-        if name in files:
-            pictures[name] = picture_of(files[name], name)
-        elif text is not None:
-            pictures[name] = picture_in(text, name)
-    if "mask" in pictures and "image" not in pictures:
+    if "mask" in sent and "image" not in sent:
         raise UserError("mask was given without image; expected the picture that it is of; add it")
-    schema = MaskJob if "mask" in pictures else PictureJob if pictures else TextJob
-    return service.submit(service.settings(values, schema), key, **pictures)
+    schema = MaskJob if "mask" in sent else PictureJob if sent else TextJob
+    settings = service.settings(fields, schema)
+    service.check_room(settings, key)
+    return settings
+
+
+def _decoded(sent: Mapping[str, Any]) -> dict[str, Image.Image]:
+    """Return pictures by name, of files or of texts in base64."""
+    return {
+        name: picture_of(each, name) if isinstance(each, bytes) else picture_in(each, name)
+        for name, each in sent.items()
+    }
 
 
 def told(service: Service, ticket: Ticket, snapshot: Snapshot | None = None) -> dict[str, Any]:

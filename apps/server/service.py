@@ -212,9 +212,7 @@ class Service(Desk):
             UserError: As ``prepare``.
             Refused: The queue is full, the key has its share of it, or no job is taken now.
         """
-        settings.validate()
-        with self.moved:  # before work is put into it
-            self._check_room(key, settings.n_iter * settings.n_samples)
+        self.check_room(settings, key)  # before work is put into it
         return self.enqueue(self.prepare(settings, **pictures), key)
 
     def enqueue(self, requests: Sequence[Request], key: str = "") -> Ticket:
@@ -232,6 +230,17 @@ class Service(Desk):
             self.kept.add(ticket)
             self.moved.notify_all()
         return ticket
+
+    def check_room(self, settings: GenerationSettings, key: str = "") -> None:
+        """Check that a job's pictures may wait, before anything is done for it.
+
+        Raises:
+            UserError: The settings cannot be drawn.
+            Refused: As ``submit``.
+        """
+        settings.validate()
+        with self.moved:
+            self._check_room(key, settings.n_iter * settings.n_samples)
 
     def check_taking(self) -> None:
         """Raise ``Refused`` unless jobs are taken, be the queue full or not."""

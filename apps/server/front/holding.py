@@ -16,7 +16,7 @@ from apps.server.refused import Refused
 
 READERS = 2  # requests whose pictures are decoded at a time
 MOST_HELD = 2**28  # pixels of all requests' pictures together: 1 GB with their masks
-_LATER = 10  # seconds
+_LATER, _SOON = 10, 2  # seconds
 
 Read = TypeVar("Read")
 
@@ -30,12 +30,31 @@ class Holding:
 
     def __init__(self, most: int = MOST_HELD) -> None:
         self._most, self._held = most, 0
-        self._readers = asyncio.Semaphore(READERS)
+        self._readers, self._busy = asyncio.Semaphore(READERS), set[str]()
 
     async def read(self, read: Callable[[], Read]) -> Read:
         """Return what a function returns that decodes pictures; few do so at a time."""
         async with self._readers:
             return await run_in_threadpool(read)
+
+    @contextlib.contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """Let a key have one request at a time as long as the block lasts.
+
+        Raises:
+            Refused: It has one already.
+        """
+        if key in self._busy:
+            raise Refused(
+                429,
+                "a picture of your key is being worked on; expected one at a time; try again later",
+                retry_after=_SOON,
+            )
+        self._busy.add(key)
+        try:
+            yield
+        finally:
+            self._busy.discard(key)
 
     @contextlib.contextmanager
     def kept(self, pixels: int) -> Iterator[None]:

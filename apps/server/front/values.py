@@ -246,11 +246,11 @@ class Fields:
         return default if value is None else value
 
     def _number(self, value: Any) -> Any:
-        if self._typed or not isinstance(value, str):
-            return value
+        if self._typed or not isinstance(value, str) or len(value) > _SHOWN:
+            return value  # a long text is no number: never cut, as its end may be anything
         for kind in (int, float):
             try:
-                return kind(value[:_SHOWN])
+                return kind(value)
             except ValueError:
                 continue
         return value

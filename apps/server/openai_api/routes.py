@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from apps.server.answers import key_of, outcome, read_json
+from apps.server.answers import key_of, outcome, read_json, release
 from apps.server.front.drawing import Finished, finished, submitted
 from apps.server.front.forms import read_form
-from apps.server.front.holding import Holding
 from apps.server.front.values import Unfit
 from apps.server.front.wish import Wish
 from apps.server.openai_api.errors import NO_MODEL, OpenAiRoute
@@ -21,27 +21,25 @@ from apps.server.openai_api.wishes import Reply, read_edit, read_generation, rea
 from apps.server.service import Service
 
 Key = Annotated[str, Depends(key_of)]
-Read = Callable[[], tuple[Wish, Reply]]
+Read = Callable[[Any, Any, Service], tuple[Wish, Reply]]
 
 
 def router(service: Service) -> APIRouter:
     """Return the routes."""
-    routes, holding = APIRouter(prefix="/v1", route_class=OpenAiRoute), Holding()
+    routes = APIRouter(prefix="/v1", route_class=OpenAiRoute)
 
     @routes.post("/images/generations")
     async def generations(http: Request, key: Key) -> JSONResponse:
-        values = await read_json(http)
-        return await _draw(service, holding, http, key, lambda: read_generation(values, service))
+        wish = await run_in_threadpool(read_generation, await read_json(http), service)
+        return await _draw(service, http, key, *wish)
 
     @routes.post("/images/edits")
     async def edits(http: Request, key: Key) -> JSONResponse:
-        form = await read_form(http)
-        return await _draw(service, holding, http, key, lambda: read_edit(*form, service))
+        return await _draw(service, http, key, *await _from_form(http, read_edit, service))
 
     @routes.post("/images/variations")
     async def variations(http: Request, key: Key) -> JSONResponse:
-        form = await read_form(http)
-        return await _draw(service, holding, http, key, lambda: read_variation(*form, service))
+        return await _draw(service, http, key, *await _from_form(http, read_variation, service))
 
     @routes.get("/models", dependencies=[Depends(key_of)])
     def models() -> JSONResponse:
@@ -60,16 +58,18 @@ def _model(service: Service) -> dict[str, Any]:
     return {"id": service.choice.name, "object": "model", "created": 0, "owned_by": "ldm"}
 
 
+async def _from_form(http: Request, read: Read, service: Service) -> tuple[Wish, Reply]:
+    """Read a form; nothing of it is kept but what the wish holds."""
+    form = await read_form(http)
+    return await http.app.state.holding.read(lambda: read(*form, service))
+
+
 async def _draw(
-    service: Service,
-    holding: Holding,
-    http: Request,
-    key: str,
-    read: Callable[[], tuple[Wish, Reply]],
+    service: Service, http: Request, key: str, wish: Wish, reply: Reply
 ) -> JSONResponse:
     """Answer a request for pictures."""
-    wish, reply = await holding.read(read)
-    with holding.kept(wish.held):
+    release(http)
+    with http.app.state.holding.kept(wish.held):
         ticket = await submitted(service, wish, key)
         pictures = await finished(wish, await outcome(http, service, ticket))
     service.kept.remove(ticket)

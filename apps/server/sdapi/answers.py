@@ -16,6 +16,8 @@ from apps.server.tickets import Ticket
 from ldm.settings.samplers import SAMPLERS
 
 _PICTURES = ("init_images", "mask")
+_LIMITED = ("prompt", "negative_prompt", *_PICTURES)  # elsewhere, or as bodies are
+_MOST_ECHOED = 2**13  # characters of another field
 
 
 class AsciiJson(JSONResponse):
@@ -32,29 +34,40 @@ def answer(
     """Return the answer to txt2img and img2img.
 
     Args:
-        values: The request's fields, which are sent back without the pictures among them.
+        values: The request's fields as ``echo_of`` returns them, which are sent back.
         wish: What was read from them.
         pictures: The finished ones.
         ticket: The job.
         model: What drew.
     """
-    hidden = () if values.get("include_init_images") else _PICTURES
-    echo = {name: None if name in hidden else _echoed(value) for name, value in values.items()}
     sends = values.get("send_images") is not False
     return {
         "images": [base64.b64encode(each.data).decode() for each in pictures] if sends else [],
-        "parameters": echo,
+        "parameters": dict(values),
         "info": json.dumps(_info(wish, pictures, ticket, model)),
     }
 
 
-def _echoed(value: Any) -> Any:
+def echo_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is sent back of a request's fields: no pictures, unless they are wanted.
+
+    It is kept until the pictures are drawn, so a field that may have any value is None where it is
+    long.
+    """
+    hidden = () if values.get("include_init_images") else _PICTURES
+    return {
+        name: None if name in hidden else _echoed(value, name in _LIMITED)
+        for name, value in values.items()
+    }
+
+
+def _echoed(value: Any, any_length: bool) -> Any:
     """Return a value that was sent, or None if JSON cannot say it: 1e999 is read as infinity."""
     try:
-        json.dumps(value, allow_nan=False)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     except ValueError:
         return None
-    return value
+    return value if any_length or len(text) <= _MOST_ECHOED else None
 
 
 def _info(wish: Wish, pictures: list[Finished], ticket: Ticket, model: Model) -> dict[str, Any]:

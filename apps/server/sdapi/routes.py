@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
-from apps.server.answers import key_of, read_json
+from apps.server.answers import key_of, read_json, release
 from apps.server.front.drawing import drawn_or_interrupted, finished, submitted
 from apps.server.front.holding import Holding
 from apps.server.front.wish import Wish
-from apps.server.sdapi.answers import AsciiJson, answer
+from apps.server.sdapi.answers import AsciiJson, answer, echo_of
 from apps.server.sdapi.listings import (
     NOTHING,
     list_embeddings,
@@ -43,7 +43,8 @@ class SdApi:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.runs, self.holding = Runs(service), Holding()
+        self.runs = Runs(service)
+        self.enlarging = Holding()  # apart: pictures to be drawn do not wait for it
         self._options: dict[str, Options] = {}  # as many as there are keys
 
     def model(self) -> Model:
@@ -57,8 +58,14 @@ class SdApi:
         values = await read_json(http)
         model = await run_in_threadpool(self.model)
         setting = self._setting(key, model)
-        wish = await self.holding.read(lambda: read(values, setting))
-        with self.holding.kept(wish.held):
+        holding: Holding = http.app.state.holding
+        brings = any(values.get(name) for name in ("init_images", "mask"))
+        reader = holding.read if brings else run_in_threadpool
+        wish = await reader(lambda: read(values, setting))
+        if not values.get("include_init_images"):  # else they are kept, and count
+            release(http)
+        values = await run_in_threadpool(echo_of, values)
+        with holding.kept(wish.held):
             ticket = await submitted(self.service, wish, key)
             with self.runs.following(ticket, wish.settings.ddim_steps):
                 drawn = await drawn_or_interrupted(self.service, ticket, http)
@@ -92,16 +99,16 @@ class SdApi:
 
     async def enlarge(self, http: Request) -> dict[str, Any]:
         """Make a picture larger."""
-        key_of(http)
-        values = await read_json(http)
-        text, image = await self.holding.read(lambda: upscaled(values, most_pixels()))
+        key, values = key_of(http), await read_json(http)
+        with self.enlarging.alone(key):
+            text, image = await self.enlarging.read(lambda: upscaled(values, most_pixels()))
         return {"html_info": text, "image": image}
 
     async def info(self, http: Request) -> Response:
         """Read a picture's recipe."""
-        key_of(http)
-        values = await read_json(http)
-        return AsciiJson(await self.holding.read(lambda: read_info(values)))
+        key, values = key_of(http), await read_json(http)
+        with self.enlarging.alone(key):
+            return AsciiJson(await self.enlarging.read(lambda: read_info(values)))
 
     def interrupt(self, http: Request) -> dict[str, Any]:
         """Cancel what is drawn for a key."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 for name in ("fastapi", "prometheus_client", "starlette.testclient", "python_multipart"):
     pytest.importorskip(name, reason="needs the server's packages: pip install -e '.[server]'")
 
+import anyio.to_thread  # noqa: E402
 from PIL import Image  # noqa: E402
+from starlette.concurrency import run_in_threadpool  # noqa: E402
 
+from apps.server import answers, native  # noqa: E402
+from apps.server.front.holding import MOST_HELD  # noqa: E402
 from apps.server.keys import Keys  # noqa: E402
 from apps.server.service import Terms  # noqa: E402
 from ldm.images.embed import parameters_in  # noqa: E402
@@ -143,6 +150,9 @@ BAD = [
     ({"content": b"\xff", "headers": {"content-type": "application/json"}}, 400, "no JSON"),
     ({"content": b'{"seed": NaN}', "headers": {"content-type": "application/json"}}, 400, "JSON"),
     ({"content": b"[" * 10**5, "headers": {"content-type": "application/json"}}, 400, "JSON"),
+    ({"content": b'{"a":[' + b"[]," * 50_000 + b"[]]}",
+      "headers": {"content-type": "application/json"}}, 413, "at most 100000 values"),
+    ({"files": {"job": ("x", b'{"a":[' + b"1," * 100_000 + b"1]}")}}, 413, "values"),
     ({"content": b'{"a":' * 50 + b"1" + b"}" * 50,
       "headers": {"content-type": "application/json"}}, 400, "levels deep"),
     ({"content": b'{"seed": 1' + b"0" * 5000 + b"}",
@@ -266,3 +276,77 @@ def test_metrics_count_and_tell_no_prompt(open_to):
                  'requests_total{method="POST",status="202"} 1.0'):  # fmt: skip
         assert f"ldm_server_{line}\n" in text
     assert "cat" not in text and "key of" not in text
+
+
+def test_a_picture_is_not_decoded_for_a_job_that_may_not_wait(open_to, drawer, monkeypatch):
+    client = open_to(terms=Terms(max_wait=0.0, queued_of_key=1))
+    drawer.gate.clear()
+    begun(client)
+    drawer.wait_for_batches(1)
+    begun(client)
+    decoded: list[str] = []
+    monkeypatch.setattr(native, "picture_of", lambda _, name: decoded.append(name))
+    files = {"job": (None, json.dumps(JOB)), "image": ("x", picture())}
+    assert client.post("/v1/jobs", files=files).status_code == 429
+    assert decoded == []
+
+
+def test_pictures_of_jobs_count_among_those_that_are_kept(open_to, drawer):
+    client = open_to()
+    files = {"job": (None, json.dumps(JOB)), "image": ("x", picture())}
+    holding = client.app.state.holding
+    with holding.kept(MOST_HELD - 64 * 64 + 1):
+        answer = client.post("/v1/jobs", files=files)
+        assert answer.status_code == 429 and "megapixels" in answer.json()["error"]
+        begun(client)  # of text alone
+    assert client.post("/v1/jobs", files=files).status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_probes_are_answered_while_all_threads_are_busy(open_to, path):
+    client = open_to()
+    taken = threading.Semaphore(0)
+    done = threading.Event()
+
+    def busy() -> None:
+        taken.release()
+        done.wait(20)
+
+    async def fill() -> list[asyncio.Future]:
+        count = int(anyio.to_thread.current_default_thread_limiter().total_tokens)
+        return [asyncio.ensure_future(run_in_threadpool(busy)) for _ in range(count)]
+
+    client.portal.call(fill)
+    try:
+        for _ in range(40):
+            assert taken.acquire(timeout=20)
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                assert pool.submit(client.get, path).result(5).status_code == 200
+            finally:
+                done.set()
+    finally:
+        done.set()
+
+
+def test_json_is_read_in_a_thread_so_that_others_are_answered_meanwhile(open_to, monkeypatch):
+    client, begun, gate = open_to(), threading.Event(), threading.Event()
+    loads = json.loads
+
+    def slow(*values, **rest):
+        begun.set()
+        assert gate.wait(20)
+        return loads(*values, **rest)
+
+    with ThreadPoolExecutor(2) as pool:
+        monkeypatch.setattr(answers.json, "loads", slow)
+        jobs = {"json": JOB}, {"files": {"job": (None, json.dumps(JOB)), "image": ("x", picture())}}
+        for job in jobs:
+            begun.clear(), gate.clear()
+            sent = pool.submit(client.post, "/v1/jobs", **job)
+            try:
+                assert begun.wait(20)
+                assert pool.submit(client.get, "/healthz").result(5).status_code == 200
+            finally:
+                gate.set()
+            assert sent.result(20).status_code == 202

@@ -46,3 +46,13 @@ def test_no_more_than_a_few_pictures_are_decoded_at_a_time(monkeypatch):
         return await asyncio.gather(*tasks)
 
     assert asyncio.run(all_of_them()) == [1] * 3 * READERS
+
+
+def test_a_key_has_one_request_at_a_time_and_others_do_not_wait_for_it():
+    held = holding.Holding()
+    with held.alone("a"), held.alone("b"):
+        with pytest.raises(Refused) as caught, held.alone("a"):
+            pass
+        assert caught.value.status == 429 and caught.value.retry_after > 0
+    with held.alone("a"):
+        pass

@@ -63,6 +63,13 @@ def test_texts_of_a_form_are_read_as_numbers_and_words():
     refused(lambda: Fields({"n": "9" * 400}, typed=False).whole("n", 1, low=0, high=9))
 
 
+@pytest.mark.parametrize("text", ["5" + " " * 79 + "junk", "5" * 200, "5" + " " * 80])
+def test_a_number_of_a_form_is_read_to_its_end(text):
+    fields = Fields({"n": text}, typed=False)
+    assert refused(lambda: fields.whole("n", 1, low=0, high=10**90)).field == "n"
+    assert refused(lambda: fields.number("n", 1, low=0, high=1e90)).field == "n"
+
+
 def test_fields_that_nobody_reads_are_refused_with_the_nearest_that_is_read():
     fields = Fields({"widht": 5, "q\x1b": 1})
     fields.whole("width", 5, low=1, high=9)

@@ -139,6 +139,14 @@ def test_what_has_no_effect_may_be_anything_and_is_sent_back_where_json_can_say_
     assert echo["subseed"] is None and echo["comments"] == {"a": "\ud800"}
 
 
+def test_what_has_no_effect_is_not_sent_back_where_it_is_long(client):
+    long = "x" * 9000
+    told = draw(client, comments=long, force_task_id="x" * 8000, hr_prompt=[long])
+    echo = told["parameters"]
+    assert echo["comments"] is None and echo["hr_prompt"] is None
+    assert echo["force_task_id"] == "x" * 8000
+
+
 def test_an_unknown_field_is_refused_with_the_nearest(client):
     assert "(the nearest is cfg_scale)" in refused(client, cfg_scal=3)
 

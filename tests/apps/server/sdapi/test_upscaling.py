@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
 from flat_server import asked, flat_service, opened, sent
 from PIL import Image
 
+from apps.server.front.holding import READERS
+from apps.server.sdapi import routes
 from ldm.images.io import encode_picture
 from ldm.images.metadata import format_parameters
 
@@ -91,3 +95,51 @@ def test_a_picture_is_not_made_larger_than_pictures_may_be(client, monkeypatch):
         assert answer.status_code == 422, answer.text
     given |= {"upscaling_resize": 3}
     assert client.post("/sdapi/v1/extra-single-image", json=given).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["extra-single-image", "png-info"])
+def test_a_key_enlarges_one_picture_at_a_time(client, monkeypatch, path):
+    begun, gate = threading.Event(), threading.Event()
+
+    def slow(*_):
+        begun.set()
+        assert gate.wait(20)
+        return ("", "") if path == "extra-single-image" else {}
+
+    monkeypatch.setattr(routes, "upscaled", slow)
+    monkeypatch.setattr(routes, "read_info", slow)
+    given = {"image": "x"}
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, f"/sdapi/v1/{path}", json=given)
+        try:
+            assert begun.wait(20)
+            second = client.post("/sdapi/v1/png-info", json=given)
+            assert second.status_code == 429 and "retry-after" in second.headers
+        finally:
+            gate.set()
+        assert first.result(20).status_code == 200
+    assert client.post(f"/sdapi/v1/{path}", json=given).status_code == 200
+
+
+def test_a_request_of_text_waits_for_no_readers(client):
+    readers = client.app.state.holding._readers
+    for _ in range(READERS):
+        client.portal.call(readers.acquire)
+    given = {"width": 64, "height": 64, "steps": 1, "prompt": "x"}
+    asked_for = (
+        ("/sdapi/v1/txt2img", given),
+        ("/v1/images/generations", {"prompt": "x", "steps": 1}),
+        ("/sdapi/v1/png-info", {"image": sent(Image.new("RGB", (8, 8)))}),
+    )
+    try:
+        for path, values in asked_for:
+            with ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(client.post, path, json=values)
+                wait([answer], 10)
+                still = not answer.done()
+                if still:
+                    client.portal.call(readers.release)
+                assert not still and answer.result().status_code == 200
+    finally:
+        for _ in range(READERS):
+            client.portal.call(readers.release)
