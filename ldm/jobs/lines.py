@@ -25,6 +25,7 @@ from ldm.pipelines.models import ModelChoice, check_kind, resolve
 from ldm.pipelines.translating import in_models_language
 from ldm.settings.adapters import read_control
 from ldm.settings.generation import LONGEST_RUN, GenerationSettings
+from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.option import MAX_SEED, options_of
 from ldm.settings.suiting import suited_to
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # few lines have adapters
 _PICTURES = ("init_img", "mask")
 _OWN = ("prompt", "negative_prompt", "seed", *_PICTURES)
 """What differs from line to line most often; the rest is checked once for all lines alike."""
+_TEXTS = ("prompt", "negative_prompt")
 _MODELS_OWN = ("C", "f")
 _OF_THE_MODEL = frozenset(("ckpt", "config", "trust_config", "use_ema", "device", "max_pixels"))
 """What ``LineReader.model`` tells of the model, and what pictures do not depend on."""
@@ -56,6 +58,9 @@ class LineReader:
         left = OF_NO_JOB | _OF_THE_MODEL
         self.given = {k: v for k, v in given.items() if k not in left and v is not None}
         self.seed = self.given.pop("seed", GenerationSettings().seed)
+        # A model without text is refused by texts too: there they are checked with the rest.
+        textless = () if choice.kind.takes_text else _TEXTS
+        self._own = tuple(name for name in _OWN if name not in textless)
         self._complete = functools.lru_cache(maxsize=_KEPT)(self._completed)
 
     @functools.cached_property
@@ -148,6 +153,8 @@ class LineReader:
             raise UserError("has a mask and no init_img; expected both; add init_img")
         own = {name: value for name, value in self.given.items() if name in known}
         values = {**own, **given}
+        if not self.choice.kind.takes_text:
+            values.setdefault("prompt", "")
         if "prompt" not in values:
             raise UserError("has no prompt; expected one; add it, or give the program --prompt")
         return values
@@ -158,9 +165,9 @@ class LineReader:
         Raises:
             UserError: They contradict each other or the model, or name files that are not there.
         """
-        rest = tuple(sorted((k, v) for k, v in values.items() if k not in _OWN))
+        rest = tuple(sorted((k, v) for k, v in values.items() if k not in self._own))
         complete = self._complete(schema_of(values), rest)
-        settings = replace(complete, **{k: values[k] for k in _OWN if k in values})
+        settings = replace(complete, **{k: values[k] for k in self._own if k in values})
         for name in _PICTURES:
             if name in values and (fault := file_fault(values[name])):
                 raise UserError(f"{name} {values[name]} {fault}; expected a picture; check it")
@@ -171,7 +178,9 @@ class LineReader:
 
     def _completed(self, schema: type[GenerationSettings], rest: tuple) -> GenerationSettings:
         named = {**dict(rest), **ONE_PICTURE}
-        settings = suited_to(schema(**named), self.choice.sampling, named)
+        # What scripts/inpaint.py takes where nobody names anything.
+        own = self.choice.kind.own_values if schema is InpaintSettings else {}
+        settings = suited_to(schema(**{**own, **named}), self.choice.sampling, named)
         settings.validate()
         check_kind(self.choice, settings)
         return resolve(settings, self.choice)

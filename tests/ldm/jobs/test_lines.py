@@ -13,6 +13,7 @@ from ldm.jobs.rows import Row
 from ldm.pipelines.models import find_model
 from ldm.pipelines.request import prepare
 from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.model_kind import FILL, INPAINT, TEXT
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,36 @@ def test_a_line_is_of_the_program_that_its_pictures_say(jobs, tmp_path):
     assert [s.program for s in (alone, image, mask)] == ["txt2img", "img2img", "inpaint"]
     assert (alone.scale, image.scale, image.strength) == (7.5, 5.0, 0.5)
     assert image.init_img == str(tmp_path / "a.png")  # named from the file of jobs
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale", "strength"), [(TEXT, 5.0, 0.75), (INPAINT, 7.5, 1.0), (FILL, 1.0, 1.0)]
+)
+def test_a_line_with_a_mask_has_what_suits_the_kind_of_model(
+    choice, tmp_path, kind, scale, strength
+):
+    for name in ("a.png", "m.png"):
+        flat(tmp_path / name, (255, 255, 255), (16, 16))
+
+    def values(**cells):
+        reader = LineReader(replace(choice, kind=kind), {}, tmp_path)
+        cells = {"prompt": "", "init_img": "a.png", "mask": "m.png", **cells}
+        settings = reader.jobs(Row(1, cells), 0)[0].settings
+        return settings.scale, settings.strength
+
+    assert values() == (scale, strength)
+    if kind.takes_text:
+        assert values(scale=5, strength=0.5) == (5.0, 0.5)
+
+
+def test_a_model_that_takes_no_text_needs_none_and_refuses_it(choice, tmp_path):
+    for name in ("a.png", "m.png"):
+        flat(tmp_path / name, (255, 255, 255), (16, 16))
+    reader = LineReader(replace(choice, kind=FILL), {}, tmp_path)
+    cells = {"init_img": "a.png", "mask": "m.png"}
+    assert reader.jobs(Row(1, cells), 0)[0].settings.prompt == ""
+    with pytest.raises(UserError, match="takes no text"):
+        reader.jobs(Row(1, {**cells, "prompt": "a cat"}), 0)
 
 
 def test_what_a_job_holds_is_prepared_as_the_lone_run_is(jobs, choice):
