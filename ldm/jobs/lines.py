@@ -103,7 +103,7 @@ class LineReader:
         """Return how many pictures a line asks for as far as it can be read: 1 where it cannot."""
         count = 1
         for name in ("n_iter", "n_samples"):
-            cells = [c for n, c in row.cells.items() if n in COLUMNS and column(n).name == name]
+            cells = [c for n, c in row.cells.items() if _name_of(n) == name]
             try:
                 own = value_of(COLUMNS[name], cells[0]) if cells and is_given(cells[0]) else None
             except UserError:
@@ -208,6 +208,14 @@ class LineReader:
             plan = plan_adapters(settings, [settings.prompt])
             found |= {} if plan is None else _adapter_hashes(plan)
         return found
+
+
+def _name_of(header: str) -> str | None:
+    """Return the setting that a column is, by any way to write it; None if it is none."""
+    try:
+        return column(header).name
+    except UserError:
+        return None
 
 
 def _adapter_hashes(plan: AdapterPlan) -> dict[str, str]:

@@ -142,7 +142,9 @@ def _csv_rows(path: Path, check: Check) -> Iterator[Row | BadLine]:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield BadLine(first, f"is not CSV ({error})")
+                if reader.line_num > first or "field larger" in str(error):
+                    raise _unclosed(first, error) from error
+                yield BadLine(first, f"is not CSV ({error}); expected closed quotes; mend them")
                 continue
             if not cells:
                 continue
@@ -152,6 +154,17 @@ def _csv_rows(path: Path, check: Check) -> Iterator[Row | BadLine]:
             # An empty prompt is one; anything else that is empty is not given.
             given = zip(names, cells, strict=True)
             yield Row(first, {n: c if c or n.endswith("prompt") else None for n, c in given})
+
+
+def _unclosed(line: int, error: csv.Error) -> UserError:
+    """Return the error for a row without an end: how many others it has swallowed is not known.
+
+    Were it one bad line, the pictures of all lines after it would get other numbers and seeds.
+    """
+    return UserError(
+        f"the row that begins on line {line} does not end there ({error}); expected a second "
+        "quote for each; mend it: without that the lines after it cannot be told apart"
+    )
 
 
 def _json_rows(path: Path, check: Check) -> Iterator[Row | BadLine]:  # noqa: ARG001

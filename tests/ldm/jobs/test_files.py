@@ -31,6 +31,13 @@ def test_mending_a_bad_line_changes_no_other_pictures_number_or_seed(reader, tmp
     assert (bad[2].number, bad[2].digest) == (good[4].number, good[4].digest)
 
 
+@pytest.mark.parametrize("header", ["n-iter", "--n_iter", "N_Iter"])
+def test_a_bad_line_keeps_its_numbers_however_the_column_is_written(reader, tmp_path, header):
+    rows = [{"prompt": "a", "W": 17, header: 3}, {"prompt": "b"}]
+    lost, job = read_jobs(write_csv(tmp_path / "a.csv", rows), reader)
+    assert (lost.count, job.number) == (3, 3)
+
+
 def test_a_long_file_is_read_in_little_memory(reader, tmp_path):
     path = write_csv(tmp_path / "a.csv", [{"prompt": f"cat {n}"} for n in range(1000)])
     list(read_jobs(path, reader))  # what is remembered once is there now
