@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
-from ldm.images.io import file_hash
 from ldm.jobs.columns import COLUMNS, OF_NO_JOB, column, is_given, value_of
+from ldm.jobs.hashes import hash_of
 from ldm.jobs.job import ONE_PICTURE, Job, schema_of
 from ldm.jobs.rows import Row
-from ldm.paths import file_fault, file_size, is_file, modified
-from ldm.pipelines.adapter_files import full_hash
+from ldm.paths import file_fault
 from ldm.pipelines.models import ModelChoice, check_kind, resolve
 from ldm.pipelines.translating import in_models_language
 from ldm.settings.adapters import read_control
@@ -33,6 +32,7 @@ if TYPE_CHECKING:  # few lines have adapters
     from ldm.pipelines.adapter_plan import AdapterPlan
 
 _PICTURES = ("init_img", "mask")
+_BESIDES = ("decoder", "glossary", "translator", "image_encoder")
 _OWN = ("prompt", "negative_prompt", "seed", *_PICTURES)
 """What differs from line to line most often; the rest is checked once for all lines alike."""
 _TEXTS = ("prompt", "negative_prompt")
@@ -40,7 +40,6 @@ _MODELS_OWN = ("C", "f")
 _OF_THE_MODEL = frozenset(("ckpt", "config", "trust_config", "use_ema", "device", "max_pixels"))
 """What ``LineReader.model`` tells of the model, and what pictures do not depend on."""
 _KEPT = 1024  # sets of settings that are remembered
-_HASHES = 2**17  # files whose hashes are remembered
 
 
 class LineReader:
@@ -197,17 +196,15 @@ class LineReader:
 
     def _files(self, settings: GenerationSettings) -> dict[str, str]:
         """Return the SHA-256 of each file that a picture is drawn from, by what it is for."""
-        named = {
-            name: getattr(settings, name, None) for name in (*_PICTURES, "decoder", "glossary")
-        }
-        found = {k: hash_of(path) for k, path in named.items() if path and is_file(path)}
+        named = {name: getattr(settings, name, None) for name in (*_PICTURES, *_BESIDES)}
+        found = {name: hash_of(path) for name, path in named.items() if path}
         texts = [settings.prompt, settings.negative_prompt]
         if settings.may_adapt(texts):
             from ldm.pipelines.adapter_plan import plan_adapters
 
             plan = plan_adapters(settings, [settings.prompt])
             found |= {} if plan is None else _adapter_hashes(plan)
-        return found
+        return {name: sha256 for name, sha256 in found.items() if sha256}
 
 
 def _name_of(header: str) -> str | None:
@@ -218,26 +215,17 @@ def _name_of(header: str) -> str | None:
         return None
 
 
-def _adapter_hashes(plan: AdapterPlan) -> dict[str, str]:
+def _adapter_hashes(plan: AdapterPlan) -> dict[str, str | None]:
     paths: list[tuple[str, Path]] = [("lora", each.path) for each in plan.loras]
     paths += [(f"tag {name}", path) for name, path in plan.tagged]
-    paths += [("embedding", each.path) for each in plan.embeddings]
+    # Prompts call them by these names.
+    paths += [(f"embedding {each.path.stem}", each.path) for each in plan.embeddings]
     for each in plan.controls:
         paths += [] if each.path is None else [("control", each.path)]
         paths += [("control image", Path(each.wish.image))] if each.wish.image else []
-    return {f"{what} {n}": full_hash(path) for n, (what, path) in enumerate(paths)}
+    return {f"{what} {n}": hash_of(path) for n, (what, path) in enumerate(paths)}
 
 
 @functools.cache
 def _names_of(schema: type[GenerationSettings]) -> frozenset[str]:
     return frozenset(each.name for each in options_of(schema)) - OF_NO_JOB
-
-
-def hash_of(path: str) -> str:
-    """Return the SHA-256 of a file; that of a file which has not changed is remembered."""
-    return _hash(path, file_size(path), modified(path))
-
-
-@functools.lru_cache(maxsize=_HASHES)
-def _hash(path: str, _size: int, _modified: float) -> str:
-    return file_hash(path)

@@ -178,6 +178,52 @@ def test_a_digest_knows_files_by_what_they_hold(jobs, tmp_path):
     assert digest(jobs, init_img="a.png") not in (first, other)
 
 
+@pytest.fixture
+def adapters(tmp_path):
+    """Folders whose adapters hold the same, and one in which they hold something else."""
+    for name, data in (("one", b"x"), ("moved", b"x"), ("other", b"y")):
+        for file in ("ink.safetensors", "sun.pt", "encoder/model.safetensors", "tiny/config.json"):
+            path = tmp_path / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ("lora", "{}/ink.safetensors:0.5"),
+        ("embedding", "{}/sun.pt"),
+        ("decoder", "{}/tiny"),
+        ("image_encoder", "{}/encoder"),
+        ("translator", "{}/encoder"),
+    ],
+)
+def test_a_digest_knows_adapters_by_what_they_hold(jobs, adapters, setting, text):
+    found = [
+        digest(jobs, **{setting: text.format(adapters / n)}) for n in ("one", "moved", "other")
+    ]
+    assert found[0] == found[1]
+    assert found[2] not in (found[0], digest(jobs))
+
+
+def test_a_digest_knows_scales_and_the_names_of_embeddings(jobs, adapters):
+    scaled = [digest(jobs, lora=f"{adapters}/one/ink.safetensors:{s}") for s in ("0.5", "0.5:1")]
+    assert scaled[0] != scaled[1]
+    (adapters / "one" / "moon.pt").write_bytes(b"x")
+    named = [digest(jobs, embedding=f"{adapters}/one/{name}.pt") for name in ("sun", "moon")]
+    assert named[0] != named[1]  # prompts call them by their names
+
+
+def test_a_digest_knows_each_file_of_a_folder_that_is_read_and_no_other(jobs, adapters):
+    folder = adapters / "one" / "encoder"
+    before = digest(jobs, image_encoder=str(folder))
+    (folder / "README.md").write_text("about it")
+    assert digest(jobs, image_encoder=str(folder)) == before
+    (folder / "config.json").write_text("{}")
+    assert digest(jobs, image_encoder=str(folder)) != before
+
+
 def test_a_digest_knows_the_model(jobs, choice, tmp_path):
     averaged = LineReader(choice, {"use_ema": True}, tmp_path)
     assert averaged.jobs(Row(1, {"prompt": "a cat"}), 0)[0].digest != digest(jobs)

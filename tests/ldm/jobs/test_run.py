@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from batch_runs import plan_of, write_csv
@@ -145,3 +146,29 @@ def test_a_plan_travels_to_other_processes(plan):
     jobs = list(remaining(first))  # the model is known by then, which a thread hashes
     second = pickle.loads(pickle.dumps(first))
     assert [job.digest for job in remaining(second)] == [job.digest for job in jobs]
+
+
+def test_workers_in_other_folders_find_what_flags_name(plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("ink.safetensors", "sun.pt", "net.pth", "a.png", "tiny.pth"):
+        (tmp_path / name).write_bytes(b"x")
+    settings = plan(
+        lora=("ink.safetensors:0.5", "a name"),
+        embedding=("sun.pt", "rain"),
+        control=("canny=net.pth:a.png:0.5", "hint=net:a.png"),
+        decoder="tiny.pth",
+    ).settings
+    assert settings.lora == (f"{tmp_path}/ink.safetensors:0.5", "a name")
+    assert settings.embedding == (f"{tmp_path}/sun.pt", "rain")
+    assert settings.control == (
+        f"canny={tmp_path}/net.pth:{tmp_path}/a.png:0.5:0:1",
+        f"hint=net:{tmp_path}/a.png:1:0:1",
+    )
+    assert settings.decoder == f"{tmp_path}/tiny.pth"
+
+
+def test_a_path_that_cannot_be_told_apart_stays_as_it_was_typed(plan, tmp_path, monkeypatch):
+    (tmp_path / "a:b").mkdir()
+    monkeypatch.chdir(tmp_path / "a:b")
+    Path("a.png").write_bytes(b"x")
+    assert plan(control=("reference=a.png",)).settings.control == ("reference=a.png",)
