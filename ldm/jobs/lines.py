@@ -91,7 +91,7 @@ class LineReader:
         if first + count - 1 > MAX_SEED:
             raise UserError(f"seed {first + count - 1} is too large; expected at most {MAX_SEED}")
         settings = self._checked(values)
-        files = self._files(settings)
+        files = self.files_of(settings)
         kept = self._kept(settings)
         return [
             Job(number + k, row.line, {**kept, "seed": first + k}, files, self.model)
@@ -194,7 +194,7 @@ class LineReader:
                 found[each.name] = value
         return {**found, "prompt": settings.prompt}
 
-    def _files(self, settings: GenerationSettings) -> dict[str, str]:
+    def files_of(self, settings: GenerationSettings) -> dict[str, str]:
         """Return the SHA-256 of each file that a picture is drawn from, by what it is for."""
         named = {name: getattr(settings, name, None) for name in (*_PICTURES, *_BESIDES)}
         found = {name: hash_of(path) for name, path in named.items() if path}
