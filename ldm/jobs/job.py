@@ -33,7 +33,7 @@ class Job:
     """One picture.
 
     Attributes:
-        number: Which of the run, from 0 in the order of the file; it names the picture.
+        number: Which of the run, in the order of the file; it names the picture.
         line: The line of the file, from 1.
         values: Settings that are not their schema's defaults, by field name.
         files: SHA-256 of each file that the picture is drawn from, by what it is for.

@@ -132,8 +132,8 @@ def survey(plan: RunPlan, done: Records) -> Survey:
         UserError: The file cannot be read, or has no jobs.
     """
     path, failed = plan.settings.jobs, frozenset(done.failed())
-    found = Survey(FileState.of(path))
-    for each in read_jobs(path, plan.reader):
+    found, first = Survey(FileState.of(path)), plan.settings.first
+    for each in read_jobs(path, plan.reader, first):
         if isinstance(each, Lost):
             found.bad.add(each.bad)
             found.lost.append(each)
@@ -144,7 +144,7 @@ def survey(plan: RunPlan, done: Records) -> Survey:
         raise UserError(f"JOBS {path} holds no jobs; expected one on each line; add some")
     if not found.state.is_still(path):
         raise _changed_meanwhile(path)
-    found.beyond = sum(number >= found.pictures for number in done)
+    found.beyond = sum(not 0 <= number - first < found.pictures for number in done)
     return found
 
 
@@ -184,7 +184,7 @@ def remaining(plan: RunPlan, done: Records | None = None) -> Iterator[Job]:
     """
     done = Manifest(plan.store).done() if done is None else done
     path, failed = plan.settings.jobs, frozenset(done.failed())
-    for count, job in enumerate(read_jobs(path, plan.reader)):
+    for count, job in enumerate(read_jobs(path, plan.reader, plan.settings.first)):
         if count % _LOOK_EVERY == 0:
             _check_state(plan)
         if isinstance(job, Job) and _is_left(job, done, failed):

@@ -26,6 +26,7 @@ ENGINES = ("local", "torchrun", "ray")
 OUTPUTS = ("folder", "webdataset", "parquet")
 MOST_WORKERS = 4096
 MOST_ROWS = 4096
+LAST_NUMBER = 10**12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,14 @@ class BatchSettings(GenerationSettings):
         "pictures in a file of --format webdataset or parquet",
         minimum=1,
         maximum=LONGEST_RUN,
+        group="run",
+    )
+    first: int = option(
+        0,
+        "the number of the file's first picture: the parts of a job that is cut into several runs, "
+        "to be merged later, go on counting where the part before ends",
+        minimum=0,
+        maximum=LAST_NUMBER,
         group="run",
     )
     skip_bad: bool = option(

@@ -95,6 +95,20 @@ def test_pictures_of_lines_that_are_gone_are_counted(plan):
     assert surveyed(plan(ROWS[:2]))[0].beyond == 4
 
 
+def test_parts_of_a_file_have_the_numbers_and_seeds_of_the_whole(plan):
+    rows = [{"prompt": f"cat {n}"} for n in range(5)]
+    whole = [(job.number, job.digest) for job in remaining(plan(rows))]
+    last = [(job.number, job.digest) for job in remaining(plan(rows[3:], first=3))]
+    assert [number for number, _ in last] == [3, 4] and last == whole[3:]
+
+
+def test_pictures_before_the_first_belong_to_no_line(plan):
+    finish(plan(), remaining(plan()))
+    found, _ = surveyed(plan(ROWS[2:], first=2))
+    assert (found.beyond, found.pictures, found.remaining) == (2, 4, 0)
+    assert surveyed(plan(ROWS[2:5], first=2))[0].beyond == 3
+
+
 def test_bad_lines_are_refused_unless_they_may_be_skipped(plan):
     rows = [*ROWS[:2], {"prompt": "x", "W": 17}, *ROWS[3:]]
     found, done = surveyed(plan(rows))
