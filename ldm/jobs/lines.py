@@ -14,12 +14,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ldm.checkpoint.diffusers.json_files import KEPT, STEMS, find_weights
 from ldm.errors import UserError
 from ldm.jobs.columns import COLUMNS, OF_NO_JOB, column, is_given, value_of
-from ldm.jobs.hashes import hash_of
+from ldm.jobs.hashes import hash_of, hash_of_all
 from ldm.jobs.job import ONE_PICTURE, Job, schema_of
 from ldm.jobs.rows import Row
-from ldm.paths import file_fault
+from ldm.paths import file_fault, is_folder
 from ldm.pipelines.models import ModelChoice, check_kind, resolve
 from ldm.pipelines.translating import in_models_language
 from ldm.settings.adapters import read_control
@@ -70,7 +71,16 @@ class LineReader:
         text = OmegaConf.to_yaml(self.choice.config, sort_keys=True)
         config = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
         average = " EMA" if self.averaged else ""
-        return f"{self.choice.name} {self.choice.fingerprint.short} {config}{average}"
+        return f"{self.choice.name} {self._weights()} {config}{average}"
+
+    def _weights(self) -> str:
+        """Return the hash of a checkpoint, or of all weights in a diffusers folder."""
+        ckpt = self.choice.ckpt_path
+        if not is_folder(ckpt):
+            return self.choice.fingerprint.short
+        # The fingerprint that pictures record is that of the UNet's first file alone.
+        files = [path for part in STEMS for path in find_weights(ckpt, part)]
+        return hash_of_all([*files, ckpt / KEPT])[:10]
 
     def jobs(self, row: Row, number: int) -> list[Job]:
         """Return the pictures of a line.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -227,6 +228,33 @@ def test_a_digest_knows_each_file_of_a_folder_that_is_read_and_no_other(jobs, ad
 def test_a_digest_knows_the_model(jobs, choice, tmp_path):
     averaged = LineReader(choice, {"use_ema": True}, tmp_path)
     assert averaged.jobs(Row(1, {"prompt": "a cat"}), 0)[0].digest != digest(jobs)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("unet/diffusion_pytorch_model-00002-of-00002.safetensors", "compvis.safetensors"),
+        *("vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"),
+    ],
+)
+def test_a_digest_knows_all_weights_of_a_diffusers_folder(choice, tmp_path, file):
+    shards = [f"diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    parts = {"vae": ["diffusion_pytorch_model.safetensors"], "text_encoder": ["model.safetensors"]}
+    for part, names in {**parts, "unet": shards}.items():
+        (tmp_path / part).mkdir()
+        for name in names:
+            (tmp_path / part / name).write_bytes(b"x")
+    index = {"weight_map": dict(enumerate(shards))}
+    text = json.dumps(index)
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(text)
+
+    def model():
+        return LineReader(replace(choice, ckpt_path=tmp_path), {}, tmp_path).model
+
+    before = model()
+    assert model() == before
+    (tmp_path / file).write_bytes(b"yy")
+    assert model() != before
 
 
 def test_a_job_travels_to_other_processes(jobs):
