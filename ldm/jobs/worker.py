@@ -100,9 +100,10 @@ class Worker:
             UserError: It cannot be loaded.
         """
         from ldm.images.opening import allow_pixels
-        from ldm.pipelines.pipeline import Pipeline  # imports torch: a second
+        from ldm.pipelines.pipeline import Pipeline, resolve_device  # imports torch: a second
 
         settings = self.plan.settings
+        _check_precision(settings.precision, resolve_device(self.device).type)
         allow_pixels(settings.max_pixels)
         self._set_threads(settings.threads)
         pipeline = Pipeline.load(
@@ -239,6 +240,7 @@ class Worker:
         for job in jobs:
             try:
                 pair = job, self.pipeline.prepare(job.settings)
+                _check_precision(job.settings.precision, self.pipeline.device.type)
                 self._check_files(job)
                 found.append(pair)
             except Exception as error:  # a file that was there when the run began, for one
@@ -356,6 +358,16 @@ class Worker:
             self._observer(event)
             if len(self._told) == MOST_TOLD:
                 self._observer(Notice(f"{self.name} has much to say: no more of it is shown"))
+
+
+def _check_precision(precision: str, device: str) -> None:
+    """Refuse what each worker would measure for itself: pictures would depend on who draws them."""
+    if precision == "auto" and device == "cpu":
+        raise UserError(
+            "--precision auto was given for a processor, which each worker would measure by "
+            "itself; expected one arithmetic for all pictures; give full, bfloat16 or float16 "
+            "(txt2img.py --precision auto says which is fast here)"
+        )
 
 
 def _said(error: Exception) -> str:

@@ -194,6 +194,15 @@ class BatchSettings(GenerationSettings):
         help="for lines without a seed: picture N of the run has the seed SEED + N",
     )
 
+    precision: str = changed(
+        GenerationSettings,
+        "precision",
+        help="autocast computes in float16 on cuda (in float32 elsewhere); full is float32; "
+        "bfloat16 and float16 are these on any device; auto is float16 on cuda, and refused on a "
+        "processor, where workers could choose differently; int8 computes the denoiser's layers in "
+        "8-bit integers, on processors only",
+    )
+
     from_file: None = None
     from_image: None = None
     outdir: str = ""

@@ -160,6 +160,15 @@ def test_a_model_that_was_replaced_since_the_run_began_ends_it(plan, tiny_ckpt, 
     assert not pictures_in(tmp_path / "out")
 
 
+def test_no_worker_chooses_an_arithmetic_for_itself(plan):
+    with pytest.raises(UserError, match="--precision auto .* each worker would measure"):
+        drawn(plan(short(1), precision="auto"))
+    rows = short(2)
+    rows[1]["precision"] = "auto"
+    found, _ = drawn(plan(rows, "lines"))
+    assert "--precision auto" in found[1].error and not found[0].error
+
+
 def test_nan_costs_its_picture(plan, monkeypatch):
     decode, calls = LatentSpaceDiffusion.decode_first_stage, []
 
