@@ -126,9 +126,13 @@ def _csv_rows(path: Path, check: Check) -> Iterator[Row | BadLine]:
         try:
             header = next(reader, None)
         except csv.Error as error:
-            raise UserError(f"the header cannot be read ({error}); expected names") from error
+            raise UserError(
+                f"the header cannot be read ({error}); expected names of settings; mend it"
+            ) from error
         if not header:
-            raise UserError("no header was found; expected names of settings on the first line")
+            raise UserError(
+                "no header was found; expected names of settings on the first line; add them"
+            )
         names = [name.strip() for name in header]
         if len(names) == 1 and re.search(r"[;\t]", names[0]):
             raise UserError(
@@ -149,7 +153,11 @@ def _csv_rows(path: Path, check: Check) -> Iterator[Row | BadLine]:
             if not cells:
                 continue
             if len(cells) != len(names):
-                yield BadLine(first, f"has {len(cells)} cells, and the header {len(names)} names")
+                yield BadLine(
+                    first,
+                    f"has {len(cells)} cells, and the header {len(names)} names; expected as many; "
+                    "mend it: cells with commas need quotes",
+                )
                 continue
             # An empty prompt is one; anything else that is empty is not given.
             given = zip(names, cells, strict=True)
@@ -175,14 +183,17 @@ def _json_rows(path: Path, check: Check) -> Iterator[Row | BadLine]:  # noqa: AR
             try:
                 cells = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
             except json.JSONDecodeError as error:
-                yield BadLine(number, f"is not JSON ({error.msg}, character {error.pos + 1})")
+                where = f"{error.msg}, character {error.pos + 1}"
+                yield BadLine(number, f"is not JSON ({where}); expected an object; mend it")
             except (ValueError, RecursionError) as error:
-                yield BadLine(number, f"is not JSON that can be used ({error})")
+                yield BadLine(number, f"is JSON that cannot be used ({error}); mend it")
             else:
                 if isinstance(cells, dict):
                     yield Row(number, cells)
                 else:
-                    yield BadLine(number, 'is no JSON object; expected such as {"prompt": "a cat"}')
+                    yield BadLine(
+                        number, 'is no JSON object; expected such as {"prompt": "a cat"}; mend it'
+                    )
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -54,6 +54,21 @@ def test_bad_lines_are_told_by_number_and_the_rest_is_read(read):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", 'prompt\n"c"d\n'),
+        ("a.csv", "prompt\na,b\n"),
+        ("a.jsonl", "{\n"),
+        ("a.jsonl", '{"seed":NaN}\n'),
+        ("a.jsonl", "[1]\n"),
+    ],
+)
+def test_a_bad_line_says_what_to_do(read, name, text):
+    (bad,) = read(name, text)
+    assert "; mend " in bad.why
+
+
+@pytest.mark.parametrize(
     "rest",
     [
         '"b,2\nc,3\nd,4\n',  # to the end of the file
