@@ -64,8 +64,9 @@ def read_jobs(path: str | Path, reader: LineReader, first: int = 0) -> Iterator[
             yield Lost(BadLine(row.line, str(error)), number, count)
             number += count
         else:
-            yield from jobs
-            number += len(jobs)
+            for job in jobs:
+                yield job
+                number = job.number + 1
 
 
 @dataclass

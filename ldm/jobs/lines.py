@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,8 +82,8 @@ class LineReader:
         files = [path for part in STEMS for path in find_weights(ckpt, part)]
         return hash_of_all([*files, ckpt / KEPT])[:10]
 
-    def jobs(self, row: Row, number: int) -> list[Job]:
-        """Return the pictures of a line.
+    def jobs(self, row: Row, number: int) -> Iterator[Job]:
+        """Check a line, and return its pictures, which are made one by one: it may ask for many.
 
         Args:
             row: The line.
@@ -96,17 +96,21 @@ class LineReader:
         values = self._with_defaults(given)
         count = values.pop("n_iter", 1) * values.pop("n_samples", 1)
         if count > LONGEST_RUN:
-            raise UserError(f"asks for {count} pictures; expected at most {LONGEST_RUN}")
+            raise UserError(
+                f"asks for {count} pictures; expected at most {LONGEST_RUN}; write several lines"
+            )
         first = values.pop("seed", self.seed + number)
         if first + count - 1 > MAX_SEED:
-            raise UserError(f"seed {first + count - 1} is too large; expected at most {MAX_SEED}")
+            raise UserError(
+                f"seed {first + count - 1} is too large; expected at most {MAX_SEED}; give another"
+            )
         settings = self._checked(values)
         files = self.files_of(settings)
         kept = self._kept(settings)
-        return [
+        return (
             Job(number + k, row.line, {**kept, "seed": first + k}, files, self.model)
             for k in range(count)
-        ]
+        )
 
     def count_of(self, row: Row) -> int:
         """Return how many pictures a line asks for as far as it can be read: 1 where it cannot."""

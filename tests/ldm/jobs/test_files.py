@@ -48,6 +48,16 @@ def test_a_long_file_is_read_in_little_memory(reader, tmp_path):
     assert count == 1000 and peak < 0.3e6  # all jobs at once take 0.9 MB
 
 
+def test_a_line_of_many_pictures_is_read_in_little_memory(reader, tmp_path):
+    path = write_csv(tmp_path / "a.csv", [{"prompt": "cat", "n_iter": 5000}, {"prompt": "dog"}])
+    next(read_jobs(path, reader))
+    tracemalloc.start()
+    numbers = sum(job.number for job in read_jobs(path, reader))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert numbers == sum(range(5001)) and peak < 0.3e6
+
+
 def test_the_first_bad_lines_are_listed_and_the_rest_counted():
     bad = BadLines()
     for line in range(1, SHOWN + 6):

@@ -15,6 +15,7 @@ from ldm.pipelines.models import find_model
 from ldm.pipelines.request import prepare
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.model_kind import FILL, INPAINT, TEXT
+from ldm.settings.option import MAX_SEED
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def jobs(choice, tmp_path):
     """Return the jobs of one line."""
 
     def jobs(number=0, given=(), **cells):
-        return LineReader(choice, dict(given), tmp_path).jobs(Row(1, cells), number)
+        return list(LineReader(choice, dict(given), tmp_path).jobs(Row(1, cells), number))
 
     return jobs
 
@@ -65,7 +66,7 @@ def test_what_suits_the_model_is_held_by_a_job_where_neither_line_nor_run_names_
 
     def walk(given=(), **cells):
         reader = LineReader(suited, dict(given), tmp_path)
-        settings = reader.jobs(Row(1, {"prompt": "a", **cells}), 0)[0].settings
+        settings = next(reader.jobs(Row(1, {"prompt": "a", **cells}), 0)).settings
         return settings.scale, settings.sampler, settings.ddim_steps
 
     assert walk() == (3.0, "dpmpp_2m", 20)
@@ -97,7 +98,7 @@ def test_a_line_with_a_mask_has_what_suits_the_kind_of_model(
     def values(**cells):
         reader = LineReader(replace(choice, kind=kind), {}, tmp_path)
         cells = {"prompt": "", "init_img": "a.png", "mask": "m.png", **cells}
-        settings = reader.jobs(Row(1, cells), 0)[0].settings
+        settings = next(reader.jobs(Row(1, cells), 0)).settings
         return settings.scale, settings.strength
 
     assert values() == (scale, strength)
@@ -110,7 +111,7 @@ def test_a_model_that_takes_no_text_needs_none_and_refuses_it(choice, tmp_path):
         flat(tmp_path / name, (255, 255, 255), (16, 16))
     reader = LineReader(replace(choice, kind=FILL), {}, tmp_path)
     cells = {"init_img": "a.png", "mask": "m.png"}
-    assert reader.jobs(Row(1, cells), 0)[0].settings.prompt == ""
+    assert next(reader.jobs(Row(1, cells), 0)).settings.prompt == ""
     with pytest.raises(UserError, match="takes no text"):
         reader.jobs(Row(1, {**cells, "prompt": "a cat"}), 0)
 
@@ -136,7 +137,8 @@ def test_what_a_job_holds_is_prepared_as_the_lone_run_is(jobs, choice):
         ({"prompt": "a", "seed": 2**64 - 1, "n_samples": 2}, "too large"),
         ({"prompt": "a", "steps": 3}, "ddim_steps"),
         ({"prompt": "a <lora:missing:1>"}, "missing"),
-        ({"prompt": "a", "n_iter": 10**6, "n_samples": 10**6}, "pictures"),
+        ({"prompt": "a", "n_iter": 10**6, "n_samples": 10**6}, "pictures.*; write several lines"),
+        ({"prompt": "a", "seed": MAX_SEED, "n_samples": 2}, "too large.*; give another"),
     ],
 )
 def test_a_line_that_cannot_be_drawn_is_refused_before_anything_is_drawn(jobs, cells, hint):
@@ -166,7 +168,7 @@ def test_a_digest_is_the_same_however_the_same_is_said(jobs, choice, tmp_path):
     assert digest(jobs, scale=7.5, sampler="ddim", W=16, H=16, seed=42) == plain
     assert digest(jobs, scale="7.5") == plain
     other = LineReader(choice, {"device": "cpu", "kernels": "auto"}, tmp_path / "elsewhere")
-    assert other.jobs(Row(9, {"prompt": "a cat"}), 0)[0].digest == plain
+    assert next(other.jobs(Row(9, {"prompt": "a cat"}), 0)).digest == plain
 
 
 def test_a_digest_knows_files_by_what_they_hold(jobs, tmp_path):
@@ -227,7 +229,7 @@ def test_a_digest_knows_each_file_of_a_folder_that_is_read_and_no_other(jobs, ad
 
 def test_a_digest_knows_the_model(jobs, choice, tmp_path):
     averaged = LineReader(choice, {"use_ema": True}, tmp_path)
-    assert averaged.jobs(Row(1, {"prompt": "a cat"}), 0)[0].digest != digest(jobs)
+    assert next(averaged.jobs(Row(1, {"prompt": "a cat"}), 0)).digest != digest(jobs)
 
 
 @pytest.mark.parametrize(
