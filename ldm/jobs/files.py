@@ -37,7 +37,7 @@ class Lost:
     count: int = 1
 
 
-def read_jobs(path: str | Path, reader: LineReader) -> Iterator[Job | Lost]:
+def read_jobs(path: str | Path, reader: LineReader, first: int = 0) -> Iterator[Job | Lost]:
     """Read the pictures of a file in its order.
 
     A line that cannot be drawn takes up numbers too: once it is mended, no other picture's number
@@ -46,11 +46,12 @@ def read_jobs(path: str | Path, reader: LineReader) -> Iterator[Job | Lost]:
     Args:
         path: A .txt, .csv, .jsonl or .parquet file.
         reader: Makes jobs of lines.
+        first: The number of the first picture.
 
     Raises:
         UserError: The file cannot be read, or its header names what is no setting.
     """
-    number = 0
+    number = first
     for row in read_rows(path, check_columns):
         if isinstance(row, BadLine):
             yield Lost(row, number)
@@ -63,8 +64,9 @@ def read_jobs(path: str | Path, reader: LineReader) -> Iterator[Job | Lost]:
             yield Lost(BadLine(row.line, str(error)), number, count)
             number += count
         else:
-            yield from jobs
-            number += len(jobs)
+            for job in jobs:
+                yield job
+                number = job.number + 1
 
 
 @dataclass

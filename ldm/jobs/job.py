@@ -12,13 +12,20 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+from ldm.settings.adapters import read_control, read_lora
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.speed import SpeedSettings
 
 ONE_PICTURE = {"n_iter": 1, "n_samples": 1, "seed_mode": "per-image"}
 _HOW = frozenset(each.name for each in fields(SpeedSettings))
-_FILES = frozenset(("init_img", "mask", "control", "decoder", "glossary"))
+_FILES = frozenset(
+    (
+        *("init_img", "mask", "lora", "embedding", "control", "decoder"),
+        *("glossary", "translator", "image_encoder"),
+    )
+)
+"""Settings that name files, which count by ``Job.files`` instead."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Job:
     """One picture.
 
     Attributes:
-        number: Which of the run, from 0 in the order of the file; it names the picture.
+        number: Which of the run, in the order of the file; it names the picture.
         line: The line of the file, from 1.
         values: Settings that are not their schema's defaults, by field name.
         files: SHA-256 of each file that the picture is drawn from, by what it is for.
@@ -53,7 +60,8 @@ class Job:
         no digest as long as it has its default.
         """
         values = {k: v for k, v in self.values.items() if k not in _HOW | _FILES}
-        # The pictures of controls count as files do; their scales and windows count here.
+        # Their files count as such; scales and windows count here.
+        values["lora"] = [_scales(text) for text in self.values.get("lora", ())]
         values["control"] = [_without_files(text) for text in self.values.get("control", ())]
         whole = {
             "program": schema_of(self.values).program,
@@ -77,8 +85,11 @@ def schema_of(values: Mapping[str, Any]) -> type[GenerationSettings]:
     return Txt2ImgSettings if values.get("init_img") is None else Img2ImgSettings
 
 
-def _without_files(text: str) -> list[Any]:
-    from ldm.settings.adapters import read_control
+def _scales(text: str) -> list[float]:
+    wish = read_lora(text)
+    return [wish.unet, wish.text]
 
+
+def _without_files(text: str) -> list[Any]:
     wish = read_control(text)
     return [wish.kind, wish.scale, wish.start, wish.end]

@@ -9,22 +9,23 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ldm.checkpoint.diffusers.json_files import KEPT, STEMS, find_weights
 from ldm.errors import UserError
-from ldm.images.io import file_hash
 from ldm.jobs.columns import COLUMNS, OF_NO_JOB, column, is_given, value_of
+from ldm.jobs.hashes import hash_of, hash_of_all
 from ldm.jobs.job import ONE_PICTURE, Job, schema_of
 from ldm.jobs.rows import Row
-from ldm.paths import file_fault, file_size, is_file, modified
-from ldm.pipelines.adapter_files import full_hash
+from ldm.paths import file_fault, is_folder
 from ldm.pipelines.models import ModelChoice, check_kind, resolve
 from ldm.pipelines.translating import in_models_language
 from ldm.settings.adapters import read_control
 from ldm.settings.generation import LONGEST_RUN, GenerationSettings
+from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.option import MAX_SEED, options_of
 from ldm.settings.suiting import suited_to
 
@@ -32,13 +33,14 @@ if TYPE_CHECKING:  # few lines have adapters
     from ldm.pipelines.adapter_plan import AdapterPlan
 
 _PICTURES = ("init_img", "mask")
+_BESIDES = ("decoder", "glossary", "translator", "image_encoder")
 _OWN = ("prompt", "negative_prompt", "seed", *_PICTURES)
 """What differs from line to line most often; the rest is checked once for all lines alike."""
+_TEXTS = ("prompt", "negative_prompt")
 _MODELS_OWN = ("C", "f")
 _OF_THE_MODEL = frozenset(("ckpt", "config", "trust_config", "use_ema", "device", "max_pixels"))
 """What ``LineReader.model`` tells of the model, and what pictures do not depend on."""
 _KEPT = 1024  # sets of settings that are remembered
-_HASHES = 2**17  # files whose hashes are remembered
 
 
 class LineReader:
@@ -56,6 +58,9 @@ class LineReader:
         left = OF_NO_JOB | _OF_THE_MODEL
         self.given = {k: v for k, v in given.items() if k not in left and v is not None}
         self.seed = self.given.pop("seed", GenerationSettings().seed)
+        # A model without text is refused by texts too: there they are checked with the rest.
+        textless = () if choice.kind.takes_text else _TEXTS
+        self._own = tuple(name for name in _OWN if name not in textless)
         self._complete = functools.lru_cache(maxsize=_KEPT)(self._completed)
 
     @functools.cached_property
@@ -66,10 +71,19 @@ class LineReader:
         text = OmegaConf.to_yaml(self.choice.config, sort_keys=True)
         config = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
         average = " EMA" if self.averaged else ""
-        return f"{self.choice.name} {self.choice.fingerprint.short} {config}{average}"
+        return f"{self.choice.name} {self._weights()} {config}{average}"
 
-    def jobs(self, row: Row, number: int) -> list[Job]:
-        """Return the pictures of a line.
+    def _weights(self) -> str:
+        """Return the hash of a checkpoint, or of all weights in a diffusers folder."""
+        ckpt = self.choice.ckpt_path
+        if not is_folder(ckpt):
+            return self.choice.fingerprint.short
+        # The fingerprint that pictures record is that of the UNet's first file alone.
+        files = [path for part in STEMS for path in find_weights(ckpt, part)]
+        return hash_of_all([*files, ckpt / KEPT])[:10]
+
+    def jobs(self, row: Row, number: int) -> Iterator[Job]:
+        """Check a line, and return its pictures, which are made one by one: it may ask for many.
 
         Args:
             row: The line.
@@ -82,23 +96,27 @@ class LineReader:
         values = self._with_defaults(given)
         count = values.pop("n_iter", 1) * values.pop("n_samples", 1)
         if count > LONGEST_RUN:
-            raise UserError(f"asks for {count} pictures; expected at most {LONGEST_RUN}")
+            raise UserError(
+                f"asks for {count} pictures; expected at most {LONGEST_RUN}; write several lines"
+            )
         first = values.pop("seed", self.seed + number)
         if first + count - 1 > MAX_SEED:
-            raise UserError(f"seed {first + count - 1} is too large; expected at most {MAX_SEED}")
+            raise UserError(
+                f"seed {first + count - 1} is too large; expected at most {MAX_SEED}; give another"
+            )
         settings = self._checked(values)
-        files = self._files(settings)
+        files = self.files_of(settings)
         kept = self._kept(settings)
-        return [
+        return (
             Job(number + k, row.line, {**kept, "seed": first + k}, files, self.model)
             for k in range(count)
-        ]
+        )
 
     def count_of(self, row: Row) -> int:
         """Return how many pictures a line asks for as far as it can be read: 1 where it cannot."""
         count = 1
         for name in ("n_iter", "n_samples"):
-            cells = [c for n, c in row.cells.items() if n in COLUMNS and column(n).name == name]
+            cells = [c for n, c in row.cells.items() if _name_of(n) == name]
             try:
                 own = value_of(COLUMNS[name], cells[0]) if cells and is_given(cells[0]) else None
             except UserError:
@@ -148,6 +166,8 @@ class LineReader:
             raise UserError("has a mask and no init_img; expected both; add init_img")
         own = {name: value for name, value in self.given.items() if name in known}
         values = {**own, **given}
+        if not self.choice.kind.takes_text:
+            values.setdefault("prompt", "")
         if "prompt" not in values:
             raise UserError("has no prompt; expected one; add it, or give the program --prompt")
         return values
@@ -158,9 +178,9 @@ class LineReader:
         Raises:
             UserError: They contradict each other or the model, or name files that are not there.
         """
-        rest = tuple(sorted((k, v) for k, v in values.items() if k not in _OWN))
+        rest = tuple(sorted((k, v) for k, v in values.items() if k not in self._own))
         complete = self._complete(schema_of(values), rest)
-        settings = replace(complete, **{k: values[k] for k in _OWN if k in values})
+        settings = replace(complete, **{k: values[k] for k in self._own if k in values})
         for name in _PICTURES:
             if name in values and (fault := file_fault(values[name])):
                 raise UserError(f"{name} {values[name]} {fault}; expected a picture; check it")
@@ -171,7 +191,9 @@ class LineReader:
 
     def _completed(self, schema: type[GenerationSettings], rest: tuple) -> GenerationSettings:
         named = {**dict(rest), **ONE_PICTURE}
-        settings = suited_to(schema(**named), self.choice.sampling, named)
+        # What scripts/inpaint.py takes where nobody names anything.
+        own = self.choice.kind.own_values if schema is InpaintSettings else {}
+        settings = suited_to(schema(**{**own, **named}), self.choice.sampling, named)
         settings.validate()
         check_kind(self.choice, settings)
         return resolve(settings, self.choice)
@@ -186,41 +208,38 @@ class LineReader:
                 found[each.name] = value
         return {**found, "prompt": settings.prompt}
 
-    def _files(self, settings: GenerationSettings) -> dict[str, str]:
+    def files_of(self, settings: GenerationSettings) -> dict[str, str]:
         """Return the SHA-256 of each file that a picture is drawn from, by what it is for."""
-        named = {
-            name: getattr(settings, name, None) for name in (*_PICTURES, "decoder", "glossary")
-        }
-        found = {k: hash_of(path) for k, path in named.items() if path and is_file(path)}
+        named = {name: getattr(settings, name, None) for name in (*_PICTURES, *_BESIDES)}
+        found = {name: hash_of(path) for name, path in named.items() if path}
         texts = [settings.prompt, settings.negative_prompt]
         if settings.may_adapt(texts):
             from ldm.pipelines.adapter_plan import plan_adapters
 
             plan = plan_adapters(settings, [settings.prompt])
             found |= {} if plan is None else _adapter_hashes(plan)
-        return found
+        return {name: sha256 for name, sha256 in found.items() if sha256}
 
 
-def _adapter_hashes(plan: AdapterPlan) -> dict[str, str]:
+def _name_of(header: str) -> str | None:
+    """Return the setting that a column is, by any way to write it; None if it is none."""
+    try:
+        return column(header).name
+    except UserError:
+        return None
+
+
+def _adapter_hashes(plan: AdapterPlan) -> dict[str, str | None]:
     paths: list[tuple[str, Path]] = [("lora", each.path) for each in plan.loras]
     paths += [(f"tag {name}", path) for name, path in plan.tagged]
-    paths += [("embedding", each.path) for each in plan.embeddings]
+    # Prompts call them by these names.
+    paths += [(f"embedding {each.path.stem}", each.path) for each in plan.embeddings]
     for each in plan.controls:
         paths += [] if each.path is None else [("control", each.path)]
         paths += [("control image", Path(each.wish.image))] if each.wish.image else []
-    return {f"{what} {n}": full_hash(path) for n, (what, path) in enumerate(paths)}
+    return {f"{what} {n}": hash_of(path) for n, (what, path) in enumerate(paths)}
 
 
 @functools.cache
 def _names_of(schema: type[GenerationSettings]) -> frozenset[str]:
     return frozenset(each.name for each in options_of(schema)) - OF_NO_JOB
-
-
-def hash_of(path: str) -> str:
-    """Return the SHA-256 of a file; that of a file which has not changed is remembered."""
-    return _hash(path, file_size(path), modified(path))
-
-
-@functools.lru_cache(maxsize=_HASHES)
-def _hash(path: str, _size: int, _modified: float) -> str:
-    return file_hash(path)

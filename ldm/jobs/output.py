@@ -9,6 +9,7 @@ from ldm.jobs.base import Store
 from ldm.jobs.folder_output import PictureFolder
 from ldm.jobs.manifest import ManifestWriter
 from ldm.jobs.written import Output
+from ldm.settings.option import one_of
 
 __all__ = ["OUTPUTS", "Output", "open_output"]
 
@@ -37,4 +38,4 @@ def open_output(kind: str, store: Store, writer: ManifestWriter, **options: Any)
         from ldm.jobs.parquet_output import ParquetOutput
 
         return ParquetOutput(store, writer, **options)
-    raise UserError(f"format {kind!r}; expected one of: {', '.join(OUTPUTS)}")
+    raise UserError(f"format {kind!r} was given; expected {one_of(OUTPUTS)}; choose one")

@@ -94,7 +94,7 @@ class Meter:
         lines = []
         for name, kind, words, attribute in _METRICS:
             value = getattr(self, attribute)
-            lines += [f"# HELP {name} {words}", f"# TYPE {name} {kind}", f"{name} {value:g}"]
+            lines += [f"# HELP {name} {words}", f"# TYPE {name} {kind}", f"{name} {value!r}"]
         return "\n".join(lines) + "\n"
 
 

@@ -126,9 +126,13 @@ def _csv_rows(path: Path, check: Check) -> Iterator[Row | BadLine]:
         try:
             header = next(reader, None)
         except csv.Error as error:
-            raise UserError(f"the header cannot be read ({error}); expected names") from error
+            raise UserError(
+                f"the header cannot be read ({error}); expected names of settings; mend it"
+            ) from error
         if not header:
-            raise UserError("no header was found; expected names of settings on the first line")
+            raise UserError(
+                "no header was found; expected names of settings on the first line; add them"
+            )
         names = [name.strip() for name in header]
         if len(names) == 1 and re.search(r"[;\t]", names[0]):
             raise UserError(
@@ -142,16 +146,33 @@ def _csv_rows(path: Path, check: Check) -> Iterator[Row | BadLine]:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield BadLine(first, f"is not CSV ({error})")
+                if reader.line_num > first or "field larger" in str(error):
+                    raise _unclosed(first, error) from error
+                yield BadLine(first, f"is not CSV ({error}); expected closed quotes; mend them")
                 continue
             if not cells:
                 continue
             if len(cells) != len(names):
-                yield BadLine(first, f"has {len(cells)} cells, and the header {len(names)} names")
+                yield BadLine(
+                    first,
+                    f"has {len(cells)} cells, and the header {len(names)} names; expected as many; "
+                    "mend it: cells with commas need quotes",
+                )
                 continue
             # An empty prompt is one; anything else that is empty is not given.
             given = zip(names, cells, strict=True)
             yield Row(first, {n: c if c or n.endswith("prompt") else None for n, c in given})
+
+
+def _unclosed(line: int, error: csv.Error) -> UserError:
+    """Return the error for a row without an end: how many others it has swallowed is not known.
+
+    Were it one bad line, the pictures of all lines after it would get other numbers and seeds.
+    """
+    return UserError(
+        f"the row that begins on line {line} does not end there ({error}); expected a second "
+        "quote for each; mend it: without that the lines after it cannot be told apart"
+    )
 
 
 def _json_rows(path: Path, check: Check) -> Iterator[Row | BadLine]:  # noqa: ARG001
@@ -162,14 +183,17 @@ def _json_rows(path: Path, check: Check) -> Iterator[Row | BadLine]:  # noqa: AR
             try:
                 cells = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
             except json.JSONDecodeError as error:
-                yield BadLine(number, f"is not JSON ({error.msg}, character {error.pos + 1})")
+                where = f"{error.msg}, character {error.pos + 1}"
+                yield BadLine(number, f"is not JSON ({where}); expected an object; mend it")
             except (ValueError, RecursionError) as error:
-                yield BadLine(number, f"is not JSON that can be used ({error})")
+                yield BadLine(number, f"is JSON that cannot be used ({error}); mend it")
             else:
                 if isinstance(cells, dict):
                     yield Row(number, cells)
                 else:
-                    yield BadLine(number, 'is no JSON object; expected such as {"prompt": "a cat"}')
+                    yield BadLine(
+                        number, 'is no JSON object; expected such as {"prompt": "a cat"}; mend it'
+                    )
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

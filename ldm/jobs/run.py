@@ -7,7 +7,7 @@ Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,9 @@ from ldm.jobs.lines import LineReader
 from ldm.jobs.manifest import Manifest
 from ldm.jobs.records import Record, Records
 from ldm.jobs.store import Store, open_store
-from ldm.paths import exists
+from ldm.paths import at_home, exists
 from ldm.pipelines.models import ModelChoice, find_model
+from ldm.settings.adapters import read_control, read_lora
 from ldm.settings.batch import BatchSettings
 
 _LOOK_EVERY = 1024  # jobs between two looks at whether the file is still the same
@@ -131,8 +132,8 @@ def survey(plan: RunPlan, done: Records) -> Survey:
         UserError: The file cannot be read, or has no jobs.
     """
     path, failed = plan.settings.jobs, frozenset(done.failed())
-    found = Survey(FileState.of(path))
-    for each in read_jobs(path, plan.reader):
+    found, first = Survey(FileState.of(path)), plan.settings.first
+    for each in read_jobs(path, plan.reader, first):
         if isinstance(each, Lost):
             found.bad.add(each.bad)
             found.lost.append(each)
@@ -143,7 +144,7 @@ def survey(plan: RunPlan, done: Records) -> Survey:
         raise UserError(f"JOBS {path} holds no jobs; expected one on each line; add some")
     if not found.state.is_still(path):
         raise _changed_meanwhile(path)
-    found.beyond = sum(number >= found.pictures for number in done)
+    found.beyond = sum(not 0 <= number - first < found.pictures for number in done)
     return found
 
 
@@ -183,7 +184,7 @@ def remaining(plan: RunPlan, done: Records | None = None) -> Iterator[Job]:
     """
     done = Manifest(plan.store).done() if done is None else done
     path, failed = plan.settings.jobs, frozenset(done.failed())
-    for count, job in enumerate(read_jobs(path, plan.reader)):
+    for count, job in enumerate(read_jobs(path, plan.reader, plan.settings.first)):
         if count % _LOOK_EVERY == 0:
             _check_state(plan)
         if isinstance(job, Job) and _is_left(job, done, failed):
@@ -210,16 +211,39 @@ def planned(settings: BatchSettings, named: frozenset[str]) -> RunPlan:
     Workers may have another present folder.
     """
     found = {"out": settings.out if "://" in settings.out else _whole(settings.out)}
-    for name in ("jobs", "ckpt", "config", "glossary", "translator", "image_encoder"):
+    for name in ("jobs", "ckpt", "config", "glossary", "translator", "image_encoder", "decoder"):
         path = getattr(settings, name)
         # A model may also be named from the project's folder.
         if path is not None and (name == "jobs" or exists(path)):
             found[name] = _whole(path)
+    for name, read in (("lora", read_lora), ("control", read_control)):
+        found[name] = tuple(_wish_whole(text, read) for text in getattr(settings, name))
+    found["embedding"] = tuple(_whole_if_there(path) for path in settings.embedding)
     return RunPlan(replace(settings, **found), named)
 
 
 def _whole(path: str) -> str:
     return str(Path(path).absolute())
+
+
+def _whole_if_there(path: str) -> str:
+    """Return a path made whole; what is no path is an adapter's name in its usual folder."""
+    found = at_home(path)
+    return _whole(str(found)) if exists(found) else path
+
+
+def _wish_whole(text: str, read: Callable[[str], Any]) -> str:
+    """Return the text of an adapter with its paths made whole."""
+    wish = read(text)
+    named = {name: getattr(wish, name, "") for name in ("file", "image")}
+    found = {name: _whole_if_there(path) for name, path in named.items() if path}
+    if all(named[name] == path for name, path in found.items()):
+        return text
+    whole = replace(wish, **found)
+    try:
+        return str(whole) if read(str(whole)) == whole else text
+    except UserError:  # a folder with a colon in its name
+        return text
 
 
 def _is_left(job: Job, done: Records, failed: frozenset[int]) -> bool:

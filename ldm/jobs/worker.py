@@ -100,13 +100,14 @@ class Worker:
             UserError: It cannot be loaded.
         """
         from ldm.images.opening import allow_pixels
-        from ldm.pipelines.pipeline import Pipeline  # imports torch: a second
+        from ldm.pipelines.pipeline import Pipeline, resolve_device  # imports torch: a second
 
         settings = self.plan.settings
+        _check_precision(settings.precision, resolve_device(self.device).type)
         allow_pixels(settings.max_pixels)
         self._set_threads(settings.threads)
         pipeline = Pipeline.load(
-            self.plan.choice,
+            self._found.choice,
             device=self.device,
             use_ema=settings.use_ema,
             observer=self.observe,
@@ -115,6 +116,17 @@ class Worker:
         if pipeline.device.type == "cpu" and settings.engine == "local" and used < there:
             self.observe(Notice(f"{used} of {there} cores are used; more --workers use the others"))
         return pipeline
+
+    @cached_property
+    def _found(self) -> RunPlan:
+        """The plan, with nothing remembered of what its files held when the run began."""
+        return replace(self.plan)
+
+    @cached_property
+    def _model(self) -> str:
+        """What the model is known by, hashed after it was loaded: so no change is missed."""
+        self.load()
+        return self._found.reader.model
 
     def _set_threads(self, count: int) -> None:
         """Compute with so many threads until the worker ends: pictures' last bits depend on it."""
@@ -223,15 +235,42 @@ class Worker:
                 parts += [left.pairs[half:], left.pairs[:half]]
 
     def _prepared(self, jobs: list[Job]) -> list[Pair]:
+        self._check_model(jobs)
         found = []
         for job in jobs:
             try:
-                found.append((job, self.pipeline.prepare(job.settings)))
+                pair = job, self.pipeline.prepare(job.settings)
+                _check_precision(job.settings.precision, self.pipeline.device.type)
+                self._check_files(job)
+                found.append(pair)
             except Exception as error:  # a file that was there when the run began, for one
-                if "pipeline" not in self.__dict__:
-                    raise
                 self._fail(job, _said(error), known=isinstance(error, UserError))
         return found
+
+    def _check_model(self, jobs: list[Job]) -> None:
+        """Check that what is loaded is what jobs were planned for: it was read later than that.
+
+        Raises:
+            UserError: The checkpoint or its configuration has been replaced meanwhile.
+        """
+        if any(job.model != self._model for job in jobs):
+            raise UserError(
+                f"the model {self._found.choice.ckpt_path} has changed since the run began; "
+                "expected one and the same for all pictures; run again when it is finished: what "
+                "is drawn is kept"
+            )
+
+    def _check_files(self, job: Job) -> None:
+        """Check that the files of a job hold what its digest says; their hashes are remembered.
+
+        Raises:
+            UserError: One does not.
+        """
+        if self._found.reader.files_of(job.settings) != job.files:
+            raise UserError(
+                "a file that it is drawn from has changed since the run began; expected what its "
+                "digest is of; run again"
+            )
 
     def _attempt(self, pairs: list[Pair]) -> _Left:
         """Draw pairs as one batch; return those that it did not come to.
@@ -319,6 +358,16 @@ class Worker:
             self._observer(event)
             if len(self._told) == MOST_TOLD:
                 self._observer(Notice(f"{self.name} has much to say: no more of it is shown"))
+
+
+def _check_precision(precision: str, device: str) -> None:
+    """Refuse what each worker would measure for itself: pictures would depend on who draws them."""
+    if precision == "auto" and device == "cpu":
+        raise UserError(
+            "--precision auto was given for a processor, which each worker would measure by "
+            "itself; expected one arithmetic for all pictures; give full, bfloat16 or float16 "
+            "(txt2img.py --precision auto says which is fast here)"
+        )
 
 
 def _said(error: Exception) -> str:

@@ -248,12 +248,16 @@ class BatchProgram:
     def merge(self) -> int:
         """Bring runs together; return the exit code."""
         from ldm.jobs.manifest import Manifest
+        from ldm.jobs.run import RunPlan
+        from ldm.jobs.run_file import check_run, read_run
         from ldm.jobs.store import open_store
         from ldm.jobs.verify import merge
 
         settings = self.settings
         into = open_store(settings.out)
         into.check()
+        plan = RunPlan(settings)
+        check_run(plan, read_run(plan))
         damages = merge(list(map(open_store, settings.merge)), into, settings.format)
         self.say_damages(damages)
         count = sum(1 for _ in Manifest(into).done().by_place())

@@ -26,6 +26,7 @@ ENGINES = ("local", "torchrun", "ray")
 OUTPUTS = ("folder", "webdataset", "parquet")
 MOST_WORKERS = 4096
 MOST_ROWS = 4096
+LAST_NUMBER = 10**12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,14 @@ class BatchSettings(GenerationSettings):
         "pictures in a file of --format webdataset or parquet",
         minimum=1,
         maximum=LONGEST_RUN,
+        group="run",
+    )
+    first: int = option(
+        0,
+        "the number of the file's first picture: the parts of a job that is cut into several runs, "
+        "to be merged later, go on counting where the part before ends",
+        minimum=0,
+        maximum=LAST_NUMBER,
         group="run",
     )
     skip_bad: bool = option(
@@ -183,6 +192,15 @@ class BatchSettings(GenerationSettings):
         GenerationSettings,
         "seed",
         help="for lines without a seed: picture N of the run has the seed SEED + N",
+    )
+
+    precision: str = changed(
+        GenerationSettings,
+        "precision",
+        help="autocast computes in float16 on cuda (in float32 elsewhere); full is float32; "
+        "bfloat16 and float16 are these on any device; auto is float16 on cuda, and refused on a "
+        "processor, where workers could choose differently; int8 computes the denoiser's layers in "
+        "8-bit integers, on processors only",
     )
 
     from_file: None = None

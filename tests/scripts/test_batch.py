@@ -132,6 +132,26 @@ def test_runs_are_merged(batch, jobs, tmp_path):
     assert pictures_in(tmp_path / "b") == pictures_in(tmp_path / "whole")
 
 
+def test_a_run_of_another_format_takes_no_other_pictures_in(batch, jobs, tmp_path):
+    batch(jobs, "--out", "shards", "--format", "webdataset")
+    jobs.write_text("a cat\n")
+    batch(jobs, "--out", "a", "--format", "webdataset")
+    line = error_in(batch("--out", "shards", "--merge", "a"))
+    assert "--format folder was given" in line and not pictures_in(tmp_path / "shards")
+    assert batch("--out", "shards", "--format", "webdataset", "--merge", "a")[0] == 0
+
+
+def test_parts_of_a_file_are_drawn_by_themselves_and_merged(batch, jobs, tmp_path):
+    batch(jobs, "--out", "whole")
+    lines = jobs.read_text(encoding="utf-8").splitlines()
+    for out, first, part in (("a", 0, lines[:2]), ("b", 2, lines[2:])):
+        jobs.write_text("\n".join(part), encoding="utf-8")
+        assert batch(jobs, "--out", out, "--first", first)[0] == 0
+    code, out, _ = batch("--out", "c", "--merge", "a", "b")
+    assert code == 0 and "Merged: 3 pictures" in out
+    assert pictures_in(tmp_path / "c") == pictures_in(tmp_path / "whole")
+
+
 def test_shards_are_written_and_resumed(batch, jobs, tmp_path):
     given = ["--out", "o", "--format", "webdataset", "--shard_size", 2]
     code, out, _ = batch(jobs, *given)

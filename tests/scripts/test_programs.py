@@ -50,7 +50,7 @@ FLAGS = {
     "scripts/upscale_tile.py": f"{DRAWING} --init-img --strength --factor --tile --overlap "
     "--control_tile --control_tile_scale",
     "scripts/batch.py": "--out --engine --workers --threads --batch_size --format --shard_size "
-    "--skip_bad --redraw --verify --merge --metrics_port --ray_address --prompt --sampler "
+    "--first --skip_bad --redraw --verify --merge --metrics_port --ray_address --prompt --sampler "
     "--ddim_steps --scale --seed --n_iter --n_samples --W --H --strength --ckpt --config --device "
     "--precision --kernels",
     "scripts/hint.py": "--kind --out --low --high --sigma --threshold --width --factor --seed "

@@ -31,6 +31,13 @@ def test_mending_a_bad_line_changes_no_other_pictures_number_or_seed(reader, tmp
     assert (bad[2].number, bad[2].digest) == (good[4].number, good[4].digest)
 
 
+@pytest.mark.parametrize("header", ["n-iter", "--n_iter", "N_Iter"])
+def test_a_bad_line_keeps_its_numbers_however_the_column_is_written(reader, tmp_path, header):
+    rows = [{"prompt": "a", "W": 17, header: 3}, {"prompt": "b"}]
+    lost, job = read_jobs(write_csv(tmp_path / "a.csv", rows), reader)
+    assert (lost.count, job.number) == (3, 3)
+
+
 def test_a_long_file_is_read_in_little_memory(reader, tmp_path):
     path = write_csv(tmp_path / "a.csv", [{"prompt": f"cat {n}"} for n in range(1000)])
     list(read_jobs(path, reader))  # what is remembered once is there now
@@ -39,6 +46,16 @@ def test_a_long_file_is_read_in_little_memory(reader, tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 1000 and peak < 0.3e6  # all jobs at once take 0.9 MB
+
+
+def test_a_line_of_many_pictures_is_read_in_little_memory(reader, tmp_path):
+    path = write_csv(tmp_path / "a.csv", [{"prompt": "cat", "n_iter": 5000}, {"prompt": "dog"}])
+    next(read_jobs(path, reader))
+    tracemalloc.start()
+    numbers = sum(job.number for job in read_jobs(path, reader))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert numbers == sum(range(5001)) and peak < 0.3e6
 
 
 def test_the_first_bad_lines_are_listed_and_the_rest_counted():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,8 @@ from ldm.jobs.rows import Row
 from ldm.pipelines.models import find_model
 from ldm.pipelines.request import prepare
 from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.model_kind import FILL, INPAINT, TEXT
+from ldm.settings.option import MAX_SEED
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def jobs(choice, tmp_path):
     """Return the jobs of one line."""
 
     def jobs(number=0, given=(), **cells):
-        return LineReader(choice, dict(given), tmp_path).jobs(Row(1, cells), number)
+        return list(LineReader(choice, dict(given), tmp_path).jobs(Row(1, cells), number))
 
     return jobs
 
@@ -63,7 +66,7 @@ def test_what_suits_the_model_is_held_by_a_job_where_neither_line_nor_run_names_
 
     def walk(given=(), **cells):
         reader = LineReader(suited, dict(given), tmp_path)
-        settings = reader.jobs(Row(1, {"prompt": "a", **cells}), 0)[0].settings
+        settings = next(reader.jobs(Row(1, {"prompt": "a", **cells}), 0)).settings
         return settings.scale, settings.sampler, settings.ddim_steps
 
     assert walk() == (3.0, "dpmpp_2m", 20)
@@ -81,6 +84,36 @@ def test_a_line_is_of_the_program_that_its_pictures_say(jobs, tmp_path):
     assert [s.program for s in (alone, image, mask)] == ["txt2img", "img2img", "inpaint"]
     assert (alone.scale, image.scale, image.strength) == (7.5, 5.0, 0.5)
     assert image.init_img == str(tmp_path / "a.png")  # named from the file of jobs
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale", "strength"), [(TEXT, 5.0, 0.75), (INPAINT, 7.5, 1.0), (FILL, 1.0, 1.0)]
+)
+def test_a_line_with_a_mask_has_what_suits_the_kind_of_model(
+    choice, tmp_path, kind, scale, strength
+):
+    for name in ("a.png", "m.png"):
+        flat(tmp_path / name, (255, 255, 255), (16, 16))
+
+    def values(**cells):
+        reader = LineReader(replace(choice, kind=kind), {}, tmp_path)
+        cells = {"prompt": "", "init_img": "a.png", "mask": "m.png", **cells}
+        settings = next(reader.jobs(Row(1, cells), 0)).settings
+        return settings.scale, settings.strength
+
+    assert values() == (scale, strength)
+    if kind.takes_text:
+        assert values(scale=5, strength=0.5) == (5.0, 0.5)
+
+
+def test_a_model_that_takes_no_text_needs_none_and_refuses_it(choice, tmp_path):
+    for name in ("a.png", "m.png"):
+        flat(tmp_path / name, (255, 255, 255), (16, 16))
+    reader = LineReader(replace(choice, kind=FILL), {}, tmp_path)
+    cells = {"init_img": "a.png", "mask": "m.png"}
+    assert next(reader.jobs(Row(1, cells), 0)).settings.prompt == ""
+    with pytest.raises(UserError, match="takes no text"):
+        reader.jobs(Row(1, {**cells, "prompt": "a cat"}), 0)
 
 
 def test_what_a_job_holds_is_prepared_as_the_lone_run_is(jobs, choice):
@@ -104,7 +137,8 @@ def test_what_a_job_holds_is_prepared_as_the_lone_run_is(jobs, choice):
         ({"prompt": "a", "seed": 2**64 - 1, "n_samples": 2}, "too large"),
         ({"prompt": "a", "steps": 3}, "ddim_steps"),
         ({"prompt": "a <lora:missing:1>"}, "missing"),
-        ({"prompt": "a", "n_iter": 10**6, "n_samples": 10**6}, "pictures"),
+        ({"prompt": "a", "n_iter": 10**6, "n_samples": 10**6}, "pictures.*; write several lines"),
+        ({"prompt": "a", "seed": MAX_SEED, "n_samples": 2}, "too large.*; give another"),
     ],
 )
 def test_a_line_that_cannot_be_drawn_is_refused_before_anything_is_drawn(jobs, cells, hint):
@@ -134,7 +168,7 @@ def test_a_digest_is_the_same_however_the_same_is_said(jobs, choice, tmp_path):
     assert digest(jobs, scale=7.5, sampler="ddim", W=16, H=16, seed=42) == plain
     assert digest(jobs, scale="7.5") == plain
     other = LineReader(choice, {"device": "cpu", "kernels": "auto"}, tmp_path / "elsewhere")
-    assert other.jobs(Row(9, {"prompt": "a cat"}), 0)[0].digest == plain
+    assert next(other.jobs(Row(9, {"prompt": "a cat"}), 0)).digest == plain
 
 
 def test_a_digest_knows_files_by_what_they_hold(jobs, tmp_path):
@@ -147,9 +181,82 @@ def test_a_digest_knows_files_by_what_they_hold(jobs, tmp_path):
     assert digest(jobs, init_img="a.png") not in (first, other)
 
 
+@pytest.fixture
+def adapters(tmp_path):
+    """Folders whose adapters hold the same, and one in which they hold something else."""
+    for name, data in (("one", b"x"), ("moved", b"x"), ("other", b"y")):
+        for file in ("ink.safetensors", "sun.pt", "encoder/model.safetensors", "tiny/config.json"):
+            path = tmp_path / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ("lora", "{}/ink.safetensors:0.5"),
+        ("embedding", "{}/sun.pt"),
+        ("decoder", "{}/tiny"),
+        ("image_encoder", "{}/encoder"),
+        ("translator", "{}/encoder"),
+    ],
+)
+def test_a_digest_knows_adapters_by_what_they_hold(jobs, adapters, setting, text):
+    found = [
+        digest(jobs, **{setting: text.format(adapters / n)}) for n in ("one", "moved", "other")
+    ]
+    assert found[0] == found[1]
+    assert found[2] not in (found[0], digest(jobs))
+
+
+def test_a_digest_knows_scales_and_the_names_of_embeddings(jobs, adapters):
+    scaled = [digest(jobs, lora=f"{adapters}/one/ink.safetensors:{s}") for s in ("0.5", "0.5:1")]
+    assert scaled[0] != scaled[1]
+    (adapters / "one" / "moon.pt").write_bytes(b"x")
+    named = [digest(jobs, embedding=f"{adapters}/one/{name}.pt") for name in ("sun", "moon")]
+    assert named[0] != named[1]  # prompts call them by their names
+
+
+def test_a_digest_knows_each_file_of_a_folder_that_is_read_and_no_other(jobs, adapters):
+    folder = adapters / "one" / "encoder"
+    before = digest(jobs, image_encoder=str(folder))
+    (folder / "README.md").write_text("about it")
+    assert digest(jobs, image_encoder=str(folder)) == before
+    (folder / "config.json").write_text("{}")
+    assert digest(jobs, image_encoder=str(folder)) != before
+
+
 def test_a_digest_knows_the_model(jobs, choice, tmp_path):
     averaged = LineReader(choice, {"use_ema": True}, tmp_path)
-    assert averaged.jobs(Row(1, {"prompt": "a cat"}), 0)[0].digest != digest(jobs)
+    assert next(averaged.jobs(Row(1, {"prompt": "a cat"}), 0)).digest != digest(jobs)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("unet/diffusion_pytorch_model-00002-of-00002.safetensors", "compvis.safetensors"),
+        *("vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"),
+    ],
+)
+def test_a_digest_knows_all_weights_of_a_diffusers_folder(choice, tmp_path, file):
+    shards = [f"diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    parts = {"vae": ["diffusion_pytorch_model.safetensors"], "text_encoder": ["model.safetensors"]}
+    for part, names in {**parts, "unet": shards}.items():
+        (tmp_path / part).mkdir()
+        for name in names:
+            (tmp_path / part / name).write_bytes(b"x")
+    index = {"weight_map": dict(enumerate(shards))}
+    text = json.dumps(index)
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(text)
+
+    def model():
+        return LineReader(replace(choice, ckpt_path=tmp_path), {}, tmp_path).model
+
+    before = model()
+    assert model() == before
+    (tmp_path / file).write_bytes(b"yy")
+    assert model() != before
 
 
 def test_a_job_travels_to_other_processes(jobs):

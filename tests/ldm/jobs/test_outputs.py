@@ -221,7 +221,7 @@ def test_a_prompt_that_is_the_default_is_the_caption_too(store, format):
 
 
 def test_an_unknown_format_names_those_that_there_are(store):
-    with pytest.raises(UserError, match="expected one of: folder, webdataset, parquet"):
+    with pytest.raises(UserError, match="expected folder, webdataset or parquet; choose one"):
         opened(store, "zip")
 
 

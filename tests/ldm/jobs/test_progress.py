@@ -60,6 +60,18 @@ def test_counters_are_served_to_this_machine_alone():
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics")
 
 
+def test_counters_keep_all_their_digits():
+    meter = Meter(3_000_000)
+    meter.pictures, meter.size, meter.seconds = 1_234_567, 123_456_789_012, 1_234_567.25
+    lines = meter.metrics().splitlines()
+    assert {
+        "ldm_batch_pictures_total 1234567",
+        "ldm_batch_queue 1765433",
+        "ldm_batch_bytes_total 123456789012",
+        "ldm_batch_drawing_seconds_total 1234567.25",
+    } <= {*lines}
+
+
 def test_a_port_that_is_taken_is_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

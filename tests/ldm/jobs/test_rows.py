@@ -53,6 +53,34 @@ def test_bad_lines_are_told_by_number_and_the_rest_is_read(read):
     assert "twice" in found[-1].why
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", 'prompt\n"c"d\n'),
+        ("a.csv", "prompt\na,b\n"),
+        ("a.jsonl", "{\n"),
+        ("a.jsonl", '{"seed":NaN}\n'),
+        ("a.jsonl", "[1]\n"),
+    ],
+)
+def test_a_bad_line_says_what_to_do(read, name, text):
+    (bad,) = read(name, text)
+    assert "; mend " in bad.why
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        '"b,2\nc,3\nd,4\n',  # to the end of the file
+        '"b,2\n"c",3\nd,4\n',  # to the next quote
+        '"' + "b" * 140_000 + "\nc,3\n",
+    ],
+)
+def test_a_quote_that_is_not_closed_is_an_error_of_the_file(read, rest):
+    with pytest.raises(UserError, match="begins on line 3"):
+        read("a.csv", "prompt,seed\na,1\n" + rest)
+
+
 @pytest.mark.parametrize("deep", ["[" * 100_000, '{"a":' * 100_000])
 def test_brackets_without_end_are_a_bad_line(read, deep):
     assert isinstance(read("a.jsonl", deep + "\n")[0], BadLine)

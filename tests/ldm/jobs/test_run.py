@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from batch_runs import plan_of, write_csv
@@ -94,6 +95,20 @@ def test_pictures_of_lines_that_are_gone_are_counted(plan):
     assert surveyed(plan(ROWS[:2]))[0].beyond == 4
 
 
+def test_parts_of_a_file_have_the_numbers_and_seeds_of_the_whole(plan):
+    rows = [{"prompt": f"cat {n}"} for n in range(5)]
+    whole = [(job.number, job.digest) for job in remaining(plan(rows))]
+    last = [(job.number, job.digest) for job in remaining(plan(rows[3:], first=3))]
+    assert [number for number, _ in last] == [3, 4] and last == whole[3:]
+
+
+def test_pictures_before_the_first_belong_to_no_line(plan):
+    finish(plan(), remaining(plan()))
+    found, _ = surveyed(plan(ROWS[2:], first=2))
+    assert (found.beyond, found.pictures, found.remaining) == (2, 4, 0)
+    assert surveyed(plan(ROWS[2:5], first=2))[0].beyond == 3
+
+
 def test_bad_lines_are_refused_unless_they_may_be_skipped(plan):
     rows = [*ROWS[:2], {"prompt": "x", "W": 17}, *ROWS[3:]]
     found, done = surveyed(plan(rows))
@@ -145,3 +160,29 @@ def test_a_plan_travels_to_other_processes(plan):
     jobs = list(remaining(first))  # the model is known by then, which a thread hashes
     second = pickle.loads(pickle.dumps(first))
     assert [job.digest for job in remaining(second)] == [job.digest for job in jobs]
+
+
+def test_workers_in_other_folders_find_what_flags_name(plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("ink.safetensors", "sun.pt", "net.pth", "a.png", "tiny.pth"):
+        (tmp_path / name).write_bytes(b"x")
+    settings = plan(
+        lora=("ink.safetensors:0.5", "a name"),
+        embedding=("sun.pt", "rain"),
+        control=("canny=net.pth:a.png:0.5", "hint=net:a.png"),
+        decoder="tiny.pth",
+    ).settings
+    assert settings.lora == (f"{tmp_path}/ink.safetensors:0.5", "a name")
+    assert settings.embedding == (f"{tmp_path}/sun.pt", "rain")
+    assert settings.control == (
+        f"canny={tmp_path}/net.pth:{tmp_path}/a.png:0.5:0:1",
+        f"hint=net:{tmp_path}/a.png:1:0:1",
+    )
+    assert settings.decoder == f"{tmp_path}/tiny.pth"
+
+
+def test_a_path_that_cannot_be_told_apart_stays_as_it_was_typed(plan, tmp_path, monkeypatch):
+    (tmp_path / "a:b").mkdir()
+    monkeypatch.chdir(tmp_path / "a:b")
+    Path("a.png").write_bytes(b"x")
+    assert plan(control=("reference=a.png",)).settings.control == ("reference=a.png",)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 
 import pytest
 import torch
 from batch_runs import mixed_rows, pictures_in, plan_of, records_in, write_csv, write_jsonl
+from safetensors.torch import load_file, save_file
 from small_pictures import flat
 
 from ldm.errors import UserError
@@ -24,7 +26,7 @@ from ldm.pipelines.pipeline import Pipeline
 def plan(tiny_ckpt, tmp_path):
     def plan(rows, out="out", **given):
         jobs = write_jsonl(tmp_path / "jobs.jsonl", rows)
-        return plan_of(jobs, tmp_path / out, tiny_ckpt, **given)
+        return plan_of(jobs, tmp_path / out, given.pop("ckpt", tiny_ckpt), **given)
 
     return plan
 
@@ -130,6 +132,41 @@ def test_a_broken_picture_to_start_from_costs_its_line(plan, tmp_path):
     found, _ = drawn(plan(rows))
     assert [bool(found[n].error) for n in range(3)] == [False, True, False]
     assert "broken.png" in found[1].error
+
+
+def test_a_picture_that_was_replaced_since_the_run_began_costs_its_line(plan, tmp_path):
+    for name in ("kept", "new"):
+        flat(tmp_path / f"{name}.png", (90, 9, 9), (16, 16))
+    rows = [
+        {"prompt": "a", "seed": n, "init_img": f"{name}.png", "ddim_steps": 4, "strength": 0.5}
+        for n, name in enumerate(["kept", "new"])
+    ]
+    jobs = list(remaining(plan(rows)))
+    flat(tmp_path / "new.png", (9, 90, 9), (16, 16))
+    found, _ = drawn(plan(rows), jobs)
+    assert "has changed since the run began" in found[1].error and not found[0].error
+    found, _ = drawn(plan(rows))
+    assert list(found) == [1] and not found[1].error
+
+
+def test_a_model_that_was_replaced_since_the_run_began_ends_it(plan, tiny_ckpt, tmp_path):
+    shutil.copytree(tiny_ckpt.parent, tmp_path / "model")
+    ckpt = tmp_path / "model" / tiny_ckpt.name
+    replaced = plan(short(2), ckpt=ckpt)
+    jobs = list(remaining(replaced))
+    save_file({k: v + v for k, v in load_file(ckpt).items()}, ckpt)
+    with pytest.raises(UserError, match="model .* has changed since the run began"):
+        drawn(replaced, jobs)
+    assert not pictures_in(tmp_path / "out")
+
+
+def test_no_worker_chooses_an_arithmetic_for_itself(plan):
+    with pytest.raises(UserError, match="--precision auto .* each worker would measure"):
+        drawn(plan(short(1), precision="auto"))
+    rows = short(2)
+    rows[1]["precision"] = "auto"
+    found, _ = drawn(plan(rows, "lines"))
+    assert "--precision auto" in found[1].error and not found[0].error
 
 
 def test_nan_costs_its_picture(plan, monkeypatch):
