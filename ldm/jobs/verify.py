@@ -60,7 +60,7 @@ def verify(store: Store, observer: Callable[[int], object] | None = None) -> lis
             "merging into a new place leaves them out",
             *(store.url, done.stale),
         )
-    for group in _in_threads(store, last.by_place()):
+    for group in _in_threads(store, itertools.chain(done.by_place(), _lost(done, last))):
         found = [_damage(sample) for sample in group]
         damages += _whole_shard(group, found)
         checked += len(found)
@@ -142,6 +142,17 @@ class _Merged(NamedTuple):
     number: int
     digest: str
     values: dict[str, Any]
+
+
+def _lost(done: Records, last: Records) -> Iterator[Record]:
+    """Yield the last records whose shard is gone, and whose picture nobody else has drawn.
+
+    A worker that dies before its shard has a name leaves records that others may come to lack: they
+    draw the same pictures, and their records may stand before its own.
+    """
+    for record in last.by_place():
+        if done.digest(record.number) != record.digest:
+            yield record
 
 
 def _in_threads(store: Store, records: Iterator[Record]) -> Iterator[list[Sample]]:
