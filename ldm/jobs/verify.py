@@ -13,7 +13,7 @@ from ldm.jobs.base import Store
 from ldm.jobs.manifest import SHARDS, Manifest, ManifestWriter
 from ldm.jobs.output import Output, open_output
 from ldm.jobs.records import Record, Records
-from ldm.jobs.samples import Sample, samples
+from ldm.jobs.samples import UNREADABLE, Sample, samples
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,33 @@ def verify(store: Store, observer: Callable[[int], object] | None = None) -> lis
         if observer is not None:
             observer(checked)
     return sorted(damages)
+
+
+def check_mendable(damages: Iterable[Damage], is_drawable: Callable[[int], bool]) -> None:
+    """Check that nothing is lost with the shards that ``set_aside`` would remove.
+
+    Args:
+        damages: What ``verify`` found.
+        is_drawable: Says of a number whether that picture can be drawn again.
+
+    Raises:
+        UserError: A shard holds others too, or it is whole, perhaps, and the disk is not.
+    """
+    for each in damages:
+        if not each.name.startswith(f"{SHARDS}/"):
+            continue
+        if each.fault.startswith(UNREADABLE):
+            raise UserError(
+                f"{each.name} {each.fault}; expected a shard that can be, to tell whether it is "
+                "damaged; nothing was removed: mend the disk, or delete the shard to have its "
+                "pictures drawn again"
+            )
+        if not is_drawable(each.number):
+            raise UserError(
+                f"{each.name} is damaged, and no line of JOBS draws its picture {each.number} "
+                "again; expected the lines that the run was begun with; nothing was removed: add "
+                "them, or delete the shard"
+            )
 
 
 def set_aside(store: Store, damages: Iterable[Damage]) -> None:
