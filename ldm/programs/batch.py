@@ -197,7 +197,13 @@ class BatchProgram:
                 f"{len(self.failed)} pictures and {found.bad.count} lines could not be drawn; the "
                 "manifest has why; the same command tries them again"
             )
-        return SOME_FAILED if lost else 0
+        undone = 0 if meter is None else meter.left
+        if undone:
+            self.console.warn(
+                f"{undone} pictures have no record although all workers have ended; expected one "
+                "of each; run again, and check that every node sees the same files"
+            )
+        return SOME_FAILED if lost or undone else 0
 
     def verify(self, plan: RunPlan, found: Survey) -> bool:
         """Check finished pictures; note those that are to be drawn again, and return if any are.

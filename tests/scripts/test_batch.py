@@ -10,12 +10,14 @@ import shutil
 import signal
 import time
 import urllib.request
+from itertools import islice
 
 import pytest
 from batch_runs import mixed_rows, pictures_in, records_in, write_csv, write_jsonl
 from running import load_program, start_program
 
 from ldm.jobs import samples
+from ldm.jobs.engines import local
 from ldm.programs import batch as batch_module
 
 SCRIPT = "scripts/batch.py"
@@ -164,6 +166,18 @@ def test_shards_are_written_and_resumed(batch, jobs, tmp_path):
     assert len(list((tmp_path / "o" / "shards").glob("*.tar"))) == 2
     assert "All 3 pictures are there" in batch(jobs, *given)[1]
     assert "--format folder was given" in error_in(batch(jobs, "--out", "o"))
+
+
+def test_pictures_that_no_worker_tells_of_are_no_success(batch, jobs, monkeypatch):
+    run = local.run
+
+    def silent(*given):
+        yield from islice(run(*given), 2)
+
+    monkeypatch.setattr(local, "run", silent)
+    code, out, err = batch(jobs, "--out", "o")
+    assert code == batch_module.SOME_FAILED and "Drawn: 2 of 3 pictures" in out
+    assert "1 pictures have no record although all workers have ended" in err
 
 
 def test_counters_are_served_while_the_run_lasts(batch, jobs, monkeypatch):
