@@ -17,7 +17,7 @@ import numpy as np
 from ldm.errors import UserError
 from ldm.jobs.worker import Worker
 from ldm.pipelines.batches import Place
-from ldm.pipelines.progress import Picture
+from ldm.pipelines.progress import Notice, Picture
 
 
 class PaintingWorker(Worker):
@@ -32,6 +32,15 @@ class PaintingWorker(Worker):
         for job in jobs:
             obey(job.values["prompt"])
             self._write(job, partial(painted, job), 0.01)
+
+
+class TalkingWorker(PaintingWorker):
+    """Says more with each bucket than a pipe holds."""
+
+    def _draw(self, jobs):
+        for n in range(500):
+            self._observer(Notice(f"{jobs[0].number} {n} " * 500))
+        super()._draw(jobs)
 
 
 class DyingWorker(PaintingWorker):

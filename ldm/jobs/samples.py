@@ -16,6 +16,8 @@ from ldm.jobs.records import Record
 from ldm.paths import reason
 
 MISSING = "is missing"
+UNREADABLE = "cannot be read"
+"""How the fault begins where the disk, and perhaps not the picture, is to blame."""
 _PARTS = 3  # files of a picture in a tar
 _LONGEST_TEXT = 2**20  # bytes of a caption or a recipe
 
@@ -172,4 +174,6 @@ def _row(row: dict[str, Any], record: Record) -> Sample:
 
 
 def _cannot(error: Exception) -> str:
-    return f"cannot be read ({reason(error)})"
+    """Tell bytes that nobody can make sense of from a disk that did not give them."""
+    of_disk = isinstance(error, Unreadable) or (isinstance(error, OSError) and error.errno)
+    return f"{UNREADABLE if of_disk else 'is damaged'} ({reason(error)})"

@@ -13,7 +13,7 @@ from ldm.jobs.base import Store
 from ldm.jobs.manifest import SHARDS, Manifest, ManifestWriter
 from ldm.jobs.output import Output, open_output
 from ldm.jobs.records import Record, Records
-from ldm.jobs.samples import Sample, samples
+from ldm.jobs.samples import UNREADABLE, Sample, samples
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +60,40 @@ def verify(store: Store, observer: Callable[[int], object] | None = None) -> lis
             "merging into a new place leaves them out",
             *(store.url, done.stale),
         )
-    for group in _in_threads(store, last.by_place()):
+    for group in _in_threads(store, itertools.chain(done.by_place(), _lost(done, last))):
         found = [_damage(sample) for sample in group]
         damages += _whole_shard(group, found)
         checked += len(found)
         if observer is not None:
             observer(checked)
     return sorted(damages)
+
+
+def check_mendable(damages: Iterable[Damage], is_drawable: Callable[[int], bool]) -> None:
+    """Check that nothing is lost with the shards that ``set_aside`` would remove.
+
+    Args:
+        damages: What ``verify`` found.
+        is_drawable: Says of a number whether that picture can be drawn again.
+
+    Raises:
+        UserError: A shard holds others too, or it is whole, perhaps, and the disk is not.
+    """
+    for each in damages:
+        if not each.name.startswith(f"{SHARDS}/"):
+            continue
+        if each.fault.startswith(UNREADABLE):
+            raise UserError(
+                f"{each.name} {each.fault}; expected a shard that can be, to tell whether it is "
+                "damaged; nothing was removed: mend the disk, or delete the shard to have its "
+                "pictures drawn again"
+            )
+        if not is_drawable(each.number):
+            raise UserError(
+                f"{each.name} is damaged, and no line of JOBS draws its picture {each.number} "
+                "again; expected the lines that the run was begun with; nothing was removed: add "
+                "them, or delete the shard"
+            )
 
 
 def set_aside(store: Store, damages: Iterable[Damage]) -> None:
@@ -142,6 +169,17 @@ class _Merged(NamedTuple):
     number: int
     digest: str
     values: dict[str, Any]
+
+
+def _lost(done: Records, last: Records) -> Iterator[Record]:
+    """Yield the last records whose shard is gone, and whose picture nobody else has drawn.
+
+    A worker that dies before its shard has a name leaves records that others may come to lack: they
+    draw the same pictures, and their records may stand before its own.
+    """
+    for record in last.by_place():
+        if done.digest(record.number) != record.digest:
+            yield record
 
 
 def _in_threads(store: Store, records: Iterator[Record]) -> Iterator[list[Sample]]:

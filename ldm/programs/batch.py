@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -120,13 +121,14 @@ class BatchProgram:
         check_run(plan, begun)
         if plan.choice.notice:
             self.console.say(plan.choice.notice)
-        if self.settings.verify:
-            self.verify(plan)
         done = Manifest(plan.store).done()
         found = survey(plan, done)
         for line in found.bad.listed().splitlines():
             self.console.warn(line)
         check(plan, found)
+        if self.settings.verify and self.verify(plan, found):
+            done = Manifest(plan.store).done()
+            found = survey(plan, done)
         for text in filter(None, (notice_on_jobs(begun, found), *_notices(found))):
             self.console.say(text)
         write_run(plan, found)
@@ -195,23 +197,34 @@ class BatchProgram:
                 f"{len(self.failed)} pictures and {found.bad.count} lines could not be drawn; the "
                 "manifest has why; the same command tries them again"
             )
-        return SOME_FAILED if lost else 0
+        undone = 0 if meter is None else meter.left
+        if undone:
+            self.console.warn(
+                f"{undone} pictures have no record although all workers have ended; expected one "
+                "of each; run again, and check that every node sees the same files"
+            )
+        return SOME_FAILED if lost or undone else 0
 
-    def verify(self, plan: RunPlan) -> None:
-        """Check finished pictures; note those that are to be drawn again."""
+    def verify(self, plan: RunPlan, found: Survey) -> bool:
+        """Check finished pictures; note those that are to be drawn again, and return if any are.
+
+        Only once all lines were checked: what is removed here has to be drawn again by them.
+        """
         from ldm.jobs.manifest import ManifestWriter
         from ldm.jobs.records import Record
-        from ldm.jobs.verify import set_aside, verify
+        from ldm.jobs.verify import check_mendable, set_aside, verify
 
         self.console.say("Finished pictures are held against the manifest first.")
         damages = verify(plan.store)
         self.say_damages(damages)
+        check_mendable(damages, partial(_is_drawable, found))
         # First, so that whoever kills this never finds a picture in two shards.
         set_aside(plan.store, damages)
         with ManifestWriter(plan.store, "verify") as writer:
             for each in damages:
                 error = f"{each.name} {each.fault}"
                 writer.append(Record(each.number, "", error=error, worker="verify"))
+        return bool(damages)
 
     def verify_alone(self) -> None:
         """Check finished pictures, and change nothing.
@@ -263,6 +276,12 @@ class BatchProgram:
         count = sum(1 for _ in Manifest(into).done().by_place())
         self.console.say(f"Merged: {count} pictures: {settings.out}")
         return SOME_FAILED if damages else 0
+
+
+def _is_drawable(found: Survey, number: int) -> bool:
+    """Check whether the file of jobs has a good line for a picture."""
+    lost = any(each.number <= number < each.number + each.count for each in found.lost)
+    return number < found.pictures and not lost
 
 
 def _notices(found: Survey) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -9,11 +10,14 @@ import shutil
 import signal
 import time
 import urllib.request
+from itertools import islice
 
 import pytest
 from batch_runs import mixed_rows, pictures_in, records_in, write_csv, write_jsonl
 from running import load_program, start_program
 
+from ldm.jobs import samples
+from ldm.jobs.engines import local
 from ldm.programs import batch as batch_module
 
 SCRIPT = "scripts/batch.py"
@@ -123,6 +127,29 @@ def test_verify_finds_what_is_missing_or_damaged_and_draws_it_again(batch, jobs,
     assert pictures_in(tmp_path / "o") == before
 
 
+def test_verify_removes_no_shard_that_could_not_be_drawn_again(batch, jobs, tmp_path, monkeypatch):
+    shards = ("--format", "webdataset", "--out", "o")
+    batch(jobs, *shards)
+    (shard,) = (tmp_path / "o" / "shards").iterdir()
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:1000])
+    assert "--redraw" in error_in(batch(jobs, *shards, "--verify", "--scale", 2))
+    lines = jobs.read_text(encoding="utf-8")
+    jobs.write_text("a cat\n")
+    assert "no line of JOBS draws its picture 1" in error_in(batch(jobs, *shards, "--verify"))
+    jobs.write_text(lines, encoding="utf-8")
+    with monkeypatch.context() as patched:
+        patched.setattr(samples, "_tar_sample", out_of_order)
+        assert "mend the disk" in error_in(batch(jobs, *shards, "--verify"))
+    assert shard.read_bytes() == whole[:1000]
+    code, out, _ = batch(jobs, *shards, "--verify")
+    assert code == 0 and "Drawn: 3 of 3 pictures" in out and not shard.exists()
+
+
+def out_of_order(*_):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 def test_runs_are_merged(batch, jobs, tmp_path):
     batch(jobs, "--out", "whole")
     jobs.write_text("a cat\n")
@@ -159,6 +186,18 @@ def test_shards_are_written_and_resumed(batch, jobs, tmp_path):
     assert len(list((tmp_path / "o" / "shards").glob("*.tar"))) == 2
     assert "All 3 pictures are there" in batch(jobs, *given)[1]
     assert "--format folder was given" in error_in(batch(jobs, "--out", "o"))
+
+
+def test_pictures_that_no_worker_tells_of_are_no_success(batch, jobs, monkeypatch):
+    run = local.run
+
+    def silent(*given):
+        yield from islice(run(*given), 2)
+
+    monkeypatch.setattr(local, "run", silent)
+    code, out, err = batch(jobs, "--out", "o")
+    assert code == batch_module.SOME_FAILED and "Drawn: 2 of 3 pictures" in out
+    assert "1 pictures have no record although all workers have ended" in err
 
 
 def test_counters_are_served_while_the_run_lasts(batch, jobs, monkeypatch):

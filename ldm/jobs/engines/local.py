@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
+from queue import SimpleQueue
 from typing import Any
 
 from ldm.errors import UserError
@@ -292,6 +293,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ[THREADS] = str(plan.settings.threads)  # before torch makes more of them
     threading.Thread(target=_end_with_driver, daemon=True).start()
+    given_out = _taken_from(pipe)
     sending = threading.Lock()
 
     def say(*message: object) -> None:
@@ -309,7 +311,7 @@ def _work(
             logging.getLogger("ldm").addHandler(_Forward(worker.observe))
             worker.load()
             say("ready")
-            for _ in _drawn_from(pipe, worker, say):
+            for _ in _drawn_from(given_out, worker, say):
                 pass  # each is reported as it comes
     except UserError as error:
         say("refused", str(error))
@@ -329,8 +331,30 @@ class _Forward(logging.Handler):
         self._observer(Notice(record.getMessage(), warning=True))
 
 
-def _drawn_from(pipe: Connection, worker: Worker, say: Callable[..., None]) -> Iterator[Record]:
-    while (bucket := pipe.recv()) is not None:
+def _taken_from(pipe: Connection) -> SimpleQueue[Bucket | None]:
+    """Take what the driver sends as it comes, by a thread.
+
+    The driver does not listen while it sends. If this process, drawing, did not either, each would
+    wait for the other as soon as a bucket is larger than what the system holds in between.
+    """
+    taken: SimpleQueue[Bucket | None] = SimpleQueue()
+
+    def take() -> None:
+        try:
+            while (bucket := pipe.recv()) is not None:
+                taken.put(bucket)
+        except (EOFError, OSError):
+            os._exit(1)  # the driver is gone; everything on disk is whole at any moment
+        taken.put(None)
+
+    threading.Thread(target=take, name="take", daemon=True).start()
+    return taken
+
+
+def _drawn_from(
+    given: SimpleQueue[Bucket | None], worker: Worker, say: Callable[..., None]
+) -> Iterator[Record]:
+    while (bucket := given.get()) is not None:
         yield from worker.start(bucket)
         say("drawn")
     yield from worker.close()

@@ -12,6 +12,7 @@ left anew.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -131,7 +132,7 @@ def run(
 
     Raises:
         StoreError: The place cannot be written.
-        UserError: Another rank is gone, or the model cannot be loaded.
+        UserError: Another rank is gone or saw other files, or the model cannot be loaded.
     """
     with company() as mine:
         _send(plan)
@@ -179,16 +180,19 @@ def _share(
     """Draw one rank's share; note the numbers of the pictures of all others."""
     done = Manifest(plan.store).done()
     _meet()
+    seen = hashlib.sha256()
     name, device = f"rank-{mine.rank}", _device(plan.settings.device, mine)
     with make_worker(plan, name, device=device, observer=observer) as worker:
         left = buckets(remaining(plan, done), plan.settings.batch_size)
         for turn, bucket in enumerate(left):
+            for job in bucket:
+                seen.update(f"{job.number} {job.digest}\n".encode())
             if turn % mine.world == mine.rank:
                 yield from worker.start(bucket)
             else:
                 others.extend(job.number for job in bucket)
         yield from worker.close()
-    _meet()
+    _agree(seen.hexdigest(), mine)
 
 
 def _send(plan: RunPlan | None) -> RunPlan | None:
@@ -207,6 +211,26 @@ def _meet() -> None:
 
     with _told():
         dist.barrier(group=_groups[-1])
+
+
+def _agree(seen: str, mine: Seat) -> None:
+    """Wait for all ranks, and check that all of them have cut the same jobs.
+
+    Raises:
+        UserError: They have not; the first rank says so for all.
+    """
+    import torch.distributed as dist
+
+    found: list[str] = [""] * mine.world
+    with _told():
+        dist.all_gather_object(found, seen, group=_groups[-1])
+    others = [rank for rank, each in enumerate(found) if each != seen]
+    if others and mine.rank == 0:
+        raise UserError(
+            f"rank {others[0]} found other jobs to draw than rank 0 did, so some are drawn by "
+            "nobody; expected every node to see the same files; check that it can read all that "
+            "JOBS names, and run again: what is drawn is kept"
+        )
 
 
 @contextmanager

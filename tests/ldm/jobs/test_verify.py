@@ -132,6 +132,17 @@ def test_a_missing_shard_is_damage_and_its_pictures_are_not_done(store, format):
 
 
 @pytest.mark.parametrize("format", SHARDS)
+def test_what_another_worker_drew_after_a_death_is_no_damage(store, format):
+    with ManifestWriter(store, "z") as dead:  # of the same generation, and later by its name
+        done = draw(store, range(3), format, worker="a")
+        shard = done[0].name.replace("-a-", "-z-")
+        dead.append(*(done[n]._replace(name=shard) for n in range(2)))
+        dead.append(done[0]._replace(number=7, name=shard))
+    assert faults(store) == {7: "is missing"}
+    assert list(Manifest(store).done()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("format", SHARDS)
 def test_records_that_point_at_each_others_pictures_are_found(store, format):
     done = draw(store, range(3), format)
     with ManifestWriter(store) as writer:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from contextlib import closing
 
 import pytest
 from batch_runs import pictures_in, plan_of, records_in, write_jsonl
-from batch_workers import DyingWorker, PaintingWorker, RefusingWorker
+from batch_workers import DyingWorker, PaintingWorker, RefusingWorker, TalkingWorker
 
 from ldm.errors import UserError
 from ldm.jobs.engines import local
@@ -43,6 +44,27 @@ def test_every_picture_is_drawn_once_by_any_number_of_workers(plan, tmp_path, wo
     assert len(pictures_in(tmp_path / "out")) == 11
     assert len(records_in(tmp_path / "out")) == 11
     assert multiprocessing.active_children() == []
+
+
+@pytest.fixture
+def within_a_minute():
+    """Raise where the test hangs."""
+
+    def end(*_):
+        pytest.fail("the driver and its workers wait for each other")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("within_a_minute")
+def test_driver_and_worker_may_send_more_at_once_than_a_pipe_holds(plan):
+    prompts = [f"{n} {'x' * 300_000}" for n in range(8)]
+    found, _ = paint(plan(prompts, workers=2), TalkingWorker)
+    assert sorted(record.number for record in found) == list(range(8))
 
 
 def test_a_killed_worker_costs_nothing(plan, tmp_path):

@@ -27,6 +27,11 @@ with torchrun.company():
     torchrun.follow(print, PaintingWorker)  # is told that there is nothing to draw
 """
 
+SHORT_SIGHTED = """
+whole = t.remaining
+t.remaining = lambda *given: (job for job in whole(*given) if job.number != 1)
+"""
+
 
 @pytest.fixture
 def plan(tiny_ckpt, tmp_path):
@@ -100,6 +105,15 @@ def test_a_rank_that_dies_ends_the_others_and_what_is_left_is_drawn_by_the_next_
     ranks(1)
     found = list(torchrun.run(run, lambda _: None, PaintingWorker))
     assert len(found) == 8 - there and len(pictures_in(tmp_path / "out")) == 8
+
+
+def test_ranks_that_see_other_files_are_told_apart(plan, ranks):
+    started = ranks(2, f"from ldm.jobs.engines import torchrun as t\n{SHORT_SIGHTED}{FOLLOWER}")
+    with torchrun.company():
+        with pytest.raises(UserError, match="rank 1 found other jobs .* same files"):
+            list(torchrun.run(plan([f"p{n}" for n in range(8)]), lambda _: None, PaintingWorker))
+        torchrun.dismiss()
+    assert started[0].wait(60) == 0
 
 
 def test_a_rank_ends_with_the_torchrun_that_has_started_it():
