@@ -137,7 +137,9 @@ class Worker:
         """Where its pictures go."""
         settings = self.plan.settings
         output = open_output(settings.format, self.plan.store, self.writer)
-        if settings.format != "folder":
+        if settings.format == "folder":
+            output.replaces = settings.redraw
+        else:
             output.limits = replace(output.limits, pictures=settings.shard_size)
         return output
 

@@ -12,6 +12,7 @@ from batch_runs import pictures_in, plan_of, records_in, write_jsonl
 from batch_workers import DyingWorker, PaintingWorker, RefusingWorker, TalkingWorker
 
 from ldm.errors import UserError
+from ldm.jobs.base import StoreError
 from ldm.jobs.engines import local
 from ldm.jobs.manifest import ManifestWriter
 from ldm.jobs.records import Record, picture_name
@@ -122,6 +123,27 @@ def test_records_that_died_with_their_worker_on_the_way_to_a_store_are_made_agai
     heir = local._Hand(process, pipe, unrecorded={job.number: job for job in again})
     pool._note(heir, records[0])
     assert [record.number for record in pool.found] == [0, 1, 2], "each is told once"
+
+
+def test_a_redraw_that_is_killed_leaves_no_record_of_the_picture_before(
+    plan, tmp_path, monkeypatch
+):
+    paint(plan(["p0", "p1"], workers=1))
+    append = ManifestWriter.append
+
+    def killed(self, *records):
+        if records[0].name:  # its file is there by now
+            raise StoreError("killed")
+        append(self, *records)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ManifestWriter, "append", killed)
+        with pytest.raises(StoreError):
+            paint(plan(["another", "p1"], workers=1, redraw=True))
+    assert records_in(tmp_path / "out").failed() == [0]
+    found, _ = paint(plan(["p0", "p1"], workers=1))
+    assert [record.number for record in found] == [0]
+    assert records_in(tmp_path / "out").failed() == []
 
 
 def test_workers_that_die_before_they_are_ready_end_the_run(plan, monkeypatch):
