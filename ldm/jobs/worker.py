@@ -63,7 +63,8 @@ class Worker:
         name: Who it is, in the manifest.
         device: Where it computes; None is what the run says.
         observer: Called with notices.
-        report: Called with each record as soon as it is durable, in one of several threads.
+        report: Called with each record as soon as the manifest's writer has it, in one of several
+            threads; see ``ManifestWriter`` on when it is durable.
 
     Attributes:
         rows: How many pictures it draws at a time; halved where memory does not suffice.
@@ -148,7 +149,9 @@ class Worker:
         """Where its pictures go."""
         settings = self.plan.settings
         output = open_output(settings.format, self.plan.store, self.writer)
-        if settings.format != "folder":
+        if settings.format == "folder":
+            output.replaces = settings.redraw
+        else:
             output.limits = replace(output.limits, pictures=settings.shard_size)
         return output
 

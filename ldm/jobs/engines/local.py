@@ -1,9 +1,9 @@
 """Workers on this machine: one in this process, or several in processes of their own.
 
 Each process is given buckets through a pipe, one ahead, and says of each picture when it is
-durable. One that is killed is noticed by its pipe's end; another one takes its place, and what has
-no record is drawn again. A job whose workers die one after another is given up. Workers end with
-their driver.
+recorded. One that is killed is noticed by its pipe's end; another one takes its place, and what has
+no record, or had one that never reached an object store, is drawn again. A job whose workers die
+one after another is given up. Workers end with their driver.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ldm.errors import UserError
 from ldm.jobs.buckets import buckets
 from ldm.jobs.job import Job
 from ldm.jobs.manifest import Manifest, ManifestWriter
+from ldm.jobs.object_store import LINES
 from ldm.jobs.records import Record
 from ldm.jobs.run import RunPlan, remaining
 from ldm.jobs.worker import Worker
@@ -49,7 +50,7 @@ Bucket = tuple[Job, ...]
 def run(
     plan: RunPlan, observer: Observer, make_worker: Callable[..., Worker] = Worker
 ) -> Iterator[Record]:
-    """Draw what is left of a run; yield the record of each picture when it is durable.
+    """Draw what is left of a run; yield the record of each picture when it is written.
 
     Args:
         plan: The run.
@@ -82,6 +83,7 @@ class _Hand:
         pipe: To it.
         given: Buckets that it has not drawn yet, the first of which it draws.
         unrecorded: Jobs that have no record yet, by number.
+        told: The last jobs that it has told the records of; an object store may not have these yet.
         ready: Whether its model is loaded.
         ended: Whether it was told that there is no more to come.
     """
@@ -90,6 +92,7 @@ class _Hand:
     pipe: Connection
     given: deque[Bucket] = field(default_factory=deque)
     unrecorded: dict[int, Job] = field(default_factory=dict)
+    told: deque[tuple[Job, Record]] = field(default_factory=lambda: deque(maxlen=LINES))
     ready: bool = False
     ended: bool = False
 
@@ -112,7 +115,7 @@ class _Pool:
         self.died_early = 0
         self.found: deque[Record] = deque()
         self._next: Bucket | None = None
-        self._told: set[str] = set()
+        self._told, self._twice = set[str](), set[int]()
 
     def run(self) -> Iterator[Record]:
         try:
@@ -185,14 +188,21 @@ class _Pool:
         elif kind == "drawn":
             hand.given.popleft()
         elif kind == "record":
-            hand.unrecorded.pop(said[0].number, None)
-            self.found.append(said[0])
+            self._note(hand, said[0])
         elif kind == "notice":
             self._tell(*said)
         elif kind == "refused":
             raise UserError(said[0])
         else:
             raise RuntimeError(f"a worker failed:\n{said[0]}")
+
+    def _note(self, hand: _Hand, record: Record) -> None:
+        if (job := hand.unrecorded.pop(record.number, None)) is not None:
+            hand.told.append((job, record))
+        if record.number in self._twice and not record.error:
+            self._twice.discard(record.number)  # was yielded before its record was lost
+        else:
+            self.found.append(record)
 
     def _tell(self, text: str, warning: bool) -> None:
         if text not in self._told:
@@ -208,6 +218,8 @@ class _Pool:
         hand.process.kill()  # a driver of a device may hold it back for good
         hand.process.join()
         code = hand.process.exitcode
+        if not (hand.ended and code == 0):
+            self._take_back(hand)
         if hand.ended and not hand.unrecorded:
             return
         self._tell(f"{hand.process.name} died ({_cause(code)}); its jobs are drawn again", True)
@@ -220,6 +232,15 @@ class _Pool:
                     "give a smaller --workers"
                 )
         self._inherit(hand)
+
+    def _take_back(self, hand: _Hand) -> None:
+        """Count those of a dead worker's last records as not written that nobody can read."""
+        done = Manifest(self.plan.store).done() if hand.told else {}
+        for job, record in hand.told:
+            there = done.get(job.number)
+            if there is None or (there.digest, there.error) != (record.digest, record.error):
+                hand.unrecorded[job.number] = job
+                self._twice.add(job.number)
 
     def _inherit(self, hand: _Hand) -> None:
         """Put a dead worker's jobs back, but for those that it has recorded without saying so."""

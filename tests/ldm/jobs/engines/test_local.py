@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from batch_runs import pictures_in, plan_of, records_in, write_jsonl
 from batch_workers import DyingWorker, PaintingWorker, RefusingWorker, TalkingWorker
 
 from ldm.errors import UserError
+from ldm.jobs.base import StoreError
 from ldm.jobs.engines import local
 from ldm.jobs.manifest import ManifestWriter
 from ldm.jobs.records import Record, picture_name
@@ -99,6 +101,49 @@ def test_what_a_dead_worker_has_recorded_without_saying_so_is_not_drawn_again(pl
     pool._inherit(local._Hand(None, None, unrecorded=jobs, ready=True))
     assert [record.number for record in pool.found] == [0]
     assert [job.number for bucket in pool.again for job in bucket] == [1, 2]
+
+
+def test_records_that_died_with_their_worker_on_the_way_to_a_store_are_made_again(plan):
+    plan = plan(["p0", "p1", "p2"])
+    jobs = list(remaining(plan))
+    pool = local._Pool(plan, iter(()), print, PaintingWorker)
+    process = SimpleNamespace(name="w", exitcode=-9, join=lambda *_: None, kill=lambda: None)
+    pipe = SimpleNamespace(close=lambda: None)
+    hand = local._Hand(process, pipe, ready=True, ended=True)
+    hand.unrecorded = {job.number: job for job in jobs}
+    pool.hands[0], pool.observer = hand, lambda _: None
+    records = [Record(n, jobs[n].digest, picture_name(n), "ab" * 32, 3) for n in range(3)]
+    for record in records:
+        pool._note(hand, record)
+    with ManifestWriter(plan.store, "dead") as writer:
+        writer.append(records[1])
+    pool._bury(hand)
+    again = [job for bucket in pool.again for job in bucket]
+    assert [job.number for job in again] == [0, 2]
+    heir = local._Hand(process, pipe, unrecorded={job.number: job for job in again})
+    pool._note(heir, records[0])
+    assert [record.number for record in pool.found] == [0, 1, 2], "each is told once"
+
+
+def test_a_redraw_that_is_killed_leaves_no_record_of_the_picture_before(
+    plan, tmp_path, monkeypatch
+):
+    paint(plan(["p0", "p1"], workers=1))
+    append = ManifestWriter.append
+
+    def killed(self, *records):
+        if records[0].name:  # its file is there by now
+            raise StoreError("killed")
+        append(self, *records)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ManifestWriter, "append", killed)
+        with pytest.raises(StoreError):
+            paint(plan(["another", "p1"], workers=1, redraw=True))
+    assert records_in(tmp_path / "out").failed() == [0]
+    found, _ = paint(plan(["p0", "p1"], workers=1))
+    assert [record.number for record in found] == [0]
+    assert records_in(tmp_path / "out").failed() == []
 
 
 def test_workers_that_die_before_they_are_ready_end_the_run(plan, monkeypatch):
