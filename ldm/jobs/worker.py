@@ -162,9 +162,9 @@ class Worker:
         return TextCache()
 
     def draw(self, jobs: Iterable[Job]) -> Iterator[Record]:
-        """Draw jobs; yield the record of each picture when it is durable.
+        """Draw jobs; yield the record of each picture when it is written.
 
-        Pictures for shards are durable when their shard is whole, at the latest after ``close``.
+        Pictures for shards are written when their shard is whole, at the latest after ``close``.
 
         Raises:
             StoreError: The place cannot be written.

@@ -127,7 +127,7 @@ def run(
         make_worker: Makes this rank's worker.
 
     Yields:
-        The record of each picture that this rank draws when it is durable; in the end those of all
+        The record of each picture that this rank draws when it is written; in the end those of all
         other ranks.
 
     Raises:
