@@ -217,7 +217,7 @@ class BatchProgram:
         self.console.say("Finished pictures are held against the manifest first.")
         damages = verify(plan.store)
         self.say_damages(damages)
-        check_mendable(damages, partial(_is_drawable, found))
+        check_mendable(damages, partial(_is_drawable, found, plan.settings.first))
         # First, so that whoever kills this never finds a picture in two shards.
         set_aside(plan.store, damages)
         with ManifestWriter(plan.store, "verify") as writer:
@@ -278,10 +278,10 @@ class BatchProgram:
         return SOME_FAILED if damages else 0
 
 
-def _is_drawable(found: Survey, number: int) -> bool:
-    """Check whether the file of jobs has a good line for a picture."""
+def _is_drawable(found: Survey, first: int, number: int) -> bool:
+    """Check whether the file of jobs, which begins at ``first``, has a good line for a picture."""
     lost = any(each.number <= number < each.number + each.count for each in found.lost)
-    return number < found.pictures and not lost
+    return 0 <= number - first < found.pictures and not lost
 
 
 def _notices(found: Survey) -> Iterator[str]:
