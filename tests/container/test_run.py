@@ -65,9 +65,9 @@ def test_pages_starts_the_page_that_is_named(page):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "no program was named; expected one of convert, "),
+        ([], "no program was named; expected one of batch, "),
         (["txt2imgs"], "there is no program 'txt2imgs'; did you mean txt2img?"),
-        (["qqq", "--help"], "there is no program 'qqq'; expected one of convert, "),
+        (["qqq", "--help"], "there is no program 'qqq'; expected one of batch, "),
         (["line-bott"], "did you mean line-bot?"),
         (["pages", "qqq"], "there is no page 'qqq'; expected one of img2img, inpaint, swap, txt2i"),
         (["../main"], "there is no program '../main'"),

@@ -15,8 +15,11 @@ from ldm.checkpoint.folders import find_model_files
 from ldm.errors import UserError
 
 FLAG = r"(?<![\w-])--[A-Za-z][\w-]*"
-# Flags of other tools, which messages quote: hf, pip, docker, and Lightning's former names.
-OTHER_TOOLS = {"--local-dir", "--force-reinstall", "--shm-size", "--help"}
+# Flags of other tools, which messages quote: hf, pip, docker, torchrun, Ray, SLURM's.
+OTHER_TOOLS = {"--local-dir", "--force-reinstall", "--shm-size", "--help", "--nproc_per_node"}
+OTHER_TOOLS |= {"--head", "--job-name", "--nodes", "--ntasks-per-node", "--cpus-per-task"}
+OTHER_TOOLS |= {"--gpus-per-node", "--time", "--signal", "--requeue", "--open-mode"}
+OTHER_TOOLS |= {"--kill-on-bad-exit"}
 # Rooms and files of one program, or of a few; what is said there is printed by no other.
 PRINTED_BY = {
     "ldm/evaluation": ("evaluate",),
@@ -30,6 +33,7 @@ PRINTED_BY = {
     "ldm/programs/sample_folder.py": ("sample_diffusion",),
     "ldm/programs/pairs.py": ("inpaint",),
     "ldm/training/precompute.py": ("precompute_latents",),
+    "ldm/training/slurm.py": ("launch_training",),
     "ldm/training": ("main.py", "precompute_latents"),
     "optimizedSD/by_diffusers": ("diffusers_txt2img", "optimized_txt2img"),
     "scripts/evaluate.py": ("evaluate",),

@@ -5,6 +5,7 @@ Each case is drawn from as programs do, in the guarded process of ``guard``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import pytest
 from trust.guard import Result, faults, guarded
 
 pytest.importorskip("diffusers")
+with contextlib.suppress(ImportError):  # a library loads it where it is; it looks for fonts once
+    import matplotlib.font_manager  # noqa: F401
 
 INDEX, UNET, VAE, TEXT = (
     "model_index.json",
