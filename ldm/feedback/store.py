@@ -20,7 +20,7 @@ from ldm.images.embed import encodable
 from ldm.images.io import file_hash
 from ldm.images.recipes import read_recipe
 from ldm.legible import quoted
-from ldm.paths import ERRORS, file_fault, reason
+from ldm.paths import ERRORS, exists, file_fault, reason
 
 STARS = range(1, 6)
 THUMBS = (-1, 0, 1)
@@ -162,7 +162,7 @@ class FeedbackStore:
         try:
             if write:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            elif not self.path.exists():
+            elif not exists(self.path):
                 yield None
                 return
             with closing(

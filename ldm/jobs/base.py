@@ -109,7 +109,7 @@ class Store(ABC):
         """Open a file to read and seek in; raises as ``get`` does."""
 
     @abstractmethod
-    def exists(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         """Check whether there is such a file."""
 
     @abstractmethod

@@ -120,7 +120,8 @@ class FileState:
     def is_still(self, path: str | Path) -> bool:
         """Return whether the file looks the same, without reading it."""
         try:
-            there = os.stat(path)
+            with open(path, "rb") as file:
+                there = os.fstat(file.fileno())
         except ERRORS:
             return False
         return (there.st_size, there.st_mtime_ns) == (self.size, self.modified)

@@ -26,7 +26,7 @@ class PictureFolder(Output):
         seconds: float = 0.0,
     ) -> tuple[Record, ...]:
         record = self._record(job, picture_name(job.number), data, seconds, 0)
-        if self.replaces and self.store.exists(record.name):
+        if self.replaces and self.store.has(record.name):
             revoked = Record(job.number, "", error="is being drawn again", worker=record.worker)
             self.writer.append(revoked)
             self.writer.flush()

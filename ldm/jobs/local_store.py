@@ -63,7 +63,7 @@ class LocalStore(Store):
             # A link in a run that somebody gave us could show any file of this machine.
             return open(path, "rb", opener=lambda name, how: os.open(name, how | _NO_LINK))
 
-    def exists(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         return is_file(self._path(name))
 
     def names(self, folder: str = "") -> Iterator[str]:

@@ -67,7 +67,7 @@ class ObjectStore(Store):
             file = files.open(path, "rb")
         return io.BufferedReader(_Reading(self, name, file), _BUFFER)
 
-    def exists(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         with self._told(name, "read") as (files, path):
             return files.isfile(path)
 

@@ -175,6 +175,8 @@ def test_nothing_else_in_the_library_makes_hidden_files_or_renames():
     """One module decides what may lie beside a file, so that one module can clear it up."""
     allowed = {"ldm/atomic.py", "ldm/checkpoint/write.py", "ldm/images/io.py"}
     allowed |= {"ldm/checkpoint/download/fetch.py"}  # keeps its part, to go on with
+    # A bin that moves pictures, never over others; names of a writer's own parts.
+    allowed |= {"ldm/gallery/bin.py", "ldm/jobs/object_store.py", "ldm/jobs/manifest.py"}
     forbidden = re.compile(
         r"os\.(replace|rename|link)\(|\.rename\(|mkstemp|mkdtemp|NamedTemporary|token_hex|\.tmp\b"
     )

@@ -202,8 +202,9 @@ def test_the_search_for_bare_looks_finds_each_way_of_looking():
 def test_every_look_at_a_path_goes_through_ldm_paths():
     files = [*(ROOT / "ldm").rglob("*.py"), *(ROOT / "scripts").glob("*.py"), ROOT / "main.py"]
     files += (ROOT / "optimizedSD").rglob("*.py")
-    # The second looks at what it made itself, below a folder that it lists.
-    own = {ROOT / "ldm/paths.py", ROOT / "ldm/atomic.py"}
+    # The second looks at what it made itself, below a folder that it lists. The third must see
+    # links too, which lead nowhere: it moves pictures, and never over anything.
+    own = {ROOT / "ldm/paths.py", ROOT / "ldm/atomic.py", ROOT / "ldm/gallery/bin.py"}
     found = {
         str(path.relative_to(ROOT)): lines
         for path in files

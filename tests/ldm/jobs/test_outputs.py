@@ -59,7 +59,7 @@ def test_a_picture_is_recorded_after_it_is_there_and_not_if_it_is_not(store, mon
         with pytest.raises(StoreError):
             add(output, 1)
     seen = []
-    monkeypatch.setattr(output.writer, "append", lambda r: seen.append(store.exists(r.name)))
+    monkeypatch.setattr(output.writer, "append", lambda r: seen.append(store.has(r.name)))
     add(output, 2)
     assert seen == [True] and list(Manifest(store).done()) == [0]
 

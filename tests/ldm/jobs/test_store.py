@@ -48,7 +48,7 @@ def test_a_file_is_replaced(store):
 
 def test_a_file_that_is_not_there_is_told_as_missing(store):
     store.put("a/b", b"")
-    assert store.exists("a/b") and not store.exists("a") and not store.exists("b")
+    assert store.has("a/b") and not store.has("a") and not store.has("b")
     for read in (store.get, store.open):
         with pytest.raises(FileNotFoundError):
             read("b")
@@ -69,7 +69,7 @@ def test_a_draft_is_seen_when_it_is_kept_and_gone_when_it_is_dropped(store, tmp_
     for name in ("kept", "dropped"):
         draft = store.draft(f"shards/{name}")
         draft.path.write_bytes(name.encode())
-        assert not store.exists(f"shards/{name}")
+        assert not store.has(f"shards/{name}")
         draft.keep() if name == "kept" else draft.drop()
         assert not draft.path.exists()
     assert list(store.names()) == ["shards/kept"]
@@ -99,7 +99,7 @@ def test_a_store_can_be_sent_to_another_process(store):
     + ["a\0b", "a\nb", "a" * 256],
 )
 def test_a_name_that_leads_elsewhere_is_refused_by_every_call(store, name):
-    calls = [store.get, store.open, store.exists, store.draft, store.remove, store.log]
+    calls = [store.get, store.open, store.has, store.draft, store.remove, store.log]
     for call in [*calls, lambda name: store.put(name, b"x")]:
         with pytest.raises(StoreError, match="stays in its folder") as caught:
             call(name)
