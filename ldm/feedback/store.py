@@ -169,6 +169,8 @@ class FeedbackStore:
                 sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
             ) as file:
                 self._prepare(file)
+                if write:
+                    _keep_readers_free(file)
                 yield file
         except (sqlite3.Error, *ERRORS) as error:
             if isinstance(error, UserError):
@@ -190,9 +192,13 @@ class FeedbackStore:
             file.execute(_TABLE)
             file.execute(f"PRAGMA user_version={_VERSION}")
             file.execute("COMMIT")
-            # It stays so; where another process is at work, a later call sees to it.
-            with suppress(sqlite3.OperationalError):
-                file.execute("PRAGMA journal_mode=WAL")
+
+
+def _keep_readers_free(file: sqlite3.Connection) -> None:
+    """Have readers wait for no writer from now on; where others are at work, a later call does."""
+    if file.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        with suppress(sqlite3.OperationalError):
+            file.execute("PRAGMA journal_mode=WAL")
 
 
 def _check(thumb: int | None, stars: int | None, note: str | None, person: str) -> None:

@@ -79,6 +79,7 @@ def test_many_people_click_at_once_and_nothing_is_lost(store, picture):
     with ThreadPoolExecutor(8) as pool:
         assert len(list(pool.map(click, clicks))) == 24
     assert [(each.thumb, each.stars) for each in store.opinions()] == [(1, 5)] * 24
+    store.give(paths[0], person="person 0", thumb=1)  # nobody else is at work
     with sqlite3.connect(store.path) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     file.close()
