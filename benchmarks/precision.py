@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import reports  # noqa: E402
 from ldm.processor import cores, cpu_name
 
 if TYPE_CHECKING:
@@ -246,14 +247,9 @@ def report(args: argparse.Namespace, argv: list[str]) -> Iterator[str]:
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; return the exit code."""
     given = sys.argv[1:] if argv is None else argv
-    args, lines = parse_args(given), []
-    for line in report(args, given):
-        print(line, flush=True)
-        lines.append(line)
-    if args.save:
-        text = "\n".join(["# What each number format costs and gains", "", *lines, ""])
-        path = ROOT / "benchmarks" / "results" / f"precision-{args.save}.md"
-        path.write_text(text, encoding="utf-8")
+    args = parse_args(given)
+    save = f"precision-{args.save}" if args.save else None
+    reports.tell(report(args, given), "What each number format costs and gains", save)
     return 0
 
 

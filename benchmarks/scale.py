@@ -9,7 +9,7 @@ Every kind compares each picture's SHA-256 with that of an undisturbed run. --fo
 measured, so that the kinds can be run one after the other; the report shows all there is.
 
     python benchmarks/scale.py --n 12 --kinds speed
-    python benchmarks/scale.py --folder /tmp/scale --save 2026-11-30
+    python benchmarks/scale.py --folder outputs/scale --save 2026-11-30
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import reports  # noqa: E402
 from ldm.processor import cores, cpu_name
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from ldm.pipelines.request import Request
     from ldm.pipelines.text_cache import TextCache
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZES = (1, 2, 3, 4, 8)
 THINGS = ("a red apple", "a cat left of a dog", "two stars", "a boat on water", "a house")
 COLOURS = ("green", "blue", "white", "black")
@@ -146,14 +146,9 @@ def report(args: argparse.Namespace, argv: Sequence[str]) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; return the exit code."""
     given = sys.argv[1:] if argv is None else argv
-    args, lines = parse_args(given), []
-    for line in report(args, given):
-        print(line, flush=True)
-        lines.append(line)
-    if args.save:
-        text = "\n".join(["# What drawing together gains", "", *lines, ""])
-        path = ROOT / "benchmarks" / "results" / f"together-{args.save}.md"
-        path.write_text(text, encoding="utf-8")
+    args = parse_args(given)
+    save = f"together-{args.save}" if args.save else None
+    reports.tell(report(args, given), "What drawing together gains", save)
     return 0
 
 
