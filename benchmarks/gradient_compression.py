@@ -18,10 +18,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import reports  # noqa: E402
 from benchmarks.sampling import describe_machine  # noqa: E402
 
 CONFIG = ROOT / "configs" / "demo" / "txt2img.yaml"
-RESULTS = ROOT / "benchmarks" / "results"
 COUNTERS = Path("/proc/net/dev")
 KINDS = ("none", "fp16", "bf16", "powersgd")
 GIGABITS = (1, 10, 100)
@@ -218,12 +218,8 @@ def main(argv: list[str] | None = None) -> list[Result]:
         f"{args.rounds} alternating turns of {args.steps} steps; PowerSGD of rank {args.rank}",
     ]
     table = [*HEADER, *(row(result, results[0]) for result in results)]
-    print("\n".join([*head, "", *table]))
-    if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        text = ["# Smaller gradients beside plain DDP", "", *head, "", *table, ""]
-        path = RESULTS / f"gradient_compression-{args.save}.md"
-        path.write_text("\n".join(text), encoding="utf-8")
+    save = f"gradient_compression-{args.save}" if args.save else None
+    reports.tell([*head, "", *table], "Smaller gradients beside plain DDP", save)
     return results
 
 

@@ -30,6 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import reports  # noqa: E402
 from benchmarks.scale_faults import faults  # noqa: E402
 from benchmarks.scale_report import report  # noqa: E402
 from benchmarks.scale_runs import (  # noqa: E402
@@ -206,11 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = [*setting(args, argv), "", *lines]
     if "ray" in args.kinds and "ray" not in kinds:
         lines.append("ray is not installed (extra [ray]): nothing of it was measured.")
-    sys.stdout.write("\n".join(lines) + "\n")
-    if args.save:
-        text = "\n".join(["# One job file, many workers", "", *lines, ""])
-        path = ROOT / "benchmarks" / "results" / f"scale-{args.save}.md"
-        path.write_text(text, encoding="utf-8")
+    reports.tell(lines, "One job file, many workers", f"scale-{args.save}" if args.save else None)
     return int(not good)
 
 

@@ -24,7 +24,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = re.compile(r"(\d{8})\.png")
 # What a run starts beside what draws: Ray's own processes do not count as the run's workers.
 ACTOR = "ray::"
-WHATS = ("worker", "driver", "actor")
 
 
 def write_jobs(path: Path, pictures: int, steps: int) -> None:

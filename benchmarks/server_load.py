@@ -25,9 +25,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import reports  # noqa: E402
 from benchmarks.server_clients import Client, Seen, jobs  # noqa: E402
 
-RESULTS = ROOT / "benchmarks" / "results"
 GOAL = 0.85  # of the best offline rate
 LOOK = 1.0  # seconds between looks at the server's memory
 KEYS = 5  # clients share so many
@@ -262,12 +262,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     rates = offline_in_its_own_process(typed)
     seen, served = measure(args)
     lines = report(args, rates, seen, served)
-    sys.stdout.write("\n".join(lines) + "\n")
-    if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        command = f"- command: `python benchmarks/server_load.py {' '.join(typed)}`"
-        text = "\n".join(["# The server under load", "", command, *lines, ""])
-        (RESULTS / f"server-load-{args.save}.md").write_text(text, encoding="utf-8")
+    command = f"- command: `python benchmarks/server_load.py {' '.join(typed)}`"
+    save = f"server-load-{args.save}" if args.save else None
+    reports.tell([command, *lines], "The server under load", save)
     return int(bool(seen.mixed_up or seen.faults or not seen.moments))
 
 

@@ -134,8 +134,7 @@ class ByLdm:
 
 def suitable_scale(choice: ModelChoice) -> float:
     """Return the guidance scale that a model's YAML says suits it, or SD v1's 7.5."""
-    said = choice.config.get("sampling") or choice.config
-    return float(said.get("scale") or 7.5)
+    return float(choice.sampling.get("scale", 7.5))
 
 
 class ByDiffusers:

@@ -13,6 +13,7 @@ from typing import Any
 
 from apps.server.settings import ServerSettings
 from ldm.errors import UserError
+from ldm.images.embed import encodable
 from ldm.legible import quoted
 from ldm.pipelines.adapter_files import (
     EMBEDDINGS,
@@ -31,7 +32,7 @@ from ldm.settings.low_memory import (
     WeightedPrompts,
 )
 from ldm.settings.mistyped import alike, same_elsewhere
-from ldm.settings.option import changed, one_of, options_of
+from ldm.settings.option import Option, changed, one_of, options_of
 
 _OPEN = """
 prompt negative_prompt prompt_lang prompt_syntax clip_skip emphasis plain_prompt
@@ -117,15 +118,17 @@ def settings_of(
         UserError: A field is unknown, closed, of the wrong kind or out of range, or an adapter is
             not there.
     """
-    values = {name: _value(name, value, schema) for name, value in fields.items()}
+    options = {each.name: each for each in options_of(schema)}
+    values = {name: _value(name, value, schema, options) for name, value in fields.items()}
     settings = schema(**{**(fixed or {}), **values})
     settings.validate()
     check_shelves(settings)
     return settings
 
 
-def _value(name: str, value: Any, schema: type[GenerationSettings]) -> Any:
-    options = {each.name: each for each in options_of(schema)}
+def _value(
+    name: str, value: Any, schema: type[GenerationSettings], options: Mapping[str, Option]
+) -> Any:
     if name in CLOSED:
         raise UserError(
             f"the field {name} was given; expected none, as the server's operator decides that; "
@@ -148,7 +151,7 @@ def _value(name: str, value: Any, schema: type[GenerationSettings]) -> Any:
 
 def _check_letters(name: str, value: Any) -> None:
     """Refuse half a letter, which JSON can say and no file can hold."""
-    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+    if isinstance(value, str) and encodable(value) != value:
         raise UserError(f"{name} holds half of a letter; expected whole ones; change it")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from apps.server.refused import for_strangers
 from ldm.pipelines.batches import check_length
+from ldm.pipelines.known_words import notices_on_words
 from ldm.pipelines.progress import (
     Notice,
     Observer,
@@ -135,6 +136,8 @@ def said_of(request: Request, tokenizer: Any = None) -> Iterator[str]:
         texts = [text for mixture in mixtures for text, _ in mixture]
         told += notices_on_length(tokenizer, texts)
     told += notices_on_grammar(settings, prompts, request.attached)
+    # Not that a prompt is empty: whoever sends one knows it, or asks for a variation.
+    told += (notice for notice in notices_on_words(request) if notice.unknown)
     for text in (*filter(None, said), *(notice.text for notice in told)):
         yield for_strangers(text)
 

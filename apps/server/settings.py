@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ldm.settings.generation import DRAWING_GROUPS, LARGEST_SIDE, GenerationSettings
+from ldm.settings.generation import DRAWING_GROUPS, GenerationSettings
 from ldm.settings.option import Settings, changed, option
 from optimizedSD.web.page import ServerSettings as PageSettings
 
@@ -81,22 +81,24 @@ class ServerSettings(Settings):
     max_waiting_of_key: int = option(
         50, "pictures of one key that may wait", minimum=1, maximum=10**6, group="sharing"
     )
-    max_side: int | None = option(
-        None,
-        "the largest height and width of a picture, in pixels",
-        int,
-        minimum=1,
-        maximum=LARGEST_SIDE,
-        shown="twice the model's own size, 256 at least",
+    max_side: int | None = changed(
+        PageSettings,
+        "max_side",
+        help="the largest height and width of a picture, in pixels",
         group="limits",
     )
-    max_pictures: int = option(16, "the most pictures of a job", minimum=1, group="limits")
-    max_steps: int = option(200, "the most sampling steps", minimum=1, group="limits")
-    max_prompt: int = option(
-        2000, "the longest prompt, in characters", minimum=1, maximum=10**6, group="limits"
+    max_pictures: int = changed(
+        PageSettings, "max_pictures", help="the most pictures of a job", group="limits"
     )
-    max_seconds: float = option(
-        900.0, "how long a batch may draw before it is stopped", minimum=1.0, group="limits"
+    max_steps: int = changed(
+        PageSettings, "max_steps", help="the most sampling steps", group="limits"
+    )
+    max_prompt: int = changed(PageSettings, "max_prompt", group="limits")
+    max_seconds: float = changed(
+        PageSettings,
+        "max_seconds",
+        help="how long a batch may draw before it is stopped",
+        group="limits",
     )
     max_pixels: int = changed(GenerationSettings, "max_pixels", group="limits")
     max_upload: int = option(

@@ -9,11 +9,10 @@ from ldm.jobs.base import Store
 from ldm.jobs.folder_output import PictureFolder
 from ldm.jobs.manifest import ManifestWriter
 from ldm.jobs.written import Output
+from ldm.settings.batch import OUTPUTS
 from ldm.settings.option import one_of
 
 __all__ = ["OUTPUTS", "Output", "open_output"]
-
-OUTPUTS = ("folder", "webdataset", "parquet")
 
 
 def open_output(kind: str, store: Store, writer: ManifestWriter, **options: Any) -> Output:

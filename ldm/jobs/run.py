@@ -7,7 +7,7 @@ Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -70,10 +70,6 @@ class RunPlan:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what each process finds anew: the model's hash is computed by a thread."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Take what ``__getstate__`` returned."""
-        self.__dict__.update(state)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
-from ldm.errors import UserError, in_words, is_out_of_memory
+from ldm.errors import UserError, in_words
 from ldm.jobs.base import StoreError
 from ldm.jobs.job import Job
 from ldm.jobs.manifest import ManifestWriter
@@ -280,6 +280,7 @@ class Worker:
 
         No exception leaves: its traceback would keep the batch's tensors.
         """
+        from ldm.pipelines.phases import lacked_memory
         from ldm.pipelines.together import decode_together
 
         undrawn, began = dict(enumerate(pairs)), time.perf_counter()
@@ -293,7 +294,7 @@ class Worker:
         except StoreError:
             raise
         except Exception as error:
-            memory = _lacked_memory(error)
+            memory = lacked_memory(error)
             known = memory or isinstance(error, UserError)
             return _Left(list(undrawn.values()), _said(error), memory, known)
         return _Left([])
@@ -376,12 +377,6 @@ def _check_precision(precision: str, device: str) -> None:
 def _said(error: Exception) -> str:
     text = str(error) if isinstance(error, UserError) else in_words(error)
     return " ".join(text.split()) or type(error).__name__
-
-
-def _lacked_memory(error: Exception) -> bool:
-    from ldm.pipelines.phases import lacked_memory
-
-    return is_out_of_memory(error) or lacked_memory(error)
 
 
 def _release_memory() -> None:

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ldm.errors import UserError
+from ldm.errors import UserError, is_out_of_memory
 
 Result = TypeVar("Result")
 Phase = Literal["encode", "walk", "decode"]
@@ -102,7 +102,7 @@ def is_refusal(error: Exception) -> bool:
 def lacked_memory(error: BaseException | None) -> bool:
     """Return whether an error, or one that it was raised from, means that memory ran out."""
     while error is not None:
-        if isinstance(error, Exception) and is_refusal(error):
+        if isinstance(error, Exception) and (is_refusal(error) or is_out_of_memory(error)):
             return True
         error = error.__cause__
     return False

@@ -71,8 +71,7 @@ class SweepProgram(DrawingProgram):
             values.pop("strength", None)
         self._prepare_base(drawn, values)
         self.sweep = plan_sweep(_base(self.request, given), axes)
-        varied = any(axis is not None and axis.name == "ckpt" for axis in axes)
-        self.asked = requests_of(self.sweep, None if varied else self.request.choice)
+        self.asked = requests_of(self.sweep, self.request.choice)
         self.sheet = None if self.settings.skip_grid else self._sheet(own.label_size)
         self.together = own.together
         self.wants_grid = False  # the sheet is in its place

@@ -270,7 +270,7 @@ class GenerationSettings(ShortcutSettings, SpeedSettings, AdapterSettings):
         if self.seed_mode == "compvis" and (self.seed or 0) > REFERENCES_MAX_SEED:
             found.append(
                 f"--seed {self.seed} is above {REFERENCES_MAX_SEED}, the most that the reference's "
-                f"scripts take; --seed_mode per-image is the mode for seeds up to {2**63 - 1}"
+                f"scripts take; --seed_mode per-image is the mode for seeds up to {MAX_SEED}"
             )
         if self.emphasis != "original" and self.prompt_syntax != "a1111":
             found.append(

@@ -44,6 +44,8 @@ def read_suiting(entries: Mapping[Any, Any], where: str) -> dict[str, Any]:
         UserError: A setting that a model cannot name, a value that it cannot have, or a sampler
             with a spacing that is not for it.
     """
+    if not entries:  # most models say nothing
+        return {}
     options = {each.name: each for each in options_of(Txt2ImgSettings)}
     found: dict[str, Any] = {}
     for word, value in entries.items():
@@ -89,6 +91,8 @@ def suiting(
         own: The model's, as ``read_suiting`` returns them.
         named: Settings that the user gave.
     """
+    if not own:
+        return {}
     kept = {*named, *settings.fixed_by_task}
     left = {name: value for name, value in own.items() if name not in kept}
     if {"sampler", "spacing", "ddim_eta"} & kept:

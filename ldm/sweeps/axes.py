@@ -16,7 +16,7 @@ from ldm.errors import UserError
 from ldm.legible import legible, quoted
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.mistyped import alike
-from ldm.settings.option import Option, one_of, options_of
+from ldm.settings.option import TRUTHS, Option, one_of, options_of
 from ldm.settings.samplers import sampler_named, spacing_named
 from ldm.sweeps.ranges import read_numbers, read_texts
 
@@ -41,7 +41,7 @@ _ALSO = {
     "width": "W",
     "height": "H",
 }
-_TRUTHS = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
+_TRUTHS = {"on": True, "off": False} | TRUTHS
 _NONE = "none"
 
 

@@ -73,10 +73,7 @@ def requests_of(
                 own = choices[settings.ckpt]
             asked.append(Asked(cell, prepare(settings, own, image=image)))
         except UserError as error:
-            where = ", ".join(
-                f"{key} {value}" for key, value in sweep.values_at(cell.place).items()
-            )
-            raise UserError(f"of the sweep, at {where}: {error}") from error
+            raise sweep.fault_at(cell.place, error) from error
     return asked
 
 

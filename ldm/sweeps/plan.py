@@ -60,6 +60,11 @@ class Sweep:
             if axis is not None
         }
 
+    def fault_at(self, place: tuple[int, int, int], error: UserError) -> UserError:
+        """Return an error with the values at its place named."""
+        where = ", ".join(f"{key} {value}" for key, value in self.values_at(place).items())
+        return UserError(f"of the sweep, at {where}: {error}")
+
 
 def plan_sweep(base: GenerationSettings, axes: Sequence[Axis | None]) -> Sweep:
     """Lay out a sweep, and check every combination.
@@ -114,6 +119,5 @@ def _cells(sweep: Sweep, base: GenerationSettings) -> Iterator[Cell]:
         try:
             settings.validate()
         except UserError as error:
-            where = ", ".join(f"{key} {value}" for key, value in sweep.values_at(place).items())
-            raise UserError(f"of the sweep, at {where}: {error}") from error
+            raise sweep.fault_at(place, error) from error
         yield Cell(place, settings)

@@ -115,7 +115,7 @@ def test_workers_are_what_draws_below_the_driver_and_actors_are_rays(monkeypatch
     monkeypatch.setattr(scale_runs, "descendants", lambda _: list(names))
     monkeypatch.setattr(scale_runs, "draws", lambda pid: pid in (2, 3))
     monkeypatch.setattr(scale_runs, "title", names.get)
-    assert [run.targets(what) for what in scale_runs.WHATS] == [[2], [1], [3]]
+    assert [run.targets(what) for what in ("worker", "driver", "actor")] == [[2], [1], [3]]
 
 
 def test_processes_are_seen_until_they_end():

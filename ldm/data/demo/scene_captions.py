@@ -38,7 +38,8 @@ JAPANESE_BACKGROUNDS_BEFORE = ("{colour}背景の{x}", "{colour}背景に{x}")
 def caption_words() -> list[str]:
     """Return every word of the captions, what is written as two among them: "palm tree".
 
-    A model that learned from the captions knows these and no others. Japanese, which has no
+    A model that learned from the captions knows these and no others: the bundled model's YAML lists
+    them under ``knows``, and a test holds it against this. Japanese, which has no
     spaces, comes in the pieces that captions are put together from.
     """
     english = ["a", "an", *NOUNS, *(colour.english for colour in COLOURS.values())]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from PIL import Image
 
 from apps.server.asking import MaskJob, PictureJob, TextJob, settings_of
-from apps.server.drawing import PipelineDrawer, single
+from apps.server.drawing import PipelineDrawer, said_of, single
 from apps.server.service import Service, Terms
 from ldm.errors import UserError
 from ldm.images.io import encode_picture
@@ -66,6 +68,16 @@ def test_a_prompt_whose_end_is_cut_off_is_said_to_its_owner(pipeline):
     assert any("its end is not used" in text for text in drawer.notices(request))
     request = drawer.prepare(single(settings_of({"prompt": "cat"}))[0])
     assert not any("its end is not used" in text for text in drawer.notices(request))
+
+
+def test_words_that_the_model_does_not_know_are_said_to_their_owner(pipeline):
+    request = PipelineDrawer(pipeline).prepare(single(settings_of({"prompt": "a castle"}))[0])
+    assert not any("does not know" in text for text in said_of(request))  # it lists none
+    choice = replace(request.choice, knows=("a", "cat"))
+    (said,) = (text for text in said_of(replace(request, choice=choice)) if "not know" in text)
+    assert "castle" in said
+    (empty,) = single(settings_of({"prompt": ""}))
+    assert not any("empty" in text for text in said_of(PipelineDrawer(pipeline).prepare(empty)))
 
 
 def test_what_a_sampler_does_otherwise_than_asked_is_said_and_prompts_are_not(pipeline):

@@ -6,6 +6,8 @@ that the work saw, and writes its result to the same place.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from small_hubs import latent
@@ -151,7 +153,15 @@ def joint(hub):
     return lambda: vars(hub.model.diffusion_model).pop("joints")
 
 
-@pytest.mark.parametrize("act", [hooked, replaced, beside, side_network, joint, training, own_call])
+def reused(hub):
+    features = SimpleNamespace(recall=lambda rows: None, keep=lambda h: None, shallow=1)  # noqa: ARG005
+    hub.model.diffusion_model.reuse = features
+    return lambda: vars(hub.model.diffusion_model).pop("reuse")
+
+
+@pytest.mark.parametrize(
+    "act", [hooked, replaced, beside, side_network, joint, reused, training, own_call]
+)
 def test_what_acts_on_the_model_keeps_it_from_being_recorded(recorded, act):
     undo = act(recorded)
     try:
