@@ -235,7 +235,7 @@ def test_a_fault_of_the_servers_is_500_without_its_words_and_ends_its_health(ser
 def test_what_holds_for_a_whole_batch_is_said_to_each_of_its_owners(busy, drawer):
     service, first = busy()
     drawer.says = ["--ddim_steps 150 asked, 167 taken"]
-    pair = [service.submit(job(name), name) for name in "ab"]
+    pair = [service.submit(job(), name) for name in "ab"]
     finish(drawer, first, *pair)
     assert [each.snapshot().notices for each in pair] == [("ddim_steps 150 asked, 167 taken",)] * 2
 
