@@ -342,6 +342,8 @@ def _read(each: Option, entries: Mapping[str, str]) -> Any:
         return each.read(spacing_named(text))
     if each.name == "emphasis":
         return each.read(text.lower().replace(" ", "-"))
+    if each.name == "fill":
+        text = text.lower().removeprefix("latent ")  # AUTOMATIC1111's names
     if each.kind is bool:
         return {"True": True, "False": False}[text]
     return each.read(text.lower() if each.choices else text)
