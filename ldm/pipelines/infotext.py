@@ -19,7 +19,6 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.original_prompts import original_entries, recorded_language
-from ldm.pipelines.source_files import decoder_entries, find_sources, image_entries
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
 from ldm.settings.low_memory import WeightedPrompts
 from ldm.settings.option import Option, options_of
@@ -111,7 +110,10 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
             entries[each.infotext] = _written(each, value)
     for key, name in _PLACE.items():
         entries[key] = getattr(place, name) + (name in _COUNTED_FROM_1)
-    entries |= image_entries(source.init_image)
+    if source.init_image is not None:
+        from ldm.pipelines.source_files import image_entries  # pictures from text need none
+
+        entries |= image_entries(source.init_image)
     if form := SAMPLERS[settings.sampler].form:
         entries[FORM] = form
     entries |= {key: value for key, value in settings.further_entries().items() if value}
@@ -119,6 +121,8 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
         entries[WEIGHTS] = "on"
     entries |= original_entries(settings)
     if settings.decoder is not None:
+        from ldm.pipelines.source_files import decoder_entries
+
         entries |= decoder_entries(settings.decoder)
     if source.adapters is not None:
         from ldm.pipelines.adapter_entries import entries_of
@@ -203,6 +207,7 @@ def read_picture(
     """
     from ldm.images.recipes import read_recipe  # only redrawing reads one
     from ldm.pipelines.made_by import check_program, with_schedule
+    from ldm.pipelines.source_files import find_sources
     from ldm.pipelines.unhonoured import notices_on_others, syntax_of
 
     recipe = recipe or read_recipe(path)

@@ -123,39 +123,37 @@ class Run:
         self.check()
         with self.ready():
             self.begin()
-            for batch in self.request.batches:
-                self.check()
-                if batch.kept:
-                    yield from self._drawn(batch)
-                else:
-                    self._draw_only(batch)
+            for batch in self._batches():
+                with torch.no_grad(), self.enough_memory(len(batch.prompts)):
+                    x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
+                    check_finite(x, "the latent of picture", self.way_out)
+                    self.check()
+                    decode = partial(self.walk.decode, x)
+                    decoded = self.execution.compute("decode", decode, is_not_black)
+                    check_finite(decoded, advice=self.way_out)
+                self._count(batch)
+                # Random numbers that the caller draws in between must not affect the next batch.
+                with torch.random.fork_rng(self._cuda_devices):
+                    for text in self.walk.findings(decoded):
+                        self.observer(Notice(text))
+                    drawn = self.walk.drawn(batch)
+                    for picture in self.post_processor.pictures(drawn, decoded):
+                        yield picture
+                        self.check()
 
-    def _drawn(self, batch: Batch) -> Iterator[Picture]:
-        """Draw a batch, so many rows at a time as there is room for."""
-        parts = list(batch.parts(self.rows))
-        restore = keep_random_state(self.device) if len(parts) > 1 else nullcontext
-        for part in parts:
-            restore()
-            if part.kept:
-                yield from self._drawn_at_once(part)
-
-    def _drawn_at_once(self, batch: Batch) -> Iterator[Picture]:
-        with torch.no_grad(), self.enough_memory(len(batch.prompts)):
-            x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
-            check_finite(x, "the latent of picture", self.way_out)
+    def _batches(self) -> Iterator[Batch]:
+        """Yield what is drawn at a time, having drawn the random numbers that come before it."""
+        for batch in self.request.batches:
             self.check()
-            decode = partial(self.walk.decode, x)
-            decoded = self.execution.compute("decode", decode, is_not_black)
-            check_finite(decoded, advice=self.way_out)
-        self._count(batch)
-        # Random numbers that the caller draws in between must not affect the next batch.
-        with torch.random.fork_rng(self._cuda_devices):
-            for text in self.walk.findings(decoded):
-                self.observer(Notice(text))
-            drawn = self.walk.drawn(batch)
-            for picture in self.post_processor.pictures(drawn, decoded):
-                yield picture
-                self.check()
+            if not batch.kept:
+                self._draw_only(batch)
+                continue
+            parts = list(batch.parts(self.rows))
+            restore = keep_random_state(self.device) if len(parts) > 1 else nullcontext
+            for part in parts:
+                restore()
+                if part.kept:
+                    yield part
 
     @contextmanager
     def ready(self) -> Iterator[None]:

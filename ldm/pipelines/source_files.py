@@ -125,10 +125,8 @@ def find_sources(
     }
 
 
-def image_entries(image: InitImage | None) -> dict[str, str]:
+def image_entries(image: InitImage) -> dict[str, str]:
     """Return what records the picture that a run begins from, and its mask."""
-    if image is None:
-        return {}
     entries = {INIT_IMAGE.path_key: image.path, INIT_IMAGE.hash_key: image.sha256}
     entries = entries if image.path else {}
     if image.mask is None:
