@@ -11,18 +11,15 @@ Imports no torch.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from ldm.errors import UserError
+from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.masks import Mask
-
-if TYPE_CHECKING:
-    from ldm.pipelines.init_image import InitImage
-    from ldm.pipelines.models import ModelChoice
-    from ldm.settings.inpaint import InpaintSettings
+from ldm.pipelines.models import ModelChoice
+from ldm.settings.inpaint import InpaintSettings
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom, in pixels."""

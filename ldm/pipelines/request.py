@@ -217,9 +217,17 @@ def prepare(
     settings = resolve(settings, choice)
     settings, prompts = in_models_language(settings, prompts, choice.languages)
     if fitted is not None:
-        fitted = fit_init_image(fitted, settings, choice)
+        fitted = _fitted(fitted, settings, choice)
     planned = _planned(settings, prompts)
     return Request(settings, choice, prompts, fitted, place, suited=own, adapters=planned)
+
+
+def _fitted(image: InitImage, settings: GenerationSettings, choice: ModelChoice) -> InitImage:
+    if settings.task != "mask" or not settings.lays_out:
+        return fit_init_image(image, settings, choice)
+    from ldm.pipelines.only_masked import laid_out
+
+    return laid_out(image, settings, choice)
 
 
 def _planned(settings: GenerationSettings, prompts: Sequence[str]) -> AdapterPlan | None:
