@@ -139,9 +139,8 @@ def test_a_picture_is_drawn_on_without_a_mask(open_to, drawer):
     sent = {**JOB, "outpaint": "0,0,32,0", "image": base64.b64encode(picture((64, 64))).decode()}
     answer = client.post("/v1/jobs", json=sent)
     assert answer.status_code == 202, answer.text
-    ended(client, answer.headers["location"])
-    request = drawer.drawn[-1]
-    assert request.shown_size == (64, 96) and request.image.laid is not None
+    (picture_told,) = ended(client, answer.headers["location"])["pictures"]
+    assert (picture_told["width"], picture_told["height"]) == (96, 64)
 
 
 BAD = [
