@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from ldm.digests import file_hash
 from ldm.errors import UserError
-from ldm.images.io import file_hash, fit_to_multiple, lost_as_rgb, open_image, upright_rgb
+from ldm.images.io import fit_to_multiple, lost_as_rgb, open_image, upright_rgb
 from ldm.images.opening import opened
 from ldm.images.padding import reflected, round_up
 from ldm.pipelines.models import ModelChoice
