@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from PIL import Image
 
+from ldm.digests import file_hash
 from ldm.errors import UserError
 from ldm.images.io import (
     TRANSPARENCY,
-    file_hash,
     fit_to_multiple,
     lost_as_rgb,
     open_image,

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldm.budgets import QUOTED
+from ldm.digests import file_hash
 from ldm.errors import UserError
-from ldm.images.io import file_hash
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import legible
 from ldm.paths import ERRORS, file_fault, reason
