@@ -28,6 +28,7 @@ from ldm.pipelines.recorded_values import (
 )
 from ldm.pipelines.source_files import decoder_entries, find_sources, image_entries
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
+from ldm.settings.hires import HIRES
 from ldm.settings.low_memory import WeightedPrompts
 from ldm.settings.option import Option, options_of
 from ldm.settings.samplers import (
@@ -309,9 +310,10 @@ def _read_settings(
 
 def _unread(schema: type[GenerationSettings], entries: Mapping[str, str]) -> Collection[str]:
     """Return settings that are not taken from a picture, though it may have an entry for them."""
+    once = () if "Hires upscale" in entries else HIRES  # some give the second size in another way
     if schema.task == "edit":
-        return ("prompt_syntax", "clip_skip", "emphasis")  # edits read plain prompts
-    return ("clip_skip",) if entries.get("Clip skip") == "0" else ()  # how some write 1
+        return ("prompt_syntax", "clip_skip", "emphasis", *once)  # edits read plain prompts
+    return ("clip_skip", *once) if entries.get("Clip skip") == "0" else once  # how some write 1
 
 
 def fit_size(
