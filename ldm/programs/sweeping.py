@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ldm.errors import UserError
 from ldm.programs.drawing import DrawingProgram
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
+from ldm.settings.hires import HIRES
 from ldm.settings.language import as_typed
 from ldm.settings.sweep import OWN, SweepSettings
 
@@ -69,6 +70,11 @@ class SweepProgram(DrawingProgram):
         values |= {name: getattr(own, name) for name in ours}
         if drawn is not Img2ImgSettings:
             values.pop("strength", None)
+        elif twice := given.keys() & HIRES:
+            raise UserError(
+                f"--{min(twice)} was given with a picture to start from; expected it of pictures "
+                "that are drawn from text alone; leave it out"
+            )
         self._prepare_base(drawn, values)
         self.sweep = plan_sweep(_base(self.request, given), axes)
         self.asked = requests_of(self.sweep, self.request.choice)
