@@ -1,32 +1,16 @@
-"""Single settings as pictures' texts write them: by AUTOMATIC1111's names if it has any."""
+"""Single settings read from pictures' texts, and the files of networks that they name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ldm.settings.hires import LABELS, upscaler_label, upscaler_named
+from ldm.settings.hires import LABELS, upscaler_named
 from ldm.settings.option import Option, Settings
-from ldm.settings.samplers import SAMPLERS, SPACINGS, sampler_named, spacing_named
+from ldm.settings.samplers import FORM, sampler_named, spacing_named
 
-FORM = "Sampler form"  # of two samplers with one label, see ``SamplerEntry.form``
 NETWORKS = {"hires_upscaler": "Hires upscaler hash", "upscaler": "SD upscale upscaler hash"}
 """Settings that may name a network which enlarges, and the entries with its file's hash."""
-
-
-def written(each: Option, value: Any) -> str:
-    """Return a setting's value as text."""
-    if each.name == "sampler":
-        return SAMPLERS[value].label
-    if each.name == "spacing":
-        return SPACINGS[value].label or value
-    if each.name in NETWORKS:
-        return upscaler_label(value)
-    if each.name == "emphasis":
-        return value.replace("-", " ").capitalize()
-    if each.kind is float:
-        return repr(float(value)).removesuffix(".0")
-    return str(value)
 
 
 def read_value(each: Option, entries: Mapping[str, str], *, own: bool) -> Any:
