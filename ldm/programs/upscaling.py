@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ldm.images.carried import Carried
-from ldm.images.io import open_image, save_numbered, upright_eight_bit
+from ldm.images.io import lost_as_rgb, open_image, save_numbered, upright_eight_bit
 from ldm.images.pixels import named
 from ldm.pipelines.adapter_files import UPSCALERS, find_adapter
 from ldm.pipelines.progress import Notice, Progress
@@ -71,6 +71,8 @@ def _enlarge_one(
     from ldm.pipelines.postprocess import Watermark, telling
     from ldm.upscalers.enlarge import upscale
 
+    if (lost := lost_as_rgb(picture)) and not picture.has_transparency_data:
+        console.warn(f"{path}: {lost} is dropped, as networks make 8-bit RGB")
     tile, overlap = settings.tiling
     what = f"{path} and its enlargement"
     with (

@@ -15,8 +15,10 @@ from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.pipelines import adapter_files
 from ldm.pipelines.grouping import can_share
 from ldm.pipelines.infotext import read_picture
+from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice, Progress
 from ldm.pipelines.request import prepare_from_flags
+from ldm.pipelines.staging import Staging
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.hires import LABELS, upscaler_label, upscaler_named
 from ldm.settings.swap import SwapSettings
@@ -100,6 +102,13 @@ def test_a_picture_of_a_run_is_drawn_again_from_its_file(pipeline, tmp_path, sam
     again = Txt2ImgSettings(**{**values, "safety_checker": "off", "watermark": "off"})
     (drawn,) = pipeline.generate(again, place=place)
     assert np.array_equal(drawn.pixels, third.pixels)
+
+
+def test_on_a_small_device_the_picture_is_the_same(pipeline, tiny_ckpt):
+    staged = Pipeline.load(tiny_ckpt, device="cpu", staging=Staging())
+    wanted = settings(hires_upscaler="lanczos")
+    (plain,), (small,) = pipeline.generate(wanted), staged.generate(wanted)
+    assert np.array_equal(small.pixels, plain.pixels)
 
 
 def test_rows_of_a_batch_do_not_influence_one_another(pipeline):
