@@ -17,13 +17,13 @@ from ldm.images.embed import encodable
 from ldm.legible import quoted
 from ldm.pipelines.adapter_files import (
     EMBEDDINGS,
-    HIRES_UPSCALERS,
     LORAS,
     Shelf,
     find_adapter,
     find_named,
     lora_file,
 )
+from ldm.pipelines.networks import HIRES_UPSCALERS
 from ldm.settings.adapters import read_lora
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.inpaint import LowMemoryInpaintSettings

@@ -21,8 +21,8 @@ from torch import Tensor
 from ldm.images.io import to_tensor, to_uint8
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
-from ldm.pipelines.adapter_files import HIRES_UPSCALERS, find_adapter
 from ldm.pipelines.initial_latents import EncodedPicture
+from ldm.pipelines.networks import HIRES_UPSCALERS, find_network
 from ldm.pipelines.walks import TextWalk
 from ldm.rng import NoiseSource
 from ldm.settings.hires import LATENT_MODES
@@ -128,5 +128,5 @@ class HiresWalk(TextWalk):
         from ldm.upscalers.upscaler import kept_upscaler
 
         return kept_upscaler(
-            find_adapter(HIRES_UPSCALERS, self.settings.hires_network), self.device
+            find_network(HIRES_UPSCALERS, self.settings.hires_network), self.device
         )

@@ -48,7 +48,8 @@ def _upscaler(each: Option, text: str) -> str:
     """
     name = each.read(upscaler_named(text))
     if name not in LABELS:
-        from ldm.pipelines.adapter_files import UPSCALERS, find_named
+        from ldm.pipelines.adapter_files import find_named
+        from ldm.pipelines.networks import UPSCALERS
 
         find_named(UPSCALERS, name)
     return name
@@ -60,9 +61,10 @@ def network_entries(settings: Settings) -> dict[str, str]:
     for name, key in NETWORKS.items():
         value = getattr(settings, name, None)
         if value is not None and value not in LABELS and name not in settings.unrecorded:
-            from ldm.pipelines.adapter_files import SHORT, UPSCALERS, find_adapter, full_hash
+            from ldm.pipelines.adapter_files import SHORT, full_hash
+            from ldm.pipelines.networks import UPSCALERS, find_network
 
-            entries[key] = full_hash(find_adapter(UPSCALERS, value))[:SHORT]
+            entries[key] = full_hash(find_network(UPSCALERS, value))[:SHORT]
     return entries
 
 
@@ -80,7 +82,8 @@ def changed_networks(
         value = values.get(name)
         if key not in entries or value is None or value in LABELS:
             continue
-        from ldm.pipelines.adapter_files import SHORT, UPSCALERS, find_named, full_hash
+        from ldm.pipelines.adapter_files import SHORT, find_named, full_hash
+        from ldm.pipelines.networks import UPSCALERS
 
         if full_hash(find_named(UPSCALERS, value))[:SHORT] != entries[key]:
             yield f"{path} was enlarged by another {value} than the one here: expect a difference"

@@ -61,6 +61,11 @@ class SweepProgram(DrawingProgram):
         own.validate()
         _refuse_what_is_not_swept(own)
         drawn = _schema_of(own)
+        if drawn is Img2ImgSettings and (twice := given.keys() & HIRES):
+            raise UserError(
+                f"--{min(twice)} was given with a picture to start from; expected it of pictures "
+                "that are drawn from text alone; leave it out"
+            )
         axes = [None if text is None else read_axis(text, drawn) for text in own.axes]
         # A recorded picture keeps its mode, or it would be another one.
         ours = {"outdir", "n_iter", "n_samples"} | (
@@ -70,11 +75,6 @@ class SweepProgram(DrawingProgram):
         values |= {name: getattr(own, name) for name in ours}
         if drawn is not Img2ImgSettings:
             values.pop("strength", None)
-        elif twice := given.keys() & HIRES:
-            raise UserError(
-                f"--{min(twice)} was given with a picture to start from; expected it of pictures "
-                "that are drawn from text alone; leave it out"
-            )
         self._prepare_base(drawn, values)
         self.sweep = plan_sweep(_base(self.request, given), axes)
         self.asked = requests_of(self.sweep, self.request.choice)

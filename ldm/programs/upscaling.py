@@ -12,7 +12,7 @@ from PIL import Image
 from ldm.images.carried import Carried
 from ldm.images.io import lost_as_rgb, open_image, save_numbered, upright_eight_bit
 from ldm.images.pixels import named
-from ldm.pipelines.adapter_files import UPSCALERS, find_adapter
+from ldm.pipelines.networks import UPSCALERS, find_network
 from ldm.pipelines.progress import Notice, Progress
 from ldm.programs.console import Console
 from ldm.programs.output import OutputFolder
@@ -31,7 +31,7 @@ def enlarge(console: Console, settings: UpscaleProgramSettings) -> None:
     """
     pictures = {Path(path): open_image(path) for path in settings.init_img}
     OutputFolder(settings.outdir).check()
-    path = find_adapter(UPSCALERS, settings.model)
+    path = find_network(UPSCALERS, settings.model)
 
     from ldm.pipelines.pipeline import resolve_device  # these import torch
     from ldm.upscalers.upscaler import load_upscaler

@@ -31,6 +31,7 @@ PRINTED_BY = {
     "ldm/pipelines/upscale.py": ("upscale",),
     "ldm/programs/sampling.py": ("sample_diffusion",),
     "ldm/programs/upscaling.py": ("upscale",),
+    "ldm/pipelines/networks.py": ("txt2img", "upscale", "upscale_tile"),
     "ldm/programs/sample_folder.py": ("sample_diffusion",),
     "ldm/programs/pairs.py": ("inpaint",),
     "ldm/training/precompute.py": ("precompute_latents",),

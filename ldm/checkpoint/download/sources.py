@@ -74,7 +74,7 @@ class Model:
 def _real_esrgan(about: str, release: str, name: str, sha256: str, size: int) -> Model:
     """Return a network of Real-ESRGAN's, which is published under the BSD 3-Clause licence."""
     return Model(
-        about=f"{about} (scripts/upscale.py --model; BSD 3-Clause)",
+        about=f"{about} (for scripts/upscale.py; BSD 3-Clause)",
         gigabytes=size / 1e9,
         repository="xinntao/Real-ESRGAN",
         folder=UPSCALERS_FOLDER,
