@@ -20,8 +20,7 @@ from ldm.pipelines.progress import Notice, Progress
 from ldm.pipelines.request import prepare_from_flags
 from ldm.pipelines.staging import Staging
 from ldm.settings.generation import Txt2ImgSettings
-from ldm.settings.hires import LABELS, upscaler_label, upscaler_named
-from ldm.settings.swap import SwapSettings
+from ldm.settings.hires import LABELS
 
 FAST = {"prompt": "a cat", "ddim_steps": 3, "n_samples": 1, "n_iter": 1, "H": 12, "W": 16}
 FAST |= {"safety_checker": "off", "watermark": "off"}
@@ -201,23 +200,3 @@ def test_the_final_size_is_a_multiple_that_the_model_draws(pipeline):
     assert request.size == (12, 16) and request.final_size == request.shown_size == (16, 20)
     first, last = 12 * 16 * 3, 16 * 20 * 2
     assert request.pixel_steps == first + last
-
-
-def test_edits_are_drawn_once():
-    assert not {"hires", "hires_steps"} & {
-        name
-        for name, field in SwapSettings.__dataclass_fields__.items()
-        if "option" in field.metadata
-    }
-    assert SwapSettings(sprompt="a cat", prompt="a dog").final_size((8, 8), 4) == (8, 8)
-
-
-@pytest.mark.parametrize("name", LABELS)
-def test_labels_are_read_back(name):
-    assert upscaler_named(upscaler_label(name)) == name
-
-
-def test_a_files_label_is_its_name():
-    assert upscaler_label("models/upscalers/4x-Ultra.Sharp.pth") == "4x-Ultra.Sharp"
-    assert upscaler_label(r"C:\nets\RealESRGAN_x4plus.pth") == "RealESRGAN_x4plus"
-    assert upscaler_named("R-ESRGAN 4x+") == "RealESRGAN_x4plus"
