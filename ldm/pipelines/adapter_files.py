@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from ldm.checkpoint.safetensors_header import HeaderFault, read_header
+from ldm.digests import remembered_hash
 from ldm.errors import UserError
-from ldm.images.io import file_hash
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import quoted
 from ldm.paths import (
@@ -236,7 +236,7 @@ def full_hash(path: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _hash(path: Path, _size: int, _modified: float) -> str:
-    return file_hash(path)
+    return remembered_hash(path)
 
 
 @functools.lru_cache(maxsize=64)

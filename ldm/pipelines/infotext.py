@@ -19,7 +19,6 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.original_prompts import original_entries, recorded_language
-from ldm.pipelines.source_files import decoder_entries, find_sources, image_entries
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
 from ldm.settings.hires import HIRES, upscaler_label
 from ldm.settings.option import Option, options_of
@@ -46,6 +45,7 @@ _QUIET = {
     "clip_skip": 1,
     "emphasis": "original",
     "use_neighbors": False,
+    **{"invert_mask": False, "subseed_strength": 0},
     "watermark": "reference",
     "upscaler": "lanczos",
     **UNSHORTENED,
@@ -106,7 +106,10 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
             entries[each.infotext] = _written(each, value)
     for key, name in _PLACE.items():
         entries[key] = getattr(place, name) + (name in _COUNTED_FROM_1)
-    entries |= image_entries(source.init_image)
+    if source.init_image is not None:
+        from ldm.pipelines.source_files import image_entries  # pictures from text need none
+
+        entries |= image_entries(source.init_image)
     if form := SAMPLERS[settings.sampler].form:
         entries[FORM] = form
     entries |= {key: value for key, value in settings.further_entries().items() if value}
@@ -118,6 +121,8 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
 
         entries |= network_entries(settings)
     if settings.decoder is not None:
+        from ldm.pipelines.source_files import decoder_entries
+
         entries |= decoder_entries(settings.decoder)
     if source.adapters is not None:
         from ldm.pipelines.adapter_entries import entries_of
@@ -173,12 +178,15 @@ class Recorded:
             return {"n_samples": 1, "n_iter": 1, **values}, None
         if {"n_samples", "n_iter", "from_file", "also"} & given.keys():
             return {"n_samples": place.n_samples, **values}, None
+        own = {}
+        if self.values.get("subseed_strength") and "subseed" not in given:
+            own = {"subseed": values["subseed"] - place.index}
         if self.values.get("seed_mode") != "per-image":
-            return values, place
-        if {"seed", "seed_mode"} & given.keys():
+            return {**values, **own}, place
+        if {"seed", "seed_mode", "subseed", "subseed_strength"} & given.keys():
             return {"n_samples": 1, "n_iter": 1, **values}, None
         # The picture's own seed was stored; the run's is lower by the number of pictures before it.
-        return {**values, "seed": values["seed"] - place.index}, place
+        return {**values, **(own or {"seed": values["seed"] - place.index})}, place
 
 
 def read_picture(
@@ -202,6 +210,7 @@ def read_picture(
     from ldm.images.recipes import read_recipe  # only redrawing reads one
     from ldm.pipelines.made_by import check_program, with_schedule
     from ldm.pipelines.recorded_values import changed_networks
+    from ldm.pipelines.source_files import find_sources
     from ldm.pipelines.unhonoured import notices_on_others, syntax_of
     from ldm.settings.low_memory import WeightedPrompts
 
@@ -309,6 +318,7 @@ def _read_settings(
     size = _read_size(schema, entries)
     # A picture of ours has the size of its init image, which is no setting.
     used = {*options, *(("Size",) if size or (own and not hasattr(schema, "H")) else ())}
+    used |= {"Inpaint area"} if "only_masked" in values else set()
     from ldm.pipelines.unhonoured import unhonoured
 
     left = unhonoured(path, entries, used)
@@ -321,25 +331,6 @@ def _unread(schema: type[GenerationSettings], entries: Mapping[str, str]) -> Col
     if schema.task == "edit":
         return ("prompt_syntax", "clip_skip", "emphasis", *once)  # edits read plain prompts
     return ("clip_skip", *once) if entries.get("Clip skip") == "0" else once  # how some write 1
-
-
-def fit_size(
-    values: Mapping[str, Any], given: Collection[str], multiple: int
-) -> tuple[dict[str, Any], list[str]]:
-    """Return recorded settings with a size that the model can draw, and a notice if it is another.
-
-    Args:
-        values: The settings, recorded or given.
-        given: Names of those that the user gave, which stay as they are.
-        multiple: What sides have to be multiples of, in pixels.
-    """
-    sides = {name: values[name] for name in ("W", "H") if values.get(name) and name not in given}
-    fitted = {k: max(round(side / multiple), 1) * multiple for k, side in sides.items()}
-    if fitted == sides:
-        return dict(values), []
-    old, new = ("x".join(map(str, each.values())) for each in (sides, fitted))
-    text = f"the recorded size {old} is not a multiple of {multiple}: {new} is drawn"
-    return {**values, **fitted}, [text]
 
 
 def _take(

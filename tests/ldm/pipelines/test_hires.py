@@ -12,12 +12,14 @@ from upscaler_files import write_nearest
 from ldm.errors import UserError
 from ldm.images.io import save_picture, to_tensor, to_uint8
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
-from ldm.pipelines import adapter_files
+from ldm.pipelines import adapter_files, room
 from ldm.pipelines.grouping import can_share
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice, Progress
 from ldm.pipelines.request import prepare_from_flags
+from ldm.pipelines.room import check_room
+from ldm.pipelines.run import Run
 from ldm.pipelines.staging import Staging
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.hires import LABELS
@@ -200,3 +202,19 @@ def test_the_final_size_is_a_multiple_that_the_model_draws(pipeline):
     assert request.size == (12, 16) and request.final_size == request.shown_size == (16, 20)
     first, last = 12 * 16 * 3, 16 * 20 * 2
     assert request.pixel_steps == first + last
+
+
+def test_a_batch_in_parts_gives_the_pictures_of_the_whole(pipeline, monkeypatch):
+    wanted = settings(n_samples=3, hires_upscaler="lanczos", hires_strength=0.6, sampler="euler_a")
+    whole = [picture.pixels for picture in pipeline.generate(wanted)]
+    monkeypatch.setattr(Run, "_rows_at_once", lambda _: 2)
+    parts = [picture.pixels for picture in pipeline.generate(wanted)]
+    assert len(whole) == len(parts) == 3
+    for one, other in zip(whole, parts, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1  # a batch adds in another order
+
+
+def test_memory_is_asked_for_by_the_final_size(pipeline, monkeypatch):
+    monkeypatch.setattr(room, "free_memory", lambda: 2**20)
+    with pytest.raises(UserError, match="a picture of 64x48"):
+        check_room(pipeline.prepare(settings(hires=4.0)), pipeline)
