@@ -23,6 +23,7 @@ from ldm.pipelines.adapter_files import (
     find_named,
     lora_file,
 )
+from ldm.pipelines.networks import HIRES_UPSCALERS
 from ldm.settings.adapters import read_lora
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.inpaint import LowMemoryInpaintSettings
@@ -38,6 +39,7 @@ _OPEN = """
 prompt negative_prompt prompt_lang prompt_syntax clip_skip emphasis plain_prompt
 sampler ddim_steps spacing ddim_eta scale seed n_samples n_iter H W strength lora embedding
 reuse merge_tokens guidance_interval guidance_rescale zero_terminal_snr freeu batch_cfg
+hires hires_steps hires_upscaler hires_strength
 only_masked mask_blur invert_mask fill outpaint subseed subseed_strength
 """
 _FILES = """
@@ -179,6 +181,8 @@ def check_shelves(settings: GenerationSettings) -> None:
         _check_on_shelf(LORAS, read_lora(text).file)
     for name in settings.embedding:
         _check_on_shelf(EMBEDDINGS, name)
+    if (network := getattr(settings, "hires_network", None)) is not None:
+        _check_on_shelf(HIRES_UPSCALERS, network)
 
 
 def _check_on_shelf(shelf: Shelf, name: str) -> None:

@@ -9,9 +9,9 @@ import io
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -212,7 +212,12 @@ def _stem(name: str) -> str:
 
 
 def encode_picture(
-    picture: np.ndarray, file_format: str, metadata: str | None = None, *, synthetic: bool = True
+    picture: np.ndarray,
+    file_format: str,
+    metadata: str | None = None,
+    *,
+    synthetic: bool = True,
+    said: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Encode a picture as the bytes of a file.
 
@@ -221,6 +226,7 @@ def encode_picture(
         file_format: "png", "jpg" or "jpeg".
         metadata: The ``parameters`` text to embed, if any.
         synthetic: Whether a model has drawn it; the file then carries the mark, and ``metadata``.
+        said: What the file says instead of that, as keyword arguments of Pillow's writer.
 
     Raises:
         UserError: The format is none of these.
@@ -237,8 +243,9 @@ def encode_picture(
             f"a picture of {picture.shape[1]}x{picture.shape[0]} pixels; JPEG holds at most "
             f"{_JPEG_LARGEST_SIDE} on a side; use --format png"
         )
-    said = save_options(name, metadata) if synthetic else {}
-    options = said | (_JPEG_OPTIONS if name == "JPEG" else {})
+    if said is None:
+        said = save_options(name, metadata) if synthetic else {}
+    options = {**said, **(_JPEG_OPTIONS if name == "JPEG" else {})}
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(buffer, format=name, **options)
     return buffer.getvalue()
@@ -296,6 +303,7 @@ def save_numbered(
     metadata: str | None = None,
     format: str = "png",
     synthetic: bool = True,
+    said: Mapping[str, Any] | None = None,
 ) -> tuple[Path, int]:
     """Save a picture under the next free number, even if several processes share the folder.
 
@@ -306,7 +314,7 @@ def save_numbered(
         number: The number to try first; by default ``next_index(folder, pattern)``.
         metadata: The ``parameters`` text to embed, if any.
         format: "png" or "jpg".
-        synthetic: Whether the file is marked as a generated picture.
+        synthetic, said: As for ``encode_picture``.
 
     Returns:
         The path, and the number that was free.
@@ -314,7 +322,7 @@ def save_numbered(
     Raises:
         UserError: The format is unknown, or the file cannot be written.
     """
-    data = encode_picture(picture, format, metadata, synthetic=synthetic)
+    data = encode_picture(picture, format, metadata, synthetic=synthetic, said=said)
     number = next_index(folder, pattern) if number is None else number
     while True:
         path = Path(folder) / f"{_stem(pattern).format(number)}.{format}"

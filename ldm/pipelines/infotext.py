@@ -20,15 +20,9 @@ from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.original_prompts import original_entries, recorded_language
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
-from ldm.settings.low_memory import WeightedPrompts
+from ldm.settings.hires import HIRES, upscaler_label
 from ldm.settings.option import Option, options_of
-from ldm.settings.samplers import (
-    SAMPLERS,
-    SPACINGS,
-    sampler_named,
-    samplers_for,
-    spacing_named,
-)
+from ldm.settings.samplers import FORM, SAMPLERS, SPACINGS, samplers_for
 from ldm.settings.shortcuts import UNSHORTENED
 
 if TYPE_CHECKING:  # most pictures have none
@@ -41,7 +35,6 @@ ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Mode
 
 ADAPTERS = frozenset({"Lora hashes", "TI hashes", "LoRA", "Embedding", "Control"})
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.settings.prompt_weights
-FORM = "Sampler form"  # of two samplers with one label, see ``SamplerEntry.form``
 # Settings that are written only if they are not these: the usual ones, and those of pictures from
 # before there was a choice.
 _QUIET = {
@@ -54,6 +47,7 @@ _QUIET = {
     "use_neighbors": False,
     **{"invert_mask": False, "subseed_strength": 0},
     "watermark": "reference",
+    "upscaler": "lanczos",
     **UNSHORTENED,
 }
 _PLACE = {
@@ -74,9 +68,10 @@ class Source:
         model: Name of the model.
         fingerprint: The checkpoint's hash.
         device: Device type, such as ``cuda``: random generators differ between devices.
-        size: Height and width in pixels.
+        size: Height and width in pixels; those of the first walk where there are two.
         init_image: The init image of image-to-image.
         adapters: What acted on the model besides.
+        shown: Height and width of the finished picture; None is ``size``.
     """
 
     model: str
@@ -85,6 +80,7 @@ class Source:
     size: tuple[int, int]
     init_image: InitImage | None = None
     adapters: AdapterPlan | None = None
+    shown: tuple[int, int] | None = None
 
 
 def write_parameters(settings: GenerationSettings, source: Source, place: Place) -> str:
@@ -120,6 +116,10 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
     if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
         entries[WEIGHTS] = "on"
     entries |= original_entries(settings)
+    if getattr(settings, "hires_network", None) or getattr(settings, "network", None):
+        from ldm.pipelines.recorded_values import network_entries
+
+        entries |= network_entries(settings)
     if settings.decoder is not None:
         from ldm.pipelines.source_files import decoder_entries
 
@@ -137,6 +137,8 @@ def _written(each: Option, value: Any) -> str:
         return SAMPLERS[value].label
     if each.name == "spacing":
         return SPACINGS[value].label or value
+    if each.name in ("hires_upscaler", "upscaler"):
+        return upscaler_label(value)
     if each.name == "emphasis":
         return value.replace("-", " ").capitalize()
     if each.kind is float:
@@ -207,8 +209,10 @@ def read_picture(
     """
     from ldm.images.recipes import read_recipe  # only redrawing reads one
     from ldm.pipelines.made_by import check_program, with_schedule
+    from ldm.pipelines.recorded_values import changed_networks
     from ldm.pipelines.source_files import find_sources
     from ldm.pipelines.unhonoured import notices_on_others, syntax_of
+    from ldm.settings.low_memory import WeightedPrompts
 
     recipe = recipe or read_recipe(path)
     if recipe is None:
@@ -242,6 +246,8 @@ def read_picture(
         plain = "prompt_syntax" not in given and values.get("prompt_syntax") in (None, "compvis")
         notices += notices_on_others(path, recipe, given, plain=plain, tags=schema.takes_tags)
     values |= find_sources(path, schema, entries, given)
+    read = {name: value for name, value in values.items() if name not in given}
+    notices += changed_networks(path, entries, read)
     return Recorded(
         values=values,
         place=place,
@@ -321,37 +327,25 @@ def _read_settings(
 
 def _unread(schema: type[GenerationSettings], entries: Mapping[str, str]) -> Collection[str]:
     """Return settings that are not taken from a picture, though it may have an entry for them."""
+    once = () if "Hires upscale" in entries else HIRES  # some give the second size in another way
     if schema.task == "edit":
-        return ("prompt_syntax", "clip_skip", "emphasis")  # edits read plain prompts
-    return ("clip_skip",) if entries.get("Clip skip") == "0" else ()  # how some write 1
+        return ("prompt_syntax", "clip_skip", "emphasis", *once)  # edits read plain prompts
+    return ("clip_skip", *once) if entries.get("Clip skip") == "0" else once  # how some write 1
 
 
 def _take(
     each: Option, entries: Mapping[str, str], values: dict[str, Any], notices: list[str]
 ) -> None:
     """Put one entry into ``values``, or say why not: other programs have other samplers."""
+    from ldm.pipelines.recorded_values import read_value
+
     text = entries[each.infotext]
     try:
-        value = _read(each, entries)
+        value = read_value(each, entries, own=_PLACE.keys() <= entries.keys())
     except (ValueError, KeyError):  # UserError is a ValueError
         notices.append(f"{each.infotext} {quoted(text)} is unknown here: the default is used")
     else:
         values[each.name] = value
-
-
-def _read(each: Option, entries: Mapping[str, str]) -> Any:
-    text = entries[each.infotext]
-    if each.name == "sampler":
-        return sampler_named(text, entries.get(FORM), own=_PLACE.keys() <= entries.keys())
-    if each.name == "spacing":
-        return each.read(spacing_named(text))
-    if each.name == "emphasis":
-        return each.read(text.lower().replace(" ", "-"))
-    if each.name == "fill":
-        text = text.lower().removeprefix("latent ")  # AUTOMATIC1111's names
-    if each.kind is bool:
-        return {"True": True, "False": False}[text]
-    return each.read(text.lower() if each.choices else text)
 
 
 def _drop_unfit_spacing(values: dict[str, Any], notices: list[str]) -> None:

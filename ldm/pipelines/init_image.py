@@ -60,6 +60,7 @@ class InitImage:
         mask: The part that inpainting repaints; None is the whole picture.
         unpadded: Width and height of the real picture within ``pixels``, from the upper left
             corner; the rest is padding. None if there is no padding.
+        small: The picture before it was enlarged; None where it was not.
         laid: What ``pixels`` are an area of, and how what is drawn is laid back; None if they are
             the whole picture.
     """
@@ -70,6 +71,7 @@ class InitImage:
     notice: str | None = None
     mask: Mask | None = None
     unpadded: tuple[int, int] | None = None
+    small: Image.Image | None = None
     laid: Laid | None = None
 
     @property
@@ -132,7 +134,7 @@ class InitImage:
         if self.pixels.size == target[::-1]:
             return self
         enlarged = self.pixels.convert("RGB").resize(target[::-1], Image.Resampling.LANCZOS)
-        return replace(self, pixels=enlarged)
+        return replace(self, pixels=enlarged, small=self.pixels)
 
     def pad(self, multiple: int, verb: str = "is") -> InitImage:
         """Return the picture and its mask, padded by reflection to a size that fits the model.

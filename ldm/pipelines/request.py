@@ -123,9 +123,19 @@ class Request:
         return self.image.pixels.height, self.image.pixels.width
 
     @property
+    def final_size(self) -> tuple[int, int]:
+        """Height and width that the model draws last, in pixels: the largest."""
+        return self.settings.final_size(self.size, self.choice.multiple)
+
+    @property
     def shown_size(self) -> tuple[int, int]:
         """Height and width of the finished pictures, without padding."""
-        return self.size if self.image is None else self.image.size[::-1]
+        return self.final_size if self.image is None else self.image.size[::-1]
+
+    @property
+    def recorded_size(self) -> tuple[int, int]:
+        """The same, but the first walk's where there are two: what pictures record."""
+        return self.size if self.image is None else self.shown_size
 
     def is_long(self, model: nn.Module) -> bool:
         """Return whether the run takes so long on a processor that 0.1 s for it are nothing.
@@ -138,9 +148,18 @@ class Request:
         if self.settings.takes_folder:
             return True  # of what pictures, their files tell one by one
         weights = sum(weight.numel() for weight in model.model.parameters())
-        height, width = (side // (self.settings.f or 8) for side in self.size)
-        rows = self.pictures * self.rows_per_picture * self.settings.ddim_steps
-        return _FLOP * weights * rows * height * width >= LONG_RUN
+        rows = self.pictures * self.rows_per_picture
+        return _FLOP * weights * rows * self.pixel_steps / (self.settings.f or 8) ** 2 >= LONG_RUN
+
+    @property
+    def pixel_steps(self) -> int:
+        """The pixels of a picture times its steps, of both walks where there are two."""
+        settings, (height, width) = self.settings, self.size
+        first = height * width * settings.ddim_steps
+        if self.final_size == self.size:
+            return first
+        height, width = self.final_size
+        return first + height * width * settings.hires_walk_steps
 
     @property
     def wants_grid(self) -> bool:
@@ -215,6 +234,10 @@ def prepare(
     check_length(settings, len(prompts))
     fitted = None if settings.takes_folder else read_init_image(settings, image, mask)
     settings = resolve(settings, choice)
+    if any(getattr(settings, name, None) for name in ("hires", "network")):
+        from ldm.pipelines.networks import check_enlarging  # most pictures are drawn once
+
+        check_enlarging(settings, choice)
     settings, prompts = in_models_language(settings, prompts, choice.languages)
     if fitted is not None:
         fitted = _fitted(fitted, settings, choice)

@@ -107,7 +107,7 @@ def check_room(request: Request, drawer: Drawer, *, seconds: float | None = None
 
 def _rows(request: Request, each: float, free: int | None, sizes: StageSizes) -> tuple[int, str]:
     """Return how many pictures are drawn at a time, and what is to be said about it."""
-    height, width = request.size
+    height, width = request.final_size
     wanted, what = request.rows, f"{request.rows} pictures of {width}x{height} at a time"
     if free is not None and each > MARGIN * free:
         raise UserError(
@@ -135,13 +135,13 @@ def _rows(request: Request, each: float, free: int | None, sizes: StageSizes) ->
 
 def _positions(request: Request) -> int:
     """Return how many positions the latent of a picture has."""
-    height, width = (side // request.settings.f for side in request.size)
+    height, width = (side // request.settings.f for side in request.final_size)
     return height * width
 
 
 def _bytes_of_a_row(request: Request, drawer: Drawer, sizes: StageSizes) -> float:
     """Estimate what a picture takes while it is drawn, beside the model."""
-    height, width = request.size
+    height, width = request.final_size
     precision = request.settings.precision
     half = None if precision in ("auto", "int8") else half_of(drawer.device, precision)
     itemsize = 4 if half is None else half.itemsize
@@ -160,6 +160,8 @@ def _least_seconds(request: Request, sizes: StageSizes) -> float | None:
     positions = _positions(request)
     rows = 1 if settings.scale == 1.0 else 2
     steps = int(getattr(settings, "strength", 1.0) * settings.ddim_steps)
+    if request.final_size != request.size:  # the first walk, of small pictures, is not counted
+        steps = settings.hires_walk_steps
     calls = steps * SAMPLERS[settings.sampler].calls
     work = sum(layer.flops(positions) for layer in sizes.layers)
     return work * rows * calls * request.pictures / (LUCK * _speed(torch.get_num_threads()))

@@ -149,7 +149,8 @@ class Run:
             model=request.choice.name,
             fingerprint=request.choice.fingerprint,
             device=self.device.type,
-            size=request.shown_size,
+            size=request.recorded_size,
+            shown=request.shown_size,
             init_image=request.image,
             adapters=request.adapters,
         )
@@ -269,7 +270,7 @@ class Run:
 
     def _rows_at_once(self) -> int:
         """Return how many rows of a batch are drawn at a time."""
-        height, width = self.request.size
+        height, width = self.request.final_size
         if self.request.rows * height * width <= LITTLE:
             return self.request.rows
         from ldm.pipelines.room import check_room
@@ -312,7 +313,7 @@ class Run:
 
     def enough_memory(self, rows: int) -> AbstractContextManager:
         """Return the context in which lack of memory for ``rows`` pictures is said in a line."""
-        height, width = self.request.size
+        height, width = self.request.final_size
         what = f"pictures of {width}x{height}, {rows} at a time,"
         fewer = (
             "give a smaller --n_samples, or smaller pictures" if rows > 1 else "draw smaller ones"

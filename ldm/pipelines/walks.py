@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 def make_walk(request: Request, model: LatentSpaceDiffusion, device: torch.device) -> TextWalk:
     """Return the walk that draws a request with its model on ``device``."""
     address = request.choice.kind.walks[request.settings.task]
+    if getattr(request.settings, "hires", None) is not None:
+        address = "ldm.pipelines.hires.HiresWalk"
     return get_obj_from_str(address)(request, model, device)
 
 
@@ -66,6 +68,8 @@ class Silenced:
     Args:
         model: What a sampler asks of it is its own, but for what it predicts.
     """
+
+    silent = True
 
     def __init__(self, model: EpsModel) -> None:
         self.num_timesteps = model.num_timesteps

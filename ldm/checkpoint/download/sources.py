@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-HUB = "https://huggingface.co"
+HUB, GITHUB = "https://huggingface.co", "https://github.com"
 V1_FOLDER, CHECKER_FOLDER = "models/ldm/stable-diffusion-v1", "models/safety-checker"
+UPSCALERS_FOLDER = "models/upscalers"
 V1_LICENCE = (
     "CreativeML Open RAIL-M, https://huggingface.co/spaces/CompVis/stable-diffusion-license"
 )
@@ -23,12 +24,14 @@ class RemoteFile:
         name: Its name on this machine.
         sha256: Its digest, if publicly documented.
         size: Its length in bytes, likewise.
+        release: The release of a GitHub repository that it is an asset of.
     """
 
     path: str
     name: str
     sha256: str | None = None
     size: int | None = None
+    release: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,10 @@ class Model:
     Attributes:
         about: What it is for.
         gigabytes: Size of all files, in 10^9 bytes.
-        repository: ``owner/name`` on the hub.
+        repository: ``owner/name`` on the site.
         folder: Where the files go, from the root of this repository.
         files: The files.
+        site: The hub, or GitHub.
     """
 
     about: str
@@ -48,6 +52,35 @@ class Model:
     repository: str
     folder: str
     files: tuple[RemoteFile, ...]
+    site: str = HUB
+
+    @property
+    def page(self) -> str:
+        """The page of the repository."""
+        return f"{self.site}/{self.repository}"
+
+    def address(self, file: RemoteFile, hub: str = HUB) -> str:
+        """Return a file's address.
+
+        Args:
+            file: One of the files.
+            hub: The hub, or a mirror of it.
+        """
+        if self.site == HUB:
+            return f"{hub}/{self.repository}/resolve/main/{file.path}"
+        return f"{self.page}/releases/download/{file.release}/{file.path}"
+
+
+def _real_esrgan(about: str, release: str, name: str, sha256: str, size: int) -> Model:
+    """Return a network of Real-ESRGAN's, which is published under the BSD 3-Clause licence."""
+    return Model(
+        about=f"{about} (for scripts/upscale.py; BSD 3-Clause)",
+        gigabytes=size / 1e9,
+        repository="xinntao/Real-ESRGAN",
+        folder=UPSCALERS_FOLDER,
+        files=(RemoteFile(name, name, sha256, size, release),),
+        site=GITHUB,
+    )
 
 
 MODELS = {
@@ -142,6 +175,27 @@ MODELS = {
                 1_216_067_303,
             ),
         ),
+    ),
+    "realesrgan-x4plus": _real_esrgan(
+        "Real-ESRGAN: pictures four times larger",
+        "v0.1.0",
+        "RealESRGAN_x4plus.pth",
+        "4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1",
+        67_040_989,
+    ),
+    "realesrgan-x2plus": _real_esrgan(
+        "the same for twice",
+        "v0.2.1",
+        "RealESRGAN_x2plus.pth",
+        "49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb",
+        67_061_725,
+    ),
+    "realesrgan-anime": _real_esrgan(
+        "the same for drawings, four times, a quarter of the size",
+        "v0.2.2.4",
+        "RealESRGAN_x4plus_anime_6B.pth",
+        "f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da",
+        17_938_799,
     ),
 }
 
