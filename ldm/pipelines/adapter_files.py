@@ -76,6 +76,7 @@ IN_LORA_FOLDERS = tuple(
 LORAS = Shelf("LoRA", "--lora", "models/lora", WEIGHTS, IN_LORA_FOLDERS)
 EMBEDDINGS = Shelf("embedding", "--embedding", "models/embeddings", WEIGHTS | PICTURE_ENDINGS)
 CONTROLS = Shelf("control", "--control", "models/controlnet", WEIGHTS, ("config.json",))
+UPSCALERS = Shelf("upscaler", "--model", "models/upscalers", WEIGHTS)
 
 
 def find_adapter(shelf: Shelf, named: str) -> Path:
