@@ -41,7 +41,7 @@ reuse merge_tokens guidance_interval guidance_rescale zero_terminal_snr freeu ba
 """
 _FILES = """
 from_file from_image glossary translator outdir config ckpt init_img mask control image_encoder
-decoder laion400m trust_config
+decoder laion400m trust_config restore_faces face_detector
 """
 _OPERATORS = """
 max_pixels use_ema device precision kernels compile graphs attention_backend vram_budget turbo
@@ -50,6 +50,7 @@ unet_bs safety_checker watermark
 # What goes with a file, and what only a program does.
 _PROGRAMS = """
 control_mode hint_only box skip_grid skip_save format n_rows fixed_code seed_mode C f
+face_fidelity
 """
 _FIXED = """
 glossary translator use_ema precision kernels compile graphs attention_backend safety_checker

@@ -1,7 +1,7 @@
 """Cut a face out of a picture, upright and of the size that networks expect, and put it back.
 
-    picture (H, W, 3) --placement--> aligned (512, 512, 3) ... redrawn --its inverse--> picture
-                                                             weighed by a mask, soft at its edge
+picture (H, W, 3) --placement--> aligned (512, 512, 3) ... redrawn --its inverse--> picture
+                                                         weighed by a mask, soft at its edge
 """
 
 from __future__ import annotations

@@ -19,7 +19,13 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.original_prompts import original_entries, recorded_language
-from ldm.pipelines.source_files import decoder_entries, find_sources, image_entries
+from ldm.pipelines.source_files import (
+    FACES,
+    RESTORATION,
+    decoder_entries,
+    find_sources,
+    image_entries,
+)
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
 from ldm.settings.low_memory import WeightedPrompts
 from ldm.settings.option import Option, options_of
@@ -77,6 +83,7 @@ class Source:
         size: Height and width in pixels.
         init_image: The init image of image-to-image.
         adapters: What acted on the model besides.
+        further: Entries about what was done to the pictures after they were drawn.
     """
 
     model: str
@@ -85,6 +92,7 @@ class Source:
     size: tuple[int, int]
     init_image: InitImage | None = None
     adapters: AdapterPlan | None = None
+    further: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_parameters(settings: GenerationSettings, source: Source, place: Place) -> str:
@@ -123,6 +131,7 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
         from ldm.pipelines.adapter_entries import entries_of
 
         entries |= entries_of(source.adapters, settings.prompt, settings.negative_prompt)
+    entries |= source.further
     ordered = {key: entries.pop(key) for key in ORDER} | entries
     return format_parameters(settings.prompt, settings.negative_prompt, ordered)
 
@@ -303,6 +312,8 @@ def _read_settings(
     size = _read_size(schema, entries)
     # A picture of ours has the size of its init image, which is no setting.
     used = {*options, *(("Size",) if size or (own and not hasattr(schema, "H")) else ())}
+    if FACES.path_key in entries:
+        used.add(RESTORATION)  # said by the file; of other programs it is a name alone
     from ldm.pipelines.unhonoured import unhonoured
 
     left = unhonoured(path, entries, used)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-HUB = "https://huggingface.co"
+HUB, GITHUB = "https://huggingface.co", "https://github.com"
 V1_FOLDER, CHECKER_FOLDER = "models/ldm/stable-diffusion-v1", "models/safety-checker"
+FACES_FOLDER = "models/faces"
 V1_LICENCE = (
     "CreativeML Open RAIL-M, https://huggingface.co/spaces/CompVis/stable-diffusion-license"
 )
@@ -23,12 +24,14 @@ class RemoteFile:
         name: Its name on this machine.
         sha256: Its digest, if publicly documented.
         size: Its length in bytes, likewise.
+        address: Where it is instead, if its authors publish it elsewhere than on the hub.
     """
 
     path: str
     name: str
     sha256: str | None = None
     size: int | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,10 @@ class Model:
     Attributes:
         about: What it is for.
         gigabytes: Size of all files, in 10^9 bytes.
-        repository: ``owner/name`` on the hub.
+        repository: ``owner/name`` on the hub, or on GitHub for files with an ``address``.
         folder: Where the files go, from the root of this repository.
         files: The files.
+        licence: Of the files; empty where it is said elsewhere.
     """
 
     about: str
@@ -48,6 +52,29 @@ class Model:
     repository: str
     folder: str
     files: tuple[RemoteFile, ...]
+    licence: str = ""
+
+
+def _released(
+    about: str,
+    repository: str,
+    path: str,
+    folder: str,
+    sha256: str,
+    size: int,
+    licence: str,
+) -> Model:
+    """Return a model of one file that its authors publish as a release on GitHub.
+
+    Args:
+        about, repository, folder, licence: As ``Model`` has them.
+        path: The release's tag and the file's name.
+        sha256, size: Of the file.
+    """
+    name = path.rpartition("/")[2]
+    address = f"{GITHUB}/{repository}/releases/download/{path}"
+    file = RemoteFile(name, name, sha256, size, address)
+    return Model(about, round(size / 1e9, 4), repository, folder, (file,), licence)
 
 
 MODELS = {
@@ -143,6 +170,48 @@ MODELS = {
             ),
         ),
     ),
+    "yunet": Model(
+        about="finds faces, for --restore_faces and restore_faces.py (--detector)",
+        gigabytes=0.0002,
+        repository="opencv/face_detection_yunet",
+        folder=FACES_FOLDER,
+        files=(
+            RemoteFile(
+                "face_detection_yunet_2023mar.onnx",
+                "face_detection_yunet_2023mar.onnx",
+                "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+                232_589,
+            ),
+        ),
+        licence="MIT",
+    ),
+    "gfpgan-v1.4": _released(
+        "redraws faces",
+        "TencentARC/GFPGAN",
+        "v1.3.0/GFPGANv1.4.pth",
+        FACES_FOLDER,
+        "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
+        348_632_874,
+        "Apache-2.0",
+    ),
+    "codeformer": _released(
+        "redraws faces, with a fidelity of its own; needs pip install spandrel_extra_arches",
+        "sczhou/CodeFormer",
+        "v0.1.0/codeformer.pth",
+        FACES_FOLDER,
+        "1009e537e0c2a07d4cabce6355f53cb66767cd4b4297ec7a4a64ca4b8a5684b7",
+        376_637_898,
+        "S-Lab License 1.0: no commercial use",
+    ),
+    "u2net": _released(
+        "tells what a picture is of from its background, for mask.py",
+        "danielgatis/rembg",
+        "v0.0.0/u2net.onnx",
+        "models/masks",
+        "8d10d2f3bb75ae3b6d527c77944fc5e7dcd94b29809d47a739a7a728a912b491",
+        175_997_641,
+        "Apache-2.0",
+    ),
 }
 
 
@@ -152,4 +221,5 @@ def describe() -> str:
     for name, model in MODELS.items():
         place = f"{model.folder}/{model.files[-1].name}"
         lines.append(f"{name:18}{model.gigabytes:5.2f} GB  {model.about}\n{'':28}-> {place}")
+        lines[-1] += f" ({model.licence})" if model.licence else ""
     return "\n".join([*lines, f"Licence of the Stable Diffusion weights: {V1_LICENCE}"])
