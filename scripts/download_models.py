@@ -27,15 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ldm.checkpoint.download.connection import Source
 from ldm.checkpoint.download.fetch import fetch
-from ldm.checkpoint.download.sources import (
-    GITHUB,
-    HUB,
-    MODELS,
-    V1_FOLDER,
-    V1_LICENCE,
-    Model,
-    describe,
-)
+from ldm.checkpoint.download.sources import HUB, MODELS, V1_FOLDER, V1_LICENCE, Model, describe
 from ldm.errors import UserError
 from ldm.paths import exists
 from ldm.programs.console import Console
@@ -94,10 +86,10 @@ def download(console: Console, model: Model, dest: Path | None) -> None:
     hub, folder = endpoint(), ROOT / model.folder if dest is None else dest
     for file in model.files:
         source = Source(
-            file.address or f"{hub}/{model.repository}/resolve/main/{file.path}",
+            model.address(file, hub),
             file.sha256,
-            f"{GITHUB if file.address else HUB}/{model.repository}",
-            None if file.address else token(),  # it is the hub's
+            model.page,
+            token() if model.site == HUB else None,
             file.size,
         )
         with tqdm(desc=file.name, unit="B", unit_scale=True, disable=None) as bar:
@@ -129,8 +121,8 @@ def act(console: Console, settings: DownloadSettings) -> None:
         return
     for model in choose(settings.names):
         download(console, model, settings.dest)
-        if licence := model.licence or (V1_LICENCE if model.folder == V1_FOLDER else ""):
-            console.say(f"Licence: {licence}")
+        if model.folder == V1_FOLDER:
+            console.say(f"Licence: {V1_LICENCE}")
     say_which_is_used(console, settings.dest)
 
 

@@ -17,6 +17,7 @@ from ldm.images.embed import encodable
 from ldm.legible import quoted
 from ldm.pipelines.adapter_files import (
     EMBEDDINGS,
+    HIRES_UPSCALERS,
     LORAS,
     Shelf,
     find_adapter,
@@ -38,6 +39,7 @@ _OPEN = """
 prompt negative_prompt prompt_lang prompt_syntax clip_skip emphasis plain_prompt
 sampler ddim_steps spacing ddim_eta scale seed n_samples n_iter H W strength lora embedding
 reuse merge_tokens guidance_interval guidance_rescale zero_terminal_snr freeu batch_cfg
+hires hires_steps hires_upscaler hires_strength
 """
 _FILES = """
 from_file from_image glossary translator outdir config ckpt init_img mask control image_encoder
@@ -179,6 +181,8 @@ def check_shelves(settings: GenerationSettings) -> None:
         _check_on_shelf(LORAS, read_lora(text).file)
     for name in settings.embedding:
         _check_on_shelf(EMBEDDINGS, name)
+    if (network := getattr(settings, "hires_network", None)) is not None:
+        _check_on_shelf(HIRES_UPSCALERS, network)
 
 
 def _check_on_shelf(shelf: Shelf, name: str) -> None:

@@ -196,7 +196,7 @@ class Service(Desk):
         with self._preparing:  # dictionaries of translators and shelves of adapters are shared
             alone = single(settings)
             first = self.drawer.prepare(alone[0], image=image, mask=mask)
-        height, width = first.size
+        height, width = first.final_size
         self.limits.check_size(first.settings, width, height)
         return [first, *(_with_seed(first, each.seed) for each in alone[1:])]
 
@@ -296,8 +296,7 @@ class Service(Desk):
 
 def cost_of(request: Request) -> float:
     """Return what drawing a picture costs, in millions of pixels times steps."""
-    height, width = request.size
-    return height * width * request.settings.ddim_steps / 1e6
+    return request.pixel_steps / 1e6
 
 
 def _with_seed(request: Request, seed: int) -> Request:

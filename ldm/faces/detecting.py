@@ -27,10 +27,9 @@ LOOKED_AT = 800
 SURE = 0.8
 """Of YuNet's score from 0 to 1."""
 _ALIKE = 0.35  # overlap of boxes of one face
-_VOTES = 20  # of the windows close to a face, which most faces get 30 of and few patterns 10
+_VOTES = 28  # of the windows close to a face, which most faces get 30 of and few patterns 10
 _CLOSE = 72  # pixels: the side that a face and what is around it are brought to for them
 _AROUND = 0.3  # of the box's side: what is around it
-_FLAT = 10.0  # deviation of grey values, of 255
 _GET = "run: python scripts/download_models.py yunet"
 Box = tuple[int, int, int, int]
 """Left, top, width and height in pixels."""
@@ -138,8 +137,6 @@ def _is_sure(read: Any, grey: Image.Image, box: Box) -> bool:
     margin = round(_AROUND * width)
     area = (left - margin, top - margin, left + width + margin, top + height + margin)
     part = grey.crop(area).resize((_CLOSE, _CLOSE), Image.Resampling.BILINEAR)
-    if np.asarray(part).std() < _FLAT:
-        return False  # patterns of binary differences show in noise too
     turned = (part.rotate(angle, Image.Resampling.BILINEAR) for angle in (0, -12, 12, -24, 24))
     sides = (round(_CLOSE * 0.38), round(_CLOSE * 0.9))
     return any(_windows(read, each, step=1.05, sides=sides, votes=_VOTES) for each in turned)

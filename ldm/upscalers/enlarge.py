@@ -79,16 +79,29 @@ def upscale(
         UserError: ``factor``, ``tile`` or ``overlap`` is out of range, or the result too large.
     """
     factor = float(upscaler.scale if factor is None else factor)
-    cut = _cut_for(upscaler, tile, overlap)
     target = enlarged_size(image.size, factor)
+    return upscale_to(image, upscaler, target, tile=tile, overlap=overlap, observer=observer)
+
+
+def upscale_to(
+    image: Image.Image,
+    upscaler: Upscaler,
+    size: tuple[int, int],
+    *,
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+    observer: TileObserver = lambda _: None,
+) -> Image.Image:
+    """Bring a picture to a width and height, in pixels; for the rest see ``upscale``."""
+    cut = _cut_for(upscaler, tile, overlap)
     image = eight_bit(image)
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     colours = image.convert("RGB") if alpha is None else _spread(image.convert("RGBA"))
-    colours = _Passes(upscaler, cut, observer).applied(colours, target)
-    if colours.size != target:
-        colours = colours.resize(target, _LANCZOS)
+    colours = _Passes(upscaler, cut, observer).applied(colours, size)
+    if colours.size != size:
+        colours = colours.resize(size, _LANCZOS)
     if alpha is not None:
-        colours.putalpha(alpha.resize(target, _LANCZOS))
+        colours.putalpha(alpha.resize(size, _LANCZOS))
     return colours
 
 

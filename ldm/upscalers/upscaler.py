@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ldm.errors import UserError
+from ldm.paths import file_size, modified
 from ldm.upscalers.network import read_network
 
 if TYPE_CHECKING:  # in the extra [upscale]
@@ -78,11 +80,14 @@ class Upscaler:
             (1, 3, H s, W s) in [0, 1], float32 on the device of ``x``.
         """
         given = x.to(self.device)
+        with torch.autocast(self.device.type, enabled=False):  # what the caller draws in
+            return self._made(given).float().to(x.device)
+
+    def _made(self, given: Tensor) -> Tensor:
         if self.network.input_channels == COLOURS:
-            made = self.network(given)
-        else:  # each colour as a greyscale picture
-            made = torch.cat([self.network(c) for c in given.split(1, dim=1)], dim=1)
-        return made.float().to(x.device)
+            return self.network(given)
+        # Each colour as a greyscale picture.
+        return torch.cat([self.network(colour) for colour in given.split(1, dim=1)], dim=1)
 
 
 def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upscaler:
@@ -110,3 +115,14 @@ def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upsca
         )
     network.model.to(device)
     return Upscaler(path.stem, path, network, device)
+
+
+def kept_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upscaler:
+    """Return what ``load_upscaler`` does; the last two stay loaded until their files change."""
+    path = Path(path)
+    return _kept(path, torch.device(device), file_size(path), modified(path))
+
+
+@lru_cache(maxsize=2)
+def _kept(path: Path, device: torch.device, _size: int, _modified: float) -> Upscaler:
+    return load_upscaler(path, device)
