@@ -16,8 +16,8 @@ from ldm.faces.restoring import FaceObserver, restore_faces
 from ldm.paths import file_size, is_file, modified
 from ldm.pipelines.models import find
 from ldm.pipelines.progress import Notice, Observer
-from ldm.pipelines.source_files import RESTORATION, face_entries
-from ldm.settings.faces import CASCADE, FACE_DETECTOR, FaceSettings
+from ldm.pipelines.source_files import RESTORATION, detector_file, face_entries
+from ldm.settings.faces import FaceSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,18 +115,6 @@ class Faces:
             else:
                 observer(Notice(f"Picture {number}: no face was found, and nothing redrawn."))
         return pixels, seen
-
-
-def detector_file(named: str | None) -> Path | None:
-    """Return the detector's file; None is the cascade.
-
-    Args:
-        named: A file, or ``cascade``; None is the usual file if it is there, else the cascade.
-    """
-    if named == CASCADE:
-        return None
-    usual = find(FACE_DETECTOR) if named is None else find(named)
-    return usual if named is not None or is_file(usual) else None
 
 
 @lru_cache(maxsize=1)

@@ -15,10 +15,11 @@ from PIL import Image
 from ldm.errors import UserError
 from ldm.faces.placing import TEMPLATE, Face
 from ldm.images.io import save_picture
-from ldm.pipelines import facing
-from ldm.pipelines.facing import Faces, detector_file
+from ldm.pipelines import facing, source_files
+from ldm.pipelines.facing import Faces
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.progress import Notice
+from ldm.pipelines.source_files import detector_file
 from ldm.settings.faces import CASCADE, FACE_DETECTOR
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
@@ -36,7 +37,7 @@ def network(tmp_path, monkeypatch):
     monkeypatch.setattr(facing, "_loaded", lambda *_: white)
     seen = [Face((0.0, 0.0, 16.0, 16.0), EYES, 1.0)]
     monkeypatch.setattr(facing, "detector_of", lambda _: lambda _: seen)
-    monkeypatch.setattr(facing, "FACE_DETECTOR", str(tmp_path / "absent.onnx"))
+    monkeypatch.setattr(source_files, "FACE_DETECTOR", str(tmp_path / "absent.onnx"))
     return path
 
 
@@ -117,8 +118,6 @@ def test_the_usual_detector_is_taken_where_it_is_and_none_is_named(tmp_path, mon
     usual = tmp_path / FACE_DETECTOR
     monkeypatch.chdir(tmp_path)
     assert detector_file(CASCADE) is None
-    if not (facing.find(FACE_DETECTOR)).exists():
-        assert detector_file(None) is None
     usual.parent.mkdir(parents=True)
     usual.write_bytes(b"")
     assert detector_file(None).samefile(usual) and detector_file(CASCADE) is None
