@@ -16,8 +16,8 @@ from ldm.faces.restoring import FaceObserver, restore_faces
 from ldm.paths import file_size, is_file, modified
 from ldm.pipelines.models import find
 from ldm.pipelines.progress import Notice, Observer
-from ldm.pipelines.source_files import RESTORATION, detector_file, face_entries
-from ldm.settings.faces import FaceSettings
+from ldm.pipelines.source_files import detector_file, face_entries
+from ldm.settings.faces import RESTORATION, FaceSettings
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from ldm.errors import UserError
 from ldm.legible import legible
 from ldm.paths import is_file
 from ldm.pipelines.batches import Batch, Place, check_length, plan, read_prompts, replay
-from ldm.pipelines.infotext import Recorded, fit_size, read_picture
+from ldm.pipelines.infotext import Recorded, read_picture
 from ldm.pipelines.init_image import InitImage, fit_init_image, read_init_image
 from ldm.pipelines.models import (
     DEMO_CHECKPOINT,
@@ -33,7 +34,7 @@ from ldm.pipelines.models import (
     resolve,
 )
 from ldm.pipelines.translating import in_models_language
-from ldm.settings.generation import LARGEST_SIDE, GenerationSettings, Txt2ImgSettings
+from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import options_of
 from ldm.settings.suiting import suiting
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:  # most runs have none
 
 # A grid holds every picture of the run in memory, and viewers give up on larger ones.
 LARGEST_GRID = 1000
+LARGEST_GRID_PIXELS = LARGEST_GRID * 512**2
 LONG_RUN = 2e12  # FLOP: several seconds
 _FLOP = 0.23  # for each weight and latent position: v1 has 0.80 TFLOP, 0.86 G weights, 64x64
 
@@ -164,7 +166,13 @@ class Request:
         """Whether the run ends with a grid."""
         settings = self.settings
         grid = not (settings.skip_grid or settings.takes_folder) and self.place is None
-        return grid and self.pictures <= LARGEST_GRID
+        return grid and self.grid_fits
+
+    @property
+    def grid_fits(self) -> bool:
+        """Whether a grid of the run's pictures is not too large."""
+        pixels = self.pictures * prod(self.shown_size) if not self.settings.takes_folder else 0
+        return self.pictures <= LARGEST_GRID and pixels <= LARGEST_GRID_PIXELS
 
     def model_notice(self) -> str | None:
         """Return a warning if the picture to redraw was made by another model."""
@@ -226,50 +234,23 @@ def prepare(
     check_length(settings, len(prompts))
     fitted = None if settings.takes_folder else read_init_image(settings, image, mask)
     settings = resolve(settings, choice)
-    if getattr(settings, "hires", None) is not None:
-        _check_second_walk(settings, choice)
-    _check_networks(settings)
+    if any(getattr(settings, name, None) for name in ("hires", "network")):
+        from ldm.pipelines.networks import check_enlarging  # most pictures are drawn once
+
+        check_enlarging(settings, choice)
     settings, prompts = in_models_language(settings, prompts, choice.languages)
     if fitted is not None:
-        fitted = fit_init_image(fitted, settings, choice)
+        fitted = _fitted(fitted, settings, choice)
     planned = _planned(settings, prompts)
     return Request(settings, choice, prompts, fitted, place, suited=own, adapters=planned)
 
 
-def _check_second_walk(settings: Txt2ImgSettings, choice: ModelChoice) -> None:
-    """Check what ``hires`` asks for, before anything is loaded.
+def _fitted(image: InitImage, settings: GenerationSettings, choice: ModelChoice) -> InitImage:
+    if settings.task != "mask" or not settings.lays_out:
+        return fit_init_image(image, settings, choice)
+    from ldm.pipelines.only_masked import laid_out
 
-    Raises:
-        UserError: The result is too large, or the model has fewer steps.
-    """
-    height, width = settings.final_size((settings.H, settings.W), choice.multiple)
-    if max(height, width) > LARGEST_SIDE or height * width > settings.max_pixels:
-        raise UserError(
-            f"--hires {settings.hires:g} makes the pictures {width}x{height}; expected at most "
-            f"{settings.max_pixels / 1e6:.4g} megapixels and sides of {LARGEST_SIDE}; give less, "
-            "or raise --max_pixels"
-        )
-    if (settings.hires_steps or 0) > choice.timesteps:
-        raise UserError(
-            f"--hires_steps {settings.hires_steps} was given; the model has {choice.timesteps} "
-            f"steps; give {choice.timesteps} or fewer"
-        )
-
-
-def _check_networks(settings: GenerationSettings) -> None:
-    """Check that the networks that are to enlarge are there.
-
-    Raises:
-        UserError: One is not.
-    """
-    hires, tiles = (getattr(settings, name, None) for name in ("hires_network", "network"))
-    if hires is None and tiles is None:
-        return
-    from ldm.pipelines.adapter_files import HIRES_UPSCALERS, TILE_UPSCALERS, find_adapter
-
-    for shelf, named in ((HIRES_UPSCALERS, hires), (TILE_UPSCALERS, tiles)):
-        if named is not None:
-            find_adapter(shelf, named)
+    return laid_out(image, settings, choice)
 
 
 def _planned(settings: GenerationSettings, prompts: Sequence[str]) -> AdapterPlan | None:
@@ -293,6 +274,8 @@ def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any
     values, place, recorded, notices = dict(given), None, None, []
     choice = None
     if given.get("from_image") is not None:
+        from ldm.pipelines.made_by import fit_size  # only redrawing needs it
+
         recorded = read_picture(given["from_image"], schema, given)
         values, place = recorded.rerun(given)
         values = _as_recorded(recorded, values, given)
@@ -307,9 +290,10 @@ def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any
         notices.append(f"--prompt is not used: the prompts come from {given['from_file']}")
     with _blamed_on(recorded, schema, given):
         request = prepare(schema(**values), choice, named=values.keys(), place=place)
-    if request.pictures > LARGEST_GRID and not request.settings.skip_grid:
+    if not request.grid_fits and not request.settings.skip_grid:
         notices.append(
-            f"no grid is made of {request.pictures} pictures; the limit is {LARGEST_GRID}"
+            f"no grid is made of {request.pictures} pictures; the limit is {LARGEST_GRID}, or "
+            f"{LARGEST_GRID_PIXELS} pixels"
         )
     own_device = recorded is not None and "device" not in given
     return replace(request, recorded=recorded, device_is_recorded=own_device, notices=notices)

@@ -11,7 +11,7 @@ Shape legend: B pictures, C h w latent, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -22,7 +22,6 @@ from torch import Tensor
 from ldm.images.io import check_finite
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.models.diffusion.sampler import Sampler
-from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.batches import Batch
 from ldm.pipelines.infotext import Source
 from ldm.pipelines.phases import Phase, Result, is_finite, is_not_black, memory_for, way_out
@@ -37,17 +36,17 @@ from ldm.pipelines.progress import (
     notices_on_run,
 )
 from ldm.pipelines.request import Request
-from ldm.pipelines.walks import make_walk
-from ldm.rng import seed_everything
+from ldm.pipelines.walks import Silenced, make_walk, sampler_for
+from ldm.rng import keep_random_state, seed_everything
 from ldm.safety.checker import SafetyChecker
-from ldm.settings.generation import GenerationSettings
-from ldm.settings.samplers import SAMPLERS
-from ldm.types import Conditioning, EpsModel
+from ldm.types import SamplerState
 
 if TYPE_CHECKING:
     from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.adapting import Attached, Shelves
+    from ldm.pipelines.cancelling import Cancel
     from ldm.pipelines.facing import Faces
+    from ldm.pipelines.previewing import Glimpses
 
 
 class Execution:
@@ -93,6 +92,10 @@ class Execution:
         return torch.autocast(self.device.type, dtype=self.half)
 
 
+LITTLE = 2**20
+"""Pixels of a batch up to which nobody asks whether there is room for it: four of 512x512."""
+
+
 class Run:
     """One call of ``Pipeline.generate``.
 
@@ -104,7 +107,14 @@ class Run:
         observer: Called with notices and progress.
         controller: Has charge of the model's attention, after what the run itself needs.
         shelves: Where adapters that were read stay; needed where the request has any.
+
+    Attributes:
+        cancel: Ends the run early where it is asked to; None never does.
+        glimpses: Shows what is being drawn; None shows nothing.
     """
+
+    cancel: Cancel | None = None
+    glimpses: Glimpses | None = None
 
     def __init__(
         self,
@@ -122,6 +132,11 @@ class Run:
         self.sampler = sampler_for(self.settings, model)
         self.steps_done = self.pictures_done = 0
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return self.execution.device
+
     def _tell_of_init_image(self) -> None:
         image = self.request.image
         if image is not None:
@@ -134,7 +149,7 @@ class Run:
         source = Source(
             model=request.choice.name,
             fingerprint=request.choice.fingerprint,
-            device=self.execution.device.type,
+            device=self.device.type,
             size=request.recorded_size,
             shown=request.shown_size,
             init_image=request.image,
@@ -159,16 +174,16 @@ class Run:
 
         Raises:
             UserError: memory ran out, or values came out as NaN.
+            Cancelled: the run was cancelled; a batch that was under way is lost.
         """
+        self.check()
         with self.ready():
             self.begin()
-            for batch in self.request.batches:
-                if not batch.kept:
-                    self._draw_only(batch)
-                    continue
+            for batch in self._batches():
                 with torch.no_grad(), self.enough_memory(len(batch.prompts)):
                     x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
                     check_finite(x, "the latent of picture", self.way_out)
+                    self.check()
                     decode = partial(self.walk.decode, x)
                     decoded = self.execution.compute("decode", decode, is_not_black)
                     check_finite(decoded, advice=self.way_out)
@@ -178,7 +193,23 @@ class Run:
                     for text in self.walk.findings(decoded):
                         self.observer(Notice(text))
                     drawn = self.walk.drawn(batch)
-                    yield from self.post_processor.pictures(drawn, decoded)
+                    for picture in self.post_processor.pictures(drawn, decoded):
+                        yield picture
+                        self.check()
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield what is drawn at a time, having drawn the random numbers that come before it."""
+        for batch in self.request.batches:
+            self.check()
+            if not batch.kept:
+                self._draw_only(batch)
+                continue
+            parts = list(batch.parts(self.rows))
+            restore = keep_random_state(self.device) if len(parts) > 1 else nullcontext
+            for part in parts:
+                restore()
+                if part.kept:
+                    yield part
 
     @contextmanager
     def ready(self) -> Iterator[None]:
@@ -190,8 +221,22 @@ class Run:
             make_ready as self.execution,
             self._adapted() as self.adapters,
             self._shortened(),
+            self._interruptible(),
         ):
             yield
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` if the run is to end."""
+        if self.cancel is not None:
+            self.cancel.check()
+
+    def _interruptible(self) -> AbstractContextManager:
+        """Return the context in which the model looks whether the run is to end."""
+        if self.cancel is None:
+            return nullcontext()
+        from ldm.pipelines.cancelling import interruptible
+
+        return interruptible(self.model, self.cancel)
 
     def _adapted(self) -> AbstractContextManager[Attached | None]:
         """Return the context in which the run's adapters act, where it has any."""
@@ -216,13 +261,14 @@ class Run:
     def begin(self) -> None:
         """Give notices, seed, and compute what all batches share."""
         self._tell_of_init_image()
-        self.walk = make_walk(self.request, self.model, self.execution.device)
+        self.walk = make_walk(self.request, self.model, self.device)
         self.steps = self.walk.steps(self.sampler)
         self.post_processor = self._make_post_processor()
         drawn = [batch for batch in self.request.batches if batch.kept]
         extra = self.walk.extra_steps(self.sampler)
         self.steps_total = extra + self.steps * sum(len(batch.prompts) for batch in drawn)
         self.pictures_total = sum(len(batch.kept) for batch in drawn)
+        self.rows = self._rows_at_once()
         self._give_notices()
         self.post_processor.prepare()
         self._progress(0)
@@ -234,9 +280,21 @@ class Run:
                 self.execution.compute("walk", prepare, lambda _: True)
                 self.steps_done += extra
 
+    def _rows_at_once(self) -> int:
+        """Return how many rows of a batch are drawn at a time."""
+        height, width = self.request.final_size
+        if self.request.rows * height * width <= LITTLE:
+            return self.request.rows
+        from ldm.pipelines.room import check_room
+
+        room = check_room(self.request, self)
+        if room.notice:
+            self.observer(Notice(room.notice))
+        return room.rows
+
     @property
     def _cuda_devices(self) -> list[torch.device]:
-        device = self.execution.device
+        device = self.device
         return [device] if device.type == "cuda" else []
 
     def _give_notices(self) -> None:
@@ -272,7 +330,7 @@ class Run:
         fewer = (
             "give a smaller --n_samples, or smaller pictures" if rows > 1 else "draw smaller ones"
         )
-        return memory_for(what, self.execution.device, fewer)
+        return memory_for(what, self.device, fewer)
 
     def _walk(self, batch: Batch) -> Tensor:
         """Encode a batch's prompts and take the steps; return its latents (B, C, h, w).
@@ -280,7 +338,7 @@ class Run:
         The steps are taken in one go rather than yielded: a suspended generator would leave
         autocast switched on for its caller.
         """
-        rows, noise = len(batch.prompts), self.walk.start_noise.source(batch.places)
+        rows, noise = len(batch.prompts), self.walk.start_noise.source(batch)
         if self.adapters is not None and self.adapters.turn_to(batch.prompts):
             self.walk.forget_prompts()
         conditioning = self.walk.condition(batch.prompts)
@@ -288,10 +346,32 @@ class Run:
         # A prompt that changes on the way is guided by what knows the step.
         guided = getattr(conditioning.get("guider"), "following", nullcontext)
         with self._controlled(rows), guided():
+            drawn, look = self.walk.drawn(batch), self.looking()
+            numbers = {row: drawn.places[row].index for row in drawn.kept}
             for taken, state in enumerate(states, start=1):
                 x = state.x
+                look(state, numbers)
                 self._progress(rows * taken)
         return x
+
+    def looking(self) -> Callable[[SamplerState, Mapping[int, int]], None]:
+        """Return what is given each state of a walk: it shows it, or ends the run.
+
+        Beside the state it is given the number of each wanted row's picture.
+        """
+        pace: Callable[[], object] = nullcontext
+        if self.cancel is not None:
+            from ldm.pipelines.cancelling import pacing
+
+            pace = pacing(self.device)
+
+        def look(state: SamplerState, numbers: Mapping[int, int]) -> None:
+            pace()
+            self.check()
+            if self.glimpses is not None:
+                self.glimpses.take(state, numbers)
+
+        return look
 
     def _controlled(self, rows: int) -> AbstractContextManager:
         """Return the context in which a batch's attention is under control, if anybody wants it."""
@@ -308,15 +388,15 @@ class Run:
 
     @cached_property
     def _silent_sampler(self) -> Sampler:
-        return sampler_for(self.settings, _Silenced(self.model))
+        return sampler_for(self.settings, Silenced(self.model))
 
     def _draw_only(self, batch: Batch) -> None:
         """Consume the random numbers that drawing ``batch`` would consume."""
         if self.walk.start_noise.per_image:
             return
-        noise = self.walk.start_noise.source(batch.places)
+        noise = self.walk.start_noise.source(batch)
         for _ in self.walk.begin(self._silent_sampler, noise, len(batch.prompts), cond=None)[1]:
-            pass
+            self.check()
 
     def _count(self, batch: Batch) -> None:
         """Report that a batch is done."""
@@ -328,38 +408,3 @@ class Run:
         """Report how far the run is: ``steps`` into the current batch."""
         done = self.steps_done + steps
         self.observer(Progress(done, self.steps_total, self.pictures_done, self.pictures_total))
-
-
-def sampler_for(settings: GenerationSettings, model: EpsModel) -> Sampler:
-    """Return the sampler that settings ask for, with its schedule made."""
-    if settings.zero_terminal_snr:
-        from ldm.pipelines.shortcutting import model_for
-
-        model = model_for(settings, model)
-    sampler = make_sampler(settings.sampler, model, spacing=settings.spacing)
-    eta = settings.ddim_eta if SAMPLERS[settings.sampler].eta == "used" else 0.0
-    sampler.make_schedule(settings.ddim_steps, ddim_eta=eta, verbose=False)
-    return sampler
-
-
-def steps_of(request: Request, model: LatentSpaceDiffusion) -> int:
-    """Return how many steps each batch of a request takes."""
-    walk = make_walk(request, model, model.device)
-    return walk.steps(sampler_for(request.settings, model))
-
-
-class _Silenced:
-    """Stands in for the model where only the sampler's random draws are wanted."""
-
-    silent = True
-
-    def __init__(self, model: EpsModel) -> None:
-        self.num_timesteps = model.num_timesteps
-        self.alphas_cumprod = model.alphas_cumprod
-        self.parameterization = model.parameterization
-        self.device = model.device
-        self.q_sample = model.q_sample  # noises what a mask keeps
-
-    def apply_model(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:  # noqa: ARG002
-        """Return zeros (B, C, h, w) like ``x``, without running a model."""
-        return torch.zeros_like(x)

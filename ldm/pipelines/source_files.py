@@ -11,23 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldm.budgets import QUOTED
+from ldm.digests import file_hash
 from ldm.errors import UserError
-from ldm.images.io import file_hash
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import legible
 from ldm.paths import ERRORS, file_fault, is_file, reason
 from ldm.pipelines.models import find
-from ldm.settings.faces import CASCADE, FACE_DETECTOR
+from ldm.settings.faces import CASCADE, FACE_DETECTOR, RESTORER
 from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:  # it needs torch
     from ldm.pipelines.init_image import InitImage
 
-# How AUTOMATIC1111 marks an inpainting; here the whole picture is always denoised, not a crop.
-INPAINTING = ("Inpaint area", "Whole picture")
+# How AUTOMATIC1111 marks an inpainting: what of the picture is denoised.
+INPAINTING = ("Inpaint area", "Whole picture", "Only masked")
+OUTPAINT = "Outpaint"
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
-RESTORATION = "Face restoration"
-"""The entry with the name of a face restorer's architecture: AUTOMATIC1111's."""
 EDITED = "Source prompt"  # of edits, see ldm.settings.swap
 
 
@@ -94,8 +93,8 @@ FACES = SourceFile(
     lambda schema: True,  # noqa: ARG005 - likewise
     "--restore_faces",
     "face restorer",
-    "Face restorer",
-    "Face restorer hash",
+    RESTORER,
+    f"{RESTORER} hash",
     endings=WEIGHTS,
 )
 DETECTOR = SourceFile(
@@ -132,6 +131,8 @@ def find_sources(
         UserError: a file is missing or changed, or the picture does not name it.
     """
     wanted = [source for source in (INIT_IMAGE, MASK) if source.needed(schema)]
+    if OUTPAINT in entries and MASK.path_key not in entries:  # what is around needs no mask
+        wanted = [source for source in wanted if source is not MASK]
     named = [each for each in UNNAMED if each.path_key in entries]
     wanted += [each for each in named if each.needed(schema)]
     if schema.init == "optional":
@@ -144,17 +145,16 @@ def find_sources(
     }
 
 
-def image_entries(image: InitImage | None) -> dict[str, str]:
+def image_entries(image: InitImage) -> dict[str, str]:
     """Return what records the picture that a run begins from, and its mask."""
-    if image is None:
-        return {}
     entries = {INIT_IMAGE.path_key: image.path, INIT_IMAGE.hash_key: image.sha256}
     entries = entries if image.path else {}
     if image.mask is None:
         return entries
     mask = image.mask
     named = {MASK.path_key: mask.path, MASK.hash_key: mask.sha256} if mask.path else {}
-    return {**entries, INPAINTING[0]: INPAINTING[1], **named}
+    area = INPAINTING[2] if image.laid and image.laid.is_area else INPAINTING[1]
+    return {**entries, INPAINTING[0]: area, **named}
 
 
 def decoder_entries(path: str) -> dict[str, str]:

@@ -66,6 +66,18 @@ class Staging:
         """Return what the settings ask for."""
         return cls(settings.vram_budget, settings.turbo, settings.unet_bs, settings.precision)
 
+    def needless(self) -> Notice:
+        """Say that a processor has the model where it computes, so that nothing takes turns."""
+        asked = {
+            f"--vram_budget {self.vram_budget}": self.vram_budget is not None,
+            "--turbo": self.turbo,
+            f"--unet_bs {self.unet_bs}": self.unet_bs not in (None, 1),
+        }
+        idle = [flag for flag, given in asked.items() if given]
+        said = f"; without effect: {', '.join(idle)}" if idle else ""
+        text = f"On a processor the model is where it computes: no part of it is swapped{said}."
+        return Notice(text, warning=bool(idle))
+
 
 class StagedModel:
     """A model that is kept on the host between its runs.

@@ -11,6 +11,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
@@ -27,6 +28,10 @@ if TYPE_CHECKING:  # these import NumPy, Pillow and OmegaConf, which --help can 
     from ldm.pipelines.request import Request
     from ldm.programs.output import OutputFolder
     from ldm.programs.run_log import RunLog
+
+
+LARGE = 512**2
+"""Pixels of a picture beyond which a program looks all the time whether it is to end."""
 
 
 class PictureProgram(ABC):
@@ -221,7 +226,17 @@ class DrawingProgram(PictureProgram):
         self.console.say(
             f"Seed {settings.seed} ({settings.seed_mode}), {settings.sampler} in "
             f"{settings.ddim_steps} steps, {pipeline.choice.ckpt_path} on {pipeline.device}."
-            f"{self._suited()}"
+            f"{self._second_walk()}{self._suited()}"
+        )
+
+    def _second_walk(self) -> str:
+        """Say how pictures are enlarged and redrawn; empty if they are drawn once."""
+        if self.request.final_size == self.request.size:
+            return ""
+        settings, (height, width) = self.settings, self.request.final_size
+        return (
+            f" Then enlarged to {width}x{height} ({settings.hires_upscaler}) and redrawn in "
+            f"{settings.hires_walk_steps} steps."
         )
 
     def _suited(self) -> str:
@@ -233,4 +248,9 @@ class DrawingProgram(PictureProgram):
 
     def draw(self, pipeline: Pipeline) -> Iterator[Picture]:
         """Return the pictures of the request."""
-        return pipeline.generate(self.request, observer=self.console.observe)
+        watched = {}
+        if prod(self.request.size) > LARGE:  # one operation of those may take half a minute
+            from ldm.pipelines.cancelling import Cancel
+
+            watched = {"cancel": Cancel()}  # Ctrl-C acts between the parts of what takes long
+        return pipeline.generate(self.request, observer=self.console.observe, **watched)

@@ -11,7 +11,17 @@ import time
 import pytest
 
 from ldm import processor
-from ldm.processor import Speeds, Ticks, cores, quota, respect_quota, speeds, taken_by_others
+from ldm.keeping import cache_file
+from ldm.processor import (
+    Speeds,
+    Ticks,
+    cores,
+    free_memory,
+    quota,
+    respect_quota,
+    speeds,
+    taken_by_others,
+)
 
 ALLOWED = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
 
@@ -58,6 +68,37 @@ V1 = {"proc/self/cgroup": "12:memory:/m\n4:cpu,cpuacct:/jobs\n0::/\n"}
 )
 def test_a_quota_is_found_in_both_versions_of_control_groups(tmp_path, files, share):
     assert quota(system(tmp_path, files)) == share
+
+
+MEMORY = {"proc/meminfo": "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n"}
+LIMITED = {
+    "sys/fs/cgroup/jobs/one/memory.max": "3000000\n",
+    "sys/fs/cgroup/jobs/one/memory.current": "2500000\n",
+    "sys/fs/cgroup/jobs/one/memory.stat": "anon 1\ninactive_file 400000\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, None),
+        (MEMORY, 4_096_000),
+        (V2 | MEMORY | LIMITED, 900_000),
+        (V2 | MEMORY | LIMITED | {"sys/fs/cgroup/jobs/one/memory.max": "max\n"}, 4_096_000),
+        (V2 | MEMORY | LIMITED | {"sys/fs/cgroup/jobs/one/memory.current": "9999999\n"}, 0),
+        (
+            V1
+            | MEMORY
+            | {
+                "sys/fs/cgroup/memory/m/memory.limit_in_bytes": "1000000\n",
+                "sys/fs/cgroup/memory/m/memory.usage_in_bytes": "400000\n",
+            },
+            600_000,
+        ),
+    ],
+)
+def test_what_is_free_is_the_systems_or_what_a_control_group_leaves(tmp_path, files, free):
+    assert free_memory(system(tmp_path, files)) == free
 
 
 def test_the_tightest_of_nested_groups_counts(tmp_path):
@@ -127,13 +168,13 @@ def test_a_machine_is_measured_once_and_remembered_beside_others(kept):
     calls, _ = kept
     assert speeds().fastest_half == ("bfloat16", 2.0)
     assert again() == Speeds({"float32": 2.0, "bfloat16": 1.0}) and len(calls) == 1
-    table = json.loads(processor.cache_file().read_text())
+    table = json.loads(cache_file("processors").read_text())
     (key,) = table
     assert processor.cpu_name() in key and "torch" in key and "threads" in key
-    processor.cache_file().write_text(json.dumps({"another": table[key]}))
+    cache_file("processors").write_text(json.dumps({"another": table[key]}))
     again()
     assert len(calls) == 2
-    assert json.loads(processor.cache_file().read_text()).keys() == {"another", key}
+    assert json.loads(cache_file("processors").read_text()).keys() == {"another", key}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +182,7 @@ def test_a_machine_is_measured_once_and_remembered_beside_others(kept):
 )
 def test_a_cache_that_is_no_such_table_is_measured_again(kept, text):
     calls, _ = kept
-    path = processor.cache_file()
+    path = cache_file("processors")
     path.parent.mkdir(parents=True)
     path.write_text(text.replace("%s", processor._machine()))
     assert speeds().gain("bfloat16") == 2.0 and len(calls) == 1
@@ -153,7 +194,7 @@ def test_what_could_not_be_measured_in_time_is_not_remembered(kept):
     complete[0] = False
     speeds()
     again()
-    assert len(calls) == 2 and not processor.cache_file().exists()
+    assert len(calls) == 2 and not cache_file("processors").exists()
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(kept, tmp_path):

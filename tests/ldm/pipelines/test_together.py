@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from adapter_shelves import write_shelves
-from drawing import image_settings, text_settings
+from drawing import image_settings, staged_on_processor, text_settings
 from PIL import Image
 from tiny_inpainting import SIGHTED, TEXTLESS, write_inpainting_model
 
@@ -20,7 +20,6 @@ from ldm.pipelines.grouping import OF_A_ROW, arithmetic_of, group_of
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice, Progress
-from ldm.pipelines.staging import Staging
 from ldm.pipelines.text_cache import TextCache
 from ldm.pipelines.together import decode_together, draw_together
 from ldm.settings.generation import Txt2ImgSettings
@@ -32,7 +31,10 @@ ONE = {"n_samples": 1, "n_iter": 1, "seed_mode": "per-image"}
 ROWS = [
     {"prompt": "a cat", "seed": 3, "scale": 3.0},
     {"prompt": "a dog in a very long house", "seed": 2**40, "scale": 7.5},
-    {"prompt": "", "seed": 5, "negative_prompt": "grey", "scale": 0.0},
+    {
+        **{"prompt": "", "seed": 5, "negative_prompt": "grey", "scale": 0.0},
+        **{"subseed": 9, "subseed_strength": 0.3},
+    },
 ]
 
 
@@ -185,7 +187,7 @@ def test_what_cannot_share_is_drawn_all_the_same(pipeline, tiny_ckpt):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.model, "apply_model", None)  # a thread that finishes draws nothing
         assert all(each.finish().pixels.any() for each in drawn)
-    staged = Pipeline.load(tiny_ckpt, device="cpu", staging=Staging())
+    staged = staged_on_processor(tiny_ckpt)
     asked = requests(staged, ROWS[:2], precision="full")
     assert together(staged, asked) == alone(staged, asked)
 
@@ -253,5 +255,6 @@ def test_every_setting_that_rows_have_their_own_of_was_drawn_here_or_is_none_of_
     # which each run finishes by itself.
     before = {"prompt_lang", "glossary", "translator", "originals", "on_language", "plain_prompt"}
     before |= {"from_file", "from_image", "max_pixels", "H", "W"}
+    before |= {"only_masked", "mask_blur", "invert_mask", "outpaint"}
     after = {"format", "watermark", "safety_checker", "outdir", "skip_grid", "skip_save", "n_rows"}
     assert drawn | before | after == OF_A_ROW

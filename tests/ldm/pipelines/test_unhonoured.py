@@ -8,7 +8,8 @@ import pytest
 from ldm.errors import UserError
 from ldm.images.io import save_picture
 from ldm.images.recipes import Recipe
-from ldm.pipelines.infotext import fit_size, read_picture
+from ldm.pipelines.infotext import read_picture
+from ldm.pipelines.made_by import fit_size
 from ldm.pipelines.unhonoured import syntax_of
 from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
@@ -38,7 +39,6 @@ def read(tmp_path):
     [
         "ENSD: 31337",
         "Eta noise seed delta: 31337",
-        "Variation seed: 5, Variation seed strength: 0.3",
         "Seed resize from: 512x512",
         "Face restoration: CodeFormer",
         "Tiling: True",
@@ -54,7 +54,7 @@ def read(tmp_path):
         "VAE: vae-ft-mse.pt",
         "Denoising strength: 0.7, First pass size: 0x0",
         "Denoising strength: 0.7, First pass size: 512x512",
-        "Denoising strength: 0.7, Hires upscale: 2, Hires steps: 10, Hires upscaler: Latent",
+        "Hires sampler: Euler a, Hires checkpoint: x, Hires prompt: more, Hires CFG Scale: 3",
         "Denoising strength: 0.4, Hires resize: 1024x1536, Hires upscaler: Lanczos",
         "Hypernet: anime, Hypernet strength: 0.8",
         "Eta: 0.67",
@@ -135,14 +135,28 @@ def test_a_seed_that_cannot_be_honoured_is_refused_unless_one_is_given(read, see
 
 
 @pytest.mark.parametrize(
-    "entry", ["Mask blur: 4", "Inpaint area: Only masked", "Masked content: noise"]
+    ("entry", "name", "value"),
+    [
+        ("Mask blur: 4", "mask_blur", 4),
+        ("Masked content: latent noise", "fill", "noise"),
+        ("Masked content: fill", "fill", "fill"),
+        ("Inpaint area: Only masked, Masked area padding: 32", "only_masked", 32),
+        ("Inpaint area: Only masked", "only_masked", None),
+    ],
 )
-def test_the_web_uis_inpaintings_are_known_in_old_and_new_files(read, entry):
+def test_the_web_uis_inpaintings_are_known_in_old_and_new_files(read, entry, name, value):
     more = f", Denoising strength: 0.7, {entry}"
     with pytest.raises(UserError, match=r"scripts/inpaint\.py"):
         read(more)
-    _, told = read(more, InpaintSettings, {"init_img", "mask"})
-    assert entry.replace(":", "") in told
+    values, told = read(more, InpaintSettings, {"init_img", "mask"})
+    assert values.get(name) == value
+    assert (entry.replace(":", "") in told) == (value is None)
+
+
+def test_variations_of_other_programs_are_variations_here(read):
+    values, told = read(", Variation seed: 5, Variation seed strength: 0.3")
+    assert (values["subseed"], values["subseed_strength"]) == (5, 0.3)
+    assert "Variation" not in told
 
 
 @pytest.mark.parametrize(
