@@ -38,7 +38,7 @@ class Faces:
 
     @classmethod
     def of(
-        cls, model: str, detector: str | None, fidelity: float | None, device: torch.device
+        cls, model: str, detector: str | None, fidelity: float | None, device: torch.device | str
     ) -> Faces:
         """Load what is named; what was loaded last is not loaded again.
 
@@ -54,15 +54,16 @@ class Faces:
         path, by = find(model), detector_file(detector)
         known = (file_size(path), modified(path)) if is_file(path) else (0, 0.0)
         finder = detector_of(by)
-        return cls(_loaded(path, known, device), finder, by, fidelity)
+        return cls(_loaded(path, known, torch.device(device)), finder, by, fidelity)
 
     @classmethod
-    def asked(cls, settings: FaceSettings, device: torch.device) -> Faces | None:
-        """Return what the settings of a run ask for; None if faces stay as they are drawn."""
-        if settings.restore_faces is None:
-            return None
-        fidelity = settings.face_fidelity
-        return cls.of(settings.restore_faces, settings.face_detector, fidelity, device)
+    def asked(cls, settings: FaceSettings, device: torch.device | str, observer: Observer) -> Faces:
+        """Return what the settings of a run ask for, and tell of it."""
+        made = cls.of(
+            settings.restore_faces, settings.face_detector, settings.face_fidelity, device
+        )
+        observer(Notice(f"Faces are redrawn by {made.summary()}."))
+        return made
 
     @property
     def device(self) -> torch.device:

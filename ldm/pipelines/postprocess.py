@@ -19,6 +19,7 @@ from ldm.settings.generation import GenerationSettings
 if TYPE_CHECKING:
     from typing import Self  # in typing from Python 3.11 on
 
+    import torch
     from torch import Tensor
 
     from ldm.pipelines.facing import Faces
@@ -100,7 +101,8 @@ class PostProcessor:
         checker: Blacks out what it flags.
         watermark: Adds the watermark.
         observer: Called with a notice for each flagged picture.
-        faces: Redraws faces before anything else; None leaves them.
+        device: Where faces are redrawn.
+        faces: Redraws faces before anything else; None leaves them, as before ``prepare``.
     """
 
     settings: GenerationSettings
@@ -108,14 +110,20 @@ class PostProcessor:
     checker: SafetyChecker
     watermark: Watermark
     observer: Observer
+    device: torch.device | str = "cpu"
     faces: Faces | None = None
 
     def prepare(self) -> None:
         """Report what will be missing, and find damaged files before anything is drawn.
 
         Raises:
-            UserError: the safety checker's files are damaged.
+            UserError: the files of the safety checker, or of what redraws faces, are damaged.
         """
+        if self.settings.restore_faces is not None:
+            from ldm.pipelines.facing import Faces  # most runs redraw none
+
+            self.faces = Faces.asked(self.settings, self.device, self.observer)
+            self.source = replace(self.source, further=self.faces.recorded())
         if self.checker.status is not None:
             self.observer(Notice(f"Note: {self.checker.status}"))
         self.checker.load()

@@ -16,7 +16,6 @@ from ldm.errors import UserError
 from ldm.faces.placing import TEMPLATE, Face
 from ldm.images.io import save_picture
 from ldm.pipelines import facing, source_files
-from ldm.pipelines.facing import Faces
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.progress import Notice
 from ldm.pipelines.source_files import detector_file
@@ -128,7 +127,6 @@ def test_settings_without_a_network_say_that_they_do_nothing():
     notices = one(face_fidelity=0.5, face_detector="x.onnx").notices()
     assert "--face_fidelity 0.5 has no effect without --restore_faces" in notices
     assert "--face_detector x.onnx has no effect without --restore_faces" in notices
-    assert Faces.asked(one(), torch.device("cpu")) is None
 
 
 def test_a_file_that_is_no_network_is_told_before_anything_is_drawn(pipeline, tmp_path):
