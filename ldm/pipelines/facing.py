@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from ldm.faces.detecting import Detector, detector_of
 from ldm.faces.restorer import FaceRestorer, load_restorer
 from ldm.faces.restoring import FaceObserver, restore_faces
 from ldm.paths import file_size, is_file, modified
+from ldm.pipelines.cancelling import Cancel, interruptible
 from ldm.pipelines.models import find
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.source_files import detector_file, face_entries
@@ -98,7 +100,12 @@ class Faces:
         )
 
     def redrawn(
-        self, pixels: np.ndarray, seen: np.ndarray, numbers: Sequence[int], observer: Observer
+        self,
+        pixels: np.ndarray,
+        seen: np.ndarray,
+        numbers: Sequence[int],
+        observer: Observer,
+        cancel: Cancel | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return drawn pictures with their faces redrawn, and what the safety checker is shown.
 
@@ -107,15 +114,28 @@ class Faces:
             seen: The same, as the safety checker looks at them.
             numbers: Of the pictures in their run, from 1.
             observer: Told of pictures without a face.
+            cancel: Ends it early where it is asked to; None never does.
+
+        Raises:
+            UserError: The network computed NaN.
+            Cancelled: It was ended.
         """
         pixels, seen = pixels.copy(), seen.copy()
         for row, number in enumerate(numbers):
-            restored, found = self.restored(pixels[row])
+            with self._cancelled_by(cancel):
+                restored, found = self.restored(pixels[row])
             if found:
                 pixels[row] = seen[row] = restored
             else:
                 observer(Notice(f"Picture {number}: no face was found, and nothing redrawn."))
         return pixels, seen
+
+    def _cancelled_by(self, cancel: Cancel | None) -> AbstractContextManager[None]:
+        """Return the context in which a token ends the work within an operation."""
+        if cancel is None:
+            return nullcontext()
+        cancel.check()
+        return interruptible(self.restorer.network.model, cancel)
 
 
 @lru_cache(maxsize=1)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from ldm.pipelines.cancelling import Cancel
     from ldm.pipelines.facing import Faces
     from ldm.pipelines.masks import Mask
 
@@ -102,6 +103,7 @@ class PostProcessor:
         watermark: Adds the watermark.
         observer: Called with a notice for each flagged picture.
         device: Where faces are redrawn.
+        cancel: Ends that early where it is asked to; None never does.
         faces: Redraws faces before anything else; None leaves them, as before ``prepare``.
     """
 
@@ -111,6 +113,7 @@ class PostProcessor:
     watermark: Watermark
     observer: Observer
     device: torch.device | str = "cpu"
+    cancel: Cancel | None = None
     faces: Faces | None = None
 
     def prepare(self) -> None:
@@ -154,7 +157,7 @@ class PostProcessor:
         drawn = tuple(to_uint8(decoded, rounded=r)[kept] for r in (False, True))
         if self.faces is not None:
             numbers = [batch.places[row].index + 1 for row in kept]
-            drawn = self.faces.redrawn(*drawn, numbers, self.observer)
+            drawn = self.faces.redrawn(*drawn, numbers, self.observer, self.cancel)
         pixels, seen = map(self._kept, drawn)
         checked = self.checker.check(pixels, seen=seen)
         for row, plain, flagged, finding in zip(kept, *checked, strict=True):

@@ -156,7 +156,7 @@ class Run:
         )
         watermark = Watermark.of(self.settings.watermark, self.settings.format)
         given = self.settings, source, self.checker, watermark, self.observer
-        return PostProcessor(*given, device=self.device)
+        return PostProcessor(*given, device=self.device, cancel=self.cancel)
 
     def pictures(self) -> Iterator[Picture]:
         """Draw, yielding each batch's pictures when it is done.

@@ -16,6 +16,7 @@ from ldm.errors import UserError
 from ldm.faces.placing import TEMPLATE, Face
 from ldm.images.io import save_picture
 from ldm.pipelines import facing, source_files
+from ldm.pipelines.cancelling import Cancel, Cancelled
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.progress import Notice
 from ldm.pipelines.source_files import detector_file
@@ -111,6 +112,29 @@ def test_another_programs_restoration_is_named_as_not_done(pipeline, tmp_path):
     recorded = read_picture(str(tmp_path / "a.png"), Txt2ImgSettings)
     assert any("Face restoration" in text for text in recorded.notices)
     assert "restore_faces" not in recorded.values
+
+
+def test_redrawing_ends_within_an_operation_of_being_cancelled(pipeline, network, monkeypatch):
+    cancel, calls = Cancel(), []
+
+    class Slow(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.ModuleList(torch.nn.Conv2d(3, 3, 1) for _ in range(4))
+
+        def forward(self, x, **_):
+            for layer in self.layers:
+                x = layer(x)
+                calls.append(layer)
+                if len(calls) == 2:
+                    cancel.cancel("enough")
+            return x, None
+
+    white = facing._loaded()
+    monkeypatch.setattr(white.network, "model", Slow())
+    with pytest.raises(Cancelled, match="enough"):
+        draw(pipeline, one(restore_faces=str(network)), cancel=cancel)
+    assert len(calls) == 2
 
 
 def test_the_usual_detector_is_taken_where_it_is_and_none_is_named(tmp_path, monkeypatch):
