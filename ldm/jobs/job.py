@@ -22,7 +22,7 @@ _HOW = frozenset(each.name for each in fields(SpeedSettings))
 _FILES = frozenset(
     (
         *("init_img", "mask", "lora", "embedding", "control", "decoder"),
-        *("glossary", "translator", "image_encoder"),
+        *("glossary", "translator", "image_encoder", "restore_faces", "face_detector"),
     )
 )
 """Settings that name files, which count by ``Job.files`` instead."""
@@ -36,7 +36,8 @@ class Job:
         number: Which of the run, in the order of the file; it names the picture.
         line: The line of the file, from 1.
         values: Settings that are not their schema's defaults, by field name.
-        files: SHA-256 of each file that the picture is drawn from, by what it is for.
+        files: SHA-256 of each file that the picture is drawn from, by what it is for; or what
+            stands in for one.
         model: What the model is known by: its name and its hashes.
     """
 
