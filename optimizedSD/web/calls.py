@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldm.budgets import UPLOADED_FILES
 from ldm.errors import UserError
-from optimizedSD.web.uploads import Uploads
+from optimizedSD.web.uploads import Uploads, shown_picture
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -48,14 +49,16 @@ class Calls:
         functions: The page's functions by their number.
         triggers: The numbers of the components that call them.
         uploads: The files that a call may name.
+        folders: Those whose pictures the page shows.
     """
 
     functions: Mapping[int, Function]
     triggers: frozenset[int]
     uploads: Uploads
+    folders: Sequence[str | Path] = ()
 
     @classmethod
-    def of(cls, blocks: Blocks, uploads: Uploads) -> Calls:
+    def of(cls, blocks: Blocks, uploads: Uploads, folders: Sequence[str | Path] = ()) -> Calls:
         """Return the calls of a page as gradio knows it."""
         functions = {
             number: Function(
@@ -64,9 +67,12 @@ class Calls:
                 clicked=bool(fn.collects_event_data),
             )
             for number, fn in blocks.fns.items()
+            if fn.fn is not None  # others run in the browser alone
         }
         targets = [target for fn in blocks.fns.values() for target, _ in fn.targets]
-        return cls(functions, frozenset(each for each in targets if each is not None), uploads)
+        return cls(
+            functions, frozenset(each for each in targets if each is not None), uploads, folders
+        )
 
     def checked(self, body: bytes, *, queued: bool) -> tuple[bytes, str]:
         """Return the JSON of a call without anything that the page would not send, and its session.
@@ -91,7 +97,7 @@ class Calls:
         known = type(trigger) is int and trigger in self.triggers
         cleaned = {
             "data": self._inputs(function, call.get("data")),
-            "event_data": _clicked(call.get("event_data")) if function.clicked else None,
+            "event_data": self._clicked(call.get("event_data")) if function.clicked else None,
             "fn_index": number,
             "trigger_id": trigger if known else None,
             "session_hash": session,
@@ -123,6 +129,17 @@ class Calls:
             "id": None,
         }
 
+    def _clicked(self, event: Any) -> dict[str, Any]:
+        """Return which picture was clicked, and its file if the page may show it."""
+        index = event.get("index") if isinstance(event, dict) else None
+        if type(index) is not int or index < 0:
+            raise _wrong("what was clicked", "the number of a picture")
+        value = event.get("value")
+        image = value.get("image") if isinstance(value, dict) else None
+        path = image.get("path") if isinstance(image, dict) else None
+        found = shown_picture(path, self.folders) if isinstance(path, str) else None
+        return {"index": index, "value": found and {"image": {"path": str(found[0])}}}
+
     def _file(self, value: Any) -> dict[str, Any] | None:
         if value is None:
             return None
@@ -153,13 +170,6 @@ def _plain(value: Any) -> str | float | bool | None:
 
 def _kept(_: Any) -> None:
     """Return nothing for what never leaves the server; gradio fills it in."""
-
-
-def _clicked(event: Any) -> dict[str, Any]:
-    index = event.get("index") if isinstance(event, dict) else None
-    if type(index) is not int or index < 0:
-        raise _wrong("what was clicked", "the number of a picture")
-    return {"index": index, "value": None}
 
 
 def _wrong(part: str, expected: str) -> UserError:

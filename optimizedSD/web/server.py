@@ -31,6 +31,7 @@ from optimizedSD.web.page import Page, ServerSettings
 if TYPE_CHECKING:
     from gradio import Blocks
 
+    from ldm.pipelines.models import ModelChoice
     from optimizedSD.web.worker import Worker
 
 LONGEST_QUEUE = 20  # runs that gradio has not begun; the line in front of the model is the worker's
@@ -161,11 +162,18 @@ def _load_worker(
         staging=Staging.of(settings),
         observer=console.observe,
     )
-    about = f"Model: {choice.name} on {pipeline.device}. {choice.notice or ''}"
+    about = f"Model: {choice.name} on {pipeline.device}. {_known(choice)}"
     if page.takes_mask:
         about = f"{about} {choice.kind.sentence(choice.inputs)}"
     used = {"device": pipeline.device, "config": choice.config_path, "ckpt": choice.ckpt_path}
     return Worker(pipeline, lambda settings: log.add(row_of(settings, **used))), about
+
+
+def _known(choice: ModelChoice) -> str:
+    """Return which words a model knows, if it lists them."""
+    if not choice.knows:
+        return ""
+    return f"It knows these words, and draws others by chance: {', '.join(choice.knows)}."
 
 
 def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache: str) -> Blocks:
@@ -183,7 +191,15 @@ def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache
     """
     os.environ |= ENVIRONMENT | {"GRADIO_TEMP_DIR": cache}  # before gradio is imported
     from optimizedSD.web.gate import Gate
-    from optimizedSD.web.layout import CSS, THEME, build, controls_of, handlers_for
+    from optimizedSD.web.layout import (
+        CSS,
+        THEME,
+        build,
+        controls_of,
+        handlers_for,
+        head,
+        translated,
+    )
 
     worker.limit(Limits.of(server, worker.pipeline.choice.size))
     controls = controls_of(page, worker.pipeline.choice)
@@ -205,6 +221,8 @@ def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache
             ssr_mode=False,
             css=CSS,
             theme=THEME,
+            head=head(page, worker.pipeline.choice.name),
+            i18n=translated(page),
             state_session_capacity=MOST_SESSIONS,
             app_kwargs={"lifespan": _gated(blocks, hosts, worker, [cache, outdir])},
         )
@@ -226,7 +244,7 @@ def _gated(
     from optimizedSD.web.gate import Gate
     from optimizedSD.web.uploads import Uploads
 
-    calls = Calls.of(blocks, Uploads(Path(folders[0], "uploads")))
+    calls = Calls.of(blocks, Uploads(Path(folders[0], "uploads")), folders)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:

@@ -83,7 +83,11 @@ class Worker:
                 stop.set()
 
     def draw(
-        self, visitor: str, read: Callable[[], Wanted], address: str = ""
+        self,
+        visitor: str,
+        read: Callable[[], Wanted],
+        address: str = "",
+        language: str = "en",
     ) -> Iterator[RunState]:
         """Draw, yielding the run's states; closing the iterator stops the run.
 
@@ -91,6 +95,7 @@ class Worker:
             visitor: Whose run it is, by the name that ``register`` and ``stop`` are given.
             read: Returns what the visitor asks for; called once.
             address: The visitor's; each has its share of the line. Empty is the visitor's name.
+            language: Of the states' texts, one of ``setting_words.LANGUAGES``.
 
         Raises:
             UserError: from ``read``, ``Line.enter`` or ``Pipeline.generate``, the visitor has a run
@@ -106,7 +111,7 @@ class Worker:
             # One after the other: large pictures take memory while they are unpacked.
             with self._reading, warnings_here(found.append):
                 wanted = read()
-            state = RunState(wanted.settings.seed, notices=tuple(found))
+            state = RunState(wanted.settings.seed, notices=tuple(found), language=language)
             # Given up by the work itself: it outlives a visitor who leaves by up to one step.
             place = self.line.enter(address or visitor)
             run = Background[RunState](
