@@ -265,14 +265,6 @@ SETTING_WORDS: Mapping[str, SettingWords] = {
             "不勾選時「tabby cat:0.25 duck:0.75」會依比例混合",
         ),
     ),
-    "invert_mask": SettingWords(
-        ("Swap: keep what is painted over", "反転：塗った所を残す", "反轉：保留塗抹處"),
-        ("and redraw the rest", "残りを描き直す", "重畫其餘部分"),
-    ),
-    "mask_blur": SettingWords(
-        ("Soft edge", "縁のぼかし", "柔化邊緣"),
-        ("in pixels; 0: hard", "ピクセル。0：ぼかさない", "像素；0：不柔化"),
-    ),
 }
 
 # What pages call a setting's values; values that do not stand here are shown as they are.
@@ -337,7 +329,7 @@ def words_key(name: str, schema: type) -> str | None:
 
 
 def choice_words(name: str, value: str, language: str) -> str:
-    """Return what pages call a value of a setting.
+    """Return what pages call a value of a setting: its own name in words, if nothing is written.
 
     Args:
         name: The setting's.
@@ -345,4 +337,4 @@ def choice_words(name: str, value: str, language: str) -> str:
         language: One of ``LANGUAGES``.
     """
     said = CHOICE_WORDS.get(name, {}).get(value)
-    return said[LANGUAGES.index(language)] if said else value
+    return said[LANGUAGES.index(language)] if said else value.replace("_", " ")
