@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -107,8 +108,8 @@ class Handlers:
         language = language_of_visit(visit)
         try:
             address = getattr(getattr(visit, "client", None), "host", "")
-            whose = visit.session_hash
-            run = self.worker.draw(whose, lambda: self._read(values), address, language)
+            read = lambda: replace(self._read(values), language=language)  # noqa: E731
+            run = self.worker.draw(visit.session_hash, read, address)
             for state in run:
                 # A browser loads pictures again each time they are sent.
                 pictures = bool(state.pictures) and len(state.pictures) != shown

@@ -21,7 +21,7 @@ from optimizedSD.web.edit_layout import EDIT_CSS, TEXT, edit_controls, maps_gall
 from optimizedSD.web.fields import MAIN, Field, fields_of
 from optimizedSD.web.handlers import Handlers
 from optimizedSD.web.page import Page
-from optimizedSD.web.words import script_texts, translations
+from optimizedSD.web.words import TEXTS, script_texts, translations
 from optimizedSD.web.worker import Worker
 
 THEME = gr.themes.Default(primary_hue="indigo")  # the one whose fonts come with gradio
@@ -110,7 +110,7 @@ def build(page: Page, handlers: Handlers, about: str) -> gr.Blocks:
 def translated(page: Page) -> gr.I18n:
     """Return the texts of a page in all languages, for ``launch``."""
     heading = tuple(f"# {text}" for text in page.heading)
-    return gr.I18n(**translations({"heading": heading, "hint": page.hint}))
+    return gr.I18n(**translations({**TEXTS, "heading": heading, "hint": page.hint}))
 
 
 def head(page: Page, model: str) -> str:
@@ -126,14 +126,19 @@ def head(page: Page, model: str) -> str:
     return f"<script>window.page = {written};</script><script>{script}</script>"
 
 
-def component(field: Field) -> gr.components.Component:
-    """Return the gradio component for a control, with its label and first value."""
+def component(field: Field, elem_id: str = "") -> gr.components.Component:
+    """Return the gradio component for a control, with its label and first value.
+
+    Args:
+        field: The control.
+        elem_id: Its name among the elements of the page; empty is the setting's.
+    """
     translated = field.key is not None
     common = {
         "label": TEXT(f"{field.key}.label") if translated else field.label,
         "info": (TEXT(f"{field.key}.info") if translated else field.info) if field.info else None,
         "value": field.value,
-        "elem_id": field.name,
+        "elem_id": elem_id or field.name,
     }
     if field.kind == "choice":
         return gr.Dropdown(choices=field.choices("en"), filterable=False, **common)

@@ -166,15 +166,15 @@ def language_of(accepted: str | None) -> str:
     return next((language for language in ordered if language in LANGUAGES), "en")
 
 
-def translations(more: Mapping[str, Said]) -> dict[str, dict[str, str]]:
-    """Return every text that a page may hold, by locale and key, as gradio takes it.
+def translations(texts: Mapping[str, Said]) -> dict[str, dict[str, str]]:
+    """Return texts and those of all settings, by locale and key, as gradio takes them.
 
     Settings' are under ``KEY.label`` and ``KEY.info``, with the keys of ``SETTING_WORDS``.
 
     Args:
-        more: Texts of one page, such as its heading.
+        texts: What else stands on a page.
     """
-    texts: dict[str, Said] = {**TEXTS, **more}
+    texts = dict(texts)
     for key, words in SETTING_WORDS.items():
         texts |= {f"{key}.label": words.label, f"{key}.info": words.info}
     return {

@@ -39,12 +39,14 @@ class Wanted:
         image: The init image, if there is one.
         mask: The part of the init image to redraw; None is all of it.
         watcher: Sees where words look while the pictures are drawn.
+        language: Of what is said of the run, one of ``setting_words.LANGUAGES``.
     """
 
     settings: GenerationSettings
     image: Image.Image | None = None
     mask: Mask | None = None
     watcher: WordMaps | None = None
+    language: str = "en"
 
 
 @dataclass
@@ -83,11 +85,7 @@ class Worker:
                 stop.set()
 
     def draw(
-        self,
-        visitor: str,
-        read: Callable[[], Wanted],
-        address: str = "",
-        language: str = "en",
+        self, visitor: str, read: Callable[[], Wanted], address: str = ""
     ) -> Iterator[RunState]:
         """Draw, yielding the run's states; closing the iterator stops the run.
 
@@ -95,7 +93,6 @@ class Worker:
             visitor: Whose run it is, by the name that ``register`` and ``stop`` are given.
             read: Returns what the visitor asks for; called once.
             address: The visitor's; each has its share of the line. Empty is the visitor's name.
-            language: Of the states' texts, one of ``setting_words.LANGUAGES``.
 
         Raises:
             UserError: from ``read``, ``Line.enter`` or ``Pipeline.generate``, the visitor has a run
@@ -111,7 +108,7 @@ class Worker:
             # One after the other: large pictures take memory while they are unpacked.
             with self._reading, warnings_here(found.append):
                 wanted = read()
-            state = RunState(wanted.settings.seed, notices=tuple(found), language=language)
+            state = self._begin(wanted, tuple(found))
             # Given up by the work itself: it outlives a visitor who leaves by up to one step.
             place = self.line.enter(address or visitor)
             run = Background[RunState](
@@ -122,6 +119,10 @@ class Worker:
             yield state.ended(stopped=run.stopped, why=run.why)
         finally:
             self._running.pop(visitor, None)
+
+    def _begin(self, wanted: Wanted, notices: tuple[Notice, ...]) -> RunState:
+        """Return the state of a run that was read and has no place in the line yet."""
+        return RunState(wanted.settings.seed, notices=notices, language=wanted.language)
 
     def close(self, patience: float) -> bool:
         """Stop every run; return whether all have ended within so many seconds."""
