@@ -174,7 +174,10 @@ class Form:
         if each.name in ("prompt", "negative_prompt", "sprompt"):
             lines = 2 if each.name == "negative_prompt" else 3
             return gr.Textbox(each.value, lines=lines, **common)
-        return component(each, elem_id=made_id)
+        made = component(each, elem_id=made_id)
+        if each.kind == "choice":
+            self.studio.menus.append((made, each))
+        return made
 
     def _words(self) -> None:
         """Lay out the prompts, their counter and the styles."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -13,6 +14,7 @@ from apps.studio.state import Studio, Tab
 from apps.studio.tabs import edit, enlarge, image, repaint, text
 from apps.studio.words import shown
 from optimizedSD.web.edit_layout import EDIT_CSS
+from optimizedSD.web.handlers import language_of_visit
 from optimizedSD.web.layout import HOUR
 
 TABS: dict[str, Callable[[Studio], Tab]] = {
@@ -72,7 +74,14 @@ def build(studio: Studio) -> gr.Blocks:
             if tab.wire is not None:
                 tab.wire(studio, tabs)
         _keep(studio, blocks)
+        blocks.load(partial(_menus, studio), None, [made for made, _ in studio.menus], **QUIET)
     return blocks
+
+
+def _menus(studio: Studio, visit: gr.Request) -> list[Any]:
+    """Return the menus of all forms with their values in the visitor's language."""
+    language = language_of_visit(visit)
+    return [gr.Dropdown(choices=field.choices(language)) for _, field in studio.menus]
 
 
 def _keep(studio: Studio, blocks: gr.Blocks) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from apps.studio.queue import Queue
     from apps.studio.settings import StudioSettings
     from apps.studio.styles import Style
+    from optimizedSD.web.fields import Field
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Studio:
             value opens a tab.
         kept: Components whose values a reload keeps, by a name for each; tabs add theirs while
             they are built.
+        menus: Those of all forms, each with its field: their values are in the visitor's language.
         panels: Of all tabs; what they show is kept too.
         under: Called with (studio, panel) inside every panel, below its pictures.
     """
@@ -83,6 +85,7 @@ class Studio:
     styles: Mapping[str, Style] = field(default_factory=dict)
     bar: Any = None
     kept: dict[str, Component] = field(default_factory=dict)
+    menus: list[tuple[Component, Field]] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
     under: Sequence[Callable[[Studio, Panel], None]] = ()
 
