@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -74,14 +73,18 @@ def build(studio: Studio) -> gr.Blocks:
             if tab.wire is not None:
                 tab.wire(studio, tabs)
         _keep(studio, blocks)
-        blocks.load(partial(_menus, studio), None, [made for made, _ in studio.menus], **QUIET)
+        _translate_menus(studio, blocks)
     return blocks
 
 
-def _menus(studio: Studio, visit: gr.Request) -> list[Any]:
-    """Return the menus of all forms with their values in the visitor's language."""
-    language = language_of_visit(visit)
-    return [gr.Dropdown(choices=field.choices(language)) for _, field in studio.menus]
+def _translate_menus(studio: Studio, blocks: gr.Blocks) -> None:
+    """Let the menus of all forms have their values in the visitor's language."""
+
+    def menus(visit: gr.Request) -> list[Any]:
+        language = language_of_visit(visit)
+        return [gr.Dropdown(choices=field.choices(language)) for _, field in studio.menus]
+
+    blocks.load(menus, None, [made for made, _ in studio.menus], **QUIET)
 
 
 def _keep(studio: Studio, blocks: gr.Blocks) -> None:
