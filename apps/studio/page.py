@@ -33,6 +33,7 @@ CSS = """
   image-rendering: auto; border-radius: 0.35em; }
 .notices ul { margin: 0; padding-left: 1.2em; }
 .counter { text-align: right; font-size: 0.8em; }
+.besides { align-items: end; }
 .senders { align-items: center; }
 .warning { color: var(--error-text-color, #b91c1c); }
 """
@@ -74,6 +75,8 @@ def build(studio: Studio) -> gr.Blocks:
                 tab.wire(studio, tabs)
         _keep(studio, blocks)
         _translate_menus(studio, blocks)
+        for call, given, shows in studio.loads:
+            blocks.load(call, given, shows, **QUIET)
     return blocks
 
 

@@ -81,6 +81,7 @@ class Panel:
         self.gallery = gr.Gallery(
             label=shown("pictures"),
             columns=2,
+            height="auto",
             object_fit="contain",
             interactive=False,
             buttons=["download", "fullscreen"],  # not "share": it uploads to another machine
