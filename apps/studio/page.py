@@ -14,7 +14,7 @@ from apps.studio.tabs import edit, enlarge, image, repaint, text
 from apps.studio.words import shown
 from optimizedSD.web.edit_layout import EDIT_CSS
 from optimizedSD.web.handlers import language_of_visit
-from optimizedSD.web.layout import HOUR
+from optimizedSD.web.layout import HOUR, TOLD_CSS, TROUBLE
 
 TABS: dict[str, Callable[[Studio], Tab]] = {
     "text": text.build,
@@ -33,25 +33,14 @@ CSS = """
   image-rendering: auto; border-radius: 0.35em; }
 .notices ul { margin: 0; padding-left: 1.2em; }
 .counter { text-align: right; font-size: 0.8em; }
+.gone .status .bar { display: none; }
+.trouble { position: sticky; top: 0; z-index: 10; }
+.trouble .told { background: var(--background-fill-primary); }
 .besides { align-items: end; }
 .senders { align-items: center; }
 .warning { color: var(--error-text-color, #b91c1c); }
 """
-CSS += EDIT_CSS
-# Ctrl+Enter presses the button of the tab that is open: the only one of its kind that is seen.
-HEAD = """
-<script>
-document.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
-  const seen = [...document.querySelectorAll("button.draw")].find((each) => each.offsetParent);
-  if (!seen) return;
-  event.preventDefault();
-  event.stopPropagation();
-  document.activeElement?.blur();
-  setTimeout(() => seen.click(), 60);
-}, true);
-</script>
-"""
+CSS += TOLD_CSS + EDIT_CSS
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -65,6 +54,8 @@ def build(studio: Studio) -> gr.Blocks:
     ) as blocks:
         choice = studio.queue.pipeline.choice
         gr.Markdown(f"# Studio\n{choice.name} · {studio.queue.pipeline.device}")
+        for place in ("trouble", "upload-trouble"):  # filled by the page's script
+            gr.HTML(TROUBLE, elem_id=place, elem_classes="trouble", padding=False)
         tabs: dict[str, Tab] = {}
         with gr.Tabs(selected="text") as studio.bar:
             for name, make in TABS.items():

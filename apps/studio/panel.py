@@ -75,7 +75,11 @@ class Panel:
                 shown(verb), variant="primary", elem_id=self.id("draw"), elem_classes="draw"
             )
             self.cancel = gr.Button(
-                shown("cancel"), variant="stop", visible=False, elem_id=self.id("cancel")
+                shown("cancel"),
+                variant="stop",
+                visible=False,
+                elem_id=self.id("cancel"),
+                elem_classes="cancel",
             )
         self.status = gr.HTML(elem_id=self.id("status"), elem_classes="status")
         self.gallery = gr.Gallery(

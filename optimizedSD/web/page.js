@@ -141,7 +141,9 @@
     gone = server === null;
     document.body.classList.toggle("gone", gone || anew);
   };
-  const shown = (id) => document.getElementById(id)?.offsetParent != null;
+  // The studio has one of each on every tab, of which one tab is seen.
+  const shown = (name) =>
+    [...document.querySelectorAll(`#${name}, .${name}`)].find((each) => each.offsetParent);
   setInterval(() => {
     if (gone || shown("cancel")) look();
   }, EVERY);
@@ -152,6 +154,6 @@
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !shown("draw")) return;
     event.preventDefault();
     event.target.blur?.(); // so that what is typed is sent
-    setTimeout(() => document.getElementById("draw").click(), 50);
+    setTimeout(() => shown("draw")?.click(), 50);
   }, true);
 })();
