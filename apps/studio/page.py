@@ -34,6 +34,12 @@ CSS = """
 .notices ul { margin: 0; padding-left: 1.2em; }
 .counter { text-align: right; font-size: 0.8em; }
 .gone .status .bar { display: none; }
+.trouble:has([role=alert]:empty) { display: none; }
+@media (max-width: 767px) {
+  .actions { position: fixed; left: 0; right: 0; bottom: 0; z-index: 20; padding: 0.5em 1em;
+    background: var(--background-fill-primary); }
+  .gradio-container { padding-bottom: 5em !important; }
+}
 .trouble { position: sticky; top: 0; z-index: 10; }
 .trouble .told { background: var(--background-fill-primary); }
 .besides { align-items: end; }

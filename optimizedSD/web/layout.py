@@ -24,7 +24,10 @@ from optimizedSD.web.page import Page
 from optimizedSD.web.words import TEXTS, script_texts, translations
 from optimizedSD.web.worker import Worker
 
-THEME = gr.themes.Default(primary_hue="indigo")  # the one whose fonts come with gradio
+# The one whose fonts come with gradio; its grey texts are too pale to be read by everybody.
+THEME = gr.themes.Default(primary_hue="indigo").set(
+    body_text_color_subdued="*neutral_600", block_info_text_color="*neutral_600"
+)
 CSS = """
 .gradio-container { max-width: 1320px !important; }
 #status .bar { height: 0.7em; background: var(--border-color-primary); border-radius: 0.35em; }

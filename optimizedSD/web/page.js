@@ -148,6 +148,26 @@
     if (gone || shown("cancel")) look();
   }, EVERY);
 
+  // --- for who listens to the page ---
+
+  // gradio names some of its elements by other words than stand on them, or gives them none that
+  // a screen reader may use.
+  const name = (element) => {
+    const label = element.getAttribute("aria-label");
+    const text = element.textContent.trim();
+    if (element.matches("div:not([role])")) element.setAttribute("role", "img");
+    else if (element.matches("button.upload-container") && text) element.removeAttribute("aria-label");
+    else if (element.matches("button.thumbnail-item") && text && !label.includes(text)) {
+      element.setAttribute("aria-label", `${text}, ${label}`);
+    }
+  };
+  const listened = "div.empty[aria-label], button.upload-container, button.thumbnail-item";
+  const nameAll = () => document.querySelectorAll(listened).forEach((each) => {
+    if (each.hasAttribute("aria-label")) name(each);
+  });
+  const watched = { subtree: true, childList: true, attributeFilter: ["aria-label"] };
+  new MutationObserver(nameAll).observe(document, watched);
+
   // --- keys ---
 
   document.addEventListener("keydown", (event) => {
