@@ -5,7 +5,7 @@ Form(studio, name, fields)  ->  form.inputs (components)  ->  form.read(values) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from apps.studio.counting import count_tokens
 from apps.studio.state import Studio
 from apps.studio.styles import with_styles
 from apps.studio.words import say, shown
-from ldm.errors import UserError
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.suiting import suiting
 from optimizedSD.web.fields import Field, fields_of, settings_from
@@ -143,13 +142,6 @@ class Form:
         """Where its pictures go."""
         return str(self.studio.outdir)
 
-    def filled(self, values: Mapping[str, Any]) -> list[Any]:
-        """Return updates of the fields' components for values by setting; others stay."""
-        return [
-            gr.skip() if each.name not in values else _as_shown(each, values[each.name])
-            for each in self.fields
-        ]
-
     def _put(self, *names: str) -> None:
         for name in names:
             if name in self._known:
@@ -252,21 +244,3 @@ def presets(studio: Studio) -> list[str]:
         if 0 < width <= limits.side and 0 < height <= limits.side:
             made.append(f"{width} × {height} ({across}:{down})")
     return made
-
-
-def _as_shown(each: Field, value: Any) -> Any:
-    if each.kind == "blank":
-        return "" if value is None else str(value)
-    return value
-
-
-def checked(fields: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the values that their controls may hold, as these show them."""
-    good = {}
-    for name, value in values.items():
-        try:
-            fields[name].read(value)
-        except (UserError, KeyError, TypeError, ValueError):
-            continue
-        good[name] = value
-    return good

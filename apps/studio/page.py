@@ -94,7 +94,7 @@ def _keep(studio: Studio, blocks: gr.Blocks) -> None:
     first = {name: each.value for name, each in studio.kept.items()}
 
     def restore(kept: Any) -> list[Any]:
-        values = _read(kept)
+        values = read_kept(kept)
         return [
             gr.skip()
             if name not in values or not _alike(values[name], first[name])
@@ -110,7 +110,7 @@ def _keep(studio: Studio, blocks: gr.Blocks) -> None:
     gr.on([each.change for each in made], None, made, held, js=script, **IN_BROWSER)
 
 
-def _read(kept: Any) -> dict[str, Any]:
+def read_kept(kept: Any) -> dict[str, Any]:
     if not isinstance(kept, str) or not 0 < len(kept) <= KEPT_LENGTH:
         return {}
     try:
