@@ -235,3 +235,19 @@ def test_two_visitors_wait_for_one_another_and_keep_their_own(visit):
     wait_for_end(two, "text")
     assert two.query_selector("#text-gallery img")
     assert not one.query_selector("#text-gallery img")
+
+
+def test_nobody_is_shut_out_by_how_the_page_is_made(visit):
+    """As axe-core judges it: no serious finding on any tab, with pictures and without."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-core")
+    page = visit(color_scheme="light")
+    few_steps(page, "text")
+    page.click("#text-draw")
+    wait_for_end(page, "text")
+    tabs = page.locator("button[role=tab]:visible")
+    for number in range(tabs.count()):
+        tabs.nth(number).click()
+        page.wait_for_timeout(500)
+        found = axe.Axe().run(page).response["violations"]
+        serious = [each for each in found if each["impact"] in ("serious", "critical")]
+        assert not serious, [(each["id"], each["nodes"][0]["html"][:200]) for each in serious]
