@@ -215,8 +215,9 @@ class Panel:
                 visit.session_hash, lambda: read(values, language), address
             )
             for state in job:
-                # A browser loads pictures again each time they are sent.
-                new = len(state.pictures) != shown_count
+                # A browser loads pictures again each time they are sent; a client without one only
+                # gets the last state, so that one is complete.
+                new = state.over or len(state.pictures) != shown_count
                 yield self._state(state, before, visit.session_hash, pictures=new)
                 shown_count = len(state.pictures)
         except UserError as error:

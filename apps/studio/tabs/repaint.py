@@ -29,6 +29,7 @@ class TabSettings(ForkHabits, InpaintSettings):
     """Settings of the tab: an empty seed is a random one."""
 
     seed: int | None = changed(SmallDevice, "seed")
+    seed_mode: str = changed(SmallDevice, "seed_mode")
 
 
 def build(studio: Studio) -> Tab:

@@ -230,7 +230,7 @@ def test_two_visitors_wait_for_one_another_and_keep_their_own(visit):
     one.wait_for_selector("#text-status .bar")
     few_steps(two, "text")
     two.click("#text-draw")
-    two.wait_for_selector("text=place 2 in the queue")
+    two.wait_for_selector("text=Number 2 in line")
     one.click("#text-cancel")
     wait_for_end(two, "text")
     assert two.query_selector("#text-gallery img")
