@@ -33,6 +33,7 @@ IN_BROWSER = {"queue": False, "show_progress": "hidden", "api_visibility": "priv
 FIRST = {"prompt_syntax": "a1111", "n_samples": 2, "seed": None}
 """What controls first show where that is not the schema's; only those that it has."""
 FIRST_PROMPT = "a photo of a panda on a red background"  # words that the bundled model knows
+LEAST_WIDTH = 220  # pixels of one of two controls side by side
 MOST_SCALE = 30.0  # of the slider
 ASPECTS = ((1, 1), (4, 3), (3, 4), (3, 2), (2, 3), (16, 9), (9, 16))
 
@@ -88,10 +89,8 @@ class Form:
         self.speaker = Speaker(self.fields)
         self._put(*self.first)
         self._words()
-        with gr.Row():
-            self._put("sampler", "spacing")
-        with gr.Row():
-            self._put("ddim_steps", "scale")
+        self._pair("sampler", "spacing")
+        self._pair("ddim_steps", "scale")
         if "strength" in self._known:
             self._put("strength")
         self._size()
@@ -100,8 +99,7 @@ class Form:
             dice = self._button("dice")
             self.reuse = self._button("reuse")
             dice.click(None, None, self.by_name["seed"], js="() => ''", **IN_BROWSER)
-        with gr.Row():
-            self._put("n_samples", "n_iter")
+        self._pair("n_samples", "n_iter")
         with gr.Accordion(shown("more"), open=False):
             self._put(*(name for name in self._known if name not in self.by_name))
         self._keep()
@@ -141,6 +139,13 @@ class Form:
     def outdir(self) -> str:
         """Where its pictures go."""
         return str(self.studio.outdir)
+
+    def _pair(self, *names: str) -> None:
+        """Lay two controls out side by side, one above the other on a phone."""
+        with gr.Row():
+            for name in names:
+                with gr.Column(min_width=LEAST_WIDTH):
+                    self._put(name)
 
     def _put(self, *names: str) -> None:
         for name in names:
@@ -208,8 +213,7 @@ class Form:
         if not {"H", "W"} <= self._known.keys():
             self._put("W", "H")
             return
-        with gr.Row():
-            self._put("W", "H")
+        self._pair("W", "H")
         if not self.size:
             return
         with gr.Row(elem_classes="besides"):

@@ -37,7 +37,7 @@ CSS = """
 .trouble:has([role=alert]:empty) { display: none; }
 @media (max-width: 767px) {
   .actions { position: fixed; left: 0; right: 0; bottom: 0; z-index: 20; padding: 0.5em 1em;
-    background: var(--background-fill-primary); }
+    background: var(--body-background-fill); }
   .gradio-container { padding-bottom: 5em !important; }
 }
 .trouble { position: sticky; top: 0; z-index: 10; }

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.studio.form import FIRST_PROMPT, Form, fields_for
+from apps.studio.form import FIRST_PROMPT, LEAST_WIDTH, Form, fields_for
 from apps.studio.panel import Panel
 from apps.studio.pictures import mask_field, paint_field, painted_of
 from apps.studio.queue import Drawing
@@ -68,12 +68,17 @@ def _area(studio: Studio) -> tuple[list[Any], list[Any]]:
     """Return the controls of what is drawn: the area around the mask, and the margins."""
     most = studio.queue.limits.side
     with gr.Row():
-        only = gr.Checkbox(
-            True, label=shown("only_masked"), info=shown("only_masked_info"), elem_id=f"{NAME}-only"
-        )
-        padding = gr.Slider(
-            0, most, PADDING, step=1, label=shown("padding"), elem_id=f"{NAME}-padding"
-        )
+        with gr.Column(min_width=LEAST_WIDTH):
+            only = gr.Checkbox(
+                True,
+                label=shown("only_masked"),
+                info=shown("only_masked_info"),
+                elem_id=f"{NAME}-only",
+            )
+        with gr.Column(min_width=LEAST_WIDTH):
+            padding = gr.Slider(
+                0, most, PADDING, step=1, label=shown("padding"), elem_id=f"{NAME}-padding"
+            )
     with gr.Accordion(shown("outpaint"), open=False), gr.Row():
         margins = [
             gr.Slider(
