@@ -8,7 +8,6 @@ Imports neither gradio nor torch.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -95,11 +94,17 @@ class Field:
 
     def choices(self, language: str) -> list[tuple[str, str]]:
         """Return what a menu shows for each value, and the value."""
-        if self.name == "sampler":
-            labels = Counter(SAMPLERS[value].label for value in self.option.offered)
-            called = ((SAMPLERS[value].label, value) for value in self.option.offered)
-            return [(x if labels[x] == 1 else f"{x} ({value})", value) for x, value in called]
-        return [(choice_words(self.name, each, language), each) for each in self.option.offered]
+        usual = {name: each.label for name, each in SAMPLERS.items()}
+        names = usual if self.name == "sampler" else {}
+        return [
+            (
+                choice_words(self.name, each, language)
+                or names.get(each)
+                or each.replace("_", " "),
+                each,
+            )
+            for each in self.option.offered
+        ]
 
     def read(self, value: Any) -> Any:
         """Return the setting's value for what the control holds.

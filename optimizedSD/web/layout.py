@@ -27,13 +27,17 @@ from optimizedSD.web.worker import Worker
 THEME = gr.themes.Default(primary_hue="indigo")  # the one whose fonts come with gradio
 CSS = """
 .gradio-container { max-width: 1320px !important; }
+:root { --block-info-text-color: var(--neutral-600); }
+.dark { --block-info-text-color: var(--neutral-300); }
+#gallery .grid-wrap { min-height: 12em; max-height: 640px; }
+#trouble:not(:has(.told)), #upload-trouble:not(:has(.told)) { display: none; }
 #status .bar { height: 0.7em; background: var(--border-color-primary); border-radius: 0.35em; }
 #status .bar div { height: 100%; background: var(--color-accent); border-radius: 0.35em; }
 #status .bar div { transition: width 0.3s; }
 #notices ul { margin: 0; padding-left: 1.2em; }
 #notices summary { cursor: pointer; }
 .warning { color: var(--error-text-color, #b91c1c); }
-.gone #status .bar { display: none; }
+.gone :is(#status, #cancel, .toast-wrap) { display: none; }
 .told { display: flex; gap: 0.6em; align-items: start; padding: 0.5em 0.7em; border-radius: 0.35em;
   border: 1px solid var(--error-text-color, #b91c1c); color: var(--error-text-color, #b91c1c); }
 .told span { flex: 1; }
@@ -102,6 +106,7 @@ def build(page: Page, handlers: Handlers, about: str) -> gr.Blocks:
                     gr.Markdown(f"{about}\n\n{handlers.worker.limits.sentence}")
         _connect(handlers, inputs, (draw, cancel), outputs)
         _keep(blocks, inputs[len(uploads) :], outputs)
+        _keep_uploads(blocks, uploads)
         menus = [each for each in inputs if isinstance(each, gr.Dropdown)]
         blocks.load(handlers.menus, None, menus, **AT_ONCE)
     return blocks
@@ -243,7 +248,7 @@ def _outputs(page: Page) -> dict[str, gr.components.Component]:
         "gallery": gr.Gallery(
             label=TEXT("pairs" if page.edits else "pictures"),
             columns=2,
-            height=None if page.edits else 640,  # two rows of square pictures
+            height=None,  # see the style
             object_fit="contain",
             interactive=False,
             buttons=["download", "fullscreen"],  # not "share": it uploads to another machine
@@ -270,6 +275,7 @@ def _connect(
     outputs: dict[str, gr.components.Component],
 ) -> None:
     draw, cancel = buttons
+    given = [each for each in inputs if isinstance(each, (gr.ImageEditor, gr.Image))]
     shown = [outputs[name] for name in handlers.outputs]
     pressed = draw.click(handlers.show_cancel, None, [draw, cancel], **AT_ONCE)
     # gradio opens no upload and keeps no run waiting: the project's own reader and line do that.
@@ -277,6 +283,7 @@ def _connect(
         handlers.draw,
         inputs,
         shown,
+        js=_keeping(given, len(inputs)) if given else None,
         show_progress="hidden",
         preprocess=False,
         concurrency_limit=None,
@@ -291,6 +298,23 @@ def _connect(
         [outputs[name] for name in handlers.clicked],
         **AT_ONCE,
     )
+
+
+def _keep_uploads(blocks: gr.Blocks, uploads: list[gr.components.Component]) -> None:
+    """Let the browser keep which files were uploaded: at once, and when they are drawn from."""
+    if not uploads:
+        return
+    names = json.dumps([each.elem_id for each in uploads])
+    changes = [each.upload if isinstance(each, gr.ImageEditor) else each.change for each in uploads]
+    gr.on(changes, None, uploads, js=_keeping(uploads, 0), **AT_ONCE)
+    bring = f"() => window.page.bringGiven({names})"
+    blocks.load(None, None, uploads, js=bring, **AT_ONCE)
+
+
+def _keeping(uploads: list[gr.components.Component], passed: int) -> str:
+    """Return a script that keeps uploads and passes so many inputs on, uploads first."""
+    names = json.dumps([each.elem_id for each in uploads])
+    return f"(...held) => window.page.keepGiven({names}, held.slice(0, {passed} || held.length))"
 
 
 def _keep(

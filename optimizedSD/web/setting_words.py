@@ -269,6 +269,8 @@ SETTING_WORDS: Mapping[str, SettingWords] = {
 
 # What pages call a setting's values; values that do not stand here are shown as they are.
 CHOICE_WORDS: Mapping[str, Mapping[str, Said]] = {
+    # The others have their usual names; this one is the reference's way to go the same path.
+    "sampler": {"dpm_solver": ("DPM-Solver++", "DPM-Solver++", "DPM-Solver++")},
     "mode": {
         "auto": ("as suits both prompts", "自動で選ぶ", "自動選擇"),
         "replace": ("one for one", "一語ずつ置き換える", "逐詞替換"),
@@ -329,7 +331,7 @@ def words_key(name: str, schema: type) -> str | None:
 
 
 def choice_words(name: str, value: str, language: str) -> str:
-    """Return what pages call a value of a setting: its own name in words, if nothing is written.
+    """Return what pages call a value of a setting; empty if nothing is written here.
 
     Args:
         name: The setting's.
@@ -337,4 +339,4 @@ def choice_words(name: str, value: str, language: str) -> str:
         language: One of ``LANGUAGES``.
     """
     said = CHOICE_WORDS.get(name, {}).get(value)
-    return said[LANGUAGES.index(language)] if said else value.replace("_", " ")
+    return said[LANGUAGES.index(language)] if said else ""
