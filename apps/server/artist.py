@@ -152,7 +152,7 @@ class Artist:
         """Make a picture and its file; runs in a thread of its own."""
         try:
             picture = finish()
-            png = encode_picture(picture.pixels, "png", picture.parameters)
+            png = encode_picture(picture.whole, "png", picture.parameters)
             size = picture.pixels.shape[1::-1]
             drawn = Drawn(
                 png, picture.parameters, picture.prompt, picture.seed, size, picture.flagged

@@ -5,7 +5,7 @@ Form(studio, name, fields)  ->  form.inputs (components)  ->  form.read(values) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from apps.studio.counting import count_tokens
 from apps.studio.state import Studio
 from apps.studio.styles import with_styles
 from apps.studio.words import say, shown
-from ldm.errors import UserError
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.suiting import suiting
 from optimizedSD.web.fields import Field, fields_of, settings_from
@@ -96,10 +95,10 @@ class Form:
         if "strength" in self._known:
             self._put("strength")
         self._size()
-        with gr.Row(equal_height=True):
+        with gr.Row(elem_classes="besides"):
             self._put("seed")
-            dice = gr.Button(shown("dice"), elem_id=self.id("dice"), min_width=90)
-            self.reuse = gr.Button(shown("reuse"), elem_id=self.id("reuse"), min_width=90)
+            dice = self._button("dice")
+            self.reuse = self._button("reuse")
             dice.click(None, None, self.by_name["seed"], js="() => ''", **IN_BROWSER)
         with gr.Row():
             self._put("n_samples", "n_iter")
@@ -143,13 +142,6 @@ class Form:
         """Where its pictures go."""
         return str(self.studio.outdir)
 
-    def filled(self, values: Mapping[str, Any]) -> list[Any]:
-        """Return updates of the fields' components for values by setting; others stay."""
-        return [
-            gr.skip() if each.name not in values else _as_shown(each, values[each.name])
-            for each in self.fields
-        ]
-
     def _put(self, *names: str) -> None:
         for name in names:
             if name in self._known:
@@ -170,6 +162,8 @@ class Form:
         }
         if each.name in ranges and each.value is not None:
             low, high, step = ranges[each.name]
+            if each.name in ("W", "H"):  # what an empty field means is said there
+                common["info"] = None
             return gr.Slider(low, max(high, each.value), each.value, step=step, **common)
         if each.name in ("prompt", "negative_prompt", "sprompt"):
             lines = 2 if each.name == "negative_prompt" else 3
@@ -179,10 +173,13 @@ class Form:
             self.studio.menus.append((made, each))
         return made
 
+    def _button(self, key: str) -> gr.Button:
+        return gr.Button(shown(key), elem_id=self.id(key), size="sm", scale=0, min_width=120)
+
     def _words(self) -> None:
         """Lay out the prompts, their counter and the styles."""
         self._put("sprompt", "prompt")
-        counter = gr.HTML(elem_id=self.id("counter"), elem_classes="counter")
+        counter = gr.HTML(elem_id=self.id("counter"), elem_classes="counter", padding=False)
         self._put("negative_prompt")
         self.styles = gr.Dropdown(
             list(self.studio.styles),
@@ -194,6 +191,7 @@ class Form:
         )
         prompt = self.by_name["prompt"]
         prompt.change(self._count, prompt, counter, **QUIET)
+        self.studio.loads.append((self._count, prompt, counter))
 
     def _count(self, visit: gr.Request, prompt: Any) -> str:
         text = str(prompt or "")
@@ -214,7 +212,7 @@ class Form:
             self._put("W", "H")
         if not self.size:
             return
-        with gr.Row(equal_height=True):
+        with gr.Row(elem_classes="besides"):
             preset = gr.Dropdown(
                 list(presets(self.studio)),
                 value=None,
@@ -222,7 +220,7 @@ class Form:
                 elem_id=self.id("preset"),
                 filterable=False,
             )
-            swap = gr.Button(shown("swap"), elem_id=self.id("swap"), min_width=90)
+            swap = self._button("swap")
         sides = [self.by_name["W"], self.by_name["H"]]
         pick = "(size, w, h) => size ? size.split(/[^0-9]+/).slice(0, 2).map(Number) : [w, h]"
         preset.input(None, [preset, *sides], sides, js=pick, **IN_BROWSER)
@@ -246,21 +244,3 @@ def presets(studio: Studio) -> list[str]:
         if 0 < width <= limits.side and 0 < height <= limits.side:
             made.append(f"{width} × {height} ({across}:{down})")
     return made
-
-
-def _as_shown(each: Field, value: Any) -> Any:
-    if each.kind == "blank":
-        return "" if value is None else str(value)
-    return value
-
-
-def checked(fields: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the values that their controls may hold, as these show them."""
-    good = {}
-    for name, value in values.items():
-        try:
-            fields[name].read(value)
-        except (UserError, KeyError, TypeError, ValueError):
-            continue
-        good[name] = value
-    return good

@@ -75,6 +75,7 @@ class Studio:
         kept: Components whose values a reload keeps, by a name for each; tabs add theirs while
             they are built.
         menus: Those of all forms, each with its field: their values are in the visitor's language.
+        loads: What is called when the page is opened: a function, its inputs, its outputs.
         panels: Of all tabs; what they show is kept too.
         under: Called with (studio, panel) inside every panel, below its pictures.
     """
@@ -86,6 +87,7 @@ class Studio:
     bar: Any = None
     kept: dict[str, Component] = field(default_factory=dict)
     menus: list[tuple[Component, Field]] = field(default_factory=list)
+    loads: list[tuple[Callable[..., Any], Any, Any]] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
     under: Sequence[Callable[[Studio, Panel], None]] = ()
 

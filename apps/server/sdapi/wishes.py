@@ -13,10 +13,11 @@ from apps.server.front.pictures import picture_in_field
 from apps.server.front.values import Fields, Unfit, about, wrong
 from apps.server.front.wish import Wish
 from apps.server.sdapi import fields as tables
-from apps.server.sdapi.area import RESIZES, Repaint, read_mask, resized
+from apps.server.sdapi.area import RESIZES, read_mask, resized
 from apps.server.sdapi.options import Model, Options
 from apps.server.sdapi.walks import read_walk
 from ldm.images.transparency import over
+from ldm.pipelines.only_masked import Repaint
 from ldm.settings.generation import GenerationSettings
 from optimizedSD.web.limits import Limits
 
@@ -119,7 +120,8 @@ class Repainting:
         if not self.only_marked:
             image, mask = resized(image, size, mode), resized(mask, size, mode)
             mask = mask.point([0] * 128 + [255] * 128)
-        work = Repaint.of(image, mask, self.blur)
+        with about("mask"):
+            work = Repaint.of(image, mask, self.blur)
         if self.only_marked:
             work = work.only_marked(self.padding, size)
         return replace(work, fill=self.fill == 0)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
-from ldm.pipelines.batches import Place
+from ldm.pipelines.batches import Batch, Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.initial_latents import EncodedPicture, StartNoise
 from ldm.pipelines.walks import ImageWalk
@@ -33,6 +33,9 @@ def ddim(steps: int, spacing: str = "uniform"):
     sampler = make_sampler("ddim", GaussianModel(), spacing=spacing)
     sampler.make_schedule(steps)
     return sampler
+
+
+NOBODY = Batch((), (), ())
 
 
 def start_noise(**changes) -> StartNoise:
@@ -63,7 +66,8 @@ def test_an_init_image_without_steps_stays_without_noise():
 
 def test_each_picture_of_a_run_has_the_next_seed():
     places = [Place(iteration, position, 2, 2) for iteration in (0, 1) for position in (0, 1)]
-    assert start_noise(seed_mode="per-image", seed=7).source(places).seeds == [7, 8, 9, 10]
+    batch = Batch(tuple(places), ("",) * 4, ())
+    assert start_noise(seed_mode="per-image", seed=7).source(batch).seeds == [7, 8, 9, 10]
 
 
 def test_noise_that_is_shared_is_the_first_pictures_and_no_step_draws_it_again():
@@ -82,8 +86,8 @@ def test_shared_rows_of_a_shorter_batch_are_the_first_ones():
     start = start_noise(fixed_code=True, n_samples=3)
     torch.manual_seed(0)
     start.fix()
-    rows = start.draw(start.source([]), 3)
-    assert torch.equal(start.draw(start.source([]), 2), rows[:2])
+    rows = start.draw(start.source(NOBODY), 3)
+    assert torch.equal(start.draw(start.source(NOBODY), 2), rows[:2])
     assert not torch.equal(rows[0], rows[1])
 
 
