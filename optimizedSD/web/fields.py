@@ -30,6 +30,9 @@ MAIN = [
     "mode",
     "negative_prompt",
     "strength",
+    "only_masked",
+    "mask_blur",
+    "invert_mask",
     "H",
     "W",
     "ddim_steps",
@@ -44,6 +47,8 @@ MAIN = [
 # Pages draw without shortcuts: one names a file, and all draw other pictures.
 FOR_OPERATORS = frozenset({"model", GROUP, SHORTCUTS})
 # Settings without a control: the command line or the page itself decides them.
+# Named values that are no files' names.
+ON_PAGES = frozenset(["only_masked", "outpaint"])
 NOT_ON_PAGES = frozenset(
     [
         "C",
@@ -103,7 +108,7 @@ class Field:
                 or each.replace("_", " "),
                 each,
             )
-            for each in self.option.offered
+            for each in (("",) if self.option.optional else ()) + self.option.offered
         ]
 
     def read(self, value: Any) -> Any:
@@ -114,6 +119,7 @@ class Field:
         """
         each = self.option
         if each.kind not in (int, float):
+            value = None if each.optional and value == "" else value
             each.check(value)
             return value
         if value is None or value == "":
@@ -205,7 +211,8 @@ def with_labels(
 
 
 def _is_on_pages(each: Option) -> bool:
-    return not (each.metavar or each.group in FOR_OPERATORS or each.name in NOT_ON_PAGES)
+    names_a_file = each.metavar and each.name not in ON_PAGES
+    return not (names_a_file or each.group in FOR_OPERATORS or each.name in NOT_ON_PAGES)
 
 
 def _label(each: Option, key: str | None) -> str:

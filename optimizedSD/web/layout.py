@@ -50,7 +50,13 @@ TOLD_CSS = """
 CSS += TOLD_CSS + EDIT_CSS
 SCRIPT = Path(__file__).with_name("page.js")
 # Controls that belong side by side.
-PAIRS = (("H", "W"), ("ddim_steps", "sampler"), ("scale", "seed"), ("n_samples", "n_iter"))
+PAIRS = (
+    ("only_masked", "mask_blur"),
+    ("H", "W"),
+    ("ddim_steps", "sampler"),
+    ("scale", "seed"),
+    ("n_samples", "n_iter"),
+)
 SLIDER_STEPS = 100
 AT_ONCE = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 # What is painted over a picture, half transparent and in colours that few pictures have: one of
@@ -159,6 +165,7 @@ def component(field: Field, elem_id: str = "") -> gr.components.Component:
         "elem_id": elem_id or field.name,
     }
     if field.kind == "choice":
+        common["value"] = "" if field.value is None else field.value
         return gr.Dropdown(choices=field.choices("en"), filterable=False, **common)
     if field.kind == "switch":
         return gr.Checkbox(**common)

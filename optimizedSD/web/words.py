@@ -22,6 +22,7 @@ TEXTS: Mapping[str, Said] = {
     "more": ("More settings", "その他の設定", "更多設定"),
     "reset": ("Back to the first values", "最初の値に戻す", "回到初始值"),
     "limits": ("Model and limits", "モデルと制限", "模型與限制"),
+    "preview": ("What is being drawn", "描いている途中", "正在畫的圖"),
     "pictures": ("Pictures", "画像", "圖片"),
     "pairs": ("Source and edit", "元の画像と編集後", "原圖與編輯後"),
     "used": ("Seed used", "使ったシード", "使用的種子"),
