@@ -186,7 +186,7 @@ def test_what_is_painted_over_is_drawn_anew_and_the_rest_is_kept_to_the_bit(visi
     changed = (newest(page, "repaint") != original).any(-1)
     assert changed[32, 32]
     assert not changed[:16].any()
-    page.check("#repaint-invert input")
+    page.check("#repaint-invert_mask input")
     page.click("#repaint-draw")
     wait_for_end(page, "repaint")
     changed = (newest(page, "repaint") != original).any(-1)
