@@ -1,8 +1,9 @@
 """Small pictures of what is being drawn: latents to colours by fixed factors, without a decoder.
 
 A latent's channels are nearly a linear picture already. So each pixel of a preview, of which there
-is one for each latent position, is the latent's vector times a matrix, plus a colour: a fraction
-of a millisecond where a decoder takes as long as several steps.
+is one for each latent position, is the latent's vector there times a matrix, plus a colour: a
+fraction of a millisecond where a decoder takes as long as several steps. A small autoencoder packs
+more into a position, which is told better from the 3x3 vectors around it.
 
     def show(glimpse): Image.fromarray(glimpse.pixels[0]).show()
     pipeline.generate(settings, preview=show, every=0.5)
@@ -11,7 +12,7 @@ The factors stand in a model's YAML beside ``model``; ``fit_preview`` finds them
 
     preview: { factors: [[0.1, 0.2, 0.1], ...], bias: [0.0, 0.0, 0.0] }
 
-Shapes: B pictures, C channels, h w latent.
+Shapes: B pictures, C channels, h w latent, K vectors that a pixel is made of: 1 or 9.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # what stands in a YAML is read without torch
     from ldm.types import SamplerState
 
 COLOURS = 3
+AROUND = range(3)
 FITTER = f"{__name__}.fit_preview"
 V1_SCALE, V1_CHANNELS = 0.18215, 4
 # Of the autoencoder that Stable Diffusion 1 and 2 share, as published in ComfyUI's
@@ -52,7 +54,8 @@ class Preview:
     """From latents to small pictures.
 
     Attributes:
-        factors: For each latent channel its share of red, green and blue, for colours in [-1, 1].
+        factors: For each latent channel its share of red, green and blue, for colours in [-1, 1];
+            nine times as many for the 3x3 positions around, line by line.
         bias: The colour of a latent of zeros.
     """
 
@@ -65,10 +68,20 @@ class Preview:
         Returns:
             uint8 (B, h, w, 3), RGB.
         """
-        latents = x0.detach().float().cpu().numpy()
-        colours = np.einsum("bchw,cr->bhwr", latents, np.asarray(self.factors, np.float32))
+        vectors = _vectors(x0, around=len(self.factors) > x0.shape[1])
+        colours = np.einsum("bkhw,kr->bhwr", vectors, np.asarray(self.factors, np.float32))
         colours = np.nan_to_num(colours + np.asarray(self.bias, np.float32))
         return np.clip((colours + 1.0) * 127.5, 0.0, 255.0).astype(np.uint8)
+
+
+def _vectors(latents: Tensor, *, around: bool) -> np.ndarray:
+    """Return what pixels are made of, float32 (B, K C, h, w)."""
+    here = latents.detach().float().cpu().numpy()
+    if not around:
+        return here
+    h, w = here.shape[2:]
+    wide = np.pad(here, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    return np.concatenate([wide[:, :, y : y + h, x : x + w] for y in AROUND for x in AROUND], 1)
 
 
 def preview_of(choice: ModelChoice) -> Preview | None:
@@ -85,13 +98,16 @@ def preview_of(choice: ModelChoice) -> Preview | None:
     return Preview(V1_FACTORS) if is_v1 else None
 
 
-def fit_preview(latents: Tensor, pictures: Tensor) -> tuple[Preview, float]:
+def fit_preview(
+    latents: Tensor, pictures: Tensor, *, around: bool = False
+) -> tuple[Preview, float]:
     """Return the preview that is nearest to pictures, by least squares.
 
     Args:
         latents: (B, C, h, w), scaled as they are sampled, such as ``encode_picture`` returns.
         pictures: What they are decoded to, (B, 3, H, W) in [-1, 1]; each f x f pixels of them are
             compared by their mean with one latent position.
+        around: Whether the 3x3 positions around one have a part in its colour.
 
     Returns:
         The preview, and the root of its mean squared error in [-1, 1].
@@ -100,15 +116,14 @@ def fit_preview(latents: Tensor, pictures: Tensor) -> tuple[Preview, float]:
         latents = pipeline.model.encode_picture(photographs)
         found, error = fit_preview(latents, pipeline.model.decode_first_stage(latents))
     """
-    channels, h = latents.shape[1:3]
-    factor = pictures.shape[2] // h
-    vectors, colours = (each.detach().float().cpu().numpy() for each in (latents, pictures))
-    b, _, height, width = colours.shape
-    blocks = colours.reshape(b, COLOURS, height // factor, factor, width // factor, factor)
+    vectors = _vectors(latents, around=around)
+    colours = pictures.detach().float().cpu().numpy()
+    b, size, h, w = vectors.shape
+    blocks = colours.reshape(b, COLOURS, h, colours.shape[2] // h, w, colours.shape[3] // w)
     wanted = blocks.mean(axis=(3, 5)).transpose(0, 2, 3, 1).reshape(-1, COLOURS)
-    known = vectors.transpose(0, 2, 3, 1).reshape(-1, channels)
-    known = np.concatenate([known, np.ones_like(known[:, :1])], axis=1)
-    found = np.linalg.lstsq(known.astype(np.float64), wanted.astype(np.float64), rcond=None)[0]
+    known = vectors.transpose(0, 2, 3, 1).reshape(-1, size)
+    known = np.concatenate([known, np.ones_like(known[:, :1])], axis=1).astype(np.float64)
+    found = np.linalg.lstsq(known, wanted.astype(np.float64), rcond=None)[0]
     error = float(np.sqrt(np.mean((known @ found - wanted) ** 2)))
     *factors, bias = (tuple(round(float(value), 4) for value in row) for row in found)
     return Preview(tuple(factors), bias), error
@@ -118,12 +133,13 @@ def _read(entry: Any, choice: ModelChoice) -> Preview:
     given = OmegaConf.to_container(entry) if isinstance(entry, DictConfig) else None
     given = given if isinstance(given, dict) and given.keys() <= {"factors", "bias"} else {}
     factors, bias = given.get("factors"), given.get("bias", [0.0] * COLOURS)
-    rows = factors if isinstance(factors, list) and len(factors) == choice.channels else [None]
+    counts = choice.channels, choice.channels * len(AROUND) ** 2
+    rows = factors if isinstance(factors, list) and len(factors) in counts else [None]
     if not all(map(_is_colour, [*rows, bias])):
         raise UserError(
             f"config {choice.config_path}: preview is {quoted(entry)}; expected factors, a list of "
-            f"red, green and blue for each of {choice.channels} channels, and perhaps bias, one "
-            f"such colour; correct it, or let {FITTER} find them"
+            f"red, green and blue for each of {counts[0]} channels, or for those of the 3x3 "
+            f"positions around, and perhaps bias, a colour; correct it, or let {FITTER} find them"
         )
     return Preview(tuple(map(tuple, rows)), tuple(bias))
 

@@ -13,7 +13,7 @@ from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from ldm.pipelines.batches import Batch, Place
 from ldm.pipelines.init_image import InitImage
-from ldm.pipelines.initial_latents import EncodedPicture, StartNoise
+from ldm.pipelines.initial_latents import EncodedPicture, StartNoise, turned
 from ldm.pipelines.walks import ImageWalk
 from ldm.rng import PerImageNoise
 from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
@@ -111,3 +111,60 @@ def test_every_row_of_a_batch_has_its_own_draw_from_the_posterior():
     picture.share(PerImageNoise([3, 4]), 2)
     shared = PerImageNoise([3, 4]).randn((2, 4, 3, 2))
     assert torch.equal(picture.latents(PerImageNoise([1]), 1), shared[:1])
+
+
+def rows(*numbers):
+    return Batch(tuple(Place(0, k, 9, 3) for k in numbers), ("",) * len(numbers), ())
+
+
+def drawn(batch, **changes):
+    made = start_noise(**changes)
+    return made.draw(made.source(batch), len(batch.places))
+
+
+VARIED = {"seed_mode": "per-image", "seed": 7, "subseed": 100}
+
+
+@pytest.mark.parametrize("seed_mode", ["compvis", "per-image"])
+def test_noise_is_turned_from_the_seeds_to_the_other_seeds(seed_mode):
+    given = VARIED | {"seed_mode": seed_mode}
+    torch.manual_seed(7)
+    own = drawn(rows(0), seed_mode="per-image", seed=7)
+    torch.manual_seed(7)
+    assert torch.equal(drawn(rows(0), **given, subseed_strength=0.0), own)
+    torch.manual_seed(7)
+    end = drawn(rows(0), **given, subseed_strength=1.0)
+    assert torch.allclose(end, drawn(rows(0), seed_mode="per-image", seed=100), atol=1e-4)
+
+
+def test_turned_noise_is_noise_and_the_further_the_less_like_the_first():
+    torch.manual_seed(0)
+    one, other = torch.randn(2, 4, 64, 64), torch.randn(2, 4, 64, 64)
+    likeness = []
+    for share in (0.0, 0.1, 0.5, 0.9, 1.0):
+        found = turned(one, other, share)
+        assert float(found.std()) == pytest.approx(1.0, abs=0.02)
+        likeness.append(float((found * one).mean()))
+    assert likeness == sorted(likeness, reverse=True)
+    assert likeness[1] > 0.9
+
+
+def test_noise_is_turned_along_columns_as_automatic1111_does():
+    torch.manual_seed(0)
+    one, other = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
+    a, b = one[0, 2, :, 5].double(), other[0, 2, :, 5].double()
+    angle = torch.arccos(a @ b / (a.norm() * b.norm()))
+    wanted = (torch.sin(0.7 * angle) * a + torch.sin(0.3 * angle) * b) / torch.sin(angle)
+    assert torch.allclose(turned(one, other, 0.3)[0, 2, :, 5].double(), wanted, atol=1e-5)
+
+
+def test_equal_noise_stays_equal():
+    noise = torch.randn(1, 4, 8, 8)
+    assert torch.allclose(turned(noise, noise.clone(), 0.3), noise)
+
+
+def test_variations_all_start_from_one_seed_and_each_goes_its_own_way():
+    given = VARIED | {"subseed_strength": 0.2}
+    both = drawn(rows(0, 1), **given)
+    assert torch.equal(both[1:], drawn(rows(0), **given | {"subseed": 101}))
+    assert float((both[0] * both[1]).mean()) > 0.8

@@ -50,6 +50,23 @@ def test_the_fit_finds_a_linear_decoder_again():
     assert error < 1e-4
 
 
+def test_a_pixel_may_be_made_of_the_positions_around_it():
+    rows = [(0.0, 0.0, 0.0)] * 9
+    rows[3] = (1.0, 0.0, 0.0)  # the second line's first: what is to the left
+    rows[7] = (0.0, 1.0, 0.0)  # the third line's second: what is below
+    latents = torch.tensor([[[[1.0, 0.0], [-1.0, 0.0]]]])
+    pixels = Preview(tuple(rows), (0.0, 0.0, 0.0))(latents)[0]
+    assert pixels[:, :, 0].tolist() == [[255, 255], [0, 0]]  # beyond the edge is the edge
+    assert pixels[:, :, 1].tolist() == [[0, 127], [0, 127]]
+    torch.manual_seed(0)
+    latents = torch.randn(4, 4, 8, 8)
+    padded = torch.nn.functional.pad(latents, (1, 1, 1, 1), mode="replicate")
+    blurred = torch.nn.functional.avg_pool2d(padded, 3, 1)[:, :3]
+    alone, around = (fit_preview(latents, blurred, around=each) for each in (False, True))
+    assert around[1] < 1e-5 < alone[1]
+    assert len(around[0].factors) == 36
+
+
 def test_models_with_stable_diffusions_autoencoder_have_its_published_factors(pipeline):
     assert preview_of(pipeline.choice) == Preview(V1_FACTORS)
 
