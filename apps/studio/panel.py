@@ -12,6 +12,7 @@ import html
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,7 +210,7 @@ class Panel:
         """Do a job, yielding what ``outputs`` show."""
         language = language_of_visit(visit)
         before, shown_count = self._paths(kept), 0
-        address = getattr(visit.client, "host", "")
+        address = address_of(visit)
         try:
             job = self.studio.queue.draw(
                 visit.session_hash, lambda: read(values, language), address
@@ -284,6 +285,18 @@ class Panel:
         inside = [path.resolve() for path in paths]
         names = [str(path.relative_to(folder)) for path in inside if path.is_relative_to(folder)]
         return json.dumps(names, ensure_ascii=False)
+
+
+def address_of(visit: gr.Request) -> str:
+    """Return the address whose share of the line a visitor takes; empty is their own.
+
+    People of this machine, or behind a proxy on it, have one address and are many.
+    """
+    host = getattr(visit.client, "host", "") or ""
+    try:
+        return "" if ip_address(host).is_loopback else host
+    except ValueError:
+        return host
 
 
 def _tiles(paths: Sequence[Path]) -> list[tuple[str, str]]:

@@ -73,7 +73,7 @@ class StudioSettings(Settings):
     max_steps: int = changed(ServerSettings, "max_steps")
     max_prompt: int = changed(ServerSettings, "max_prompt")
     max_seconds: float = changed(ServerSettings, "max_seconds")
-    max_waiting: int = changed(ServerSettings, "max_waiting")
+    max_waiting: int = changed(ServerSettings, "max_waiting", default=30)  # a class
     max_pixels: int = changed(ServerSettings, "max_pixels")
     max_upload: int = changed(ServerSettings, "max_upload")
 

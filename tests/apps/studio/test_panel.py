@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 gr = pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
 
-from apps.studio.panel import KEPT_LENGTH, MOST_KEPT, Panel  # noqa: E402
+from apps.studio.panel import KEPT_LENGTH, MOST_KEPT, Panel, address_of  # noqa: E402
 from apps.studio.settings import StudioSettings  # noqa: E402
 from apps.studio.state import Studio  # noqa: E402
 from ldm.images.io import save_numbered  # noqa: E402
@@ -72,3 +73,12 @@ def test_no_more_is_kept_than_is_shown(panel, picture):
 def test_a_picture_is_sent_with_the_prompts_of_its_recipe(panel, picture):
     assert panel._send(str(picture), "p", "n") == (str(picture), "a cat", "dog")
     assert panel._send(str(picture)) == (str(picture),)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", ""), ("::1", ""), ("10.0.0.9", "10.0.0.9"), ("", ""), ("testclient",) * 2],
+)
+def test_people_of_this_machine_do_not_share_one_place_in_the_line(host, address):
+    visit = SimpleNamespace(client=SimpleNamespace(host=host))
+    assert address_of(visit) == address
