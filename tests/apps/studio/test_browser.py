@@ -97,6 +97,8 @@ def few_steps(page, tab, steps=4, pictures=1):
 def wait_for_end(page, tab):
     page.wait_for_selector(f"#{tab}-draw", state="hidden")
     page.wait_for_selector(f"#{tab}-draw", state="visible")
+    refused = page.query_selector(f"#{tab}-status [role=alert]")
+    assert not refused, refused.inner_text()
 
 
 def newest(page, tab):
@@ -205,7 +207,7 @@ def test_words_are_edited_and_each_gets_a_map(visit):
 
 
 def test_it_speaks_the_browsers_language(visit):
-    for locale, draw, done in (("ja-JP", "描く", "1 枚"), ("zh-TW", "開始畫", "1 張")):
+    for locale, draw, done in (("ja-JP", "描く", "1 枚"), ("zh-TW", "繪圖", "1 張")):
         page = visit(locale=locale)
         assert page.inner_text("#text-draw") == draw
         few_steps(page, "text")
