@@ -114,7 +114,7 @@ def fields_of(
         KeyError: ``initial`` names a setting that has no control.
     """
     options = [each for each in options_of(schema) if each.name not in fixed]
-    shown = {each.name: each for each in options if _is_on_pages(each)}
+    shown = {each.name: each for each in options if is_on_pages(each)}
     if unknown := initial.keys() - shown.keys():
         raise KeyError(f"no control for {sorted(unknown)}; there are {sorted(shown)}")
     labels = {each.flag: _label(each) for each in shown.values()}
@@ -159,7 +159,8 @@ def with_labels(text: str, labels: Mapping[str, str]) -> str:
     return re.sub(r"(?<![\w-])--[\w-]+", lambda flag: named.get(flag[0], flag[0]), text)
 
 
-def _is_on_pages(each: Option) -> bool:
+def is_on_pages(each: Option) -> bool:
+    """Return whether a setting is for visitors: it names no file, and not the run as a whole."""
     return not (each.metavar or each.group in FOR_OPERATORS or each.name in NOT_ON_PAGES)
 
 
