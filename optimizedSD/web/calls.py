@@ -1,27 +1,29 @@
 """What a page's own calls may hold: their JSON is checked, and written anew from what was checked.
 
 A call names a function of the page, and its inputs: texts, numbers and switches of any value
-(``fields`` and ``limits`` judge those), and files, which must be uploads. What else it holds is
-left out.
+(``fields`` and ``limits`` judge those), lists of chosen texts, and files, which must be uploads or
+pictures that the page shows. What else it holds is left out.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldm.budgets import UPLOADED_FILES
 from ldm.errors import UserError
-from optimizedSD.web.uploads import Uploads
+from optimizedSD.web.uploads import Uploads, shown_picture
 
 if TYPE_CHECKING:
     from gradio import Blocks
 
 SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LARGEST_NUMBER = 2.0**64
+_MOST_CHOSEN = 100  # texts of one list
 _FILE = {"_type": "gradio.FileData"}
 
 
@@ -48,14 +50,16 @@ class Calls:
         functions: The page's functions by their number.
         triggers: The numbers of the components that call them.
         uploads: The files that a call may name.
+        folders: Those whose pictures it may name too, since the page shows them.
     """
 
     functions: Mapping[int, Function]
     triggers: frozenset[int]
     uploads: Uploads
+    folders: Sequence[str | Path] = ()
 
     @classmethod
-    def of(cls, blocks: Blocks, uploads: Uploads) -> Calls:
+    def of(cls, blocks: Blocks, uploads: Uploads, folders: Sequence[str | Path] = ()) -> Calls:
         """Return the calls of a page as gradio knows it."""
         functions = {
             number: Function(
@@ -66,7 +70,8 @@ class Calls:
             for number, fn in blocks.fns.items()
         }
         targets = [target for fn in blocks.fns.values() for target, _ in fn.targets]
-        return cls(functions, frozenset(each for each in targets if each is not None), uploads)
+        known = frozenset(each for each in targets if each is not None)
+        return cls(functions, known, uploads, folders)
 
     def checked(self, body: bytes, *, queued: bool) -> tuple[bytes, str]:
         """Return the JSON of a call without anything that the page would not send, and its session.
@@ -105,6 +110,8 @@ class Calls:
             "imageeditor": self._edited,
             "image": self._file,
             "state": _kept,
+            "dropdown": _chosen,
+            "checkboxgroup": _chosen,
         }
         kinds = zip(function.inputs, data, strict=True)
         return [read.get(kind, _plain)(value) for kind, value in kinds]
@@ -127,9 +134,12 @@ class Calls:
         if value is None:
             return None
         path = value.get("path") if isinstance(value, dict) else None
-        if not (isinstance(path, str) and self.uploads.holds(path)):
+        if not (isinstance(path, str) and self._may_name(path)):
             raise _wrong("a file in it", "one that was uploaded to this page a short while ago")
         return {"path": path, "meta": _FILE}
+
+    def _may_name(self, path: str) -> bool:
+        return self.uploads.holds(path) or shown_picture(path, self.folders) is not None
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
@@ -149,6 +159,15 @@ def _plain(value: Any) -> str | float | bool | None:
     if isinstance(value, (int, float)) and abs(value) <= _LARGEST_NUMBER:  # NaN is not
         return value
     raise _wrong("a value in it", "a text, a number, or true or false")
+
+
+def _chosen(value: Any) -> Any:
+    """Return the value of a control that may hold several texts."""
+    if not isinstance(value, list):
+        return _plain(value)
+    if len(value) > _MOST_CHOSEN or not all(isinstance(each, str) for each in value):
+        raise _wrong("a list in it", f"at most {_MOST_CHOSEN} texts")
+    return value
 
 
 def _kept(_: Any) -> None:

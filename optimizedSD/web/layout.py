@@ -83,13 +83,18 @@ def build(page: Page, handlers: Handlers, about: str) -> gr.Blocks:
     return blocks
 
 
-def component(field: Field) -> gr.components.Component:
-    """Return the gradio component for a control, with its label and first value."""
+def component(field: Field, elem_id: str = "") -> gr.components.Component:
+    """Return the gradio component for a control, with its label and first value.
+
+    Args:
+        field: The control.
+        elem_id: Its name among the elements of the page; empty is the setting's.
+    """
     common = {
         "label": field.label,
         "info": field.info or None,
         "value": field.value,
-        "elem_id": field.name,
+        "elem_id": elem_id or field.name,
     }
     if field.kind == "choice":
         return gr.Dropdown(choices=list(field.option.offered), filterable=False, **common)

@@ -106,7 +106,7 @@ class Worker:
             # One after the other: large pictures take memory while they are unpacked.
             with self._reading, warnings_here(found.append):
                 wanted = read()
-            state = RunState(wanted.settings.seed, notices=tuple(found))
+            state = self._begin(wanted, tuple(found))
             # Given up by the work itself: it outlives a visitor who leaves by up to one step.
             place = self.line.enter(address or visitor)
             run = Background[RunState](
@@ -117,6 +117,10 @@ class Worker:
             yield state.ended(stopped=run.stopped, why=run.why)
         finally:
             self._running.pop(visitor, None)
+
+    def _begin(self, wanted: Wanted, notices: tuple[Notice, ...]) -> RunState:
+        """Return the state of a run that was read and has no place in the line yet."""
+        return RunState(wanted.settings.seed, notices=notices)
 
     def close(self, patience: float) -> bool:
         """Stop every run; return whether all have ended within so many seconds."""

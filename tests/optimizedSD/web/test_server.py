@@ -91,7 +91,7 @@ def served_settings(page, monkeypatch, *argv):
         seen.append(shared)
         raise UserError("that is all")
 
-    monkeypatch.setattr(server, "_check_gradio", lambda: None)
+    monkeypatch.setattr(server, "check_gradio", lambda: None)
     monkeypatch.setattr(server, "check_address", lambda host, port: None)
     monkeypatch.setattr(server, "_load_worker", note)
     assert server.run_page(page, "", list(argv)) == 2
@@ -151,7 +151,7 @@ def test_a_step_that_goes_on_does_not_hold_the_end_up(ended, left, monkeypatch, 
 
     codes = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(server, "_check_gradio", lambda: None)
+    monkeypatch.setattr(server, "check_gradio", lambda: None)
     monkeypatch.setattr(server, "check_address", lambda host, port: None)
     monkeypatch.setattr(server, "_load_worker", lambda *_: (Running(), ""))
     monkeypatch.setattr(server, "launch", lambda *_: Running())

@@ -1,0 +1,149 @@
+"""From a command line to a page that is served: address checked, model loaded, page built."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+from apps.studio.settings import StudioSettings
+from apps.studio.styles import read_styles
+from ldm.errors import UserError
+from ldm.paths import writing_fault
+from ldm.pipelines.translating import translator_of
+from ldm.programs.console import Console, ConsoleLog
+from ldm.programs.run_log import RunLog, row_of
+from ldm.settings.generation import Txt2ImgSettings
+from optimizedSD.web.limits import Limits
+from optimizedSD.web.server import (
+    ENVIRONMENT,
+    PATIENCE,
+    check_address,
+    check_gradio,
+    fixed_settings,
+    leave_at_once,
+    open_page,
+)
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+
+    from apps.studio.queue import Queue
+    from apps.studio.state import Studio
+
+
+def serve(flags: StudioSettings, auth: str | None, console: Console) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Args:
+        flags: The command line.
+        auth: ``name:password`` of who may use the page; None is everybody.
+        console: Where the address is said.
+
+    Raises:
+        UserError: There is no model, the address cannot be served, or pictures cannot be saved.
+    """
+    check_gradio()
+    check_address(flags.host, flags.port)
+    if fault := writing_fault(flags.outdir):
+        raise UserError(
+            f"--outdir {flags.outdir} {fault}; expected a writable folder; give another one"
+        )
+    translator_of(flags)  # raises for files that cannot be used
+    styles = read_styles(flags.styles)
+    # Uploads are opened by us; whatever else opens a picture here has our rules too.
+    from ldm.images.pixels import tolerate_faults
+
+    tolerate_faults()
+    with ConsoleLog(console):
+        queue = load_queue(flags, console)
+    if risk := flags.risk(auth):
+        console.warn(risk)
+    with tempfile.TemporaryDirectory(prefix="studio-") as cache:
+        blocks = launch(studio_of(queue, flags, styles), auth, cache)
+        console.say(f"Studio: {blocks.local_url} (Ctrl-C ends it)")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a container stops it
+        try:
+            with contextlib.suppress(KeyboardInterrupt):  # how it ends
+                threading.Event().wait()
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending
+            queue.close(0.0)  # so that no visitor's window waits for the rest of a job
+            blocks.close(verbose=False)
+            ended = queue.close(PATIENCE)
+    if not ended:
+        leave_at_once()
+
+
+def load_queue(flags: StudioSettings, console: Console) -> Queue:
+    """Find and load the model; return the queue in front of it.
+
+    Raises:
+        UserError: There is none, or it cannot be loaded.
+    """
+    from ldm.pipelines.models import choose_model
+
+    settings = Txt2ImgSettings(**fixed_settings(Txt2ImgSettings, flags))
+    settings.validate()
+    choice = choose_model(settings)
+    if choice.notice:
+        console.say(choice.notice)
+
+    from apps.studio.queue import Queue
+    from ldm.pipelines.pipeline import Pipeline
+    from ldm.pipelines.staging import Staging
+
+    pipeline = Pipeline.load(
+        choice,
+        device=settings.device,
+        use_ema=settings.use_ema,
+        staging=Staging() if flags.low_memory else None,
+        observer=console.observe,
+    )
+    log, used = RunLog("studio_logs.csv"), {"device": pipeline.device}
+    used |= {"config": choice.config_path, "ckpt": choice.ckpt_path}
+    return Queue(pipeline, lambda settings: log.add(row_of(settings, **used)))
+
+
+def studio_of(queue: Queue, flags: StudioSettings, styles: dict) -> Studio:
+    """Return the studio of a command line.
+
+    Args:
+        queue: Draws.
+        flags: The command line.
+        styles: By name.
+    """
+    from apps.studio.state import Studio
+
+    queue.limit(Limits.of(flags, queue.pipeline.choice.size, "page"))
+    fixed = fixed_settings(Txt2ImgSettings, flags)
+    return Studio(queue, flags, fixed, styles)
+
+
+def launch(studio: Studio, auth: str | None, cache: str) -> Blocks:
+    """Build the page and start to serve it; ``close`` of the returned object ends it.
+
+    Args:
+        studio: The studio.
+        auth: ``name:password`` of who may use it; None is everybody.
+        cache: A folder for visitors' uploads.
+
+    Raises:
+        UserError: The port is taken.
+    """
+    os.environ |= ENVIRONMENT | {"GRADIO_TEMP_DIR": cache}  # before gradio is imported
+    from apps.studio.door import Door
+    from apps.studio.page import CSS, HEAD, build
+    from apps.studio.words import translations
+    from optimizedSD.web.layout import THEME
+
+    blocks = build(studio)
+    before = partial(Door, auth=auth) if auth else (lambda app: app)
+    looks = {"css": CSS, "theme": THEME, "head": HEAD, "i18n": translations()}
+    folders = [cache, str(studio.outdir)]
+    open_page(blocks, studio.flags, studio.queue, folders, before, **looks)
+    return blocks

@@ -1,0 +1,111 @@
+"""The page of the studio: its tabs in a row, what they keep over a reload, and its keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from apps.studio.form import IN_BROWSER, QUIET
+from apps.studio.state import Studio, Tab
+from apps.studio.tabs import text
+from apps.studio.words import shown
+from optimizedSD.web.layout import HOUR
+
+TABS: dict[str, Callable[[Studio], Tab]] = {
+    "text": text.build,
+}
+"""What builds each tab, in their order."""
+KEPT_LENGTH = 200_000  # characters of what a browser keeps of the fields
+CSS = """
+.gradio-container { max-width: 1320px !important; }
+.status .bar { height: 0.7em; background: var(--border-color-primary); border-radius: 0.35em; }
+.status .bar div { height: 100%; background: var(--color-accent); border-radius: 0.35em; }
+.status .preview { display: block; margin: 0.5em auto 0; width: min(100%, 320px);
+  image-rendering: auto; border-radius: 0.35em; }
+.notices ul { margin: 0; padding-left: 1.2em; }
+.counter { text-align: right; font-size: 0.8em; }
+.senders { align-items: center; }
+.warning { color: var(--error-text-color, #b91c1c); }
+"""
+# Ctrl+Enter presses the button of the tab that is open: the only one of its kind that is seen.
+HEAD = """
+<script>
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  const seen = [...document.querySelectorAll("button.draw")].find((each) => each.offsetParent);
+  if (!seen) return;
+  event.preventDefault();
+  event.stopPropagation();
+  document.activeElement?.blur();
+  setTimeout(() => seen.click(), 60);
+}, true);
+</script>
+"""
+
+
+def build(studio: Studio) -> gr.Blocks:
+    """Build the page.
+
+    Args:
+        studio: The studio; its bar and what it keeps are set.
+    """
+    with gr.Blocks(
+        title="Studio", analytics_enabled=False, delete_cache=(HOUR, 24 * HOUR)
+    ) as blocks:
+        choice = studio.queue.pipeline.choice
+        gr.Markdown(f"# Studio\n{choice.name} · {studio.queue.pipeline.device}")
+        tabs: dict[str, Tab] = {}
+        with gr.Tabs(selected="text") as studio.bar:
+            for name, make in TABS.items():
+                with gr.Tab(shown(name), id=name, elem_id=f"tab-{name}"):
+                    tabs[name] = make(studio)
+        for tab in tabs.values():
+            if tab.wire is not None:
+                tab.wire(studio, tabs)
+        _keep(studio, blocks)
+    return blocks
+
+
+def _keep(studio: Studio, blocks: gr.Blocks) -> None:
+    """Let the browser keep what the fields hold, and fill them with it after a reload."""
+    held = gr.BrowserState("", storage_key="studio-fields", secret=studio.flags.program)
+    names, made = list(studio.kept), list(studio.kept.values())
+    first = {name: each.value for name, each in studio.kept.items()}
+
+    def restore(kept: Any) -> list[Any]:
+        values = _read(kept)
+        return [
+            gr.skip()
+            if name not in values or not _alike(values[name], first[name])
+            else values[name]
+            for name in names
+        ]
+
+    loaded = f"Object.fromEntries({json.dumps(names)}.map((name, i) => [name, values[i]]))"
+    script = f"(...values) => JSON.stringify({loaded})"
+    blocks.load(restore, held, made, **QUIET)
+    for panel in studio.panels:
+        blocks.load(panel.restored, panel.kept, panel.outputs, **QUIET)
+    gr.on([each.change for each in made], None, made, held, js=script, **IN_BROWSER)
+
+
+def _read(kept: Any) -> dict[str, Any]:
+    if not isinstance(kept, str) or not 0 < len(kept) <= KEPT_LENGTH:
+        return {}
+    try:
+        values = json.loads(kept)
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _alike(value: Any, first: Any) -> bool:
+    """Return whether a kept value is of the kind that a field holds."""
+    if isinstance(first, bool) or isinstance(value, bool):
+        return isinstance(first, bool) and isinstance(value, bool)
+    if isinstance(first, (int, float)):
+        return isinstance(value, (int, float))
+    return isinstance(value, str)

@@ -1,0 +1,302 @@
+"""What a tab shows of its jobs: Draw and Cancel, progress, pictures, their recipes, where to next.
+
+    Draw -> begin (Cancel replaces Draw) -> run, one state at a time -> end (Draw is back)
+
+Pictures stay when the next job begins: its own come before them. What is kept in the browser is
+paths below the studio's folder, which are looked at anew each time.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from apps.studio.form import IN_BROWSER, QUIET, Form
+from apps.studio.state import JobState, Studio, Tab
+from apps.studio.words import language_of, say, shown
+from ldm.errors import UserError, in_words
+from ldm.images.embed import parameters_in
+from ldm.images.io import open_image
+from ldm.images.metadata import parse_parameters
+from optimizedSD.web.uploads import shown_picture
+
+if TYPE_CHECKING:
+    from apps.studio.queue import Job
+
+logger = logging.getLogger(__name__)
+MOST_KEPT = 24  # pictures of a tab
+KEPT_LENGTH = 20_000  # characters of what a browser keeps of a tab
+Read = Callable[[Sequence[Any], str], "Job"]
+"""From the values of a tab's inputs, and the visitor's language; raises UserError."""
+
+
+class Panel:
+    """The results of a tab, laid out where it is made.
+
+    Args:
+        studio: The studio.
+        name: The tab's.
+        targets: Names of the tabs that a picture can be sent to.
+        said: Puts a message of the library into the tab's words, by language.
+        verb: The key of what the button says.
+
+    Attributes:
+        chosen: A ``gr.State`` with the path of the picture that is shown large; empty: none.
+        gallery: Its pictures.
+        draw: The button that begins.
+    """
+
+    def __init__(
+        self,
+        studio: Studio,
+        name: str,
+        *,
+        targets: Sequence[str] = ("image", "repaint", "edit", "enlarge"),
+        said: Callable[[str, str], str] = lambda text, _: text,
+        verb: str = "draw",
+    ) -> None:
+        self.studio, self.name, self.said = studio, name, said
+        studio.panels.append(self)
+        self.kept = gr.BrowserState("", storage_key=f"studio-{name}", secret=studio.flags.program)
+        self.chosen = gr.State("")
+        with gr.Row():
+            self.draw = gr.Button(
+                shown(verb), variant="primary", elem_id=self.id("draw"), elem_classes="draw"
+            )
+            self.cancel = gr.Button(
+                shown("cancel"), variant="stop", visible=False, elem_id=self.id("cancel")
+            )
+        self.status = gr.HTML(elem_id=self.id("status"), elem_classes="status")
+        self.gallery = gr.Gallery(
+            label=shown("pictures"),
+            columns=2,
+            object_fit="contain",
+            interactive=False,
+            buttons=["download", "fullscreen"],  # not "share": it uploads to another machine
+            elem_id=self.id("gallery"),
+        )
+        self.sends = self._senders(targets)
+        self.used = gr.Textbox(
+            label=shown("used"), interactive=False, buttons=["copy"], elem_id=self.id("used")
+        )
+        self.recipe = gr.Textbox(
+            label=shown("recipe"),
+            interactive=False,
+            lines=4,
+            buttons=["copy"],
+            elem_id=self.id("recipe"),
+        )
+        for below in studio.under:
+            below(studio, self)
+        self.notices = gr.HTML(elem_id=self.id("notices"), elem_classes="notices")
+
+    def id(self, part: str) -> str:
+        """Return the name of a part of this panel among the elements of the page."""
+        return f"{self.name}-{part}"
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The components that ``run`` yields values for."""
+        return [
+            *(self.status, self.gallery, self.used, self.recipe, self.notices),
+            *(self.kept, self.chosen),
+        ]
+
+    def connect(self, inputs: Sequence[Any], read: Read, form: Form | None = None) -> None:
+        """Let the button begin a job.
+
+        Args:
+            inputs: The components that ``read`` is given the values of.
+            read: Makes a job of them.
+            form: Whose button takes a seed again.
+        """
+        buttons = [self.draw, self.cancel, self.status]
+
+        def run(visit: gr.Request, kept: Any, *values: Any) -> Iterator[tuple[Any, ...]]:
+            yield from self._run(visit, kept, values, read)
+
+        pressed = self.draw.click(self._begin, None, buttons, **QUIET)
+        # gradio opens no upload and keeps no job waiting: the project's reader and line do that.
+        job = pressed.success(
+            run,
+            [self.kept, *inputs],
+            self.outputs,
+            show_progress="hidden",
+            preprocess=False,
+            concurrency_limit=None,
+            api_name=self.name,
+        )
+        for ended in (job.success, job.failure):  # `then` follows a success only
+            ended(self._end, None, buttons[:2], **QUIET)
+        self.cancel.click(self._stop, None, [self.cancel, self.status], **QUIET)
+        shows = [self.chosen, self.used, self.recipe]
+        self.gallery.select(self._show, self.kept, shows, **QUIET)
+        if form is not None:
+            seed = form.by_name["seed"]
+            form.reuse.click(
+                None, [self.used, seed], seed, js="(used, own) => used || own", **IN_BROWSER
+            )
+
+    def wire(self, studio: Studio, tabs: Mapping[str, Tab]) -> None:
+        """Let the pictures be sent to other tabs; those that are not there have no button."""
+        for name, button in self.sends.items():
+            tab = tabs.get(name)
+            if tab is None or "picture" not in tab.receives:
+                button.visible = False
+                continue
+            place, recipe = tab.receives["picture"], tab.receives.get("recipe") or {}
+            words = [recipe[each] for each in ("prompt", "negative_prompt") if each in recipe]
+            sent = button.click(self._send, [self.chosen, *words], [place, *words], **QUIET)
+            sent.success(lambda name=name: gr.Tabs(selected=name), None, studio.bar, **QUIET)
+
+    def restored(self, kept: Any) -> tuple[Any, ...]:
+        """Return what ``outputs`` show of the pictures that a browser kept."""
+        paths = self._paths(kept)
+        if not paths:
+            return tuple(gr.skip() for _ in self.outputs)
+        return ("", _tiles(paths), *_told(paths[0]), "", self._text(paths), str(paths[0]))
+
+    def _senders(self, targets: Sequence[str]) -> dict[str, Any]:
+        if not targets:
+            return {}
+        with gr.Row(elem_classes="senders"):
+            gr.Markdown(shown("send_to"))
+            return {
+                each: gr.Button(shown(each), size="sm", min_width=60, elem_id=self.id(f"to-{each}"))
+                for each in targets
+            }
+
+    def _begin(self, visit: gr.Request) -> tuple[Any, Any, str]:
+        """Register the coming job, and put Cancel in the place of Draw; pictures stay."""
+        self.studio.queue.register(visit.session_hash)
+        return gr.Button(visible=False), gr.Button(visible=True, interactive=True), ""
+
+    def _stop(self, visit: gr.Request) -> tuple[Any, str]:
+        """Stop the visitor's job."""
+        self.studio.queue.stop(visit.session_hash)
+        language = language_of(visit.headers.get("accept-language"))
+        return gr.Button(interactive=False), _bar(0.0, say(language, "stopping"))
+
+    def _end(self) -> tuple[Any, Any]:
+        """Put Draw in the place of Cancel."""
+        return gr.Button(visible=True), gr.Button(visible=False)
+
+    def _run(
+        self, visit: gr.Request, kept: Any, values: Sequence[Any], read: Read
+    ) -> Iterator[tuple[Any, ...]]:
+        """Do a job, yielding what ``outputs`` show."""
+        language = language_of(visit.headers.get("accept-language"))
+        before, shown_count = self._paths(kept), 0
+        address = getattr(visit.client, "host", "")
+        try:
+            job = self.studio.queue.draw(
+                visit.session_hash, lambda: read(values, language), address
+            )
+            for state in job:
+                # A browser loads pictures again each time they are sent.
+                new = len(state.pictures) != shown_count
+                yield self._state(state, before, pictures=new)
+                shown_count = len(state.pictures)
+        except UserError as error:
+            yield self._failed(language, self.said(str(error), language))
+        except Exception as error:
+            logger.exception("a job failed: %s", in_words(error))
+            yield self._failed(language, say(language, "failed"))
+
+    def _state(self, state: JobState, before: list[Path], *, pictures: bool) -> tuple[Any, ...]:
+        status = _bar(state.fraction, state.status, state.preview, say(state.language, "preview"))
+        notices = self._notices(state)
+        if not pictures:
+            stays = gr.skip()
+            return status, stays, stays, stays, notices, stays, stays
+        own = [saved.path for saved in reversed(state.pictures)]
+        paths = [*own, *(path for path in before if path not in own)][:MOST_KEPT]
+        newest = state.pictures[-1]
+        told = (str(newest.seed), newest.parameters)
+        return status, _tiles(paths), *told, notices, self._text(paths), str(paths[0])
+
+    def _notices(self, state: JobState) -> str:
+        items = [
+            f'<li class="{"warning" if notice.warning else "note"}">'
+            f"{html.escape(self.said(notice.text, state.language))}</li>"
+            for notice in state.notices
+        ]
+        return f"<ul>{''.join(items)}</ul>" if items else ""
+
+    def _failed(self, language: str, text: str) -> tuple[Any, ...]:
+        said = f"{say(language, 'not_drawn')} {html.escape(text)}"
+        others = len(self.outputs) - 1
+        return (f'<div class="warning" role="alert">{said}</div>', *[gr.skip()] * others)
+
+    def _show(self, kept: Any, event: gr.SelectData) -> tuple[str, str, str]:
+        """Return path, seed and recipe of the picture that was clicked."""
+        paths = self._paths(kept)
+        if not 0 <= event.index < len(paths):
+            return "", "", ""
+        path = paths[event.index]
+        return str(path), *_told(path)
+
+    def _send(self, chosen: Any, *words: Any) -> tuple[Any, ...]:
+        """Return a picture, and the prompts of its recipe, for another tab."""
+        found = shown_picture(str(chosen or ""), [self.studio.outdir])
+        if found is None:
+            return (gr.skip(), *[gr.skip()] * len(words))
+        prompts = _prompts(found[0])
+        kept = prompts[: len(words)] if prompts else [gr.skip()] * len(words)
+        return (str(found[0]), *kept)
+
+    def _paths(self, kept: Any) -> list[Path]:
+        """Return the pictures that a browser names, as far as they are this studio's."""
+        if not isinstance(kept, str) or not 0 < len(kept) <= KEPT_LENGTH:
+            return []
+        try:
+            names = json.loads(kept)
+        except (ValueError, RecursionError):
+            return []
+        if not isinstance(names, list):
+            return []
+        folder = self.studio.outdir
+        texts = [name for name in names[:MOST_KEPT] if isinstance(name, str)]
+        found = (shown_picture(str(folder / name), [folder]) for name in texts)
+        return [each[0] for each in found if each]
+
+    def _text(self, paths: Sequence[Path]) -> str:
+        folder = self.studio.outdir.resolve()
+        inside = [path.resolve() for path in paths]
+        names = [str(path.relative_to(folder)) for path in inside if path.is_relative_to(folder)]
+        return json.dumps(names, ensure_ascii=False)
+
+
+def _tiles(paths: Sequence[Path]) -> list[tuple[str, str]]:
+    return [(str(path), path.stem) for path in paths]
+
+
+def _told(path: Path) -> tuple[str, str]:
+    """Return a picture's seed and recipe, as its file says them."""
+    try:
+        text = parameters_in(open_image(path)) or ""
+    except UserError:  # it was deleted a moment ago
+        return "", ""
+    return parse_parameters(text)[2].get("Seed", ""), text
+
+
+def _prompts(path: Path) -> tuple[str, str] | None:
+    """Return the prompts of a picture's recipe; None if it has none."""
+    text = _told(path)[1]
+    return parse_parameters(text)[:2] if text else None
+
+
+def _bar(fraction: float, text: str, preview: str = "", name: str = "") -> str:
+    done = round(100 * fraction)
+    image = f'<img class="preview" src="{preview}" alt="{html.escape(name)}">' if preview else ""
+    return (
+        f'<div class="bar" role="progressbar" aria-valuenow="{done}" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-label="{html.escape(text)}"><div style="width: {done}%"></div>'
+        f'</div><div role="status">{html.escape(text)}</div>{image}'
+    )

@@ -1,0 +1,123 @@
+"""What the parts of the studio share: how far a job is, what a tab is, and the studio itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apps.studio.words import count, say
+from ldm.pipelines.progress import Progress
+from optimizedSD.web.state import RunState
+
+if TYPE_CHECKING:
+    from gradio.components import Component
+    from PIL import Image
+
+    from apps.studio.panel import Panel
+    from apps.studio.queue import Queue
+    from apps.studio.settings import StudioSettings
+    from apps.studio.styles import Style
+
+
+@dataclass(frozen=True)
+class JobState(RunState):
+    """How far a job has come, said in its visitor's language.
+
+    Attributes:
+        language: ``en``, ``ja`` or ``zh``.
+        preview: What is being drawn, as a ``data:`` address; empty if there is nothing to see.
+    """
+
+    language: str = "en"
+    preview: str = ""
+
+    def waiting(self, ahead: int) -> JobState:
+        """Return the state of a job that others are ahead of."""
+        return replace(self, status=say(self.language, "waiting", place=ahead + 1, ahead=ahead))
+
+    def begun(self) -> JobState:
+        """Return the state of a job that has its turn."""
+        return replace(super().begun(), status=say(self.language, "preparing"))
+
+    def seen(self, image: Image.Image) -> JobState:
+        """Return the state with a preview of what is being drawn."""
+        held = io.BytesIO()
+        image.save(held, "PNG")
+        data = base64.b64encode(held.getvalue()).decode()
+        return replace(self, preview=f"data:image/png;base64,{data}")
+
+    def ended(self, *, stopped: bool, why: str = "") -> JobState:
+        """Return the state after the job's end; arguments as ``RunState.ended``."""
+        seconds, pictures = f"{self.seconds:.0f}", count(self.language, len(self.pictures))
+        done = replace(self, over=True, preview="", fraction=self.fraction if stopped else 1.0)
+        if not stopped:
+            return replace(done, status=say(self.language, "done", n=pictures, s=seconds))
+        text = say(self.language, "stopped", n=pictures, s=seconds)
+        return replace(done, status=f"{text} {why}".strip())
+
+    def _progress(self, event: Progress) -> str:
+        parts = [say(self.language, "steps", done=event.done, total=event.total)]
+        if event.total_pictures > 1:
+            parts.append(f"{event.pictures}/{count(self.language, event.total_pictures)}")
+        if event.done:
+            left = self.seconds * (event.total / event.done - 1)
+            parts.append(say(self.language, "left", s=f"{left:.0f}"))
+        return ", ".join(parts)
+
+
+@dataclass
+class Tab:
+    """A tab as the others see it.
+
+    Attributes:
+        name: Its name, which is its id in the row of tabs and its key in ``words``.
+        receives: The components that others fill: ``picture`` (a component that shows a picture),
+            ``recipe`` (components by the names of settings).
+        wire: Connects it to the others, called once when all tabs are there.
+    """
+
+    name: str
+    receives: Mapping[str, Any] = field(default_factory=dict)
+    wire: Callable[[Studio, Mapping[str, Tab]], None] | None = None
+
+
+@dataclass
+class Studio:
+    """What every tab is built with.
+
+    Attributes:
+        queue: Draws for all.
+        flags: The command line.
+        fixed: Settings that the command line fixes for every run.
+        styles: That prompts can be given, by name.
+        bar: The row of tabs (``gradio.Tabs``), set by ``page``: ``gr.Tabs(selected=name)`` as its
+            value opens a tab.
+        kept: Components whose values a reload keeps, by a name for each; tabs add theirs while
+            they are built.
+        panels: Of all tabs; what they show is kept too.
+        under: Called with (studio, panel) inside every panel, below its pictures.
+    """
+
+    queue: Queue
+    flags: StudioSettings
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    styles: Mapping[str, Style] = field(default_factory=dict)
+    bar: Any = None
+    kept: dict[str, Component] = field(default_factory=dict)
+    panels: list[Panel] = field(default_factory=list)
+    under: Sequence[Callable[[Studio, Panel], None]] = ()
+
+    @property
+    def outdir(self) -> Path:
+        """The folder of the pictures, absolute."""
+        return Path(os.path.abspath(self.flags.outdir))
+
+    @property
+    def own_size(self) -> int:
+        """The side that the model was made for, in pixels."""
+        return self.queue.pipeline.choice.size

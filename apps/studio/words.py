@@ -1,0 +1,165 @@
+"""All that the studio says, in English, Japanese and Traditional Chinese: one table.
+
+What stands on the page is looked up in the browser (gradio's ``I18n``), by its language; what
+a job says while it goes on is looked up here, by the request's ``Accept-Language``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradio import I18n
+
+LANGUAGES = ("en", "ja", "zh")
+_BROWSERS = {"en": ("en",), "ja": ("ja",), "zh": ("zh-TW", "zh-HK", "zh")}
+
+# Key -> the three languages, in the order of LANGUAGES; {names} are filled in.
+TABLE: Mapping[str, tuple[str, str, str]] = {
+    # The tabs.
+    "text": ("Text", "テキスト", "文字"),
+    "image": ("Image", "画像", "圖片"),
+    "repaint": ("Repaint", "描き直し", "重繪"),
+    "edit": ("Edit", "編集", "編輯"),
+    "enlarge": ("Enlarge", "拡大", "放大"),
+    "sweep": ("Sweep", "比較表", "比較表"),
+    "learn": ("Learn", "学ぶ", "學習"),
+    "gallery": ("Gallery", "ギャラリー", "圖庫"),
+    # What each tab is for.
+    "text_hint": (
+        "Describe a picture. Ctrl+Enter draws.",
+        "描きたい絵をことばで書いてください。Ctrl+Enter で描きます。",
+        "用文字描述想畫的圖。按 Ctrl+Enter 開始畫。",
+    ),
+    # Buttons.
+    "draw": ("Draw", "描く", "開始畫"),
+    "cancel": ("Cancel", "中止", "取消"),
+    "swap": ("⇄ Swap sides", "⇄ 縦横を入れ替え", "⇄ 交換寬高"),
+    "dice": ("🎲 Random", "🎲 ランダム", "🎲 隨機"),
+    "reuse": ("♻ Reuse", "♻ 再利用", "♻ 沿用"),
+    "send_to": ("Send the picture to", "この絵を送る", "把這張圖送到"),
+    # Controls.
+    "prompt": ("Prompt", "プロンプト", "提示詞"),
+    "prompt_info": (
+        "what the picture shows; (word:1.3) counts more",
+        "何を描くか。(ことば:1.3) で強くなります",
+        "要畫什麼；(詞:1.3) 會加強",
+    ),
+    "negative": ("Negative prompt", "ネガティブプロンプト", "負面提示詞"),
+    "negative_info": (
+        "what it should not show",
+        "描いてほしくないもの",
+        "不想畫出的東西",
+    ),
+    "styles": ("Styles", "スタイル", "風格"),
+    "ddim_steps": ("Steps", "ステップ数", "步數"),
+    "sampler": ("Sampler", "サンプラー", "取樣器"),
+    "spacing": ("Schedule", "スケジュール", "排程"),
+    "scale": ("Guidance", "ガイダンス", "引導強度"),
+    "scale_info": (
+        "how closely the picture follows the prompt; high values burn the colours",
+        "プロンプトへの忠実さ。高すぎると色が焼けます",
+        "貼近提示詞的程度；太高會使顏色過飽和",
+    ),
+    "W": ("Width", "幅", "寬"),
+    "H": ("Height", "高さ", "高"),
+    "preset": ("Size", "サイズ", "尺寸"),
+    "seed": ("Seed", "シード", "種子"),
+    "seed_info": ("empty: a new one each time", "空欄：毎回新しい値", "留空：每次都不同"),
+    "n_samples": ("Pictures at once", "同時に描く枚数", "同時畫幾張"),
+    "n_iter": ("Times", "繰り返し", "次數"),
+    "strength": ("Change", "変える強さ", "變化強度"),
+    "strength_info": (
+        "0 keeps the picture, 1 starts from noise",
+        "0 は元のまま、1 は最初から描きます",
+        "0 保持原圖，1 從雜訊開始",
+    ),
+    "more": ("More settings", "詳しい設定", "更多設定"),
+    # What was drawn.
+    "pictures": ("Pictures, the newest first", "描いた絵（新しい順）", "畫好的圖（新的在前）"),
+    "used": ("Seed of this picture", "この絵のシード", "這張圖的種子"),
+    "recipe": ("Recipe of this picture", "この絵の作り方", "這張圖的配方"),
+    "tokens": ("{used} of {room} tokens", "{used} / {room} トークン", "{used} / {room} 個詞元"),
+    # How a job goes on.
+    "waiting": (
+        "Waiting: place {place} in the queue, {ahead} ahead.",
+        "順番待ち：{place} 番目（前に {ahead} 件）。",
+        "排隊中：第 {place} 位（前面有 {ahead} 件）。",
+    ),
+    "preparing": ("Preparing the model.", "モデルを準備しています。", "正在準備模型。"),
+    "steps": ("step {done} of {total}", "{done} / {total} ステップ", "第 {done} / {total} 步"),
+    "left": ("about {s} s left", "残り約 {s} 秒", "約剩 {s} 秒"),
+    "one": ("1 picture", "1 枚", "1 張"),
+    "many": ("{n} pictures", "{n} 枚", "{n} 張"),
+    "done": ("{n} in {s} s.", "{n}、{s} 秒。", "{n}，{s} 秒。"),
+    "stopped": (
+        "Stopped after {s} s: {n} kept.",
+        "{s} 秒で中止しました：{n} を残しました。",
+        "{s} 秒後停止：保留 {n}。",
+    ),
+    "stopping": ("Stopping …", "中止しています …", "正在停止 …"),
+    "not_drawn": ("Not drawn:", "描けませんでした：", "沒有畫成："),
+    "failed": (
+        "the program failed; the terminal that it was started in says why",
+        "プログラムの不具合です。起動した端末に理由が出ています",
+        "程式出錯；啟動它的終端機會顯示原因",
+    ),
+    "preview": ("What is being drawn", "描いている途中の絵", "正在畫的圖"),
+}
+
+
+def say(language: str, key: str, **values: Any) -> str:
+    """Return what a key says in a language.
+
+    Args:
+        language: One of ``LANGUAGES``.
+        key: Of ``TABLE``.
+        **values: What its {names} stand for.
+
+    Example:
+        >>> say("ja", "many", n=3), say("en", "left", s=4)
+        ('3 枚', 'about 4 s left')
+    """
+    return TABLE[key][LANGUAGES.index(language)].format(**values)
+
+
+def count(language: str, pictures: int) -> str:
+    """Return a number of pictures in words."""
+    return say(language, "one" if pictures == 1 else "many", n=pictures)
+
+
+def language_of(header: str | None) -> str:
+    """Return the first language of an ``Accept-Language`` header that the studio speaks.
+
+    Example:
+        >>> [language_of(each) for each in ("zh-TW,zh;q=0.9", "fr,ja;q=0.5,en;q=0.4", "", None)]
+        ['zh', 'ja', 'en', 'en']
+    """
+    ranked = []
+    for part in (header or "")[:500].split(","):
+        name, _, weight = part.strip().partition(";q=")
+        share = float(weight) if re.fullmatch(r"[01](\.\d+)?", weight) else 1.0
+        ranked.append((-share, name.split("-")[0].lower()))
+    return next((name for _, name in sorted(ranked) if name in LANGUAGES), "en")
+
+
+@cache
+def translations() -> I18n:
+    """Return what gradio looks the page's words up in; made once."""
+    import gradio as gr
+
+    tables: dict[str, dict[str, str]] = {}
+    for place, language in enumerate(LANGUAGES):
+        words = {key: said[place] for key, said in TABLE.items()}
+        tables |= dict.fromkeys(_BROWSERS[language], words)
+    return gr.I18n(**tables)
+
+
+def shown(key: str) -> Any:
+    """Return what stands on the page for a key, in whichever language the browser asks for."""
+    if key not in TABLE:
+        raise KeyError(f"no word {key!r} in apps/studio/words.py")
+    return translations()(key)
