@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from apps.studio.words import LANGUAGES
-
 Kind = Literal["sweep", "way", "looks"]
 PARTS = 4  # of a prompt whose words come one after the other
 SEEDS = 6
@@ -25,7 +23,7 @@ class Lesson:
 
     Attributes:
         name: Its name among the others.
-        titles: Its heading, in the order of ``LANGUAGES``.
+        titles: Its heading in English, Japanese and Traditional Chinese.
         texts: What it says, likewise.
         kind: What is drawn.
         axis: Of a sweep: from the prompt and the seed to what varies.
@@ -36,14 +34,6 @@ class Lesson:
     texts: tuple[str, str, str]
     kind: Kind = "sweep"
     axis: Callable[[str, int], str] = lambda prompt, seed: ""
-
-    def title(self, language: str) -> str:
-        """Return the heading in a language."""
-        return self.titles[LANGUAGES.index(language)]
-
-    def text(self, language: str) -> str:
-        """Return what it says in a language."""
-        return self.texts[LANGUAGES.index(language)]
 
 
 def growing(prompt: str, seed: int = 0) -> str:  # noqa: ARG001 - as every axis

@@ -60,8 +60,10 @@ def build(studio: Studio) -> gr.Blocks:
         tabs: dict[str, Tab] = {}
         with gr.Tabs(selected="text") as studio.bar:
             for name, make in TABS.items():
-                with gr.Tab(shown(name), id=name, elem_id=f"tab-{name}"):
+                with gr.Tab(shown(name), id=name, elem_id=f"tab-{name}") as place:
                     tabs[name] = make(studio)
+                if opened := tabs[name].opened:
+                    place.select(*opened, **QUIET)
         for tab in tabs.values():
             if tab.wire is not None:
                 tab.wire(studio, tabs)

@@ -155,6 +155,10 @@ class Panel:
             sent = button.click(self._send, [self.chosen, *words], [place, *words], **QUIET)
             sent.success(lambda name=name: gr.Tabs(selected=name), None, studio.bar, **QUIET)
 
+    def showing(self, paths: Sequence[Path]) -> tuple[Any, ...]:
+        """Return what ``outputs`` show of pictures in the studio's folder, the first one large."""
+        return self.restored(self._text(paths))
+
     def restored(self, kept: Any) -> tuple[Any, ...]:
         """Return what ``outputs`` show of the pictures that a browser kept."""
         paths = self._paths(kept)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apps.server.pace import Pace
 from apps.studio.words import count, say
 from ldm.pipelines.progress import Progress
 from optimizedSD.web.state import RunState
@@ -79,11 +80,13 @@ class Tab:
         receives: The components that others fill: ``picture`` (a component that shows a picture),
             ``recipe`` (components by the names of settings).
         wire: Connects it to the others, called once when all tabs are there.
+        opened: A function, its inputs and its outputs, called each time that the tab is opened.
     """
 
     name: str
     receives: Mapping[str, Any] = field(default_factory=dict)
     wire: Callable[[Studio, Mapping[str, Tab]], None] | None = None
+    opened: tuple[Callable[..., Any], Sequence[Any], Sequence[Any]] | None = None
 
 
 @dataclass
@@ -97,6 +100,7 @@ class Studio:
         styles: That prompts can be given, by name.
         bar: The row of tabs (``gradio.Tabs``), set by ``page``: ``gr.Tabs(selected=name)`` as its
             value opens a tab.
+        pace: How fast sweeps are drawn.
         kept: Components whose values a reload keeps, by a name for each; tabs add theirs while
             they are built.
         panels: Of all tabs; what they show is kept too.
@@ -108,6 +112,7 @@ class Studio:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     styles: Mapping[str, Style] = field(default_factory=dict)
     bar: Any = None
+    pace: Pace = field(default_factory=Pace)
     kept: dict[str, Component] = field(default_factory=dict)
     panels: list[Panel] = field(default_factory=list)
     under: Sequence[Callable[[Studio, Panel], None]] = ()

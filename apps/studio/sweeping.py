@@ -8,6 +8,7 @@ Files are written where ``scripts/sweep.py`` writes them, and are the same.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from optimizedSD.web.state import SavedPicture
 if TYPE_CHECKING:  # these import torch, which a plan can do without
     from PIL import Image
 
+    from apps.studio.queue import Desk
     from ldm.pipelines.models import ModelChoice
     from ldm.pipelines.pipeline import Pipeline
     from ldm.pipelines.progress import Picture
@@ -39,6 +41,7 @@ if TYPE_CHECKING:  # these import torch, which a plan can do without
 
 MOST = 100  # pictures of a sweep: it holds the line for everybody else meanwhile
 FOLDER = "sweeps"
+SMALL = 640  # pixels of the longer side of a sheet that is being filled
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,18 +221,51 @@ def _saved(picture: Picture, path: Path, sweep: Sweep, cell: Cell) -> SavedPictu
     return SavedPicture(path, picture.seed, picture.parameters, ((z * rows + y) * columns + x, 0))
 
 
-def in_words(planned: Planned, pace: Pace) -> str:
-    """Say how much a sweep is before it starts.
+@dataclass(frozen=True)
+class Sweeping:
+    """A job: a sweep is drawn.
 
-    Example:
-        12 pictures (4 x 3), 240 steps, about 9 s
+    Attributes:
+        planned: What ``plan`` returned.
+        outdir: The studio's folder.
+        pace: Learns how long it took.
+        language: The visitor's.
     """
-    sides = " x ".join(str(len(axis)) for axis in planned.sweep.axes if axis is not None)
-    seconds = planned.seconds(pace)
-    time = "how long is not known before the first picture" if seconds is None else _time(seconds)
-    pictures = f"{planned.pictures} picture{'s' * (planned.pictures != 1)}"
-    return f"{pictures} ({sides}), {planned.steps} steps, {time}"
+
+    planned: Planned
+    outdir: Path
+    pace: Pace
+    language: str = "en"
+
+    @property
+    def seed(self) -> int:
+        """That of its first picture."""
+        return self.planned.asked[0].request.settings.seed
+
+    def do(self, desk: Desk) -> None:
+        """Draw it, showing the sheet as it fills; raises UserError for what cannot be drawn."""
+        if any(each.request.choice is not desk.pipeline.choice for each in self.planned.asked):
+            raise UserError(
+                "another model was loaded while this waited; expected the one that it was planned "
+                "for; press Draw again"
+            )
+        run, began = SweepRun(self.planned, self.outdir), time.monotonic()
+        run.check()
+        try:
+            with closing(run.draw(desk.pipeline, desk.observe)) as drawn:
+                for _ in drawn:
+                    pictures = tuple(sorted(run.saved, key=lambda each: each.place))
+                    desk.show(replace(desk.state, pictures=pictures).seen(_small(run)))
+            self.pace.measure(self.planned.cost, time.monotonic() - began)
+        finally:
+            if run.written:
+                desk.took(run.written[0], seed=self.seed)
 
 
-def _time(seconds: int) -> str:
-    return f"about {seconds} s" if seconds < 120 else f"about {round(seconds / 60)} min"
+def _small(run: SweepRun) -> Image.Image:
+    """Return the sheet as far as it is filled, small enough to be sent after each picture."""
+    from PIL import Image
+
+    sheet = Image.fromarray(run.results.sheet.pixels)
+    sheet.thumbnail((SMALL, SMALL))
+    return sheet

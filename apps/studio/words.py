@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from apps.studio.lessons import LESSONS
+from apps.studio.phrases import PHRASES
+
 if TYPE_CHECKING:
     from gradio import I18n
 
@@ -19,6 +22,9 @@ _BROWSERS = {"en": ("en",), "ja": ("ja",), "zh": ("zh-TW", "zh-HK", "zh")}
 
 # Key -> the three languages, in the order of LANGUAGES; {names} are filled in.
 TABLE: Mapping[str, tuple[str, str, str]] = {
+    **PHRASES,
+    **{f"lesson_{each.name}": each.titles for each in LESSONS.values()},
+    **{f"lesson_{each.name}_text": each.texts for each in LESSONS.values()},
     # The tabs.
     "text": ("Text", "テキスト", "文字"),
     "image": ("Image", "画像", "圖片"),
