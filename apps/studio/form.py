@@ -73,6 +73,7 @@ class Form:
         name: The tab's.
         schema: Of the settings.
         fields: Its controls.
+        first: Settings whose controls stand before the prompt.
         size: Whether sides have presets, and a button that swaps them.
 
     Attributes:
@@ -84,6 +85,7 @@ class Form:
     name: str
     schema: type[GenerationSettings]
     fields: Sequence[Field]
+    first: Sequence[str] = ()
     size: bool = True
     by_name: dict[str, Any] = field(default_factory=dict)
     reuse: Any = None
@@ -91,6 +93,7 @@ class Form:
 
     def __post_init__(self) -> None:
         self._known = {each.name: each for each in self.fields}
+        self._put(*self.first)
         self._words()
         with gr.Row():
             self._put("sampler", "spacing")

@@ -10,12 +10,17 @@ import gradio as gr
 
 from apps.studio.form import IN_BROWSER, QUIET
 from apps.studio.state import Studio, Tab
-from apps.studio.tabs import text
+from apps.studio.tabs import edit, enlarge, image, repaint, text
 from apps.studio.words import shown
+from optimizedSD.web.edit_layout import EDIT_CSS
 from optimizedSD.web.layout import HOUR
 
 TABS: dict[str, Callable[[Studio], Tab]] = {
     "text": text.build,
+    "image": image.build,
+    "repaint": repaint.build,
+    "edit": edit.build,
+    "enlarge": enlarge.build,
 }
 """What builds each tab, in their order."""
 KEPT_LENGTH = 200_000  # characters of what a browser keeps of the fields
@@ -30,6 +35,7 @@ CSS = """
 .senders { align-items: center; }
 .warning { color: var(--error-text-color, #b91c1c); }
 """
+CSS += EDIT_CSS
 # Ctrl+Enter presses the button of the tab that is open: the only one of its kind that is seen.
 HEAD = """
 <script>

@@ -45,6 +45,7 @@ class Panel:
         targets: Names of the tabs that a picture can be sent to.
         said: Puts a message of the library into the tab's words, by language.
         verb: The key of what the button says.
+        more: Further components, each with what it shows of a state with a new picture.
 
     Attributes:
         chosen: A ``gr.State`` with the path of the picture that is shown large; empty: none.
@@ -60,8 +61,9 @@ class Panel:
         targets: Sequence[str] = ("image", "repaint", "edit", "enlarge"),
         said: Callable[[str, str], str] = lambda text, _: text,
         verb: str = "draw",
+        more: Sequence[tuple[Any, Callable[[JobState], Any]]] = (),
     ) -> None:
-        self.studio, self.name, self.said = studio, name, said
+        self.studio, self.name, self.said, self.more = studio, name, said, more
         studio.panels.append(self)
         self.kept = gr.BrowserState("", storage_key=f"studio-{name}", secret=studio.flags.program)
         self.chosen = gr.State("")
@@ -106,6 +108,7 @@ class Panel:
         return [
             *(self.status, self.gallery, self.used, self.recipe, self.notices),
             *(self.kept, self.chosen),
+            *(component for component, _ in self.more),
         ]
 
     def connect(self, inputs: Sequence[Any], read: Read, form: Form | None = None) -> None:
@@ -164,7 +167,8 @@ class Panel:
         paths = self._paths(kept)
         if not paths:
             return tuple(gr.skip() for _ in self.outputs)
-        return ("", _tiles(paths), *_told(paths[0]), "", self._text(paths), str(paths[0]))
+        own = ("", _tiles(paths), *_told(paths[0]), "", self._text(paths), str(paths[0]))
+        return (*own, *[gr.skip()] * len(self.more))
 
     def _senders(self, targets: Sequence[str]) -> dict[str, Any]:
         if not targets:
@@ -216,14 +220,15 @@ class Panel:
     def _state(self, state: JobState, before: list[Path], *, pictures: bool) -> tuple[Any, ...]:
         status = _bar(state.fraction, state.status, state.preview, say(state.language, "preview"))
         notices = self._notices(state)
-        if not pictures:
-            stays = gr.skip()
-            return status, stays, stays, stays, notices, stays, stays
+        if not (pictures and state.pictures):
+            others = len(self.outputs) - 5
+            return (status, *[gr.skip()] * 3, notices, *[gr.skip()] * others)
         own = [saved.path for saved in reversed(state.pictures)]
         paths = [*own, *(path for path in before if path not in own)][:MOST_KEPT]
         newest = state.pictures[-1]
         told = (str(newest.seed), newest.parameters)
-        return status, _tiles(paths), *told, notices, self._text(paths), str(paths[0])
+        more = [show(state) for _, show in self.more]
+        return status, _tiles(paths), *told, notices, self._text(paths), str(paths[0]), *more
 
     def _notices(self, state: JobState) -> str:
         items = [

@@ -40,14 +40,59 @@ TABLE: Mapping[str, tuple[str, str, str]] = {
         "描きたい絵をことばで書いてください。Ctrl+Enter で描きます。",
         "用文字描述想畫的圖。按 Ctrl+Enter 開始畫。",
     ),
+    "image_hint": (
+        "Give a picture, and say what it should become.",
+        "元の絵と、何にしたいかを入れてください。",
+        "放一張圖，再寫想把它變成什麼。",
+    ),
+    "repaint_hint": (
+        "Paint over what should be drawn anew. All else stays as it is, to the last pixel.",
+        "描き直す所を塗ってください。ほかの所は 1 ピクセルも変わりません。",
+        "塗出要重畫的部分；其餘每個像素都不變。",
+    ),
+    "edit_hint": (
+        "Describe a picture, then change words: what both have in common stays where it is.",
+        "絵を説明してから、ことばを変えてください。共通する所は同じ場所に残ります。",
+        "先描述一張圖，再改其中的詞；相同的部分會留在原處。",
+    ),
+    "enlarge_hint": (
+        "Make a picture larger.",
+        "絵を大きくします。",
+        "把圖片放大。",
+    ),
     # Buttons.
     "draw": ("Draw", "描く", "開始畫"),
+    "enlarge_it": ("Enlarge", "拡大する", "開始放大"),
     "cancel": ("Cancel", "中止", "取消"),
     "swap": ("⇄ Swap sides", "⇄ 縦横を入れ替え", "⇄ 交換寬高"),
     "dice": ("🎲 Random", "🎲 ランダム", "🎲 隨機"),
     "reuse": ("♻ Reuse", "♻ 再利用", "♻ 沿用"),
     "send_to": ("Send the picture to", "この絵を送る", "把這張圖送到"),
+    # Pictures that are given.
+    "picture": ("Picture", "元の絵", "圖片"),
+    "paint_over": (
+        "Picture; paint over what to draw anew",
+        "元の絵：描き直す所を塗ってください",
+        "圖片：塗出要重畫的部分",
+    ),
+    "mask": (
+        "Mask from a file: white is drawn anew, with what is painted",
+        "マスク画像：白い所と塗った所を描き直します",
+        "遮罩圖檔：白色與塗過的部分會重畫",
+    ),
+    "upload_mask": ("Upload a mask", "マスクを読み込む", "上傳遮罩"),
+    "invert": ("Draw all else anew instead", "塗っていない所を描き直す", "改為重畫沒塗的部分"),
     # Controls.
+    "source_prompt": ("Prompt of the source", "元の絵のプロンプト", "原圖的提示詞"),
+    "weights": ("Weights of words", "ことばの重み", "詞的權重"),
+    "factor": ("Times larger", "何倍にするか", "放大倍數"),
+    "method": ("Method", "方法", "方法"),
+    "by_tiles": (
+        "Drawn anew in tiles by this model",
+        "このモデルでタイルごとに描き足す",
+        "由本模型分塊重繪",
+    ),
+    "by_lanczos": ("Resampled (Lanczos)", "補間（Lanczos）", "重新取樣（Lanczos）"),
     "prompt": ("Prompt", "プロンプト", "提示詞"),
     "prompt_info": (
         "what the picture shows; (word:1.3) counts more",

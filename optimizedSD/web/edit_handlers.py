@@ -11,6 +11,7 @@ import gradio as gr
 from ldm.errors import UserError
 from ldm.modules.attention_control.words import TokenizedPrompt, read_prompt
 from ldm.pipelines.edits import make_edit, tokenizer_of
+from ldm.settings.swap import SwapSettings
 from optimizedSD.web.edit_fields import chips, edit_labels, edit_settings, weight_of, with_weight
 from optimizedSD.web.handlers import OUTPUTS, UNCHANGED, Handlers
 from optimizedSD.web.state import RunState, SavedPicture
@@ -79,6 +80,19 @@ class EditHandlers(Handlers):
         clicked = stored[event.index]
         return clicked.parameters, _maps(clicked)
 
+    def watcher_of(self, settings: SwapSettings) -> WordMaps:
+        """Return what watches where the words of an edit look.
+
+        Raises:
+            UserError: A prompt is empty, or a word that the settings name is not in its prompt.
+        """
+        for name in ("sprompt", "prompt"):
+            if not getattr(settings, name).strip():
+                raise UserError(f"--{name} is empty; expected a description; fill it in")
+        make_edit(settings, self.tokenizer, settings.n_samples)  # raises for unknown words
+        prompts = [self._prompt(text) for text in settings.drawn_prompts]
+        return WordMaps(prompts, settings.n_samples)
+
     def _prompt(self, text: str) -> TokenizedPrompt:
         return read_prompt(self.tokenizer, text)
 
@@ -87,12 +101,7 @@ class EditHandlers(Handlers):
         edit, controls = values[: -len(self.fields)], values[-len(self.fields) :]
         settings = self._settings(controls, **edit_settings(edit))
         self._check_own_size(settings)
-        for name in ("sprompt", "prompt"):
-            if not getattr(settings, name).strip():
-                raise UserError(f"--{name} is empty; expected a description; fill it in")
-        make_edit(settings, self.tokenizer, settings.n_samples)  # raises for unknown words
-        prompts = [self._prompt(text) for text in settings.drawn_prompts]
-        return Wanted(settings, watcher=WordMaps(prompts, settings.n_samples))
+        return Wanted(settings, watcher=self.watcher_of(settings))
 
     def _show(self, state: RunState, *, pictures: bool) -> tuple[Any, ...]:
         """Return what ``outputs`` show: only whole pairs, until the run is over."""

@@ -1,0 +1,237 @@
+"""The studio in a real browser, on the bundled model: each tab is used as a person would.
+
+Needs gradio, the package playwright, and a Chromium on this machine (Debian: apt-get install
+chromium); skipped, saying what is missing, where one is absent.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from running import ROOT
+
+pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="needs a browser's driver: pip install playwright"
+)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+SKETCH = ROOT / "assets" / "sketch.png"
+PATIENCE = 60_000  # milliseconds: a busy machine without a GPU
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        # Root may not have Chromium's sandbox; the page is our own.
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The studio's port and folder."""
+    folder = tmp_path_factory.mktemp("studio")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    flags = ("--device", "cpu", "--port", str(port), "--outdir", "out", "--max_steps", "500")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "apps.studio", *flags],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    assert any(f"http://127.0.0.1:{port}/" in line for line in iter(process.stdout.readline, ""))
+    yield port, folder
+    process.terminate()  # as a container does
+    assert process.wait(timeout=60) == 0
+
+
+@pytest.fixture
+def visit(browser, served):
+    """Return a function that opens the studio; nothing on it may come from other machines."""
+    contexts, outside = [], []
+
+    def visit(width=1280, height=900, **more):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **more))
+        page = contexts[-1].new_page()
+        page.on("request", lambda r: outside.append(r.url) if is_outside(r.url) else None)
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"http://127.0.0.1:{served[0]}/")
+        page.wait_for_selector("#text-draw")
+        return page
+
+    yield visit
+    for each in contexts:
+        each.close()
+    assert not outside
+
+
+def is_outside(url):
+    return not url.startswith(("http://127.0.0.1:", "data:", "blob:", "about:"))
+
+
+def open_tab(page, name):
+    page.click(f"#tab-{name}-button")
+    page.wait_for_selector(f"#{name}-draw")
+
+
+def few_steps(page, tab, steps=4, pictures=1):
+    page.fill(f"#{tab}-ddim_steps input[type=number]", str(steps))
+    page.fill(f"#{tab}-n_samples input[type=number]", str(pictures))
+
+
+def wait_for_end(page, tab):
+    page.wait_for_selector(f"#{tab}-draw", state="hidden")
+    page.wait_for_selector(f"#{tab}-draw", state="visible")
+
+
+def newest(page, tab):
+    """Return the pixels of the newest picture that a tab shows."""
+    source = page.get_attribute(f"#{tab}-gallery img", "src")
+    held = io.BytesIO(page.request.get(source).body())
+    return np.asarray(Image.open(held).convert("RGB"))
+
+
+def test_ctrl_enter_draws_and_a_reload_keeps_words_settings_and_pictures(visit):
+    page = visit()
+    few_steps(page, "text")
+    page.fill("#text-prompt textarea", "a photo of a cat on a blue background")
+    page.keyboard.press("Control+Enter")
+    wait_for_end(page, "text")
+    assert newest(page, "text").std() > 10
+    assert "1 picture in" in page.inner_text("#text-status")
+    seed = page.input_value("#text-used textarea, #text-used input")
+    page.reload()
+    page.wait_for_selector("#text-gallery img")
+    assert page.input_value("#text-prompt textarea") == "a photo of a cat on a blue background"
+    assert page.input_value("#text-ddim_steps input[type=number]") == "4"
+    assert page.input_value("#text-used textarea, #text-used input") == seed
+    page.fill("#text-prompt textarea", "a photo of a dog")
+    few_steps(page, "text", steps=300)
+    page.click("#text-draw")
+    page.wait_for_selector("#text-cancel", state="visible")
+    assert page.query_selector("#text-gallery img"), "pictures stay while the next are drawn"
+    page.click("#text-cancel")
+    page.wait_for_selector("#text-draw", state="visible")
+    assert "Stopped after" in page.inner_text("#text-status")
+
+
+def test_a_mistake_is_told_beside_the_button_and_leaves_with_the_next_run(visit):
+    page = visit()
+    few_steps(page, "text")
+    page.click("text=More settings >> visible=true")
+    page.fill("#text-seed textarea, #text-seed input", "many")
+    page.click("#text-draw")
+    page.wait_for_selector("#text-status [role=alert]")
+    assert "“Seed” many was given" in page.inner_text("#text-status")
+    page.click("#text-dice")
+    page.click("#text-draw")
+    page.wait_for_selector("#text-gallery img")
+    page.wait_for_selector("#text-draw", state="visible")
+    assert not page.query_selector("#text-status [role=alert]")
+
+
+def test_the_picture_goes_from_tab_to_tab(visit):
+    page = visit()
+    few_steps(page, "text")
+    page.fill("#text-prompt textarea", "a photo of a red apple")
+    page.click("#text-draw")
+    wait_for_end(page, "text")
+    page.click("#text-to-image")
+    page.wait_for_selector("#image-picture img")
+    assert page.input_value("#image-prompt textarea") == "a photo of a red apple"
+    few_steps(page, "image", steps=5)
+    page.click("#image-draw")
+    wait_for_end(page, "image")
+    assert newest(page, "image").shape == (64, 64, 3)
+    page.click("#image-to-enlarge")
+    page.wait_for_selector("#enlarge-picture img")
+    few_steps(page, "enlarge", steps=5)
+    page.click("#enlarge-draw")
+    wait_for_end(page, "enlarge")
+    assert newest(page, "enlarge").shape == (128, 128, 3)
+
+
+def test_what_is_painted_over_is_drawn_anew_and_the_rest_is_kept_to_the_bit(visit):
+    page = visit()
+    open_tab(page, "repaint")
+    page.set_input_files("#repaint-picture input[type=file]", os.fspath(SKETCH))
+    page.wait_for_selector("#repaint-picture button[aria-label=Brush]")
+    page.wait_for_timeout(2000)  # the editor has no sign of having sent the picture
+    box = page.locator("#repaint-picture canvas").nth(1).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 20, y)
+    page.mouse.down()
+    page.mouse.move(x + 20, y, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    few_steps(page, "repaint", steps=5)
+    page.click("#repaint-draw")
+    wait_for_end(page, "repaint")
+    original = np.asarray(Image.open(SKETCH).convert("RGB"))
+    changed = (newest(page, "repaint") != original).any(-1)
+    assert changed[32, 32]
+    assert not changed[:16].any()
+    page.check("#repaint-invert input")
+    page.click("#repaint-draw")
+    wait_for_end(page, "repaint")
+    changed = (newest(page, "repaint") != original).any(-1)
+    assert changed[:8].any()
+    assert not changed[32, 32]
+
+
+def test_words_are_edited_and_each_gets_a_map(visit):
+    page = visit()
+    open_tab(page, "edit")
+    few_steps(page, "edit")
+    page.click("#edit-draw")
+    wait_for_end(page, "edit")
+    page.wait_for_selector("#maps img")
+    assert len(page.query_selector_all("#edit-gallery .grid-container button")) == 2
+
+
+def test_it_speaks_the_browsers_language(visit):
+    for locale, draw, done in (("ja-JP", "描く", "1 枚"), ("zh-TW", "開始畫", "1 張")):
+        page = visit(locale=locale)
+        assert page.inner_text("#text-draw") == draw
+        few_steps(page, "text")
+        page.click("#text-draw")
+        wait_for_end(page, "text")
+        assert page.inner_text("#text-status").startswith(done)
+
+
+def test_a_phone_shows_every_tab_without_scrolling_sideways(visit):
+    page = visit(390, 844)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    few_steps(page, "text")
+    page.click("#text-draw")
+    wait_for_end(page, "text")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_two_visitors_wait_for_one_another_and_keep_their_own(visit):
+    one, two = visit(), visit()
+    few_steps(one, "text", steps=400)
+    one.click("#text-draw")
+    one.wait_for_selector("#text-status .bar")
+    few_steps(two, "text")
+    two.click("#text-draw")
+    two.wait_for_selector("text=place 2 in the queue")
+    one.click("#text-cancel")
+    wait_for_end(two, "text")
+    assert two.query_selector("#text-gallery img")
+    assert not one.query_selector("#text-gallery img")
