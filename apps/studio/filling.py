@@ -1,13 +1,13 @@
 """Fill a tab's fields with the recipe of a picture, and say what could not be taken over.
 
-    filler = Filler(studio, tabs)
-    button.click(lambda ...: filler.filled(path, language), ..., filler.outputs)
+filler = Filler(studio, tabs)
+button.click(lambda ...: filler.filled(path, language), ..., filler.outputs)
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +157,3 @@ def picture_html(path: Path | None, text: str, name: str = "") -> str:
     address = data_address(path) if path is not None else ""
     image = f'<img src="{address}" alt="{html.escape(name)}">' if address else ""
     return f'<div class="aside">{image}<div>{text}</div></div>'
-
-
-def lines_html(lines: Sequence[str]) -> str:
-    """Return lines of plain text as HTML."""
-    return "<br>".join(html.escape(line) for line in lines if line)

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from apps.studio.browser import shelf
 from apps.studio.counting import count_tokens
 from apps.studio.state import Studio
 from apps.studio.styles import with_styles
@@ -206,6 +207,7 @@ class Form:
             visible=bool(self.studio.styles),
         )
         prompt = self.by_name["prompt"]
+        shelf(prompt, self.name)
         prompt.change(self._count, prompt, counter, **QUIET)
 
     def _count(self, visit: gr.Request, prompt: Any) -> str:

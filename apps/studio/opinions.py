@@ -147,10 +147,10 @@ def download_link(data: bytes, name: str, words: str, kind: str = "text/csv") ->
     return f'<a class="download" download="{name}" href="data:{kind};base64,{text}">{words}</a>'
 
 
-def training_command(exported: Exported) -> str:
-    """Return the command that trains a LoRA on an exported folder."""
+def training_command(folder: str | Path) -> str:
+    """Return the command that trains a LoRA of the bundled model on an exported folder."""
     data = "data.params.train"
     return (
-        "python main.py --base configs/adapters/demo-lora.yaml -t -n liked "
-        f"{data}.target=ldm.data.captions.CaptionedFolder {data}.params.root={exported.folder}"
+        "python main.py --base configs/adapters/demo-lora.yaml --train "
+        f"{data}.target=ldm.data.captions.CaptionedFolder {data}.params.root={folder}"
     )

@@ -9,8 +9,10 @@ from typing import Any
 import gradio as gr
 
 from apps.studio.form import IN_BROWSER, QUIET
+from apps.studio.menu import Menu
+from apps.studio.rating import Rating
 from apps.studio.state import Studio, Tab
-from apps.studio.tabs import edit, enlarge, image, repaint, text
+from apps.studio.tabs import edit, enlarge, feedback, gallery, image, learn, repaint, sweep, text
 from apps.studio.words import shown
 from optimizedSD.web.edit_layout import EDIT_CSS
 from optimizedSD.web.layout import HOUR
@@ -21,6 +23,10 @@ TABS: dict[str, Callable[[Studio], Tab]] = {
     "repaint": repaint.build,
     "edit": edit.build,
     "enlarge": enlarge.build,
+    "sweep": sweep.build,
+    "learn": learn.build,
+    "gallery": gallery.build,
+    "feedback": feedback.build,
 }
 """What builds each tab, in their order."""
 KEPT_LENGTH = 200_000  # characters of what a browser keeps of the fields
@@ -34,6 +40,13 @@ CSS = """
 .counter { text-align: right; font-size: 0.8em; }
 .senders { align-items: center; }
 .warning { color: var(--error-text-color, #b91c1c); }
+"""
+CSS += """
+.aside { display: flex; gap: 1em; align-items: flex-start; flex-wrap: wrap; }
+.aside img { max-width: 160px; border-radius: 0.35em; }
+.status pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+.download { text-decoration: underline; }
+.models { align-items: end; }
 """
 CSS += EDIT_CSS
 # Ctrl+Enter presses the button of the tab that is open: the only one of its kind that is seen.
@@ -58,11 +71,13 @@ def build(studio: Studio) -> gr.Blocks:
     Args:
         studio: The studio; its bar and what it keeps are set.
     """
+    studio.under = (*studio.under, Rating(studio))
     with gr.Blocks(
         title="Studio", analytics_enabled=False, delete_cache=(HOUR, 24 * HOUR)
     ) as blocks:
         choice = studio.queue.pipeline.choice
         gr.Markdown(f"# Studio\n{choice.name} · {studio.queue.pipeline.device}")
+        menu = None if studio.flags.one_model else Menu(studio)
         tabs: dict[str, Tab] = {}
         with gr.Tabs(selected="text") as studio.bar:
             for name, make in TABS.items():
@@ -73,6 +88,8 @@ def build(studio: Studio) -> gr.Blocks:
         for tab in tabs.values():
             if tab.wire is not None:
                 tab.wire(studio, tabs)
+        if menu is not None:
+            menu.connect(blocks, tabs)
         _keep(studio, blocks)
     return blocks
 

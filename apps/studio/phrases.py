@@ -16,8 +16,8 @@ PHRASES: Mapping[str, tuple[str, str, str]] = {
     "search": ("Search", "さがす", "搜尋"),
     "search_info": (
         'words of the recipe: cat -fog "red hat" sampler:ddim seed:42',
-        "作り方のことば：cat -fog \"red hat\" sampler:ddim seed:42",
-        "配方裡的文字：cat -fog \"red hat\" sampler:ddim seed:42",
+        '作り方のことば：cat -fog "red hat" sampler:ddim seed:42',
+        '配方裡的文字：cat -fog "red hat" sampler:ddim seed:42',
     ),
     "find": ("Find", "さがす", "搜尋"),
     "newer": ("◀ Newer", "◀ 新しい", "◀ 較新"),
@@ -72,12 +72,16 @@ PHRASES: Mapping[str, tuple[str, str, str]] = {
     "not_understood": ("What was not taken over:", "引き継げなかったもの：", "沒有帶過來的："),
     # A sweep.
     "sweep_hint": (
-        "One picture for each combination of settings, on one sheet. An axis is a setting and its "
+        "One picture for each combination of settings, on one sheet. An axis is a setting and "
+        "its "
         "values: `scale: 1-9 [5]`, `seed: 1-10 (+3)`, `sampler: ddim, DPM++ 2M`, "
         "`prompt: panda, cat` (the first is replaced).",
-        "設定の組み合わせごとに 1 枚描き、1 枚の表に並べます。軸は設定と値です：`scale: 1-9 [5]`、"
-        "`seed: 1-10 (+3)`、`sampler: ddim, DPM++ 2M`、`prompt: panda, cat`（最初の語を置き換え）。",
-        "每種設定組合各畫一張，排成一張表。軸是設定和它的值：`scale: 1-9 [5]`、`seed: 1-10 (+3)`、"
+        "設定の組み合わせごとに 1 枚描き、1 枚の表に並べます。軸は設定と値です：`scale: 1-9 [5]"
+        "`、"
+        "`seed: 1-10 (+3)`、`sampler: ddim, DPM++ 2M`、`prompt: panda, cat`（最初の語を置き換え"
+        "）。",
+        "每種設定組合各畫一張，排成一張表。軸是設定和它的值：`scale: 1-9 [5]`、`seed: 1-10 (+3)"
+        "`、"
         "`sampler: ddim, DPM++ 2M`、`prompt: panda, cat`（取代第一個詞）。",
     ),
     "axis_x": ("X: from column to column", "X：列ごとに", "X：逐欄變化"),
@@ -99,7 +103,8 @@ PHRASES: Mapping[str, tuple[str, str, str]] = {
     "learn_hint": (
         "Six short lessons; each draws its example when you press the button. Change the prompt "
         "and the seed, and look again.",
-        "短いレッスンが六つあります。ボタンを押すと例を描きます。プロンプトやシードを変えて、見比べてください。",
+        "短いレッスンが六つあります。ボタンを押すと例を描きます。プロンプトやシードを変えて、見"
+        "比べてください。",
         "六個短課程；按下按鈕就會畫出例子。改變提示詞和種子，再看一次。",
     ),
     "lesson": ("Lesson", "レッスン", "課程"),
@@ -107,7 +112,8 @@ PHRASES: Mapping[str, tuple[str, str, str]] = {
     "no_preview": (
         "this model has no factors for small pictures of its latents; expected some in its YAML "
         "(preview); choose another lesson, or another model",
-        "このモデルには潜在表現を色に直す係数がありません（YAML の preview）。ほかのレッスンかモデルを"
+        "このモデルには潜在表現を色に直す係数がありません（YAML の preview）。ほかのレッスンか"
+        "モデルを"
         "選んでください",
         "這個模型沒有把潛在表示換成顏色的係數（YAML 的 preview）；請選別的課程或模型",
     ),
@@ -115,9 +121,11 @@ PHRASES: Mapping[str, tuple[str, str, str]] = {
     "feedback_hint": (
         "Thumbs, stars and notes are given below each picture. Here they are counted, and handed "
         "on: as a table, or as a folder of good pictures that a model can be trained on.",
-        "親指・星・メモは、それぞれの絵の下で付けます。ここでは数を見て、表として、または学習に使える"
+        "親指・星・メモは、それぞれの絵の下で付けます。ここでは数を見て、表として、または学習に"
+        "使える"
         "「良い絵」のフォルダーとして取り出せます。",
-        "大拇指、星星和備註都在每張圖下面填寫。這裡可以看統計，並匯出成表格，或匯出成可用來訓練模型的好圖資料夾。",
+        "大拇指、星星和備註都在每張圖下面填寫。這裡可以看統計，並匯出成表格，或匯出成可用來訓練"
+        "模型的好圖資料夾。",
     ),
     "your_name": ("Your name", "お名前", "你的名字"),
     "your_name_info": (

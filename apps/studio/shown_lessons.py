@@ -1,6 +1,6 @@
 """The jobs of two lessons: the way of a picture from noise, and where the words of one look.
 
-    one run of one picture -> its glimpses or maps -> a strip with labels, saved beside it
+one run of one picture -> its glimpses or maps -> a strip with labels, saved beside it
 """
 
 from __future__ import annotations

@@ -41,6 +41,10 @@ class JobState(RunState):
         """Return the state of a job that others are ahead of."""
         return replace(self, status=say(self.language, "waiting", place=ahead + 1, ahead=ahead))
 
+    def doing(self, status: str) -> JobState:
+        """Return the state while something is done that has no steps."""
+        return replace(self, status=status)
+
     def begun(self) -> JobState:
         """Return the state of a job that has its turn."""
         return replace(super().begun(), status=say(self.language, "preparing"))
@@ -101,6 +105,7 @@ class Studio:
         bar: The row of tabs (``gradio.Tabs``), set by ``page``: ``gr.Tabs(selected=name)`` as its
             value opens a tab.
         pace: How fast sweeps are drawn.
+        models: Checkpoints from elsewhere that are on the menu: the command line's.
         kept: Components whose values a reload keeps, by a name for each; tabs add theirs while
             they are built.
         panels: Of all tabs; what they show is kept too.
@@ -113,6 +118,7 @@ class Studio:
     styles: Mapping[str, Style] = field(default_factory=dict)
     bar: Any = None
     pace: Pace = field(default_factory=Pace)
+    models: Sequence[Path] = ()
     kept: dict[str, Component] = field(default_factory=dict)
     panels: list[Panel] = field(default_factory=list)
     under: Sequence[Callable[[Studio, Panel], None]] = ()

@@ -49,7 +49,7 @@ def build(studio: Studio) -> Tab:
         return _safely(lambda: download_link(opinions.table(), "feedback.csv", words))
 
     def exported(visit: gr.Request, stars: Any) -> str:
-        return exported_html(opinions, stars, _language(visit))
+        return exported_html(opinions, stars, studio.flags.outdir, _language(visit))
 
     def wire(studio: Studio, tabs: Mapping[str, Tab]) -> None:  # noqa: ARG001 - as all tabs
         rating.connect(person)
@@ -68,14 +68,21 @@ def counted_html(opinions: Opinions, language: str) -> str:
     return f'<div role="status">{html.escape(text)}</div>'
 
 
-def exported_html(opinions: Opinions, stars: Any, language: str) -> str:
-    """Copy the good pictures to a new folder; return what is said of it."""
+def exported_html(opinions: Opinions, stars: Any, outdir: str, language: str) -> str:
+    """Copy the good pictures to a new folder; return what is said of it.
+
+    Args:
+        opinions: What people think.
+        stars: How many are good, as the page holds it.
+        outdir: What the command line calls the studio's folder.
+        language: The visitor's.
+    """
 
     def export() -> str:
         done = opinions.export(int(stars) if isinstance(stars, (int, float)) else GOOD)
         folder = f"{TRAINING}/{done.folder.name}"
         text = say(language, "exported", n=count(language, done.written), folder=folder)
-        command = training_command(done)
+        command = training_command(f"{outdir}/{folder}")
         return f'<div role="status">{html.escape(text)}<pre>{html.escape(command)}</pre></div>'
 
     return _safely(export)

@@ -173,9 +173,7 @@ class GalleryTab:
         )
         return Redrawing(request, self.studio.outdir, language)
 
-    def _throw(
-        self, visit: gr.Request, chosen: Any, words: Any, number: Any
-    ) -> tuple[Any, ...]:
+    def _throw(self, visit: gr.Request, chosen: Any, words: Any, number: Any) -> tuple[Any, ...]:
         language = _language(visit)
         try:
             thrown = self.album.throw(_named(chosen, language))

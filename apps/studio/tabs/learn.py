@@ -90,7 +90,7 @@ def job_of(studio: Studio, lesson: Lesson, prompt: str, seed: str, language: str
     base = suited_to(base, choice.sampling, {"prompt", "seed", *studio.fixed})
     base = replace(base, n_iter=1, n_samples=1, seed_mode="per-image")
     queue.limits.check(base)
-    if lesson.kind != "sweep":
+    if lesson.axis is None:
         from apps.studio.shown_lessons import Showing
 
         return Showing(base, lesson.kind, studio.outdir, language)

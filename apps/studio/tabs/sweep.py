@@ -51,7 +51,9 @@ def build(studio: Studio) -> Tab:
         texts, held = values[: len(AXES)], values[len(AXES) :]
         queue = studio.queue
         settings = form.read(held)
-        return plan(settings, [str(each or "") for each in texts], queue.pipeline.choice, queue.limits)
+        return plan(
+            settings, [str(each or "") for each in texts], queue.pipeline.choice, queue.limits
+        )
 
     def read(values: Sequence[Any], language: str) -> Sweeping:
         return Sweeping(planned(values), studio.outdir, studio.pace, language)

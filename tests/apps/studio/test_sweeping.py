@@ -12,17 +12,11 @@ from apps.server.pace import Pace
 from apps.studio.sweeping import MOST, SweepRun, axes_offered, plan
 from ldm.errors import UserError
 from ldm.images.io import load_image
-from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Progress
 from ldm.settings.generation import Txt2ImgSettings
 from optimizedSD.web.limits import Limits
 
 LIMITS = Limits(side=256)
-
-
-@pytest.fixture(scope="module")
-def pipeline(tiny_ckpt):
-    return Pipeline.load(tiny_ckpt, device="cpu")
 
 
 @pytest.fixture
