@@ -13,7 +13,7 @@ from apps.studio.lessons import LESSONS, Lesson
 from apps.studio.panel import Panel
 from apps.studio.state import Studio, Tab
 from apps.studio.sweeping import Sweeping, plan
-from apps.studio.words import say, shown
+from apps.studio.words import language_of, say, shown
 from ldm.errors import UserError
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.option import MAX_SEED
@@ -34,7 +34,7 @@ def build(studio: Studio) -> Tab:
         with gr.Column():
             names = list(LESSONS)
             lesson = gr.Radio(
-                [(shown(f"lesson_{name}"), name) for name in names],
+                [(say("en", f"lesson_{name}"), name) for name in names],
                 value=names[0],
                 label=shown("lesson"),
                 elem_id="learn-lesson",
@@ -63,8 +63,13 @@ def build(studio: Studio) -> Tab:
             raise UserError("there is no such lesson; expected one of the list; choose one")
         return job_of(studio, LESSONS[name], *rest, language)
 
+    def titles(visit: gr.Request) -> Any:
+        language = language_of(visit.headers.get("accept-language"))
+        return gr.Radio(choices=[(say(language, f"lesson_{name}"), name) for name in names])
+
     panel.connect([lesson, prompt, seed], read)
-    return Tab(NAME, {"recipe": {"prompt": prompt, "seed": seed}}, panel.wire)
+    held = {"recipe": {"prompt": prompt, "seed": seed}}
+    return Tab(NAME, held, panel.wire, (titles, [], [lesson]))
 
 
 def job_of(studio: Studio, lesson: Lesson, prompt: str, seed: str, language: str) -> Job:
