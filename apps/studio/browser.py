@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from apps.studio.adapters import Adapter, adapters_there, with_adapter
+from apps.studio.events import QUIET
 from apps.studio.filling import picture_html
-from apps.studio.form import QUIET
 from apps.studio.words import language_of, say, shown
 
 

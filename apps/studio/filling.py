@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from apps.studio.dropped import Dropped, dropped
-from apps.studio.form import QUIET
+from apps.studio.events import QUIET
 from apps.studio.state import Studio, Tab
 from apps.studio.words import language_of, say, shown
 from ldm.errors import UserError

@@ -13,6 +13,7 @@ import gradio as gr
 
 from apps.studio.browser import shelf
 from apps.studio.counting import count_tokens
+from apps.studio.events import IN_BROWSER, QUIET
 from apps.studio.state import Studio
 from apps.studio.styles import with_styles
 from apps.studio.words import TABLE, language_of, say, shown
@@ -22,14 +23,6 @@ from ldm.settings.suiting import suiting
 from optimizedSD.web.fields import Field, fields_of, settings_from, with_labels
 from optimizedSD.web.layout import component
 
-QUIET = {
-    "queue": False,
-    "show_progress": "hidden",
-    "api_visibility": "private",
-    "preprocess": False,
-    "trigger_mode": "always_last",
-}
-IN_BROWSER = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 FIRST = {"prompt_syntax": "a1111", "n_samples": 2, "seed": None}
 """What controls first show where that is not the schema's; only those that it has."""
 FIRST_PROMPT = "a photo of a panda on a red background"  # words that the bundled model knows

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from apps.studio.checkpoints import checkpoint_named, checkpoints_there
-from apps.studio.form import QUIET
+from apps.studio.events import QUIET
 from apps.studio.loading import Loading, load_model
 from apps.studio.state import Studio, Tab
 from apps.studio.words import language_of, say, shown

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.studio.form import IN_BROWSER, QUIET
+from apps.studio.events import IN_BROWSER, QUIET
 from apps.studio.menu import Menu
 from apps.studio.rating import Rating
 from apps.studio.state import Studio, Tab

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from apps.studio.form import IN_BROWSER, QUIET, Form
+from apps.studio.events import IN_BROWSER, QUIET
+from apps.studio.form import Form
 from apps.studio.state import JobState, Studio, Tab
 from apps.studio.words import language_of, say, shown
 from ldm.errors import UserError, in_words

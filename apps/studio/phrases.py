@@ -141,7 +141,7 @@ PHRASES: Mapping[str, tuple[str, str, str]] = {
     "thumb_down": ("👎 Bad", "👎 良くない", "👎 不好"),
     "kept_opinion": ("Kept: {signs}", "残しました：{signs}", "已保留：{signs}"),
     "judged": (
-        "{opinions} opinions on {n}; {good} good.",
+        "Opinions: {opinions}, about {n}; good: {good}.",
         "{n}に感想が {opinions} 件、良い絵は {good} 枚。",
         "{n}共有 {opinions} 則意見，好圖 {good} 張。",
     ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from apps.studio.album import Album
-from apps.studio.form import QUIET
+from apps.studio.events import QUIET
 from apps.studio.opinions import Opinions, stars_in_words
 from apps.studio.state import Studio
 from apps.studio.words import language_of, say, shown

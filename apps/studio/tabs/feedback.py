@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.studio.form import QUIET
+from apps.studio.events import QUIET
 from apps.studio.opinions import TRAINING, Opinions, download_link, training_command
 from apps.studio.rating import Rating
 from apps.studio.state import Studio, Tab

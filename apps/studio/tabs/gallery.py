@@ -10,8 +10,8 @@ from typing import Any
 import gradio as gr
 
 from apps.studio.album import Album, Redrawing, request_again
+from apps.studio.events import QUIET
 from apps.studio.filling import Filler, drop_area, picture_html, wire_drop
-from apps.studio.form import QUIET
 from apps.studio.panel import Panel
 from apps.studio.state import Studio, Tab
 from apps.studio.words import count, language_of, say, shown

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from apps.studio.form import FIRST_PROMPT, QUIET
+from apps.studio.events import QUIET
+from apps.studio.form import FIRST_PROMPT
 from apps.studio.lessons import LESSONS, Lesson
 from apps.studio.panel import Panel
 from apps.studio.state import Studio, Tab

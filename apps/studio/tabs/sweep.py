@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr
 
 from apps.server.pace import Pace
-from apps.studio.form import FIRST_PROMPT, QUIET, Form, fields_for
+from apps.studio.events import QUIET
+from apps.studio.form import FIRST_PROMPT, Form, fields_for
 from apps.studio.opinions import download_link
 from apps.studio.panel import Panel
 from apps.studio.state import Studio, Tab

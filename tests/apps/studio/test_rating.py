@@ -1,4 +1,4 @@
-"""Clicks below a picture: kept for who clicked, about the studio's pictures alone, then exported."""
+"""Clicks below a picture: kept for who clicked, about the studio's pictures alone, exported."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_stars_that_are_none_are_taken_back(rating, visit, picture, stars):
 
 def test_good_ones_are_counted_and_copied(rating, visit, picture, tmp_path):
     rating._thumb(1)(visit, picture, "Ada")
-    assert "1 opinions on 1 picture; 1 good." in counted_html(rating.opinions, "en")
+    assert "Opinions: 1, about 1 picture; good: 1." in counted_html(rating.opinions, "en")
     said = exported_html(rating.opinions, 4, "out", "en")
     assert "params.root=out/training/liked-0000" in said and str(tmp_path) not in said
     assert len(list((tmp_path / "out/training/liked-0000").glob("*.png"))) == 1
