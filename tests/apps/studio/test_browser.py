@@ -235,3 +235,102 @@ def test_two_visitors_wait_for_one_another_and_keep_their_own(visit):
     wait_for_end(two, "text")
     assert two.query_selector("#text-gallery img")
     assert not one.query_selector("#text-gallery img")
+
+
+def draw_one(page, prompt="a photo of a cat on a blue background", seed="7"):
+    few_steps(page, "text")
+    page.fill("#text-prompt textarea", prompt)
+    page.fill("#text-seed textarea, #text-seed input", seed)
+    page.click("#text-draw")
+    wait_for_end(page, "text")
+
+
+def test_a_picture_is_found_judged_drawn_again_thrown_away_and_put_back(visit, served):
+    page = visit()
+    draw_one(page, "a photo of an owl on a green background", "11")
+    first = newest(page, "text")
+    page.click("#tab-feedback-button")
+    page.fill("#feedback-person input, #feedback-person textarea", "Ada")
+    open_tab(page, "gallery")
+    page.fill("#gallery-search input, #gallery-search textarea", "owl seed:11")
+    page.click("#gallery-find")
+    page.wait_for_selector("#gallery-found >> text=1 picture, page 1 of 1")
+    page.click("#gallery-grid .grid-container button")
+    page.wait_for_selector("#gallery-gallery img")
+    recipe = page.locator("#gallery-recipe textarea")
+    assert "prompt: a photo of an owl on a green background" in recipe.input_value()
+    page.click("#gallery-opinion button")
+    page.click("#gallery-up")
+    page.click("#gallery-stars label:nth-of-type(5)")
+    page.wait_for_selector("#gallery-opinion-said >> text=👍 ★★★★★")
+    page.click("#gallery-draw")
+    wait_for_end(page, "gallery")
+    assert (newest(page, "gallery") == first).all()
+    page.click("#gallery-find")
+    page.wait_for_selector("#gallery-found >> text=2 pictures")
+    page.click("#gallery-throw")
+    page.wait_for_selector("#gallery-found >> text=1 picture")
+    page.click("#gallery-bin button")
+    page.wait_for_selector("#gallery-bin-said >> text=1 picture in the bin")
+    page.click("#gallery-restore")
+    page.wait_for_selector("#gallery-found >> text=2 pictures")
+    page.click("#tab-feedback-button")
+    page.wait_for_selector("#feedback-judged >> text=about 1 picture; good: 1")
+    page.click("#feedback-folder")
+    page.wait_for_selector("#feedback-said >> text=training/liked-0000")
+    assert len(list((served[1] / "out/training/liked-0000").glob("*.png"))) == 1
+
+
+def test_a_dropped_picture_fills_the_fields_and_a_shelf_the_prompt(visit, tmp_path):
+    page = visit()
+    draw_one(page, "a photo of a frog on a red background", "12")
+    source = page.get_attribute("#text-gallery img", "src")
+    (tmp_path / "dropped.png").write_bytes(page.request.get(source).body())
+    page.fill("#text-prompt textarea", "something else")
+    page.click("#text-shelf button")
+    page.wait_for_selector("#text-adapter-about >> text=demo-outline")
+    page.click("#text-insert")
+    page.wait_for_function(
+        "document.querySelector('#text-prompt textarea').value.includes('<lora:')"
+    )
+    open_tab(page, "gallery")
+    page.click("text=Drop a picture >> visible=true")
+    page.set_input_files("#gallery-drop input[type=file]", os.fspath(tmp_path / "dropped.png"))
+    page.wait_for_selector("#text-draw", state="visible")
+    assert page.input_value("#text-prompt textarea") == "a photo of a frog on a red background"
+    assert page.input_value("#text-seed textarea, #text-seed input") == "12"
+
+
+def test_a_sweep_says_how_much_it_is_and_leaves_a_sheet_and_a_table(visit):
+    page = visit()
+    open_tab(page, "sweep")
+    page.fill("#sweep-x input, #sweep-x textarea", "scale: 1, 3")
+    page.fill("#sweep-y input, #sweep-y textarea", "seed: 1-2")
+    page.fill("#sweep-ddim_steps input[type=number]", "4")
+    page.wait_for_selector("#sweep-estimate >> text=4 pictures (2 × 2), 16 steps")
+    page.click("#sweep-draw")
+    wait_for_end(page, "sweep")
+    assert newest(page, "sweep").shape[1] > 2 * 64
+    link = page.wait_for_selector("#sweep-table a[download='sheet-0000.csv']")
+    assert link.get_attribute("href").startswith("data:text/csv;base64,")
+    page.fill("#sweep-x input, #sweep-x textarea", "lora: none, x")
+    page.wait_for_selector("#sweep-estimate >> text=cannot vary on this page")
+
+
+def test_a_lesson_draws_its_example_with_one_click(visit):
+    page = visit()
+    open_tab(page, "learn")
+    page.wait_for_selector("text=never draws a line")
+    for number, shown in ((0, "learn-gallery"), (5, "learn-gallery")):
+        page.click(f"#learn-lesson label >> nth={number}")
+        page.click("#learn-draw")
+        wait_for_end(page, "learn")
+        assert page.query_selector(f"#{shown} img")
+        assert not page.query_selector("#learn-status [role=alert]")
+
+
+def test_the_menu_names_the_model_and_refuses_none(visit):
+    page = visit()
+    assert page.input_value("#model input") == "demo"
+    page.click("#load-model")
+    page.wait_for_selector("#model-said >> text=demo is loaded.")
