@@ -55,7 +55,7 @@ def _in_words(each: Field) -> Field:
     if key not in TABLE:
         return each
     info = shown(f"{key}_info") if f"{key}_info" in TABLE else ""
-    return replace(each, label=shown(key), info=info)
+    return replace(each, label=shown(key), info=info, key=None)
 
 
 @dataclass
@@ -149,7 +149,7 @@ class Form:
         labels = {
             each.option.flag: say(language, keys[each.option.flag])
             if keys[each.option.flag] in TABLE
-            else str(each.label)
+            else each.called(language)
             for each in self.fields
         }
         return with_labels(text, labels)

@@ -6,19 +6,18 @@ a job says while it goes on is looked up here, by the request's ``Accept-Languag
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from apps.studio.lessons import LESSONS
 from apps.studio.phrases import PHRASES
+from optimizedSD.web.setting_words import LANGUAGES
+from optimizedSD.web.words import language_of as language_of  # noqa: PLC0414 - the studio's too
+from optimizedSD.web.words import translations as locales
 
 if TYPE_CHECKING:
     from gradio import I18n
-
-LANGUAGES = ("en", "ja", "zh")
-_BROWSERS = {"en": ("en",), "ja": ("ja",), "zh": ("zh-TW", "zh-HK", "zh")}
 
 # Key -> the three languages, in the order of LANGUAGES; {names} are filled in.
 TABLE: Mapping[str, tuple[str, str, str]] = {
@@ -182,31 +181,12 @@ def count(language: str, pictures: int) -> str:
     return say(language, "one" if pictures == 1 else "many", n=pictures)
 
 
-def language_of(header: str | None) -> str:
-    """Return the first language of an ``Accept-Language`` header that the studio speaks.
-
-    Example:
-        >>> [language_of(each) for each in ("zh-TW,zh;q=0.9", "fr,ja;q=0.5,en;q=0.4", "", None)]
-        ['zh', 'ja', 'en', 'en']
-    """
-    ranked = []
-    for part in (header or "")[:500].split(","):
-        name, _, weight = part.strip().partition(";q=")
-        share = float(weight) if re.fullmatch(r"[01](\.\d+)?", weight) else 1.0
-        ranked.append((-share, name.split("-")[0].lower()))
-    return next((name for _, name in sorted(ranked) if name in LANGUAGES), "en")
-
-
 @cache
 def translations() -> I18n:
     """Return what gradio looks the page's words up in; made once."""
     import gradio as gr
 
-    tables: dict[str, dict[str, str]] = {}
-    for place, language in enumerate(LANGUAGES):
-        words = {key: said[place] for key, said in TABLE.items()}
-        tables |= dict.fromkeys(_BROWSERS[language], words)
-    return gr.I18n(**tables)
+    return gr.I18n(**locales(TABLE))
 
 
 def shown(key: str) -> Any:

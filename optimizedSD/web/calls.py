@@ -68,6 +68,7 @@ class Calls:
                 clicked=bool(fn.collects_event_data),
             )
             for number, fn in blocks.fns.items()
+            if fn.fn is not None  # others run in the browser alone
         }
         targets = [target for fn in blocks.fns.values() for target, _ in fn.targets]
         known = frozenset(each for each in targets if each is not None)
@@ -96,7 +97,7 @@ class Calls:
         known = type(trigger) is int and trigger in self.triggers
         cleaned = {
             "data": self._inputs(function, call.get("data")),
-            "event_data": _clicked(call.get("event_data")) if function.clicked else None,
+            "event_data": self._clicked(call.get("event_data")) if function.clicked else None,
             "fn_index": number,
             "trigger_id": trigger if known else None,
             "session_hash": session,
@@ -129,6 +130,17 @@ class Calls:
             "composite": self._file(value.get("composite")),
             "id": None,
         }
+
+    def _clicked(self, event: Any) -> dict[str, Any]:
+        """Return which picture was clicked, and its file if the page may show it."""
+        index = event.get("index") if isinstance(event, dict) else None
+        if type(index) is not int or index < 0:
+            raise _wrong("what was clicked", "the number of a picture")
+        value = event.get("value")
+        image = value.get("image") if isinstance(value, dict) else None
+        path = image.get("path") if isinstance(image, dict) else None
+        found = shown_picture(path, self.folders) if isinstance(path, str) else None
+        return {"index": index, "value": found and {"image": {"path": str(found[0])}}}
 
     def _file(self, value: Any) -> dict[str, Any] | None:
         if value is None:
@@ -172,13 +184,6 @@ def _chosen(value: Any) -> Any:
 
 def _kept(_: Any) -> None:
     """Return nothing for what never leaves the server; gradio fills it in."""
-
-
-def _clicked(event: Any) -> dict[str, Any]:
-    index = event.get("index") if isinstance(event, dict) else None
-    if type(index) is not int or index < 0:
-        raise _wrong("what was clicked", "the number of a picture")
-    return {"index": index, "value": None}
 
 
 def _wrong(part: str, expected: str) -> UserError:

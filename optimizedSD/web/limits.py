@@ -125,5 +125,7 @@ class Limits:
         return max(1, LARGEST_AT_ONCE * self.side**2 // (width * height))
 
     def _too_much(self, given: str, most: int, flag: str) -> UserError:
-        said = f"expected at most {most}, the --{flag} of this {self.where}"
+        # A page's visitors have no flags to look at.
+        which = f", the --{flag} of this" if self.where != "page" else " on this"
+        said = f"expected at most {most}{which} {self.where}"
         return UserError(f"{given} was given; {said}; give less")

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.images.io import open_image, upright_eight_bit
+from ldm.images.transparency import over
 from ldm.pipelines.masks import HALF_GREY, Mask
 
 
@@ -86,5 +87,4 @@ def mask_of(value: Mapping[str, Any], uploaded: Image.Image | None) -> Mask:
 def _on_white(image: Image.Image | None) -> Image.Image:
     if image is None or not np.asarray(image.convert("RGBA"))[..., 3].any():
         raise UserError("there is no picture; expected one to start from; upload or paste one")
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return over(image, "white")

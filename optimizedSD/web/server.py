@@ -31,6 +31,7 @@ from optimizedSD.web.page import Page, ServerSettings
 if TYPE_CHECKING:
     from gradio import Blocks
 
+    from ldm.pipelines.models import ModelChoice
     from ldm.settings.generation import GenerationSettings
     from optimizedSD.web.calls import Calls
     from optimizedSD.web.worker import Worker
@@ -163,11 +164,18 @@ def _load_worker(
         staging=Staging.of(settings),
         observer=console.observe,
     )
-    about = f"Model: {choice.name} on {pipeline.device}. {choice.notice or ''}"
+    about = f"Model: {choice.name} on {pipeline.device}. {_known(choice)}"
     if page.takes_mask:
         about = f"{about} {choice.kind.sentence(choice.inputs)}"
     used = {"device": pipeline.device, "config": choice.config_path, "ckpt": choice.ckpt_path}
     return Worker(pipeline, lambda settings: log.add(row_of(settings, **used))), about
+
+
+def _known(choice: ModelChoice) -> str:
+    """Return which words a model knows, if it lists them."""
+    if not choice.knows:
+        return ""
+    return f"It knows these words, and draws others by chance: {', '.join(choice.knows)}."
 
 
 def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache: str) -> Blocks:
@@ -184,14 +192,24 @@ def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache
         UserError: the port is taken.
     """
     os.environ |= ENVIRONMENT | {"GRADIO_TEMP_DIR": cache}  # before gradio is imported
-    from optimizedSD.web.layout import CSS, THEME, build, controls_of, handlers_for
+    from optimizedSD.web.layout import (
+        CSS,
+        THEME,
+        build,
+        controls_of,
+        handlers_for,
+        head,
+        translated,
+    )
 
     worker.limit(Limits.of(server, worker.pipeline.choice.size))
     controls = controls_of(page, worker.pipeline.choice)
     rest = {**fixed_settings(page.schema, server), **page.fixed}
     blocks = build(page, handlers_for(page, worker, controls, rest), about)
     folders = [cache, os.path.abspath(server.outdir)]
-    open_page(blocks, server, worker, folders, share=server.share, css=CSS, theme=THEME)
+    looks = {"css": CSS, "theme": THEME, "head": head(page, worker.pipeline.choice.name)}
+    words = translated(page)
+    open_page(blocks, server, worker, folders, share=server.share, i18n=words, **looks)
     return blocks
 
 

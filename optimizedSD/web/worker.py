@@ -39,12 +39,14 @@ class Wanted:
         image: The init image, if there is one.
         mask: The part of the init image to redraw; None is all of it.
         watcher: Sees where words look while the pictures are drawn.
+        language: Of what is said of the run, one of ``setting_words.LANGUAGES``.
     """
 
     settings: GenerationSettings
     image: Image.Image | None = None
     mask: Mask | None = None
     watcher: WordMaps | None = None
+    language: str = "en"
 
 
 @dataclass
@@ -120,7 +122,7 @@ class Worker:
 
     def _begin(self, wanted: Wanted, notices: tuple[Notice, ...]) -> RunState:
         """Return the state of a run that was read and has no place in the line yet."""
-        return RunState(wanted.settings.seed, notices=notices)
+        return RunState(wanted.settings.seed, notices=notices, language=wanted.language)
 
     def close(self, patience: float) -> bool:
         """Stop every run; return whether all have ended within so many seconds."""

@@ -97,6 +97,23 @@ def test_buttons_are_called_without_the_queue(page):
     assert (call["data"], call["event_data"]) == ([None], {"index": 3, "value": None})
 
 
+def test_a_click_names_a_file_only_if_the_page_shows_it(page, tmp_path):
+    good = str(page.folder / "good.png")
+    for image, passed in (
+        ({"path": good, "url": "http://evil.example"}, {"image": {"path": good}}),
+        ({"path": str(tmp_path / "outside.png")}, None),
+        ({"path": str(page.folder / "script.png")}, None),
+        ({"path": str(page.folder / ".hidden.png")}, None),
+        ({"path": "/etc/passwd"}, None),
+        ({"path": 1}, None),
+        ("x", None),
+    ):
+        page.call(
+            SELECT, [["x"]], "run/predict", event_data={"index": 0, "value": {"image": image}}
+        )
+        assert json.loads(page.inner.bodies[-1])["event_data"] == {"index": 0, "value": passed}
+
+
 def test_what_was_uploaded_may_be_named_in_a_call_and_shown(page):
     files = [("files", ("../../x.html", png(), "text/html"))] * 2
     (path, same) = page.client.post(f"{API}/upload", files=files).json()
