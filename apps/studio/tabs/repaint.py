@@ -40,8 +40,8 @@ def build(studio: Studio) -> Tab:
         painted, uploaded, invert, *held = values
         settings = form.read(held)
         image, marked = painted_of(painted, uploaded, inverted=bool(invert))
-        own = image.size[::-1]
-        height, width = settings.target_size(own, choice.size, choice.multiple) or own
+        own, now = image.size[::-1], studio.queue.pipeline.choice  # another may be loaded by now
+        height, width = settings.target_size(own, now.size, now.multiple) or own
         studio.queue.limits.check_size(settings, width, height)
         return Drawing(settings, language, image, marked)
 
