@@ -35,7 +35,7 @@ class Filler:
     def __init__(self, studio: Studio, tabs: Mapping[str, Tab]) -> None:
         self.bar = studio.bar
         found = {name: tabs[name].receives.get("recipe") for name in ORDER if name in tabs}
-        self.tabs: dict[str, Mapping[str, Any]] = {n: each for n, each in found.items() if each}
+        self.tabs = {name: _own(fields) for name, fields in found.items() if fields}
 
     @property
     def outputs(self) -> list[Any]:
@@ -68,6 +68,12 @@ class Filler:
     def unchanged(self) -> list[Any]:
         """Return updates that change nothing."""
         return [gr.skip() for _ in self.outputs]
+
+
+def _own(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tab's fields, each component once: an edit's first prompt also goes by another."""
+    twice = "sprompt" in fields and fields["sprompt"] is fields.get("prompt")
+    return {name: each for name, each in fields.items() if not (twice and name == "prompt")}
 
 
 def drop_area(name: str) -> tuple[Any, Any]:

@@ -272,6 +272,10 @@ def test_a_picture_is_found_judged_drawn_again_thrown_away_and_put_back(visit, s
     page.wait_for_selector("#gallery-found >> text=1 picture")
     page.click("#gallery-bin button")
     page.wait_for_selector("#gallery-bin-said >> text=1 picture in the bin")
+    (thrown,) = (served[1] / "out/.trash").rglob("*.png")
+    for hidden in (thrown, served[1] / "out/feedback.sqlite", "/etc/hostname"):
+        address = f"http://127.0.0.1:{served[0]}/gradio_api/file={hidden}"
+        assert page.request.get(address).status == 404
     page.click("#gallery-restore")
     page.wait_for_selector("#gallery-found >> text=2 pictures")
     page.click("#tab-feedback-button")
