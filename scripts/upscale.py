@@ -1,8 +1,9 @@
-"""Make pictures larger, four times with the published super-resolution model.
+"""Make pictures larger: by a network such as Real-ESRGAN's, or by the published diffusion model.
 
 Results are new files OUTDIR/NAME_00000.png; nothing is replaced.
 
 Example:
+    python scripts/upscale.py --init-img small.png --model RealESRGAN_x4plus --factor 3
     python scripts/upscale.py --init-img small.png --steps 100 --eta 1
 """
 
@@ -28,6 +29,11 @@ from ldm.settings.upscale import MODEL, UpscaleProgramSettings
 
 def upscale(console: Console, settings: UpscaleProgramSettings) -> None:
     """Make every picture larger and write it."""
+    if settings.model is not None:
+        from ldm.programs.upscaling import enlarge
+
+        enlarge(console, settings)
+        return
     from ldm.checkpoint.folders import find_model_files
     from ldm.images.io import load_image, save_numbered
     from ldm.pipelines.models import find

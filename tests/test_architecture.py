@@ -56,6 +56,7 @@ STOREYS = {
     "ldm.shortcuts": 4,
     "ldm.offload": 4,
     "ldm.kernels": 4,
+    "ldm.upscalers": 4,
     "ldm.pipelines": 5,
     "ldm.training": 5,
     "ldm.evaluation": 5,

@@ -79,7 +79,7 @@ class Artist:
                 if desk.draining:
                     return None
                 desk.moved.wait()
-            most = max(1, min(self.most, desk.limits.rows(*first.request.size)))
+            most = max(1, min(self.most, desk.limits.rows(*first.request.final_size)))
             self._wait_for_company(first, most)
             return desk.lanes.take(first.group, most)
 

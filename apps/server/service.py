@@ -296,8 +296,7 @@ class Service(Desk):
 
 def cost_of(request: Request) -> float:
     """Return what drawing a picture costs, in millions of pixels times steps."""
-    height, width = request.size
-    return height * width * request.settings.ddim_steps / 1e6
+    return request.pixel_steps / 1e6
 
 
 def _with_seed(request: Request, seed: int) -> Request:

@@ -10,7 +10,8 @@ import gradio as gr
 from apps.studio.adapters import Adapter, adapters_there, with_adapter
 from apps.studio.events import QUIET
 from apps.studio.filling import picture_html
-from apps.studio.words import language_of, say, shown
+from apps.studio.words import say, shown
+from optimizedSD.web.handlers import language_of_visit
 
 
 def shelf(prompt: Any, name: str) -> None:
@@ -36,12 +37,12 @@ def _listed(visit: gr.Request) -> tuple[Any, str]:
     choices = [(f"{each.name} ({each.kind})", _key(each)) for each in there]
     first = there[0] if there else None
     menu = gr.Dropdown(choices=choices, value=choices[0][1] if choices else None)
-    return menu, about_html(first, _language(visit)) if first else ""
+    return menu, about_html(first, language_of_visit(visit)) if first else ""
 
 
 def _about(visit: gr.Request, key: Any) -> str:
     found = _found(key)
-    return about_html(found, _language(visit)) if found else ""
+    return about_html(found, language_of_visit(visit)) if found else ""
 
 
 def _insert(key: Any, prompt: Any) -> Any:
@@ -69,7 +70,3 @@ def _key(adapter: Adapter) -> str:
 
 def _found(key: Any) -> Adapter | None:
     return next((each for each in adapters_there() if _key(each) == key and each.writable), None)
-
-
-def _language(visit: gr.Request) -> str:
-    return language_of(visit.headers.get("accept-language"))

@@ -16,9 +16,10 @@ import gradio as gr
 from apps.studio.dropped import Dropped, dropped
 from apps.studio.events import QUIET
 from apps.studio.state import Studio, Tab
-from apps.studio.words import language_of, say, shown
+from apps.studio.words import say, shown
 from ldm.errors import UserError
 from ldm.images.opening import opened
+from optimizedSD.web.handlers import language_of_visit
 
 ORDER = ("text", "image", "repaint", "edit")
 """Tabs that draw from settings."""
@@ -97,7 +98,7 @@ def wire_drop(place: Any, said: Any, filler: Filler) -> None:
     """Let what is dropped fill the fields."""
 
     def read(visit: gr.Request, value: Any) -> list[Any]:
-        language = language_of(visit.headers.get("accept-language"))
+        language = language_of_visit(visit)
         path = value.get("path") if isinstance(value, dict) else value
         if not path:
             return [*filler.unchanged(), ""]

@@ -16,17 +16,18 @@ from apps.studio.counting import count_tokens
 from apps.studio.events import IN_BROWSER, QUIET
 from apps.studio.state import Studio
 from apps.studio.styles import with_styles
-from apps.studio.words import TABLE, language_of, say, shown
+from apps.studio.words import say, shown
 from ldm.errors import UserError
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.suiting import suiting
-from optimizedSD.web.fields import Field, fields_of, settings_from, with_labels
-from optimizedSD.web.layout import component
+from optimizedSD.web.fields import Field, fields_of, settings_from
+from optimizedSD.web.handlers import language_of_visit
+from optimizedSD.web.layout import component, words_of
+from optimizedSD.web.speaking import Speaker
 
 FIRST = {"prompt_syntax": "a1111", "n_samples": 2, "seed": None}
 """What controls first show where that is not the schema's; only those that it has."""
 FIRST_PROMPT = "a photo of a panda on a red background"  # words that the bundled model knows
-LABELS = {"negative_prompt": "negative", "sprompt": "source_prompt"}
 MOST_SCALE = 30.0  # of the slider
 ASPECTS = ((1, 1), (4, 3), (3, 4), (3, 2), (2, 3), (16, 9), (9, 16))
 
@@ -46,16 +47,7 @@ def fields_for(
     known = schema.__dataclass_fields__
     initial = {n: v for n, v in {**FIRST, **first}.items() if n in known and n not in fixed}
     initial |= suiting(schema(), choice.sampling, {*fixed, *first})
-    return [_in_words(each) for each in fields_of(schema, initial, fixed)]
-
-
-def _in_words(each: Field) -> Field:
-    """Return a field with the studio's own words, in all languages, if it has some."""
-    key = LABELS.get(each.name, each.name)
-    if key not in TABLE:
-        return each
-    info = shown(f"{key}_info") if f"{key}_info" in TABLE else ""
-    return replace(each, label=shown(key), info=info, key=None)
+    return fields_of(schema, initial, fixed)
 
 
 @dataclass
@@ -73,6 +65,7 @@ class Form:
     Attributes:
         by_name: The components by setting.
         reuse: The button that takes the seed of the picture that is shown.
+        speaker: Says the library's messages in the form's words.
     """
 
     studio: Studio
@@ -87,6 +80,7 @@ class Form:
 
     def __post_init__(self) -> None:
         self._known = {each.name: each for each in self.fields}
+        self.speaker = Speaker(self.fields)
         self._put(*self.first)
         self._words()
         with gr.Row():
@@ -143,17 +137,6 @@ class Form:
         """Where its pictures go."""
         return str(self.studio.outdir)
 
-    def said(self, text: str, language: str) -> str:
-        """Put a message of the library into the page's words."""
-        keys = {each.option.flag: LABELS.get(each.name, each.name) for each in self.fields}
-        labels = {
-            each.option.flag: say(language, keys[each.option.flag])
-            if keys[each.option.flag] in TABLE
-            else each.called(language)
-            for each in self.fields
-        }
-        return with_labels(text, labels)
-
     def filled(self, values: Mapping[str, Any]) -> list[Any]:
         """Return updates of the fields' components for values by setting; others stay."""
         return [
@@ -168,7 +151,8 @@ class Form:
 
     def _control(self, each: Field) -> Any:
         made_id, limits = self.id(each.name), self.studio.queue.limits
-        common = {"label": each.label, "info": each.info or None, "elem_id": made_id}
+        label, info = words_of(each)
+        common = {"label": label, "info": info, "elem_id": made_id}
         multiple = self.studio.queue.pipeline.choice.multiple
         ranges = {
             "ddim_steps": (1, limits.steps, 1),
@@ -212,8 +196,7 @@ class Form:
         found = count_tokens(tokenizer, text, "a1111" if syntax else "compvis")
         if found is None:
             return ""
-        language = language_of(visit.headers.get("accept-language"))
-        return say(language, "tokens", used=found[0], room=found[1])
+        return say(language_of_visit(visit), "tokens", used=found[0], room=found[1])
 
     def _size(self) -> None:
         if not {"H", "W"} <= self._known.keys():

@@ -13,12 +13,13 @@ from apps.studio.checkpoints import checkpoint_named, checkpoints_there
 from apps.studio.events import QUIET
 from apps.studio.loading import Loading, load_model
 from apps.studio.state import Studio, Tab
-from apps.studio.words import language_of, say, shown
+from apps.studio.words import say, shown
 from ldm.errors import UserError
 from ldm.paths import real_path
 from ldm.pipelines.models import ModelChoice
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.suiting import suiting
+from optimizedSD.web.handlers import language_of_visit
 from optimizedSD.web.limits import Limits
 
 FOLLOWS = ("W", "H", "scale", "ddim_steps", "sampler", "spacing", "clip_skip")
@@ -68,7 +69,7 @@ class Menu:
 
         def load(visit: gr.Request, name: Any) -> Iterator[list[Any]]:
             stays = [gr.skip()] * (len(shows) - 1)
-            language = language_of(visit.headers.get("accept-language"))
+            language = language_of_visit(visit)
             try:
                 for text in self._loading(visit, str(name or ""), language):
                     yield [text, *stays]

@@ -20,11 +20,13 @@ import gradio as gr
 from apps.studio.events import IN_BROWSER, QUIET
 from apps.studio.form import Form
 from apps.studio.state import JobState, Studio, Tab
-from apps.studio.words import language_of, say, shown
+from apps.studio.words import say, shown
 from ldm.errors import UserError, in_words
 from ldm.images.embed import parameters_in
 from ldm.images.io import open_image
 from ldm.images.metadata import parse_parameters
+from optimizedSD.web.handlers import language_of_visit
+from optimizedSD.web.speaking import Speaker, bar
 from optimizedSD.web.uploads import shown_picture
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Panel:
         studio: The studio.
         name: The tab's.
         targets: Names of the tabs that a picture can be sent to.
-        said: Puts a message of the library into the tab's words, by language.
+        speaker: Says the library's messages in the tab's words.
         verb: The key of what the button says.
         more: Further components, each with what it shows of a state with a new picture.
 
@@ -60,11 +62,12 @@ class Panel:
         name: str,
         *,
         targets: Sequence[str] = ("image", "repaint", "edit", "enlarge"),
-        said: Callable[[str, str], str] = lambda text, _: text,
+        speaker: Speaker | None = None,
         verb: str = "draw",
         more: Sequence[tuple[Any, Callable[[JobState], Any]]] = (),
     ) -> None:
-        self.studio, self.name, self.said, self.more = studio, name, said, more
+        self.studio, self.name, self.more = studio, name, more
+        self.speaker = speaker or Speaker(())
         studio.panels.append(self)
         self.kept = gr.BrowserState("", storage_key=f"studio-{name}", secret=studio.flags.program)
         self.chosen = gr.State("")
@@ -189,8 +192,8 @@ class Panel:
     def _stop(self, visit: gr.Request) -> tuple[Any, str]:
         """Stop the visitor's job."""
         self.studio.queue.stop(visit.session_hash)
-        language = language_of(visit.headers.get("accept-language"))
-        return gr.Button(interactive=False), _bar(0.0, say(language, "stopping"))
+        language = language_of_visit(visit)
+        return gr.Button(interactive=False), bar(0.0, say(language, "stopping"))
 
     def _end(self) -> tuple[Any, Any]:
         """Put Draw in the place of Cancel."""
@@ -200,7 +203,7 @@ class Panel:
         self, visit: gr.Request, kept: Any, values: Sequence[Any], read: Read
     ) -> Iterator[tuple[Any, ...]]:
         """Do a job, yielding what ``outputs`` show."""
-        language = language_of(visit.headers.get("accept-language"))
+        language = language_of_visit(visit)
         before, shown_count = self._paths(kept), 0
         address = getattr(visit.client, "host", "")
         try:
@@ -210,17 +213,20 @@ class Panel:
             for state in job:
                 # A browser loads pictures again each time they are sent.
                 new = len(state.pictures) != shown_count
-                yield self._state(state, before, pictures=new)
+                yield self._state(state, before, visit.session_hash, pictures=new)
                 shown_count = len(state.pictures)
         except UserError as error:
-            yield self._failed(language, self.said(str(error), language))
+            yield self._failed(language, self.speaker.said(str(error), language))
         except Exception as error:
             logger.exception("a job failed: %s", in_words(error))
             yield self._failed(language, say(language, "failed"))
 
-    def _state(self, state: JobState, before: list[Path], *, pictures: bool) -> tuple[Any, ...]:
-        status = _bar(state.fraction, state.status, state.preview, say(state.language, "preview"))
-        notices = self._notices(state)
+    def _state(
+        self, state: JobState, before: list[Path], visitor: str, *, pictures: bool
+    ) -> tuple[Any, ...]:
+        """Return what ``outputs`` show; without ``pictures``, those that tell of them stay."""
+        status = bar(state.fraction, state.status) + _preview(state)
+        notices = self.speaker.notices(state, visitor)
         if not (pictures and state.pictures):
             others = len(self.outputs) - 5
             return (status, *[gr.skip()] * 3, notices, *[gr.skip()] * others)
@@ -230,14 +236,6 @@ class Panel:
         told = (str(newest.seed), newest.parameters)
         more = [show(state) for _, show in self.more]
         return status, _tiles(paths), *told, notices, self._text(paths), str(paths[0]), *more
-
-    def _notices(self, state: JobState) -> str:
-        items = [
-            f'<li class="{"warning" if notice.warning else "note"}">'
-            f"{html.escape(self.said(notice.text, state.language))}</li>"
-            for notice in state.notices
-        ]
-        return f"<ul>{''.join(items)}</ul>" if items else ""
 
     def _failed(self, language: str, text: str) -> tuple[Any, ...]:
         said = f"{say(language, 'not_drawn')} {html.escape(text)}"
@@ -302,11 +300,8 @@ def _prompts(path: Path) -> tuple[str, str] | None:
     return parse_parameters(text)[:2] if text else None
 
 
-def _bar(fraction: float, text: str, preview: str = "", name: str = "") -> str:
-    done = round(100 * fraction)
-    image = f'<img class="preview" src="{preview}" alt="{html.escape(name)}">' if preview else ""
-    return (
-        f'<div class="bar" role="progressbar" aria-valuenow="{done}" aria-valuemin="0" '
-        f'aria-valuemax="100" aria-label="{html.escape(text)}"><div style="width: {done}%"></div>'
-        f'</div><div role="status">{html.escape(text)}</div>{image}'
-    )
+def _preview(state: JobState) -> str:
+    if not state.preview:
+        return ""
+    alt = html.escape(say(state.language, "preview"))
+    return f'<img class="preview" src="{state.preview}" alt="{alt}">'

@@ -13,9 +13,10 @@ from apps.studio.album import Album
 from apps.studio.events import QUIET
 from apps.studio.opinions import Opinions, stars_in_words
 from apps.studio.state import Studio
-from apps.studio.words import language_of, say, shown
+from apps.studio.words import say, shown
 from ldm.errors import UserError
 from ldm.feedback.store import LONGEST_NAME, LONGEST_NOTE, STARS
+from optimizedSD.web.handlers import language_of_visit
 
 if TYPE_CHECKING:
     from apps.studio.panel import Panel
@@ -107,7 +108,7 @@ class Rating:
 
     def give(self, visit: gr.Request, chosen: Any, person: Any, **what: Any) -> str:
         """Keep an opinion of the picture that is shown; return what is said, as HTML."""
-        language = _language(visit)
+        language = language_of_visit(visit)
         if not isinstance(chosen, str) or not chosen:
             return _line(say(language, "none_chosen"), "warning")
         try:
@@ -132,10 +133,6 @@ class Rating:
 def person_of(visit: gr.Request, typed: Any) -> str:
     """Return who judges: the name that they signed in with, else the one that they typed."""
     return str(getattr(visit, "username", None) or typed or "")[:LONGEST_NAME]
-
-
-def _language(visit: gr.Request) -> str:
-    return language_of(visit.headers.get("accept-language"))
 
 
 def _line(text: str, kind: str) -> str:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apps.server.pace import Pace
-from apps.studio.words import count, say
-from ldm.pipelines.progress import Progress
 from optimizedSD.web.state import RunState
 
 if TYPE_CHECKING:
@@ -27,27 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobState(RunState):
-    """How far a job has come, said in its visitor's language.
+    """How far a job has come.
 
     Attributes:
-        language: ``en``, ``ja`` or ``zh``.
         preview: What is being drawn, as a ``data:`` address; empty if there is nothing to see.
     """
 
-    language: str = "en"
     preview: str = ""
-
-    def waiting(self, ahead: int) -> JobState:
-        """Return the state of a job that others are ahead of."""
-        return replace(self, status=say(self.language, "waiting", place=ahead + 1, ahead=ahead))
 
     def doing(self, status: str) -> JobState:
         """Return the state while something is done that has no steps."""
         return replace(self, status=status)
-
-    def begun(self) -> JobState:
-        """Return the state of a job that has its turn."""
-        return replace(super().begun(), status=say(self.language, "preparing"))
 
     def seen(self, image: Image.Image) -> JobState:
         """Return the state with a preview of what is being drawn."""
@@ -58,21 +46,7 @@ class JobState(RunState):
 
     def ended(self, *, stopped: bool, why: str = "") -> JobState:
         """Return the state after the job's end; arguments as ``RunState.ended``."""
-        seconds, pictures = f"{self.seconds:.0f}", count(self.language, len(self.pictures))
-        done = replace(self, over=True, preview="", fraction=self.fraction if stopped else 1.0)
-        if not stopped:
-            return replace(done, status=say(self.language, "done", n=pictures, s=seconds))
-        text = say(self.language, "stopped", n=pictures, s=seconds)
-        return replace(done, status=f"{text} {why}".strip())
-
-    def _progress(self, event: Progress) -> str:
-        parts = [say(self.language, "steps", done=event.done, total=event.total)]
-        if event.total_pictures > 1:
-            parts.append(f"{event.pictures}/{count(self.language, event.total_pictures)}")
-        if event.done:
-            left = self.seconds * (event.total / event.done - 1)
-            parts.append(say(self.language, "left", s=f"{left:.0f}"))
-        return ", ".join(parts)
+        return replace(super().ended(stopped=stopped, why=why), preview="")
 
 
 @dataclass

@@ -10,9 +10,9 @@ import io
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -221,32 +221,40 @@ def _stem(name: str) -> str:
 
 
 def encode_picture(
-    picture: np.ndarray, file_format: str, metadata: str | None = None, *, synthetic: bool = True
+    picture: np.ndarray,
+    file_format: str,
+    metadata: str | None = None,
+    *,
+    synthetic: bool = True,
+    said: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Encode a picture as the bytes of a file.
 
     Args:
-        picture: uint8 (H, W, 3), RGB.
+        picture: uint8 (H, W, 3), RGB; for PNG also (H, W, 4), RGBA.
         file_format: "png", "jpg" or "jpeg".
         metadata: The ``parameters`` text to embed, if any.
         synthetic: Whether a model has drawn it; the file then carries the mark, and ``metadata``.
+        said: What the file says instead of that, as keyword arguments of Pillow's writer.
 
     Raises:
         UserError: The format is none of these.
     """
     if file_format not in FORMATS:
         raise UserError(f"image format {file_format!r}; expected one of: {', '.join(FORMATS)}")
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+    name = FORMATS[file_format]
+    channels = (3, 4) if name == "PNG" else (3,)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in channels:
         given = f"{picture.dtype} {picture.shape}"
         raise ValueError(f"a picture of {given}; uint8 (H, W, 3) is expected")
-    name = FORMATS[file_format]
     if name == "JPEG" and max(picture.shape) > _JPEG_LARGEST_SIDE:
         raise UserError(
             f"a picture of {picture.shape[1]}x{picture.shape[0]} pixels; JPEG holds at most "
             f"{_JPEG_LARGEST_SIDE} on a side; use --format png"
         )
-    said = save_options(name, metadata) if synthetic else {}
-    options = said | (_JPEG_OPTIONS if name == "JPEG" else {})
+    if said is None:
+        said = save_options(name, metadata) if synthetic else {}
+    options = {**said, **(_JPEG_OPTIONS if name == "JPEG" else {})}
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(buffer, format=name, **options)
     return buffer.getvalue()
@@ -304,6 +312,7 @@ def save_numbered(
     metadata: str | None = None,
     format: str = "png",
     synthetic: bool = True,
+    said: Mapping[str, Any] | None = None,
 ) -> tuple[Path, int]:
     """Save a picture under the next free number, even if several processes share the folder.
 
@@ -314,7 +323,7 @@ def save_numbered(
         number: The number to try first; by default ``next_index(folder, pattern)``.
         metadata: The ``parameters`` text to embed, if any.
         format: "png" or "jpg".
-        synthetic: Whether the file is marked as a generated picture.
+        synthetic, said: As for ``encode_picture``.
 
     Returns:
         The path, and the number that was free.
@@ -322,7 +331,7 @@ def save_numbered(
     Raises:
         UserError: The format is unknown, or the file cannot be written.
     """
-    data = encode_picture(picture, format, metadata, synthetic=synthetic)
+    data = encode_picture(picture, format, metadata, synthetic=synthetic, said=said)
     number = next_index(folder, pattern) if number is None else number
     while True:
         path = Path(folder) / f"{_stem(pattern).format(number)}.{format}"

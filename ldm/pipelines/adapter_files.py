@@ -7,7 +7,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
 from ldm.checkpoint.safetensors_header import HeaderFault, read_header
@@ -76,6 +76,9 @@ IN_LORA_FOLDERS = tuple(
 LORAS = Shelf("LoRA", "--lora", "models/lora", WEIGHTS, IN_LORA_FOLDERS)
 EMBEDDINGS = Shelf("embedding", "--embedding", "models/embeddings", WEIGHTS | PICTURE_ENDINGS)
 CONTROLS = Shelf("control", "--control", "models/controlnet", WEIGHTS, ("config.json",))
+UPSCALERS = Shelf("upscaler", "--model", "models/upscalers", WEIGHTS)
+HIRES_UPSCALERS = replace(UPSCALERS, flag="--hires_upscaler")
+TILE_UPSCALERS = replace(UPSCALERS, flag="--upscaler")
 
 
 def find_adapter(shelf: Shelf, named: str) -> Path:

@@ -119,4 +119,4 @@ class Arithmetic:
 
 def _is_large(request: Request) -> bool:
     """Return whether pictures are large; those of a folder, which are read one by one, may be."""
-    return request.settings.takes_folder or prod(request.size) >= LARGE
+    return request.settings.takes_folder or prod(request.final_size) >= LARGE

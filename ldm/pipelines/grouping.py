@@ -83,6 +83,7 @@ def can_share(request: Request) -> bool:
         and request.pictures == 1
         and request.place is None
         and not settings.takes_folder
+        and getattr(settings, "hires", None) is None
         and request.choice.kind.walks.get(settings.task) in SHARED_WALKS
         and (plan is None or not plan.controls)
     )

@@ -19,6 +19,13 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.original_prompts import original_entries, recorded_language
+from ldm.pipelines.recorded_values import (
+    FORM,
+    changed_networks,
+    network_entries,
+    read_value,
+    written,
+)
 from ldm.pipelines.source_files import decoder_entries, find_sources, image_entries
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
 from ldm.settings.low_memory import WeightedPrompts
@@ -26,9 +33,7 @@ from ldm.settings.option import Option, options_of
 from ldm.settings.samplers import (
     SAMPLERS,
     SPACINGS,
-    sampler_named,
     samplers_for,
-    spacing_named,
 )
 from ldm.settings.shortcuts import UNSHORTENED
 
@@ -42,7 +47,6 @@ ORDER = ("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Mode
 
 ADAPTERS = frozenset({"Lora hashes", "TI hashes", "LoRA", "Embedding", "Control"})
 WEIGHTS = "Prompt weights"  # "on" where the prompt is a mixture, see ldm.settings.prompt_weights
-FORM = "Sampler form"  # of two samplers with one label, see ``SamplerEntry.form``
 # Settings that are written only if they are not these: the usual ones, and those of pictures from
 # before there was a choice.
 _QUIET = {
@@ -54,6 +58,7 @@ _QUIET = {
     "emphasis": "original",
     "use_neighbors": False,
     "watermark": "reference",
+    "upscaler": "lanczos",
     **UNSHORTENED,
 }
 _PLACE = {
@@ -74,9 +79,10 @@ class Source:
         model: Name of the model.
         fingerprint: The checkpoint's hash.
         device: Device type, such as ``cuda``: random generators differ between devices.
-        size: Height and width in pixels.
+        size: Height and width in pixels; those of the first walk where there are two.
         init_image: The init image of image-to-image.
         adapters: What acted on the model besides.
+        shown: Height and width of the finished picture; None is ``size``.
     """
 
     model: str
@@ -85,6 +91,7 @@ class Source:
     size: tuple[int, int]
     init_image: InitImage | None = None
     adapters: AdapterPlan | None = None
+    shown: tuple[int, int] | None = None
 
 
 def write_parameters(settings: GenerationSettings, source: Source, place: Place) -> str:
@@ -107,7 +114,7 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
         value = getattr(settings, each.name)
         unsaid = each.name in unrecorded or (each.name in _QUIET and value == _QUIET[each.name])
         if each.infotext and value is not None and not unsaid:
-            entries[each.infotext] = _written(each, value)
+            entries[each.infotext] = written(each, value)
     for key, name in _PLACE.items():
         entries[key] = getattr(place, name) + (name in _COUNTED_FROM_1)
     entries |= image_entries(source.init_image)
@@ -117,6 +124,7 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
     if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
         entries[WEIGHTS] = "on"
     entries |= original_entries(settings)
+    entries |= network_entries(settings)
     if settings.decoder is not None:
         entries |= decoder_entries(settings.decoder)
     if source.adapters is not None:
@@ -125,18 +133,6 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
         entries |= entries_of(source.adapters, settings.prompt, settings.negative_prompt)
     ordered = {key: entries.pop(key) for key in ORDER} | entries
     return format_parameters(settings.prompt, settings.negative_prompt, ordered)
-
-
-def _written(each: Option, value: Any) -> str:
-    if each.name == "sampler":
-        return SAMPLERS[value].label
-    if each.name == "spacing":
-        return SPACINGS[value].label or value
-    if each.name == "emphasis":
-        return value.replace("-", " ").capitalize()
-    if each.kind is float:
-        return repr(float(value)).removesuffix(".0")
-    return str(value)
 
 
 @dataclass(frozen=True)
@@ -233,6 +229,8 @@ def read_picture(
         plain = "prompt_syntax" not in given and values.get("prompt_syntax") in (None, "compvis")
         notices += notices_on_others(path, recipe, given, plain=plain, tags=schema.takes_tags)
     values |= find_sources(path, schema, entries, given)
+    read = {name: value for name, value in values.items() if name not in given}
+    notices += changed_networks(path, entries, read)
     return Recorded(
         values=values,
         place=place,
@@ -341,24 +339,11 @@ def _take(
     """Put one entry into ``values``, or say why not: other programs have other samplers."""
     text = entries[each.infotext]
     try:
-        value = _read(each, entries)
+        value = read_value(each, entries, own=_PLACE.keys() <= entries.keys())
     except (ValueError, KeyError):  # UserError is a ValueError
         notices.append(f"{each.infotext} {quoted(text)} is unknown here: the default is used")
     else:
         values[each.name] = value
-
-
-def _read(each: Option, entries: Mapping[str, str]) -> Any:
-    text = entries[each.infotext]
-    if each.name == "sampler":
-        return sampler_named(text, entries.get(FORM), own=_PLACE.keys() <= entries.keys())
-    if each.name == "spacing":
-        return each.read(spacing_named(text))
-    if each.name == "emphasis":
-        return each.read(text.lower().replace(" ", "-"))
-    if each.kind is bool:
-        return {"True": True, "False": False}[text]
-    return each.read(text.lower() if each.choices else text)
 
 
 def _drop_unfit_spacing(values: dict[str, Any], notices: list[str]) -> None:

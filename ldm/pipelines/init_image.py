@@ -31,6 +31,7 @@ class InitImage:
         mask: The part that inpainting repaints; None is the whole picture.
         unpadded: Width and height of the real picture within ``pixels``, from the upper left
             corner; the rest is padding. None if there is no padding.
+        small: The picture before it was enlarged; None where it was not.
     """
 
     pixels: Image.Image
@@ -39,6 +40,7 @@ class InitImage:
     notice: str | None = None
     mask: Mask | None = None
     unpadded: tuple[int, int] | None = None
+    small: Image.Image | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,7 +88,7 @@ class InitImage:
         if self.pixels.size == target[::-1]:
             return self
         enlarged = self.pixels.convert("RGB").resize(target[::-1], Image.Resampling.LANCZOS)
-        return replace(self, pixels=enlarged)
+        return replace(self, pixels=enlarged, small=self.pixels)
 
     def pad(self, multiple: int, verb: str = "is") -> InitImage:
         """Return the picture and its mask, padded by reflection to a size that fits the model.

@@ -116,7 +116,7 @@ class PostProcessor:
         if self.checker.status is not None:
             self.observer(Notice(f"Note: {self.checker.status}"))
         self.checker.load()
-        if obstacle := self.watermark.obstacle(*self.source.size):
+        if obstacle := self.watermark.obstacle(*(self.source.shown or self.source.size)):
             self.observer(obstacle)
 
     @property

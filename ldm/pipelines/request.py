@@ -33,7 +33,7 @@ from ldm.pipelines.models import (
     resolve,
 )
 from ldm.pipelines.translating import in_models_language
-from ldm.settings.generation import GenerationSettings
+from ldm.settings.generation import LARGEST_SIDE, GenerationSettings, Txt2ImgSettings
 from ldm.settings.option import options_of
 from ldm.settings.suiting import suiting
 
@@ -121,9 +121,19 @@ class Request:
         return self.image.pixels.height, self.image.pixels.width
 
     @property
+    def final_size(self) -> tuple[int, int]:
+        """Height and width that the model draws last, in pixels: the largest."""
+        return self.settings.final_size(self.size, self.choice.multiple)
+
+    @property
     def shown_size(self) -> tuple[int, int]:
         """Height and width of the finished pictures, without padding."""
-        return self.size if self.image is None else self.image.size[::-1]
+        return self.final_size if self.image is None else self.image.size[::-1]
+
+    @property
+    def recorded_size(self) -> tuple[int, int]:
+        """The same, but the first walk's where there are two: what pictures record."""
+        return self.size if self.image is None else self.shown_size
 
     def is_long(self, model: nn.Module) -> bool:
         """Return whether the run takes so long on a processor that 0.1 s for it are nothing.
@@ -136,9 +146,18 @@ class Request:
         if self.settings.takes_folder:
             return True  # of what pictures, their files tell one by one
         weights = sum(weight.numel() for weight in model.model.parameters())
-        height, width = (side // (self.settings.f or 8) for side in self.size)
-        rows = self.pictures * self.rows_per_picture * self.settings.ddim_steps
-        return _FLOP * weights * rows * height * width >= LONG_RUN
+        rows = self.pictures * self.rows_per_picture
+        return _FLOP * weights * rows * self.pixel_steps / (self.settings.f or 8) ** 2 >= LONG_RUN
+
+    @property
+    def pixel_steps(self) -> int:
+        """The pixels of a picture times its steps, of both walks where there are two."""
+        settings, (height, width) = self.settings, self.size
+        first = height * width * settings.ddim_steps
+        if self.final_size == self.size:
+            return first
+        height, width = self.final_size
+        return first + height * width * settings.hires_walk_steps
 
     @property
     def wants_grid(self) -> bool:
@@ -207,11 +226,50 @@ def prepare(
     check_length(settings, len(prompts))
     fitted = None if settings.takes_folder else read_init_image(settings, image, mask)
     settings = resolve(settings, choice)
+    if getattr(settings, "hires", None) is not None:
+        _check_second_walk(settings, choice)
+    _check_networks(settings)
     settings, prompts = in_models_language(settings, prompts, choice.languages)
     if fitted is not None:
         fitted = fit_init_image(fitted, settings, choice)
     planned = _planned(settings, prompts)
     return Request(settings, choice, prompts, fitted, place, suited=own, adapters=planned)
+
+
+def _check_second_walk(settings: Txt2ImgSettings, choice: ModelChoice) -> None:
+    """Check what ``hires`` asks for, before anything is loaded.
+
+    Raises:
+        UserError: The result is too large, or the model has fewer steps.
+    """
+    height, width = settings.final_size((settings.H, settings.W), choice.multiple)
+    if max(height, width) > LARGEST_SIDE or height * width > settings.max_pixels:
+        raise UserError(
+            f"--hires {settings.hires:g} makes the pictures {width}x{height}; expected at most "
+            f"{settings.max_pixels / 1e6:.4g} megapixels and sides of {LARGEST_SIDE}; give less, "
+            "or raise --max_pixels"
+        )
+    if (settings.hires_steps or 0) > choice.timesteps:
+        raise UserError(
+            f"--hires_steps {settings.hires_steps} was given; the model has {choice.timesteps} "
+            f"steps; give {choice.timesteps} or fewer"
+        )
+
+
+def _check_networks(settings: GenerationSettings) -> None:
+    """Check that the networks that are to enlarge are there.
+
+    Raises:
+        UserError: One is not.
+    """
+    hires, tiles = (getattr(settings, name, None) for name in ("hires_network", "network"))
+    if hires is None and tiles is None:
+        return
+    from ldm.pipelines.adapter_files import HIRES_UPSCALERS, TILE_UPSCALERS, find_adapter
+
+    for shelf, named in ((HIRES_UPSCALERS, hires), (TILE_UPSCALERS, tiles)):
+        if named is not None:
+            find_adapter(shelf, named)
 
 
 def _planned(settings: GenerationSettings, prompts: Sequence[str]) -> AdapterPlan | None:

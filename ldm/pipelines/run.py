@@ -134,7 +134,8 @@ class Run:
             model=request.choice.name,
             fingerprint=request.choice.fingerprint,
             device=self.execution.device.type,
-            size=request.shown_size,
+            size=request.recorded_size,
+            shown=request.shown_size,
             init_image=request.image,
             adapters=request.adapters,
         )
@@ -254,7 +255,7 @@ class Run:
 
     def enough_memory(self, rows: int) -> AbstractContextManager:
         """Return the context in which lack of memory for ``rows`` pictures is said in a line."""
-        height, width = self.request.size
+        height, width = self.request.final_size
         what = f"pictures of {width}x{height}, {rows} at a time,"
         fewer = (
             "give a smaller --n_samples, or smaller pictures" if rows > 1 else "draw smaller ones"
@@ -337,6 +338,8 @@ def steps_of(request: Request, model: LatentSpaceDiffusion) -> int:
 
 class _Silenced:
     """Stands in for the model where only the sampler's random draws are wanted."""
+
+    silent = True
 
     def __init__(self, model: EpsModel) -> None:
         self.num_timesteps = model.num_timesteps

@@ -222,7 +222,7 @@ class StagedRun(Execution):
         staged, staging = self._staged, self._staged.staging
         budget, on_cpu = staging.vram_budget, self.device.type == "cpu"
         available = free_memory(self.device) if budget is None else int(budget * GIB)
-        sizes, (height, width) = measure(staged.model), self._request.size
+        sizes, (height, width) = measure(staged.model), self._request.final_size
         demand = {
             "height": height,
             "width": width,

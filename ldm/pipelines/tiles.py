@@ -14,11 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from torch import Tensor
 
+from ldm.images.io import to_tensor
+from ldm.images.padding import reflected
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.first_stage import KLFirstStage
 from ldm.models.tiling.patches import SplitInput
+from ldm.pipelines.adapter_files import TILE_UPSCALERS, find_adapter
+from ldm.pipelines.initial_latents import EncodedPicture
 from ldm.pipelines.walks import ImageWalk
 from ldm.rng import NoiseSource
 from ldm.types import SamplerState
@@ -41,8 +47,21 @@ class TileWalk(ImageWalk):
 
     def encode(self) -> None:
         """Encode the enlarged picture, and draw what the run shares."""
+        if self.settings.network is not None:
+            self._picture = EncodedPicture(self.model, to_tensor(self._by_network()))
         with self._in_strips():
             super().encode()
+
+    def _by_network(self) -> Image.Image:
+        """Return the picture enlarged by the network, padded as the one enlarged by Lanczos is."""
+        from ldm.upscalers.enlarge import upscale_to
+        from ldm.upscalers.upscaler import kept_upscaler
+
+        image = self.request.image
+        network = kept_upscaler(find_adapter(TILE_UPSCALERS, self.settings.network), self.device)
+        enlarged = upscale_to(image.small or image.pixels, network, image.size).convert("RGB")
+        width, height = image.pixels.size
+        return Image.fromarray(reflected(np.asarray(enlarged), height, width))
 
     def decode(self, x: Tensor) -> Tensor:
         """Decode latents (B, C, h, w) to pictures (B, 3, H, W) in [-1, 1]."""

@@ -24,7 +24,7 @@ _SILENT = re.compile(
     "(Negative )?Template|(Negative )?Wildcard.*|Device|Iteration|Picture|Pictures per iteration|"
     "Prompt weights|Sampler form|Init image|Init image hash|Mask|Mask hash|Tile control|"
     "Tile control hash|Decoder|Decoder hash|Time taken|SDCPP|RNG seed|"
-    "Original (negative |source )?prompt"
+    "(Hires|SD upscale) upscaler hash|Original (negative |source )?prompt"
 )
 # What changes the picture, and the values at which it does not; "" is none.
 _CHANGES = {

@@ -105,7 +105,7 @@ class Upscaler:
 
     def _patches(self):
         """Return a context in which the model works in patches, if ``tile`` is set."""
-        tile = self.settings.tile
+        tile = self.settings.patch
         if tile == 0:
             return nullcontext()
         cut = {"ks": (tile, tile), "stride": (tile // 2, tile // 2), "vqf": self.factor}

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 def make_walk(request: Request, model: LatentSpaceDiffusion, device: torch.device) -> TextWalk:
     """Return the walk that draws a request with its model on ``device``."""
     address = request.choice.kind.walks[request.settings.task]
+    if getattr(request.settings, "hires", None) is not None:
+        address = "ldm.pipelines.hires.HiresWalk"
     return get_obj_from_str(address)(request, model, device)
 
 

@@ -96,6 +96,15 @@ class Conventions(Settings):
         """Whether only a part of the picture that it starts from is drawn."""
         return False
 
+    def final_size(self, size: tuple[int, int], multiple: int) -> tuple[int, int]:  # noqa: ARG002
+        """Return the height and width of pictures that are first drawn at ``size``, in pixels.
+
+        Args:
+            size: Height and width of the first walk.
+            multiple: What sides must be multiples of.
+        """
+        return size
+
     @property
     def unrecorded(self) -> Collection[str]:
         """Settings that a picture need not record: it does not depend on them as they are."""

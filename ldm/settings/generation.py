@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 
 from ldm.errors import UserError
 from ldm.settings.adapters import AdapterSettings, notices_on_adapters
+from ldm.settings.hires import HiresSettings
 from ldm.settings.language import (
     Originals,
     clip_skip_option,
@@ -281,7 +282,7 @@ class GenerationSettings(ShortcutSettings, SpeedSettings, AdapterSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Txt2ImgSettings(GenerationSettings):
+class Txt2ImgSettings(HiresSettings, GenerationSettings):
     """Settings of text-to-image; ``None`` in ``H`` and ``W`` is the size the model was made for.
 
     Example:

@@ -20,6 +20,7 @@ from ldm.settings.edit_words import (
     window_text,
 )
 from ldm.settings.generation import DRAWING_GROUPS, Img2ImgSettings, Txt2ImgSettings
+from ldm.settings.hires import NoHires
 from ldm.settings.low_memory import SmallDevice, size_in_proportion
 from ldm.settings.model_kind import ModelKind, Task
 from ldm.settings.option import changed, option
@@ -36,7 +37,7 @@ _SAID_IF_CHOSEN = (*_EDIT, "is_swap", "use_mask", "invert")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SwapSettings(Txt2ImgSettings):
+class SwapSettings(NoHires, Txt2ImgSettings):
     """Settings of prompt-to-prompt: the picture of ``sprompt`` is edited into that of ``prompt``.
 
     Without ``is_swap`` nothing is edited: the prompts are drawn beside each other from the same

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ldm.errors import UserError
 from ldm.settings.generation import LARGEST_SIDE, Img2ImgSettings
+from ldm.settings.hires import LANCZOS
 from ldm.settings.model_kind import Task
 from ldm.settings.option import changed, option
 
@@ -43,6 +44,13 @@ class TileUpscaleSettings(Img2ImgSettings):
         minimum=1.0,
         maximum=64.0,
         infotext="Upscale factor",
+    )
+    upscaler: str = option(
+        LANCZOS,
+        "how the picture is enlarged before it is redrawn: lanczos, or a network's file, or its "
+        "name in models/upscalers (see docs/upscaling.md)",
+        metavar="FILE",
+        infotext="SD upscale upscaler",
     )
     tile: int | None = option(
         None,
@@ -80,6 +88,11 @@ class TileUpscaleSettings(Img2ImgSettings):
         group="model",
     )
     control_tile_hash: str = ""
+
+    @property
+    def network(self) -> str | None:
+        """The network that enlarges the picture, as it was named."""
+        return None if self.upscaler == LANCZOS else self.upscaler
 
     def tiling(self, model_size: int, multiple: int) -> tuple[int, int]:
         """Return the side of a tile and the overlap, in pixels.

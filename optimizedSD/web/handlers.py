@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,12 +11,11 @@ import gradio as gr
 
 from ldm.errors import UserError
 from ldm.images.metadata import read_parameters
-from ldm.pipelines.progress import Notice
 from ldm.settings.generation import GenerationSettings
-from optimizedSD.web.fields import Field, settings_from, with_labels
+from optimizedSD.web.fields import Field, settings_from
 from optimizedSD.web.page import Page
 from optimizedSD.web.pictures import mask_of, opened, painted_picture, plain_picture
-from optimizedSD.web.setting_words import LANGUAGES
+from optimizedSD.web.speaking import Speaker, bar
 from optimizedSD.web.state import RunState
 from optimizedSD.web.words import language_of, said
 from optimizedSD.web.worker import Wanted, Worker
@@ -25,10 +23,6 @@ from optimizedSD.web.worker import Wanted, Worker
 # The components that `Handlers.draw` yields values for, in this order.
 OUTPUTS = ("status", "gallery", "seed", "parameters", "notices", "stored")
 UNCHANGED = gr.skip()
-MOST_READERS = 500  # visitors of whom is known which notices they have read
-_UPLOADED = re.compile(r"\S*[\\/][0-9a-f]{64}\.[a-z]{3,4}\b")
-# The folders of an absolute path: visitors need not know where things lie on the server.
-_FOLDERS = re.compile(r"(?<![\w.:/\\~-])(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\"<>|]+[\\/])+")
 
 
 class Handlers:
@@ -54,19 +48,8 @@ class Handlers:
         self, page: Page, worker: Worker, fields: Sequence[Field], rest: Mapping[str, Any]
     ) -> None:
         self.page, self.worker, self.fields, self.rest = page, worker, fields, rest
-        self.labels = {
-            language: {field.option.flag: field.called(language) for field in fields}
-            for language in LANGUAGES
-        }
-        self.values = {
-            language: {
-                field.option.flag: {value: text for text, value in field.choices(language)}
-                for field in fields
-                if field.kind == "choice"
-            }
-            for language in LANGUAGES
-        }
-        self._read_notices: dict[str, frozenset[str]] = {}
+        self.speaker = Speaker(fields)
+        self.labels = self.speaker.labels
 
     def show_cancel(self, visit: gr.Request) -> tuple[Any, Any]:
         """Register the coming run, and put Cancel in the place of Draw."""
@@ -160,8 +143,7 @@ class Handlers:
 
     def _said(self, text: str, language: str) -> str:
         """Put a message into the page's words."""
-        text = _FOLDERS.sub("", _UPLOADED.sub("that was uploaded", text))
-        return with_labels(text, self.labels[language], self.values[language])
+        return self.speaker.said(text, language)
 
     def _show(self, state: RunState, visitor: str, *, pictures: bool) -> tuple[Any, ...]:
         """Return what ``outputs`` show; without ``pictures``, those that tell of them stay.
@@ -171,7 +153,7 @@ class Handlers:
         gallery = [(str(saved.path), saved.caption) for saved in state.pictures]
         stored = [saved.parameters for saved in state.pictures]
         return (
-            _bar(state.fraction, state.status),
+            bar(state.fraction, state.status),
             gallery if pictures else UNCHANGED,
             str(state.seed) if pictures else UNCHANGED,
             stored[-1] if pictures else UNCHANGED,
@@ -180,24 +162,7 @@ class Handlers:
         )
 
     def _notices(self, state: RunState, visitor: str) -> str:
-        """Return a run's notices; those that the visitor has read in a run before are folded."""
-        read = self._read_notices.get(visitor, frozenset())
-        items = [(each.text in read, self._item(each, state)) for each in state.notices]
-        if state.over:
-            self._read_notices.pop(visitor, None)
-            self._read_notices[visitor] = read | {each.text for each in state.notices}
-            while len(self._read_notices) > MOST_READERS:
-                self._read_notices.pop(next(iter(self._read_notices)))
-        fresh, known = ([text for old, text in items if old is which] for which in (False, True))
-        listed = f"<ul>{''.join(fresh)}</ul>" if fresh else ""
-        if not known:
-            return listed
-        summary = said("as_before", state.language, count=len(known))
-        return f"{listed}<details><summary>{summary}</summary><ul>{''.join(known)}</ul></details>"
-
-    def _item(self, notice: Notice, state: RunState) -> str:
-        kind = "warning" if notice.warning else "note"
-        return f'<li class="{kind}">{html.escape(self._said(notice.text, state.language))}</li>'
+        return self.speaker.notices(state, visitor)
 
     def _failed(self, text: str, language: str) -> tuple[Any, ...]:
         others = len(self.outputs) - 1
@@ -222,13 +187,3 @@ def parameters_in(clicked: Any) -> Any:
         return read_parameters(clicked["image"]["path"]) or ""
     except (UserError, KeyError, TypeError):  # it is gone, or nothing was clicked
         return UNCHANGED
-
-
-def _bar(fraction: float, text: str) -> str:
-    percent = f"{fraction:.0%}"
-    done = (
-        f'<div class="bar" role="progressbar" aria-label="{html.escape(text)}" aria-valuemin="0" '
-        f'aria-valuemax="100" aria-valuenow="{fraction * 100:.0f}">'
-        f'<div style="width: {percent}"></div></div>'
-    )
-    return f'{done}<div role="status">{html.escape(text)}</div>'

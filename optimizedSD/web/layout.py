@@ -133,10 +133,10 @@ def component(field: Field, elem_id: str = "") -> gr.components.Component:
         field: The control.
         elem_id: Its name among the elements of the page; empty is the setting's.
     """
-    translated = field.key is not None
+    label, info = words_of(field)
     common = {
-        "label": TEXT(f"{field.key}.label") if translated else field.label,
-        "info": (TEXT(f"{field.key}.info") if translated else field.info) if field.info else None,
+        "label": label,
+        "info": info,
         "value": field.value,
         "elem_id": elem_id or field.name,
     }
@@ -155,6 +155,13 @@ def component(field: Field, elem_id: str = "") -> gr.components.Component:
         # No limits here: the option's own error says better what is expected.
         return gr.Number(step=1 if field.option.kind is int else 0.5, **common)
     return gr.Textbox(lines=2 if field.name in ("sprompt", "prompt") else 1, **common)
+
+
+def words_of(field: Field) -> tuple[Any, Any]:
+    """Return a control's label and explanation, in whichever language the browser asks for."""
+    if field.key is None:
+        return field.label, field.info or None
+    return TEXT(f"{field.key}.label"), TEXT(f"{field.key}.info") if field.info else None
 
 
 def rows(fields: Iterable[Field]) -> Iterator[list[Field]]:

@@ -48,7 +48,7 @@ def build(studio: Studio) -> Tab:
                 edit = edit_controls(handlers, form.by_name["prompt"], _numbered())
         with gr.Column():
             maps = maps_gallery()
-            panel = Panel(studio, NAME, said=form.said, more=((maps, _maps),))
+            panel = Panel(studio, NAME, speaker=form.speaker, more=((maps, _maps),))
 
     def read(values: Sequence[Any], language: str) -> Drawing:
         changes, held = values[: len(edit)], values[len(edit) :]

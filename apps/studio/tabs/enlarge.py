@@ -76,7 +76,7 @@ def build(studio: Studio) -> Tab:
             )
             form = Form(studio, NAME, TabSettings, fields, first=("factor",), size=False)
         with gr.Column():
-            panel = Panel(studio, NAME, said=form.said, verb="enlarge_it")
+            panel = Panel(studio, NAME, speaker=form.speaker, verb="enlarge_it")
 
     def read(values: Sequence[Any], language: str) -> Job:
         given, how, *held = values

@@ -12,9 +12,10 @@ from apps.studio.events import QUIET
 from apps.studio.opinions import TRAINING, Opinions, download_link, training_command
 from apps.studio.rating import Rating
 from apps.studio.state import Studio, Tab
-from apps.studio.words import count, language_of, say, shown
+from apps.studio.words import count, say, shown
 from ldm.errors import UserError
 from ldm.feedback.store import LONGEST_NAME
+from optimizedSD.web.handlers import language_of_visit
 
 NAME = "feedback"
 GOOD = 4  # stars, at first
@@ -42,14 +43,14 @@ def build(studio: Studio) -> Tab:
     said = gr.HTML(elem_id="feedback-said", elem_classes="status")
 
     def counted(visit: gr.Request) -> str:
-        return counted_html(opinions, _language(visit))
+        return counted_html(opinions, language_of_visit(visit))
 
     def tabled(visit: gr.Request) -> str:
-        words = html.escape(say(_language(visit), "save_table"))
+        words = html.escape(say(language_of_visit(visit), "save_table"))
         return _safely(lambda: download_link(opinions.table(), "feedback.csv", words))
 
     def exported(visit: gr.Request, stars: Any) -> str:
-        return exported_html(opinions, stars, studio.flags.outdir, _language(visit))
+        return exported_html(opinions, stars, studio.flags.outdir, language_of_visit(visit))
 
     def wire(studio: Studio, tabs: Mapping[str, Tab]) -> None:  # noqa: ARG001 - as all tabs
         rating.connect(person)
@@ -93,7 +94,3 @@ def _safely(make: Any) -> str:
         return make()
     except UserError as error:
         return f'<div class="warning" role="alert">{html.escape(str(error))}</div>'
-
-
-def _language(visit: gr.Request) -> str:
-    return language_of(visit.headers.get("accept-language"))

@@ -14,8 +14,9 @@ from apps.studio.events import QUIET
 from apps.studio.filling import Filler, drop_area, picture_html, wire_drop
 from apps.studio.panel import Panel
 from apps.studio.state import Studio, Tab
-from apps.studio.words import count, language_of, say, shown
+from apps.studio.words import count, say, shown
 from ldm.errors import UserError
+from optimizedSD.web.handlers import language_of_visit
 
 NAME = "gallery"
 
@@ -116,7 +117,7 @@ class GalleryTab:
         outputs = [*filler.outputs, self.panel.notices]
 
         def use(visit: gr.Request, chosen: Any) -> list[Any]:
-            language = _language(visit)
+            language = language_of_visit(visit)
             try:
                 path = self.album.gallery.inside(_named(chosen, language))
                 updates, text = filler.filled(path, language)
@@ -129,7 +130,7 @@ class GalleryTab:
     def _page(self, move: int | None) -> Callable[..., tuple[Any, ...]]:
         def turn(visit: gr.Request, words: Any, number: Any) -> tuple[Any, ...]:
             now = number if isinstance(number, int) else 0
-            return self._grid(words, 0 if move is None else now + move, _language(visit))
+            return self._grid(words, 0 if move is None else now + move, language_of_visit(visit))
 
         return turn
 
@@ -174,7 +175,7 @@ class GalleryTab:
         return Redrawing(request, self.studio.outdir, language)
 
     def _throw(self, visit: gr.Request, chosen: Any, words: Any, number: Any) -> tuple[Any, ...]:
-        language = _language(visit)
+        language = language_of_visit(visit)
         try:
             thrown = self.album.throw(_named(chosen, language))
         except UserError as error:
@@ -185,7 +186,7 @@ class GalleryTab:
         return *cleared, *page
 
     def _listed(self, visit: gr.Request) -> tuple[Any, ...]:
-        return self._bin_shows("", _language(visit))
+        return self._bin_shows("", language_of_visit(visit))
 
     def _bin_shows(self, said: str, language: str) -> tuple[Any, ...]:
         listed = self.album.thrown()
@@ -205,7 +206,7 @@ class GalleryTab:
         return picture_html(path, html.escape(path.name), path.name)
 
     def _restore(self, visit: gr.Request, name: Any, words: Any, number: Any) -> tuple[Any, ...]:
-        language = _language(visit)
+        language = language_of_visit(visit)
         try:
             path = self.album.bin.restore(str(name or ""))
         except UserError as error:
@@ -216,7 +217,7 @@ class GalleryTab:
         return (*self._bin_shows(said, language), *page)
 
     def _empty(self, visit: gr.Request, sure: Any) -> tuple[Any, ...]:
-        language = _language(visit)
+        language = language_of_visit(visit)
         if sure is not True:
             return (*self._bin_shows(say(language, "not_sure"), language), False)
         gone = count(language, self.album.bin.empty())
@@ -225,10 +226,6 @@ class GalleryTab:
     def _warning(self, error: UserError) -> str:
         text = str(error).replace(f"{self.studio.outdir}/", "")
         return f'<div class="warning" role="alert">{html.escape(text)}</div>'
-
-
-def _language(visit: gr.Request) -> str:
-    return language_of(visit.headers.get("accept-language"))
 
 
 def _named(chosen: Any, language: str) -> str:

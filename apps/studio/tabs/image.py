@@ -30,7 +30,7 @@ def build(studio: Studio) -> Tab:
             picture = picture_field(NAME)
             form = Form(studio, NAME, LowMemoryImg2ImgSettings, fields, size=False)
         with gr.Column():
-            panel = Panel(studio, NAME, said=form.said)
+            panel = Panel(studio, NAME, speaker=form.speaker)
 
     def read(values: Sequence[Any], language: str) -> Drawing:
         given, *held = values

@@ -14,12 +14,13 @@ from apps.studio.lessons import LESSONS, Lesson
 from apps.studio.panel import Panel
 from apps.studio.state import Studio, Tab
 from apps.studio.sweeping import Sweeping, plan
-from apps.studio.words import language_of, say, shown
+from apps.studio.words import say, shown
 from ldm.errors import UserError
+from ldm.legible import quoted
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.option import MAX_SEED
 from ldm.settings.suiting import suited_to
-from optimizedSD.web.fields import with_labels
+from optimizedSD.web.handlers import language_of_visit
 
 if TYPE_CHECKING:
     from apps.studio.queue import Job
@@ -49,7 +50,7 @@ def build(studio: Studio) -> Tab:
             )
             seed = gr.Textbox(FIRST_SEED, label=shown("seed"), elem_id="learn-seed")
         with gr.Column():
-            panel = Panel(studio, NAME, said=_said, verb="show_me")
+            panel = Panel(studio, NAME, verb="show_me")
     studio.kept |= {"learn-prompt": prompt, "learn-seed": seed}
     lesson.change(
         lambda name: [gr.Markdown(visible=each == name) for each in names],
@@ -65,7 +66,7 @@ def build(studio: Studio) -> Tab:
         return job_of(studio, LESSONS[name], *rest, language)
 
     def titles(visit: gr.Request) -> Any:
-        language = language_of(visit.headers.get("accept-language"))
+        language = language_of_visit(visit)
         return gr.Radio(choices=[(say(language, f"lesson_{name}"), name) for name in names])
 
     panel.connect([lesson, prompt, seed], read)
@@ -87,7 +88,7 @@ def job_of(studio: Studio, lesson: Lesson, prompt: str, seed: str, language: str
         UserError: The seed is none, or the example is more than the page draws.
     """
     if not prompt.strip():
-        raise UserError("--prompt is empty; expected a description; fill it in")
+        raise UserError("the prompt is empty; expected a description; fill it in")
     queue, number = studio.queue, _seed(seed)
     choice = queue.pipeline.choice
     base = Txt2ImgSettings(
@@ -108,11 +109,5 @@ def job_of(studio: Studio, lesson: Lesson, prompt: str, seed: str, language: str
 def _seed(text: str) -> int:
     text = text.strip()
     if not (text.isascii() and text.isdigit()) or int(text[:20]) + len(LESSONS) > MAX_SEED:
-        raise UserError(f"--seed {text[:20]!r} was given; expected a whole number; change it")
+        raise UserError(f"the seed {quoted(text)} was given; expected a whole number; change it")
     return int(text)
-
-
-def _said(text: str, language: str) -> str:
-    """Put a message of the library into the page's words."""
-    labels = {"--prompt": say(language, "prompt"), "--seed": say(language, "seed")}
-    return with_labels(text, labels)

@@ -34,7 +34,7 @@ def build(studio: Studio) -> Tab:
                 mask = mask_field(NAME)
             form = Form(studio, NAME, LowMemoryInpaintSettings, fields, size=False)
         with gr.Column():
-            panel = Panel(studio, NAME, said=form.said)
+            panel = Panel(studio, NAME, speaker=form.speaker)
 
     def read(values: Sequence[Any], language: str) -> Drawing:
         painted, uploaded, invert, *held = values

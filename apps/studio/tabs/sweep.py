@@ -16,10 +16,11 @@ from apps.studio.opinions import download_link
 from apps.studio.panel import Panel
 from apps.studio.state import Studio, Tab
 from apps.studio.sweeping import FOLDER, Planned, Sweeping, plan
-from apps.studio.words import count, language_of, say, shown
+from apps.studio.words import count, say, shown
 from ldm.errors import UserError
 from ldm.paths import ERRORS, is_file
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
+from optimizedSD.web.handlers import language_of_visit
 
 NAME = "sweep"
 AXES = ("x", "y", "z")
@@ -44,7 +45,7 @@ def build(studio: Studio) -> Tab:
             estimate = gr.HTML(elem_id="sweep-estimate", elem_classes="status")
             form = Form(studio, NAME, LowMemoryTxt2ImgSettings, fields)
         with gr.Column():
-            panel = Panel(studio, NAME, said=form.said)
+            panel = Panel(studio, NAME, speaker=form.speaker)
             table = gr.HTML(elem_id="sweep-table", elem_classes="table")
     studio.kept |= {f"sweep-{name}": each for name, each in zip(AXES, axes, strict=True)}
 
@@ -60,11 +61,11 @@ def build(studio: Studio) -> Tab:
         return Sweeping(planned(values), studio.outdir, studio.pace, language)
 
     def count_up(visit: gr.Request, *values: Any) -> str:
-        language = language_of(visit.headers.get("accept-language"))
+        language = language_of_visit(visit)
         try:
             return f'<div role="status">{in_words(planned(values), studio.pace, language)}</div>'
         except UserError as error:
-            text = html.escape(form.said(str(error), language))
+            text = html.escape(form.speaker.said(str(error), language))
             return f'<div class="warning" role="status">{text}</div>'
 
     inputs = [*axes, *form.inputs]
@@ -73,7 +74,7 @@ def build(studio: Studio) -> Tab:
     gr.on([each.change for each in counted], count_up, inputs, estimate, **QUIET)
 
     def show_table(visit: gr.Request, chosen: Any) -> str:
-        return table_html(studio.outdir, chosen, language_of(visit.headers.get("accept-language")))
+        return table_html(studio.outdir, chosen, language_of_visit(visit))
 
     panel.chosen.change(show_table, panel.chosen, table, **QUIET)
     return Tab(NAME, {"recipe": form.by_name}, panel.wire, (count_up, inputs, [estimate]))

@@ -27,7 +27,7 @@ def build(studio: Studio) -> Tab:
         with gr.Column():
             form = Form(studio, NAME, LowMemoryTxt2ImgSettings, fields)
         with gr.Column():
-            panel = Panel(studio, NAME, said=form.said)
+            panel = Panel(studio, NAME, speaker=form.speaker)
 
     def read(values: Sequence[Any], language: str) -> Drawing:
         settings = form.read(values)

@@ -1,0 +1,102 @@
+"""Single settings as pictures' texts write them: by AUTOMATIC1111's names if it has any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ldm.settings.hires import LABELS, upscaler_label, upscaler_named
+from ldm.settings.option import Option, Settings
+from ldm.settings.samplers import SAMPLERS, SPACINGS, sampler_named, spacing_named
+
+FORM = "Sampler form"  # of two samplers with one label, see ``SamplerEntry.form``
+NETWORKS = {"hires_upscaler": "Hires upscaler hash", "upscaler": "SD upscale upscaler hash"}
+"""Settings that may name a network which enlarges, and the entries with its file's hash."""
+
+
+def written(each: Option, value: Any) -> str:
+    """Return a setting's value as text."""
+    if each.name == "sampler":
+        return SAMPLERS[value].label
+    if each.name == "spacing":
+        return SPACINGS[value].label or value
+    if each.name in NETWORKS:
+        return upscaler_label(value)
+    if each.name == "emphasis":
+        return value.replace("-", " ").capitalize()
+    if each.kind is float:
+        return repr(float(value)).removesuffix(".0")
+    return str(value)
+
+
+def read_value(each: Option, entries: Mapping[str, str], *, own: bool) -> Any:
+    """Read a setting's value.
+
+    Args:
+        each: The setting.
+        entries: What the picture records, this setting among it.
+        own: Whether this project drew the picture.
+
+    Raises:
+        ValueError, KeyError: There is no such value.
+    """
+    text = entries[each.infotext]
+    if each.name == "sampler":
+        return sampler_named(text, entries.get(FORM), own=own)
+    if each.name == "spacing":
+        return each.read(spacing_named(text))
+    if each.name in NETWORKS:
+        return _upscaler(each, text)
+    if each.name == "emphasis":
+        return each.read(text.lower().replace(" ", "-"))
+    if each.kind is bool:
+        return {"True": True, "False": False}[text]
+    return each.read(text.lower() if each.choices else text)
+
+
+def _upscaler(each: Option, text: str) -> str:
+    """Return a way to enlarge, which may be a network on its shelf.
+
+    A picture is a stranger's: what it names is looked for on the shelf alone, in no other folder.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    name = each.read(upscaler_named(text))
+    if name not in LABELS:
+        from ldm.pipelines.adapter_files import UPSCALERS, find_named
+
+        find_named(UPSCALERS, name)
+    return name
+
+
+def network_entries(settings: Settings) -> dict[str, str]:
+    """Return what records the files of the networks that settings name; most name none."""
+    entries = {}
+    for name, key in NETWORKS.items():
+        value = getattr(settings, name, None)
+        if value is not None and value not in LABELS and name not in settings.unrecorded:
+            from ldm.pipelines.adapter_files import SHORT, UPSCALERS, find_adapter, full_hash
+
+            entries[key] = full_hash(find_adapter(UPSCALERS, value))[:SHORT]
+    return entries
+
+
+def changed_networks(
+    path: str, entries: Mapping[str, str], values: Mapping[str, Any]
+) -> Iterator[str]:
+    """Say which networks are other files than when a picture was drawn.
+
+    Args:
+        path: The picture.
+        entries: What it records.
+        values: The settings that were read of it.
+    """
+    for name, key in NETWORKS.items():
+        value = values.get(name)
+        if key not in entries or value is None or value in LABELS:
+            continue
+        from ldm.pipelines.adapter_files import SHORT, UPSCALERS, find_named, full_hash
+
+        if full_hash(find_named(UPSCALERS, value))[:SHORT] != entries[key]:
+            yield f"{path} was enlarged by another {value} than the one here: expect a difference"
