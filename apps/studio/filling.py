@@ -131,8 +131,10 @@ def _said(found: Dropped, tab: str, language: str) -> str:
 
 
 def _without_name(text: str, path: str) -> str:
-    """Take the name that an upload has on this machine out of a message."""
-    return text.replace(path, "the picture").replace(Path(path).name, "the picture")
+    """Take out of a message the flag for such a picture, and the name that an upload has here."""
+    for name in (f"--from-image {Path(path).name}", path, Path(path).name):
+        text = text.replace(name, "the picture")
+    return text
 
 
 def _warning(text: str) -> str:

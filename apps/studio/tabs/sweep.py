@@ -97,8 +97,9 @@ def table_html(outdir: Path, chosen: Any, language: str) -> str:
         chosen: The path of the picture that is shown.
         language: The visitor's.
     """
-    path = Path(str(chosen or "")).with_suffix(".csv")
-    if path.parent != outdir / FOLDER or not is_file(path):
+    sheet = Path(str(chosen or ""))
+    path = sheet.parent / f"{sheet.stem}.csv"
+    if sheet.parent != outdir / FOLDER or not is_file(path):
         return ""
     try:
         with open(path, "rb") as file:

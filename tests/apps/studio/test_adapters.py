@@ -57,7 +57,7 @@ def test_what_lies_beside_a_file_goes_before_its_header(shelf):
     (found,) = adapters_there()
     assert found.words == ("old", "inkstyle", "wash", "brush")
     assert (found.weight, found.note, found.written) == (0.6, "by Ada", "<lora:ink:0.6>")
-    assert found.picture == path.with_name("ink.preview.png")
+    assert found.picture == Path("models/lora/ink.preview.png")
 
 
 def test_search_looks_at_names_and_words(shelf):

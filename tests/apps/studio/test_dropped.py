@@ -11,7 +11,7 @@ from ldm.errors import UserError
 
 WEB_UI = (
     "a cat\nNegative prompt: fog\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: "
-    "6.5, Seed: 3, Size: 512x640, Clip skip: 2, Hires upscale: 2, Model: v1-5"
+    "6.5, Seed: 3, Size: 512x640, Clip skip: 2, RP Active: True, Model: v1-5"
 )
 
 
@@ -32,7 +32,7 @@ def test_all_that_is_understood_fills_a_field(save):
     expected |= {"sampler": "dpmpp_2m", "spacing": "karras", "scale": 6.5, "W": 512, "H": 640}
     assert {name: found.values[name] for name in expected} == expected
     assert found.tab == "text" and found.source.startswith("AUTOMATIC1111")
-    assert any("Hires upscale" in each for each in found.sentences)
+    assert any("RP Active" in each for each in found.sentences)
 
 
 def test_what_the_page_has_no_field_for_is_said_and_left_out(save):
@@ -42,13 +42,13 @@ def test_what_the_page_has_no_field_for_is_said_and_left_out(save):
     assert "Clip skip 2" in left_out and "Steps 20" in left_out and "Seed" not in left_out
 
 
-def test_a_value_out_of_range_is_said_and_never_a_fields(save):
-    found = dropped(save(WEB_UI.replace("Seed: 3", f"Seed: {2**70}")))
-    assert "seed" not in found.values and any(str(2**70) in each for each in found.sentences)
+def test_a_value_out_of_range_is_one_line_and_never_a_fields(save):
+    with pytest.raises(UserError, match=f"{2**70}.*expected a whole number"):
+        dropped(save(WEB_UI.replace("Seed: 3", f"Seed: {2**70}")))
 
 
 def test_a_picture_of_a_picture_goes_to_the_image_tab(save):
-    found = dropped(save(WEB_UI.replace("Hires upscale: 2", "Denoising strength: 0.4")))
+    found = dropped(save(WEB_UI.replace("RP Active: True", "Denoising strength: 0.4")))
     assert (found.tab, found.values["strength"]) == ("image", 0.4)
 
 

@@ -30,7 +30,7 @@ def filler():
         }
 
     with gr.Blocks():
-        with gr.Tabs() as bar:
+        with gr.Tabs() as bar, gr.Tab("all"):
             tabs = {name: Tab(name, {"recipe": held()}) for name in ("text", "image")}
         tabs["gallery"] = Tab("gallery")
         return Filler(SimpleNamespace(bar=bar), tabs)

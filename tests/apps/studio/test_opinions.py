@@ -65,7 +65,7 @@ def test_good_pictures_become_a_folder_that_the_gallery_does_not_show(opinions, 
     opinions.give(outdir / "1.png", "Ada", stars=2)
     first, second = opinions.export(), opinions.export()
     assert [done.folder.name for done in (first, second)] == ["liked-0000", "liked-0001"]
-    assert [each["caption"] for each in CaptionedFolder(first.folder, size=8)] == ["a red cat"]
+    assert [each["txt"] for each in CaptionedFolder(str(first.folder), 8)] == ["a red cat"]
     assert training_command(first.folder).endswith(f"params.root={first.folder}")
     shown, count = opinions.gallery.find()
     assert count == 2 and not any(TRAINING in str(each.path) for each in shown)
