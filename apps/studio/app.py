@@ -135,13 +135,13 @@ def launch(studio: Studio, auth: str | None, cache: str) -> Blocks:
     """
     os.environ |= ENVIRONMENT | {"GRADIO_TEMP_DIR": cache}  # before gradio is imported
     from apps.studio.door import Door
-    from apps.studio.page import CSS, HEAD, build
+    from apps.studio.page import CSS, build
     from apps.studio.words import translations
-    from optimizedSD.web.layout import THEME
+    from optimizedSD.web.layout import THEME, script
 
     blocks = build(studio)
     before = partial(Door, auth=auth) if auth else (lambda app: app)
-    looks = {"css": CSS, "theme": THEME, "head": HEAD, "i18n": translations()}
+    looks = {"css": CSS, "theme": THEME, "head": script("studio"), "i18n": translations()}
     folders = [cache, str(studio.outdir)]
     open_page(blocks, studio.flags, studio.queue, folders, before, **looks)
     return blocks

@@ -90,10 +90,10 @@ class Form:
         if "strength" in self._known:
             self._put("strength")
         self._size()
-        with gr.Row(equal_height=True):
+        with gr.Row(elem_classes="besides"):
             self._put("seed")
-            dice = gr.Button(shown("dice"), elem_id=self.id("dice"), min_width=90)
-            self.reuse = gr.Button(shown("reuse"), elem_id=self.id("reuse"), min_width=90)
+            dice = self._button("dice")
+            self.reuse = self._button("reuse")
             dice.click(None, None, self.by_name["seed"], js="() => ''", **IN_BROWSER)
         with gr.Row():
             self._put("n_samples", "n_iter")
@@ -164,16 +164,24 @@ class Form:
         }
         if each.name in ranges and each.value is not None:
             low, high, step = ranges[each.name]
+            if each.name in ("W", "H"):  # what an empty field means is said there
+                common["info"] = None
             return gr.Slider(low, max(high, each.value), each.value, step=step, **common)
         if each.name in ("prompt", "negative_prompt", "sprompt"):
             lines = 2 if each.name == "negative_prompt" else 3
             return gr.Textbox(each.value, lines=lines, **common)
-        return component(each, elem_id=made_id)
+        made = component(each, elem_id=made_id)
+        if each.kind == "choice":
+            self.studio.menus.append((made, each))
+        return made
+
+    def _button(self, key: str) -> gr.Button:
+        return gr.Button(shown(key), elem_id=self.id(key), size="sm", scale=0, min_width=120)
 
     def _words(self) -> None:
         """Lay out the prompts, their counter and the styles."""
         self._put("sprompt", "prompt")
-        counter = gr.HTML(elem_id=self.id("counter"), elem_classes="counter")
+        counter = gr.HTML(elem_id=self.id("counter"), elem_classes="counter", padding=False)
         self._put("negative_prompt")
         self.styles = gr.Dropdown(
             list(self.studio.styles),
@@ -186,6 +194,7 @@ class Form:
         prompt = self.by_name["prompt"]
         shelf(prompt, self.name)
         prompt.change(self._count, prompt, counter, **QUIET)
+        self.studio.loads.append((self._count, prompt, counter))
 
     def _count(self, visit: gr.Request, prompt: Any) -> str:
         text = str(prompt or "")
@@ -206,7 +215,7 @@ class Form:
             self._put("W", "H")
         if not self.size:
             return
-        with gr.Row(equal_height=True):
+        with gr.Row(elem_classes="besides"):
             preset = gr.Dropdown(
                 list(presets(self.studio)),
                 value=None,
@@ -214,7 +223,7 @@ class Form:
                 elem_id=self.id("preset"),
                 filterable=False,
             )
-            swap = gr.Button(shown("swap"), elem_id=self.id("swap"), min_width=90)
+            swap = self._button("swap")
         sides = [self.by_name["W"], self.by_name["H"]]
         pick = "(size, w, h) => size ? size.split(/[^0-9]+/).slice(0, 2).map(Number) : [w, h]"
         preset.input(None, [preset, *sides], sides, js=pick, **IN_BROWSER)

@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from apps.studio.checkpoints import checkpoint_named, checkpoints_there
-from apps.studio.events import QUIET
 from apps.studio.loading import Loading, load_model
 from apps.studio.state import Studio, Tab
 from apps.studio.words import say, shown
@@ -57,7 +56,7 @@ class Menu:
     def _besides(self) -> list[Any]:
         return [self.studio.queue.pipeline.choice.ckpt_path, *self.studio.models]
 
-    def connect(self, blocks: gr.Blocks, tabs: Mapping[str, Tab]) -> None:
+    def connect(self, tabs: Mapping[str, Tab]) -> None:
         """Let the button load, and set the fields of the tabs to what suits the model."""
         fields = [
             (name, component)
@@ -91,7 +90,7 @@ class Menu:
             concurrency_limit=None,
             api_visibility="private",
         )
-        blocks.load(self._again, None, self.choice, **QUIET)
+        self.studio.loads.append((self._again, None, self.choice))
 
     def _again(self) -> Any:
         """Return the menu as it is now."""

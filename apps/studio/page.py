@@ -15,7 +15,8 @@ from apps.studio.state import Studio, Tab
 from apps.studio.tabs import edit, enlarge, feedback, gallery, image, learn, repaint, sweep, text
 from apps.studio.words import shown
 from optimizedSD.web.edit_layout import EDIT_CSS
-from optimizedSD.web.layout import HOUR
+from optimizedSD.web.handlers import language_of_visit
+from optimizedSD.web.layout import HOUR, TOLD_CSS, TROUBLE
 
 TABS: dict[str, Callable[[Studio], Tab]] = {
     "text": text.build,
@@ -38,6 +39,16 @@ CSS = """
   image-rendering: auto; border-radius: 0.35em; }
 .notices ul { margin: 0; padding-left: 1.2em; }
 .counter { text-align: right; font-size: 0.8em; }
+.gone .status .bar { display: none; }
+.trouble:has([role=alert]:empty) { display: none; }
+@media (max-width: 767px) {
+  .actions { position: fixed; left: 0; right: 0; bottom: 0; z-index: 20; padding: 0.5em 1em;
+    background: var(--background-fill-primary); }
+  .gradio-container { padding-bottom: 5em !important; }
+}
+.trouble { position: sticky; top: 0; z-index: 10; }
+.trouble .told { background: var(--background-fill-primary); }
+.besides { align-items: end; }
 .senders { align-items: center; }
 .warning { color: var(--error-text-color, #b91c1c); }
 """
@@ -48,21 +59,7 @@ CSS += """
 .download { text-decoration: underline; }
 .models { align-items: end; }
 """
-CSS += EDIT_CSS
-# Ctrl+Enter presses the button of the tab that is open: the only one of its kind that is seen.
-HEAD = """
-<script>
-document.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
-  const seen = [...document.querySelectorAll("button.draw")].find((each) => each.offsetParent);
-  if (!seen) return;
-  event.preventDefault();
-  event.stopPropagation();
-  document.activeElement?.blur();
-  setTimeout(() => seen.click(), 60);
-}, true);
-</script>
-"""
+CSS += TOLD_CSS + EDIT_CSS
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -77,6 +74,8 @@ def build(studio: Studio) -> gr.Blocks:
     ) as blocks:
         choice = studio.queue.pipeline.choice
         gr.Markdown(f"# Studio\n{choice.name} · {studio.queue.pipeline.device}")
+        for place in ("trouble", "upload-trouble"):  # filled by the page's script
+            gr.HTML(TROUBLE, elem_id=place, elem_classes="trouble", padding=False)
         menu = None if studio.flags.one_model else Menu(studio)
         tabs: dict[str, Tab] = {}
         with gr.Tabs(selected="text") as studio.bar:
@@ -89,9 +88,22 @@ def build(studio: Studio) -> gr.Blocks:
             if tab.wire is not None:
                 tab.wire(studio, tabs)
         if menu is not None:
-            menu.connect(blocks, tabs)
+            menu.connect(tabs)
         _keep(studio, blocks)
+        _translate_menus(studio, blocks)
+        for call, given, shows in studio.loads:
+            blocks.load(call, given, shows, **QUIET)
     return blocks
+
+
+def _translate_menus(studio: Studio, blocks: gr.Blocks) -> None:
+    """Let the menus of all forms have their values in the visitor's language."""
+
+    def menus(visit: gr.Request) -> list[Any]:
+        language = language_of_visit(visit)
+        return [gr.Dropdown(choices=field.choices(language)) for _, field in studio.menus]
+
+    blocks.load(menus, None, [made for made, _ in studio.menus], **QUIET)
 
 
 def _keep(studio: Studio, blocks: gr.Blocks) -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 MOST_KEPT = 24  # pictures of a tab
 KEPT_LENGTH = 20_000  # characters of what a browser keeps of a tab
+# On a phone, what a tab shows is below its controls.
+_TO_STATUS = "() => { if (innerWidth < 768) document.getElementById('%s').scrollIntoView(); }"
 Read = Callable[[Sequence[Any], str], "Job"]
 """From the values of a tab's inputs, and the visitor's language; raises UserError."""
 
@@ -48,12 +50,13 @@ class Panel:
         targets: Names of the tabs that a picture can be sent to.
         speaker: Says the library's messages in the tab's words.
         verb: The key of what the button says.
-        more: Further components, each with what it shows of a state with a new picture.
 
     Attributes:
         chosen: A ``gr.State`` with the path of the picture that is shown large; empty: none.
         gallery: Its pictures.
         draw: The button that begins.
+        more: Further components, each with what it shows of a state with a new picture; set before
+            ``connect``.
     """
 
     def __init__(
@@ -64,24 +67,29 @@ class Panel:
         targets: Sequence[str] = ("image", "repaint", "edit", "enlarge"),
         speaker: Speaker | None = None,
         verb: str = "draw",
-        more: Sequence[tuple[Any, Callable[[JobState], Any]]] = (),
     ) -> None:
-        self.studio, self.name, self.more = studio, name, more
+        self.studio, self.name = studio, name
+        self.more: Sequence[tuple[Any, Callable[[JobState], Any]]] = ()
         self.speaker = speaker or Speaker(())
         studio.panels.append(self)
         self.kept = gr.BrowserState("", storage_key=f"studio-{name}", secret=studio.flags.program)
         self.chosen = gr.State("")
-        with gr.Row():
+        with gr.Row(elem_classes="actions"):
             self.draw = gr.Button(
                 shown(verb), variant="primary", elem_id=self.id("draw"), elem_classes="draw"
             )
             self.cancel = gr.Button(
-                shown("cancel"), variant="stop", visible=False, elem_id=self.id("cancel")
+                shown("cancel"),
+                variant="stop",
+                visible=False,
+                elem_id=self.id("cancel"),
+                elem_classes="cancel",
             )
         self.status = gr.HTML(elem_id=self.id("status"), elem_classes="status")
         self.gallery = gr.Gallery(
             label=shown("pictures"),
             columns=2,
+            height="auto",
             object_fit="contain",
             interactive=False,
             buttons=["download", "fullscreen"],  # not "share": it uploads to another machine
@@ -129,6 +137,7 @@ class Panel:
             yield from self._run(visit, kept, values, read)
 
         pressed = self.draw.click(self._begin, None, buttons, **QUIET)
+        self.draw.click(None, None, None, js=_TO_STATUS % self.id("status"), **IN_BROWSER)
         # gradio opens no upload and keeps no job waiting: the project's reader and line do that.
         job = pressed.success(
             run,

@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from apps.studio.words import say
 from ldm.errors import UserError
 from ldm.images.io import save_numbered
+from ldm.pipelines.attention_panels import captioned_tiles, overlay
 from ldm.pipelines.postprocess import Watermark
 from ldm.programs.output import OutputFolder
 from ldm.settings.generation import GenerationSettings
-from ldm.sweeps.axes import Axis
-from ldm.sweeps.plan import Sweep
-from ldm.sweeps.sheet import Sheet
 
 if TYPE_CHECKING:
     from apps.studio.queue import Desk
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
 FOLDER, NAMES = "lessons", "lesson-{:04d}.png"
 SHOWN = 8  # guesses of a way
 TILE = 256  # pixels of the longer side of a picture on a strip
+COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -66,14 +65,9 @@ class Showing:
         picture, tiles = show(desk, settings)
         output.take(picture)
         desk.take(picture, output.saved[-1])
-        pixels = Watermark.of(settings.watermark, settings.format)(strip(tiles, self._unit))
+        pixels = Watermark.of(settings.watermark, settings.format)(strip(tiles))
         path, _ = save_numbered(pixels, folder, NAMES, format=settings.format)
         desk.took(path, seed=self.seed)
-
-    @property
-    def _unit(self) -> str:
-        """What the labels of the strip count."""
-        return "step" if self.kind == "way" else "word"
 
     def _way(self, desk: Desk, settings: GenerationSettings) -> tuple[Picture, list[Tile]]:
         from ldm.pipelines.previewing import preview_of
@@ -84,12 +78,11 @@ class Showing:
         picture = _drawn(desk, settings, preview=seen.append, every=0.0)
         height, width = picture.plain.shape[:2]
         chosen = [seen[k] for k in evenly(len(seen), SHOWN)]
-        tiles = [(str(each.step), _enlarged(each.pixels[0], width, height)) for each in chosen]
+        tiles = [(f"step {each.step}", _enlarged(each.pixels[0], width, height)) for each in chosen]
         return picture, [*tiles, ("picture", picture.plain)]
 
     def _looks(self, desk: Desk, settings: GenerationSettings) -> tuple[Picture, list[Tile]]:
         from ldm.modules.attention_control.words import read_prompt
-        from ldm.pipelines.attention_panels import overlay
         from ldm.pipelines.edits import tokenizer_of
         from optimizedSD.web.word_maps import WordMaps
 
@@ -111,19 +104,15 @@ Tile = tuple[str, np.ndarray]
 """A label, and uint8 (H, W, 3)."""
 
 
-def strip(tiles: Sequence[Tile], unit: str) -> np.ndarray:
-    """Return pictures side by side with their labels, uint8 (H, W, 3).
+def strip(tiles: Sequence[Tile]) -> np.ndarray:
+    """Return pictures in rows with their labels, uint8 (H, W, 3).
 
     Args:
         tiles: The pictures; all of one size.
-        unit: What the labels count.
     """
-    small = [(label, _fitted(pixels)) for label, pixels in tiles]
-    labels = tuple(label for label, _ in small)
-    sheet = Sheet(Sweep((Axis(unit, labels, labels), None, None), ()), small[0][1].shape[:2])
-    for place, (_, pixels) in enumerate(small):
-        sheet.put((place, 0, 0), pixels)
-    return sheet.pixels
+    return captioned_tiles(
+        [_fitted(pixels) for _, pixels in tiles], [label for label, _ in tiles], COLUMNS
+    )
 
 
 def evenly(count: int, most: int) -> list[int]:
@@ -147,9 +136,9 @@ def _drawn(desk: Desk, settings: GenerationSettings, **watched: Any) -> Picture:
 
 
 def _fitted(pixels: np.ndarray) -> np.ndarray:
-    image = Image.fromarray(pixels)
-    image.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
-    return np.asarray(image)
+    return np.asarray(
+        ImageOps.contain(Image.fromarray(pixels), (TILE, TILE), Image.Resampling.LANCZOS)
+    )
 
 
 def _enlarged(pixels: np.ndarray, width: int, height: int) -> np.ndarray:

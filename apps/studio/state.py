@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from apps.studio.queue import Queue
     from apps.studio.settings import StudioSettings
     from apps.studio.styles import Style
+    from optimizedSD.web.fields import Field
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Studio:
         models: Checkpoints from elsewhere that are on the menu: the command line's.
         kept: Components whose values a reload keeps, by a name for each; tabs add theirs while
             they are built.
+        menus: Those of all forms, each with its field: their values are in the visitor's language.
+        loads: What is called when the page is opened: a function, its inputs, its outputs.
         panels: Of all tabs; what they show is kept too.
         under: Called with (studio, panel) inside every panel, below its pictures.
     """
@@ -94,6 +97,8 @@ class Studio:
     pace: Pace = field(default_factory=Pace)
     models: Sequence[Path] = ()
     kept: dict[str, Component] = field(default_factory=dict)
+    menus: list[tuple[Component, Field]] = field(default_factory=list)
+    loads: list[tuple[Callable[..., Any], Any, Any]] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
     under: Sequence[Callable[[Studio, Panel], None]] = ()
 

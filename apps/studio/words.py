@@ -126,11 +126,13 @@ def translations() -> I18n:
     """Return what gradio looks the page's words up in; made once."""
     import gradio as gr
 
-    return gr.I18n(**locales(known()))
+    own = {f"studio-{key}": said for key, said in known().items()}
+    return gr.I18n(**locales({**TEXTS, **own}))
 
 
 def shown(key: str) -> Any:
     """Return what stands on the page for a key, in whichever language the browser asks for."""
     if key not in known():
         raise KeyError(f"no word {key!r} in apps/studio/words.py")
-    return translations()(key)
+    # gradio has words of its own under keys such as "image".
+    return translations()(f"studio-{key}")

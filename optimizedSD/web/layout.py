@@ -24,7 +24,10 @@ from optimizedSD.web.page import Page
 from optimizedSD.web.words import TEXTS, script_texts, translations
 from optimizedSD.web.worker import Worker
 
-THEME = gr.themes.Default(primary_hue="indigo")  # the one whose fonts come with gradio
+# The one whose fonts come with gradio; its grey texts are too pale to be read by everybody.
+THEME = gr.themes.Default(primary_hue="indigo").set(
+    body_text_color_subdued="*neutral_600", block_info_text_color="*neutral_600"
+)
 CSS = """
 .gradio-container { max-width: 1320px !important; }
 #status .bar { height: 0.7em; background: var(--border-color-primary); border-radius: 0.35em; }
@@ -34,12 +37,15 @@ CSS = """
 #notices summary { cursor: pointer; }
 .warning { color: var(--error-text-color, #b91c1c); }
 .gone #status .bar { display: none; }
+"""
+# A message in a box that can be closed.
+TOLD_CSS = """
 .told { display: flex; gap: 0.6em; align-items: start; padding: 0.5em 0.7em; border-radius: 0.35em;
   border: 1px solid var(--error-text-color, #b91c1c); color: var(--error-text-color, #b91c1c); }
 .told span { flex: 1; }
 .told button { text-decoration: underline; color: inherit; min-height: 1.5em; }
 """
-CSS += EDIT_CSS
+CSS += TOLD_CSS + EDIT_CSS
 SCRIPT = Path(__file__).with_name("page.js")
 # Controls that belong side by side.
 PAIRS = (("H", "W"), ("ddim_steps", "sampler"), ("scale", "seed"), ("n_samples", "n_iter"))
@@ -120,10 +126,19 @@ def head(page: Page, model: str) -> str:
         page: The page.
         model: Its name: what is entered for one model is not for another.
     """
-    facts = {"kept": f"{page.server.program} {model}", "texts": script_texts()}
+    return script(f"{page.server.program} {model}")
+
+
+def script(kept: str) -> str:
+    """Return a page's script with what it has to know.
+
+    Args:
+        kept: The name under which the browser keeps what was entered.
+    """
+    facts = {"kept": kept, "texts": script_texts()}
     written = json.dumps(facts).replace("<", "\\u003c")
-    script = SCRIPT.read_text(encoding="utf-8")
-    return f"<script>window.page = {written};</script><script>{script}</script>"
+    code = SCRIPT.read_text(encoding="utf-8")
+    return f"<script>window.page = {written};</script><script>{code}</script>"
 
 
 def component(field: Field, elem_id: str = "") -> gr.components.Component:

@@ -109,6 +109,8 @@ class Limits:
         Raises:
             UserError: A side, or a batch of that size, is more than this page draws.
         """
+        times = getattr(settings, "hires", None) or 1.0  # what the second walk of two draws
+        width, height = round(width * times), round(height * times)
         if max(width, height) > self.side:
             raise self._too_much(f"a picture of {width}x{height} pixels", self.side, "max_side")
         prompts = len(settings.drawn_prompts)

@@ -141,10 +141,32 @@
     gone = server === null;
     document.body.classList.toggle("gone", gone || anew);
   };
-  const shown = (id) => document.getElementById(id)?.offsetParent != null;
+  // The studio has one of each on every tab, of which one tab is seen.
+  const shown = (name) =>
+    [...document.querySelectorAll(`#${name}, .${name}`)].find((each) => each.offsetParent);
   setInterval(() => {
     if (gone || shown("cancel")) look();
   }, EVERY);
+
+  // --- for who listens to the page ---
+
+  // gradio names some of its elements by other words than stand on them, or gives them none that
+  // a screen reader may use.
+  const name = (element) => {
+    const label = element.getAttribute("aria-label");
+    const text = element.textContent.trim();
+    if (element.matches("div:not([role])")) element.setAttribute("role", "img");
+    else if (element.matches("button.upload-container") && text) element.removeAttribute("aria-label");
+    else if (element.matches("button.thumbnail-item") && text && !label.includes(text)) {
+      element.setAttribute("aria-label", `${text}, ${label}`);
+    }
+  };
+  const listened = "div.empty[aria-label], button.upload-container, button.thumbnail-item";
+  const nameAll = () => document.querySelectorAll(listened).forEach((each) => {
+    if (each.hasAttribute("aria-label")) name(each);
+  });
+  const watched = { subtree: true, childList: true, attributeFilter: ["aria-label"] };
+  new MutationObserver(nameAll).observe(document, watched);
 
   // --- keys ---
 
@@ -152,6 +174,6 @@
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !shown("draw")) return;
     event.preventDefault();
     event.target.blur?.(); // so that what is typed is sent
-    setTimeout(() => document.getElementById("draw").click(), 50);
+    setTimeout(() => shown("draw")?.click(), 50);
   }, true);
 })();

@@ -47,8 +47,8 @@ def build(studio: Studio) -> Tab:
             with gr.Accordion(shown("weights"), open=False):
                 edit = edit_controls(handlers, form.by_name["prompt"], _numbered())
         with gr.Column():
-            maps = maps_gallery()
-            panel = Panel(studio, NAME, speaker=form.speaker, more=((maps, _maps),))
+            panel = Panel(studio, NAME, speaker=form.speaker)
+            panel.more = ((maps_gallery(), _maps),)
 
     def read(values: Sequence[Any], language: str) -> Drawing:
         changes, held = values[: len(edit)], values[len(edit) :]

@@ -1,9 +1,10 @@
-"""The tab that makes pictures larger: by the model in tiles, or by resampling."""
+"""The tab that makes pictures larger: by the model in tiles, a network, or resampling."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -18,6 +19,8 @@ from apps.studio.state import Studio, Tab
 from apps.studio.words import shown
 from ldm.errors import UserError
 from ldm.images.io import save_numbered
+from ldm.pipelines.adapter_files import UPSCALERS, on_shelf
+from ldm.pipelines.progress import Progress
 from ldm.settings.low_memory import ForkHabits, SmallDevice
 from ldm.settings.option import changed
 from ldm.settings.upscale_tile import TileUpscaleSettings
@@ -36,28 +39,49 @@ class TabSettings(ForkHabits, TileUpscaleSettings):
 
 
 @dataclass(frozen=True)
-class Resampling:
-    """A picture that is made larger without a model.
+class Enlarging:
+    """A picture that is made larger without a diffusion model.
 
     Attributes:
         image: The picture.
         factor: How many times larger each side becomes.
         folder: Where it goes.
+        network: The file of a network that does it; None is by resampling.
         language: The visitor's.
     """
 
     image: Image.Image
     factor: float
     folder: str
+    network: Path | None = None
     language: str = "en"
     seed: int = 0
 
     def do(self, desk: Desk) -> None:
-        """Resample, save and show."""
-        size = tuple(max(1, round(side * self.factor)) for side in self.image.size)
-        larger = np.asarray(self.image.resize(size, Image.Resampling.LANCZOS))
-        path, _ = save_numbered(larger, f"{self.folder}/{FOLDER}", PATTERN, synthetic=False)
+        """Enlarge, save and show."""
+        larger = self._by_lanczos() if self.network is None else self._by_network(desk)
+        pixels = np.asarray(larger.convert("RGB"))
+        path, _ = save_numbered(pixels, f"{self.folder}/{FOLDER}", PATTERN, synthetic=False)
         desk.took(path)
+
+    def _by_lanczos(self) -> Image.Image:
+        size = (max(1, round(side * self.factor)) for side in self.image.size)
+        return self.image.resize(tuple(size), Image.Resampling.LANCZOS)
+
+    def _by_network(self, desk: Desk) -> Image.Image:
+        from ldm.upscalers.enlarge import TileProgress, upscale
+        from ldm.upscalers.upscaler import kept_upscaler
+
+        def observe(tiles: TileProgress) -> None:
+            desk.observe(Progress(tiles.done, tiles.total, 0, 1))
+
+        upscaler = kept_upscaler(self.network, desk.pipeline.device)
+        return upscale(self.image, upscaler, factor=self.factor, observer=observe)
+
+
+def networks() -> dict[str, Path]:
+    """Return the networks of models/upscalers by name."""
+    return {path.stem: path for path in on_shelf(UPSCALERS)}
 
 
 def build(studio: Studio) -> Tab:
@@ -68,7 +92,7 @@ def build(studio: Studio) -> Tab:
         with gr.Column():
             picture = picture_field(NAME)
             method = gr.Dropdown(
-                [(shown(each), each) for each in METHODS],
+                [*((shown(each), each) for each in METHODS), *networks()],
                 value=METHODS[0],
                 label=shown("method"),
                 filterable=False,
@@ -87,9 +111,12 @@ def build(studio: Studio) -> Tab:
                 f"--factor {settings.factor:g} of a picture of {image.width}x{image.height} pixels "
                 f"was given; expected a result of at most {most} pixels a side; give less"
             )
-        if how == "by_lanczos":
-            return Resampling(image, settings.factor, form.outdir, language)
-        return Drawing(settings, language, image)
+        if how == METHODS[0]:
+            return Drawing(settings, language, image)
+        found = networks()
+        if how not in (METHODS[1], *found):
+            raise UserError("there is no such way to enlarge; expected one of the list; choose one")
+        return Enlarging(image, settings.factor, form.outdir, found.get(how), language)
 
     panel.connect([picture, method, *form.inputs], read, form)
     return Tab(NAME, {"picture": picture, "recipe": form.by_name}, panel.wire)

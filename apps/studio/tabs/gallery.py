@@ -44,10 +44,10 @@ class GalleryTab:
                 with gr.Accordion(shown("drop"), open=False):
                     self.drop = drop_area(NAME)
             with gr.Column():
-                self.panel = Panel(studio, NAME, verb="again")
                 with gr.Row():
-                    self.use = gr.Button(shown("use_recipe"), elem_id="gallery-use")
-                    self.throw = gr.Button(shown("throw"), elem_id="gallery-throw")
+                    self.use = gr.Button(shown("use_recipe"), size="sm", elem_id="gallery-use")
+                    self.throw = gr.Button(shown("throw"), size="sm", elem_id="gallery-throw")
+                self.panel = Panel(studio, NAME, verb="again")
         self._connect()
         self.tab = Tab(NAME, {}, self._wire, (self._page(0), [self.words, self.number], self.grid))
 

@@ -71,7 +71,8 @@ def build(studio: Studio) -> Tab:
 
     panel.connect([lesson, prompt, seed], read)
     held = {"recipe": {"prompt": prompt, "seed": seed}}
-    return Tab(NAME, held, panel.wire, (titles, [], [lesson]))
+    studio.loads.append((titles, None, lesson))
+    return Tab(NAME, held, panel.wire)
 
 
 def job_of(studio: Studio, lesson: Lesson, prompt: str, seed: str, language: str) -> Job:

@@ -19,12 +19,12 @@ from apps.studio.sweeping import FOLDER, Planned, Sweeping, plan
 from apps.studio.words import count, say, shown
 from ldm.errors import UserError
 from ldm.paths import ERRORS, is_file
+from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
 from optimizedSD.web.handlers import language_of_visit
 
 NAME = "sweep"
 AXES = ("x", "y", "z")
-FIRST = ("scale: 1-9 [3]", "seed: 1-3", "")
 ALONE = ("n_iter", "n_samples", "seed_mode", "fixed_code")
 """Settings of runs with several pictures: a cell has one, with a seed of its own."""
 LARGEST_TABLE = 2**20  # bytes
@@ -40,7 +40,7 @@ def build(studio: Studio) -> Tab:
         with gr.Column():
             axes = [
                 gr.Textbox(first, label=shown(f"axis_{name}"), elem_id=f"sweep-{name}")
-                for name, first in zip(AXES, FIRST, strict=True)
+                for name, first in zip(AXES, first_axes(studio), strict=True)
             ]
             estimate = gr.HTML(elem_id="sweep-estimate", elem_classes="status")
             form = Form(studio, NAME, LowMemoryTxt2ImgSettings, fields)
@@ -78,6 +78,12 @@ def build(studio: Studio) -> Tab:
 
     panel.chosen.change(show_table, panel.chosen, table, **QUIET)
     return Tab(NAME, {"recipe": form.by_name}, panel.wire, (count_up, inputs, [estimate]))
+
+
+def first_axes(studio: Studio) -> tuple[str, str, str]:
+    """Return what the axes first hold: guidance around what suits the model, by seeds."""
+    scale = studio.queue.pipeline.choice.sampling.get("scale", Txt2ImgSettings.scale)
+    return f"scale: 1, {scale:g}, {2 * scale:g}", "seed: 1-3", ""
 
 
 def in_words(planned: Planned, pace: Pace, language: str) -> str:

@@ -55,7 +55,7 @@ def test_the_first_and_the_last_are_always_shown():
 def test_a_strip_shows_each_picture_once_under_its_label():
     colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
     tiles = [(f"{k}", np.full((512, 256, 3), c, np.uint8)) for k, c in enumerate(colours)]
-    shown = strip(tiles, "step")
+    shown = strip(tiles)
     assert shown.shape[0] >= TILE
     for colour in colours:
         assert (shown == colour).all(-1).sum() == TILE * TILE // 2
