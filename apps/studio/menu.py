@@ -34,12 +34,14 @@ class Menu:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
-        with gr.Row(equal_height=True, elem_classes="models"):
+        with gr.Row(elem_classes="besides"):
             names = self.names()
             self.choice = gr.Dropdown(
                 names, value=self.current(), label=shown("model"), elem_id="model", scale=3
             )
-            self.load = gr.Button(shown("load_model"), min_width=80, elem_id="load-model")
+            self.load = gr.Button(
+                shown("load_model"), size="sm", scale=0, min_width=100, elem_id="load-model"
+            )
             self.said = gr.HTML(elem_id="model-said", elem_classes="status", scale=4)
 
     def names(self) -> list[str]:

@@ -57,7 +57,6 @@ CSS += """
 .aside img { max-width: 160px; border-radius: 0.35em; }
 .status pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 .download { text-decoration: underline; }
-.models { align-items: end; }
 """
 CSS += TOLD_CSS + EDIT_CSS
 

@@ -63,19 +63,27 @@ class Rating:
     def __call__(self, studio: Studio, panel: Panel) -> None:  # noqa: ARG002 - as all below panels
         """Lay out a panel's row."""
         with gr.Accordion(shown("opinion"), open=False, elem_id=panel.id("opinion")):
-            with gr.Row(equal_height=True):
-                up = gr.Button(shown("thumb_up"), min_width=80, elem_id=panel.id("up"))
-                down = gr.Button(shown("thumb_down"), min_width=80, elem_id=panel.id("down"))
+            with gr.Row():
+                up = gr.Button(shown("thumb_up"), size="sm", min_width=80, elem_id=panel.id("up"))
+                down = gr.Button(
+                    shown("thumb_down"), size="sm", min_width=80, elem_id=panel.id("down")
+                )
             stars = gr.Radio(
                 [("★" * each, str(each)) for each in STARS],
                 label=shown("stars"),
                 elem_id=panel.id("stars"),
             )
-            with gr.Row(equal_height=True):
+            with gr.Row(elem_classes="besides"):
                 note = gr.Textbox(
                     label=shown("note"), max_length=LONGEST_NOTE, elem_id=panel.id("note"), scale=4
                 )
-                keep = gr.Button(shown("keep_note"), min_width=80, elem_id=panel.id("keep-note"))
+                keep = gr.Button(
+                    shown("keep_note"),
+                    size="sm",
+                    scale=0,
+                    min_width=110,
+                    elem_id=panel.id("keep-note"),
+                )
             said = gr.HTML(elem_id=panel.id("opinion-said"), elem_classes="status")
         self.rows.append(Row(panel.chosen, up, down, stars, note, keep, said))
 

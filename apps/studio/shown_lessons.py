@@ -64,7 +64,6 @@ class Showing:
         show = self._way if self.kind == "way" else self._looks
         picture, tiles = show(desk, settings)
         output.take(picture)
-        desk.take(picture, output.saved[-1])
         pixels = Watermark.of(settings.watermark, settings.format)(strip(tiles))
         path, _ = save_numbered(pixels, folder, NAMES, format=settings.format)
         desk.took(path, seed=self.seed)

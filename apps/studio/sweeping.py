@@ -230,12 +230,14 @@ class Sweeping:
         outdir: The studio's folder.
         pace: Learns how long it took.
         language: The visitor's.
+        pictures: Whether single pictures are shown too, not the sheet alone.
     """
 
     planned: Planned
     outdir: Path
     pace: Pace
     language: str = "en"
+    pictures: bool = True
 
     @property
     def seed(self) -> int:
@@ -254,8 +256,9 @@ class Sweeping:
         try:
             with closing(run.draw(desk.pipeline, desk.observe)) as drawn:
                 for _ in drawn:
-                    pictures = tuple(sorted(run.saved, key=lambda each: each.place))
-                    desk.show(replace(desk.state, pictures=pictures).seen(_small(run)))
+                    saved = sorted(run.saved, key=lambda each: each.place)
+                    shown = replace(desk.state, pictures=tuple(saved if self.pictures else ()))
+                    desk.show(shown.seen(_small(run)))
             self.pace.measure(self.planned.cost, time.monotonic() - began)
         finally:
             if run.written:

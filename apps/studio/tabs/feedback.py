@@ -33,9 +33,11 @@ def build(studio: Studio) -> Tab:
         elem_id="feedback-person",
     )
     studio.kept["feedback-person"] = person
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="besides"):
         judged = gr.HTML(elem_id="feedback-judged", elem_classes="status")
-        refresh = gr.Button(shown("refresh"), min_width=120, elem_id="feedback-refresh")
+        refresh = gr.Button(
+            shown("refresh"), size="sm", scale=0, min_width=140, elem_id="feedback-refresh"
+        )
     least = gr.Slider(1, 5, GOOD, step=1, label=shown("least_stars"), elem_id="feedback-least")
     with gr.Row():
         table = gr.Button(shown("export_table"), elem_id="feedback-table")

@@ -57,11 +57,13 @@ class GalleryTab:
         return [self.shown, self.found, self.paths, self.number]
 
     def _search(self) -> None:
-        with gr.Row(equal_height=True):
+        with gr.Row(elem_classes="besides"):
             self.words = gr.Textbox(
                 label=shown("search"), info=shown("search_info"), elem_id="gallery-search", scale=4
             )
-            self.find = gr.Button(shown("find"), min_width=80, elem_id="gallery-find")
+            self.find = gr.Button(
+                shown("find"), size="sm", scale=0, min_width=100, elem_id="gallery-find"
+            )
         self.found = gr.HTML(elem_id="gallery-found", elem_classes="status")
         self.shown = gr.Gallery(
             label=shown("album"),

@@ -51,6 +51,7 @@ def build(studio: Studio) -> Tab:
             seed = gr.Textbox(FIRST_SEED, label=shown("seed"), elem_id="learn-seed")
         with gr.Column():
             panel = Panel(studio, NAME, verb="show_me")
+            panel.gallery.columns = 1  # its pictures are sheets
     studio.kept |= {"learn-prompt": prompt, "learn-seed": seed}
     lesson.change(
         lambda name: [gr.Markdown(visible=each == name) for each in names],
@@ -104,7 +105,7 @@ def job_of(studio: Studio, lesson: Lesson, prompt: str, seed: str, language: str
         return Showing(base, lesson.kind, studio.outdir, language)
     axis = lesson.axis(prompt, number)
     planned = plan(base, (axis, "", ""), choice, queue.limits)
-    return Sweeping(planned, studio.outdir, studio.pace, language)
+    return Sweeping(planned, studio.outdir, studio.pace, language, pictures=False)
 
 
 def _seed(text: str) -> int:
