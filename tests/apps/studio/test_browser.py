@@ -237,6 +237,25 @@ def test_two_visitors_wait_for_one_another_and_keep_their_own(visit):
     assert not one.query_selector("#text-gallery img")
 
 
+def drop_what_the_browser_was_given(page, file):
+    """Drop the newest picture, after the words have become others."""
+    source = page.get_attribute("#text-gallery img", "src")
+    file.write_bytes(page.request.get(source).body())
+    page.click("#tab-text-button")
+    page.fill("#text-prompt textarea", "something else")
+    page.click("#text-shelf button")
+    page.wait_for_selector("#text-adapter-about >> text=demo-outline")
+    page.click("#text-insert")
+    inserted = (
+        "document.querySelector('#text-prompt textarea').value.includes('<lora:demo-outline')"
+    )
+    page.wait_for_function(inserted)
+    open_tab(page, "gallery")
+    page.click("text=Drop a picture >> visible=true")
+    page.set_input_files("#gallery-drop input[type=file]", os.fspath(file))
+    page.wait_for_selector("#text-draw", state="visible")
+
+
 def draw_one(page, prompt="a photo of a cat on a blue background", seed="7"):
     few_steps(page, "text")
     page.fill("#text-prompt textarea", prompt)
@@ -283,22 +302,7 @@ def test_a_picture_is_found_judged_drawn_again_thrown_away_and_dropped(visit, se
     page.click("#feedback-folder")
     page.wait_for_selector("#feedback-said >> text=training/liked-0000")
     assert len(list((served[1] / "out/training/liked-0000").glob("*.png"))) == 1
-    # What a browser was given, dropped: the fields are those that it was drawn from.
-    source = page.get_attribute("#text-gallery img", "src")
-    (tmp_path / "dropped.png").write_bytes(page.request.get(source).body())
-    page.click("#tab-text-button")
-    page.fill("#text-prompt textarea", "something else")
-    page.click("#text-shelf button")
-    page.wait_for_selector("#text-adapter-about >> text=demo-outline")
-    page.click("#text-insert")
-    inserted = (
-        "document.querySelector('#text-prompt textarea').value.includes('<lora:demo-outline')"
-    )
-    page.wait_for_function(inserted)
-    open_tab(page, "gallery")
-    page.click("text=Drop a picture >> visible=true")
-    page.set_input_files("#gallery-drop input[type=file]", os.fspath(tmp_path / "dropped.png"))
-    page.wait_for_selector("#text-draw", state="visible")
+    drop_what_the_browser_was_given(page, tmp_path / "dropped.png")
     prompt = page.input_value("#text-prompt textarea")
     assert prompt == "a photo of an owl on a green background"
     assert page.input_value("#text-seed textarea, #text-seed input") == "11"
