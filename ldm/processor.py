@@ -69,15 +69,45 @@ def quota(root: Path = Path("/")) -> float | None:
     return min((share for share in shares if share is not None), default=None)
 
 
-def _groups(root: Path) -> Iterator[Path]:
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Return how many bytes this process may still take; None where the system does not tell.
+
+    What is free counts the pages of files, such as a checkpoint's, which the system gives up.
+
+    Args:
+        root: Where the system's files are.
+    """
+    lines = _text(root / "proc/meminfo").splitlines()
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    found += [room for folder in _groups(root, "memory") if (room := _room(folder)) is not None]
+    return min(found, default=None)
+
+
+def _room(folder: Path) -> int | None:
+    """Return what a control group's limit of memory leaves; None is no limit."""
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            left = int(_text(folder / limit)) - int(_text(folder / used))
+        except ValueError:  # "max", or no such file
+            continue
+        counted = _text(folder / "memory.stat").splitlines()
+        files = [int(line.split()[1]) for line in counted if line.startswith("inactive_file ")]
+        return max(0, left + sum(files))
+    return None
+
+
+def _groups(root: Path, controller: str = "cpu") -> Iterator[Path]:
     """Find the folders of the groups that the process is in, inner ones first."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, inner = line.split(":", 2)
         top = root / "sys/fs/cgroup"
         if controllers:  # version 1, which has a tree for each controller
-            if "cpu" not in controllers.split(","):
+            if controller not in controllers.split(","):
                 continue
-            top = top / "cpu"
+            top = top / controller
         folder = top / inner.lstrip("/")
         while folder != top and top in folder.parents:
             yield folder

@@ -66,6 +66,35 @@ class GlobalNoise:
         return torch.randn(tuple(shape), device=device, dtype=dtype)
 
 
+class PartOfNoise(GlobalNoise):
+    """Rows of what the global generator draws for a larger batch.
+
+    Args:
+        first: The first of them.
+        total: The batch's.
+
+    Example:
+        >>> _ = seed_everything(7)
+        >>> whole = GlobalNoise().randn((4, 2))
+        >>> _ = seed_everything(7)
+        >>> bool((PartOfNoise(1, 4).randn((2, 2)) == whole[1:3]).all())
+        True
+    """
+
+    def __init__(self, first: int, total: int) -> None:
+        self.first, self.total = first, total
+
+    def randn(
+        self,
+        shape: Sequence[int],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Draw standard normal numbers for the whole batch; return those of ``shape``."""
+        drawn = super().randn((self.total, *shape[1:]), device, dtype)
+        return drawn[self.first : self.first + shape[0]]
+
+
 class PerImageNoise:
     """One CPU generator per image: row k of every draw comes from generator k alone.
 

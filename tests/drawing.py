@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 
+from ldm.pipelines.pipeline import Pipeline
+from ldm.pipelines.staging import StagedModel, Staging
 from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
 
 STEPS = 4  # divides 1000: uniform spacing takes exactly as many
@@ -30,3 +33,10 @@ def draw(pipeline, settings, **rest):
 
 def pixels_of(pictures):
     return np.stack([picture.pixels for picture in pictures])
+
+
+def staged_on_processor(ckpt):
+    """Return a pipeline whose parts take turns, as on a small device, with a processor as that."""
+    whole = Pipeline.load(ckpt, device="cpu")
+    parts = StagedModel(whole.model, Staging(), torch.device("cpu"))
+    return Pipeline(whole.model, whole.choice, staged=parts)

@@ -152,7 +152,7 @@ class Artist:
         """Make a picture and its file; runs in a thread of its own."""
         try:
             picture = finish()
-            png = encode_picture(picture.pixels, "png", picture.parameters)
+            png = encode_picture(picture.whole, "png", picture.parameters)
             size = picture.pixels.shape[1::-1]
             drawn = Drawn(
                 png, picture.parameters, picture.prompt, picture.seed, size, picture.flagged
@@ -200,10 +200,14 @@ class Watch:
             for row in self.rows:
                 row.ticket.note(for_strangers(event.text))
             return
+        self.check()
+        fraction = event.done / event.total if event.total else 1.0
+        for row in self.rows:
+            row.ticket.advance(row.index, fraction)
+
+    def check(self) -> None:
+        """Raise ``Unwanted`` or ``TooLong`` where there is reason to; called all the time."""
         if not any(row.wanted for row in self.rows):
             raise Unwanted
         if self.clock() > self.until:
             raise TooLong("the job took longer than the server allows; give fewer steps, or less")
-        fraction = event.done / event.total if event.total else 1.0
-        for row in self.rows:
-            row.ticket.advance(row.index, fraction)

@@ -38,6 +38,7 @@ _OPEN = """
 prompt negative_prompt prompt_lang prompt_syntax clip_skip emphasis plain_prompt
 sampler ddim_steps spacing ddim_eta scale seed n_samples n_iter H W strength lora embedding
 reuse merge_tokens guidance_interval guidance_rescale zero_terminal_snr freeu batch_cfg
+only_masked mask_blur invert_mask fill outpaint subseed subseed_strength
 """
 _FILES = """
 from_file from_image glossary translator outdir config ckpt init_img mask control image_encoder

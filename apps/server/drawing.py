@@ -67,7 +67,8 @@ class Drawer(Protocol):
 
         Args:
             requests: What to draw.
-            observer: Called with progress, and with notices that hold for all of them.
+            observer: Called with progress, and with notices that hold for all of them. One that
+                has a method ``check`` is asked all the time whether to go on; that raises.
         """
 
 
@@ -112,9 +113,10 @@ class PipelineDrawer:
             if isinstance(event, Progress):  # notices quote one another's prompts
                 observer(event)
 
+        watched = {"cancel": observer} if hasattr(observer, "check") else {}
         with warnings_here(observer):  # of samplers and adapters, which a group has in common
             yield from decode_together(
-                self.pipeline, requests, observer=progress, cache=self._texts
+                self.pipeline, requests, observer=progress, cache=self._texts, **watched
             )
 
 
@@ -175,7 +177,7 @@ def load_drawer(
 def single(settings: GenerationSettings) -> list[GenerationSettings]:
     """Return settings of one picture each that together draw what the given ones do.
 
-    Picture i has the seed of the first plus i, as in the seed mode ``per-image``.
+    Picture i has the seeds that it has in the seed mode ``per-image``.
 
     Raises:
         UserError: The last picture's seed would be too large.
@@ -184,4 +186,4 @@ def single(settings: GenerationSettings) -> list[GenerationSettings]:
     count = settings.n_iter * settings.n_samples
     check_length(settings, settings.n_samples)
     alone = replace(settings, n_iter=1, n_samples=1)
-    return [replace(alone, seed=settings.seed + number) for number in range(count)]
+    return [replace(alone, **settings.seeds(number)) for number in range(count)]

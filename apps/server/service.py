@@ -198,7 +198,7 @@ class Service(Desk):
             first = self.drawer.prepare(alone[0], image=image, mask=mask)
         height, width = first.size
         self.limits.check_size(first.settings, width, height)
-        return [first, *(_with_seed(first, each.seed) for each in alone[1:])]
+        return [first, *(_with_seeds(first, each) for each in alone[1:])]
 
     def submit(self, settings: GenerationSettings, key: str = "", **pictures: Any) -> Ticket:
         """Check a job and put it into its key's lane.
@@ -299,5 +299,6 @@ def cost_of(request: Request) -> float:
     return request.pixel_steps / 1e6
 
 
-def _with_seed(request: Request, seed: int) -> Request:
-    return replace(request, settings=replace(request.settings, seed=seed))
+def _with_seeds(request: Request, settings: GenerationSettings) -> Request:
+    seeds = {"seed": settings.seed, "subseed": settings.subseed}
+    return replace(request, settings=replace(request.settings, **seeds))

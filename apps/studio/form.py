@@ -5,7 +5,7 @@ Form(studio, name, fields)  ->  form.inputs (components)  ->  form.read(values) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,6 @@ from apps.studio.events import IN_BROWSER, QUIET
 from apps.studio.state import Studio
 from apps.studio.styles import with_styles
 from apps.studio.words import say, shown
-from ldm.errors import UserError
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.suiting import suiting
 from optimizedSD.web.fields import Field, fields_of, settings_from
@@ -28,6 +27,7 @@ from optimizedSD.web.speaking import Speaker
 FIRST = {"prompt_syntax": "a1111", "n_samples": 2, "seed": None}
 """What controls first show where that is not the schema's; only those that it has."""
 FIRST_PROMPT = "a photo of a panda on a red background"  # words that the bundled model knows
+LEAST_WIDTH = 220  # pixels of one of two controls side by side
 MOST_SCALE = 30.0  # of the slider
 ASPECTS = ((1, 1), (4, 3), (3, 4), (3, 2), (2, 3), (16, 9), (9, 16))
 
@@ -83,10 +83,8 @@ class Form:
         self.speaker = Speaker(self.fields)
         self._put(*self.first)
         self._words()
-        with gr.Row():
-            self._put("sampler", "spacing")
-        with gr.Row():
-            self._put("ddim_steps", "scale")
+        self._pair("sampler", "spacing")
+        self._pair("ddim_steps", "scale")
         if "strength" in self._known:
             self._put("strength")
         self._size()
@@ -95,8 +93,7 @@ class Form:
             dice = self._button("dice")
             self.reuse = self._button("reuse")
             dice.click(None, None, self.by_name["seed"], js="() => ''", **IN_BROWSER)
-        with gr.Row():
-            self._put("n_samples", "n_iter")
+        self._pair("n_samples", "n_iter")
         with gr.Accordion(shown("more"), open=False):
             self._put(*(name for name in self._known if name not in self.by_name))
         self._keep()
@@ -137,12 +134,12 @@ class Form:
         """Where its pictures go."""
         return str(self.studio.outdir)
 
-    def filled(self, values: Mapping[str, Any]) -> list[Any]:
-        """Return updates of the fields' components for values by setting; others stay."""
-        return [
-            gr.skip() if each.name not in values else _as_shown(each, values[each.name])
-            for each in self.fields
-        ]
+    def _pair(self, *names: str) -> None:
+        """Lay two controls out side by side, one above the other on a phone."""
+        with gr.Row():
+            for name in names:
+                with gr.Column(min_width=LEAST_WIDTH):
+                    self._put(name)
 
     def _put(self, *names: str) -> None:
         for name in names:
@@ -211,8 +208,7 @@ class Form:
         if not {"H", "W"} <= self._known.keys():
             self._put("W", "H")
             return
-        with gr.Row():
-            self._put("W", "H")
+        self._pair("W", "H")
         if not self.size:
             return
         with gr.Row(elem_classes="besides"):
@@ -247,21 +243,3 @@ def presets(studio: Studio) -> list[str]:
         if 0 < width <= limits.side and 0 < height <= limits.side:
             made.append(f"{width} × {height} ({across}:{down})")
     return made
-
-
-def _as_shown(each: Field, value: Any) -> Any:
-    if each.kind == "blank":
-        return "" if value is None else str(value)
-    return value
-
-
-def checked(fields: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the values that their controls may hold, as these show them."""
-    good = {}
-    for name, value in values.items():
-        try:
-            fields[name].read(value)
-        except (UserError, KeyError, TypeError, ValueError):
-            continue
-        good[name] = value
-    return good

@@ -43,7 +43,7 @@ CSS = """
 .trouble:has([role=alert]:empty) { display: none; }
 @media (max-width: 767px) {
   .actions { position: fixed; left: 0; right: 0; bottom: 0; z-index: 20; padding: 0.5em 1em;
-    background: var(--background-fill-primary); }
+    background: var(--body-background-fill); }
   .gradio-container { padding-bottom: 5em !important; }
 }
 .trouble { position: sticky; top: 0; z-index: 10; }
@@ -112,7 +112,7 @@ def _keep(studio: Studio, blocks: gr.Blocks) -> None:
     first = {name: each.value for name, each in studio.kept.items()}
 
     def restore(kept: Any) -> list[Any]:
-        values = _read(kept)
+        values = read_kept(kept)
         return [
             gr.skip()
             if name not in values or not _alike(values[name], first[name])
@@ -128,7 +128,7 @@ def _keep(studio: Studio, blocks: gr.Blocks) -> None:
     gr.on([each.change for each in made], None, made, held, js=script, **IN_BROWSER)
 
 
-def _read(kept: Any) -> dict[str, Any]:
+def read_kept(kept: Any) -> dict[str, Any]:
     if not isinstance(kept, str) or not 0 < len(kept) <= KEPT_LENGTH:
         return {}
     try:

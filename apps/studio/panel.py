@@ -150,7 +150,7 @@ class Panel:
         )
         for ended in (job.success, job.failure):  # `then` follows a success only
             ended(self._end, None, buttons[:2], **QUIET)
-        self.cancel.click(self._stop, None, [self.cancel, self.status], **QUIET)
+        self.cancel.click(self._stop, None, self.cancel, **QUIET)
         shows = [self.chosen, self.used, self.recipe]
         self.gallery.select(self._show, self.kept, shows, **QUIET)
         if form is not None:
@@ -196,13 +196,13 @@ class Panel:
     def _begin(self, visit: gr.Request) -> tuple[Any, Any, str]:
         """Register the coming job, and put Cancel in the place of Draw; pictures stay."""
         self.studio.queue.register(visit.session_hash)
-        return gr.Button(visible=False), gr.Button(visible=True, interactive=True), ""
+        text = say(language_of_visit(visit), "cancel")
+        return gr.Button(visible=False), gr.Button(text, visible=True, interactive=True), ""
 
-    def _stop(self, visit: gr.Request) -> tuple[Any, str]:
+    def _stop(self, visit: gr.Request) -> Any:
         """Stop the visitor's job."""
         self.studio.queue.stop(visit.session_hash)
-        language = language_of_visit(visit)
-        return gr.Button(interactive=False), bar(0.0, say(language, "stopping"))
+        return gr.Button(say(language_of_visit(visit), "stopping"), interactive=False)
 
     def _end(self) -> tuple[Any, Any]:
         """Put Draw in the place of Cancel."""
@@ -220,8 +220,9 @@ class Panel:
                 visit.session_hash, lambda: read(values, language), address
             )
             for state in job:
-                # A browser loads pictures again each time they are sent.
-                new = len(state.pictures) != shown_count
+                # A browser loads pictures again each time they are sent; a client without one only
+                # gets the last state, so that one is complete.
+                new = state.over or len(state.pictures) != shown_count
                 yield self._state(state, before, visit.session_hash, pictures=new)
                 shown_count = len(state.pictures)
         except UserError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -69,18 +68,22 @@ def picture_of(value: Any) -> Image.Image:
     return plain_picture({"background": opened(value)})
 
 
-def painted_of(value: Any, uploaded: Any, *, inverted: bool) -> tuple[Image.Image, Mask]:
+def painted_of(
+    value: Any, uploaded: Any, *, needs_mask: bool = True
+) -> tuple[Image.Image, Mask | None]:
     """Return the picture of ``paint_field``, RGB on white, and what of it is marked.
 
     Args:
         value: Of ``paint_field``.
         uploaded: Of ``mask_field``; joined with what is painted.
-        inverted: Whether all else is marked.
+        needs_mask: Whether something has to be marked; if not, None is nothing.
 
     Raises:
         UserError: There is no picture, nothing is marked, or the mask does not fit.
     """
     editor = opened(value and {part: value[part] for part in ("background", "layers")})
-    image = plain_picture(editor)
-    mask = mask_of(editor, opened(uploaded))
-    return image, replace(mask, marked=~mask.marked) if inverted else mask
+    image, mask = plain_picture(editor), opened(uploaded)
+    painted = any(layer.getchannel("A").getextrema()[1] for layer in editor["layers"] or ())
+    if not (needs_mask or painted or mask):
+        return image, None
+    return image, mask_of(editor, mask)

@@ -6,8 +6,12 @@ read() -> Job  ->  a place in the line  ->  job.do(desk)  ->  JobState, JobState
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from PIL import Image
 
 from apps.studio.state import JobState
 from ldm.errors import UserError
@@ -17,17 +21,19 @@ from ldm.programs.output import OutputFolder
 from ldm.settings.generation import GenerationSettings
 from optimizedSD.web.line import Place
 from optimizedSD.web.state import RunState, SavedPicture
-from optimizedSD.web.worker import Report, Stopped, Worker, warnings_here
+from optimizedSD.web.worker import Report, Stopped, Worker, stopped_by_cancel, warnings_here
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from PIL import Image
-
     from ldm.pipelines.masks import Mask
     from ldm.pipelines.pipeline import Pipeline
+    from ldm.pipelines.previewing import Glimpse
     from ldm.pipelines.progress import Picture
     from optimizedSD.web.word_maps import Looks, WordMaps
+
+PREVIEWS = 0.5  # seconds between two previews
+MOST_SEEN = 4  # pictures of one
 
 
 class Job(Protocol):
@@ -53,11 +59,13 @@ class Desk:
         queue: Its pipeline is the model.
         state: How far the job is.
         tell: Shows a state to the visitor; raises ``Stopped`` once the job is to stop.
+        stop: Is set once the job is to stop.
     """
 
     queue: Queue
     state: JobState
     tell: Report
+    stop: threading.Event
 
     @property
     def pipeline(self) -> Pipeline:
@@ -69,6 +77,11 @@ class Desk:
         self.show(self.state.after(event))
         if self.state.seconds > self.queue.limits.seconds:
             raise Stopped("--max_seconds")
+
+    def preview(self, glimpse: Glimpse) -> None:
+        """Show small pictures of what is being drawn; raises ``Stopped``."""
+        side_by_side = np.concatenate(list(glimpse.pixels[:MOST_SEEN]), axis=1)
+        self.show(self.state.seen(Image.fromarray(side_by_side)))
 
     def show(self, state: JobState) -> None:
         """Set and show a state; raises ``Stopped``."""
@@ -93,13 +106,15 @@ class Queue(Worker):
         state = JobState(wanted.seed, notices=notices, language=wanted.language)
         return state.waiting(0)
 
-    def _work(self, wanted: Any, state: RunState, place: Place, report: Report) -> None:
+    def _work(
+        self, wanted: Any, state: RunState, place: Place, report: Report, stop: threading.Event
+    ) -> None:
         """Wait for the model and do the job; runs in a thread of its own."""
-        desk = Desk(self, state, report)
+        desk = Desk(self, state, report, stop)
         try:
             self.line.wait(place, lambda ahead: desk.show(desk.state.waiting(ahead)))
             desk.show(desk.state.begun())  # raises if the visitor stopped it while it waited
-            with warnings_here(desk.observe):
+            with warnings_here(desk.observe), stopped_by_cancel():
                 wanted.do(desk)
         finally:
             self.line.leave(place)
@@ -130,16 +145,24 @@ class Drawing:
 
     def do(self, desk: Desk) -> None:
         """Draw, save and show; raises UserError for what cannot be drawn or saved."""
+        from ldm.pipelines.cancelling import Cancel  # imports torch, as do the others
+        from ldm.pipelines.previewing import preview_of
+        from ldm.pipelines.room import check_room
+
         settings, watcher = self.settings, self.watcher
         output = OutputFolder(settings.outdir, settings.format, PromptNaming(settings.originals))
         output.check(settings.drawn_prompts)
+        pipeline = desk.pipeline
+        request = pipeline.prepare(settings, image=self.image, mask=self.mask)
+        check_room(request, pipeline, seconds=desk.queue.limits.seconds)
         self._log(desk)
-        drawn = desk.pipeline.generate(
-            settings,
-            image=self.image,
-            mask=self.mask,
+        drawn = pipeline.generate(
+            request,
             observer=desk.observe,
             controller=watcher,
+            cancel=Cancel(desk.stop),
+            preview=desk.preview if preview_of(pipeline.choice) else None,
+            every=PREVIEWS,
         )
         with contextlib.closing(drawn):
             for picture in drawn:

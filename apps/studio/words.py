@@ -72,7 +72,26 @@ TABLE: Mapping[str, tuple[str, str, str]] = {
         "元の絵：描き直す所を塗ってください",
         "圖片：塗出要重畫的部分",
     ),
-    "invert": ("Draw all else anew instead", "塗っていない所を描き直す", "改為重畫沒塗的部分"),
+    "only_masked": (
+        "Draw only the area around the mask",
+        "マスクのまわりだけを描く",
+        "只畫遮罩周圍",
+    ),
+    "only_masked_info": (
+        "at the model's own size, laid back into the picture, which keeps its size",
+        "モデル本来の大きさで描いて元の絵に戻します。絵の大きさは変わりません",
+        "以模型原本的尺寸繪製後放回原圖，圖的尺寸不變",
+    ),
+    "padding": (
+        "Pixels around the mask that it sees",
+        "マスクの外側で参考にするピクセル数",
+        "遮罩外供參考的像素",
+    ),
+    "outpaint": ("Draw on around the picture", "絵の外側を描き足す", "向圖外延伸"),
+    "margin_left": ("to the left", "左", "左"),
+    "margin_top": ("above", "上", "上"),
+    "margin_right": ("to the right", "右", "右"),
+    "margin_bottom": ("below", "下", "下"),
     # Controls.
     "weights": ("Weights of words", "ことばの重み", "詞的權重"),
     "method": ("Method", "方法", "方法"),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # programs that only read or write pictures need no torch, sl
 
 logger = logging.getLogger(__name__)
 
+TRANSPARENCY = "its transparency"
 FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG"}
 # The invisible watermark is in the chroma; it survives quality 95 without chroma subsampling.
 _JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
@@ -83,7 +84,7 @@ def upright_rgb(image: Image.Image, path: str | Path) -> Image.Image:
 def lost_as_rgb(image: Image.Image) -> str | None:
     """Describe what ``load_image`` drops of a picture as it is stored; None if it drops nothing."""
     if image.has_transparency_data and _sees_through(image):
-        return "its transparency"
+        return TRANSPARENCY
     if image.mode.startswith(("I", "F")):
         return "what it has beyond 8 bits"
     plain = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
@@ -231,7 +232,7 @@ def encode_picture(
     """Encode a picture as the bytes of a file.
 
     Args:
-        picture: uint8 (H, W, 3), RGB; for PNG also (H, W, 4), RGBA.
+        picture: uint8 (H, W, 3), RGB, or (H, W, 4) with its opacity, which JPEG does not hold.
         file_format: "png", "jpg" or "jpeg".
         metadata: The ``parameters`` text to embed, if any.
         synthetic: Whether a model has drawn it; the file then carries the mark, and ``metadata``.
@@ -242,11 +243,11 @@ def encode_picture(
     """
     if file_format not in FORMATS:
         raise UserError(f"image format {file_format!r}; expected one of: {', '.join(FORMATS)}")
-    name = FORMATS[file_format]
-    channels = (3, 4) if name == "PNG" else (3,)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in channels:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (3, 4):
         given = f"{picture.dtype} {picture.shape}"
         raise ValueError(f"a picture of {given}; uint8 (H, W, 3) is expected")
+    name = FORMATS[file_format]
+    picture = picture[..., :3] if name == "JPEG" else picture
     if name == "JPEG" and max(picture.shape) > _JPEG_LARGEST_SIDE:
         raise UserError(
             f"a picture of {picture.shape[1]}x{picture.shape[0]} pixels; JPEG holds at most "

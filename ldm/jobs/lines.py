@@ -106,9 +106,9 @@ class LineReader:
             )
         settings = self._checked(values)
         files = self.files_of(settings)
-        kept = self._kept(settings)
+        kept, own = self._kept(settings), replace(settings, seed=first, seed_mode="per-image")
         return (
-            Job(number + k, row.line, {**kept, "seed": first + k}, files, self.model)
+            Job(number + k, row.line, {**kept, **own.seeds(k)}, files, self.model)
             for k in range(count)
         )
 

@@ -312,7 +312,7 @@ class Worker:
         try:
             picture = finish()
             text = picture.parameters or None
-            data = encode_picture(picture.pixels, "png", text, synthetic=picture.drawn)
+            data = encode_picture(picture.whole, "png", text, synthetic=picture.drawn)
         except Exception as error:
             return self._failed(job, _said(error))
         return self._reported(self.output.add(job, data, picture.parameters, seconds=seconds))

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ldm.kernels.layers import RememberingLinear, stand_ins_for
+from ldm.processor import free_memory
 from ldm.wrapping import Wrapping
 
 ROOM = 1.5
@@ -34,26 +34,14 @@ def is_available() -> bool:
 
 
 def lacking_memory(needed: int) -> str | None:
-    """Say that packed copies of ``needed`` bytes would not fit into free memory; None if they do.
-
-    What is free counts the pages of files, such as a checkpoint's, which the system gives up.
-    """
-    free = _free_memory()
+    """Say that packed copies of ``needed`` bytes would not fit into free memory, or None."""
+    free = free_memory()
     if free is None or needed * ROOM <= free:
         return None
     return (
         f"packed weights take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are "
         "free"
     )
-
-
-def _free_memory() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
-    return None if found is None else int(found) * 1024
 
 
 class Kernels:

@@ -7,7 +7,7 @@ batches up to that place but denoises only the batch that holds it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,8 @@ class Batch:
         kept: Rows that become pictures; if empty, only the random numbers are drawn.
         numbers: Which of the run's prompts each row has, where pictures are edits of the first.
         recorded: The settings that draw each row's picture; empty where they are the run's.
+        within: The first row and the number of rows of the batch that this is a part of; empty
+            where it is whole.
     """
 
     places: tuple[Place, ...]
@@ -60,6 +62,26 @@ class Batch:
     kept: tuple[int, ...]
     numbers: tuple[int, ...] = ()
     recorded: tuple[GenerationSettings, ...] = ()
+    within: tuple[int, int] | tuple[()] = ()
+
+    def parts(self, rows: int) -> Iterator[Batch]:
+        """Cut into batches of at most so many rows; one that is small enough is itself.
+
+        Drawn one after the other with ``StartNoise.source``, from the same state of the global
+        generators each, they are drawn from the random numbers of the whole.
+        """
+        total = len(self.places)
+        if total <= rows:
+            yield self
+            return
+        for first in range(0, total, rows):
+            part = range(first, min(first + rows, total))
+            yield Batch(
+                self.places[first : part.stop],
+                self.prompts[first : part.stop],
+                tuple(row - first for row in self.kept if row in part),
+                within=(first, total),
+            )
 
 
 def plan(settings: GenerationSettings, prompts: Sequence[str]) -> list[Batch]:

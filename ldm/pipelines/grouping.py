@@ -19,6 +19,7 @@ from ldm.settings.speed import SpeedSettings
 OF_A_ROW = frozenset(
     {
         *("prompt", "negative_prompt", "scale", "seed", "init_img", "mask"),
+        *("subseed", "subseed_strength", "only_masked", "mask_blur", "invert_mask", "outpaint"),
         # What they were before: translated, read from a file, or of a size that is known now.
         *("prompt_lang", "glossary", "translator", "originals", "on_language", "plain_prompt"),
         *("from_file", "from_image", "max_pixels", "H", "W"),

@@ -57,6 +57,7 @@ _QUIET = {
     "clip_skip": 1,
     "emphasis": "original",
     "use_neighbors": False,
+    **{"invert_mask": False, "subseed_strength": 0},
     "watermark": "reference",
     "upscaler": "lanczos",
     **UNSHORTENED,
@@ -167,12 +168,15 @@ class Recorded:
             return {"n_samples": 1, "n_iter": 1, **values}, None
         if {"n_samples", "n_iter", "from_file", "also"} & given.keys():
             return {"n_samples": place.n_samples, **values}, None
+        own = {}
+        if self.values.get("subseed_strength") and "subseed" not in given:
+            own = {"subseed": values["subseed"] - place.index}
         if self.values.get("seed_mode") != "per-image":
-            return values, place
-        if {"seed", "seed_mode"} & given.keys():
+            return {**values, **own}, place
+        if {"seed", "seed_mode", "subseed", "subseed_strength"} & given.keys():
             return {"n_samples": 1, "n_iter": 1, **values}, None
         # The picture's own seed was stored; the run's is lower by the number of pictures before it.
-        return {**values, "seed": values["seed"] - place.index}, place
+        return {**values, **(own or {"seed": values["seed"] - place.index})}, place
 
 
 def read_picture(
@@ -301,6 +305,7 @@ def _read_settings(
     size = _read_size(schema, entries)
     # A picture of ours has the size of its init image, which is no setting.
     used = {*options, *(("Size",) if size or (own and not hasattr(schema, "H")) else ())}
+    used |= {"Inpaint area"} if "only_masked" in values else set()
     from ldm.pipelines.unhonoured import unhonoured
 
     left = unhonoured(path, entries, used)
@@ -312,25 +317,6 @@ def _unread(schema: type[GenerationSettings], entries: Mapping[str, str]) -> Col
     if schema.task == "edit":
         return ("prompt_syntax", "clip_skip", "emphasis")  # edits read plain prompts
     return ("clip_skip",) if entries.get("Clip skip") == "0" else ()  # how some write 1
-
-
-def fit_size(
-    values: Mapping[str, Any], given: Collection[str], multiple: int
-) -> tuple[dict[str, Any], list[str]]:
-    """Return recorded settings with a size that the model can draw, and a notice if it is another.
-
-    Args:
-        values: The settings, recorded or given.
-        given: Names of those that the user gave, which stay as they are.
-        multiple: What sides have to be multiples of, in pixels.
-    """
-    sides = {name: values[name] for name in ("W", "H") if values.get(name) and name not in given}
-    fitted = {k: max(round(side / multiple), 1) * multiple for k, side in sides.items()}
-    if fitted == sides:
-        return dict(values), []
-    old, new = ("x".join(map(str, each.values())) for each in (sides, fitted))
-    text = f"the recorded size {old} is not a multiple of {multiple}: {new} is drawn"
-    return {**values, **fitted}, [text]
 
 
 def _take(

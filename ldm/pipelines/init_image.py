@@ -9,14 +9,24 @@ import numpy as np
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.images.io import file_hash, fit_to_multiple, lost_as_rgb, open_image, upright_rgb
+from ldm.images.io import (
+    TRANSPARENCY,
+    file_hash,
+    fit_to_multiple,
+    lost_as_rgb,
+    open_image,
+    upright_eight_bit,
+    upright_rgb,
+)
 from ldm.images.opening import opened
 from ldm.images.padding import reflected, round_up
+from ldm.images.pixels import named
 from ldm.pipelines.models import ModelChoice
 from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:  # most pictures have none
     from ldm.pipelines.masks import Mask
+    from ldm.pipelines.only_masked import Repaint
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +42,8 @@ class InitImage:
         unpadded: Width and height of the real picture within ``pixels``, from the upper left
             corner; the rest is padding. None if there is no padding.
         small: The picture before it was enlarged; None where it was not.
+        laid: What ``pixels`` are an area of, and how what is drawn is laid back; None if they are
+            the whole picture.
     """
 
     pixels: Image.Image
@@ -41,15 +53,24 @@ class InitImage:
     mask: Mask | None = None
     unpadded: tuple[int, int] | None = None
     small: Image.Image | None = None
+    laid: Repaint | None = None
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height without padding, in pixels: those of the pictures made from it."""
+        """Width and height, in pixels, of the pictures that are made from it."""
+        return self.laid.picture.size if self.laid else self._own_size
+
+    @property
+    def _own_size(self) -> tuple[int, int]:
         return self.unpadded or self.pixels.size
 
     @classmethod
-    def read(cls, path: str | None) -> InitImage:
+    def read(cls, path: str | None, *, transparent: bool = False) -> InitImage:
         """Read a picture file.
+
+        Args:
+            path: The file.
+            transparent: Whether a picture that is not opaque is RGBA; else that is dropped.
 
         Raises:
             UserError: no file was named, there is none, or it is not a picture.
@@ -60,7 +81,13 @@ class InitImage:
                 "add --init-img FILE (scripts/txt2img.py draws from text alone)"
             )
         image = open_image(path)
-        return cls(upright_rgb(image, path), path, file_hash(path), _said_of(path, image))
+        lost = lost_as_rgb(image)
+        if transparent and lost == TRANSPARENCY:
+            with named(f"image {path}"):
+                pixels, lost = upright_eight_bit(image).convert("RGBA"), None
+        else:
+            pixels = upright_rgb(image, path)
+        return cls(pixels, path, file_hash(path), _said_of(path, lost))
 
     def fit(self, multiple: int, target: tuple[int, int] | None = None) -> InitImage:
         """Return the picture and its mask at a size that the model can draw.
@@ -127,16 +154,26 @@ class InitImage:
         Returns:
             uint8 (B, H0, W0, 3) of ``size``.
         """
-        width, height = self.size
+        width, height = self._own_size
         drawn = drawn[:, :height, :width]
+        if self.laid is not None:
+            finished = map(self.laid.finish, map(Image.fromarray, drawn))
+            return np.stack([np.asarray(each) for each in finished])
         if self.mask is None:
             return drawn
         return self.repainted.restore(drawn, np.asarray(self.pixels)[:height, :width])
 
     @property
     def repainted(self) -> Mask | None:
-        """The mask without padding."""
+        """Where the finished pictures differ from this one; None is everywhere."""
+        if self.laid is not None:
+            return replace(self.mask, marked=np.asarray(self.laid.soft) > 0)
         return self.mask and self.mask.crop(self.size)
+
+    @property
+    def opacity(self) -> np.ndarray | None:
+        """How opaque the finished pictures are, uint8 (H, W); None is entirely."""
+        return self.laid and self.laid.opacity()
 
 
 def read_init_image(
@@ -162,24 +199,26 @@ def read_init_image(
         raise TypeError(f"{kind} takes no init image; use Img2ImgSettings")
     if image is None and not settings.starts_from_picture:
         return None
+    lays_out = settings.task == "mask" and settings.lays_out
     image = InitImage(image) if isinstance(image, Image.Image) else image
-    image = image or InitImage.read(settings.init_img)
+    image = image or InitImage.read(settings.init_img, transparent=lays_out)
     if not settings.takes_mask or (image.mask is not None and mask is None):
         return image
     from ldm.pipelines.masks import Mask
 
     mask = Mask.of(mask) if isinstance(mask, Image.Image) else mask
+    if mask is None and settings.mask is None and lays_out and any(settings.margins):
+        return image
     return replace(image, mask=mask or Mask.read(settings.mask))
 
 
-def _said_of(path: str, image: Image.Image) -> str | None:
+def _said_of(path: str, lost: str | None) -> str | None:
     """Say what of a picture file is not used; None if all of it is.
 
     Args:
         path: The file.
-        image: What was decoded of it, as it is stored.
+        lost: What of its pixels is dropped.
     """
-    lost = lost_as_rgb(image)
     said = [f"{path}: {lost} is dropped, as models draw 8-bit RGB."] if lost else []
     if _holds_several(path):
         said.append(f"{path} holds several pictures: the first one is used.")
@@ -204,6 +243,10 @@ def fit_init_image(
     Raises:
         UserError: its size, or the requested one, is too large, or its mask does not fit.
     """
+    if settings.task == "mask" and settings.lays_out:
+        from ldm.pipelines.only_masked import laid_out
+
+        return laid_out(image, settings, choice)
     width, height = image.pixels.size
     if settings.keeps_size:
         size = settings.size_before_padding((height, width), choice.size, choice.multiple)

@@ -11,16 +11,18 @@ Shape legend: B pictures, C h w latent, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
-from ldm.pipelines.batches import Place
-from ldm.rng import GlobalNoise, NoiseSource, PerImageNoise
+from ldm.pipelines.batches import Batch
+from ldm.rng import GlobalNoise, NoiseSource, PartOfNoise, PerImageNoise
 from ldm.settings.generation import GenerationSettings
+
+NEAR = 0.9995  # mean cosine from which noise is turned in a straight line
 
 
 class StartNoise:
@@ -38,17 +40,21 @@ class StartNoise:
         self.settings, self.device = settings, device
         self.shape = (settings.C, size[0] // settings.f, size[1] // settings.f)
         self._fixed: Tensor | None = None
+        self._other: PerImageNoise | None = None  # what a batch's noise is turned towards
 
     @property
     def per_image(self) -> bool:
         """Whether every picture has its own generator."""
         return self.settings.seed_mode == "per-image"
 
-    def source(self, places: Sequence[Place]) -> NoiseSource:
-        """Return the source of all random numbers for the pictures at ``places``."""
+    def source(self, batch: Batch) -> NoiseSource:
+        """Return the source of all random numbers for the pictures of a batch."""
+        settings, numbers = self.settings, [place.index for place in batch.places]
+        if settings.is_varied:
+            self._other = PerImageNoise([settings.subseed + number for number in numbers])
         if self.per_image:
-            return PerImageNoise([self.settings.seed + place.index for place in places])
-        return GlobalNoise()
+            return PerImageNoise([settings.seeds(number)["seed"] for number in numbers])
+        return PartOfNoise(*batch.within) if batch.within else GlobalNoise()
 
     def fix(self, draw_before: Callable[[NoiseSource], None] = lambda _: None) -> None:
         """Draw the noise that all batches share, if ``fixed_code`` is set.
@@ -68,13 +74,47 @@ class StartNoise:
 
     def draw(self, noise: NoiseSource, rows: int) -> Tensor:
         """Return the start noise (B, C, h, w) of a batch of ``rows`` pictures."""
+        drawn = self._draw(noise, rows)
+        if self._other is None:
+            return drawn
+        other = self._other.randn(drawn.shape, self.device)
+        return turned(drawn, other, self.settings.subseed_strength)
+
+    def _draw(self, noise: NoiseSource, rows: int) -> Tensor:
         if self._fixed is None:
             return noise.randn((rows, *self.shape), self.device)
         if self.per_image:
             # Drawn and dropped: otherwise the first step's noise would equal the start noise.
             noise.randn((rows, *self.shape), self.device)
             return self._fixed.expand(rows, -1, -1, -1)
-        return self._fixed[:rows]
+        return self._fixed[rows_of(noise, rows)]
+
+
+def turned(noise: Tensor, other: Tensor, share: float) -> Tensor:
+    """Turn noise (B, C, h, w) part of the way towards other noise, on the sphere between them.
+
+    As AUTOMATIC1111's program does it, each column is turned by itself, so that its variations are
+    the same: the angle is that of C w vectors of h numbers.
+
+    Args:
+        noise: Where to start.
+        other: Where to go.
+        share: How far, 0 to 1.
+    """
+    unit, goal = (each / each.norm(dim=2, keepdim=True) for each in (noise, other))
+    cosine = (unit * goal).sum(dim=2, keepdim=True)
+    angle = cosine.clamp(-1.0, 1.0).arccos()
+    straight = (1.0 - share) * noise + share * other
+    along = ((1.0 - share) * angle).sin() * noise + (share * angle).sin() * other
+    # Nearly the same directions: the quotient below would be one of rounding errors.
+    near = cosine.mean(dim=(1, 2, 3), keepdim=True) > NEAR
+    return torch.where(near, straight, along / angle.sin())
+
+
+def rows_of(noise: NoiseSource, rows: int) -> slice:
+    """Return which rows of what a run shares belong to a batch of ``rows`` pictures."""
+    first = noise.first if isinstance(noise, PartOfNoise) else 0
+    return slice(first, first + rows)
 
 
 class EncodedPicture:
@@ -123,7 +163,9 @@ class EncodedPicture:
 
     def latents(self, noise: NoiseSource, rows: int) -> Tensor:
         """Return the latents (B, C, h, w) for a batch: the shared ones, or a new draw."""
-        return self.draw(noise, rows) if self._shared is None else self._shared[:rows]
+        return (
+            self.draw(noise, rows) if self._shared is None else self._shared[rows_of(noise, rows)]
+        )
 
 
 def _float32(

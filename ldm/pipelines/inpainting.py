@@ -42,20 +42,7 @@ GREY, BLACK = 0.0, -1.0
 
 
 class RepaintWalk(ImageWalk):
-    """Image-to-image that starts from pure noise at strength 1, as all inpainting does."""
-
-    @property
-    def from_noise(self) -> bool:
-        """Whether sampling starts from pure noise, with nothing of the picture under the mask."""
-        return self.settings.strength == 1.0
-
-    def steps(self, sampler: Sampler) -> int:
-        """Return how many of the sampler's steps ``strength`` leaves: all of them at 1."""
-        return sampler.steps if self.from_noise else super().steps(sampler)
-
-
-class MaskedWalk(RepaintWalk):
-    """Inpainting by a model that draws from text: everything outside the mask is kept.
+    """Image-to-image that starts from pure noise at strength 1, as all inpainting does.
 
     Args:
         request: What is wanted; its init image has a mask.
@@ -68,12 +55,36 @@ class MaskedWalk(RepaintWalk):
         kept = torch.from_numpy(~request.image.mask.cells(self.settings.f)).float()
         self._keep = kept[None, None].to(device)  # (1, 1, h, w), 1 where the picture stays
 
+    def latents(self, noise: NoiseSource, rows: int) -> Tensor:
+        """Return the picture (B, C, h, w), with noise or nothing under the mask if asked for."""
+        latents = super().latents(noise, rows)
+        filling = getattr(self.settings, "filling", None)  # edits have masks of another kind
+        if self.from_noise or filling not in ("noise", "nothing"):
+            return latents
+        other = torch.zeros_like(latents)
+        if filling == "noise":
+            other = noise.randn(latents.shape, latents.device, latents.dtype)
+        return self._keep * latents + (1.0 - self._keep) * other
+
+    @property
+    def from_noise(self) -> bool:
+        """Whether sampling starts from pure noise, with nothing of the picture under the mask."""
+        return self.settings.strength == 1.0
+
+    def steps(self, sampler: Sampler) -> int:
+        """Return how many of the sampler's steps ``strength`` leaves: all of them at 1."""
+        return sampler.steps if self.from_noise else super().steps(sampler)
+
+
+class MaskedWalk(RepaintWalk):
+    """Inpainting by a model that draws from text: everything outside the mask is kept."""
+
     @torch.no_grad()
     def begin(
         self, sampler: Sampler, noise: NoiseSource, rows: int, **conditioning: Any
     ) -> tuple[Tensor, Iterator[SamplerState]]:
         """Start the sampler from the noised picture, or at strength 1 from pure noise."""
-        latents = self._picture.latents(noise, rows)
+        latents = self.latents(noise, rows)
         start_noise, steps = self.start_noise.draw(noise, rows), self.steps(sampler)
         # The last entry of the noise table still contains a few per cent of the picture.
         x = start_noise if self.from_noise else self.noised(sampler, latents, start_noise)

@@ -117,22 +117,22 @@ class Joined:
         if self._keywords.get(UNCOND) is not None and "guider" not in self._keywords:
             self._keywords["guider"] = _guider(scales)
 
-    def latents(self, sampler: Sampler, tick: Callable[[int], None]) -> list[Tensor]:
+    def latents(self, sampler: Sampler, tick: Callable[[SamplerState], None]) -> list[Tensor]:
         """Take the steps; return the end of each picture's walk, (1, C, h, w).
 
         Args:
             sampler: With its schedule made.
-            tick: Called with the number of steps taken.
+            tick: Called with the state after each step, a row for each picture.
         """
         found = [each.x for each in self.walks]
         # A prompt that changes on the way is guided by what knows the step.
         guided = getattr(self._keywords.get("guider"), "following", nullcontext)
         with guided():
             states = sampler.walk(join(found), **self._keywords)
-            for taken, state in enumerate(states, start=1):
+            for state in states:
                 shown = zip(self.walks, _rows(state), strict=True)
                 found = [each.show(row).x for each, row in shown]
-                tick(taken)
+                tick(state)
         return found
 
 

@@ -1,8 +1,9 @@
-"""Tell from a picture which program drew it: another of ours, or one with schedules of its own."""
+"""Tell which program drew a picture, ours or another, and bring what that has to what is here."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from ldm.errors import UserError
 from ldm.images.metadata import split_sampler
@@ -92,3 +93,22 @@ def with_schedule(entries: Mapping[str, str]) -> dict[str, str]:
     entries |= {"Sampler": sampler} if sampler else {}
     entries.pop("Schedule type", None)
     return entries if schedule is None else {**entries, "Schedule type": schedule}
+
+
+def fit_size(
+    values: Mapping[str, Any], given: Collection[str], multiple: int
+) -> tuple[dict[str, Any], list[str]]:
+    """Return recorded settings with a size that the model can draw, and a notice if it is another.
+
+    Args:
+        values: The settings, recorded or given.
+        given: Names of those that the user gave, which stay as they are.
+        multiple: What sides have to be multiples of, in pixels.
+    """
+    sides = {name: values[name] for name in ("W", "H") if values.get(name) and name not in given}
+    fitted = {k: max(round(side / multiple), 1) * multiple for k, side in sides.items()}
+    if fitted == sides:
+        return dict(values), []
+    old, new = ("x".join(map(str, each.values())) for each in (sides, fitted))
+    text = f"the recorded size {old} is not a multiple of {multiple}: {new} is drawn"
+    return {**values, **fitted}, [text]

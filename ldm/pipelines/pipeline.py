@@ -18,7 +18,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +45,9 @@ from ldm.settings.suiting import suited_to
 if TYPE_CHECKING:  # runs with the whole model on the device need no plans
     from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.adapting import Shelves
+    from ldm.pipelines.cancelling import Cancel
     from ldm.pipelines.masks import Mask
+    from ldm.pipelines.previewing import Glimpse, Glimpses
     from ldm.pipelines.staging import StagedModel, Staging
 
 Settings = TypeVar("Settings", bound=GenerationSettings)
@@ -124,7 +126,7 @@ class Pipeline:
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             use_ema: Use the checkpoint's averaged (EMA) weights.
             staging: Keep the model on the host and its parts on the device only while they
-                compute; None keeps the whole model on the device.
+                compute; None keeps the whole model on the device, as a processor does always.
             observer: Called with warnings about the checkpoint.
 
         Raises:
@@ -134,6 +136,9 @@ class Pipeline:
         if not isinstance(model, ModelChoice):
             model = find_model(Txt2ImgSettings(ckpt=None if model is None else str(model)))
         weights = f"the weights of {model.ckpt_path}"
+        if staging is not None and where.type == "cpu":
+            observer(staging.needless())
+            staging = None
         home = where if staging is None else torch.device("cpu")
         with memory_for(weights, home, "use a smaller model or another --device"):
             made, report = load_model(model.config, model.ckpt_path, use_ema=use_ema, device=home)
@@ -203,6 +208,9 @@ class Pipeline:
         *,
         observer: Observer = log_events,
         controller: Controller | None = None,
+        cancel: Cancel | None = None,
+        preview: Callable[[Glimpse], None] | None = None,
+        every: float = 0.5,
         **given: Any,
     ) -> Iterator[Picture]:
         """Draw the pictures of a run, yielding each batch when it is done.
@@ -212,21 +220,43 @@ class Pipeline:
             observer: Called with each ``Notice`` and ``Progress``.
             controller: Reads or changes the model's attention, see
                 ``ldm.modules.attention_control``.
+            cancel: Ends the run where another thread asks for it, see
+                ``ldm.pipelines.cancelling``; pictures that were yielded before are whole.
+            preview: Called with small pictures of what is being drawn, see
+                ``ldm.pipelines.previewing``.
+            every: Least time between two of them, in seconds.
             **given: With settings: further keywords of ``prepare``.
 
         Raises:
             UserError: at once for what ``prepare`` finds; later if memory runs out or pictures
                 come out as NaN.
+            Cancelled: the run was cancelled.
             ValueError: the request was prepared for another model.
         """
         if not isinstance(request, Request):
             request = self.prepare(request, **given)
         elif given:
             raise TypeError(f"a request is complete; {', '.join(given)} belong to prepare()")
-        return self.run(request, observer, controller).pictures()
+        run = self.run(request, observer, controller, cancel)
+        run.glimpses = self.glimpses(preview, every, observer)
+        return run.pictures()
+
+    def glimpses(
+        self, preview: Callable[[Glimpse], None] | None, every: float, observer: Observer
+    ) -> Glimpses | None:
+        """Return what shows runs as they are drawn, for ``generate``; None shows nothing."""
+        if preview is None:
+            return None
+        from ldm.pipelines.previewing import Glimpses
+
+        return Glimpses.of(self.choice, preview, every, observer)
 
     def run(
-        self, request: Request, observer: Observer, controller: Controller | None = None
+        self,
+        request: Request,
+        observer: Observer,
+        controller: Controller | None = None,
+        cancel: Cancel | None = None,
     ) -> Run:
         """Return the run that draws a request of this pipeline; see ``generate``.
 
@@ -244,9 +274,11 @@ class Pipeline:
             request = settle(request, self.device, observer)
         checker = self.checker(request.settings.safety_checker)
         shelves = None if request.adapters is None else self._shelves
-        return Run(
+        run = Run(
             self.model, request, self._arithmetic.of_run, checker, observer, controller, shelves
         )
+        run.cancel = cancel
+        return run
 
     @cached_property
     def _shelves(self) -> Shelves:

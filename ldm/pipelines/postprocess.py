@@ -124,6 +124,10 @@ class PostProcessor:
         """The part of the init image that was repainted; None is all of it."""
         return self.source.init_image and self.source.init_image.repainted
 
+    @property
+    def _opacity(self) -> np.ndarray | None:
+        return self.source.init_image and self.source.init_image.opacity
+
     def _kept(self, drawn: np.ndarray) -> np.ndarray:
         """Return pictures (B, H, W, 3) with the init image's pixels where it is kept."""
         image = self.source.init_image
@@ -143,17 +147,17 @@ class PostProcessor:
             if flagged:
                 text = f"picture {place.index + 1} was blacked out by the safety checker: {finding}"
                 self.observer(Notice(text, warning=True))
-            own = self.settings.seed_mode == "per-image"
-            seed = self.settings.seed + (place.index if own else 0)
+            seeds = self.settings.seeds(place.index)
             own = batch.recorded[row] if batch.recorded else self.settings
-            settings = replace(own, prompt=prompt, seed=seed)
+            settings = replace(own, prompt=prompt, **seeds)
             yield Picture(
                 pixels=self.watermark(plain, None if flagged else self._repainted),
                 plain=plain,
                 prompt=prompt,
-                seed=seed,
+                seed=settings.seed,
                 place=place,
                 parameters=write_parameters(settings, self.source, place),
                 flagged=flagged,
                 number=batch.numbers[row] if batch.numbers else 0,
+                opacity=None if flagged else self._opacity,
             )

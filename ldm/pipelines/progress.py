@@ -72,6 +72,7 @@ class Picture:
         flagged: Whether the safety checker blacked it out.
         number: Which of the run's prompts it has, where pictures are edits of the first's; else 0.
         drawn: Whether a model drew it; else its file is not marked as a synthetic picture.
+        opacity: uint8 (H, W), where the picture that it was made from was not opaque.
     """
 
     pixels: np.ndarray
@@ -83,6 +84,16 @@ class Picture:
     flagged: bool = False
     number: int = 0
     drawn: bool = True
+    opacity: np.ndarray | None = None
+
+    @property
+    def whole(self) -> np.ndarray:
+        """The picture for a file: ``pixels``, or uint8 (H, W, 4) with its opacity."""
+        if self.opacity is None:
+            return self.pixels
+        import numpy as np
+
+        return np.dstack([self.pixels, self.opacity])
 
 
 Observer = Callable[[Notice | Progress], None]

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from ldm.errors import UserError
 from ldm.legible import legible
 from ldm.paths import is_file
 from ldm.pipelines.batches import Batch, Place, check_length, plan, read_prompts, replay
-from ldm.pipelines.infotext import Recorded, fit_size, read_picture
+from ldm.pipelines.infotext import Recorded, read_picture
 from ldm.pipelines.init_image import InitImage, fit_init_image, read_init_image
 from ldm.pipelines.models import (
     DEMO_CHECKPOINT,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:  # most runs have none
 
 # A grid holds every picture of the run in memory, and viewers give up on larger ones.
 LARGEST_GRID = 1000
+LARGEST_GRID_PIXELS = LARGEST_GRID * 512**2
 LONG_RUN = 2e12  # FLOP: several seconds
 _FLOP = 0.23  # for each weight and latent position: v1 has 0.80 TFLOP, 0.86 G weights, 64x64
 
@@ -164,7 +166,13 @@ class Request:
         """Whether the run ends with a grid."""
         settings = self.settings
         grid = not (settings.skip_grid or settings.takes_folder) and self.place is None
-        return grid and self.pictures <= LARGEST_GRID
+        return grid and self.grid_fits
+
+    @property
+    def grid_fits(self) -> bool:
+        """Whether a grid of the run's pictures is not too large."""
+        pixels = self.pictures * prod(self.shown_size) if not self.settings.takes_folder else 0
+        return self.pictures <= LARGEST_GRID and pixels <= LARGEST_GRID_PIXELS
 
     def model_notice(self) -> str | None:
         """Return a warning if the picture to redraw was made by another model."""
@@ -293,6 +301,8 @@ def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any
     values, place, recorded, notices = dict(given), None, None, []
     choice = None
     if given.get("from_image") is not None:
+        from ldm.pipelines.made_by import fit_size  # only redrawing needs it
+
         recorded = read_picture(given["from_image"], schema, given)
         values, place = recorded.rerun(given)
         values = _as_recorded(recorded, values, given)
@@ -307,9 +317,10 @@ def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any
         notices.append(f"--prompt is not used: the prompts come from {given['from_file']}")
     with _blamed_on(recorded, schema, given):
         request = prepare(schema(**values), choice, named=values.keys(), place=place)
-    if request.pictures > LARGEST_GRID and not request.settings.skip_grid:
+    if not request.grid_fits and not request.settings.skip_grid:
         notices.append(
-            f"no grid is made of {request.pictures} pictures; the limit is {LARGEST_GRID}"
+            f"no grid is made of {request.pictures} pictures; the limit is {LARGEST_GRID}, or "
+            f"{LARGEST_GRID_PIXELS} pixels"
         )
     own_device = recorded is not None and "device" not in given
     return replace(request, recorded=recorded, device_is_recorded=own_device, notices=notices)

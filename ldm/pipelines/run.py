@@ -3,15 +3,12 @@
     encode (once)  ->  (per batch) walk: text encoding, sampler steps  ->  decode
                    ->  ``PostProcessor``
 
-``Execution`` is the plain way to compute a phase: the whole model is on the device, and errors
-reach the caller. ``ldm.pipelines.staging`` has the one for small devices, which retries.
-
 Shape legend: B pictures, C h w latent, H W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -25,7 +22,7 @@ from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.batches import Batch
 from ldm.pipelines.infotext import Source
-from ldm.pipelines.phases import Phase, Result, is_finite, is_not_black, memory_for, way_out
+from ldm.pipelines.phases import Execution, is_finite, is_not_black, memory_for, way_out
 from ldm.pipelines.postprocess import PostProcessor, Watermark
 from ldm.pipelines.progress import (
     Notice,
@@ -38,58 +35,21 @@ from ldm.pipelines.progress import (
 )
 from ldm.pipelines.request import Request
 from ldm.pipelines.walks import make_walk
-from ldm.rng import seed_everything
+from ldm.rng import keep_random_state, seed_everything
 from ldm.safety.checker import SafetyChecker
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.samplers import SAMPLERS
-from ldm.types import Conditioning, EpsModel
+from ldm.types import Conditioning, EpsModel, SamplerState
 
 if TYPE_CHECKING:
     from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.adapting import Attached, Shelves
+    from ldm.pipelines.cancelling import Cancel
+    from ldm.pipelines.previewing import Glimpses
 
 
-class Execution:
-    """Computes a run's phases on the device where the whole model is.
-
-    Args:
-        device: That device.
-        half: The element type that autocast computes in; None computes in float32.
-    """
-
-    def __init__(self, device: torch.device, half: torch.dtype | None) -> None:
-        self.device = device
-        self.half = half
-
-    @property
-    def untried(self) -> torch.dtype | None:
-        """The half precision that a phase is computed in without another try in float32."""
-        return self.half
-
-    def compute(
-        self,
-        phase: Phase,
-        work: Callable[[], Result],
-        usable: Callable[[Result], bool],  # noqa: ARG002 - used where a phase can be retried
-    ) -> Result:
-        """Compute a phase in its precision.
-
-        Args:
-            phase: Which one.
-            work: Computes it; draws its own random numbers, so that it can be repeated.
-            usable: Whether the result can be used.
-        """
-        with self.precision(phase):
-            return work()
-
-    def precision(self, phase: Phase) -> AbstractContextManager:
-        """Return the context that a phase is computed in.
-
-        As in the reference, an init image is encoded in float32, whatever the precision.
-        """
-        if self.half is None or phase == "encode":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.half)
+LITTLE = 2**20
+"""Pixels of a batch up to which nobody asks whether there is room for it: four of 512x512."""
 
 
 class Run:
@@ -103,7 +63,14 @@ class Run:
         observer: Called with notices and progress.
         controller: Has charge of the model's attention, after what the run itself needs.
         shelves: Where adapters that were read stay; needed where the request has any.
+
+    Attributes:
+        cancel: Ends the run early where it is asked to; None never does.
+        glimpses: Shows what is being drawn; None shows nothing.
     """
+
+    cancel: Cancel | None = None
+    glimpses: Glimpses | None = None
 
     def __init__(
         self,
@@ -121,6 +88,11 @@ class Run:
         self.sampler = sampler_for(self.settings, model)
         self.steps_done = self.pictures_done = 0
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return self.execution.device
+
     def _tell_of_init_image(self) -> None:
         image = self.request.image
         if image is not None:
@@ -133,7 +105,7 @@ class Run:
         source = Source(
             model=request.choice.name,
             fingerprint=request.choice.fingerprint,
-            device=self.execution.device.type,
+            device=self.device.type,
             size=request.recorded_size,
             shown=request.shown_size,
             init_image=request.image,
@@ -147,26 +119,44 @@ class Run:
 
         Raises:
             UserError: memory ran out, or values came out as NaN.
+            Cancelled: the run was cancelled; a batch that was under way is lost.
         """
+        self.check()
         with self.ready():
             self.begin()
             for batch in self.request.batches:
-                if not batch.kept:
+                self.check()
+                if batch.kept:
+                    yield from self._drawn(batch)
+                else:
                     self._draw_only(batch)
-                    continue
-                with torch.no_grad(), self.enough_memory(len(batch.prompts)):
-                    x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
-                    check_finite(x, "the latent of picture", self.way_out)
-                    decode = partial(self.walk.decode, x)
-                    decoded = self.execution.compute("decode", decode, is_not_black)
-                    check_finite(decoded, advice=self.way_out)
-                self._count(batch)
-                # Random numbers that the caller draws in between must not affect the next batch.
-                with torch.random.fork_rng(self._cuda_devices):
-                    for text in self.walk.findings(decoded):
-                        self.observer(Notice(text))
-                    drawn = self.walk.drawn(batch)
-                    yield from self.post_processor.pictures(drawn, decoded)
+
+    def _drawn(self, batch: Batch) -> Iterator[Picture]:
+        """Draw a batch, so many rows at a time as there is room for."""
+        parts = list(batch.parts(self.rows))
+        restore = keep_random_state(self.device) if len(parts) > 1 else nullcontext
+        for part in parts:
+            restore()
+            if part.kept:
+                yield from self._drawn_at_once(part)
+
+    def _drawn_at_once(self, batch: Batch) -> Iterator[Picture]:
+        with torch.no_grad(), self.enough_memory(len(batch.prompts)):
+            x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
+            check_finite(x, "the latent of picture", self.way_out)
+            self.check()
+            decode = partial(self.walk.decode, x)
+            decoded = self.execution.compute("decode", decode, is_not_black)
+            check_finite(decoded, advice=self.way_out)
+        self._count(batch)
+        # Random numbers that the caller draws in between must not affect the next batch.
+        with torch.random.fork_rng(self._cuda_devices):
+            for text in self.walk.findings(decoded):
+                self.observer(Notice(text))
+            drawn = self.walk.drawn(batch)
+            for picture in self.post_processor.pictures(drawn, decoded):
+                yield picture
+                self.check()
 
     @contextmanager
     def ready(self) -> Iterator[None]:
@@ -178,8 +168,22 @@ class Run:
             make_ready as self.execution,
             self._adapted() as self.adapters,
             self._shortened(),
+            self._interruptible(),
         ):
             yield
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` if the run is to end."""
+        if self.cancel is not None:
+            self.cancel.check()
+
+    def _interruptible(self) -> AbstractContextManager:
+        """Return the context in which the model looks whether the run is to end."""
+        if self.cancel is None:
+            return nullcontext()
+        from ldm.pipelines.cancelling import interruptible
+
+        return interruptible(self.model, self.cancel)
 
     def _adapted(self) -> AbstractContextManager[Attached | None]:
         """Return the context in which the run's adapters act, where it has any."""
@@ -204,13 +208,14 @@ class Run:
     def begin(self) -> None:
         """Give notices, seed, and compute what all batches share."""
         self._tell_of_init_image()
-        self.walk = make_walk(self.request, self.model, self.execution.device)
+        self.walk = make_walk(self.request, self.model, self.device)
         self.steps = self.walk.steps(self.sampler)
         self.post_processor = self._make_post_processor()
         drawn = [batch for batch in self.request.batches if batch.kept]
         extra = self.walk.extra_steps(self.sampler)
         self.steps_total = extra + self.steps * sum(len(batch.prompts) for batch in drawn)
         self.pictures_total = sum(len(batch.kept) for batch in drawn)
+        self.rows = self._rows_at_once()
         self._give_notices()
         self.post_processor.prepare()
         self._progress(0)
@@ -222,9 +227,21 @@ class Run:
                 self.execution.compute("walk", prepare, lambda _: True)
                 self.steps_done += extra
 
+    def _rows_at_once(self) -> int:
+        """Return how many rows of a batch are drawn at a time."""
+        height, width = self.request.size
+        if self.request.rows * height * width <= LITTLE:
+            return self.request.rows
+        from ldm.pipelines.room import check_room
+
+        room = check_room(self.request, self)
+        if room.notice:
+            self.observer(Notice(room.notice))
+        return room.rows
+
     @property
     def _cuda_devices(self) -> list[torch.device]:
-        device = self.execution.device
+        device = self.device
         return [device] if device.type == "cuda" else []
 
     def _give_notices(self) -> None:
@@ -260,7 +277,7 @@ class Run:
         fewer = (
             "give a smaller --n_samples, or smaller pictures" if rows > 1 else "draw smaller ones"
         )
-        return memory_for(what, self.execution.device, fewer)
+        return memory_for(what, self.device, fewer)
 
     def _walk(self, batch: Batch) -> Tensor:
         """Encode a batch's prompts and take the steps; return its latents (B, C, h, w).
@@ -268,7 +285,7 @@ class Run:
         The steps are taken in one go rather than yielded: a suspended generator would leave
         autocast switched on for its caller.
         """
-        rows, noise = len(batch.prompts), self.walk.start_noise.source(batch.places)
+        rows, noise = len(batch.prompts), self.walk.start_noise.source(batch)
         if self.adapters is not None and self.adapters.turn_to(batch.prompts):
             self.walk.forget_prompts()
         conditioning = self.walk.condition(batch.prompts)
@@ -276,10 +293,32 @@ class Run:
         # A prompt that changes on the way is guided by what knows the step.
         guided = getattr(conditioning.get("guider"), "following", nullcontext)
         with self._controlled(rows), guided():
+            drawn, look = self.walk.drawn(batch), self.looking()
+            numbers = {row: drawn.places[row].index for row in drawn.kept}
             for taken, state in enumerate(states, start=1):
                 x = state.x
+                look(state, numbers)
                 self._progress(rows * taken)
         return x
+
+    def looking(self) -> Callable[[SamplerState, Mapping[int, int]], None]:
+        """Return what is given each state of a walk: it shows it, or ends the run.
+
+        Beside the state it is given the number of each wanted row's picture.
+        """
+        pace: Callable[[], object] = nullcontext
+        if self.cancel is not None:
+            from ldm.pipelines.cancelling import pacing
+
+            pace = pacing(self.device)
+
+        def look(state: SamplerState, numbers: Mapping[int, int]) -> None:
+            pace()
+            self.check()
+            if self.glimpses is not None:
+                self.glimpses.take(state, numbers)
+
+        return look
 
     def _controlled(self, rows: int) -> AbstractContextManager:
         """Return the context in which a batch's attention is under control, if anybody wants it."""
@@ -302,9 +341,9 @@ class Run:
         """Consume the random numbers that drawing ``batch`` would consume."""
         if self.walk.start_noise.per_image:
             return
-        noise = self.walk.start_noise.source(batch.places)
+        noise = self.walk.start_noise.source(batch)
         for _ in self.walk.begin(self._silent_sampler, noise, len(batch.prompts), cond=None)[1]:
-            pass
+            self.check()
 
     def _count(self, batch: Batch) -> None:
         """Report that a batch is done."""

@@ -22,8 +22,9 @@ from ldm.settings.generation import GenerationSettings
 if TYPE_CHECKING:  # it needs torch
     from ldm.pipelines.init_image import InitImage
 
-# How AUTOMATIC1111 marks an inpainting; here the whole picture is always denoised, not a crop.
-INPAINTING = ("Inpaint area", "Whole picture")
+# How AUTOMATIC1111 marks an inpainting: what of the picture is denoised.
+INPAINTING = ("Inpaint area", "Whole picture", "Only masked")
+OUTPAINT = "Outpaint"
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 EDITED = "Source prompt"  # of edits, see ldm.settings.swap
 
@@ -109,6 +110,8 @@ def find_sources(
         UserError: a file is missing or changed, or the picture does not name it.
     """
     wanted = [source for source in (INIT_IMAGE, MASK) if source.needed(schema)]
+    if OUTPAINT in entries and MASK.path_key not in entries:  # what is around needs no mask
+        wanted = [source for source in wanted if source is not MASK]
     # One that the picture does not name was not used.
     unnamed = [each for each in (CONTROL, DECODER) if each.path_key in entries]
     wanted += [each for each in unnamed if each.needed(schema)]
@@ -132,7 +135,8 @@ def image_entries(image: InitImage | None) -> dict[str, str]:
         return entries
     mask = image.mask
     named = {MASK.path_key: mask.path, MASK.hash_key: mask.sha256} if mask.path else {}
-    return {**entries, INPAINTING[0]: INPAINTING[1], **named}
+    area = INPAINTING[2] if image.laid and image.laid.is_area else INPAINTING[1]
+    return {**entries, INPAINTING[0]: area, **named}
 
 
 def decoder_entries(path: str) -> dict[str, str]:

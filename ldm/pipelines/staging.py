@@ -23,10 +23,9 @@ from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.offload.budget import choose, describe, estimate, free_memory, measure, tighter
 from ldm.offload.plan import StagePlan
 from ldm.offload.stages import Ledger
-from ldm.pipelines.phases import Phase, Result, half_of, is_refusal
+from ldm.pipelines.phases import Execution, Phase, Result, half_of, is_refusal
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.request import Request
-from ldm.pipelines.run import Execution
 from ldm.rng import keep_random_state
 from ldm.settings.low_memory import SmallDevice
 
@@ -65,6 +64,18 @@ class Staging:
     def of(cls, settings: SmallDevice) -> Staging:
         """Return what the settings ask for."""
         return cls(settings.vram_budget, settings.turbo, settings.unet_bs, settings.precision)
+
+    def needless(self) -> Notice:
+        """Say that a processor has the model where it computes, so that nothing takes turns."""
+        asked = {
+            f"--vram_budget {self.vram_budget}": self.vram_budget is not None,
+            "--turbo": self.turbo,
+            f"--unet_bs {self.unet_bs}": self.unet_bs not in (None, 1),
+        }
+        idle = [flag for flag, given in asked.items() if given]
+        said = f"; without effect: {', '.join(idle)}" if idle else ""
+        text = f"On a processor the model is where it computes: no part of it is swapped{said}."
+        return Notice(text, warning=bool(idle))
 
 
 class StagedModel:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +32,11 @@ from ldm.pipelines.progress import Notice, Observer, Picture, Progress, log_even
 from ldm.pipelines.request import Request
 from ldm.pipelines.run import Run
 from ldm.pipelines.text_cache import TextCache
+from ldm.types import SamplerState
+
+if TYPE_CHECKING:
+    from ldm.pipelines.cancelling import Cancel
+    from ldm.pipelines.previewing import Glimpse
 
 __all__ = ["Drawn", "TextCache", "decode_together", "draw_together", "group_of"]
 
@@ -56,6 +61,7 @@ def draw_together(
     *,
     observer: Observer = log_events,
     cache: TextCache | None = None,
+    **watched: Any,
 ) -> Iterator[tuple[int, Picture]]:
     """Draw requests of one picture each; yield each picture with its request's index.
 
@@ -65,13 +71,16 @@ def draw_together(
             one another.
         observer: Called with each different notice once, and with the progress of each batch.
         cache: Texts that were encoded before; one for each pipeline.
+        **watched: ``cancel``, ``preview`` and ``every``, as for ``Pipeline.generate``; the numbers
+            of a ``Glimpse`` are the requests' indices.
 
     Raises:
         UserError: A request cannot be drawn; all others have been yielded before.
+        Cancelled: The token said so.
         ValueError: A request is of several pictures.
     """
     failed: UserError | None = None
-    for drawn in decode_together(pipeline, requests, observer=observer, cache=cache):
+    for drawn in decode_together(pipeline, requests, observer=observer, cache=cache, **watched):
         try:
             picture = drawn.finish()
         except UserError as error:
@@ -88,6 +97,9 @@ def decode_together(
     *,
     observer: Observer = log_events,
     cache: TextCache | None = None,
+    cancel: Cancel | None = None,
+    preview: Callable[[Glimpse], None] | None = None,
+    every: float = 0.5,
 ) -> Iterator[Drawn]:
     """Do the device's part of ``draw_together``, whose arguments these are.
 
@@ -102,18 +114,23 @@ def decode_together(
             raise ValueError(f"request {index} is of {request.pictures} pictures; expected one")
         groups.setdefault(group_of(request), {})[index] = request
     told, cache = _once(observer), TextCache() if cache is None else cache
+    glimpses = pipeline.glimpses(preview, every, told)
     for group in groups.values():
         if pipeline.staged is None and all(map(can_share, group.values())):
-            yield from _Group(pipeline, group, told, cache).drawn()
+            drawn = _Group(pipeline, group, told, cache, cancel)
+            drawn.lead.glimpses = glimpses
+            yield from drawn.drawn()
         else:
             for index, request in group.items():
-                yield Drawn(index, _alone(pipeline, request, told))
+                run = pipeline.run(request, told, cancel=cancel)
+                run.glimpses = glimpses and glimpses.numbered(index)
+                yield Drawn(index, _alone(run))
 
 
-def _alone(pipeline: Pipeline, request: Request, observer: Observer) -> Callable[[], Picture]:
+def _alone(run: Run) -> Callable[[], Picture]:
     """Draw a request by itself, here and now; ``finish`` may be called in any thread."""
     try:
-        picture = next(pipeline.generate(request, observer=observer))
+        picture = next(run.pictures())
     except UserError as error:
         return _failure(error)
     return lambda: picture
@@ -142,11 +159,12 @@ class _Group:
         requests: Mapping[int, Request],
         observer: Observer,
         cache: TextCache,
+        cancel: Cancel | None,
     ) -> None:
         self.pipeline, self.observer, self.cache = pipeline, observer, cache
         self.runs: dict[int, Run] = {}
         for index, request in requests.items():
-            self.runs[index] = pipeline.run(request, self._tell)
+            self.runs[index] = pipeline.run(request, self._tell, cancel=cancel)
         self.lead = next(iter(self.runs.values()))
         self.exact = pipeline.device.type == "cpu"
         self._total = self._done = self._pictures = 0  # steps, steps, pictures
@@ -188,7 +206,7 @@ class _Group:
 
         def begin() -> Taken:
             taken = Taken(lead.sampler)
-            noise = run.walk.start_noise.source(batch.places)
+            noise = run.walk.start_noise.source(batch)
             conditioning = run.walk.condition(batch.prompts)
             taken.begin(run.walk.begin, noise=noise, rows=1, **conditioning)
             return taken
@@ -199,10 +217,14 @@ class _Group:
     def _walk(self, walks: Mapping[int, Taken]) -> dict[int, Tensor]:
         """Take the steps of walks of one form; return the latents (1, C, h, w) of each."""
         lead, count, steps = self.lead, len(walks), self.runs[next(iter(walks))].steps
+        numbers, look = dict(enumerate(walks)), lead.looking()
+
+        def tick(state: SamplerState) -> None:
+            look(state, numbers)
+            self._progress((state.i + 1) * count)
 
         def work() -> list[Tensor]:
-            joined = Joined(list(walks.values()))
-            return joined.latents(lead.sampler, lambda taken: self._progress(taken * count))
+            return Joined(list(walks.values())).latents(lead.sampler, tick)
 
         with torch.no_grad(), lead.enough_memory(count):
             found = lead.execution.compute("walk", work, lambda each: all(map(is_finite, each)))
@@ -219,6 +241,7 @@ class _Group:
         try:
             with torch.no_grad(), run.enough_memory(1):
                 check_finite(x, "the latent of picture", run.way_out)
+                run.check()
                 decode = partial(run.walk.decode, x)
                 decoded = run.execution.compute("decode", decode, is_not_black)
                 check_finite(decoded, advice=run.way_out)

@@ -22,6 +22,7 @@ from ldm.images.io import check_finite, to_tensor, to_uint8
 from ldm.images.padding import reflected, round_up
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
+from ldm.pipelines.cancelling import Cancel, interruptible
 from ldm.pipelines.phases import memory_for, way_out
 from ldm.pipelines.progress import Observer, Progress, log_events
 from ldm.rng import PerImageNoise
@@ -39,13 +40,18 @@ class Upscaler:
         model: A diffusion model conditioned on pictures by ``concat``, in evaluation mode.
         settings: How to enlarge them.
         observer: Called with progress.
+        cancel: Ends it early where another thread asks for that.
 
     Raises:
         UserError: A model of another kind, or settings out of range.
     """
 
     def __init__(
-        self, model: nn.Module, settings: UpscaleSettings, observer: Observer = log_events
+        self,
+        model: nn.Module,
+        settings: UpscaleSettings,
+        observer: Observer = log_events,
+        cancel: Cancel | None = None,
     ) -> None:
         unet = model.model.diffusion_model
         concat = model.model.conditioning_key == "concat"
@@ -56,6 +62,7 @@ class Upscaler:
                 "for a small picture beside the latent; give a super-resolution model"
             )
         self.model, self.settings, self.observer = model, settings, observer
+        self.cancel = cancel or Cancel()
         self.multiple = 2 ** (len(unet.channel_mult) - 1)
         self.factor = 2 ** (len(model.first_stage_model.encoder.down) - 1)
         settings.validate(self.multiple)
@@ -68,12 +75,14 @@ class Upscaler:
 
         Raises:
             UserError: Memory ran out, or values came out as NaN.
+            Cancelled: It was cancelled; results that were yielded before are whole.
         """
+        self.cancel.check()
         cond = self.condition(image)
         sampler = make_sampler("ddim", self.model)
         sampler.make_schedule(self.settings.steps, ddim_eta=self.settings.eta, verbose=False)
         height, width = image.height * self.factor, image.width * self.factor
-        with self.model.ema_scope(), self._patches():
+        with self.model.ema_scope(), self._patches(), interruptible(self.model, self.cancel):
             for number in range(self.settings.n_samples):
                 what = f"pictures of {width}x{height} pixels"
                 with memory_for(what, self.model.device, "give a smaller picture or --tile"):
@@ -98,6 +107,7 @@ class Upscaler:
         with closing(sampler.walk(x, cond, noise=noise)) as states:
             for state in states:
                 x = state.x
+                self.cancel.check()
                 finished = number + (state.i == steps - 1)
                 done = number * steps + state.i + 1
                 self.observer(Progress(done, total * steps, finished, total))

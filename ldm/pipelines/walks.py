@@ -204,9 +204,13 @@ class ImageWalk(TextWalk):
         self, sampler: Sampler, noise: NoiseSource, rows: int, **conditioning: Any
     ) -> tuple[Tensor, Iterator[SamplerState]]:
         """Add noise to the init image as ``strength`` says, and start the sampler from there."""
-        latents = self._picture.latents(noise, rows)
+        latents = self.latents(noise, rows)
         x = self.noised(sampler, latents, self.start_noise.draw(noise, rows))
         return x, sampler.walk(x, t_start=self.steps(sampler), noise=noise, **conditioning)
+
+    def latents(self, noise: NoiseSource, rows: int) -> Tensor:
+        """Return what noise is added to, (B, C, h, w): the picture."""
+        return self._picture.latents(noise, rows)
 
     def noised(self, sampler: Sampler, latents: Tensor, start_noise: Tensor) -> Tensor:
         """Return ``latents`` (B, C, h, w) with as much noise as ``strength`` says."""

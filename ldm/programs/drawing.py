@@ -11,6 +11,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ldm.errors import UserError
@@ -27,6 +28,10 @@ if TYPE_CHECKING:  # these import NumPy, Pillow and OmegaConf, which --help can 
     from ldm.pipelines.request import Request
     from ldm.programs.output import OutputFolder
     from ldm.programs.run_log import RunLog
+
+
+LARGE = 512**2
+"""Pixels of a picture beyond which a program looks all the time whether it is to end."""
 
 
 class PictureProgram(ABC):
@@ -233,4 +238,9 @@ class DrawingProgram(PictureProgram):
 
     def draw(self, pipeline: Pipeline) -> Iterator[Picture]:
         """Return the pictures of the request."""
-        return pipeline.generate(self.request, observer=self.console.observe)
+        watched = {}
+        if prod(self.request.size) > LARGE:  # one operation of those may take half a minute
+            from ldm.pipelines.cancelling import Cancel
+
+            watched = {"cancel": Cancel()}  # Ctrl-C acts between the parts of what takes long
+        return pipeline.generate(self.request, observer=self.console.observe, **watched)

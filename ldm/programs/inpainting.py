@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING
 
 from ldm.programs.drawing import DrawingProgram
@@ -63,7 +64,7 @@ class InpaintProgram(DrawingProgram):
         held = 0
         for pair in self._pairs:
             request = self._prepare_pair(pair)
-            held += request.size[0] * request.size[1]
+            held += prod(request.shown_size)
             if held <= HELD:
                 self._requests[pair] = request
 

@@ -76,7 +76,7 @@ class OutputFolder:
         if folder not in self._next:
             self._next[folder] = self.naming.next_number(folder)
         path, number = save_numbered(
-            picture.pixels,
+            picture.whole,
             folder,
             pattern,
             number=self._next[folder],

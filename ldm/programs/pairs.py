@@ -144,4 +144,4 @@ class PairedOutput(OutputFolder):
             UserError: the file cannot be written, or the name was taken in the meantime.
         """
         path = self.path(self.pair, picture.place.index)
-        self.saved.append(save_picture(picture.pixels, path, metadata=picture.parameters))
+        self.saved.append(save_picture(picture.whole, path, metadata=picture.parameters))

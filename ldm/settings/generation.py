@@ -37,6 +37,7 @@ from ldm.settings.option import (
 from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk, notices_on_few_steps
 from ldm.settings.shortcuts import GROUP, HEADING, ShortcutSettings, notices_on_shortcuts
 from ldm.settings.speed import SpeedSettings
+from ldm.settings.variation import VariationSettings
 
 SEED_MODES = ("compvis", "per-image")
 REFERENCES_MAX_SEED = 2**32 - 1
@@ -58,7 +59,7 @@ LARGEST_SIDE = 2**16  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationSettings(ShortcutSettings, SpeedSettings, AdapterSettings):
+class GenerationSettings(ShortcutSettings, SpeedSettings, AdapterSettings, VariationSettings):
     """What text-to-image and image-to-image share. Field names are the flags' names.
 
     ``None`` in ``C`` and ``f`` stands for the model's own value, in ``ckpt`` and ``config`` for

@@ -6,7 +6,7 @@ The mask itself is read and fitted in ``ldm.pipelines.masks``; what sampling doe
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -16,6 +16,9 @@ from ldm.settings.generation import Img2ImgSettings
 from ldm.settings.low_memory import LowMemoryImg2ImgSettings
 from ldm.settings.model_kind import ModelKind, Task
 from ldm.settings.option import changed, option
+
+FILLS = ("original", "fill", "noise", "nothing")
+USUAL_BLUR = 4  # pixels
 
 if TYPE_CHECKING:
     from typing import Self  # in typing from Python 3.11 on
@@ -60,10 +63,94 @@ class InpaintSettings(Img2ImgSettings):
         group="prompt",
     )
 
+    only_masked: int | None = option(
+        None,
+        "draw only the area around the mask, with so many of the picture's pixels around it, at "
+        "the model's own size, and lay it back: the picture keeps its size, and what is drawn has "
+        "all the model's detail",
+        int,
+        minimum=0,
+        maximum=10_000,
+        shown="the whole picture is drawn",
+        infotext="Masked area padding",
+        group="prompt",
+        metavar="PADDING",
+    )
+    mask_blur: int | None = option(
+        None,
+        "soften the mask's edge outwards, in pixels of the picture; further away pixels stay",
+        int,
+        minimum=0,
+        maximum=64,
+        shown=f"0; {USUAL_BLUR} with --only_masked or --outpaint",
+        infotext="Mask blur",
+        group="prompt",
+    )
+    invert_mask: bool = option(
+        False,
+        "repaint what is black in --mask, and keep what is white",
+        infotext="Mask inverted",
+        group="prompt",
+    )
+    fill: str | None = option(
+        None,
+        "what the marked part begins with, below --strength 1: what is there, the colours around "
+        "it, noise, or nothing (latents of zeros)",
+        str,
+        choices=FILLS,
+        shown="original; fill with --outpaint",
+        infotext="Masked content",
+        group="prompt",
+    )
+    outpaint: str | None = option(
+        None,
+        "draw on around the picture: so many pixels to its left, above it, to its right and below "
+        "it; --mask may be left out",
+        str,
+        pattern=r"\d{1,5}(,\d{1,5}){3}",
+        words="four numbers of pixels, LEFT,TOP,RIGHT,BOTTOM",
+        shown="none",
+        infotext="Outpaint",
+        group="prompt",
+        metavar="L,T,R,B",
+    )
+
     @property
     def takes_mask(self) -> bool:
         """Whether only a part of the picture that it starts from is drawn."""
         return True
+
+    @property
+    def margins(self) -> tuple[int, ...]:
+        """How many pixels are added to the left, above, to the right and below."""
+        return tuple(map(int, self.outpaint.split(","))) if self.outpaint else (0, 0, 0, 0)
+
+    @property
+    def blur(self) -> int:
+        """The standard deviation of the mask's soft edge, in pixels of the picture."""
+        if self.mask_blur is not None:
+            return self.mask_blur
+        return USUAL_BLUR if self.only_masked is not None or any(self.margins) else 0
+
+    @property
+    def filling(self) -> str:
+        """What the marked part begins with: one of ``FILLS``."""
+        return self.fill or ("fill" if any(self.margins) else FILLS[0])
+
+    @property
+    def lays_out(self) -> bool:
+        """Whether what is drawn is laid into the picture in another way than where it is marked."""
+        asked = self.only_masked is not None or self.invert_mask or self.blur
+        return bool(asked or any(self.margins) or self.filling == "fill")
+
+    def notices(self, prompts: Sequence[str] = ()) -> list[str]:
+        """List settings without effect: at full strength nothing of the picture is left."""
+        found = super().notices(prompts)
+        if self.fill is not None and self.strength == 1.0:
+            found.append(
+                f"--fill {self.fill} has no effect at --strength 1, which starts from noise"
+            )
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,6 @@ from optimizedSD.web.edit_handlers import EditHandlers
 from optimizedSD.web.fields import Field
 
 EDIT_CSS = """
-#gallery .grid-wrap { min-height: 360px; max-height: 640px; }
 #maps .grid-wrap { min-height: 10em; }
 #words label { padding: 0.2em 0.8em; border-radius: 1em; }
 #words label span { margin-left: 0; }

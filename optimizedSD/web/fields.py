@@ -8,7 +8,6 @@ Imports neither gradio nor torch.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -31,6 +30,9 @@ MAIN = [
     "mode",
     "negative_prompt",
     "strength",
+    "only_masked",
+    "mask_blur",
+    "invert_mask",
     "H",
     "W",
     "ddim_steps",
@@ -45,6 +47,8 @@ MAIN = [
 # Pages draw without shortcuts: one names a file, and all draw other pictures.
 FOR_OPERATORS = frozenset({"model", GROUP, SHORTCUTS})
 # Settings without a control: the command line or the page itself decides them.
+# Named values that are no files' names.
+ON_PAGES = frozenset(["only_masked", "outpaint"])
 NOT_ON_PAGES = frozenset(
     [
         "C",
@@ -95,11 +99,17 @@ class Field:
 
     def choices(self, language: str) -> list[tuple[str, str]]:
         """Return what a menu shows for each value, and the value."""
-        if self.name == "sampler":
-            labels = Counter(SAMPLERS[value].label for value in self.option.offered)
-            called = ((SAMPLERS[value].label, value) for value in self.option.offered)
-            return [(x if labels[x] == 1 else f"{x} ({value})", value) for x, value in called]
-        return [(choice_words(self.name, each, language), each) for each in self.option.offered]
+        usual = {name: each.label for name, each in SAMPLERS.items()}
+        names = usual if self.name == "sampler" else {}
+        return [
+            (
+                choice_words(self.name, each, language)
+                or names.get(each)
+                or each.replace("_", " "),
+                each,
+            )
+            for each in (("",) if self.option.optional else ()) + self.option.offered
+        ]
 
     def read(self, value: Any) -> Any:
         """Return the setting's value for what the control holds.
@@ -109,6 +119,7 @@ class Field:
         """
         each = self.option
         if each.kind not in (int, float):
+            value = None if each.optional and value == "" else value
             each.check(value)
             return value
         if value is None or value == "":
@@ -201,7 +212,8 @@ def with_labels(
 
 def is_on_pages(each: Option) -> bool:
     """Return whether a setting is for visitors: it names no file, and not the run as a whole."""
-    return not (each.metavar or each.group in FOR_OPERATORS or each.name in NOT_ON_PAGES)
+    names_a_file = each.metavar and each.name not in ON_PAGES
+    return not (names_a_file or each.group in FOR_OPERATORS or each.name in NOT_ON_PAGES)
 
 
 def _label(each: Option, key: str | None) -> str:

@@ -12,9 +12,17 @@ import gradio as gr
 from ldm.errors import UserError
 from ldm.images.metadata import read_parameters
 from ldm.settings.generation import GenerationSettings
+from ldm.settings.inpaint import InpaintSettings
 from optimizedSD.web.fields import Field, settings_from
 from optimizedSD.web.page import Page
-from optimizedSD.web.pictures import mask_of, opened, painted_picture, plain_picture
+from optimizedSD.web.pictures import (
+    is_marked,
+    mask_of,
+    opened,
+    own_picture,
+    painted_picture,
+    plain_picture,
+)
 from optimizedSD.web.speaking import Speaker, bar
 from optimizedSD.web.state import RunState
 from optimizedSD.web.words import language_of, said
@@ -124,11 +132,32 @@ class Handlers:
         used = ("background", "layers") if masks else ("composite",)  # decoding takes seconds
         editor = opened(editor and {part: editor[part] for part in used})
         masks = [opened(mask) for mask in masks]
-        image = plain_picture(editor) if masks else painted_picture(editor)
+        if masks:
+            return self._read_part(settings, editor, masks[0])
+        image = painted_picture(editor)
         own = image.size[::-1]
         height, width = settings.target_size(own, choice.size, choice.multiple) or own
         limits.check_size(settings, width, height)
-        return Wanted(settings, image, mask_of(editor, masks[0]) if masks else None)
+        return Wanted(settings, image)
+
+    def _read_part(self, settings: InpaintSettings, editor: Any, mask: Any) -> Wanted:
+        """Read what redraws a part of a picture.
+
+        Args:
+            settings: The run's.
+            editor: What it holds, opened.
+            mask: One that was uploaded, opened; None if none was.
+        """
+        choice = self.worker.pipeline.choice
+        image = own_picture(editor) if settings.lays_out else plain_picture(editor)
+        drawn = settings.W or choice.size, settings.H or choice.size
+        if settings.only_masked is None:
+            height, width = image.size[::-1]
+            grown = height + sum(settings.margins[1::2]), width + sum(settings.margins[::2])
+            drawn = (settings.target_size(grown, choice.size, choice.multiple) or grown)[::-1]
+        self.worker.limits.check_size(settings, *drawn)
+        around = any(settings.margins) and not is_marked(editor, mask)
+        return Wanted(settings, image, None if around else mask_of(editor, mask))
 
     def _settings(self, controls: Sequence[Any], **more: Any) -> GenerationSettings:
         """Return the settings that the controls hold, within the page's limits."""

@@ -30,13 +30,15 @@ THEME = gr.themes.Default(primary_hue="indigo").set(
 )
 CSS = """
 .gradio-container { max-width: 1320px !important; }
+#gallery .grid-wrap { min-height: 12em; max-height: 640px; }
+#trouble:not(:has(.told)), #upload-trouble:not(:has(.told)) { display: none; }
 #status .bar { height: 0.7em; background: var(--border-color-primary); border-radius: 0.35em; }
 #status .bar div { height: 100%; background: var(--color-accent); border-radius: 0.35em; }
 #status .bar div { transition: width 0.3s; }
 #notices ul { margin: 0; padding-left: 1.2em; }
 #notices summary { cursor: pointer; }
 .warning { color: var(--error-text-color, #b91c1c); }
-.gone #status .bar { display: none; }
+.gone :is(#status, #cancel, .toast-wrap) { display: none; }
 """
 # A message in a box that can be closed.
 TOLD_CSS = """
@@ -48,7 +50,13 @@ TOLD_CSS = """
 CSS += TOLD_CSS + EDIT_CSS
 SCRIPT = Path(__file__).with_name("page.js")
 # Controls that belong side by side.
-PAIRS = (("H", "W"), ("ddim_steps", "sampler"), ("scale", "seed"), ("n_samples", "n_iter"))
+PAIRS = (
+    ("only_masked", "mask_blur"),
+    ("H", "W"),
+    ("ddim_steps", "sampler"),
+    ("scale", "seed"),
+    ("n_samples", "n_iter"),
+)
 SLIDER_STEPS = 100
 AT_ONCE = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 # What is painted over a picture, half transparent and in colours that few pictures have: one of
@@ -108,6 +116,7 @@ def build(page: Page, handlers: Handlers, about: str) -> gr.Blocks:
                     gr.Markdown(f"{about}\n\n{handlers.worker.limits.sentence}")
         _connect(handlers, inputs, (draw, cancel), outputs)
         _keep(blocks, inputs[len(uploads) :], outputs)
+        _keep_uploads(blocks, uploads)
         menus = [each for each in inputs if isinstance(each, gr.Dropdown)]
         blocks.load(handlers.menus, None, menus, **AT_ONCE)
     return blocks
@@ -156,6 +165,7 @@ def component(field: Field, elem_id: str = "") -> gr.components.Component:
         "elem_id": elem_id or field.name,
     }
     if field.kind == "choice":
+        common["value"] = "" if field.value is None else field.value
         return gr.Dropdown(choices=field.choices("en"), filterable=False, **common)
     if field.kind == "switch":
         return gr.Checkbox(**common)
@@ -258,7 +268,7 @@ def _outputs(page: Page) -> dict[str, gr.components.Component]:
         "gallery": gr.Gallery(
             label=TEXT("pairs" if page.edits else "pictures"),
             columns=2,
-            height=None if page.edits else 640,  # two rows of square pictures
+            height=None,  # see the style
             object_fit="contain",
             interactive=False,
             buttons=["download", "fullscreen"],  # not "share": it uploads to another machine
@@ -285,6 +295,7 @@ def _connect(
     outputs: dict[str, gr.components.Component],
 ) -> None:
     draw, cancel = buttons
+    given = [each for each in inputs if isinstance(each, (gr.ImageEditor, gr.Image))]
     shown = [outputs[name] for name in handlers.outputs]
     pressed = draw.click(handlers.show_cancel, None, [draw, cancel], **AT_ONCE)
     # gradio opens no upload and keeps no run waiting: the project's own reader and line do that.
@@ -292,6 +303,7 @@ def _connect(
         handlers.draw,
         inputs,
         shown,
+        js=_keeping(given, len(inputs)) if given else None,
         show_progress="hidden",
         preprocess=False,
         concurrency_limit=None,
@@ -306,6 +318,23 @@ def _connect(
         [outputs[name] for name in handlers.clicked],
         **AT_ONCE,
     )
+
+
+def _keep_uploads(blocks: gr.Blocks, uploads: list[gr.components.Component]) -> None:
+    """Let the browser keep which files were uploaded: at once, and when they are drawn from."""
+    if not uploads:
+        return
+    names = json.dumps([each.elem_id for each in uploads])
+    changes = [each.upload if isinstance(each, gr.ImageEditor) else each.change for each in uploads]
+    gr.on(changes, None, uploads, js=_keeping(uploads, 0), **AT_ONCE)
+    bring = f"() => window.page.bringGiven({names})"
+    blocks.load(None, None, uploads, js=bring, **AT_ONCE)
+
+
+def _keeping(uploads: list[gr.components.Component], passed: int) -> str:
+    """Return a script that keeps uploads and passes so many inputs on, uploads first."""
+    names = json.dumps([each.elem_id for each in uploads])
+    return f"(...held) => window.page.keepGiven({names}, held.slice(0, {passed} || held.length))"
 
 
 def _keep(

@@ -86,6 +86,9 @@ class Limits:
             value = getattr(settings, name, None)
             if value is not None and value > most:
                 raise self._too_much(f"{flag_of(settings, name)} {value}", most, flag)
+        for margin in getattr(settings, "margins", ()):
+            if margin > self.side:
+                raise self._too_much(f"--outpaint {settings.outpaint}", self.side, "max_side")
         for name in TEXTS:
             length = len(getattr(settings, name, None) or "")
             if length > self.prompt:

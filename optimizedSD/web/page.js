@@ -11,6 +11,8 @@
     .map((each) => each.slice(0, 2).toLowerCase())
     .find((each) => each in page.texts) || "en";
 
+  document.documentElement.lang = { zh: "zh-Hant" }[language] || language;
+
   const said = (key, values = {}) =>
     page.texts[language][key].replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 
@@ -63,6 +65,17 @@
     return [...values, pictures, drawn.seed, drawn.parameters];
   };
   page.reset = () => first;
+
+  // Uploads stay on the server for a while; what was painted is kept when it is drawn from.
+  page.keepGiven = (names, held) => {
+    if (first) keep({ given: Object.fromEntries(names.map((name, k) => [name, held[k]])) });
+    return held;
+  };
+  page.bringGiven = async (names) => {
+    const { given = {} } = read();
+    const files = await Promise.all(names.map((name) => isThere(given[name]?.background ?? given[name])));
+    return names.map((name, k) => (files[k] ? given[name] : null));
+  };
 
   // --- what is said ---
 

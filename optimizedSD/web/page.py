@@ -18,6 +18,7 @@ from ldm.settings.option import Settings, changed, option
 from ldm.settings.swap import LowMemorySwapSettings, SwapSettings
 from optimizedSD.web.setting_words import Said
 
+AROUND = 32  # pixels around what is painted over that are drawn too, and thrown away
 HOST_NAME = r"[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]+\]?"
 
 
@@ -213,16 +214,16 @@ INPAINT = Page(
     heading=("Inpainting", "部分の描き直し", "局部重繪"),
     hint=(
         "Upload a picture, paint over the part to redraw, describe what should be there, and press "
-        "Draw (or Ctrl+Enter). Every other pixel stays exactly the same: the invisible watermark "
-        "goes only into the new part. (Saving as JPEG changes every pixel a little.)",
+        "Draw (or Ctrl+Enter). The picture keeps its size, and beyond the part and its soft edge "
+        "every pixel stays exactly the same. (Saving as JPEG changes every pixel a little.)",
         "画像を読み込み、描き直す所を塗り、そこに何を描くかを書いて「描く」（または Ctrl+Enter）を"
-        "押してください。ほかの画素は一切変わりません。見えない透かしも新しい部分だけに入ります。"
+        "押してください。画像の大きさは変わらず、塗った所とぼかした縁のほかは一画素も変わりません。"
         "（JPEG で保存すると全体が少し変わります。）",
         "上傳圖片，塗抹要重畫的部分，描述那裡該有什麼，然後按「繪圖」（或 Ctrl+Enter）。"
-        "其他像素完全不變，隱形浮水印也只加在新的部分。（存成 JPEG 時每個像素都會略有變化。）",
+        "圖片大小不變，塗抹處與柔化邊緣以外的像素完全相同。（存成 JPEG 時每個像素都會略有變化。）",
     ),
-    initial={"prompt": _PROMPT, "n_samples": 2},
-    size_controls=("W",),
+    initial={"prompt": _PROMPT, "n_samples": 2, "only_masked": AROUND},
+    size_controls=(),
 )
 SWAP = Page(
     server=SwapServer,

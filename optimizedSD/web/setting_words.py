@@ -151,6 +151,94 @@ SETTING_WORDS: Mapping[str, SettingWords] = {
             "像素；留空：依高度等比，高度也留空則為原圖大小",
         ),
     ),
+    "InpaintSettings.H": SettingWords(
+        ("Height", "高さ", "高度"),
+        (
+            "of what is drawn, in pixels; empty: as suits the part and the model",
+            "描く部分の大きさ、ピクセル。空欄：部分とモデルに合わせる",
+            "所畫部分的大小，像素；留空：依該部分與模型決定",
+        ),
+    ),
+    "InpaintSettings.W": SettingWords(
+        ("Width", "幅", "寬度"),
+        (
+            "of what is drawn, in pixels; empty: as suits the part and the model",
+            "描く部分の大きさ、ピクセル。空欄：部分とモデルに合わせる",
+            "所畫部分的大小，像素；留空：依該部分與模型決定",
+        ),
+    ),
+    "only_masked": SettingWords(
+        (
+            "Pixels around the part that are seen",
+            "塗った所のまわりに見る幅",
+            "塗抹處周圍要看的寬度",
+        ),
+        (
+            "only this area is drawn, and the picture keeps its size; empty: all of it is drawn, "
+            "and resized",
+            "その範囲だけを描き、画像の大きさは変わらない。空欄：全体を描き直し、大きさも変わる",
+            "只畫這個範圍，圖片大小不變；留空：整張重畫並縮放",
+        ),
+    ),
+    "mask_blur": SettingWords(
+        ("Soft edge", "縁のぼかし", "柔化邊緣"),
+        (
+            "in pixels, outwards; 0: none; empty: 4 where only the part is drawn",
+            "ピクセル、外側へ。0：なし。空欄：部分だけを描くときは 4",
+            "像素，向外；0：無；留空：只畫部分時為 4",
+        ),
+    ),
+    "invert_mask": SettingWords(
+        ("Draw all else anew instead", "塗っていない所を描き直す", "改為重畫沒塗的部分"),
+    ),
+    "fill": SettingWords(
+        ("What the part begins with", "描き始めの状態", "開始時的內容"),
+    ),
+    "outpaint": SettingWords(
+        ("Draw on around the picture", "画像の外側に描き足す", "在圖片外側續畫"),
+        (
+            "pixels to the left, above, to the right, below: 32,0,32,0; nothing need be painted "
+            "over; empty: none",
+            "左・上・右・下のピクセル数：32,0,32,0。塗らなくてもよい。空欄：なし",
+            "左、上、右、下的像素數：32,0,32,0；可以不塗；留空：無",
+        ),
+    ),
+    "subseed": SettingWords(
+        ("Variation: another seed", "変化：別のシード", "變化：另一個種子"),
+        (
+            "the picture becomes a little like that seed's; empty: none",
+            "そのシードの画像に少し近づく。空欄：なし",
+            "圖片會有點像該種子的圖；留空：無",
+        ),
+    ),
+    "subseed_strength": SettingWords(
+        ("Variation: how much", "変化：どれだけ", "變化：程度"),
+        (
+            "0: the picture itself, 1: the other seed's",
+            "0：元のまま、1：別のシードの画像",
+            "0：原本的圖，1：另一個種子的圖",
+        ),
+    ),
+    "hires": SettingWords(
+        ("Enlarge and refine, times", "拡大して描き込む倍率", "放大並細化的倍數"),
+        (
+            "for large pictures without objects that appear twice; empty: off",
+            "大きな画像で同じ物が二度描かれるのを防ぐ。空欄：なし",
+            "畫大圖時避免同樣的東西出現兩次；留空：關閉",
+        ),
+    ),
+    "hires_steps": SettingWords(
+        ("Steps of the refinement", "描き込みのステップ数", "細化的步數"),
+        ("empty: as many as above", "空欄：上と同じ", "留空：與上面相同"),
+    ),
+    "hires_strength": SettingWords(
+        ("How much the refinement changes", "描き込みでどれだけ変えるか", "細化的改變程度"),
+        (
+            "0 keeps the enlarged picture, 1 starts anew",
+            "0 は拡大しただけ、1 は初めから描き直す",
+            "0 保持放大後的圖，1 全部重畫",
+        ),
+    ),
     "ddim_steps": SettingWords(
         ("Steps", "ステップ数", "步數"),
         (
@@ -269,10 +357,19 @@ SETTING_WORDS: Mapping[str, SettingWords] = {
 
 # What pages call a setting's values; values that do not stand here are shown as they are.
 CHOICE_WORDS: Mapping[str, Mapping[str, Said]] = {
+    # The others have their usual names; this one is the reference's way to go the same path.
+    "sampler": {"dpm_solver": ("DPM-Solver++", "DPM-Solver++", "DPM-Solver++")},
     "mode": {
         "auto": ("as suits both prompts", "自動で選ぶ", "自動選擇"),
         "replace": ("one for one", "一語ずつ置き換える", "逐詞替換"),
         "refine": ("common words stay", "共通する語は場所を保つ", "共有的詞留在原位"),
+    },
+    "fill": {
+        "": ("as usual", "通常", "一般"),
+        "original": ("what is there", "元の画像", "原本的內容"),
+        "fill": ("the colours around it", "まわりの色", "周圍的顏色"),
+        "noise": ("noise", "ノイズ", "雜訊"),
+        "nothing": ("nothing", "なし", "空白"),
     },
     "prompt_lang": {
         "auto": ("find out", "自動", "自動"),
@@ -329,7 +426,7 @@ def words_key(name: str, schema: type) -> str | None:
 
 
 def choice_words(name: str, value: str, language: str) -> str:
-    """Return what pages call a value of a setting: its own name in words, if nothing is written.
+    """Return what pages call a value of a setting; empty if nothing is written here.
 
     Args:
         name: The setting's.
@@ -337,4 +434,4 @@ def choice_words(name: str, value: str, language: str) -> str:
         language: One of ``LANGUAGES``.
     """
     said = CHOICE_WORDS.get(name, {}).get(value)
-    return said[LANGUAGES.index(language)] if said else value.replace("_", " ")
+    return said[LANGUAGES.index(language)] if said else ""

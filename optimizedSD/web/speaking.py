@@ -19,6 +19,8 @@ from optimizedSD.web.words import said
 MOST_READERS = 500  # visitors of whom is known which notices they have read
 _UPLOADED = re.compile(r"\S*[\\/][0-9a-f]{64}\.[a-z]{3,4}\b")
 # The folders of an absolute path: visitors need not know where things lie on the server.
+# What only whoever runs the server can do about it.
+_COMMAND = re.compile(r"[;:,.]?\s*(?:[Tt]o get it: |run )?`?python scripts/\S+(?: [\w.-]+)*`?")
 _FOLDERS = re.compile(r"(?<![\w.:/\\~-])(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\"<>|]+[\\/])+")
 
 
@@ -55,7 +57,7 @@ class Speaker:
             text: The library's.
             language: The visitor's, one of ``LANGUAGES``.
         """
-        text = _FOLDERS.sub("", _UPLOADED.sub("that was uploaded", text))
+        text = _FOLDERS.sub("", _UPLOADED.sub("that was uploaded", _COMMAND.sub("", text)))
         return with_labels(text, self.labels[language], self.values[language])
 
     def notices(self, state: RunState, visitor: str) -> str:

@@ -22,9 +22,9 @@ TEXTS: Mapping[str, Said] = {
     "more": ("More settings", "その他の設定", "更多設定"),
     "reset": ("Back to the first values", "最初の値に戻す", "回到初始值"),
     "limits": ("Model and limits", "モデルと制限", "模型與限制"),
+    "preview": ("What is being drawn", "描いている途中", "正在畫的圖"),
     "pictures": ("Pictures", "画像", "圖片"),
     "pairs": ("Source and edit", "元の画像と編集後", "原圖與編輯後"),
-    "preview": ("What is being drawn", "描いている途中", "正在畫的圖"),
     "used": ("Seed used", "使ったシード", "使用的種子"),
     "parameters": (
         "Parameters stored in the picture (click another picture to see its own)",
@@ -33,9 +33,9 @@ TEXTS: Mapping[str, Said] = {
     ),
     "picture": ("Picture", "画像", "圖片"),
     "paint": (
-        "Picture; paint over what to redraw",
-        "画像（描き直す所を塗る）",
-        "圖片（塗抹要重畫的地方）",
+        "Paint over a part",
+        "描き直す所を塗る",
+        "塗抹要重畫處",
     ),
     "upload_mask": ("Upload a mask", "マスクを読み込む", "上傳遮罩"),
     "mask": (
@@ -43,7 +43,6 @@ TEXTS: Mapping[str, Said] = {
         "白い所を、上で塗った所とあわせて描き直す",
         "白色部分會與上面塗抹處一起重畫",
     ),
-    "waiting": ("Waiting for the model.", "モデルを待っています。", "正在等待模型。"),
     "place": (
         "Number {place} in line: {runs} before yours. Cancel gives the place up.",
         "順番待ち {place} 番目：前に {runs}。「中止」で順番を取り消せます。",

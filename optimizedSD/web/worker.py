@@ -112,7 +112,7 @@ class Worker:
             # Given up by the work itself: it outlives a visitor who leaves by up to one step.
             place = self.line.enter(address or visitor)
             run = Background[RunState](
-                lambda report: self._work(wanted, state, place, report), stop
+                lambda report: self._work(wanted, state, place, report, stop), stop
             )
             for state in run.reports():
                 yield state
@@ -130,8 +130,17 @@ class Worker:
             stop.set()
         return self.line.empties(patience)
 
-    def _work(self, wanted: Wanted, state: RunState, place: Place, report: Report) -> None:
+    def _work(
+        self,
+        wanted: Wanted,
+        state: RunState,
+        place: Place,
+        report: Report,
+        stop: threading.Event,
+    ) -> None:
         """Wait for the model, draw, save and report; runs in a thread of its own."""
+        from ldm.pipelines.cancelling import Cancel  # imports torch, as does what draws
+
         settings, watcher = wanted.settings, wanted.watcher
         output = OutputFolder(settings.outdir, settings.format, PromptNaming(settings.originals))
 
@@ -154,8 +163,9 @@ class Worker:
                     mask=wanted.mask,
                     observer=observe,
                     controller=watcher,
+                    cancel=Cancel(stop),
                 )
-                with contextlib.closing(drawn):
+                with stopped_by_cancel(), contextlib.closing(drawn):
                     for picture in drawn:
                         output.take(picture)
                         looks = watcher.looks(picture) if watcher else None
@@ -195,6 +205,17 @@ def warnings_here(observe: Callable[[Notice], object]) -> ConsoleLog:
 
 class Stopped(Exception):
     """Raised inside work that was stopped; the message, if there is one, says why."""
+
+
+@contextlib.contextmanager
+def stopped_by_cancel() -> Iterator[None]:
+    """Let a run that was cancelled within an operation count as stopped."""
+    from ldm.pipelines.cancelling import Cancelled
+
+    try:
+        yield
+    except Cancelled as error:
+        raise Stopped(str(error)) from error
 
 
 class Background(Generic[Item]):

@@ -11,7 +11,16 @@ import time
 import pytest
 
 from ldm import processor
-from ldm.processor import Speeds, Ticks, cores, quota, respect_quota, speeds, taken_by_others
+from ldm.processor import (
+    Speeds,
+    Ticks,
+    cores,
+    free_memory,
+    quota,
+    respect_quota,
+    speeds,
+    taken_by_others,
+)
 
 ALLOWED = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
 
@@ -58,6 +67,37 @@ V1 = {"proc/self/cgroup": "12:memory:/m\n4:cpu,cpuacct:/jobs\n0::/\n"}
 )
 def test_a_quota_is_found_in_both_versions_of_control_groups(tmp_path, files, share):
     assert quota(system(tmp_path, files)) == share
+
+
+MEMORY = {"proc/meminfo": "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n"}
+LIMITED = {
+    "sys/fs/cgroup/jobs/one/memory.max": "3000000\n",
+    "sys/fs/cgroup/jobs/one/memory.current": "2500000\n",
+    "sys/fs/cgroup/jobs/one/memory.stat": "anon 1\ninactive_file 400000\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, None),
+        (MEMORY, 4_096_000),
+        (V2 | MEMORY | LIMITED, 900_000),
+        (V2 | MEMORY | LIMITED | {"sys/fs/cgroup/jobs/one/memory.max": "max\n"}, 4_096_000),
+        (V2 | MEMORY | LIMITED | {"sys/fs/cgroup/jobs/one/memory.current": "9999999\n"}, 0),
+        (
+            V1
+            | MEMORY
+            | {
+                "sys/fs/cgroup/memory/m/memory.limit_in_bytes": "1000000\n",
+                "sys/fs/cgroup/memory/m/memory.usage_in_bytes": "400000\n",
+            },
+            600_000,
+        ),
+    ],
+)
+def test_what_is_free_is_the_systems_or_what_a_control_group_leaves(tmp_path, files, free):
+    assert free_memory(system(tmp_path, files)) == free
 
 
 def test_the_tightest_of_nested_groups_counts(tmp_path):

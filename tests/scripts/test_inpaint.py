@@ -305,3 +305,67 @@ def test_the_demo_model_repaints_on_a_fresh_machine(tmp_path):
     assert "drawing with the small demo model" in out and "(4 input channels)" in out
     painted = tmp_path / "outputs" / "inpaint-samples" / "samples" / "00000.png"
     assert_repainted(picture, mask, painted)
+
+
+# --- at the picture's own size ---
+
+
+def test_only_masked_keeps_a_transparent_picture_as_it_is_around_the_mask(inpaint, tmp_path):
+    picture, mask = put_pair(tmp_path / "in", "a", size=(61, 47))
+    clear = Image.open(picture).convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    clear.save(picture)
+    area = ("--only_masked", 6, "--mask_blur", 0, "--n_samples", 1)
+    given = ("--init-img", picture, "--mask", mask, "--outdir", "out", "--skip_grid", *area)
+    code, out, err = inpaint("text", *TEXT, *given)
+    assert code == 0, err
+    painted = Image.open(tmp_path / "out" / "samples" / "00000.png")
+    assert (painted.mode, painted.size) == ("RGBA", (61, 47))
+    kept = pixels(mask)[..., 0] < 128
+    assert np.array_equal(np.asarray(painted)[kept], np.asarray(clear)[kept])
+    assert_repainted(picture, mask, tmp_path / "out" / "samples" / "00000.png")
+    assert "is 61x47, of which 33x33 around the mask are drawn, at 16x16" in out
+
+
+@pytest.mark.parametrize("kind", ["text", "sighted"])
+def test_a_picture_is_drawn_on_without_a_mask_and_drawn_again(inpaint, tmp_path, kind):
+    picture, _ = put_pair(tmp_path / "in", "a", size=(20, 16))
+    given = ("--init-img", picture, "--outpaint", "4,0,8,0", "--mask_blur", 0, "--n_samples", 1)
+    code, out, err = inpaint(kind, *TEXT, *given, "--outdir", "out", "--skip_grid")
+    assert code == 0, err
+    (first,) = (tmp_path / "out" / "samples").glob("*.png")
+    assert pixels(first).shape == (16, 32, 3)
+    assert np.array_equal(pixels(first)[:, 4:24], pixels(picture))
+    assert "is drawn on to 32x16 pixels" in out
+    code, _, err = inpaint(kind, "--from-image", first, "--outdir", "again")
+    assert code == 0, err
+    (second,) = (tmp_path / "again" / "samples").glob("*.png")
+    assert np.array_equal(pixels(first), pixels(second))
+
+
+def test_each_pair_of_a_folder_keeps_its_size_when_only_its_mask_is_drawn(
+    inpaint, folder, tmp_path
+):
+    area = ("--only_masked", 2, "--mask_blur", 0)
+    code, _, err = inpaint("textless", "--indir", folder, "--outdir", "out", *area)
+    assert code == 0, err
+    for name in ("a", "b", "c d"):
+        ours = tmp_path / "out" / f"{name}.png"
+        assert_repainted(folder / f"{name}.png", folder / f"{name}_mask.png", ours)
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        (["--only_masked", "-1"], "--only_masked -1"),
+        (["--mask_blur", "65"], "from 0 to 64"),
+        (["--fill", "red"], "original, fill, noise or nothing"),
+        (["--outpaint", "1,2"], "LEFT,TOP,RIGHT,BOTTOM"),
+        (["--outpaint", "99999,0,0,0", "--max_pixels", "5000"], "--max_pixels"),
+    ],
+)
+def test_what_cannot_be_laid_out_is_one_line(inpaint, tmp_path, flags, hint):
+    picture, mask = put_pair(tmp_path / "in", "a")
+    given = ("--init-img", picture, "--mask", mask, "--outdir", "out")
+    assert_one_error(inpaint("text", *TEXT, *given, *flags), hint)
+    assert not (tmp_path / "out").exists()

@@ -73,6 +73,7 @@ def _echoed(value: Any, any_length: bool) -> Any:
 def _info(wish: Wish, pictures: list[Finished], ticket: Ticket, model: Model) -> dict[str, Any]:
     settings, seen = wish.settings, ticket.snapshot()
     seeds, count = [each.seed for each in pictures], len(pictures)
+    others = [settings.seeds(k)["subseed"] for k in range(count)] if settings.is_varied else []
     width, height = pictures[0].size if pictures else (0, 0)
     return {
         "prompt": settings.prompt,
@@ -81,9 +82,9 @@ def _info(wish: Wish, pictures: list[Finished], ticket: Ticket, model: Model) ->
         "all_negative_prompts": [settings.negative_prompt] * count,
         "seed": settings.seed,
         "all_seeds": seeds,
-        "subseed": settings.seed,
-        "all_subseeds": seeds,
-        "subseed_strength": 0,
+        "subseed": others[0] if others else settings.seed,
+        "all_subseeds": others or seeds,
+        "subseed_strength": settings.subseed_strength,
         "width": width,
         "height": height,
         "sampler_name": SAMPLERS[settings.sampler].label,

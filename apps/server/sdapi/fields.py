@@ -18,7 +18,6 @@ Neutral = Mapping[str, tuple[tuple[Any, ...], str]]
 
 NOT_DONE: Neutral = {
     "styles": (([],), "no styles are kept here"),
-    "subseed_strength": (_ZERO, "variation seeds are not mixed in"),
     "seed_resize_from_h": ((0, -1), "noise is drawn at the picture's own size"),
     "seed_resize_from_w": ((0, -1), "noise is drawn at the picture's own size"),
     "restore_faces": (_OFF, "no faces are restored"),
@@ -39,7 +38,6 @@ NOT_DONE: Neutral = {
 NO_EFFECT = (
     "do_not_save_samples",
     "do_not_save_grid",
-    "subseed",
     "refiner_switch_at",
     "comments",
     "force_task_id",

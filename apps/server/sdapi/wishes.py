@@ -13,17 +13,19 @@ from apps.server.front.pictures import picture_in_field
 from apps.server.front.values import Fields, Unfit, about, wrong
 from apps.server.front.wish import Wish
 from apps.server.sdapi import fields as tables
-from apps.server.sdapi.area import RESIZES, Repaint, read_mask, resized
+from apps.server.sdapi.area import RESIZES, read_mask, resized
 from apps.server.sdapi.options import Model, Options
 from apps.server.sdapi.walks import read_walk
 from ldm.images.transparency import over
+from ldm.pipelines.only_masked import Repaint
 from ldm.settings.generation import GenerationSettings
 from optimizedSD.web.limits import Limits
 
 _HIGHEST_SCALE = 100.0
 _WIDEST_BLUR = 64  # pixels
 _FILLS = ("fill", "original", "latent noise", "latent nothing")
-_DONE_FILLS = 2
+_LATENTS = {"latent noise": "noise", "latent nothing": "nothing"}
+"""What is done with latents, and the word for it here."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ def read_img2img(values: Mapping[str, Any], setting: Setting) -> Wish:
     said |= {"entries": repainting.entries, "part": work.soft}
     if repainting.alters:
         said |= {"finish": work.finish, "further": work.picture.width * work.picture.height}
+    if (filling := _LATENTS.get(_FILLS[repainting.fill])) is not None:
+        common["fill"] = filling
     return Wish(_settings(common, MaskJob, setting), given, marked, **said)
 
 
@@ -119,7 +123,8 @@ class Repainting:
         if not self.only_marked:
             image, mask = resized(image, size, mode), resized(mask, size, mode)
             mask = mask.point([0] * 128 + [255] * 128)
-        work = Repaint.of(image, mask, self.blur)
+        with about("mask"):
+            work = Repaint.of(image, mask, self.blur)
         if self.only_marked:
             work = work.only_marked(self.padding, size)
         return replace(work, fill=self.fill == 0)
@@ -149,12 +154,6 @@ def _repainting(fields: Fields) -> Repainting:
             "mask_blur_x",
         )
     fill = fields.whole("inpainting_fill", 0, low=0, high=len(_FILLS) - 1)
-    if fill >= _DONE_FILLS:
-        raise Unfit(
-            f"inpainting_fill {fill} ({_FILLS[fill]}) is not supported; expected 0 (fill) or "
-            "1 (original); change it",
-            "inpainting_fill",
-        )
     return Repainting(
         blur,
         fill,
@@ -206,12 +205,21 @@ def _common(fields: Fields, setting: Setting) -> tuple[dict[str, Any], Options, 
             "ddim_steps": fields.whole("steps", min(50, limits.steps), low=1, high=limits.steps),
             "scale": fields.number("cfg_scale", 7.0, low=0.0, high=_HIGHEST_SCALE),
             "seed": seed,
+            **_variation(fields, limits.pictures),
             "n_samples": per_iteration,
             "n_iter": iterations,
         },
         options,
         ignored,
     )
+
+
+def _variation(fields: Fields, pictures: int) -> dict[str, Any]:
+    strength = fields.number("subseed_strength", 0.0, low=0.0, high=1.0)
+    if strength == 0.0:
+        fields.ignore(("subseed",))
+        return {}
+    return {"subseed": fields.seed(pictures, "subseed"), "subseed_strength": strength}
 
 
 def _options(fields: Fields, setting: Setting) -> Options:

@@ -36,6 +36,7 @@ class TabSettings(ForkHabits, TileUpscaleSettings):
     """Settings of the tab: an empty seed is a random one."""
 
     seed: int | None = changed(SmallDevice, "seed")
+    seed_mode: str = changed(SmallDevice, "seed_mode")
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ def test_what_is_painted_over_is_drawn_anew_and_the_rest_is_kept_to_the_bit(visi
     changed = (newest(page, "repaint") != original).any(-1)
     assert changed[32, 32]
     assert not changed[:16].any()
-    page.check("#repaint-invert input")
+    page.check("#repaint-invert_mask input")
     page.click("#repaint-draw")
     wait_for_end(page, "repaint")
     changed = (newest(page, "repaint") != original).any(-1)
@@ -230,7 +230,7 @@ def test_two_visitors_wait_for_one_another_and_keep_their_own(visit):
     one.wait_for_selector("#text-status .bar")
     few_steps(two, "text")
     two.click("#text-draw")
-    two.wait_for_selector("text=place 2 in the queue")
+    two.wait_for_selector("text=Number 2 in line")
     one.click("#text-cancel")
     wait_for_end(two, "text")
     assert two.query_selector("#text-gallery img")
@@ -337,3 +337,19 @@ def test_a_sweep_and_a_lesson_leave_sheets_and_the_menu_names_the_model(visit):
     page.wait_for_function(
         "document.querySelectorAll('#learn-gallery .grid-container img').length == 2"
     )
+
+
+def test_nobody_is_shut_out_by_how_the_page_is_made(visit):
+    """As axe-core judges it: no serious finding on any tab, with pictures and without."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-core")
+    page = visit(color_scheme="light")
+    few_steps(page, "text")
+    page.click("#text-draw")
+    wait_for_end(page, "text")
+    tabs = page.locator("button[role=tab]:visible")
+    for number in range(tabs.count()):
+        tabs.nth(number).click()
+        page.wait_for_timeout(500)
+        found = axe.Axe().run(page).response["violations"]
+        serious = [each for each in found if each["impact"] in ("serious", "critical")]
+        assert not serious, [(each["id"], each["nodes"][0]["html"][:200]) for each in serious]

@@ -27,7 +27,7 @@ def picture(tmp_path):
     import numpy as np
 
     pixels = np.zeros((4, 4, 3), np.uint8)
-    recipe = "a cat\nNegative prompt: dog\nSteps: 4, Seed: 7"
+    recipe = "a cat\nNegative prompt: dog\nSteps: 4, Sampler: DDIM, Seed: 7"
     path, _ = save_numbered(pixels, tmp_path / "out" / "a", "{:05d}.png", metadata=recipe)
     return path
 

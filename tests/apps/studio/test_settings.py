@@ -56,7 +56,7 @@ def test_the_command_lines_password_comes_before_the_environments():
     assert StudioSettings().auth_of({}) is None
 
 
-@pytest.mark.parametrize("wrong", ["ada", "ada:", ":secret", "ada:abc", "ada:with space"])
+@pytest.mark.parametrize("wrong", ["zoe", "zoe:", ":secret", "zoe:abc", "zoe:with space"])
 def test_a_password_that_is_none_is_one_line(wrong, capsys):
     assert main(["--auth", wrong]) == 2
     assert "a name, a colon and a password" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from drawing import STEPS, draw, pixels_of, text_settings
+from drawing import STEPS, draw, pixels_of, staged_on_processor, text_settings
 from PIL import Image
 from tiny_inpainting import SIGHTED, TEXTLESS, write_inpainting_model
 
@@ -15,7 +15,6 @@ from ldm.errors import UserError
 from ldm.images.io import to_tensor
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.pipeline import Pipeline
-from ldm.pipelines.staging import Staging
 from ldm.settings.inpaint import InpaintSettings, LowMemoryInpaintSettings
 from ldm.settings.samplers import SAMPLERS
 
@@ -187,7 +186,7 @@ def test_one_picture_of_a_run_is_drawn_again_by_its_place(either, seed_mode):
 
 
 def test_parts_that_take_turns_paint_the_same(sighted, sighted_ckpt):
-    staged = Pipeline.load(sighted_ckpt, device="cpu", staging=Staging())
+    staged = staged_on_processor(sighted_ckpt)
     chosen = LowMemoryInpaintSettings(
         prompt="a cat", ddim_steps=STEPS, n_samples=2, seed=1, strength=1.0, W=12, H=12
     )

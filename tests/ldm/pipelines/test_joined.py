@@ -51,11 +51,13 @@ def taken(number):
 
 def test_each_picture_ends_as_it_does_alone_with_what_who_began_it_makes_of_it():
     ticks = []
-    found = Joined([taken(1), taken(4)]).latents(sampler(), ticks.append)
+    found = Joined([taken(1), taken(4)]).latents(
+        sampler(), lambda state: ticks.append((state.i, len(state.x)))
+    )
     for x, number in zip(found, (1, 4), strict=True):
         alone = [s.x for s in sampler().walk(torch.ones(1, 4, 2, 2), **keywords(number))][-1]
         assert torch.equal(x, 2 * alone)
-    assert ticks == [1, 2, 3, 4]
+    assert ticks == [(0, 2), (1, 2), (2, 2), (3, 2)]
 
 
 def test_the_start_is_the_end_where_no_step_is_taken():

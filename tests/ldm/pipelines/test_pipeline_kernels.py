@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from drawing import staged_on_processor
 
 from ldm.kernels import prepare
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice
-from ldm.pipelines.staging import Staging
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.wrapping import is_stood_in
 
@@ -44,7 +44,7 @@ def test_packed_weights_draw_the_same_but_for_rounding_and_leave_the_model_as_it
 
 
 def test_without_memory_for_a_second_copy_it_is_plain_and_says_so(own, monkeypatch):
-    monkeypatch.setattr(prepare, "_free_memory", lambda: 1000)
+    monkeypatch.setattr(prepare, "free_memory", lambda: 1000)
     told = []
     assert np.array_equal(drawn(own, "auto", told), drawn(own, "plain"))
     assert any("--kernels plain is used" in text for text in notices(told))
@@ -52,7 +52,7 @@ def test_without_memory_for_a_second_copy_it_is_plain_and_says_so(own, monkeypat
 
 def test_without_memory_for_tiles_weights_are_packed_for_direct_convolutions(own, monkeypatch):
     direct = prepare.Kernels(own.model, tiles=False).most_bytes
-    monkeypatch.setattr(prepare, "_free_memory", lambda: prepare.ROOM * direct)
+    monkeypatch.setattr(prepare, "free_memory", lambda: prepare.ROOM * direct)
     told = []
     drawn(own, "auto", told)
     assert any("large maps are not cut into tiles" in text for text in notices(told))
@@ -60,7 +60,7 @@ def test_without_memory_for_tiles_weights_are_packed_for_direct_convolutions(own
 
 
 def test_where_parts_take_turns_it_has_no_effect_and_says_so(tiny_ckpt):
-    staged = Pipeline.load(tiny_ckpt, device="cpu", staging=Staging())
+    staged = staged_on_processor(tiny_ckpt)
     told = []
     drawn(staged, "auto", told)
     assert any("--kernels has no effect" in text for text in notices(told))

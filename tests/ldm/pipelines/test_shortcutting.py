@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from control_parts import make_net
-from drawing import draw, image_settings, pixels_of, text_settings
+from drawing import draw, image_settings, pixels_of, staged_on_processor, text_settings
 from PIL import Image
 from tiny_decoders import tiny
 
@@ -17,10 +17,8 @@ from ldm.errors import UserError
 from ldm.images.io import save_picture
 from ldm.modules.attention_control.moments import LISTENERS
 from ldm.pipelines.infotext import read_picture
-from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice
 from ldm.pipelines.shortcutting import calls_by_step, computed_calls
-from ldm.pipelines.staging import Staging
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
@@ -182,7 +180,7 @@ def test_a_model_whose_parts_take_turns_draws_the_same(pipeline, tiny_ckpt, on):
     settings = LowMemoryTxt2ImgSettings(
         prompt="a cat", ddim_steps=4, n_samples=2, seed=1, sampler="ddim", **on
     )
-    staged = Pipeline.load(tiny_ckpt, device="cpu", staging=Staging())
+    staged = staged_on_processor(tiny_ckpt)
     ours, whole = drawn(staged, settings), drawn(pipeline, settings)
     assert np.abs(ours.astype(int) - whole.astype(int)).max() <= 1
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from adapter_shelves import write_shelves
-from drawing import image_settings, text_settings
+from drawing import image_settings, staged_on_processor, text_settings
 from PIL import Image
 from tiny_inpainting import SIGHTED, TEXTLESS, write_inpainting_model
 
@@ -20,7 +20,6 @@ from ldm.pipelines.grouping import OF_A_ROW, arithmetic_of, group_of
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice, Progress
-from ldm.pipelines.staging import Staging
 from ldm.pipelines.text_cache import TextCache
 from ldm.pipelines.together import decode_together, draw_together
 from ldm.settings.generation import Txt2ImgSettings
@@ -185,7 +184,7 @@ def test_what_cannot_share_is_drawn_all_the_same(pipeline, tiny_ckpt):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.model, "apply_model", None)  # a thread that finishes draws nothing
         assert all(each.finish().pixels.any() for each in drawn)
-    staged = Pipeline.load(tiny_ckpt, device="cpu", staging=Staging())
+    staged = staged_on_processor(tiny_ckpt)
     asked = requests(staged, ROWS[:2], precision="full")
     assert together(staged, asked) == alone(staged, asked)
 

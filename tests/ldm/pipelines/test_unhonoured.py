@@ -8,7 +8,8 @@ import pytest
 from ldm.errors import UserError
 from ldm.images.io import save_picture
 from ldm.images.recipes import Recipe
-from ldm.pipelines.infotext import fit_size, read_picture
+from ldm.pipelines.infotext import read_picture
+from ldm.pipelines.made_by import fit_size
 from ldm.pipelines.unhonoured import syntax_of
 from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings

@@ -242,6 +242,23 @@ def test_only_the_marked_area_is_drawn_and_the_rest_of_a_larger_picture_stays(cl
     assert entries["Inpaint area"] == "Only masked" and entries["Seed"] == "3"
 
 
+@pytest.mark.parametrize(("fill", "word"), [(0, None), (1, None), (2, "noise"), (3, "nothing")])
+def test_the_marked_part_begins_as_is_asked_for(client, drawer, fill, word):
+    mask = sent(half_marked((64, 64)))
+    image = sent(Image.new("RGB", (64, 64)))
+    draw(client, "img2img", init_images=[image], mask=mask, inpainting_fill=fill)
+    assert drawer.drawn[-1].settings.fill == word
+
+
+def test_variations_share_a_seed_and_differ_in_the_other(client, drawer):
+    told = draw(client, seed=5, subseed=100, subseed_strength=0.3, batch_size=2)
+    info = json.loads(told["info"])
+    assert (info["all_seeds"], info["all_subseeds"]) == ([5, 5], [100, 101])
+    assert info["subseed_strength"] == 0.3
+    drawn = [request.settings for request in drawer.drawn[-2:]]
+    assert sorted((each.seed, each.subseed) for each in drawn) == [(5, 100), (5, 101)]
+
+
 def test_base64_may_be_broken_into_lines_and_have_its_address_before_it(client):
     text = base64.encodebytes(base64.b64decode(sent(Image.new("RGB", (64, 64))))).decode()
     for each in (text, f"data:image/png;base64,{text}"):
@@ -255,7 +272,7 @@ def test_base64_may_be_broken_into_lines_and_have_its_address_before_it(client):
         ({"init_images": []}, "init_images has 0 pictures"),
         ({"init_images": "x"}, "init_images has no list"),
         ({"init_images": None}, "init_images"),
-        ({"inpainting_fill": 2}, "latent noise"),
+        ({"inpainting_fill": 4}, "inpainting_fill 4"),
         ({"resize_mode": 3}, "resize_mode 3"),
         ({"mask_blur_x": 2, "mask_blur_y": 3}, "mask_blur_x 2"),
         ({"mask_blur": 65}, "mask_blur 65"),
