@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apps.studio.opinions import TRAINING
+from apps.studio.queue import drawn_by
 from ldm.errors import UserError
 from ldm.gallery.bin import Bin, Thrown
 from ldm.gallery.index import Gallery, Shown
@@ -178,7 +179,7 @@ class Redrawing:
         differs = request.model_notice()
         for text in [*request.notices, *filter(None, [differs])]:
             desk.observe(Notice(text, warning=True))
-        with contextlib.closing(desk.pipeline.generate(request, observer=desk.observe)) as drawn:
+        with contextlib.closing(drawn_by(desk, request)) as drawn:
             for picture in drawn:
                 output.take(picture)
                 desk.take(picture, output.saved[-1])

@@ -15,6 +15,7 @@ from apps.studio.checkpoints import Checkpoint, described
 from apps.studio.words import say
 from ldm.errors import UserError, in_words
 from ldm.pipelines.progress import Observer, log_events
+from optimizedSD.web.worker import Stopped
 
 if TYPE_CHECKING:
     from apps.studio.queue import Desk
@@ -77,6 +78,8 @@ class Loading:
             queue.pipeline = self.load(choice, desk.observe)
         except Exception as error:
             queue.pipeline = self.load(before, log_events)
+            if isinstance(error, Stopped):  # by who chose it
+                raise
             text = str(error) if isinstance(error, UserError) else in_words(error)
             raise UserError(f"{text}; {before.name} is loaded again") from error
         if self.changed is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from apps.studio.queue import drawn_by
 from apps.studio.words import say
 from ldm.errors import UserError
 from ldm.images.io import save_numbered
@@ -24,7 +25,6 @@ from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:
     from apps.studio.queue import Desk
-    from ldm.pipelines.pipeline import Pipeline
     from ldm.pipelines.previewing import Glimpse
     from ldm.pipelines.progress import Picture
 
@@ -128,10 +128,9 @@ def evenly(count: int, most: int) -> list[int]:
 
 def _drawn(desk: Desk, settings: GenerationSettings, **watched: Any) -> Picture:
     """Draw the one picture of a run."""
-    pipeline: Pipeline = desk.pipeline
-    drawn = pipeline.generate(settings, observer=desk.observe, **watched)
-    with contextlib.closing(drawn):
-        return next(iter(drawn))
+    request = desk.pipeline.prepare(settings)
+    with contextlib.closing(drawn_by(desk, request, **watched)) as drawn:
+        return next(drawn)
 
 
 def _fitted(pixels: np.ndarray) -> np.ndarray:

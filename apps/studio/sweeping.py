@@ -178,7 +178,9 @@ class SweepRun:
         """
         OutputFolder(self.folder).check()
 
-    def draw(self, pipeline: Pipeline, observer: Observer = log_events) -> Iterator[SavedPicture]:
+    def draw(
+        self, pipeline: Pipeline, observer: Observer = log_events, **watched: Any
+    ) -> Iterator[SavedPicture]:
         """Draw it; yield each picture when it is written: its pixels are not kept.
 
         What is drawn when the iterator is closed, or when something fails, has its sheet and its
@@ -187,6 +189,7 @@ class SweepRun:
         Args:
             pipeline: The loaded model, which the plan was made for.
             observer: Called with each ``Notice`` and ``Progress`` of the whole sweep.
+            **watched: As for ``draw_sweep``.
 
         Raises:
             UserError: A picture cannot be drawn or written.
@@ -195,9 +198,8 @@ class SweepRun:
 
         planned, output = self.planned, OutputFolder(self.folder)
         self.results = Results(planned.sweep, planned.asked)
-        drawn = draw_sweep(
-            planned.asked, lambda _: pipeline, observer=observer, together=planned.together
-        )
+        watched |= {"observer": observer, "together": planned.together}
+        drawn = draw_sweep(planned.asked, lambda _: pipeline, **watched)
         try:
             with closing(drawn):
                 for cell, pictures in drawn:
@@ -251,10 +253,16 @@ class Sweeping:
                 "another model was loaded while this waited; expected the one that it was planned "
                 "for; press Draw again"
             )
+        from ldm.pipelines.cancelling import Cancel  # imports torch, as does the other
+        from ldm.pipelines.room import check_room
+
+        costliest = max((each.request for each in self.planned.asked), key=cost_of)
+        check_room(costliest, desk.pipeline, seconds=desk.queue.limits.seconds)
         run, began = SweepRun(self.planned, self.outdir), time.monotonic()
         run.check()
+        cancel = Cancel(desk.stop)
         try:
-            with closing(run.draw(desk.pipeline, desk.observe)) as drawn:
+            with closing(run.draw(desk.pipeline, desk.observe, cancel=cancel)) as drawn:
                 for _ in drawn:
                     saved = sorted(run.saved, key=lambda each: each.place)
                     shown = replace(desk.state, pictures=tuple(saved if self.pictures else ()))

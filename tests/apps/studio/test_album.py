@@ -9,7 +9,6 @@ import pytest
 from drawing import text_settings
 
 from apps.studio.album import ON_A_PAGE, Album, Redrawing, request_again
-from apps.studio.state import JobState
 from ldm.errors import UserError
 from ldm.images.io import load_image, save_picture
 from ldm.programs.output import OutputFolder
@@ -72,25 +71,13 @@ def test_the_recipe_stands_in_lines(outdir):
     assert (lines["file"], lines["prompt"], lines["Seed"]) == ("03.png", "a cat", "3")
 
 
-class Desk:
-    """Takes what a job shows."""
-
-    def __init__(self, pipeline):
-        self.pipeline, self.state, self.events, self.taken = pipeline, JobState(0), [], []
-
-    def observe(self, event):
-        self.events.append(event)
-
-    def take(self, picture, path, looks=None):
-        self.taken.append(path)
-
-
-def test_a_picture_is_drawn_again_to_the_bit(drawn, pipeline, tmp_path):
-    album, desk = Album(tmp_path / "out"), Desk(pipeline)
+def test_a_picture_is_drawn_again_to_the_bit(drawn, pipeline, queue, tmp_path):
+    album = Album(tmp_path / "out")
     request = request_again(album, drawn, pipeline.choice, Limits(), {"device": "cpu"})
-    Redrawing(request, tmp_path / "out").do(desk)
-    (again,) = desk.taken
-    assert again != drawn and np.array_equal(load_image(again), load_image(drawn))
+    states = list(queue.draw("me", lambda: Redrawing(request, tmp_path / "out")))
+    (again,) = states[-1].pictures
+    assert again.path != drawn
+    assert np.array_equal(load_image(again.path), load_image(drawn))
 
 
 def test_another_programs_picture_is_drawn_within_the_limits(outdir, drawn, pipeline, tmp_path):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from drawing import text_settings
 
 from apps.studio.lessons import LESSONS, growing
-from apps.studio.shown_lessons import TILE, evenly, strip
+from apps.studio.shown_lessons import TILE, Showing, evenly, strip
 from apps.studio.words import LANGUAGES, say
+from ldm.errors import UserError
+from ldm.images.io import load_image
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.sweeps.axes import read_axis
 from ldm.sweeps.plan import plan_sweep
@@ -59,3 +64,21 @@ def test_a_strip_shows_each_picture_once_under_its_label():
     assert shown.shape[0] >= TILE
     for colour in colours:
         assert (shown == colour).all(-1).sum() == TILE * TILE // 2
+
+
+@pytest.mark.parametrize("kind", ["way", "looks"])
+def test_what_happens_inside_the_model_is_drawn_for_real(kind, queue, tmp_path):
+    settings = text_settings(H=64, W=64, prompt="a cat", ddim_steps=4)
+    states = list(queue.draw("me", lambda: Showing(settings, kind, tmp_path)))
+    (shown,) = states[-1].pictures
+    pixels = np.asarray(load_image(shown.path))
+    assert shown.path.name == "lesson-0000.png" and min(pixels.shape[:2]) > TILE
+    (picture,) = (tmp_path / "lessons" / "samples").glob("*.png")
+    (alone,) = queue.pipeline.generate(replace(settings, n_samples=1, n_iter=1))
+    assert np.array_equal(load_image(picture), alone.pixels)
+
+
+def test_a_model_without_colours_for_its_latents_says_so(queue, tmp_path, monkeypatch):
+    monkeypatch.setattr("ldm.pipelines.previewing.preview_of", lambda choice: None)
+    with pytest.raises(UserError, match="no factors"):
+        list(queue.draw("me", lambda: Showing(text_settings(), "way", tmp_path)))

@@ -41,6 +41,15 @@ def test_a_sweep_goes_through_the_queue_and_its_sheet_has_a_table(planned, queue
     assert table_html(tmp_path, str(pictures[0]), "en") == ""
 
 
+def test_a_cancel_is_heeded_within_a_step_and_keeps_what_is_drawn(planned, queue, tmp_path):
+    run = queue.draw("me", lambda: Sweeping(planned, tmp_path, Pace()))
+    for state in run:
+        if state.pictures:
+            queue.stop("me")
+    assert state.over and 1 <= len(state.pictures) < 7
+    assert state.pictures[-1].path.name == "sheet-0000.png"
+
+
 @pytest.mark.parametrize("chosen", ["", None, "/etc/passwd", "../sheet-0000.png", "x/sheet.png"])
 def test_no_table_is_shown_but_those_of_sheets(chosen, tmp_path):
     (tmp_path / FOLDER).mkdir()
