@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ldm.pipelines.pipeline import Pipeline
     from ldm.pipelines.previewing import Glimpse
     from ldm.pipelines.progress import Picture
+    from ldm.pipelines.request import Request
     from optimizedSD.web.word_maps import Looks, WordMaps
 
 PREVIEWS = 0.5  # seconds between two previews
@@ -120,6 +122,28 @@ class Queue(Worker):
             self.line.leave(place)
 
 
+def drawn_by(desk: Desk, request: Request, **watched: Any) -> Iterator[Picture]:
+    """Begin a run whose visitor sees it come, and may stop it at any time.
+
+    Args:
+        desk: The job's.
+        request: What to draw, of the desk's pipeline.
+        **watched: As for ``Pipeline.generate``, in place of what is shown to the visitor.
+
+    Raises:
+        UserError: There is not enough memory or time for it.
+    """
+    from ldm.pipelines.cancelling import Cancel  # imports torch, as do the others
+    from ldm.pipelines.previewing import preview_of
+    from ldm.pipelines.room import check_room
+
+    pipeline = desk.pipeline
+    check_room(request, pipeline, seconds=desk.queue.limits.seconds)
+    shown = {"preview": desk.preview, "every": PREVIEWS} if preview_of(pipeline.choice) else {}
+    watched = {"observer": desk.observe, "cancel": Cancel(desk.stop), **shown, **watched}
+    return pipeline.generate(request, **watched)
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A run of the model.
@@ -145,25 +169,12 @@ class Drawing:
 
     def do(self, desk: Desk) -> None:
         """Draw, save and show; raises UserError for what cannot be drawn or saved."""
-        from ldm.pipelines.cancelling import Cancel  # imports torch, as do the others
-        from ldm.pipelines.previewing import preview_of
-        from ldm.pipelines.room import check_room
-
         settings, watcher = self.settings, self.watcher
         output = OutputFolder(settings.outdir, settings.format, PromptNaming(settings.originals))
         output.check(settings.drawn_prompts)
-        pipeline = desk.pipeline
-        request = pipeline.prepare(settings, image=self.image, mask=self.mask)
-        check_room(request, pipeline, seconds=desk.queue.limits.seconds)
+        request = desk.pipeline.prepare(settings, image=self.image, mask=self.mask)
+        drawn = drawn_by(desk, request, controller=watcher)
         self._log(desk)
-        drawn = pipeline.generate(
-            request,
-            observer=desk.observe,
-            controller=watcher,
-            cancel=Cancel(desk.stop),
-            preview=desk.preview if preview_of(pipeline.choice) else None,
-            every=PREVIEWS,
-        )
         with contextlib.closing(drawn):
             for picture in drawn:
                 output.take(picture)
