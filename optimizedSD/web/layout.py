@@ -24,9 +24,13 @@ from optimizedSD.web.page import Page
 from optimizedSD.web.words import TEXTS, script_texts, translations
 from optimizedSD.web.worker import Worker
 
-# The one whose fonts come with gradio; its grey texts are too pale to be read by everybody.
+# The one whose fonts come with gradio; its texts are too pale, or on too pale a ground, to be read
+# by everybody.
 THEME = gr.themes.Default(primary_hue="indigo").set(
-    body_text_color_subdued="*neutral_600", block_info_text_color="*neutral_600"
+    body_text_color_subdued="*neutral_600",
+    block_info_text_color="*neutral_600",
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
 )
 CSS = """
 .gradio-container { max-width: 1320px !important; }
