@@ -71,8 +71,9 @@ def build(studio: Studio) -> gr.Blocks:
     with gr.Blocks(
         title="Studio", analytics_enabled=False, delete_cache=(HOUR, 24 * HOUR)
     ) as blocks:
-        choice = studio.queue.pipeline.choice
-        gr.Markdown(f"# Studio\n{choice.name} · {studio.queue.pipeline.device}")
+        pipeline = studio.queue.pipeline
+        name = f"{pipeline.choice.name}, " if studio.flags.one_model else ""  # else on the menu
+        gr.Markdown(f"# Studio\n{name}{pipeline.device}")
         for place in ("trouble", "upload-trouble"):  # filled by the page's script
             gr.HTML(TROUBLE, elem_id=place, elem_classes="trouble", padding=False)
         menu = None if studio.flags.one_model else Menu(studio)
