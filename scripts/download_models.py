@@ -86,10 +86,10 @@ def download(console: Console, model: Model, dest: Path | None) -> None:
     hub, folder = endpoint(), ROOT / model.folder if dest is None else dest
     for file in model.files:
         source = Source(
-            f"{hub}/{model.repository}/resolve/main/{file.path}",
+            model.address(file, hub),
             file.sha256,
-            f"{HUB}/{model.repository}",
-            token(),
+            model.page,
+            token() if model.site == HUB else None,
             file.size,
         )
         with tqdm(desc=file.name, unit="B", unit_scale=True, disable=None) as bar:

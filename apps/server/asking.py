@@ -17,6 +17,7 @@ from ldm.images.embed import encodable
 from ldm.legible import quoted
 from ldm.pipelines.adapter_files import (
     EMBEDDINGS,
+    HIRES_UPSCALERS,
     LORAS,
     Shelf,
     find_adapter,
@@ -39,10 +40,11 @@ prompt negative_prompt prompt_lang prompt_syntax clip_skip emphasis plain_prompt
 sampler ddim_steps spacing ddim_eta scale seed n_samples n_iter H W strength lora embedding
 reuse merge_tokens guidance_interval guidance_rescale zero_terminal_snr freeu batch_cfg
 only_masked mask_blur invert_mask fill outpaint subseed subseed_strength
+hires hires_steps hires_upscaler hires_strength
 """
 _FILES = """
 from_file from_image glossary translator outdir config ckpt init_img mask control image_encoder
-decoder laion400m trust_config
+decoder laion400m trust_config restore_faces face_detector
 """
 _OPERATORS = """
 max_pixels use_ema device precision kernels compile graphs attention_backend vram_budget turbo
@@ -51,6 +53,7 @@ unet_bs safety_checker watermark
 # What goes with a file, and what only a program does.
 _PROGRAMS = """
 control_mode hint_only box skip_grid skip_save format n_rows fixed_code seed_mode C f
+face_fidelity
 """
 _FIXED = """
 glossary translator use_ema precision kernels compile graphs attention_backend safety_checker
@@ -179,6 +182,8 @@ def check_shelves(settings: GenerationSettings) -> None:
         _check_on_shelf(LORAS, read_lora(text).file)
     for name in settings.embedding:
         _check_on_shelf(EMBEDDINGS, name)
+    if (network := getattr(settings, "hires_network", None)) is not None:
+        _check_on_shelf(HIRES_UPSCALERS, network)
 
 
 def _check_on_shelf(shelf: Shelf, name: str) -> None:

@@ -22,7 +22,7 @@ _HOW = frozenset(each.name for each in fields(SpeedSettings))
 _FILES = frozenset(
     (
         *("init_img", "mask", "lora", "embedding", "control", "decoder"),
-        *("glossary", "translator", "image_encoder"),
+        *("glossary", "translator", "image_encoder", "restore_faces", "face_detector"),
     )
 )
 """Settings that name files, which count by ``Job.files`` instead."""

@@ -33,7 +33,10 @@ if TYPE_CHECKING:  # few lines have adapters
     from ldm.pipelines.adapter_plan import AdapterPlan
 
 _PICTURES = ("init_img", "mask")
-_BESIDES = ("decoder", "glossary", "translator", "image_encoder")
+_BESIDES = (
+    *("decoder", "glossary", "translator", "image_encoder"),
+    *("restore_faces", "face_detector"),
+)
 _OWN = ("prompt", "negative_prompt", "seed", *_PICTURES)
 """What differs from line to line most often; the rest is checked once for all lines alike."""
 _TEXTS = ("prompt", "negative_prompt")

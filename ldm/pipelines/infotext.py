@@ -26,8 +26,15 @@ from ldm.pipelines.recorded_values import (
     read_value,
     written,
 )
-from ldm.pipelines.source_files import decoder_entries, find_sources, image_entries
+from ldm.pipelines.source_files import (
+    FACES,
+    RESTORATION,
+    decoder_entries,
+    find_sources,
+    image_entries,
+)
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
+from ldm.settings.hires import HIRES
 from ldm.settings.low_memory import WeightedPrompts
 from ldm.settings.option import Option, options_of
 from ldm.settings.samplers import (
@@ -83,6 +90,7 @@ class Source:
         size: Height and width in pixels; those of the first walk where there are two.
         init_image: The init image of image-to-image.
         adapters: What acted on the model besides.
+        further: Entries about what was done to the pictures after they were drawn.
         shown: Height and width of the finished picture; None is ``size``.
     """
 
@@ -92,6 +100,7 @@ class Source:
     size: tuple[int, int]
     init_image: InitImage | None = None
     adapters: AdapterPlan | None = None
+    further: Mapping[str, str] = field(default_factory=dict)
     shown: tuple[int, int] | None = None
 
 
@@ -132,6 +141,7 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
         from ldm.pipelines.adapter_entries import entries_of
 
         entries |= entries_of(source.adapters, settings.prompt, settings.negative_prompt)
+    entries |= source.further
     ordered = {key: entries.pop(key) for key in ORDER} | entries
     return format_parameters(settings.prompt, settings.negative_prompt, ordered)
 
@@ -306,6 +316,8 @@ def _read_settings(
     # A picture of ours has the size of its init image, which is no setting.
     used = {*options, *(("Size",) if size or (own and not hasattr(schema, "H")) else ())}
     used |= {"Inpaint area"} if "only_masked" in values else set()
+    if FACES.path_key in entries:
+        used.add(RESTORATION)  # said by the file; of other programs it is a name alone
     from ldm.pipelines.unhonoured import unhonoured
 
     left = unhonoured(path, entries, used)
@@ -314,9 +326,10 @@ def _read_settings(
 
 def _unread(schema: type[GenerationSettings], entries: Mapping[str, str]) -> Collection[str]:
     """Return settings that are not taken from a picture, though it may have an entry for them."""
+    once = () if "Hires upscale" in entries else HIRES  # some give the second size in another way
     if schema.task == "edit":
-        return ("prompt_syntax", "clip_skip", "emphasis")  # edits read plain prompts
-    return ("clip_skip",) if entries.get("Clip skip") == "0" else ()  # how some write 1
+        return ("prompt_syntax", "clip_skip", "emphasis", *once)  # edits read plain prompts
+    return ("clip_skip", *once) if entries.get("Clip skip") == "0" else once  # how some write 1
 
 
 def _take(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ldm.pipelines.facing import Faces
     from ldm.pipelines.masks import Mask
 
 
@@ -99,6 +100,7 @@ class PostProcessor:
         checker: Blacks out what it flags.
         watermark: Adds the watermark.
         observer: Called with a notice for each flagged picture.
+        faces: Redraws faces before anything else; None leaves them.
     """
 
     settings: GenerationSettings
@@ -106,6 +108,7 @@ class PostProcessor:
     checker: SafetyChecker
     watermark: Watermark
     observer: Observer
+    faces: Faces | None = None
 
     def prepare(self) -> None:
         """Report what will be missing, and find damaged files before anything is drawn.
@@ -140,7 +143,11 @@ class PostProcessor:
             UserError: the model computed NaN.
         """
         kept = list(batch.kept)
-        pixels, seen = (self._kept(to_uint8(decoded, rounded=r)[kept]) for r in (False, True))
+        drawn = tuple(to_uint8(decoded, rounded=r)[kept] for r in (False, True))
+        if self.faces is not None:
+            numbers = [batch.places[row].index + 1 for row in kept]
+            drawn = self.faces.redrawn(*drawn, numbers, self.observer)
+        pixels, seen = map(self._kept, drawn)
         checked = self.checker.check(pixels, seen=seen)
         for row, plain, flagged, finding in zip(kept, *checked, strict=True):
             place, prompt = batch.places[row], batch.prompts[row]

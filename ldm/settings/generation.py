@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 
 from ldm.errors import UserError
 from ldm.settings.adapters import AdapterSettings, notices_on_adapters
+from ldm.settings.faces import FaceSettings, notices_on_faces
 from ldm.settings.hires import HiresSettings
 from ldm.settings.language import (
     Originals,
@@ -59,7 +60,9 @@ LARGEST_SIDE = 2**16  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationSettings(ShortcutSettings, SpeedSettings, AdapterSettings, VariationSettings):
+class GenerationSettings(
+    ShortcutSettings, SpeedSettings, AdapterSettings, VariationSettings, FaceSettings
+):
     """What text-to-image and image-to-image share. Field names are the flags' names.
 
     ``None`` in ``C`` and ``f`` stands for the model's own value, in ``ckpt`` and ``config`` for
@@ -267,7 +270,7 @@ class GenerationSettings(ShortcutSettings, SpeedSettings, AdapterSettings, Varia
             found.append(f"--ddim_eta {self.ddim_eta} has no effect on --sampler {self.sampler}")
         if self.negative_prompt and self.scale == 1.0:
             found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")
-        found += notices_on_adapters(self) + notices_on_shortcuts(self)
+        found += notices_on_adapters(self) + notices_on_shortcuts(self) + notices_on_faces(self)
         found += notices_on_few_steps(self.sampler, self.ddim_steps, self.scale)
         if self.seed_mode == "compvis" and (self.seed or 0) > REFERENCES_MAX_SEED:
             found.append(

@@ -7,6 +7,7 @@ spandrel tells the architecture from names and shapes of the weights. The file i
 from __future__ import annotations
 
 import re
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # in the extra [upscale]
 
 # Layers are counted by their numbers in names; HAT-L's go up to 11.
 _HUGE_NUMBER = re.compile(r"(?:^|\.)\d{5,}(?:\.|$)")
+_POSITIONS = "rpe_biases"
+_WIDEST = 1024  # of widths that files state in numbers
 _EXTRA = "spandrel_extra_arches"
 
 
@@ -100,14 +103,24 @@ def _check_claims(tensors: dict[str, Tensor], path: str | Path) -> None:
         UserError: A layer's number, or a table's entry, is beyond all that is.
     """
     for name, value in tensors.items():
-        table = value.ndim > 0 and not (value.is_floating_point() or value.is_complex())
-        # Tables of positions in a window: each entry counts elements of the table or of a side.
-        beyond = table and value.numel() and int(value.abs().max()) > 4 * value.numel() + 64
-        if beyond or _HUGE_NUMBER.search(name):
+        if _HUGE_NUMBER.search(name) or _is_beyond(name, value, tensors):
             raise UserError(
                 f"{path} describes a network of impossible size (by its tensor {name[:100]!r}); "
                 "expected the weights of a network; get the file from its author"
             )
+
+
+def _is_beyond(name: str, value: Tensor, tensors: dict[str, Tensor]) -> bool:
+    """Check whether numbers that are sizes say more than other tensors of the file confirm."""
+    if name.endswith(_POSITIONS):  # DAT takes a window's sides from the last of them
+        index = tensors.get(name.removesuffix(_POSITIONS) + "relative_position_index")
+        sides = (
+            (value.reshape(-1, 2)[-1] + 1).tolist() if value.numel() % 2 == 0 < value.ndim else []
+        )
+        return index is None or len(sides) != 2 or prod(sides) ** 2 != index.numel()
+    if value.ndim == 0 or value.is_floating_point() or value.is_complex() or not value.numel():
+        return False
+    return int(value.long().abs().max()) > 4 * value.numel() + _WIDEST
 
 
 def _unknown(path: str | Path, tensors: dict[str, Tensor]) -> UserError:

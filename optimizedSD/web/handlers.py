@@ -167,8 +167,10 @@ class Handlers:
 
     def _check_own_size(self, settings: GenerationSettings) -> None:
         """Check the size of pictures that start from noise."""
-        own = self.worker.pipeline.choice.size
-        self.worker.limits.check_size(settings, settings.W or own, settings.H or own)
+        choice = self.worker.pipeline.choice
+        own = settings.H or choice.size, settings.W or choice.size
+        height, width = settings.final_size(own, choice.multiple)
+        self.worker.limits.check_size(settings, width, height)
 
     def _said(self, text: str, language: str) -> str:
         """Put a message into the page's words."""

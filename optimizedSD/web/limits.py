@@ -80,6 +80,7 @@ class Limits:
             ("H", self.side, "max_side"),
             ("W", self.side, "max_side"),
             ("ddim_steps", self.steps, "max_steps"),
+            ("hires_steps", self.steps, "max_steps"),
             ("n_samples", self.pictures, "max_pictures"),
             ("n_iter", self.pictures, "max_pictures"),
         ):

@@ -45,27 +45,27 @@ NO_EFFECT = (
 """What is taken at any value: it changes no picture, or only with what is refused."""
 
 TEXT_NOT_DONE: Neutral = {
-    "enable_hr": (_OFF, "no second pass is made; send the picture to img2img with its new size"),
-    "firstpass_image": ((), "no second pass is made"),
+    "firstpass_image": ((), "the first pass draws its own"),
 }
-TEXT_NO_EFFECT = (
+SECOND_PASS = (
     "denoising_strength",
-    "firstphase_width",
-    "firstphase_height",
     "hr_scale",
     "hr_upscaler",
     "hr_second_pass_steps",
-    "hr_resize_x",
-    "hr_resize_y",
-    "hr_checkpoint_name",
-    "hr_sampler_name",
-    "hr_scheduler",
-    "hr_prompt",
-    "hr_negative_prompt",
-    "hr_cfg",
-    "hr_additional_modules",
 )
-"""Of the second pass; the last two are what Forge has besides."""
+"""What is done of the second pass, see ``second_pass``; without ``enable_hr`` of no effect."""
+SECOND_NOT_DONE: Neutral = {
+    "hr_resize_x": (_ZERO, "the second pass has a multiple of the size; use hr_scale"),
+    "hr_resize_y": (_ZERO, "the second pass has a multiple of the size; use hr_scale"),
+    "hr_checkpoint_name": ((*_NONE, "Use same checkpoint"), "one model is served"),
+    "hr_sampler_name": ((*_NONE, "Use same sampler"), "both passes have one sampler"),
+    "hr_scheduler": ((*_NONE, "Use same scheduler"), "both passes have one schedule"),
+    "hr_prompt": (("",), "both passes have one prompt"),
+    "hr_negative_prompt": (("",), "both passes have one prompt"),
+    "hr_additional_modules": (([], ["Use same choices"]), "one model is served"),
+}
+"""What is not, where ``enable_hr`` is set; the last is what Forge has besides."""
+TEXT_NO_EFFECT = ("firstphase_width", "firstphase_height", "hr_cfg")
 
 IMAGE_NOT_DONE: Neutral = {
     "initial_noise_multiplier": ((1,), "noise has its own strength"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.server.sdapi.options import Model
+from apps.server.sdapi.second_pass import networks
 from apps.server.sdapi.upscaling import UPSCALERS
 from ldm.pipelines.adapter_files import EMBEDDINGS, LORAS, Shelf, on_shelf
 
@@ -16,7 +17,6 @@ NOTHING: dict[str, Any] = {
     "prompt-styles": [],
     "sd-vae": [],
     "sd-modules": [],
-    "latent-upscale-modes": [],
     "scripts": {"txt2img": [], "img2img": []},
     "script-info": [],
     "cmd-flags": {},
@@ -57,7 +57,7 @@ def list_embeddings() -> dict[str, Any]:
 def list_upscalers() -> list[dict[str, Any]]:
     """Return the ways to make pictures larger."""
     nothing = {"model_name": None, "model_path": None, "model_url": None}
-    return [{"name": name, **nothing, "scale": 4.0} for name in UPSCALERS]
+    return [{"name": name, **nothing, "scale": 4.0} for name in (*UPSCALERS, *networks())]
 
 
 def _below(path: Path, shelf: Shelf) -> str:

@@ -23,6 +23,7 @@ from apps.server.sdapi.listings import (
 )
 from apps.server.sdapi.options import Model, Options
 from apps.server.sdapi.runs import Runs
+from apps.server.sdapi.second_pass import list_latent_upscalers
 from apps.server.sdapi.upscaling import read_info, upscaled
 from apps.server.sdapi.walks import list_samplers, list_schedulers
 from apps.server.sdapi.wishes import Setting, read_img2img, read_txt2img
@@ -100,8 +101,9 @@ class SdApi:
     async def enlarge(self, http: Request) -> dict[str, Any]:
         """Make a picture larger."""
         key, values = key_of(http), await read_json(http)
+        device = self.service.settings.device
         with self.enlarging.alone(key):
-            text, image = await self.enlarging.read(lambda: upscaled(values, most_pixels()))
+            text, image = await self.enlarging.read(lambda: upscaled(values, most_pixels(), device))
         return {"html_info": text, "image": image}
 
     async def info(self, http: Request) -> Response:
@@ -160,6 +162,7 @@ def _add_lists(routes: APIRouter, api: SdApi) -> None:
         "loras": list_loras,
         "embeddings": list_embeddings,
         "upscalers": list_upscalers,
+        "latent-upscale-modes": list_latent_upscalers,
         **{name: (lambda value=value: value) for name, value in NOTHING.items()},
     }
 

@@ -10,12 +10,15 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from apps.server.front.pictures import picture_in_field
-from apps.server.front.values import Fields, Unfit
+from apps.server.front.values import Fields, Unfit, about
 from apps.server.sdapi.area import contained
+from apps.server.sdapi.second_pass import networks
 from ldm.images.embed import DIGITAL_SOURCE_TYPE, XMP_KEYWORD, parameters_in
 from ldm.images.io import encode_picture
 from ldm.images.metadata import parse_parameters
 from ldm.images.transparency import over
+from ldm.pipelines.adapter_files import UPSCALERS as UPSCALER_SHELF
+from ldm.pipelines.adapter_files import find_named
 
 UPSCALERS: Mapping[str, Image.Resampling | None] = {
     "None": None,
@@ -32,12 +35,15 @@ _NO_EFFECT = ("show_extras_results", "codeformer_weight", "upscale_first", "upsc
 _LARGEST_FACTOR = 16.0
 
 
-def read_upscaling(values: Mapping[str, Any], most: int) -> tuple[Image.Image, str]:
+def read_upscaling(
+    values: Mapping[str, Any], most: int, device: str = "cpu"
+) -> tuple[Image.Image, str]:
     """Read a request of ``extra-single-image`` and do it.
 
     Args:
         values: Its fields.
         most: Pixels that the result may have.
+        device: Where networks compute.
 
     Returns:
         The picture, and the name of what made it larger.
@@ -54,12 +60,11 @@ def read_upscaling(values: Mapping[str, Any], most: int) -> tuple[Image.Image, s
     width = fields.whole("upscaling_resize_w", 512, low=1, high=most)
     height = fields.whole("upscaling_resize_h", 512, low=1, high=most)
     crops = fields.truth("upscaling_crop", True)
-    name = fields.choice("upscaler_1", "None", UPSCALERS)
+    name = fields.choice("upscaler_1", "None", [*UPSCALERS, *networks()])
     sent = fields.raw("image")
     fields.close()
     image = picture_in_field(sent, "image")
-    method = UPSCALERS[name]
-    if method is None:
+    if name == "None":
         return image, name
     size = (width, height)
     if mode == 0:
@@ -70,7 +75,34 @@ def read_upscaling(values: Mapping[str, Any], most: int) -> tuple[Image.Image, s
             "all; give a smaller size",
             "upscaling_resize",
         )
-    return _enlarged(image, size, method, crops=crops and mode == 1, fits=mode == 1), name
+    way = {"crops": crops and mode == 1, "fits": mode == 1}
+    if name not in UPSCALERS:
+        image = _by_network(image, size, name, device, **way)
+    return _enlarged(image, size, UPSCALERS.get(name, Image.Resampling.LANCZOS), **way), name
+
+
+def _by_network(
+    image: Image.Image, size: tuple[int, int], name: str, device: str, *, crops: bool, fits: bool
+) -> Image.Image:
+    """Return a picture enlarged so far that it only has to be cut to its size.
+
+    Raises:
+        Unfit: The network's file cannot be used, or the picture would become too large on the way.
+    """
+    from ldm.pipelines.pipeline import resolve_device
+    from ldm.upscalers.enlarge import upscale_to
+    from ldm.upscalers.upscaler import kept_upscaler
+
+    rates = [wanted / own for wanted, own in zip(size, image.size, strict=True)]
+    rate = max(rates) if crops else min(rates)
+    if fits:
+        size = tuple(max(1, round(side * rate)) for side in image.size)
+    said = image.info
+    with about("upscaler_1"):
+        path = find_named(UPSCALER_SHELF, name, "upscaler_1")
+        made = upscale_to(over(image, "white"), kept_upscaler(path, resolve_device(device)), size)
+    made.info = said
+    return made
 
 
 def _enlarged(
@@ -87,9 +119,9 @@ def _enlarged(
     return image
 
 
-def upscaled(values: Mapping[str, Any], most: int) -> tuple[str, str]:
+def upscaled(values: Mapping[str, Any], most: int, device: str = "cpu") -> tuple[str, str]:
     """Return what ``read_upscaling`` has done in words, and the picture as base64."""
-    image, name = read_upscaling(values, most)
+    image, name = read_upscaling(values, most, device)
     return f"<p>{name}: {image.width}x{image.height}</p>", _encoded(image)
 
 

@@ -15,6 +15,7 @@ from apps.server.front.wish import Wish
 from apps.server.sdapi import fields as tables
 from apps.server.sdapi.area import RESIZES, read_mask, resized
 from apps.server.sdapi.options import Model, Options
+from apps.server.sdapi.second_pass import read_second_pass
 from apps.server.sdapi.walks import read_walk
 from ldm.images.transparency import over
 from ldm.pipelines.only_masked import Repaint
@@ -60,8 +61,9 @@ def read_txt2img(values: Mapping[str, Any], setting: Setting) -> Wish:
     fields.ignore(tables.TEXT_NO_EFFECT)
     common, options, ignored = _common(fields, setting)
     width, height = _size(fields, setting)
+    second = read_second_pass(fields, setting.limits.steps)
     fields.close()
-    settings = _settings({**common, "W": width, "H": height}, TextJob, setting)
+    settings = _settings({**common, **second, "W": width, "H": height}, TextJob, setting)
     return Wish(settings, format=options.format, ignored=tuple(ignored))
 
 

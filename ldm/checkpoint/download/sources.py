@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-HUB = "https://huggingface.co"
+HUB, GITHUB = "https://huggingface.co", "https://github.com"
 V1_FOLDER, CHECKER_FOLDER = "models/ldm/stable-diffusion-v1", "models/safety-checker"
+UPSCALERS_FOLDER = "models/upscalers"
+FACES_FOLDER, MASKS_FOLDER = "models/faces", "models/masks"
 V1_LICENCE = (
     "CreativeML Open RAIL-M, https://huggingface.co/spaces/CompVis/stable-diffusion-license"
 )
@@ -23,12 +25,14 @@ class RemoteFile:
         name: Its name on this machine.
         sha256: Its digest, if publicly documented.
         size: Its length in bytes, likewise.
+        release: The release of a GitHub repository that it is an asset of.
     """
 
     path: str
     name: str
     sha256: str | None = None
     size: int | None = None
+    release: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,10 @@ class Model:
     Attributes:
         about: What it is for.
         gigabytes: Size of all files, in 10^9 bytes.
-        repository: ``owner/name`` on the hub.
+        repository: ``owner/name`` on the site.
         folder: Where the files go, from the root of this repository.
         files: The files.
+        site: The hub, or GitHub.
     """
 
     about: str
@@ -48,6 +53,37 @@ class Model:
     repository: str
     folder: str
     files: tuple[RemoteFile, ...]
+    site: str = HUB
+
+    @property
+    def page(self) -> str:
+        """The page of the repository."""
+        return f"{self.site}/{self.repository}"
+
+    def address(self, file: RemoteFile, hub: str = HUB) -> str:
+        """Return a file's address.
+
+        Args:
+            file: One of the files.
+            hub: The hub, or a mirror of it.
+        """
+        if self.site == HUB:
+            return f"{hub}/{self.repository}/resolve/main/{file.path}"
+        return f"{self.page}/releases/download/{file.release}/{file.path}"
+
+
+def _released(
+    about: str, repository: str, folder: str, release: str, name: str, sha256: str, size: int
+) -> Model:
+    """Return a model of one file that its authors publish as a release on GitHub."""
+    file = RemoteFile(name, name, sha256, size, release)
+    return Model(about, size / 1e9, repository, folder, (file,), GITHUB)
+
+
+def _real_esrgan(about: str, release: str, name: str, sha256: str, size: int) -> Model:
+    """Return a network of Real-ESRGAN's, which is published under the BSD 3-Clause licence."""
+    about = f"{about} (scripts/upscale.py --model; BSD 3-Clause)"
+    return _released(about, "xinntao/Real-ESRGAN", UPSCALERS_FOLDER, release, name, sha256, size)
 
 
 MODELS = {
@@ -142,6 +178,68 @@ MODELS = {
                 1_216_067_303,
             ),
         ),
+    ),
+    "realesrgan-x4plus": _real_esrgan(
+        "Real-ESRGAN: pictures four times larger",
+        "v0.1.0",
+        "RealESRGAN_x4plus.pth",
+        "4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1",
+        67_040_989,
+    ),
+    "realesrgan-x2plus": _real_esrgan(
+        "the same for twice",
+        "v0.2.1",
+        "RealESRGAN_x2plus.pth",
+        "49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb",
+        67_061_725,
+    ),
+    "realesrgan-anime": _real_esrgan(
+        "the same for drawings, four times, a quarter of the size",
+        "v0.2.2.4",
+        "RealESRGAN_x4plus_anime_6B.pth",
+        "f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da",
+        17_938_799,
+    ),
+    "yunet": Model(
+        about="finds faces (--face_detector, scripts/restore_faces.py --detector; MIT)",
+        gigabytes=232_589 / 1e9,
+        repository="opencv/face_detection_yunet",
+        folder=FACES_FOLDER,
+        files=(
+            RemoteFile(
+                "face_detection_yunet_2023mar.onnx",
+                "face_detection_yunet_2023mar.onnx",
+                "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+                232_589,
+            ),
+        ),
+    ),
+    "gfpgan-v1.4": _released(
+        "redraws faces (--restore_faces, scripts/restore_faces.py --model; Apache-2.0)",
+        "TencentARC/GFPGAN",
+        FACES_FOLDER,
+        "v1.3.0",
+        "GFPGANv1.4.pth",
+        "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
+        348_632_874,
+    ),
+    "codeformer": _released(
+        "the same, as close to the given face as asked (S-Lab License 1.0: no commercial use)",
+        "sczhou/CodeFormer",
+        FACES_FOLDER,
+        "v0.1.0",
+        "codeformer.pth",
+        "1009e537e0c2a07d4cabce6355f53cb66767cd4b4297ec7a4a64ca4b8a5684b7",
+        376_637_898,
+    ),
+    "u2net": _released(
+        "tells what a picture is of from its background (scripts/mask.py --model; Apache-2.0)",
+        "danielgatis/rembg",
+        MASKS_FOLDER,
+        "v0.0.0",
+        "u2net.onnx",
+        "8d10d2f3bb75ae3b6d527c77944fc5e7dcd94b29809d47a739a7a728a912b491",
+        175_997_641,
     ),
 }
 
