@@ -52,6 +52,7 @@ def mask_field(name: str) -> gr.Image:
     return gr.Image(
         label=shown("mask"),
         type="filepath",
+        format="png",
         image_mode=None,
         sources=["upload", "clipboard"],
         buttons=[],

@@ -92,6 +92,18 @@ TABLE: Mapping[str, tuple[str, str, str]] = {
     "margin_top": ("above", "上", "上"),
     "margin_right": ("to the right", "右", "右"),
     "margin_bottom": ("below", "下", "下"),
+    "make_mask": ("Make a mask", "マスクを作る", "製作遮罩"),
+    "mask_of": ("It marks", "マスクする所", "要標出的部分"),
+    "mask_subject": ("what the picture is of", "写っているもの", "主體"),
+    "mask_background": ("the background", "背景", "背景"),
+    "mask_colour": ("a colour", "色", "顏色"),
+    "mask_words": ("what words name", "ことばで言うもの", "文字所指的東西"),
+    "mask_typed": ("Colour or words", "色またはことば", "顏色或文字"),
+    "mask_typed_info": (
+        "for a colour: red, or #ff0000; for words: shirt, hat",
+        "色なら red や #ff0000、ことばなら shirt, hat",
+        "顏色如 red 或 #ff0000；文字如 shirt, hat",
+    ),
     # Controls.
     "weights": ("Weights of words", "ことばの重み", "詞的權重"),
     "method": ("Method", "方法", "方法"),

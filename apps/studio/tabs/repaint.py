@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from apps.studio.form import FIRST_PROMPT, LEAST_WIDTH, Form, fields_for
+from apps.studio.masking import MaskMaker
 from apps.studio.panel import Panel
 from apps.studio.pictures import mask_field, paint_field, painted_of
 from apps.studio.queue import Drawing
@@ -44,6 +45,7 @@ def build(studio: Studio) -> Tab:
             picture = paint_field(studio, NAME)
             with gr.Accordion(shown("upload_mask"), open=False):
                 mask = mask_field(NAME)
+            maker = MaskMaker(NAME)
             area, margins = _area(studio)
             form = Form(studio, NAME, TabSettings, fields, first=("invert_mask",))
         with gr.Column():
@@ -62,6 +64,7 @@ def build(studio: Studio) -> Tab:
             studio.queue.limits.check_size(settings, width, height)
         return Drawing(settings, language, image, marked)
 
+    maker.connect(picture, mask, panel)
     panel.connect([picture, mask, *area, *margins, *form.inputs], read, form)
     return Tab(NAME, {"picture": picture, "recipe": form.by_name}, panel.wire)
 
