@@ -18,12 +18,13 @@ from optimizedSD.web.limits import Limits
 from optimizedSD.web.uploads import Uploads
 
 API = "/gradio_api"
-DRAW, STOP, SELECT, INPAINT = range(4)
+DRAW, STOP, SELECT, INPAINT, CHOOSE = range(5)
 FUNCTIONS = {
     DRAW: Function(queued=True, inputs=("textbox", "number", "checkbox")),
     STOP: Function(queued=False, inputs=()),
     SELECT: Function(queued=False, inputs=("state",), clicked=True),
     INPAINT: Function(queued=True, inputs=("imageeditor", "image", "textbox")),
+    CHOOSE: Function(queued=True, inputs=("dropdown",)),
 }
 
 

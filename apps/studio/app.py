@@ -17,7 +17,7 @@ from ldm.paths import writing_fault
 from ldm.pipelines.translating import translator_of
 from ldm.programs.console import Console, ConsoleLog
 from ldm.programs.run_log import RunLog, row_of
-from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 from optimizedSD.web.limits import Limits
 from optimizedSD.web.server import (
     ENVIRONMENT,
@@ -93,20 +93,18 @@ def load_queue(flags: StudioSettings, console: Console) -> Queue:
     if choice.notice:
         console.say(choice.notice)
 
+    from apps.studio.loading import load_model
     from apps.studio.queue import Queue
-    from ldm.pipelines.pipeline import Pipeline
-    from ldm.pipelines.staging import Staging
 
-    pipeline = Pipeline.load(
-        choice,
-        device=settings.device,
-        use_ema=settings.use_ema,
-        staging=Staging() if flags.low_memory else None,
-        observer=console.observe,
-    )
-    log, used = RunLog("studio_logs.csv"), {"device": pipeline.device}
-    used |= {"config": choice.config_path, "ckpt": choice.ckpt_path}
-    return Queue(pipeline, lambda settings: log.add(row_of(settings, **used)))
+    log, pipeline = RunLog("studio_logs.csv"), load_model(flags, choice, console.observe)
+
+    def record(settings: GenerationSettings) -> None:
+        now = queue.pipeline  # another one may have been loaded
+        used = {"config": now.choice.config_path, "ckpt": now.choice.ckpt_path}
+        log.add(row_of(settings, device=now.device, **used))
+
+    queue = Queue(pipeline, record)
+    return queue
 
 
 def studio_of(queue: Queue, flags: StudioSettings, styles: dict) -> Studio:
@@ -121,7 +119,7 @@ def studio_of(queue: Queue, flags: StudioSettings, styles: dict) -> Studio:
 
     queue.limit(Limits.of(flags, queue.pipeline.choice.size, "page"))
     fixed = fixed_settings(Txt2ImgSettings, flags)
-    return Studio(queue, flags, fixed, styles)
+    return Studio(queue, flags, fixed, styles, models=[queue.pipeline.choice.ckpt_path])
 
 
 def launch(studio: Studio, auth: str | None, cache: str) -> Blocks:

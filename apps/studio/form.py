@@ -11,7 +11,9 @@ from typing import Any
 
 import gradio as gr
 
+from apps.studio.browser import shelf
 from apps.studio.counting import count_tokens
+from apps.studio.events import IN_BROWSER, QUIET
 from apps.studio.state import Studio
 from apps.studio.styles import with_styles
 from apps.studio.words import say, shown
@@ -22,14 +24,6 @@ from optimizedSD.web.handlers import language_of_visit
 from optimizedSD.web.layout import component, words_of
 from optimizedSD.web.speaking import Speaker
 
-QUIET = {
-    "queue": False,
-    "show_progress": "hidden",
-    "api_visibility": "private",
-    "preprocess": False,
-    "trigger_mode": "always_last",
-}
-IN_BROWSER = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 FIRST = {"prompt_syntax": "a1111", "n_samples": 2, "seed": None}
 """What controls first show where that is not the schema's; only those that it has."""
 FIRST_PROMPT = "a photo of a panda on a red background"  # words that the bundled model knows
@@ -195,6 +189,7 @@ class Form:
             visible=bool(self.studio.styles),
         )
         prompt = self.by_name["prompt"]
+        shelf(prompt, self.name)
         prompt.change(self._count, prompt, counter, **QUIET)
         self.studio.loads.append((self._count, prompt, counter))
 

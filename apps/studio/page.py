@@ -8,9 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from apps.studio.form import IN_BROWSER, QUIET
+from apps.studio.events import IN_BROWSER, QUIET
+from apps.studio.menu import Menu
+from apps.studio.rating import Rating
 from apps.studio.state import Studio, Tab
-from apps.studio.tabs import edit, enlarge, image, repaint, text
+from apps.studio.tabs import edit, enlarge, feedback, gallery, image, learn, repaint, sweep, text
 from apps.studio.words import shown
 from optimizedSD.web.edit_layout import EDIT_CSS
 from optimizedSD.web.handlers import language_of_visit
@@ -22,6 +24,10 @@ TABS: dict[str, Callable[[Studio], Tab]] = {
     "repaint": repaint.build,
     "edit": edit.build,
     "enlarge": enlarge.build,
+    "sweep": sweep.build,
+    "learn": learn.build,
+    "gallery": gallery.build,
+    "feedback": feedback.build,
 }
 """What builds each tab, in their order."""
 KEPT_LENGTH = 200_000  # characters of what a browser keeps of the fields
@@ -46,6 +52,12 @@ CSS = """
 .senders { align-items: center; }
 .warning { color: var(--error-text-color, #b91c1c); }
 """
+CSS += """
+.aside { display: flex; gap: 1em; align-items: flex-start; flex-wrap: wrap; }
+.aside img { max-width: 160px; border-radius: 0.35em; }
+.status pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+.download { text-decoration: underline; }
+"""
 CSS += TOLD_CSS + EDIT_CSS
 
 
@@ -55,6 +67,7 @@ def build(studio: Studio) -> gr.Blocks:
     Args:
         studio: The studio; its bar and what it keeps are set.
     """
+    studio.under = (*studio.under, Rating(studio))
     with gr.Blocks(
         title="Studio", analytics_enabled=False, delete_cache=(HOUR, 24 * HOUR)
     ) as blocks:
@@ -62,14 +75,19 @@ def build(studio: Studio) -> gr.Blocks:
         gr.Markdown(f"# Studio\n{choice.name} · {studio.queue.pipeline.device}")
         for place in ("trouble", "upload-trouble"):  # filled by the page's script
             gr.HTML(TROUBLE, elem_id=place, elem_classes="trouble", padding=False)
+        menu = None if studio.flags.one_model else Menu(studio)
         tabs: dict[str, Tab] = {}
         with gr.Tabs(selected="text") as studio.bar:
             for name, make in TABS.items():
-                with gr.Tab(shown(name), id=name, elem_id=f"tab-{name}"):
+                with gr.Tab(shown(name), id=name, elem_id=f"tab-{name}") as place:
                     tabs[name] = make(studio)
+                if opened := tabs[name].opened:
+                    place.select(*opened, **QUIET)
         for tab in tabs.values():
             if tab.wire is not None:
                 tab.wire(studio, tabs)
+        if menu is not None:
+            menu.connect(tabs)
         _keep(studio, blocks)
         _translate_menus(studio, blocks)
         for call, given, shows in studio.loads:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from apps.studio.form import IN_BROWSER, QUIET, Form
+from apps.studio.events import IN_BROWSER, QUIET
+from apps.studio.form import Form
 from apps.studio.state import Studio, Tab
 from apps.studio.words import say, shown
 from ldm.errors import UserError, in_words
@@ -171,6 +172,10 @@ class Panel:
             words = [recipe[each] for each in ("prompt", "negative_prompt") if each in recipe]
             sent = button.click(self._send, [self.chosen, *words], [place, *words], **QUIET)
             sent.success(lambda name=name: gr.Tabs(selected=name), None, studio.bar, **QUIET)
+
+    def showing(self, paths: Sequence[Path]) -> tuple[Any, ...]:
+        """Return what ``outputs`` show of pictures in the studio's folder, the first one large."""
+        return self.restored(self._text(paths))
 
     def restored(self, kept: Any) -> tuple[Any, ...]:
         """Return what ``outputs`` show of the pictures that a browser kept."""

@@ -10,7 +10,7 @@ from PIL import Image
 from apps.studio.state import Studio
 from apps.studio.words import shown
 from ldm.pipelines.masks import Mask
-from optimizedSD.web.pictures import mask_of, opened, plain_picture
+from optimizedSD.web.pictures import is_marked, mask_of, opened, own_picture, plain_picture
 
 # Seen on white, on black and on skin; more than half opaque, which is what marks a pixel.
 BRUSH = ("#e6007e", 0.7)
@@ -69,21 +69,22 @@ def picture_of(value: Any) -> Image.Image:
 
 
 def painted_of(
-    value: Any, uploaded: Any, *, needs_mask: bool = True
+    value: Any, uploaded: Any, *, needs_mask: bool, transparent: bool
 ) -> tuple[Image.Image, Mask | None]:
-    """Return the picture of ``paint_field``, RGB on white, and what of it is marked.
+    """Return the picture of ``paint_field``, RGBA if it is not opaque, and what of it is marked.
 
     Args:
         value: Of ``paint_field``.
         uploaded: Of ``mask_field``; joined with what is painted.
         needs_mask: Whether something has to be marked; if not, None is nothing.
+        transparent: Whether transparency is kept; else there is white behind it.
 
     Raises:
         UserError: There is no picture, nothing is marked, or the mask does not fit.
     """
     editor = opened(value and {part: value[part] for part in ("background", "layers")})
-    image, mask = plain_picture(editor), opened(uploaded)
-    painted = any(layer.getchannel("A").getextrema()[1] for layer in editor["layers"] or ())
-    if not (needs_mask or painted or mask):
+    image = own_picture(editor) if transparent else plain_picture(editor)
+    mask = opened(uploaded)
+    if not (needs_mask or is_marked(editor, mask)):
         return image, None
     return image, mask_of(editor, mask)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ldm.pipelines.masks import Mask
     from ldm.pipelines.pipeline import Pipeline
     from ldm.pipelines.progress import Picture
+    from ldm.pipelines.request import Request
     from optimizedSD.web.word_maps import Looks, WordMaps
 
 
@@ -110,6 +112,27 @@ class Queue(Worker):
             self.line.leave(place)
 
 
+def drawn_by(desk: Desk, request: Request, **watched: Any) -> Iterator[Picture]:
+    """Begin a run whose visitor sees it come, and may stop it at any time.
+
+    Args:
+        desk: The job's.
+        request: What to draw, of the desk's pipeline.
+        **watched: As for ``Pipeline.generate``, in place of what is shown to the visitor.
+
+    Raises:
+        UserError: There is not enough memory or time for it.
+    """
+    return draw(
+        desk.pipeline,
+        request,
+        seconds=desk.queue.limits.seconds,
+        stop=desk.stop,
+        see=lambda preview: desk.show(desk.state.seen(preview)),
+        **{"observer": desk.observe, **watched},
+    )
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A run of the model.
@@ -138,17 +161,8 @@ class Drawing:
         settings, watcher = self.settings, self.watcher
         output = OutputFolder(settings.outdir, settings.format, PromptNaming(settings.originals))
         output.check(settings.drawn_prompts)
-        drawn = draw(
-            desk.pipeline,
-            settings,
-            image=self.image,
-            mask=self.mask,
-            seconds=desk.queue.limits.seconds,
-            stop=desk.stop,
-            observer=desk.observe,
-            see=lambda preview: desk.show(desk.state.seen(preview)),
-            controller=watcher,
-        )
+        request = desk.pipeline.prepare(settings, image=self.image, mask=self.mask)
+        drawn = drawn_by(desk, request, controller=watcher)
         self._log(desk)
         with contextlib.closing(drawn):
             for picture in drawn:

@@ -40,6 +40,7 @@ class StudioSettings(Settings):
     embedding: tuple[str, ...] = changed(ServerSettings, "embedding")
     glossary: str | None = changed(ServerSettings, "glossary")
     translator: str | None = changed(ServerSettings, "translator")
+    one_model: bool = option(False, "let nobody load another model from the page", group="page")
     styles: str | None = option(
         None,
         "a table of styles as AUTOMATIC1111's styles.csv: name, prompt, negative_prompt",

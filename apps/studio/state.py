@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apps.server.pace import Pace
+
 if TYPE_CHECKING:
     from gradio.components import Component
 
@@ -27,11 +29,13 @@ class Tab:
         receives: The components that others fill: ``picture`` (a component that shows a picture),
             ``recipe`` (components by the names of settings).
         wire: Connects it to the others, called once when all tabs are there.
+        opened: A function, its inputs and its outputs, called each time that the tab is opened.
     """
 
     name: str
     receives: Mapping[str, Any] = field(default_factory=dict)
     wire: Callable[[Studio, Mapping[str, Tab]], None] | None = None
+    opened: tuple[Callable[..., Any], Sequence[Any], Sequence[Any]] | None = None
 
 
 @dataclass
@@ -45,6 +49,8 @@ class Studio:
         styles: That prompts can be given, by name.
         bar: The row of tabs (``gradio.Tabs``), set by ``page``: ``gr.Tabs(selected=name)`` as its
             value opens a tab.
+        pace: How fast sweeps are drawn.
+        models: Checkpoints from elsewhere that are on the menu: the command line's.
         kept: Components whose values a reload keeps, by a name for each; tabs add theirs while
             they are built.
         menus: Those of all forms, each with its field: their values are in the visitor's language.
@@ -58,6 +64,8 @@ class Studio:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     styles: Mapping[str, Style] = field(default_factory=dict)
     bar: Any = None
+    pace: Pace = field(default_factory=Pace)
+    models: Sequence[Path] = ()
     kept: dict[str, Component] = field(default_factory=dict)
     menus: list[tuple[Component, Field]] = field(default_factory=list)
     loads: list[tuple[Callable[..., Any], Any, Any]] = field(default_factory=list)

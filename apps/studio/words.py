@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from apps.studio.lessons import LESSONS
+from apps.studio.phrases import PHRASES
 from optimizedSD.web.setting_words import LANGUAGES, SETTING_WORDS
 from optimizedSD.web.words import TEXTS
 from optimizedSD.web.words import translations as locales
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 # Key -> the three languages, in the order of LANGUAGES; {names} are filled in.
 TABLE: Mapping[str, tuple[str, str, str]] = {
+    **PHRASES,
+    **{f"lesson_{each.name}": each.titles for each in LESSONS.values()},
+    **{f"lesson_{each.name}_text": each.texts for each in LESSONS.values()},
     # The tabs.
     "text": ("Text", "テキスト", "文字"),
     "image": ("Image", "画像", "圖片"),

@@ -70,7 +70,7 @@ class Cancel:
 
 
 def pacing(device: torch.device) -> Callable[[], None]:
-    """Return what is called after each step: it waits until a device is at most one step behind.
+    """Return what is called after each step: it waits until a device is at most two steps behind.
 
     The host of a CUDA device runs ahead of it, and what is under way cannot be called back.
     """

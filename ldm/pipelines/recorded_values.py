@@ -49,6 +49,8 @@ def read_value(each: Option, entries: Mapping[str, str], *, own: bool) -> Any:
         return _upscaler(each, text)
     if each.name == "emphasis":
         return each.read(text.lower().replace(" ", "-"))
+    if each.name == "fill":
+        text = text.lower().removeprefix("latent ")  # AUTOMATIC1111's names
     if each.kind is bool:
         return {"True": True, "False": False}[text]
     return each.read(text.lower() if each.choices else text)

@@ -6,17 +6,15 @@ import base64
 import io
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:  # these import torch, and a page is laid out without a model
-    from ldm.modules.attention_control.controller import Controller
-    from ldm.pipelines.masks import Mask
     from ldm.pipelines.pipeline import Pipeline
-    from ldm.pipelines.progress import Observer, Picture
-    from ldm.settings.generation import GenerationSettings
+    from ldm.pipelines.progress import Picture
+    from ldm.pipelines.request import Request
 
 EVERY = 0.5  # seconds between two previews
 MOST_SEEN = 4  # pictures of a preview
@@ -24,50 +22,37 @@ MOST_SEEN = 4  # pictures of a preview
 
 def draw(
     pipeline: Pipeline,
-    settings: GenerationSettings,
+    request: Request,
     *,
-    image: Image.Image | None = None,
-    mask: Mask | None = None,
     seconds: float,
     stop: threading.Event,
-    observer: Observer,
     see: Callable[[str], None],
-    controller: Controller | None = None,
+    **watched: Any,
 ) -> Iterator[Picture]:
-    """Draw the pictures of a run.
+    """Begin a run whose visitor sees it come, and may stop it at any time.
 
     Args:
         pipeline: The model.
-        settings: What to draw.
-        image: The init image, if there is one.
-        mask: The part of it to redraw; None is all of it.
+        request: What to draw, prepared by the pipeline.
         seconds: The longest that it may take.
         stop: Ends it within an operation once it is set.
-        observer: Called with each ``Notice`` and ``Progress``.
         see: Called with previews, as ``data:`` addresses; not for a model that has none.
-        controller: Reads or changes the model's attention.
+        **watched: As for ``Pipeline.generate``: an observer, a controller; a preview or a token
+            takes the place of these here.
 
     Raises:
-        UserError: At once for what cannot be drawn, does not fit into memory or takes too long.
-        Cancelled: It was stopped.
+        UserError: At once for what does not fit into memory or takes too long.
+        Cancelled: It was stopped; while it is drawn.
     """
     from ldm.pipelines.cancelling import Cancel
     from ldm.pipelines.previewing import preview_of
     from ldm.pipelines.room import check_room
 
-    request = pipeline.prepare(settings, image=image, mask=mask)
     check_room(request, pipeline, seconds=seconds)
-    show = None  # else the library would say at each run that it has no preview
-    if preview_of(pipeline.choice) is not None:
-        show = lambda glimpse: see(preview(glimpse.pixels))  # noqa: E731
-    return pipeline.generate(
-        request,
-        observer=observer,
-        controller=controller,
-        cancel=Cancel(stop),
-        preview=show,
-        every=EVERY,
-    )
+    usual: dict[str, Any] = {"cancel": Cancel(stop)}
+    if preview_of(pipeline.choice) is not None:  # else each run would say that there is none
+        usual |= {"preview": lambda glimpse: see(preview(glimpse.pixels)), "every": EVERY}
+    return pipeline.generate(request, **{**usual, **watched})
 
 
 def preview(pixels: np.ndarray) -> str:

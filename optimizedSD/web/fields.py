@@ -145,7 +145,7 @@ def fields_of(
         KeyError: ``initial`` names a setting that has no control.
     """
     options = [each for each in options_of(schema) if each.name not in fixed]
-    shown = {each.name: each for each in options if _is_on_pages(each)}
+    shown = {each.name: each for each in options if is_on_pages(each)}
     if unknown := initial.keys() - shown.keys():
         raise KeyError(f"no control for {sorted(unknown)}; there are {sorted(shown)}")
     keys = {name: words_key(name, schema) for name in shown}
@@ -210,7 +210,8 @@ def with_labels(
     return re.sub(flag, called, text)
 
 
-def _is_on_pages(each: Option) -> bool:
+def is_on_pages(each: Option) -> bool:
+    """Return whether a setting is for visitors: it names no file, and not the run as a whole."""
     names_a_file = each.metavar and each.name not in ON_PAGES
     return not (names_a_file or each.group in FOR_OPERATORS or each.name in NOT_ON_PAGES)
 

@@ -86,6 +86,10 @@ class RunState:
         new = () if event in self.notices else (event,)
         return replace(self, notices=self.notices + new)
 
+    def doing(self, status: str) -> RunState:
+        """Return the state while something is done that has no steps."""
+        return replace(self, status=status)
+
     def seen(self, preview: str) -> RunState:
         """Return the state with another preview, a ``data:`` address."""
         return replace(self, preview=preview)

@@ -160,13 +160,11 @@ class Worker:
             with warnings_here(observe):
                 drawn = draw(
                     self.pipeline,
-                    settings,
-                    image=wanted.image,
-                    mask=wanted.mask,
+                    self.pipeline.prepare(settings, image=wanted.image, mask=wanted.mask),
                     seconds=self.limits.seconds,
                     stop=stop,
-                    observer=observe,
                     see=lambda preview: show(state.seen(preview)),
+                    observer=observe,
                     controller=watcher,
                 )
                 with stopped_by_cancel(), contextlib.closing(drawn):

@@ -54,7 +54,8 @@ def build(studio: Studio) -> Tab:
     def read(values: Sequence[Any], language: str) -> Drawing:
         changes, held = values[: len(edit)], values[len(edit) :]
         settings = form.read(held, **SWAP.fixed, **edit_settings(changes))
-        studio.queue.limits.check_size(settings, settings.W or own, settings.H or own)
+        size = studio.own_size
+        studio.queue.limits.check_size(settings, settings.W or size, settings.H or size)
         return Drawing(settings, language, watcher=handlers.watcher_of(settings))
 
     panel.connect([*edit, *form.inputs], read, form)

@@ -35,8 +35,8 @@ def build(studio: Studio) -> Tab:
     def read(values: Sequence[Any], language: str) -> Drawing:
         given, *held = values
         settings, image = form.read(held), picture_of(given)
-        own = image.size[::-1]
-        height, width = settings.target_size(own, choice.size, choice.multiple) or own
+        own, now = image.size[::-1], studio.queue.pipeline.choice  # another may be loaded by now
+        height, width = settings.target_size(own, now.size, now.multiple) or own
         studio.queue.limits.check_size(settings, width, height)
         return Drawing(settings, language, image)
 

@@ -21,6 +21,7 @@ from ldm.settings.option import changed
 
 NAME = "repaint"
 SIDES = ("left", "top", "right", "bottom")
+BY_HAND = ("only_masked", "outpaint")  # settings that have controls of the tab's own
 PADDING = 32  # pixels of the picture around the mask
 
 
@@ -36,7 +37,7 @@ def build(studio: Studio) -> Tab:
     """Lay the tab out; see ``Tab``."""
     kind = studio.queue.pipeline.choice.kind
     own = kind.own_values if kind.walks.keys() == {"mask"} else {}  # one that only inpaints
-    fields = fields_for(studio, TabSettings, **{"prompt": FIRST_PROMPT, **own})
+    fields = fields_for(studio, TabSettings, BY_HAND, **{"prompt": FIRST_PROMPT, **own})
     gr.Markdown(shown("repaint_hint"))
     with gr.Row():
         with gr.Column():
@@ -54,7 +55,8 @@ def build(studio: Studio) -> Tab:
         outpaint = ",".join(map(str, sides)) if any(sides) else None
         rest = {"only_masked": _pixels(padding) if only else None, "outpaint": outpaint}
         settings = form.read(held, **rest)
-        image, marked = painted_of(painted, uploaded, needs_mask=not any(sides))
+        how = {"needs_mask": not any(sides), "transparent": settings.lays_out}
+        image, marked = painted_of(painted, uploaded, **how)
         if not only:  # else the model's own size is drawn
             width, height = image.width + sides[0] + sides[2], image.height + sides[1] + sides[3]
             studio.queue.limits.check_size(settings, width, height)

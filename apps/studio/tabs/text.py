@@ -31,7 +31,8 @@ def build(studio: Studio) -> Tab:
 
     def read(values: Sequence[Any], language: str) -> Drawing:
         settings = form.read(values)
-        studio.queue.limits.check_size(settings, settings.W or own, settings.H or own)
+        size = studio.own_size
+        studio.queue.limits.check_size(settings, settings.W or size, settings.H or size)
         return Drawing(settings, language)
 
     panel.connect(form.inputs, read, form)

@@ -97,6 +97,8 @@ def few_steps(page, tab, steps=4, pictures=1):
 def wait_for_end(page, tab):
     page.wait_for_selector(f"#{tab}-draw", state="hidden")
     page.wait_for_selector(f"#{tab}-draw", state="visible")
+    refused = page.query_selector(f"#{tab}-status [role=alert]")
+    assert not refused, refused.inner_text()
 
 
 def newest(page, tab):
@@ -205,7 +207,7 @@ def test_words_are_edited_and_each_gets_a_map(visit):
 
 
 def test_it_speaks_the_browsers_language(visit):
-    for locale, draw, done in (("ja-JP", "描く", "1 枚"), ("zh-TW", "開始畫", "1 張")):
+    for locale, draw, done in (("ja-JP", "描く", "1 枚"), ("zh-TW", "繪圖", "1 張")):
         page = visit(locale=locale)
         assert page.inner_text("#text-draw") == draw
         few_steps(page, "text")
@@ -235,6 +237,108 @@ def test_two_visitors_wait_for_one_another_and_keep_their_own(visit):
     wait_for_end(two, "text")
     assert two.query_selector("#text-gallery img")
     assert not one.query_selector("#text-gallery img")
+
+
+def drop_what_the_browser_was_given(page, file):
+    """Drop the newest picture, after the words have become others."""
+    source = page.get_attribute("#text-gallery img", "src")
+    file.write_bytes(page.request.get(source).body())
+    page.click("#tab-text-button")
+    page.fill("#text-prompt textarea", "something else")
+    page.click("#text-shelf button")
+    page.wait_for_selector("#text-adapter-about >> text=demo-outline")
+    page.click("#text-insert")
+    inserted = (
+        "document.querySelector('#text-prompt textarea').value.includes('<lora:demo-outline')"
+    )
+    page.wait_for_function(inserted)
+    open_tab(page, "gallery")
+    page.click("text=Drop a picture >> visible=true")
+    page.set_input_files("#gallery-drop input[type=file]", os.fspath(file))
+    page.wait_for_selector("#text-draw", state="visible")
+
+
+def draw_one(page, prompt="a photo of a cat on a blue background", seed="7"):
+    few_steps(page, "text")
+    page.fill("#text-prompt textarea", prompt)
+    page.fill("#text-seed textarea, #text-seed input", seed)
+    page.click("#text-draw")
+    wait_for_end(page, "text")
+
+
+def test_a_picture_is_found_judged_drawn_again_thrown_away_and_dropped(visit, served, tmp_path):
+    page = visit()
+    draw_one(page, "a photo of an owl on a green background", "11")
+    first = newest(page, "text")
+    page.click("#tab-feedback-button")
+    page.fill("#feedback-person input, #feedback-person textarea", "Ada")
+    open_tab(page, "gallery")
+    page.fill("#gallery-search input, #gallery-search textarea", "owl seed:11")
+    page.click("#gallery-find")
+    page.wait_for_selector("#gallery-found >> text=1 picture, page 1 of 1")
+    page.click("#gallery-grid .grid-container button")
+    page.wait_for_selector("#gallery-gallery img")
+    recipe = page.locator("#gallery-recipe textarea")
+    assert "prompt: a photo of an owl on a green background" in recipe.input_value()
+    page.click("#gallery-opinion button")
+    page.click("#gallery-up")
+    page.click("#gallery-stars label:nth-of-type(5)")
+    page.wait_for_selector("#gallery-opinion-said >> text=👍 ★★★★★")
+    page.click("#gallery-draw")
+    wait_for_end(page, "gallery")
+    assert (newest(page, "gallery") == first).all()
+    page.click("#gallery-find")
+    page.wait_for_selector("#gallery-found >> text=2 pictures")
+    page.click("#gallery-throw")
+    page.wait_for_selector("#gallery-found >> text=1 picture")
+    page.click("#gallery-bin button")
+    page.wait_for_selector("#gallery-bin-said >> text=1 picture in the bin")
+    (thrown,) = (served[1] / "out/.trash").rglob("*.png")
+    for hidden in (thrown, served[1] / "out/feedback.sqlite", "/etc/hostname"):
+        address = f"http://127.0.0.1:{served[0]}/gradio_api/file={hidden}"
+        assert page.request.get(address).status == 404
+    page.click("#gallery-restore")
+    page.wait_for_selector("#gallery-found >> text=2 pictures")
+    page.click("#tab-feedback-button")
+    page.wait_for_selector("#feedback-judged >> text=about 1 picture; good: 1")
+    page.click("#feedback-folder")
+    page.wait_for_selector("#feedback-said >> text=training/liked-0000")
+    assert len(list((served[1] / "out/training/liked-0000").glob("*.png"))) == 1
+    drop_what_the_browser_was_given(page, tmp_path / "dropped.png")
+    prompt = page.input_value("#text-prompt textarea")
+    assert prompt == "a photo of an owl on a green background"
+    assert page.input_value("#text-seed textarea, #text-seed input") == "11"
+
+
+def test_a_sweep_and_a_lesson_leave_sheets_and_the_menu_names_the_model(visit):
+    page = visit()
+    assert page.input_value("#model input") == "demo"
+    page.click("#load-model")
+    page.wait_for_selector("#model-said >> text=demo is loaded.")
+    open_tab(page, "sweep")
+    page.fill("#sweep-x input, #sweep-x textarea", "scale: 1, 3")
+    page.fill("#sweep-y input, #sweep-y textarea", "seed: 1-2")
+    page.fill("#sweep-ddim_steps input[type=number]", "4")
+    page.wait_for_selector("#sweep-estimate >> text=4 pictures (2 × 2), 16 steps")
+    page.click("#sweep-draw")
+    wait_for_end(page, "sweep")
+    assert newest(page, "sweep").shape[1] > 2 * 64
+    link = page.wait_for_selector("#sweep-table a[download='sheet-0000.csv']")
+    assert link.get_attribute("href").startswith("data:text/csv;base64,")
+    page.fill("#sweep-x input, #sweep-x textarea", "lora: none, x")
+    page.wait_for_selector("#sweep-estimate >> text=cannot vary on this page")
+    open_tab(page, "learn")
+    page.wait_for_selector("text=never draws a line")
+    page.click("#learn-draw")
+    wait_for_end(page, "learn")
+    assert newest(page, "learn").shape[1] > 2 * 256
+    page.click("#learn-lesson label >> nth=5")
+    page.wait_for_selector("text=averaged over all steps")
+    page.click("#learn-draw")
+    wait_for_end(page, "learn")
+    page.wait_for_function(
+        "document.querySelectorAll('#learn-gallery .grid-container img').length == 2"
+    )
 
 
 def test_nobody_is_shut_out_by_how_the_page_is_made(visit):

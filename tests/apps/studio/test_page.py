@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import urllib.error
@@ -18,10 +19,13 @@ from apps.studio.page import TABS, read_kept  # noqa: E402
 from apps.studio.queue import Queue  # noqa: E402
 from apps.studio.settings import StudioSettings  # noqa: E402
 
+AUTH = "ada:lovelace"
+KEY = {"Authorization": f"Basic {base64.b64encode(AUTH.encode()).decode()}"}
+
 
 @pytest.fixture(scope="module")
 def served(pipeline, tmp_path_factory):
-    """The studio, its address, its page and the folder around its pictures."""
+    """The studio behind its door, its page and the folder around its pictures."""
     folder, patch = tmp_path_factory.mktemp("studio"), pytest.MonkeyPatch()
     patch.setenv("GRADIO_TEMP_DIR", "")  # to be restored, whatever `launch` sets
     patch.setenv("GRADIO_ANALYTICS_ENABLED", "")
@@ -30,7 +34,7 @@ def served(pipeline, tmp_path_factory):
         port = listener.getsockname()[1]
     flags = StudioSettings(port=port, outdir=str(folder / "out"), device="cpu")
     studio = studio_of(Queue(pipeline, lambda settings: None), flags, {})
-    blocks = launch(studio, None, str(folder / "cache"))
+    blocks = launch(studio, AUTH, str(folder / "cache"))
     yield studio, blocks, folder
     blocks.close(verbose=False)
     patch.undo()
@@ -59,7 +63,7 @@ def test_every_tab_is_there_once(served):
 
 def test_a_picture_is_drawn_and_handed_out_and_its_neighbours_are_not(served):
     studio, blocks, folder = served
-    client = gradio_client.Client(blocks.local_url, verbose=False, download_files=False)
+    client = client_of(blocks)
     values = first_values(studio, blocks, "text") | {
         "text-ddim_steps": 3,
         "text-n_samples": 1,
@@ -86,11 +90,22 @@ def test_a_picture_is_drawn_and_handed_out_and_its_neighbours_are_not(served):
         assert status_of(f"{blocks.local_url}gradio_api/file={path}") == code, path
 
 
-def status_of(url):
+def client_of(blocks):
+    return gradio_client.Client(blocks.local_url, verbose=False, download_files=False, headers=KEY)
+
+
+def status_of(url, headers=KEY):
     try:
-        return urllib.request.urlopen(url, timeout=20).status
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers)).status
     except urllib.error.HTTPError as error:
         return error.code
+
+
+def test_without_the_password_nothing_is_shown_or_drawn(served):
+    _, blocks, _ = served
+    for path in ("", "config", "gradio_api/info", "gradio_api/file=/etc/passwd"):
+        assert status_of(f"{blocks.local_url}{path}", {}) == 401, path
+    assert status_of(blocks.local_url) == 200
 
 
 def test_a_file_of_the_server_cannot_be_given_as_a_picture(served):
@@ -104,7 +119,7 @@ def test_a_file_of_the_server_cannot_be_given_as_a_picture(served):
         request = urllib.request.Request(
             f"{blocks.local_url}gradio_api/queue/join",
             json.dumps(call).encode(),
-            {"Content-Type": "application/json"},
+            {"Content-Type": "application/json", **KEY},
         )
         with pytest.raises(urllib.error.HTTPError) as raised:
             urllib.request.urlopen(request, timeout=20)

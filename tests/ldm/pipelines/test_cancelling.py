@@ -12,7 +12,7 @@ from torch import nn
 
 from ldm.modules.attention_processors import AttentionLayer, sdpa
 from ldm.pipelines import cancelling
-from ldm.pipelines.cancelling import Cancel, Cancelled, interruptible
+from ldm.pipelines.cancelling import Cancel, Cancelled, interruptible, pacing
 from ldm.pipelines.progress import Progress
 from ldm.pipelines.together import draw_together
 
@@ -139,3 +139,26 @@ def test_requests_that_are_drawn_together_end_together(pipeline):
     drawn = dict(draw_together(pipeline, requests, observer=lambda _: None, cancel=token))
     for index, each in enumerate(settings):
         assert np.array_equal(drawn[index].pixels, draw(pipeline, each)[0][0].pixels)
+
+
+def test_a_cuda_device_is_never_more_than_two_steps_behind(monkeypatch):
+    told = []
+
+    class Event:
+        def __init__(self):
+            self.number = len([each for each in told if each[0] == "made"])
+            told.append(("made", self.number))
+
+        def record(self):
+            """Nothing to note."""
+
+        def synchronize(self):
+            told.append(("awaited", self.number))
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    step = pacing(torch.device("cuda"))
+    for _ in range(4):
+        step()
+    made = [("made", k) for k in range(4)]
+    assert told == [*made[:3], ("awaited", 0), made[3], ("awaited", 1)]
+    assert pacing(torch.device("cpu"))() is None

@@ -138,7 +138,7 @@ def test_a_model_without_factors_says_so_and_draws(pipeline, monkeypatch):
     assert pictures and not seen
 
 
-def test_the_bundled_models_last_glimpse_looks_like_its_picture():
+def test_the_bundled_models_glimpses_look_like_its_picture():
     bundled = Pipeline.load("models/ldm/demo/model.safetensors", device="cpu")
     settings = bundled.settings(
         Txt2ImgSettings, prompt="a red apple on a blue background", n_samples=1, n_iter=1
@@ -146,6 +146,6 @@ def test_the_bundled_models_last_glimpse_looks_like_its_picture():
     seen = []
     picture = next(bundled.generate(settings, preview=seen.append, every=0.0))
     small = picture.pixels.reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
-    away = np.abs(small - seen[-1].pixels[0]).mean()
-    assert away < 12.0  # of 255; the mean colour of the picture alone is further away
-    assert np.abs(small - small.mean(axis=(0, 1))).mean() > 2 * away
+    flat = np.abs(small - small.mean(axis=(0, 1))).mean()  # how far the mean colour alone is away
+    for glimpse in seen[len(seen) // 2 :]:
+        assert np.abs(small - glimpse.pixels[0]).mean() < 0.6 * flat

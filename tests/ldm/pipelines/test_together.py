@@ -31,7 +31,10 @@ ONE = {"n_samples": 1, "n_iter": 1, "seed_mode": "per-image"}
 ROWS = [
     {"prompt": "a cat", "seed": 3, "scale": 3.0},
     {"prompt": "a dog in a very long house", "seed": 2**40, "scale": 7.5},
-    {"prompt": "", "seed": 5, "negative_prompt": "grey", "scale": 0.0},
+    {
+        **{"prompt": "", "seed": 5, "negative_prompt": "grey", "scale": 0.0},
+        **{"subseed": 9, "subseed_strength": 0.3},
+    },
 ]
 
 
@@ -252,5 +255,6 @@ def test_every_setting_that_rows_have_their_own_of_was_drawn_here_or_is_none_of_
     # which each run finishes by itself.
     before = {"prompt_lang", "glossary", "translator", "originals", "on_language", "plain_prompt"}
     before |= {"from_file", "from_image", "max_pixels", "H", "W"}
+    before |= {"only_masked", "mask_blur", "invert_mask", "outpaint"}
     after = {"format", "watermark", "safety_checker", "outdir", "skip_grid", "skip_save", "n_rows"}
     assert drawn | before | after == OF_A_ROW

@@ -39,7 +39,6 @@ def read(tmp_path):
     [
         "ENSD: 31337",
         "Eta noise seed delta: 31337",
-        "Variation seed: 5, Variation seed strength: 0.3",
         "Seed resize from: 512x512",
         "Face restoration: CodeFormer",
         "Tiling: True",
@@ -136,14 +135,28 @@ def test_a_seed_that_cannot_be_honoured_is_refused_unless_one_is_given(read, see
 
 
 @pytest.mark.parametrize(
-    "entry", ["Mask blur: 4", "Inpaint area: Only masked", "Masked content: noise"]
+    ("entry", "name", "value"),
+    [
+        ("Mask blur: 4", "mask_blur", 4),
+        ("Masked content: latent noise", "fill", "noise"),
+        ("Masked content: fill", "fill", "fill"),
+        ("Inpaint area: Only masked, Masked area padding: 32", "only_masked", 32),
+        ("Inpaint area: Only masked", "only_masked", None),
+    ],
 )
-def test_the_web_uis_inpaintings_are_known_in_old_and_new_files(read, entry):
+def test_the_web_uis_inpaintings_are_known_in_old_and_new_files(read, entry, name, value):
     more = f", Denoising strength: 0.7, {entry}"
     with pytest.raises(UserError, match=r"scripts/inpaint\.py"):
         read(more)
-    _, told = read(more, InpaintSettings, {"init_img", "mask"})
-    assert entry.replace(":", "") in told
+    values, told = read(more, InpaintSettings, {"init_img", "mask"})
+    assert values.get(name) == value
+    assert (entry.replace(":", "") in told) == (value is None)
+
+
+def test_variations_of_other_programs_are_variations_here(read):
+    values, told = read(", Variation seed: 5, Variation seed strength: 0.3")
+    assert (values["subseed"], values["subseed_strength"]) == (5, 0.3)
+    assert "Variation" not in told
 
 
 @pytest.mark.parametrize(

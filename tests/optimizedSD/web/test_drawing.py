@@ -52,7 +52,7 @@ def with_entry(pipeline, monkeypatch, preview):
 
 def run(pipeline, wanted, see=lambda address: None, stop=None, seconds=900.0):
     rest = {"seconds": seconds, "stop": stop or threading.Event(), "see": see}
-    return draw(pipeline, wanted, observer=lambda event: None, **rest)
+    return draw(pipeline, pipeline.prepare(wanted), observer=lambda event: None, **rest)
 
 
 def test_a_run_is_seen_while_it_is_drawn(seen, tmp_path):
@@ -65,8 +65,8 @@ def test_a_run_is_seen_while_it_is_drawn(seen, tmp_path):
 
 def test_a_model_without_a_preview_is_drawn_without_a_word_about_it(unseen, tmp_path):
     said, previews = [], []
-    wanted, stop = settings(tmp_path), threading.Event()
-    list(draw(unseen, wanted, seconds=9e9, stop=stop, observer=said.append, see=previews.append))
+    wanted, stop = unseen.prepare(settings(tmp_path)), threading.Event()
+    list(draw(unseen, wanted, seconds=9e9, stop=stop, see=previews.append, observer=said.append))
     assert not previews
     assert not [each for each in said if "preview" in getattr(each, "text", "").lower()]
 
