@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldm.budgets import QUOTED
+from ldm.digests import file_hash
 from ldm.errors import UserError
-from ldm.images.io import file_hash
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import legible
 from ldm.paths import ERRORS, file_fault, reason
@@ -147,10 +147,8 @@ def find_sources(
     }
 
 
-def image_entries(image: InitImage | None) -> dict[str, str]:
+def image_entries(image: InitImage) -> dict[str, str]:
     """Return what records the picture that a run begins from, and its mask."""
-    if image is None:
-        return {}
     entries = {INIT_IMAGE.path_key: image.path, INIT_IMAGE.hash_key: image.sha256}
     entries = entries if image.path else {}
     if image.mask is None:

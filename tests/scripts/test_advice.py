@@ -30,6 +30,8 @@ PRINTED_BY = {
     "ldm/pipelines/samples.py": ("sample_diffusion",),
     "ldm/pipelines/upscale.py": ("upscale",),
     "ldm/programs/sampling.py": ("sample_diffusion",),
+    "ldm/programs/upscaling.py": ("upscale",),
+    "ldm/pipelines/networks.py": ("txt2img", "upscale", "upscale_tile"),
     "ldm/programs/sample_folder.py": ("sample_diffusion",),
     "ldm/programs/pairs.py": ("inpaint",),
     "ldm/training/precompute.py": ("precompute_latents",),

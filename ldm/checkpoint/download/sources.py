@@ -82,7 +82,7 @@ def _released(
 
 def _real_esrgan(about: str, release: str, name: str, sha256: str, size: int) -> Model:
     """Return a network of Real-ESRGAN's, which is published under the BSD 3-Clause licence."""
-    about = f"{about} (scripts/upscale.py --model; BSD 3-Clause)"
+    about = f"{about} (for scripts/upscale.py; BSD 3-Clause)"
     return _released(about, "xinntao/Real-ESRGAN", UPSCALERS_FOLDER, release, name, sha256, size)
 
 

@@ -74,7 +74,7 @@ def test_every_setting_has_a_control_or_comes_from_the_command_line_or_an_upload
     without = {"from_file", "from_image", "skip_grid", "skip_save", "n_rows", "C", "f", "laion400m"}
     without |= {"max_pixels", "save_attn_dir", "hires_upscaler"}
     # They name the server's files, or go with what does.
-    without |= {"control", "control_mode", "hint_only", "image_encoder", "box"}
+    without |= {"control", "control_mode", "hint_only", "image_encoder", "box", "hires_upscaler"}
     without |= set(ShortcutSettings.__annotations__)
     # The model's parts take turns, which leaves these without effect.
     without |= set(SpeedSettings.__annotations__)
