@@ -19,6 +19,7 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.original_prompts import original_entries, recorded_language
+from ldm.settings.faces import RESTORATION, RESTORER
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
 from ldm.settings.hires import HIRES, upscaler_label
 from ldm.settings.option import Option, options_of
@@ -322,9 +323,7 @@ def _read_settings(
     # A picture of ours has the size of its init image, which is no setting.
     used = {*options, *(("Size",) if size or (own and not hasattr(schema, "H")) else ())}
     used |= {"Inpaint area"} if "only_masked" in values else set()
-    from ldm.pipelines.source_files import FACES, RESTORATION
-
-    if FACES.path_key in entries:
+    if RESTORER in entries:
         used.add(RESTORATION)  # said by the file; of other programs it is a name alone
     from ldm.pipelines.unhonoured import unhonoured
 

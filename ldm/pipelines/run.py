@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.adapting import Attached, Shelves
     from ldm.pipelines.cancelling import Cancel
-    from ldm.pipelines.facing import Faces
     from ldm.pipelines.previewing import Glimpses
 
 
@@ -145,7 +144,7 @@ class Run:
                     self.observer(Notice(text))
 
     def _make_post_processor(self) -> PostProcessor:
-        request, faces = self.request, self._faces()
+        request = self.request
         source = Source(
             model=request.choice.name,
             fingerprint=request.choice.fingerprint,
@@ -154,20 +153,10 @@ class Run:
             shown=request.shown_size,
             init_image=request.image,
             adapters=request.adapters,
-            further={} if faces is None else faces.recorded(),
         )
         watermark = Watermark.of(self.settings.watermark, self.settings.format)
-        return PostProcessor(self.settings, source, self.checker, watermark, self.observer, faces)
-
-    def _faces(self) -> Faces | None:
-        """Return what redraws the pictures' faces, if that was asked for."""
-        if self.settings.restore_faces is None:
-            return None
-        from ldm.pipelines.facing import Faces
-
-        faces = Faces.asked(self.settings, self.execution.device)
-        self.observer(Notice(f"Faces are redrawn by {faces.summary()}."))
-        return faces
+        given = self.settings, source, self.checker, watermark, self.observer
+        return PostProcessor(*given, device=self.device, cancel=self.cancel)
 
     def pictures(self) -> Iterator[Picture]:
         """Draw, yielding each batch's pictures when it is done.

@@ -15,9 +15,9 @@ from ldm.digests import file_hash
 from ldm.errors import UserError
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import legible
-from ldm.paths import ERRORS, file_fault, reason
+from ldm.paths import ERRORS, file_fault, is_file, reason
 from ldm.pipelines.models import find
-from ldm.settings.faces import CASCADE
+from ldm.settings.faces import CASCADE, FACE_DETECTOR, RESTORER
 from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:  # it needs torch
@@ -27,8 +27,6 @@ if TYPE_CHECKING:  # it needs torch
 INPAINTING = ("Inpaint area", "Whole picture", "Only masked")
 OUTPAINT = "Outpaint"
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
-RESTORATION = "Face restoration"
-"""The entry with the name of a face restorer's architecture: AUTOMATIC1111's."""
 EDITED = "Source prompt"  # of edits, see ldm.settings.swap
 
 
@@ -95,8 +93,8 @@ FACES = SourceFile(
     lambda schema: True,  # noqa: ARG005 - likewise
     "--restore_faces",
     "face restorer",
-    "Face restorer",
-    "Face restorer hash",
+    RESTORER,
+    f"{RESTORER} hash",
     endings=WEIGHTS,
 )
 DETECTOR = SourceFile(
@@ -165,6 +163,18 @@ def decoder_entries(path: str) -> dict[str, str]:
 
     file = decoder_file(path)
     return {DECODER.path_key: str(file), DECODER.hash_key: file_hash(file)}
+
+
+def detector_file(named: str | None) -> Path | None:
+    """Return the detector's file; None is the cascade.
+
+    Args:
+        named: A file, or ``cascade``; None is the usual file if it is there, else the cascade.
+    """
+    if named == CASCADE:
+        return None
+    usual = find(FACE_DETECTOR) if named is None else find(named)
+    return usual if named is not None or is_file(usual) else None
 
 
 def face_entries(restorer: Path, detector: Path | None) -> dict[str, str]:
