@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import tempfile
-import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,12 +18,12 @@ from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 from optimizedSD.web.limits import Limits
 from optimizedSD.web.server import (
     ENVIRONMENT,
-    PATIENCE,
     check_address,
     check_gradio,
     fixed_settings,
     leave_at_once,
     open_page,
+    serve_until_interrupted,
 )
 
 if TYPE_CHECKING:
@@ -66,15 +63,7 @@ def serve(flags: StudioSettings, auth: str | None, console: Console) -> None:
     with tempfile.TemporaryDirectory(prefix="studio-") as cache:
         blocks = launch(studio_of(queue, flags, styles), auth, cache)
         console.say(f"Studio: {blocks.local_url} (Ctrl-C ends it)")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a container stops it
-        try:
-            with contextlib.suppress(KeyboardInterrupt):  # how it ends
-                threading.Event().wait()
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending
-            queue.close(0.0)  # so that no visitor's window waits for the rest of a job
-            blocks.close(verbose=False)
-            ended = queue.close(PATIENCE)
+        ended = serve_until_interrupted(blocks, queue)
     if not ended:
         leave_at_once()
 

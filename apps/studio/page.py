@@ -44,8 +44,10 @@ CSS = """
 @media (max-width: 767px) {
   .actions { position: fixed; left: 0; right: 0; bottom: 0; z-index: 20; padding: 0.5em 1em;
     background: var(--body-background-fill); }
+  .column:has(> .actions) { position: relative; z-index: 30; }  /* labels are in layers too */
   .gradio-container { padding-bottom: 5em !important; }
 }
+.drawn .grid-wrap { min-height: 8em !important; max-height: 660px !important; }
 .trouble { position: sticky; top: 0; z-index: 10; }
 .trouble .told { background: var(--background-fill-primary); }
 .besides { align-items: end; }

@@ -20,7 +20,7 @@ import gradio as gr
 
 from apps.studio.events import IN_BROWSER, QUIET
 from apps.studio.form import Form
-from apps.studio.state import JobState, Studio, Tab
+from apps.studio.state import Studio, Tab
 from apps.studio.words import say, shown
 from ldm.errors import UserError, in_words
 from ldm.images.embed import parameters_in
@@ -28,6 +28,7 @@ from ldm.images.io import open_image
 from ldm.images.metadata import parse_parameters
 from optimizedSD.web.handlers import language_of_visit
 from optimizedSD.web.speaking import Speaker, bar
+from optimizedSD.web.state import RunState
 from optimizedSD.web.uploads import shown_picture
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Panel:
         verb: str = "draw",
     ) -> None:
         self.studio, self.name = studio, name
-        self.more: Sequence[tuple[Any, Callable[[JobState], Any]]] = ()
+        self.more: Sequence[tuple[Any, Callable[[RunState], Any]]] = ()
         self.speaker = speaker or Speaker(())
         studio.panels.append(self)
         self.kept = gr.BrowserState("", storage_key=f"studio-{name}", secret=studio.flags.program)
@@ -95,6 +96,7 @@ class Panel:
             interactive=False,
             buttons=["download", "fullscreen"],  # not "share": it uploads to another machine
             elem_id=self.id("gallery"),
+            elem_classes="drawn",
         )
         self.sends = self._senders(targets)
         self.used = gr.Textbox(
@@ -233,10 +235,10 @@ class Panel:
             yield self._failed(language, say(language, "failed"))
 
     def _state(
-        self, state: JobState, before: list[Path], visitor: str, *, pictures: bool
+        self, state: RunState, before: list[Path], visitor: str, *, pictures: bool
     ) -> tuple[Any, ...]:
         """Return what ``outputs`` show; without ``pictures``, those that tell of them stay."""
-        status = bar(state.fraction, state.status) + _preview(state)
+        status = bar(state)
         notices = self.speaker.notices(state, visitor)
         if not (pictures and state.pictures):
             others = len(self.outputs) - 5
@@ -321,10 +323,3 @@ def _prompts(path: Path) -> tuple[str, str] | None:
     """Return the prompts of a picture's recipe; None if it has none."""
     text = _told(path)[1]
     return parse_parameters(text)[:2] if text else None
-
-
-def _preview(state: JobState) -> str:
-    if not state.preview:
-        return ""
-    alt = html.escape(say(state.language, "preview"))
-    return f'<img class="preview" src="{state.preview}" alt="{alt}">'

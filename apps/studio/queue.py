@@ -1,6 +1,6 @@
 """One model for all visitors: jobs wait in one line, and each is done by a thread of its own.
 
-read() -> Job  ->  a place in the line  ->  job.do(desk)  ->  JobState, JobState, ...
+read() -> Job  ->  a place in the line  ->  job.do(desk)  ->  RunState, RunState, ...
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from PIL import Image
-
-from apps.studio.state import JobState
 from ldm.errors import UserError
 from ldm.pipelines.progress import Notice, Progress
 from ldm.programs.naming import PromptNaming
 from ldm.programs.output import OutputFolder
 from ldm.settings.generation import GenerationSettings
+from optimizedSD.web.drawing import draw
 from optimizedSD.web.line import Place
 from optimizedSD.web.state import RunState, SavedPicture
 from optimizedSD.web.worker import Report, Stopped, Worker, stopped_by_cancel, warnings_here
@@ -27,15 +24,13 @@ from optimizedSD.web.worker import Report, Stopped, Worker, stopped_by_cancel, w
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from PIL import Image
+
     from ldm.pipelines.masks import Mask
     from ldm.pipelines.pipeline import Pipeline
-    from ldm.pipelines.previewing import Glimpse
     from ldm.pipelines.progress import Picture
     from ldm.pipelines.request import Request
     from optimizedSD.web.word_maps import Looks, WordMaps
-
-PREVIEWS = 0.5  # seconds between two previews
-MOST_SEEN = 4  # pictures of one
 
 
 class Job(Protocol):
@@ -65,7 +60,7 @@ class Desk:
     """
 
     queue: Queue
-    state: JobState
+    state: RunState
     tell: Report
     stop: threading.Event
 
@@ -80,12 +75,7 @@ class Desk:
         if self.state.seconds > self.queue.limits.seconds:
             raise Stopped("--max_seconds")
 
-    def preview(self, glimpse: Glimpse) -> None:
-        """Show small pictures of what is being drawn; raises ``Stopped``."""
-        side_by_side = np.concatenate(list(glimpse.pixels[:MOST_SEEN]), axis=1)
-        self.show(self.state.seen(Image.fromarray(side_by_side)))
-
-    def show(self, state: JobState) -> None:
+    def show(self, state: RunState) -> None:
         """Set and show a state; raises ``Stopped``."""
         self.state = state
         self.tell(state)
@@ -105,7 +95,7 @@ class Queue(Worker):
     """Does what visitors want, one job at a time; see ``Worker`` for who may wait and stop."""
 
     def _begin(self, wanted: Any, notices: tuple[Notice, ...]) -> RunState:
-        state = JobState(wanted.seed, notices=notices, language=wanted.language)
+        state = RunState(wanted.seed, notices=notices, language=wanted.language)
         return state.waiting(0)
 
     def _work(
@@ -133,15 +123,14 @@ def drawn_by(desk: Desk, request: Request, **watched: Any) -> Iterator[Picture]:
     Raises:
         UserError: There is not enough memory or time for it.
     """
-    from ldm.pipelines.cancelling import Cancel  # imports torch, as do the others
-    from ldm.pipelines.previewing import preview_of
-    from ldm.pipelines.room import check_room
-
-    pipeline = desk.pipeline
-    check_room(request, pipeline, seconds=desk.queue.limits.seconds)
-    shown = {"preview": desk.preview, "every": PREVIEWS} if preview_of(pipeline.choice) else {}
-    watched = {"observer": desk.observe, "cancel": Cancel(desk.stop), **shown, **watched}
-    return pipeline.generate(request, **watched)
+    return draw(
+        desk.pipeline,
+        request,
+        seconds=desk.queue.limits.seconds,
+        stop=desk.stop,
+        see=lambda preview: desk.show(desk.state.seen(preview)),
+        **{"observer": desk.observe, **watched},
+    )
 
 
 @dataclass(frozen=True)

@@ -1,53 +1,23 @@
-"""What the parts of the studio share: how far a job is, what a tab is, and the studio itself."""
+"""What the parts of the studio share: what a tab is, and the studio itself."""
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apps.server.pace import Pace
-from optimizedSD.web.state import RunState
 
 if TYPE_CHECKING:
     from gradio.components import Component
-    from PIL import Image
 
     from apps.studio.panel import Panel
     from apps.studio.queue import Queue
     from apps.studio.settings import StudioSettings
     from apps.studio.styles import Style
     from optimizedSD.web.fields import Field
-
-
-@dataclass(frozen=True)
-class JobState(RunState):
-    """How far a job has come.
-
-    Attributes:
-        preview: What is being drawn, as a ``data:`` address; empty if there is nothing to see.
-    """
-
-    preview: str = ""
-
-    def doing(self, status: str) -> JobState:
-        """Return the state while something is done that has no steps."""
-        return replace(self, status=status)
-
-    def seen(self, image: Image.Image) -> JobState:
-        """Return the state with a preview of what is being drawn."""
-        held = io.BytesIO()
-        image.save(held, "PNG")
-        data = base64.b64encode(held.getvalue()).decode()
-        return replace(self, preview=f"data:image/png;base64,{data}")
-
-    def ended(self, *, stopped: bool, why: str = "") -> JobState:
-        """Return the state after the job's end; arguments as ``RunState.ended``."""
-        return replace(super().ended(stopped=stopped, why=why), preview="")
 
 
 @dataclass

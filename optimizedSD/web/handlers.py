@@ -184,7 +184,7 @@ class Handlers:
         gallery = [(str(saved.path), saved.caption) for saved in state.pictures]
         stored = [saved.parameters for saved in state.pictures]
         return (
-            bar(state.fraction, state.status),
+            bar(state),
             gallery if pictures else UNCHANGED,
             str(state.seed) if pictures else UNCHANGED,
             stored[-1] if pictures else UNCHANGED,

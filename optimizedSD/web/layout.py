@@ -39,6 +39,8 @@ CSS = """
 #status .bar { height: 0.7em; background: var(--border-color-primary); border-radius: 0.35em; }
 #status .bar div { height: 100%; background: var(--color-accent); border-radius: 0.35em; }
 #status .bar div { transition: width 0.3s; }
+.preview { display: block; margin: 0.5em auto 0; max-height: 20em; width: min(100%, 40em);
+  object-fit: contain; }
 #notices ul { margin: 0; padding-left: 1.2em; }
 #notices summary { cursor: pointer; }
 .warning { color: var(--error-text-color, #b91c1c); }

@@ -79,17 +79,28 @@ def _serve(page: Page, server: ServerSettings, console: Console) -> None:
     with tempfile.TemporaryDirectory(prefix="pages-") as cache:
         blocks = launch(page, server, worker, about, cache)
         console.say(f"{page.title}: {blocks.share_url or blocks.local_url} (Ctrl-C ends it)")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a container stops it
-        try:
-            with contextlib.suppress(KeyboardInterrupt):  # how it ends
-                threading.Event().wait()
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending
-            worker.close(0.0)  # so that no visitor's window waits for the rest of a run
-            blocks.close(verbose=False)
-            ended = worker.close(PATIENCE)
+        ended = serve_until_interrupted(blocks, worker)
     if not ended:
         leave_at_once()
+
+
+def serve_until_interrupted(blocks: Blocks, worker: Worker) -> bool:
+    """Wait for Ctrl-C or SIGTERM, then end a page; return whether all runs have ended.
+
+    Args:
+        blocks: The page, which is served.
+        worker: Draws for it.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a container stops it
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # how it ends
+            threading.Event().wait()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending
+        worker.close(0.0)  # so that no visitor's window waits for the rest of a run
+        blocks.close(verbose=False)
+        ended = worker.close(PATIENCE)
+    return ended
 
 
 def leave_at_once(code: int = 0) -> NoReturn:

@@ -81,17 +81,15 @@ class Speaker:
         return f'<li class="{kind}">{html.escape(self.said(notice.text, state.language))}</li>'
 
 
-def bar(fraction: float, text: str) -> str:
-    """Return how far a run is as HTML: a bar, and a sentence.
-
-    Args:
-        fraction: 0 to 1.
-        text: The sentence.
-    """
-    percent = f"{fraction:.0%}"
+def bar(state: RunState) -> str:
+    """Return how far a run is as HTML: a bar, a sentence, and what is being drawn."""
+    text = html.escape(state.status)
     done = (
-        f'<div class="bar" role="progressbar" aria-label="{html.escape(text)}" aria-valuemin="0" '
-        f'aria-valuemax="100" aria-valuenow="{fraction * 100:.0f}">'
-        f'<div style="width: {percent}"></div></div>'
+        f'<div class="bar" role="progressbar" aria-label="{text}" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-valuenow="{state.fraction * 100:.0f}">'
+        f'<div style="width: {state.fraction:.0%}"></div></div><div role="status">{text}</div>'
     )
-    return f'{done}<div role="status">{html.escape(text)}</div>'
+    if not state.preview:
+        return done
+    alt = html.escape(said("preview", state.language))
+    return f'{done}<img class="preview" src="{state.preview}" alt="{alt}">'

@@ -51,6 +51,7 @@ class RunState:
         over: Whether the run has ended.
         began: When it began to draw, in seconds of ``time.monotonic``.
         language: Of the status, one of ``setting_words.LANGUAGES``.
+        preview: What is being drawn, as a ``data:`` address; empty if there is nothing to see.
     """
 
     seed: int
@@ -61,6 +62,7 @@ class RunState:
     over: bool = False
     began: float = field(default_factory=time.monotonic)
     language: str = "en"
+    preview: str = ""
 
     @property
     def seconds(self) -> float:
@@ -84,6 +86,14 @@ class RunState:
         new = () if event in self.notices else (event,)
         return replace(self, notices=self.notices + new)
 
+    def doing(self, status: str) -> RunState:
+        """Return the state while something is done that has no steps."""
+        return replace(self, status=status)
+
+    def seen(self, preview: str) -> RunState:
+        """Return the state with another preview, a ``data:`` address."""
+        return replace(self, preview=preview)
+
     def with_picture(self, picture: Picture, path: Path, looks: Looks | None = None) -> RunState:
         """Return the state with one more picture, saved at ``path``."""
         place = picture.place.index, picture.number
@@ -99,14 +109,13 @@ class RunState:
         """
         seconds, count = f"{self.seconds:.0f}", len(self.pictures)
         pictures = self._said("picture_count" if count == 1 else "picture_counts", count=count)
+        over = replace(self, over=True, preview="")
         if not stopped:
             done = self._said("done", pictures=pictures, seconds=seconds)
-            return replace(self, over=True, fraction=1.0, status=done)
+            return replace(over, fraction=1.0, status=done)
         kept = self._said("kept", pictures=pictures) if count else self._said("nothing")
         why = f", {why}" if why else ""
-        return replace(
-            self, over=True, status=self._said("stopped", seconds=seconds, why=why, kept=kept)
-        )
+        return replace(over, status=self._said("stopped", seconds=seconds, why=why, kept=kept))
 
     def _progress(self, event: Progress) -> str:
         parts = [self._said("steps", done=event.done, total=event.total)]

@@ -14,6 +14,7 @@ from ldm.programs.console import ConsoleLog
 from ldm.programs.naming import PromptNaming
 from ldm.programs.output import OutputFolder
 from ldm.settings.generation import GenerationSettings
+from optimizedSD.web.drawing import draw
 from optimizedSD.web.limits import Limits
 from optimizedSD.web.line import Line, Place
 from optimizedSD.web.state import RunState
@@ -139,38 +140,38 @@ class Worker:
         stop: threading.Event,
     ) -> None:
         """Wait for the model, draw, save and report; runs in a thread of its own."""
-        from ldm.pipelines.cancelling import Cancel  # imports torch, as does what draws
-
         settings, watcher = wanted.settings, wanted.watcher
         output = OutputFolder(settings.outdir, settings.format, PromptNaming(settings.originals))
 
-        def observe(event: Notice | Progress) -> None:
+        def show(new: RunState) -> None:
             nonlocal state
-            state = state.after(event)
+            state = new
             report(state)
+
+        def observe(event: Notice | Progress) -> None:
+            show(state.after(event))
             self._check_time(state)
 
         try:
             output.check(settings.drawn_prompts)
             self.line.wait(place, lambda ahead: report(state.waiting(ahead)))
-            state = state.begun()
-            report(state)  # raises if the visitor stopped the run while it waited
+            show(state.begun())  # raises if the visitor stopped the run while it waited
             self._log(settings, observe)
             with warnings_here(observe):
-                drawn = self.pipeline.generate(
-                    settings,
-                    image=wanted.image,
-                    mask=wanted.mask,
+                drawn = draw(
+                    self.pipeline,
+                    self.pipeline.prepare(settings, image=wanted.image, mask=wanted.mask),
+                    seconds=self.limits.seconds,
+                    stop=stop,
+                    see=lambda preview: show(state.seen(preview)),
                     observer=observe,
                     controller=watcher,
-                    cancel=Cancel(stop),
                 )
                 with stopped_by_cancel(), contextlib.closing(drawn):
                     for picture in drawn:
                         output.take(picture)
                         looks = watcher.looks(picture) if watcher else None
-                        state = state.with_picture(picture, output.saved[-1], looks)
-                        report(state)
+                        show(state.with_picture(picture, output.saved[-1], looks))
         finally:
             self.line.leave(place)
 

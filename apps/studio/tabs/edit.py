@@ -11,7 +11,7 @@ import gradio as gr
 from apps.studio.form import FIRST_PROMPT, Form, fields_for
 from apps.studio.panel import Panel
 from apps.studio.queue import Drawing
-from apps.studio.state import JobState, Studio, Tab
+from apps.studio.state import Studio, Tab
 from apps.studio.words import shown
 from ldm.errors import UserError
 from ldm.pipelines.edits import tokenizer_of
@@ -22,6 +22,7 @@ from optimizedSD.web.edit_layout import edit_controls, maps_gallery
 from optimizedSD.web.fields import Field
 from optimizedSD.web.layout import component
 from optimizedSD.web.page import SWAP
+from optimizedSD.web.state import RunState
 from optimizedSD.web.word_maps import heat_maps
 
 NAME = "edit"
@@ -72,7 +73,7 @@ def _numbered() -> Any:
     return made
 
 
-def _maps(state: JobState) -> Any:
+def _maps(state: RunState) -> Any:
     """Return where the words of the newest picture look."""
     newest = state.pictures[-1]
     tiles = list(heat_maps(newest.path, newest.looks)) if newest.looks else []

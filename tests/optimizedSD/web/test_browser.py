@@ -7,33 +7,28 @@ chromium); skipped, saying what is missing, where one is absent.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import CHROMIUM, PATIENCE, chromium, drag, is_outside
 from PIL import Image
 from running import ROOT, start_program
 
 pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
-playwright = pytest.importorskip(
+pytest.importorskip(
     "playwright.sync_api", reason="needs a browser's driver: pip install playwright"
 )
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 SKETCH = ROOT / "assets" / "sketch.png"
-PATIENCE = 60_000  # milliseconds: a busy machine without a GPU
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        # Root may not have Chromium's sandbox; the pages are our own.
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +75,6 @@ def visit(browser, served):
     for page in pages:
         page.close()
     assert not outside
-
-
-def is_outside(url):
-    return not url.startswith(("http://127.0.0.1:", "data:", "blob:", "about:"))
 
 
 def set_steps(page, steps=4, pictures=1):
@@ -305,11 +296,3 @@ def upload(page, path: Path):
     page.wait_for_selector("#picture button[aria-label=Brush], #picture button[aria-label=Crop]")
     page.wait_for_selector("#picture >> text=/select the draw tool/", state="hidden")
     page.wait_for_timeout(2000)  # the editor has no sign of having sent the picture
-
-
-def drag(page, start, end):
-    page.mouse.move(*start)
-    page.mouse.down()
-    page.mouse.move(*end, steps=8)
-    page.mouse.up()
-    page.wait_for_timeout(500)

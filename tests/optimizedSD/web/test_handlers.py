@@ -90,14 +90,67 @@ def test_an_uploaded_picture_is_the_init_image(ask, tmp_path, painted):
 def test_pixels_that_are_not_painted_over_are_kept_to_the_bit(
     ask, served, tmp_path, painted, picture
 ):
-    shown = ask(INPAINT, in_editor(painted, tmp_path), None, n_samples=1)
-    assert "Inpaint area" in shown["parameters"]
+    shown = ask(INPAINT, in_editor(painted, tmp_path), None, n_samples=1, mask_blur="0")
+    assert "Masked area padding: 32" in shown["parameters"]
     (saved,) = served(INPAINT)[1].rglob("*.png")
     kept = np.ones((12, 16), bool)
     kept[4:8, 6:12] = False
     pixels, original = np.asarray(Image.open(saved)), np.asarray(picture)
     assert np.array_equal(pixels[kept], original[kept])
     assert not np.array_equal(pixels, original)
+
+
+def test_a_photograph_keeps_its_size_and_all_beyond_the_soft_edge(pipeline, tmp_path):
+    rng = np.random.default_rng(3)
+    photo = Image.fromarray(rng.integers(0, 256, (107, 160, 3), dtype=np.uint8))
+    layer = np.zeros((107, 160, 4), np.uint8)
+    layer[40:60, 50:90] = (255, 0, 200, 153)  # as the page's brush paints
+    editor = {"background": photo, "layers": [Image.fromarray(layer)]}
+    drawn = repaint(pipeline, tmp_path, editor)
+    assert drawn.shape == (107, 160, 3)
+    changed = (drawn != np.asarray(photo)).any(-1)
+    assert changed[40:60, 50:90].mean() > 0.9
+    assert not changed[:10].any() and not changed[:, :10].any() and not changed[95:].any()
+
+
+def test_a_picture_is_inverted_or_drawn_on_around_without_a_stroke(pipeline, tmp_path):
+    photo = Image.new("RGB", (40, 30), "green")
+    layer = np.zeros((30, 40, 4), np.uint8)
+    layer[10:20, 10:30] = 255
+    editor = {"background": photo, "layers": [Image.fromarray(layer)]}
+    inverted = repaint(pipeline, tmp_path, editor, invert_mask=True, mask_blur="0")
+    kept = (inverted == np.asarray(photo)).all(-1)
+    assert kept[10:20, 10:30].all() and not kept[:5].all()
+    bare = {"background": photo, "layers": []}
+    grown = repaint(pipeline, tmp_path, bare, outpaint="8,0,0,4", mask_blur="0")
+    assert grown.shape == (34, 48, 3)
+    assert (grown[:30, 8:] == np.asarray(photo)).all()
+
+
+def test_transparent_parts_stay_transparent_where_nothing_is_drawn(pipeline, tmp_path):
+    pixels = np.full((30, 40, 4), 255, np.uint8)
+    pixels[:, :8, 3] = 0
+    layer = np.zeros((30, 40, 4), np.uint8)
+    layer[10:20, 20:30] = 255
+    editor = {"background": Image.fromarray(pixels), "layers": [Image.fromarray(layer)]}
+    drawn = repaint(pipeline, tmp_path, editor, mask_blur="0")
+    assert drawn.shape == (30, 40, 4)
+    assert (drawn[:, :8, 3] == 0).all() and (drawn[10:20, 20:30, 3] == 255).all()
+
+
+def repaint(pipeline, folder, editor, **changes):
+    """Draw on the inpainting page in this process; return the pixels of the picture's file."""
+    handlers = make_handlers(INPAINT, pipeline, folder / "out")
+    files = {"background": folder / "background.png", "layers": []}
+    editor["background"].save(files["background"])
+    for number, layer in enumerate(editor["layers"]):
+        layer.save(folder / f"layer{number}.png")
+        files["layers"].append({"path": str(folder / f"layer{number}.png")})
+    files["background"] = {"path": str(files["background"])}
+    *_, last = handlers.draw(Visit(), files, None, *held(handlers, n_samples=1, **changes))
+    shown = dict(zip(handlers.outputs, last, strict=True))
+    (path, _) = shown["gallery"][0]
+    return np.asarray(Image.open(path))
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,8 @@ def test_a_page_is_served_until_ctrl_c_and_leaves_no_upload(tiny_ckpt, tmp_path)
     flags = ("--ckpt", tiny_ckpt, "--device", "cpu", "--port", port)
     process = start_program(PROGRAMS[0], *flags, cwd=tmp_path, TMPDIR=str(tmp_path / "tmp"))
     try:
-        assert f"http://127.0.0.1:{port}/ (Ctrl-C ends it)" in process.stdout.readline()
+        said = iter(process.stdout.readline, "")
+        assert any(f"http://127.0.0.1:{port}/ (Ctrl-C ends it)" in line for line in said)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
             assert "Text to image" in answer.read().decode()
         process.send_signal(signal.SIGINT)

@@ -161,7 +161,8 @@ def test_a_full_line_refuses_the_next_run_and_is_free_again_later(worker, tmp_pa
     assert len(draw(worker, settings_for(tmp_path), "other")[-1].pictures) == 2
 
 
-def test_a_run_that_takes_too_long_is_stopped_and_says_so(worker, tmp_path):
+def test_a_run_that_takes_longer_than_was_thought_is_stopped(worker, tmp_path, monkeypatch):
+    monkeypatch.setattr("ldm.pipelines.room.check_room", lambda *given, **rest: None)
     worker.limit(Limits(seconds=0.5))
     last = draw(worker, settings_for(tmp_path, n_iter=200))[-1]
     assert last.over
