@@ -126,7 +126,7 @@ class Rating:
         note = f" “{kept.note}”" if kept.note else ""
         return _line(say(language, "kept_opinion", signs=stars_in_words(kept) + note), "kept")
 
-    def _shown(self, visit: gr.Request, chosen: Any, person: Any) -> tuple[Any, str, str]:
+    def _shown(self, chosen: Any, person: Any) -> tuple[Any, str, str]:
         """Return the stars, the note and the line of the picture that is shown now."""
         try:
             found = self.opinions.of(str(chosen), person_of(person)) if chosen else None

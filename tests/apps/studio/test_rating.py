@@ -37,9 +37,9 @@ def test_clicks_add_up_to_one_opinion(rating, visit, picture):
     rating._thumb(1)(visit, picture, "Ada")
     rating._stars(visit, picture, "Ada", "4")
     assert "👍 ★★★★ “so red”" in rating._note(visit, picture, "Ada", "so red")
-    stars, note, said = rating._shown(visit, picture, "Ada")
+    stars, note, said = rating._shown(picture, "Ada")
     assert (stars.value, note) == ("4", "so red") and "★★★★" in said
-    assert rating._shown(visit, picture, "Bo")[1:] == ("", "")
+    assert rating._shown(picture, "Bo")[1:] == ("", "")
 
 
 def test_a_name_is_a_text_without_blanks_around_it():
