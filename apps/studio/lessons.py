@@ -27,6 +27,7 @@ class Lesson:
         texts: What it says, likewise.
         kind: What is drawn.
         axis: Of a sweep: from the prompt and the seed to what varies.
+        begins: From the prompt to the one that the first picture is of.
     """
 
     name: str
@@ -34,21 +35,22 @@ class Lesson:
     texts: tuple[str, str, str]
     kind: Kind = "sweep"
     axis: Callable[[str, int], str] | None = None
+    begins: Callable[[str], str] = str
 
 
-def growing(prompt: str, seed: int = 0) -> str:  # noqa: ARG001 - as every axis
-    """Return an axis on which a prompt's words come one after the other.
+def parts(prompt: str) -> list[str]:
+    """Return a prompt's first words, more and more of them; the last is the prompt.
 
     Example:
-        >>> growing("a red cat")
-        'prompt: a red cat,a,a red'
+        >>> parts("a red cat")
+        ['a', 'a red', 'a red cat']
     """
     words = prompt.split()
+    pieces = words if len(words) > 1 else list(prompt.strip())  # Japanese has no spaces
     gap = " " if len(words) > 1 else ""
-    pieces = words if len(words) > 1 else list(prompt.strip())
     ends = sorted({-(-len(pieces) * k // PARTS) for k in range(1, PARTS)})
     shorter = [gap.join(pieces[:end]) for end in ends if 0 < end < len(pieces)]
-    return f"prompt: {_listed([prompt.strip(), *shorter])}"
+    return [*shorter, prompt.strip()]
 
 
 def _listed(texts: list[str]) -> str:
@@ -174,7 +176,8 @@ LESSONS: Mapping[str, Lesson] = {
                 "這裡用同一份雜訊，讓提示詞從開頭幾個字逐漸增加到全部。\n\n"
                 "*觀察：哪個詞的影響最大？說得少的時候，模型會畫什麼？*",
             ),
-            axis=growing,
+            axis=lambda prompt, seed: f"prompt: {_listed(parts(prompt))}",  # noqa: ARG005
+            begins=lambda prompt: parts(prompt)[0],
         ),
         Lesson(
             "looks",

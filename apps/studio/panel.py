@@ -96,6 +96,7 @@ class Panel:
             interactive=False,
             buttons=["download", "fullscreen"],  # not "share": it uploads to another machine
             elem_id=self.id("gallery"),
+            elem_classes="drawn",
         )
         self.sends = self._senders(targets)
         self.used = gr.Textbox(

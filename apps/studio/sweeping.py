@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from apps.server.pace import Pace
 from apps.server.service import cost_of
 from ldm.errors import UserError
@@ -26,6 +28,7 @@ from ldm.settings.option import Option
 from ldm.sweeps.axes import Axis, read_axis, sweepable
 from ldm.sweeps.drawing import TOGETHER, Asked, draw_sweep, requests_of
 from ldm.sweeps.plan import Cell, Sweep, plan_sweep
+from optimizedSD.web.drawing import preview
 from optimizedSD.web.fields import is_on_pages
 from optimizedSD.web.limits import Limits
 from optimizedSD.web.state import SavedPicture
@@ -273,10 +276,10 @@ class Sweeping:
                 desk.took(run.written[0], seed=self.seed)
 
 
-def _small(run: SweepRun) -> Image.Image:
-    """Return the sheet as far as it is filled, small enough to be sent after each picture."""
+def _small(run: SweepRun) -> str:
+    """Return the sheet as far as it is filled, as a ``data:`` address that is small."""
     from PIL import Image
 
     sheet = Image.fromarray(run.results.sheet.pixels)
     sheet.thumbnail((SMALL, SMALL))
-    return sheet
+    return preview(np.asarray(sheet)[None])

@@ -87,7 +87,7 @@ class GalleryTab:
             self.thrown_shown = gr.HTML()
             self.restore = gr.Button(shown("restore"), elem_id="gallery-restore")
             self.sure = gr.Checkbox(False, label=shown("sure"), elem_id="gallery-sure")
-            self.empty = gr.Button(shown("empty"), variant="stop", elem_id="gallery-empty")
+            self.empty = gr.Button(shown("empty"), elem_id="gallery-empty")
 
     def _connect(self) -> None:
         searched = [self.words, self.number]

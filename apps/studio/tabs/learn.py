@@ -103,7 +103,7 @@ def job_of(studio: Studio, lesson: Lesson, prompt: str, seed: str, language: str
         from apps.studio.shown_lessons import Showing
 
         return Showing(base, lesson.kind, studio.outdir, language)
-    axis = lesson.axis(prompt, number)
+    axis, base = lesson.axis(prompt, number), replace(base, prompt=lesson.begins(prompt))
     planned = plan(base, (axis, "", ""), choice, queue.limits)
     return Sweeping(planned, studio.outdir, studio.pace, language, pictures=False)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from drawing import text_settings
 
-from apps.studio.lessons import LESSONS, growing
+from apps.studio.lessons import LESSONS, parts
 from apps.studio.shown_lessons import TILE, Showing, evenly, strip
 from apps.studio.words import LANGUAGES, say
 from ldm.errors import UserError
@@ -33,7 +33,8 @@ def test_a_lesson_speaks_each_language_and_asks_something(name):
 @pytest.mark.parametrize("prompt", PROMPTS)
 @pytest.mark.parametrize("name", [name for name, each in LESSONS.items() if each.axis])
 def test_an_example_is_a_sweep_that_can_be_drawn(name, prompt):
-    base = Txt2ImgSettings(prompt=prompt, seed=7, n_iter=1, n_samples=1)
+    begins = LESSONS[name].begins(prompt)
+    base = Txt2ImgSettings(prompt=begins, seed=7, n_iter=1, n_samples=1)
     axis = read_axis(LESSONS[name].axis(prompt, 7), Txt2ImgSettings)
     cells = plan_sweep(base, [axis]).cells
     assert 1 <= len(cells) <= 8
@@ -42,12 +43,11 @@ def test_an_example_is_a_sweep_that_can_be_drawn(name, prompt):
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_a_growing_prompt_begins_as_the_whole_and_never_is_empty(prompt):
-    axis = read_axis(growing(prompt), Txt2ImgSettings)
-    whole, *shorter = axis.values
-    assert whole == prompt
-    assert all(part and prompt.startswith(part) and len(part) < len(prompt) for part in shorter)
-    assert shorter == sorted(set(shorter), key=len)
+def test_a_growing_prompt_ends_as_the_whole_and_never_is_empty(prompt):
+    axis = read_axis(LESSONS["words"].axis(prompt, 1), Txt2ImgSettings)
+    assert list(axis.values) == parts(prompt)
+    assert all(part and prompt.startswith(part) for part in parts(prompt))
+    assert parts(prompt) == sorted(set(parts(prompt)), key=len) and parts(prompt)[-1] == prompt
 
 
 def test_the_first_and_the_last_are_always_shown():
