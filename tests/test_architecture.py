@@ -59,6 +59,8 @@ STOREYS = {
     "ldm.offload": 4,
     "ldm.kernels": 4,
     "ldm.upscalers": 4,
+    "ldm.faces": 4,
+    "ldm.masking": 4,
     "ldm.pipelines": 5,
     "ldm.training": 5,
     "ldm.evaluation": 5,

@@ -44,7 +44,7 @@ only_masked mask_blur invert_mask fill outpaint subseed subseed_strength
 """
 _FILES = """
 from_file from_image glossary translator outdir config ckpt init_img mask control image_encoder
-decoder laion400m trust_config
+decoder laion400m trust_config restore_faces face_detector
 """
 _OPERATORS = """
 max_pixels use_ema device precision kernels compile graphs attention_backend vram_budget turbo
@@ -53,6 +53,7 @@ unet_bs safety_checker watermark
 # What goes with a file, and what only a program does.
 _PROGRAMS = """
 control_mode hint_only box skip_grid skip_save format n_rows fixed_code seed_mode C f
+face_fidelity
 """
 _FIXED = """
 glossary translator use_ema precision kernels compile graphs attention_backend safety_checker

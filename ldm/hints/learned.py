@@ -7,6 +7,7 @@ controlnet_aux, from folders with the files that its networks have (lllyasviel/A
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def depth(picture: Image.Image, model: str, device: str) -> Image.Image:
     import torch
 
     network, processor = _load_depth(Path(model))
-    where = _device(device)
+    where = device_named(device)
     inputs = processor(images=picture, return_tensors="pt").to(where)
     with torch.inference_mode():
         predicted = network.to(where)(**inputs).predicted_depth.float()  # (1, h, w)
@@ -63,23 +64,47 @@ def _nearness(values: np.ndarray, config: Any) -> np.ndarray:
 
 def _load_depth(folder: Path) -> tuple[Any, Any]:
     """Return a network of transformers and what prepares its pictures."""
+    from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+
+    files = ("config.json", "preprocessor_config.json")
+    build = AutoModelForDepthEstimation.from_config
+    return read_folder(folder, "depth", build, AutoImageProcessor, files)
+
+
+def read_folder(
+    folder: Path, what: str, build: Callable[[Any], Any], processor: Any, files: tuple[str, ...]
+) -> tuple[Any, Any]:
+    """Return a network of transformers from a folder, and what prepares its inputs.
+
+    The weights are read by ``ldm.checkpoint``, which runs nothing that a pickle asks for.
+
+    Args:
+        folder: Where it is.
+        what: What it is called in messages.
+        build: Makes the network of a configuration.
+        processor: The class that prepares inputs.
+        files: What the folder has to hold besides the weights.
+
+    Raises:
+        UserError: The folder is not there, or does not hold such a network.
+    """
     from ldm.checkpoint.io import read_checkpoint
 
-    wanted = _require(folder, ("config.json", "preprocessor_config.json"))
+    wanted = _require(folder, files)
     weights = next((folder / name for name in _WEIGHTS if is_file(folder / name)), None)
     if weights is None:
         raise UserError(f"{folder} has no weights; expected {' or '.join(_WEIGHTS)}; {wanted}")
-    from transformers import AutoConfig, AutoImageProcessor, AutoModelForDepthEstimation
+    from transformers import AutoConfig
 
     tensors = dict(read_checkpoint(weights).tensors)
     try:
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-        network = AutoModelForDepthEstimation.from_config(config).eval()
-        missing = network.load_state_dict(tensors, strict=False).missing_keys
-        processor = AutoImageProcessor.from_pretrained(str(folder), local_files_only=True)
+        made = build(config).eval()
+        missing = made.load_state_dict(tensors, strict=False).missing_keys
+        prepares = processor.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # the library raises anything for a damaged file
         raise UserError(
-            f"{folder} holds no depth network that transformers reads "
+            f"{folder} holds no {what} network that transformers reads "
             f"({' '.join(str(error).split())[:200]}); {wanted}"
         ) from error
     if missing:
@@ -87,7 +112,7 @@ def _load_depth(folder: Path) -> tuple[Any, Any]:
             f"{weights} lacks {len(missing)} of the network's tensors, such as {missing[0]}; "
             f"{wanted}"
         )
-    return network, processor
+    return made, prepares
 
 
 def hed(picture: Image.Image, model: str, device: str) -> Image.Image:
@@ -130,7 +155,9 @@ def _detected(name: str, picture: Image.Image, model: str, device: str) -> Image
             f"({' '.join(str(error).split())[:200]}); run: pip install controlnet_aux"
         ) from error
     try:
-        detector = getattr(controlnet_aux, name).from_pretrained(str(folder)).to(_device(device))
+        detector = (
+            getattr(controlnet_aux, name).from_pretrained(str(folder)).to(device_named(device))
+        )
     except Exception as error:  # as above
         raise UserError(
             f"{folder} cannot be read by controlnet_aux's {name} "
@@ -151,7 +178,8 @@ def _require(folder: Path, files: tuple[str, ...]) -> str:
     return advice
 
 
-def _device(name: str) -> Any:
+def device_named(name: str) -> Any:
+    """Return a device by its name; ``auto`` is CUDA where there is one."""
     import torch
 
     return torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")

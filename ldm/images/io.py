@@ -323,6 +323,34 @@ def save_numbered(
         UserError: The format is unknown, or the file cannot be written.
     """
     data = encode_picture(picture, format, metadata, synthetic=synthetic, said=said)
+    return _write_numbered(data, folder, pattern, format, number)
+
+
+def copy_numbered(source: str | Path, folder: str | Path, pattern: str) -> Path:
+    """Copy a picture's file, byte for byte, under the next free number; return its path.
+
+    Args:
+        source: The file.
+        folder: Where to save; made if missing.
+        pattern: As for ``next_index``; the extension is the file's own.
+
+    Raises:
+        UserError: The file cannot be read, or the copy cannot be written.
+    """
+    source = Path(source)
+    try:
+        data = source.read_bytes()
+    except ERRORS as error:
+        raise UserError(
+            f"image {source} cannot be read ({reason(error)}); expected a picture file; check it"
+        ) from error
+    return _write_numbered(data, folder, pattern, source.suffix.lstrip("."))[0]
+
+
+def _write_numbered(
+    data: bytes, folder: str | Path, pattern: str, format: str, number: int | None = None
+) -> tuple[Path, int]:
+    """Write a file under the next free number, ``number`` or a later one; return both."""
     number = next_index(folder, pattern) if number is None else number
     while True:
         path = Path(folder) / f"{_stem(pattern).format(number)}.{format}"

@@ -22,7 +22,7 @@ _HOW = frozenset(each.name for each in fields(SpeedSettings))
 _FILES = frozenset(
     (
         *("init_img", "mask", "lora", "embedding", "control", "decoder"),
-        *("glossary", "translator", "image_encoder"),
+        *("glossary", "translator", "image_encoder", "restore_faces", "face_detector"),
     )
 )
 """Settings that name files, which count by ``Job.files`` instead."""
@@ -36,7 +36,8 @@ class Job:
         number: Which of the run, in the order of the file; it names the picture.
         line: The line of the file, from 1.
         values: Settings that are not their schema's defaults, by field name.
-        files: SHA-256 of each file that the picture is drawn from, by what it is for.
+        files: SHA-256 of each file that the picture is drawn from, by what it is for; or what
+            stands in for one.
         model: What the model is known by: its name and its hashes.
     """
 
@@ -76,11 +77,13 @@ class Job:
 def schema_of(values: Mapping[str, Any]) -> type[GenerationSettings]:
     """Return the settings class that a line is of: text alone, a picture, a picture and a mask.
 
+    What is drawn around a picture needs no mask.
+
     Example:
         >>> schema_of({"prompt": "a cat"}).program, schema_of({"init_img": "a.png"}).program
         ('txt2img', 'img2img')
     """
-    if values.get("mask") is not None:
+    if values.get("mask") is not None or values.get("outpaint") is not None:
         return InpaintSettings
     return Txt2ImgSettings if values.get("init_img") is None else Img2ImgSettings
 

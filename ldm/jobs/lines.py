@@ -22,8 +22,10 @@ from ldm.jobs.job import ONE_PICTURE, Job, schema_of
 from ldm.jobs.rows import Row
 from ldm.paths import file_fault, is_folder
 from ldm.pipelines.models import ModelChoice, check_kind, resolve
+from ldm.pipelines.source_files import detector_file
 from ldm.pipelines.translating import in_models_language
 from ldm.settings.adapters import read_control
+from ldm.settings.faces import CASCADE
 from ldm.settings.generation import LONGEST_RUN, GenerationSettings
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.option import MAX_SEED, options_of
@@ -33,7 +35,7 @@ if TYPE_CHECKING:  # few lines have adapters
     from ldm.pipelines.adapter_plan import AdapterPlan
 
 _PICTURES = ("init_img", "mask")
-_BESIDES = ("decoder", "glossary", "translator", "image_encoder")
+_BESIDES = ("decoder", "glossary", "translator", "image_encoder", "restore_faces")
 _OWN = ("prompt", "negative_prompt", "seed", *_PICTURES)
 """What differs from line to line most often; the rest is checked once for all lines alike."""
 _TEXTS = ("prompt", "negative_prompt")
@@ -162,8 +164,9 @@ class LineReader:
                     f"{name} is no setting of lines {where}; expected {name} to be empty there; "
                     "take it out"
                 )
-        if "mask" in given and "init_img" not in given:
-            raise UserError("has a mask and no init_img; expected both; add init_img")
+        for name in ("mask", "outpaint"):
+            if name in given and "init_img" not in given:
+                raise UserError(f"has {name} and no init_img; expected both; add init_img")
         own = {name: value for name, value in self.given.items() if name in known}
         values = {**own, **given}
         if not self.choice.kind.takes_text:
@@ -212,6 +215,9 @@ class LineReader:
         """Return the SHA-256 of each file that a picture is drawn from, by what it is for."""
         named = {name: getattr(settings, name, None) for name in (*_PICTURES, *_BESIDES)}
         found = {name: hash_of(path) for name, path in named.items() if path}
+        if settings.restore_faces is not None:
+            detector = detector_file(settings.face_detector)
+            found["face_detector"] = CASCADE if detector is None else hash_of(detector)
         texts = [settings.prompt, settings.negative_prompt]
         if settings.may_adapt(texts):
             from ldm.pipelines.adapter_plan import plan_adapters

@@ -201,13 +201,19 @@ def lost_records(found: Survey, done: Records, worker: str) -> Iterator[Record]:
                 yield Record(number, "", error=error, worker=worker)
 
 
+_FILES = (
+    *("jobs", "ckpt", "config", "glossary", "translator", "image_encoder", "decoder"),
+    *("restore_faces", "face_detector"),
+)
+
+
 def planned(settings: BatchSettings, named: frozenset[str]) -> RunPlan:
     """Return the plan of checked settings, with paths made whole.
 
     Workers may have another present folder.
     """
     found = {"out": settings.out if "://" in settings.out else _whole(settings.out)}
-    for name in ("jobs", "ckpt", "config", "glossary", "translator", "image_encoder", "decoder"):
+    for name in _FILES:
         path = getattr(settings, name)
         # A model may also be named from the project's folder.
         if path is not None and (name == "jobs" or exists(path)):

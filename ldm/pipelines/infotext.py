@@ -19,6 +19,7 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.original_prompts import original_entries, recorded_language
+from ldm.settings.faces import RESTORATION, RESTORER
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
 from ldm.settings.hires import HIRES, upscaler_label
 from ldm.settings.option import Option, options_of
@@ -71,6 +72,7 @@ class Source:
         size: Height and width in pixels; those of the first walk where there are two.
         init_image: The init image of image-to-image.
         adapters: What acted on the model besides.
+        further: Entries about what was done to the pictures after they were drawn.
         shown: Height and width of the finished picture; None is ``size``.
     """
 
@@ -80,6 +82,7 @@ class Source:
     size: tuple[int, int]
     init_image: InitImage | None = None
     adapters: AdapterPlan | None = None
+    further: Mapping[str, str] = field(default_factory=dict)
     shown: tuple[int, int] | None = None
 
 
@@ -128,6 +131,7 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
         from ldm.pipelines.adapter_entries import entries_of
 
         entries |= entries_of(source.adapters, settings.prompt, settings.negative_prompt)
+    entries |= source.further
     ordered = {key: entries.pop(key) for key in ORDER} | entries
     return format_parameters(settings.prompt, settings.negative_prompt, ordered)
 
@@ -319,6 +323,8 @@ def _read_settings(
     # A picture of ours has the size of its init image, which is no setting.
     used = {*options, *(("Size",) if size or (own and not hasattr(schema, "H")) else ())}
     used |= {"Inpaint area"} if "only_masked" in values else set()
+    if RESTORER in entries:
+        used.add(RESTORATION)  # said by the file; of other programs it is a name alone
     from ldm.pipelines.unhonoured import unhonoured
 
     left = unhonoured(path, entries, used)

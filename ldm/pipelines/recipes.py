@@ -19,11 +19,12 @@ from ldm.images import recipes
 from ldm.pipelines.batches import Place
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.made_by import EDITED, is_from_picture, is_inpainting
+from ldm.pipelines.source_files import INIT_IMAGE, MASK, UNNAMED
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.swap import SwapSettings
 
-_FILES = frozenset({"init_img", "mask", "decoder", "control_tile"})
+_FILES = frozenset(each.name for each in (INIT_IMAGE, MASK, *UNNAMED))
 _ADAPTERS = frozenset({"prompt", "lora", "embedding", "control", "image_encoder"})
 
 

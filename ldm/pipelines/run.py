@@ -155,7 +155,8 @@ class Run:
             adapters=request.adapters,
         )
         watermark = Watermark.of(self.settings.watermark, self.settings.format)
-        return PostProcessor(self.settings, source, self.checker, watermark, self.observer)
+        given = self.settings, source, self.checker, watermark, self.observer
+        return PostProcessor(*given, device=self.device, cancel=self.cancel)
 
     def pictures(self) -> Iterator[Picture]:
         """Draw, yielding each batch's pictures when it is done.

@@ -15,8 +15,9 @@ from ldm.digests import file_hash
 from ldm.errors import UserError
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import legible
-from ldm.paths import ERRORS, file_fault, reason
+from ldm.paths import ERRORS, file_fault, is_file, reason
 from ldm.pipelines.models import find
+from ldm.settings.faces import CASCADE, FACE_DETECTOR, RESTORER
 from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:  # it needs torch
@@ -87,6 +88,26 @@ DECODER = SourceFile(
     "Decoder hash",
     endings=WEIGHTS,
 )
+FACES = SourceFile(
+    "restore_faces",
+    lambda schema: True,  # noqa: ARG005 - likewise
+    "--restore_faces",
+    "face restorer",
+    RESTORER,
+    f"{RESTORER} hash",
+    endings=WEIGHTS,
+)
+DETECTOR = SourceFile(
+    "face_detector",
+    lambda schema: True,  # noqa: ARG005 - likewise
+    "--face_detector",
+    "face detector",
+    "Face detector",
+    "Face detector hash",
+    endings=(".onnx",),
+)
+UNNAMED = CONTROL, DECODER, FACES, DETECTOR
+"""Files that a picture was not made from where it does not name them."""
 
 
 def find_sources(
@@ -112,9 +133,8 @@ def find_sources(
     wanted = [source for source in (INIT_IMAGE, MASK) if source.needed(schema)]
     if OUTPAINT in entries and MASK.path_key not in entries:  # what is around needs no mask
         wanted = [source for source in wanted if source is not MASK]
-    # One that the picture does not name was not used.
-    unnamed = [each for each in (CONTROL, DECODER) if each.path_key in entries]
-    wanted += [each for each in unnamed if each.needed(schema)]
+    named = [each for each in UNNAMED if each.path_key in entries]
+    wanted += [each for each in named if each.needed(schema)]
     if schema.init == "optional":
         wanted += [INIT_IMAGE] if "Denoising strength" in entries else []
         wanted += [MASK] if MASK.path_key in entries else []
@@ -145,8 +165,35 @@ def decoder_entries(path: str) -> dict[str, str]:
     return {DECODER.path_key: str(file), DECODER.hash_key: file_hash(file)}
 
 
+def detector_file(named: str | None) -> Path | None:
+    """Return the detector's file; None is the cascade.
+
+    Args:
+        named: A file, or ``cascade``; None is the usual file if it is there, else the cascade.
+    """
+    if named == CASCADE:
+        return None
+    usual = find(FACE_DETECTOR) if named is None else find(named)
+    return usual if named is not None or is_file(usual) else None
+
+
+def face_entries(restorer: Path, detector: Path | None) -> dict[str, str]:
+    """Return what a picture records of the files that its faces were redrawn with.
+
+    Args:
+        restorer: The network's.
+        detector: The detector's; None is the cascade.
+    """
+    found = {FACES.path_key: str(restorer), FACES.hash_key: file_hash(restorer)}
+    if detector is None:
+        return {**found, DETECTOR.path_key: CASCADE}
+    return {**found, DETECTOR.path_key: str(detector), DETECTOR.hash_key: file_hash(detector)}
+
+
 def _find_source(source: SourceFile, path: str, entries: Mapping[str, str]) -> str:
     recorded, flag = entries.get(source.path_key), source.flag
+    if (source, recorded) == (DETECTOR, CASCADE):
+        return CASCADE
     if recorded is None:
         raise UserError(
             f"--from-image {path} does not say what {source.what} it started from; expected its "

@@ -23,8 +23,8 @@ _SILENT = re.compile(
     "Version|Model|Model hash|Hashes|Batch size|Batch pos|User|Created Date|Software|Script|"
     "(Negative )?Template|(Negative )?Wildcard.*|Device|Iteration|Picture|Pictures per iteration|"
     "Prompt weights|Sampler form|Init image|Init image hash|Mask|Mask hash|Tile control|"
-    "Tile control hash|Decoder|Decoder hash|Time taken|SDCPP|RNG seed|"
-    "(Hires|SD upscale) upscaler hash|Original (negative |source )?prompt"
+    "Tile control hash|Decoder|Decoder hash|Face (restorer|detector)( hash)?|Time taken|SDCPP|"
+    "RNG seed|(Hires|SD upscale) upscaler hash|Original (negative |source )?prompt"
 )
 # What changes the picture, and the values at which it does not; "" is none.
 _CHANGES = {

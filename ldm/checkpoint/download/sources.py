@@ -7,6 +7,7 @@ from dataclasses import dataclass
 HUB, GITHUB = "https://huggingface.co", "https://github.com"
 V1_FOLDER, CHECKER_FOLDER = "models/ldm/stable-diffusion-v1", "models/safety-checker"
 UPSCALERS_FOLDER = "models/upscalers"
+FACES_FOLDER, MASKS_FOLDER = "models/faces", "models/masks"
 V1_LICENCE = (
     "CreativeML Open RAIL-M, https://huggingface.co/spaces/CompVis/stable-diffusion-license"
 )
@@ -71,16 +72,18 @@ class Model:
         return f"{self.page}/releases/download/{file.release}/{file.path}"
 
 
+def _released(
+    about: str, repository: str, folder: str, release: str, name: str, sha256: str, size: int
+) -> Model:
+    """Return a model of one file that its authors publish as a release on GitHub."""
+    file = RemoteFile(name, name, sha256, size, release)
+    return Model(about, size / 1e9, repository, folder, (file,), GITHUB)
+
+
 def _real_esrgan(about: str, release: str, name: str, sha256: str, size: int) -> Model:
     """Return a network of Real-ESRGAN's, which is published under the BSD 3-Clause licence."""
-    return Model(
-        about=f"{about} (for scripts/upscale.py; BSD 3-Clause)",
-        gigabytes=size / 1e9,
-        repository="xinntao/Real-ESRGAN",
-        folder=UPSCALERS_FOLDER,
-        files=(RemoteFile(name, name, sha256, size, release),),
-        site=GITHUB,
-    )
+    about = f"{about} (for scripts/upscale.py; BSD 3-Clause)"
+    return _released(about, "xinntao/Real-ESRGAN", UPSCALERS_FOLDER, release, name, sha256, size)
 
 
 MODELS = {
@@ -196,6 +199,47 @@ MODELS = {
         "RealESRGAN_x4plus_anime_6B.pth",
         "f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da",
         17_938_799,
+    ),
+    "yunet": Model(
+        about="finds faces (for scripts/restore_faces.py; MIT)",
+        gigabytes=232_589 / 1e9,
+        repository="opencv/face_detection_yunet",
+        folder=FACES_FOLDER,
+        files=(
+            RemoteFile(
+                "face_detection_yunet_2023mar.onnx",
+                "face_detection_yunet_2023mar.onnx",
+                "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+                232_589,
+            ),
+        ),
+    ),
+    "gfpgan-v1.4": _released(
+        "redraws faces (for scripts/restore_faces.py; Apache-2.0)",
+        "TencentARC/GFPGAN",
+        FACES_FOLDER,
+        "v1.3.0",
+        "GFPGANv1.4.pth",
+        "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
+        348_632_874,
+    ),
+    "codeformer": _released(
+        "the same, as close to the given face as asked (S-Lab License 1.0: no commercial use)",
+        "sczhou/CodeFormer",
+        FACES_FOLDER,
+        "v0.1.0",
+        "codeformer.pth",
+        "1009e537e0c2a07d4cabce6355f53cb66767cd4b4297ec7a4a64ca4b8a5684b7",
+        376_637_898,
+    ),
+    "u2net": _released(
+        "tells what a picture is of from its background (for scripts/mask.py; Apache-2.0)",
+        "danielgatis/rembg",
+        MASKS_FOLDER,
+        "v0.0.0",
+        "u2net.onnx",
+        "8d10d2f3bb75ae3b6d527c77944fc5e7dcd94b29809d47a739a7a728a912b491",
+        175_997_641,
     ),
 }
 
