@@ -167,10 +167,8 @@ class Handlers:
 
     def _check_own_size(self, settings: GenerationSettings) -> None:
         """Check the size of pictures that start from noise."""
-        choice = self.worker.pipeline.choice
-        own = settings.H or choice.size, settings.W or choice.size
-        height, width = settings.final_size(own, choice.multiple)
-        self.worker.limits.check_size(settings, width, height)
+        own = self.worker.pipeline.choice.size
+        self.worker.limits.check_size(settings, settings.W or own, settings.H or own)
 
     def _said(self, text: str, language: str) -> str:
         """Put a message into the page's words."""

@@ -110,11 +110,14 @@ class Limits:
     def check_size(self, settings: GenerationSettings, width: int, height: int) -> None:
         """Check the size of the pictures that a run draws, in pixels.
 
+        Args:
+            settings: The run's.
+            width, height: Of the first walk where there are two: the second walk's follows.
+
         Raises:
             UserError: A side, or a batch of that size, is more than this page draws.
         """
-        times = getattr(settings, "hires", None) or 1.0  # what the second walk of two draws
-        width, height = round(width * times), round(height * times)
+        height, width = settings.final_size((height, width), 1)
         if max(width, height) > self.side:
             raise self._too_much(f"a picture of {width}x{height} pixels", self.side, "max_side")
         prompts = len(settings.drawn_prompts)

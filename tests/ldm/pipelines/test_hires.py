@@ -218,3 +218,13 @@ def test_memory_is_asked_for_by_the_final_size(pipeline, monkeypatch):
     monkeypatch.setattr(room, "free_memory", lambda: 2**20)
     with pytest.raises(UserError, match="a picture of 64x48"):
         check_room(pipeline.prepare(settings(hires=4.0)), pipeline)
+
+
+def test_batches_before_the_wanted_picture_are_not_enlarged(pipeline, monkeypatch):
+    wanted = settings(n_iter=3, hires_upscaler="lanczos")
+    place = list(pipeline.generate(wanted))[2].place
+    calls, own = [], LatentSpaceDiffusion.decode_first_stage
+    spy = lambda model, z, *rest, **more: calls.append(1) or own(model, z, *rest, **more)  # noqa: E731
+    monkeypatch.setattr(LatentSpaceDiffusion, "decode_first_stage", spy)
+    list(pipeline.generate(wanted, place=place))
+    assert len(calls) == 2  # the wanted one's, small and large
