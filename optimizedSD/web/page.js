@@ -69,7 +69,7 @@
   // Uploads stay on the server for a while. What is brought back is the picture: with what was
   // painted on it where that is part of it; a mask's strokes would come back in other places.
   const untouched = (picture, masked) => {
-    const file = masked ? picture.background : picture.composite;
+    const file = masked ? picture.background : picture.composite ?? picture.background;
     return { background: file, layers: [], composite: file };
   };
   page.keepGiven = (names, held) => {
