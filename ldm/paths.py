@@ -105,6 +105,20 @@ def modified(path: PathLike) -> float:
         return 0.0
 
 
+def identity(path: PathLike) -> tuple[int, ...] | None:
+    """Return what a file has in common with no other and with no other state of its own.
+
+    Returns:
+        Its length in bytes, when its content and its entry were last changed in nanoseconds since
+        1970, its file system and its number there; None where there is none.
+    """
+    try:
+        found = os.stat(path)
+    except ERRORS:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_dev, found.st_ino
+
+
 def is_at(file: IO, path: PathLike) -> bool:
     """Check whether an open file is the one that a path leads to now."""
     try:

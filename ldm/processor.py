@@ -8,8 +8,6 @@ machine, and the times are kept in the user's cache folder. Imports no torch bef
 from __future__ import annotations
 
 import functools
-import json
-import logging
 import os
 import platform
 import statistics
@@ -19,19 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ldm.atomic import replacing
-from ldm.paths import ERRORS, at_home
+from ldm.keeping import keep, kept
+from ldm.paths import ERRORS
 
 if TYPE_CHECKING:
     import torch
-
-logger = logging.getLogger(__name__)
 
 PROBE_SECONDS = 0.1  # no run is delayed by more
 ROUNDS = 5
 FINE = 1e-4  # seconds: a coarser clock cannot time a product
 HALVES = ("bfloat16", "float16")
 THREADS = "OMP_NUM_THREADS"
+_TABLE = "processors"  # a shared home folder serves several machines
 _MOST_ROWS = 64  # beyond so many threads the products grow no further
 
 
@@ -204,20 +201,13 @@ class Speeds:
 @functools.cache
 def speeds() -> Speeds:
     """Return the probe's times on this machine: remembered ones, or measured now in 0.1 s."""
-    key = _machine()
-    kept = _read_kept()
-    if key in kept:
-        return Speeds(kept[key])
+    key, table = _machine(), kept(_TABLE)
+    if _is_measured(times := table.get(key)):
+        return Speeds(times)
     found, complete = probe()
     if complete:
-        _keep({**kept, key: found})
+        keep(_TABLE, {**table, key: found})
     return Speeds(found)
-
-
-def cache_file() -> Path:
-    """Return where the times of machines are kept: a shared home folder serves several."""
-    home = at_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return home / "latent-diffusion" / "processors.json"
 
 
 def _machine() -> str:
@@ -226,30 +216,12 @@ def _machine() -> str:
     return f"{cpu_name()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 
-def _read_kept() -> dict[str, dict[str, float]]:
-    """Return the times that are kept, by machine; what is no such table is measured again."""
-    try:
-        kept = json.loads(_text(cache_file()) or "{}")
-    except (ValueError, RecursionError):
-        kept = {}
-    found = kept if isinstance(kept, dict) else {}
-    return {key: times for key, times in found.items() if _is_measured(times)}
-
-
 def _is_measured(times: object) -> bool:
     return (
         isinstance(times, dict)
         and "float32" in times
         and all(isinstance(each, float) and each > 0 for each in times.values())
     )
-
-
-def _keep(kept: dict[str, dict[str, float]]) -> None:
-    try:
-        with replacing(cache_file()) as part:
-            part.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-    except ERRORS as error:  # a home that is read-only costs the next run 0.1 s again
-        logger.info("the processor's speeds cannot be kept in %s: %s", cache_file(), error)
 
 
 def probe(limit: float = PROBE_SECONDS) -> tuple[dict[str, float], bool]:

@@ -68,7 +68,7 @@ class RecordingDrawer(FlatDrawer):
 
 def recorded_picture(request: Request) -> Picture:
     """Return the picture of a request."""
-    settings, (height, width) = request.settings, request.size
+    settings, (height, width) = request.settings, request.final_size
     pixels = np.empty((1, height, width, 3), np.uint8)
     pixels[:] = colour_of(settings.seed)
     if request.image is not None:

@@ -41,6 +41,8 @@ STOREYS = {
     "ldm.wrapping": 0,
     "ldm.tables": 0,
     "ldm.processor": 0,
+    "ldm.keeping": 0,
+    "ldm.digests": 0,
     "ldm.process": 1,
     "ldm.settings": 1,
     "ldm.modules": 2,

@@ -108,6 +108,7 @@ def make_service(settings: ServerSettings, load: Callable[[], Drawer], **rest: A
         settings.max_wait / 1000.0,
         settings.max_waiting,
         settings.max_waiting_of_key,
+        settings.device,
     )
     kept = Kept(settings.keep_jobs, settings.keep_mb * 2**20, settings.keep_minutes * 60.0)
     limits = Limits.of(settings, model_for(settings).size, "server")

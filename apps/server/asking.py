@@ -17,13 +17,13 @@ from ldm.images.embed import encodable
 from ldm.legible import quoted
 from ldm.pipelines.adapter_files import (
     EMBEDDINGS,
-    HIRES_UPSCALERS,
     LORAS,
     Shelf,
     find_adapter,
     find_named,
     lora_file,
 )
+from ldm.pipelines.networks import HIRES_UPSCALERS
 from ldm.settings.adapters import read_lora
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.inpaint import LowMemoryInpaintSettings
@@ -39,8 +39,8 @@ _OPEN = """
 prompt negative_prompt prompt_lang prompt_syntax clip_skip emphasis plain_prompt
 sampler ddim_steps spacing ddim_eta scale seed n_samples n_iter H W strength lora embedding
 reuse merge_tokens guidance_interval guidance_rescale zero_terminal_snr freeu batch_cfg
-only_masked mask_blur invert_mask fill outpaint subseed subseed_strength
 hires hires_steps hires_upscaler hires_strength
+only_masked mask_blur invert_mask fill outpaint subseed subseed_strength
 """
 _FILES = """
 from_file from_image glossary translator outdir config ckpt init_img mask control image_encoder

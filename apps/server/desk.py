@@ -25,12 +25,14 @@ class Terms:
         max_wait: Seconds that a picture waits for others to be drawn with, if nothing else waits.
         queued: How many pictures may wait in all.
         queued_of_key: How many of one key may wait.
+        device: Where networks that enlarge pictures compute, beside the model.
     """
 
     batch_size: int = 8
     max_wait: float = 0.05
     queued: int = 200
     queued_of_key: int = 50
+    device: str = "cpu"
 
 
 class Desk:

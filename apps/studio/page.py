@@ -42,9 +42,9 @@ CSS = """
 .gone .status .bar { display: none; }
 .trouble:has([role=alert]:empty) { display: none; }
 @media (max-width: 767px) {
-  .actions { position: fixed; left: 0; right: 0; bottom: 0; z-index: 20; padding: 0.5em 1em;
+  .actions { position: fixed; left: 0; right: 0; bottom: 0; z-index: 1000; padding: 0.5em 1em;
     background: var(--body-background-fill); }
-  .column:has(> .actions) { position: relative; z-index: 30; }  /* labels are in layers too */
+  .column:has(.actions) { position: relative; z-index: 1000; }  /* labels are in layers too */
   .gradio-container { padding-bottom: 5em !important; }
 }
 .drawn .grid-wrap { min-height: 8em !important; max-height: 660px !important; }

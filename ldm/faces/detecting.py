@@ -27,7 +27,7 @@ LOOKED_AT = 800
 SURE = 0.8
 """Of YuNet's score from 0 to 1."""
 _ALIKE = 0.35  # overlap of boxes of one face
-_VOTES = 28  # of the windows close to a face, which most faces get 30 of and few patterns 10
+_VOTES = 26  # of the windows close to a face, which most faces get 30 of and few patterns 10
 _CLOSE = 72  # pixels: the side that a face and what is around it are brought to for them
 _AROUND = 0.3  # of the box's side: what is around it
 _GET = "run: python scripts/download_models.py yunet"

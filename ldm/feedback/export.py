@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 from ldm.atomic import replacing
+from ldm.digests import file_hash
 from ldm.errors import UserError
 from ldm.feedback.store import Opinion
-from ldm.images.io import file_hash
 from ldm.paths import ERRORS, exists, is_file, listing, reason, unreachable
 from ldm.settings.tags import without_loras
 from ldm.tables import write_table

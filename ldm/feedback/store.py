@@ -15,9 +15,9 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ldm.digests import file_hash
 from ldm.errors import UserError
 from ldm.images.embed import encodable
-from ldm.images.io import file_hash
 from ldm.images.recipes import read_recipe
 from ldm.legible import quoted
 from ldm.paths import ERRORS, exists, file_fault, reason

@@ -5,7 +5,6 @@ Shape legend: B pictures, 3 channels (RGB), H W pixels. "uint8" is 0..255, "mode
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import os
@@ -46,15 +45,6 @@ def open_image(path: str | Path) -> Image.Image:
     if fault := file_fault(path):
         raise UserError(f"image {path} {fault}; give the path of a picture file ({KINDS} are read)")
     return decoded(path, f"image {path}")
-
-
-def file_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:  # a recipe may name any file, of any size
-        while part := file.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def load_image(path: str | Path) -> Image.Image:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from ldm.images.io import file_hash
+from ldm.digests import remembered_hash
 from ldm.paths import at_home, file_size, is_file, is_folder, listing, modified
 from ldm.pipelines.adapter_files import WEIGHTS
 
@@ -41,4 +41,4 @@ def hash_of_all(paths: Iterable[Path]) -> str:
 
 @functools.lru_cache(maxsize=_KEPT)
 def _hash(path: str, _size: int, _modified: float) -> str:
-    return file_hash(path)
+    return remembered_hash(path)

@@ -36,7 +36,8 @@ class Job:
         number: Which of the run, in the order of the file; it names the picture.
         line: The line of the file, from 1.
         values: Settings that are not their schema's defaults, by field name.
-        files: SHA-256 of each file that the picture is drawn from, by what it is for.
+        files: SHA-256 of each file that the picture is drawn from, by what it is for; or what
+            stands in for one.
         model: What the model is known by: its name and its hashes.
     """
 

@@ -22,8 +22,10 @@ from ldm.jobs.job import ONE_PICTURE, Job, schema_of
 from ldm.jobs.rows import Row
 from ldm.paths import file_fault, is_folder
 from ldm.pipelines.models import ModelChoice, check_kind, resolve
+from ldm.pipelines.source_files import detector_file
 from ldm.pipelines.translating import in_models_language
 from ldm.settings.adapters import read_control
+from ldm.settings.faces import CASCADE
 from ldm.settings.generation import LONGEST_RUN, GenerationSettings
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.option import MAX_SEED, options_of
@@ -33,10 +35,7 @@ if TYPE_CHECKING:  # few lines have adapters
     from ldm.pipelines.adapter_plan import AdapterPlan
 
 _PICTURES = ("init_img", "mask")
-_BESIDES = (
-    *("decoder", "glossary", "translator", "image_encoder"),
-    *("restore_faces", "face_detector"),
-)
+_BESIDES = ("decoder", "glossary", "translator", "image_encoder", "restore_faces")
 _OWN = ("prompt", "negative_prompt", "seed", *_PICTURES)
 """What differs from line to line most often; the rest is checked once for all lines alike."""
 _TEXTS = ("prompt", "negative_prompt")
@@ -215,6 +214,9 @@ class LineReader:
         """Return the SHA-256 of each file that a picture is drawn from, by what it is for."""
         named = {name: getattr(settings, name, None) for name in (*_PICTURES, *_BESIDES)}
         found = {name: hash_of(path) for name, path in named.items() if path}
+        if settings.restore_faces is not None:
+            detector = detector_file(settings.face_detector)
+            found["face_detector"] = CASCADE if detector is None else hash_of(detector)
         texts = [settings.prompt, settings.negative_prompt]
         if settings.may_adapt(texts):
             from ldm.pipelines.adapter_plan import plan_adapters

@@ -48,7 +48,9 @@ def pays(layer: nn.Conv2d, x: Tensor) -> bool:
 
 def pack_tiles(weight: Tensor, x: Tensor) -> tuple[Tensor, ...]:
     """Return the 16 matrices (C', C) of 3x3 taps (C', C, 3, 3), packed for maps like ``x``."""
-    in_tiles = [place for row in _of_taps(weight, 2) for place in _of_taps(row, 2)]
+    # Each tap's matrix is brought together first: adding them up goes by whole lines of memory.
+    matrices = weight.flatten(2).movedim(2, 0).contiguous().unflatten(0, (3, 3))  # (3, 3, C', C)
+    in_tiles = [place for row in _of_taps(matrices) for place in _of_taps(row)]
     count = x.shape[0] * x.shape[2] * x.shape[3] // 4
     return tuple(
         torch.ops.mkldnn._reorder_linear_weight(each.contiguous(), count) for each in in_tiles
@@ -140,8 +142,8 @@ def _two_of_four(m: list[Tensor]) -> tuple[Tensor, Tensor]:
     return (m1 + m2).add_(m0), m1.sub_(m2).sub_(m3)
 
 
-def _of_taps(taps: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the four sums of three taps along ``dim``, which goes: G g."""
-    first, middle, last = taps.unbind(dim)
+def _of_taps(taps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the four sums of three taps (3, ...), each (...): G g."""
+    first, middle, last = taps.unbind()
     outer = (first + last) / 2
     return first, outer + middle / 2, outer - middle / 2, last

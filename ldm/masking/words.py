@@ -11,7 +11,7 @@ from PIL import Image
 
 from ldm.hints.learned import device_named, read_folder
 
-_FILES = ("config.json", "preprocessor_config.json", "tokenizer_config.json")
+_FILES = ("config.json", "tokenizer_config.json")
 
 
 def by_words(

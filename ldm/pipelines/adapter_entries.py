@@ -22,8 +22,8 @@ from typing import Any
 
 from ldm.adapters.textual_inversion.words import Words
 from ldm.budgets import QUOTED, RECIPE_ENTRIES
+from ldm.digests import file_hash
 from ldm.errors import UserError
-from ldm.images.io import file_hash
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import legible, quoted
 from ldm.paths import at_home, is_file

@@ -7,12 +7,12 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from ldm.checkpoint.safetensors_header import HeaderFault, read_header
+from ldm.digests import remembered_hash
 from ldm.errors import UserError
-from ldm.images.io import file_hash
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import quoted
 from ldm.paths import (
@@ -76,9 +76,6 @@ IN_LORA_FOLDERS = tuple(
 LORAS = Shelf("LoRA", "--lora", "models/lora", WEIGHTS, IN_LORA_FOLDERS)
 EMBEDDINGS = Shelf("embedding", "--embedding", "models/embeddings", WEIGHTS | PICTURE_ENDINGS)
 CONTROLS = Shelf("control", "--control", "models/controlnet", WEIGHTS, ("config.json",))
-UPSCALERS = Shelf("upscaler", "--model", "models/upscalers", WEIGHTS)
-HIRES_UPSCALERS = replace(UPSCALERS, flag="--hires_upscaler")
-TILE_UPSCALERS = replace(UPSCALERS, flag="--upscaler")
 
 
 def find_adapter(shelf: Shelf, named: str) -> Path:
@@ -239,7 +236,7 @@ def full_hash(path: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _hash(path: Path, _size: int, _modified: float) -> str:
-    return file_hash(path)
+    return remembered_hash(path)
 
 
 @functools.lru_cache(maxsize=64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,10 +15,11 @@ from ldm.faces.detecting import Detector, detector_of
 from ldm.faces.restorer import FaceRestorer, load_restorer
 from ldm.faces.restoring import FaceObserver, restore_faces
 from ldm.paths import file_size, is_file, modified
+from ldm.pipelines.cancelling import Cancel, interruptible
 from ldm.pipelines.models import find
 from ldm.pipelines.progress import Notice, Observer
-from ldm.pipelines.source_files import RESTORATION, face_entries
-from ldm.settings.faces import CASCADE, FACE_DETECTOR, FaceSettings
+from ldm.pipelines.source_files import detector_file, face_entries
+from ldm.settings.faces import RESTORATION, FaceSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class Faces:
 
     @classmethod
     def of(
-        cls, model: str, detector: str | None, fidelity: float | None, device: torch.device
+        cls, model: str, detector: str | None, fidelity: float | None, device: torch.device | str
     ) -> Faces:
         """Load what is named; what was loaded last is not loaded again.
 
@@ -54,15 +56,16 @@ class Faces:
         path, by = find(model), detector_file(detector)
         known = (file_size(path), modified(path)) if is_file(path) else (0, 0.0)
         finder = detector_of(by)
-        return cls(_loaded(path, known, device), finder, by, fidelity)
+        return cls(_loaded(path, known, torch.device(device)), finder, by, fidelity)
 
     @classmethod
-    def asked(cls, settings: FaceSettings, device: torch.device) -> Faces | None:
-        """Return what the settings of a run ask for; None if faces stay as they are drawn."""
-        if settings.restore_faces is None:
-            return None
-        fidelity = settings.face_fidelity
-        return cls.of(settings.restore_faces, settings.face_detector, fidelity, device)
+    def asked(cls, settings: FaceSettings, device: torch.device | str, observer: Observer) -> Faces:
+        """Return what the settings of a run ask for, and tell of it."""
+        made = cls.of(
+            settings.restore_faces, settings.face_detector, settings.face_fidelity, device
+        )
+        observer(Notice(f"Faces are redrawn by {made.summary()}."))
+        return made
 
     @property
     def device(self) -> torch.device:
@@ -97,7 +100,12 @@ class Faces:
         )
 
     def redrawn(
-        self, pixels: np.ndarray, seen: np.ndarray, numbers: Sequence[int], observer: Observer
+        self,
+        pixels: np.ndarray,
+        seen: np.ndarray,
+        numbers: Sequence[int],
+        observer: Observer,
+        cancel: Cancel | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return drawn pictures with their faces redrawn, and what the safety checker is shown.
 
@@ -106,27 +114,28 @@ class Faces:
             seen: The same, as the safety checker looks at them.
             numbers: Of the pictures in their run, from 1.
             observer: Told of pictures without a face.
+            cancel: Ends it early where it is asked to; None never does.
+
+        Raises:
+            UserError: The network computed NaN.
+            Cancelled: It was ended.
         """
         pixels, seen = pixels.copy(), seen.copy()
         for row, number in enumerate(numbers):
-            restored, found = self.restored(pixels[row])
+            with self._cancelled_by(cancel):
+                restored, found = self.restored(pixels[row])
             if found:
                 pixels[row] = seen[row] = restored
             else:
                 observer(Notice(f"Picture {number}: no face was found, and nothing redrawn."))
         return pixels, seen
 
-
-def detector_file(named: str | None) -> Path | None:
-    """Return the detector's file; None is the cascade.
-
-    Args:
-        named: A file, or ``cascade``; None is the usual file if it is there, else the cascade.
-    """
-    if named == CASCADE:
-        return None
-    usual = find(FACE_DETECTOR) if named is None else find(named)
-    return usual if named is not None or is_file(usual) else None
+    def _cancelled_by(self, cancel: Cancel | None) -> AbstractContextManager[None]:
+        """Return the context in which a token ends the work within an operation."""
+        if cancel is None:
+            return nullcontext()
+        cancel.check()
+        return interruptible(self.restorer.network.model, cancel)
 
 
 @lru_cache(maxsize=1)

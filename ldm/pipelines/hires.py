@@ -20,13 +20,11 @@ from torch import Tensor
 
 from ldm.images.io import to_tensor, to_uint8
 from ldm.models.diffusion.sampler import Sampler
-from ldm.models.diffusion.sampler_registry import make_sampler
-from ldm.pipelines.adapter_files import HIRES_UPSCALERS, find_adapter
 from ldm.pipelines.initial_latents import EncodedPicture
-from ldm.pipelines.walks import TextWalk
+from ldm.pipelines.networks import HIRES_UPSCALERS, find_network
+from ldm.pipelines.walks import TextWalk, sampler_for
 from ldm.rng import NoiseSource
 from ldm.settings.hires import LATENT_MODES
-from ldm.settings.samplers import SAMPLERS
 from ldm.types import SamplerState
 
 if TYPE_CHECKING:
@@ -81,11 +79,10 @@ class HiresWalk(TextWalk):
 
     def _second(self, sampler: Sampler) -> Sampler:
         """Return the sampler of the second walk: like the first, with its own number of steps."""
-        settings = self.settings
-        second = make_sampler(settings.sampler, sampler.model, spacing=settings.spacing)
-        eta = settings.ddim_eta if SAMPLERS[settings.sampler].eta == "used" else 0.0
-        steps = settings.hires_steps or settings.ddim_steps
-        second.make_schedule(steps, ddim_eta=eta, verbose=False)
+        steps = self.settings.hires_steps or self.settings.ddim_steps
+        # The first sampler's model has its schedule already.
+        settings = replace(self.settings, ddim_steps=steps, zero_terminal_snr=False)
+        second = sampler_for(settings, sampler.model)
         second.around = sampler.around
         return second
 
@@ -128,5 +125,5 @@ class HiresWalk(TextWalk):
         from ldm.upscalers.upscaler import kept_upscaler
 
         return kept_upscaler(
-            find_adapter(HIRES_UPSCALERS, self.settings.hires_network), self.device
+            find_network(HIRES_UPSCALERS, self.settings.hires_network), self.device
         )

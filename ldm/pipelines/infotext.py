@@ -19,29 +19,11 @@ from ldm.pipelines.batches import Place
 from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.models import Fingerprint
 from ldm.pipelines.original_prompts import original_entries, recorded_language
-from ldm.pipelines.recorded_values import (
-    FORM,
-    changed_networks,
-    network_entries,
-    read_value,
-    written,
-)
-from ldm.pipelines.source_files import (
-    FACES,
-    RESTORATION,
-    decoder_entries,
-    find_sources,
-    image_entries,
-)
+from ldm.settings.faces import RESTORATION, RESTORER
 from ldm.settings.generation import LONGEST_RUN, MAX_SEED, GenerationSettings
-from ldm.settings.hires import HIRES
-from ldm.settings.low_memory import WeightedPrompts
+from ldm.settings.hires import HIRES, upscaler_label
 from ldm.settings.option import Option, options_of
-from ldm.settings.samplers import (
-    SAMPLERS,
-    SPACINGS,
-    samplers_for,
-)
+from ldm.settings.samplers import FORM, SAMPLERS, SPACINGS, samplers_for
 from ldm.settings.shortcuts import UNSHORTENED
 
 if TYPE_CHECKING:  # most pictures have none
@@ -124,18 +106,26 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
         value = getattr(settings, each.name)
         unsaid = each.name in unrecorded or (each.name in _QUIET and value == _QUIET[each.name])
         if each.infotext and value is not None and not unsaid:
-            entries[each.infotext] = written(each, value)
+            entries[each.infotext] = _written(each, value)
     for key, name in _PLACE.items():
         entries[key] = getattr(place, name) + (name in _COUNTED_FROM_1)
-    entries |= image_entries(source.init_image)
+    if source.init_image is not None:
+        from ldm.pipelines.source_files import image_entries  # pictures from text need none
+
+        entries |= image_entries(source.init_image)
     if form := SAMPLERS[settings.sampler].form:
         entries[FORM] = form
     entries |= {key: value for key, value in settings.further_entries().items() if value}
     if any(len(settings.mixture(text)) > 1 for text in (settings.prompt, settings.negative_prompt)):
         entries[WEIGHTS] = "on"
     entries |= original_entries(settings)
-    entries |= network_entries(settings)
+    if getattr(settings, "hires_network", None) or getattr(settings, "network", None):
+        from ldm.pipelines.recorded_values import network_entries
+
+        entries |= network_entries(settings)
     if settings.decoder is not None:
+        from ldm.pipelines.source_files import decoder_entries
+
         entries |= decoder_entries(settings.decoder)
     if source.adapters is not None:
         from ldm.pipelines.adapter_entries import entries_of
@@ -144,6 +134,20 @@ def write_parameters(settings: GenerationSettings, source: Source, place: Place)
     entries |= source.further
     ordered = {key: entries.pop(key) for key in ORDER} | entries
     return format_parameters(settings.prompt, settings.negative_prompt, ordered)
+
+
+def _written(each: Option, value: Any) -> str:
+    if each.name == "sampler":
+        return SAMPLERS[value].label
+    if each.name == "spacing":
+        return SPACINGS[value].label or value
+    if each.name in ("hires_upscaler", "upscaler"):
+        return upscaler_label(value)
+    if each.name == "emphasis":
+        return value.replace("-", " ").capitalize()
+    if each.kind is float:
+        return repr(float(value)).removesuffix(".0")
+    return str(value)
 
 
 @dataclass(frozen=True)
@@ -209,7 +213,10 @@ def read_picture(
     """
     from ldm.images.recipes import read_recipe  # only redrawing reads one
     from ldm.pipelines.made_by import check_program, with_schedule
+    from ldm.pipelines.recorded_values import changed_networks
+    from ldm.pipelines.source_files import find_sources
     from ldm.pipelines.unhonoured import notices_on_others, syntax_of
+    from ldm.settings.low_memory import WeightedPrompts
 
     recipe = recipe or read_recipe(path)
     if recipe is None:
@@ -316,7 +323,7 @@ def _read_settings(
     # A picture of ours has the size of its init image, which is no setting.
     used = {*options, *(("Size",) if size or (own and not hasattr(schema, "H")) else ())}
     used |= {"Inpaint area"} if "only_masked" in values else set()
-    if FACES.path_key in entries:
+    if RESTORER in entries:
         used.add(RESTORATION)  # said by the file; of other programs it is a name alone
     from ldm.pipelines.unhonoured import unhonoured
 
@@ -336,6 +343,8 @@ def _take(
     each: Option, entries: Mapping[str, str], values: dict[str, Any], notices: list[str]
 ) -> None:
     """Put one entry into ``values``, or say why not: other programs have other samplers."""
+    from ldm.pipelines.recorded_values import read_value
+
     text = entries[each.infotext]
     try:
         value = read_value(each, entries, own=_PLACE.keys() <= entries.keys())

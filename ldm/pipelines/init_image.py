@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image
 
+from ldm.digests import file_hash
 from ldm.errors import UserError
 from ldm.images.io import (
     TRANSPARENCY,
-    file_hash,
     fit_to_multiple,
     lost_as_rgb,
     open_image,
@@ -26,7 +26,26 @@ from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:  # most pictures have none
     from ldm.pipelines.masks import Mask
-    from ldm.pipelines.only_masked import Repaint
+
+
+class Laid(Protocol):
+    """How what is drawn of a part is laid into a picture; see ``ldm.pipelines.only_masked``.
+
+    Attributes:
+        picture: The whole, RGB.
+        soft: L, of its size: not black where it is changed.
+        is_area: Whether an area around the mask is drawn, at a size of its own.
+    """
+
+    picture: Image.Image
+    soft: Image.Image
+    is_area: bool
+
+    def finish(self, drawn: Image.Image) -> Image.Image:
+        """Return the whole with what was drawn, RGB."""
+
+    def opacity(self) -> np.ndarray | None:
+        """Return the whole's alpha, uint8 (H, W); None is opaque."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +72,7 @@ class InitImage:
     mask: Mask | None = None
     unpadded: tuple[int, int] | None = None
     small: Image.Image | None = None
-    laid: Repaint | None = None
+    laid: Laid | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -243,10 +262,6 @@ def fit_init_image(
     Raises:
         UserError: its size, or the requested one, is too large, or its mask does not fit.
     """
-    if settings.task == "mask" and settings.lays_out:
-        from ldm.pipelines.only_masked import laid_out
-
-        return laid_out(image, settings, choice)
     width, height = image.pixels.size
     if settings.keeps_size:
         size = settings.size_before_padding((height, width), choice.size, choice.multiple)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from ldm.digests import file_hash
 from ldm.errors import UserError
-from ldm.images.io import file_hash, open_image, upright_eight_bit
+from ldm.images.io import open_image, upright_eight_bit
 from ldm.images.padding import reflected
 from ldm.images.pixels import named
 from ldm.images.transparency import over

@@ -5,7 +5,6 @@ Reads YAML only: no torch and no weights, so that bad sizes and paths are report
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,8 +19,9 @@ from ldm.budgets import MODEL_SIDE
 from ldm.checkpoint.default_config import default_config, own_config
 from ldm.checkpoint.diffusers.json_files import INDEX, find_weights
 from ldm.checkpoint.folders import check_model
+from ldm.digests import remembered_hash
 from ldm.errors import UserError
-from ldm.paths import exists, file_fault, is_file, is_folder, real_path
+from ldm.paths import ERRORS, exists, file_fault, is_file, is_folder, real_path, reason
 from ldm.pipelines.model_entries import Entries, known_words_of, languages_of, sampling_of
 from ldm.settings.generation import GenerationSettings, Txt2ImgSettings
 from ldm.settings.model_kind import INPAINT, KINDS, ModelFacts, ModelKind
@@ -109,22 +109,32 @@ class Fingerprint:
     """The SHA-256 of a file, computed in the background: a 4 GB checkpoint takes seconds."""
 
     def __init__(self, path: Path):
-        self._path = path
-        self._digest = hashlib.sha256()
+        self._path, self._digest = path, ""
+        self._error: Exception | None = None
         # A daemon, so that Ctrl-C need not wait for it.
-        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread = threading.Thread(target=self._compute, daemon=True)
         self._thread.start()
 
-    def _read(self) -> None:
-        with open(self._path, "rb") as file:
-            while block := file.read(1 << 22):
-                self._digest.update(block)
+    def _compute(self) -> None:
+        try:
+            self._digest = remembered_hash(self._path)
+        except ERRORS as error:
+            self._error = error
 
     @property
     def short(self) -> str:
-        """The first ten hexadecimal digits, as AUTOMATIC1111 names models."""
+        """The first ten hexadecimal digits, as AUTOMATIC1111 names models.
+
+        Raises:
+            UserError: The file could not be read to its end.
+        """
         self._thread.join()
-        return self._digest.hexdigest()[:10]
+        if self._error is not None:
+            raise UserError(
+                f"model {self._path} cannot be read any more ({reason(self._error)}); expected the "
+                "file that the run was begun with; put it back"
+            )
+        return self._digest[:10]
 
 
 def find(path: str | Path) -> Path:

@@ -19,8 +19,10 @@ from ldm.settings.generation import GenerationSettings
 if TYPE_CHECKING:
     from typing import Self  # in typing from Python 3.11 on
 
+    import torch
     from torch import Tensor
 
+    from ldm.pipelines.cancelling import Cancel
     from ldm.pipelines.facing import Faces
     from ldm.pipelines.masks import Mask
 
@@ -100,7 +102,9 @@ class PostProcessor:
         checker: Blacks out what it flags.
         watermark: Adds the watermark.
         observer: Called with a notice for each flagged picture.
-        faces: Redraws faces before anything else; None leaves them.
+        device: Where faces are redrawn.
+        cancel: Ends that early where it is asked to; None never does.
+        faces: Redraws faces before anything else; None leaves them, as before ``prepare``.
     """
 
     settings: GenerationSettings
@@ -108,14 +112,21 @@ class PostProcessor:
     checker: SafetyChecker
     watermark: Watermark
     observer: Observer
+    device: torch.device | str = "cpu"
+    cancel: Cancel | None = None
     faces: Faces | None = None
 
     def prepare(self) -> None:
         """Report what will be missing, and find damaged files before anything is drawn.
 
         Raises:
-            UserError: the safety checker's files are damaged.
+            UserError: the files of the safety checker, or of what redraws faces, are damaged.
         """
+        if self.settings.restore_faces is not None:
+            from ldm.pipelines.facing import Faces  # most runs redraw none
+
+            self.faces = Faces.asked(self.settings, self.device, self.observer)
+            self.source = replace(self.source, further=self.faces.recorded())
         if self.checker.status is not None:
             self.observer(Notice(f"Note: {self.checker.status}"))
         self.checker.load()
@@ -146,7 +157,7 @@ class PostProcessor:
         drawn = tuple(to_uint8(decoded, rounded=r)[kept] for r in (False, True))
         if self.faces is not None:
             numbers = [batch.places[row].index + 1 for row in kept]
-            drawn = self.faces.redrawn(*drawn, numbers, self.observer)
+            drawn = self.faces.redrawn(*drawn, numbers, self.observer, self.cancel)
         pixels, seen = map(self._kept, drawn)
         checked = self.checker.check(pixels, seen=seen)
         for row, plain, flagged, finding in zip(kept, *checked, strict=True):

@@ -1,32 +1,16 @@
-"""Single settings as pictures' texts write them: by AUTOMATIC1111's names if it has any."""
+"""Single settings read from pictures' texts, and the files of networks that they name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ldm.settings.hires import LABELS, upscaler_label, upscaler_named
+from ldm.settings.hires import LABELS, upscaler_named
 from ldm.settings.option import Option, Settings
-from ldm.settings.samplers import SAMPLERS, SPACINGS, sampler_named, spacing_named
+from ldm.settings.samplers import FORM, sampler_named, spacing_named
 
-FORM = "Sampler form"  # of two samplers with one label, see ``SamplerEntry.form``
 NETWORKS = {"hires_upscaler": "Hires upscaler hash", "upscaler": "SD upscale upscaler hash"}
 """Settings that may name a network which enlarges, and the entries with its file's hash."""
-
-
-def written(each: Option, value: Any) -> str:
-    """Return a setting's value as text."""
-    if each.name == "sampler":
-        return SAMPLERS[value].label
-    if each.name == "spacing":
-        return SPACINGS[value].label or value
-    if each.name in NETWORKS:
-        return upscaler_label(value)
-    if each.name == "emphasis":
-        return value.replace("-", " ").capitalize()
-    if each.kind is float:
-        return repr(float(value)).removesuffix(".0")
-    return str(value)
 
 
 def read_value(each: Option, entries: Mapping[str, str], *, own: bool) -> Any:
@@ -66,7 +50,8 @@ def _upscaler(each: Option, text: str) -> str:
     """
     name = each.read(upscaler_named(text))
     if name not in LABELS:
-        from ldm.pipelines.adapter_files import UPSCALERS, find_named
+        from ldm.pipelines.adapter_files import find_named
+        from ldm.pipelines.networks import UPSCALERS
 
         find_named(UPSCALERS, name)
     return name
@@ -78,9 +63,10 @@ def network_entries(settings: Settings) -> dict[str, str]:
     for name, key in NETWORKS.items():
         value = getattr(settings, name, None)
         if value is not None and value not in LABELS and name not in settings.unrecorded:
-            from ldm.pipelines.adapter_files import SHORT, UPSCALERS, find_adapter, full_hash
+            from ldm.pipelines.adapter_files import SHORT, full_hash
+            from ldm.pipelines.networks import UPSCALERS, find_network
 
-            entries[key] = full_hash(find_adapter(UPSCALERS, value))[:SHORT]
+            entries[key] = full_hash(find_network(UPSCALERS, value))[:SHORT]
     return entries
 
 
@@ -98,7 +84,8 @@ def changed_networks(
         value = values.get(name)
         if key not in entries or value is None or value in LABELS:
             continue
-        from ldm.pipelines.adapter_files import SHORT, UPSCALERS, find_named, full_hash
+        from ldm.pipelines.adapter_files import SHORT, find_named, full_hash
+        from ldm.pipelines.networks import UPSCALERS
 
         if full_hash(find_named(UPSCALERS, value))[:SHORT] != entries[key]:
             yield f"{path} was enlarged by another {value} than the one here: expect a difference"

@@ -34,7 +34,7 @@ from ldm.pipelines.models import (
     resolve,
 )
 from ldm.pipelines.translating import in_models_language
-from ldm.settings.generation import LARGEST_SIDE, GenerationSettings, Txt2ImgSettings
+from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import options_of
 from ldm.settings.suiting import suiting
 
@@ -234,50 +234,23 @@ def prepare(
     check_length(settings, len(prompts))
     fitted = None if settings.takes_folder else read_init_image(settings, image, mask)
     settings = resolve(settings, choice)
-    if getattr(settings, "hires", None) is not None:
-        _check_second_walk(settings, choice)
-    _check_networks(settings)
+    if any(getattr(settings, name, None) for name in ("hires", "network")):
+        from ldm.pipelines.networks import check_enlarging  # most pictures are drawn once
+
+        check_enlarging(settings, choice)
     settings, prompts = in_models_language(settings, prompts, choice.languages)
     if fitted is not None:
-        fitted = fit_init_image(fitted, settings, choice)
+        fitted = _fitted(fitted, settings, choice)
     planned = _planned(settings, prompts)
     return Request(settings, choice, prompts, fitted, place, suited=own, adapters=planned)
 
 
-def _check_second_walk(settings: Txt2ImgSettings, choice: ModelChoice) -> None:
-    """Check what ``hires`` asks for, before anything is loaded.
+def _fitted(image: InitImage, settings: GenerationSettings, choice: ModelChoice) -> InitImage:
+    if settings.task != "mask" or not settings.lays_out:
+        return fit_init_image(image, settings, choice)
+    from ldm.pipelines.only_masked import laid_out
 
-    Raises:
-        UserError: The result is too large, or the model has fewer steps.
-    """
-    height, width = settings.final_size((settings.H, settings.W), choice.multiple)
-    if max(height, width) > LARGEST_SIDE or height * width > settings.max_pixels:
-        raise UserError(
-            f"--hires {settings.hires:g} makes the pictures {width}x{height}; expected at most "
-            f"{settings.max_pixels / 1e6:.4g} megapixels and sides of {LARGEST_SIDE}; give less, "
-            "or raise --max_pixels"
-        )
-    if (settings.hires_steps or 0) > choice.timesteps:
-        raise UserError(
-            f"--hires_steps {settings.hires_steps} was given; the model has {choice.timesteps} "
-            f"steps; give {choice.timesteps} or fewer"
-        )
-
-
-def _check_networks(settings: GenerationSettings) -> None:
-    """Check that the networks that are to enlarge are there.
-
-    Raises:
-        UserError: One is not.
-    """
-    hires, tiles = (getattr(settings, name, None) for name in ("hires_network", "network"))
-    if hires is None and tiles is None:
-        return
-    from ldm.pipelines.adapter_files import HIRES_UPSCALERS, TILE_UPSCALERS, find_adapter
-
-    for shelf, named in ((HIRES_UPSCALERS, hires), (TILE_UPSCALERS, tiles)):
-        if named is not None:
-            find_adapter(shelf, named)
+    return laid_out(image, settings, choice)
 
 
 def _planned(settings: GenerationSettings, prompts: Sequence[str]) -> AdapterPlan | None:

@@ -29,7 +29,8 @@ from ldm.settings.samplers import SAMPLERS
 
 GIB = 2**30  # bytes
 MARGIN = 1.3
-"""What has to be free, as a multiple of an estimate."""
+"""How far off estimates may be: so much more has to be free to draw all at once, and so much less
+to draw nothing."""
 LONGEST = 4e11
 """FLOP of one layer for a batch beyond which it is drawn in parts: some seconds on few cores."""
 IN_PARTS = ("text", "image", "mask")
@@ -82,13 +83,13 @@ def check_room(request: Request, drawer: Drawer, *, seconds: float | None = None
         UserError: A single picture does not fit into memory, or the run would take longer than it
             may even if this processor did its very best.
     """
-    if drawer.device.type != "cpu":
+    if drawer.device.type != "cpu" or request.settings.task == "tiles":  # those never see the whole
         return Room(request.rows)
     try:
         sizes = measure(drawer.model)
     except UserError:  # a UNet that is laid out in a way of its own
         return Room(request.rows)
-    least = _least_seconds(request, drawer, sizes)
+    least = _least_seconds(request, sizes)
     if seconds is not None and least is not None and least > seconds:
         raise UserError(
             f"{request.pictures} pictures of {request.settings.ddim_steps} steps were given, which "
@@ -102,22 +103,22 @@ def check_room(request: Request, drawer: Drawer, *, seconds: float | None = None
 
 def _rows(request: Request, each: float, free: int | None, sizes: StageSizes) -> tuple[int, str]:
     """Return how many pictures are drawn at a time, and what is to be said about it."""
-    height, width = request.size
+    height, width = request.final_size
     wanted, what = request.rows, f"{request.rows} pictures of {width}x{height} at a time"
-    if free is not None and each > free:
+    if free is not None and each > MARGIN * free:
         raise UserError(
             f"a picture of {width}x{height} takes about {each / GIB:.1f} GiB of memory, and "
             f"{free / GIB:.1f} GiB are free; expected a smaller one; give smaller sides"
         )
     if request.settings.task not in IN_PARTS:
-        if free is not None and each * wanted > free:
+        if free is not None and each * wanted > MARGIN * free:
             raise UserError(
                 f"{what} take about {each * wanted / GIB:.1f} GiB of memory, and {free / GIB:.1f} "
                 "GiB are free; expected less; give a smaller --n_samples"
             )
         return wanted, ""
     fitting = wanted if free is None else max(1, int(free / (MARGIN * each)))
-    positions = height * width // sizes.factor**2
+    positions = _positions(request)
     work = max(layer.flops(positions) for layer in sizes.layers) * request.rows_per_picture
     quick = max(1, int(LONGEST / work))
     rows = min(wanted, fitting, quick)
@@ -128,30 +129,36 @@ def _rows(request: Request, each: float, free: int | None, sizes: StageSizes) ->
     return rows, f"{what} {why}: {rows} are drawn at a time, from the same random numbers."
 
 
+def _positions(request: Request) -> int:
+    """Return how many positions the latent of a picture has."""
+    height, width = (side // request.settings.f for side in request.final_size)
+    return height * width
+
+
 def _bytes_of_a_row(request: Request, drawer: Drawer, sizes: StageSizes) -> float:
     """Estimate what a picture takes while it is drawn, beside the model."""
-    height, width = request.size
+    height, width = request.final_size
     precision = request.settings.precision
     half = None if precision in ("auto", "int8") else half_of(drawer.device, precision)
     itemsize = 4 if half is None else half.itemsize
     held = sizes.held * itemsize + sizes.work.bytes(itemsize, autocast=True)
-    walk = held * request.rows_per_picture * height * width / sizes.factor**2
+    walk = held * request.rows_per_picture * _positions(request)
     coder = max(each.bytes(itemsize, autocast=True) for each in (sizes.decoder, sizes.encoder))
     shown = 3 * (4 + 4) * request.shown_size[0] * request.shown_size[1]  # float32, and as bytes
     return max(walk, coder * height * width) + shown
 
 
-def _least_seconds(request: Request, drawer: Drawer, sizes: StageSizes) -> float | None:
+def _least_seconds(request: Request, sizes: StageSizes) -> float | None:
     """Return what a run takes at the very least; None where shortcuts make that hard to say."""
     settings = request.settings
     if settings.is_shortened or settings.takes_folder:
         return None
-    from ldm.pipelines.run import steps_of
-
-    height, width = request.size
-    positions = height * width // sizes.factor**2
+    positions = _positions(request)
     rows = 1 if settings.scale == 1.0 else 2
-    calls = steps_of(request, drawer.model) * SAMPLERS[settings.sampler].calls
+    steps = int(getattr(settings, "strength", 1.0) * settings.ddim_steps)
+    if request.final_size != request.size:  # the first walk, of small pictures, is not counted
+        steps = settings.hires_walk_steps
+    calls = steps * SAMPLERS[settings.sampler].calls
     work = sum(layer.flops(positions) for layer in sizes.layers)
     return work * rows * calls * request.pictures / (LUCK * _speed(torch.get_num_threads()))
 

@@ -3,6 +3,9 @@
     encode (once)  ->  (per batch) walk: text encoding, sampler steps  ->  decode
                    ->  ``PostProcessor``
 
+``Execution`` is the plain way to compute a phase: the whole model is on the device, and errors
+reach the caller. ``ldm.pipelines.staging`` has the one for small devices, which retries.
+
 Shape legend: B pictures, C h w latent, H W pixels.
 """
 
@@ -19,10 +22,9 @@ from torch import Tensor
 from ldm.images.io import check_finite
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.models.diffusion.sampler import Sampler
-from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.batches import Batch
 from ldm.pipelines.infotext import Source
-from ldm.pipelines.phases import Execution, is_finite, is_not_black, memory_for, way_out
+from ldm.pipelines.phases import Phase, Result, is_finite, is_not_black, memory_for, way_out
 from ldm.pipelines.postprocess import PostProcessor, Watermark
 from ldm.pipelines.progress import (
     Notice,
@@ -34,19 +36,59 @@ from ldm.pipelines.progress import (
     notices_on_run,
 )
 from ldm.pipelines.request import Request
-from ldm.pipelines.walks import make_walk
+from ldm.pipelines.walks import Silenced, make_walk, sampler_for
 from ldm.rng import keep_random_state, seed_everything
 from ldm.safety.checker import SafetyChecker
-from ldm.settings.generation import GenerationSettings
-from ldm.settings.samplers import SAMPLERS
-from ldm.types import Conditioning, EpsModel, SamplerState
+from ldm.types import SamplerState
 
 if TYPE_CHECKING:
     from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.adapting import Attached, Shelves
     from ldm.pipelines.cancelling import Cancel
-    from ldm.pipelines.facing import Faces
     from ldm.pipelines.previewing import Glimpses
+
+
+class Execution:
+    """Computes a run's phases on the device where the whole model is.
+
+    Args:
+        device: That device.
+        half: The element type that autocast computes in; None computes in float32.
+    """
+
+    def __init__(self, device: torch.device, half: torch.dtype | None) -> None:
+        self.device = device
+        self.half = half
+
+    @property
+    def untried(self) -> torch.dtype | None:
+        """The half precision that a phase is computed in without another try in float32."""
+        return self.half
+
+    def compute(
+        self,
+        phase: Phase,
+        work: Callable[[], Result],
+        usable: Callable[[Result], bool],  # noqa: ARG002 - used where a phase can be retried
+    ) -> Result:
+        """Compute a phase in its precision.
+
+        Args:
+            phase: Which one.
+            work: Computes it; draws its own random numbers, so that it can be repeated.
+            usable: Whether the result can be used.
+        """
+        with self.precision(phase):
+            return work()
+
+    def precision(self, phase: Phase) -> AbstractContextManager:
+        """Return the context that a phase is computed in.
+
+        As in the reference, an init image is encoded in float32, whatever the precision.
+        """
+        if self.half is None or phase == "encode":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.half)
 
 
 LITTLE = 2**20
@@ -102,7 +144,7 @@ class Run:
                     self.observer(Notice(text))
 
     def _make_post_processor(self) -> PostProcessor:
-        request, faces = self.request, self._faces()
+        request = self.request
         source = Source(
             model=request.choice.name,
             fingerprint=request.choice.fingerprint,
@@ -111,20 +153,10 @@ class Run:
             shown=request.shown_size,
             init_image=request.image,
             adapters=request.adapters,
-            further={} if faces is None else faces.recorded(),
         )
         watermark = Watermark.of(self.settings.watermark, self.settings.format)
-        return PostProcessor(self.settings, source, self.checker, watermark, self.observer, faces)
-
-    def _faces(self) -> Faces | None:
-        """Return what redraws the pictures' faces, if that was asked for."""
-        if self.settings.restore_faces is None:
-            return None
-        from ldm.pipelines.facing import Faces
-
-        faces = Faces.asked(self.settings, self.execution.device)
-        self.observer(Notice(f"Faces are redrawn by {faces.summary()}."))
-        return faces
+        given = self.settings, source, self.checker, watermark, self.observer
+        return PostProcessor(*given, device=self.device, cancel=self.cancel)
 
     def pictures(self) -> Iterator[Picture]:
         """Draw, yielding each batch's pictures when it is done.
@@ -136,39 +168,37 @@ class Run:
         self.check()
         with self.ready():
             self.begin()
-            for batch in self.request.batches:
-                self.check()
-                if batch.kept:
-                    yield from self._drawn(batch)
-                else:
-                    self._draw_only(batch)
+            for batch in self._batches():
+                with torch.no_grad(), self.enough_memory(len(batch.prompts)):
+                    x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
+                    check_finite(x, "the latent of picture", self.way_out)
+                    self.check()
+                    decode = partial(self.walk.decode, x)
+                    decoded = self.execution.compute("decode", decode, is_not_black)
+                    check_finite(decoded, advice=self.way_out)
+                self._count(batch)
+                # Random numbers that the caller draws in between must not affect the next batch.
+                with torch.random.fork_rng(self._cuda_devices):
+                    for text in self.walk.findings(decoded):
+                        self.observer(Notice(text))
+                    drawn = self.walk.drawn(batch)
+                    for picture in self.post_processor.pictures(drawn, decoded):
+                        yield picture
+                        self.check()
 
-    def _drawn(self, batch: Batch) -> Iterator[Picture]:
-        """Draw a batch, so many rows at a time as there is room for."""
-        parts = list(batch.parts(self.rows))
-        restore = keep_random_state(self.device) if len(parts) > 1 else nullcontext
-        for part in parts:
-            restore()
-            if part.kept:
-                yield from self._drawn_at_once(part)
-
-    def _drawn_at_once(self, batch: Batch) -> Iterator[Picture]:
-        with torch.no_grad(), self.enough_memory(len(batch.prompts)):
-            x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
-            check_finite(x, "the latent of picture", self.way_out)
+    def _batches(self) -> Iterator[Batch]:
+        """Yield what is drawn at a time, having drawn the random numbers that come before it."""
+        for batch in self.request.batches:
             self.check()
-            decode = partial(self.walk.decode, x)
-            decoded = self.execution.compute("decode", decode, is_not_black)
-            check_finite(decoded, advice=self.way_out)
-        self._count(batch)
-        # Random numbers that the caller draws in between must not affect the next batch.
-        with torch.random.fork_rng(self._cuda_devices):
-            for text in self.walk.findings(decoded):
-                self.observer(Notice(text))
-            drawn = self.walk.drawn(batch)
-            for picture in self.post_processor.pictures(drawn, decoded):
-                yield picture
-                self.check()
+            if not batch.kept:
+                self._draw_only(batch)
+                continue
+            parts = list(batch.parts(self.rows))
+            restore = keep_random_state(self.device) if len(parts) > 1 else nullcontext
+            for part in parts:
+                restore()
+                if part.kept:
+                    yield part
 
     @contextmanager
     def ready(self) -> Iterator[None]:
@@ -241,7 +271,7 @@ class Run:
 
     def _rows_at_once(self) -> int:
         """Return how many rows of a batch are drawn at a time."""
-        height, width = self.request.size
+        height, width = self.request.final_size
         if self.request.rows * height * width <= LITTLE:
             return self.request.rows
         from ldm.pipelines.room import check_room
@@ -347,7 +377,7 @@ class Run:
 
     @cached_property
     def _silent_sampler(self) -> Sampler:
-        return sampler_for(self.settings, _Silenced(self.model))
+        return sampler_for(self.settings, Silenced(self.model))
 
     def _draw_only(self, batch: Batch) -> None:
         """Consume the random numbers that drawing ``batch`` would consume."""
@@ -367,38 +397,3 @@ class Run:
         """Report how far the run is: ``steps`` into the current batch."""
         done = self.steps_done + steps
         self.observer(Progress(done, self.steps_total, self.pictures_done, self.pictures_total))
-
-
-def sampler_for(settings: GenerationSettings, model: EpsModel) -> Sampler:
-    """Return the sampler that settings ask for, with its schedule made."""
-    if settings.zero_terminal_snr:
-        from ldm.pipelines.shortcutting import model_for
-
-        model = model_for(settings, model)
-    sampler = make_sampler(settings.sampler, model, spacing=settings.spacing)
-    eta = settings.ddim_eta if SAMPLERS[settings.sampler].eta == "used" else 0.0
-    sampler.make_schedule(settings.ddim_steps, ddim_eta=eta, verbose=False)
-    return sampler
-
-
-def steps_of(request: Request, model: LatentSpaceDiffusion) -> int:
-    """Return how many steps each batch of a request takes."""
-    walk = make_walk(request, model, model.device)
-    return walk.steps(sampler_for(request.settings, model))
-
-
-class _Silenced:
-    """Stands in for the model where only the sampler's random draws are wanted."""
-
-    silent = True
-
-    def __init__(self, model: EpsModel) -> None:
-        self.num_timesteps = model.num_timesteps
-        self.alphas_cumprod = model.alphas_cumprod
-        self.parameterization = model.parameterization
-        self.device = model.device
-        self.q_sample = model.q_sample  # noises what a mask keeps
-
-    def apply_model(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:  # noqa: ARG002
-        """Return zeros (B, C, h, w) like ``x``, without running a model."""
-        return torch.zeros_like(x)

@@ -22,6 +22,7 @@ from ldm.models.diffusion.ancestral import AncestralSampler
 from ldm.models.diffusion.batch_conditioning import CLASS_KEYS
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.diffusion.sampler_registry import make_sampler
+from ldm.pipelines.cancelling import Cancel, interruptible
 from ldm.pipelines.phases import half_of, memory_for, way_out
 from ldm.pipelines.precision import in_integers, weights_in
 from ldm.pipelines.progress import Observer, Progress
@@ -45,6 +46,7 @@ class SampleRun:
         settings: How to draw, checked.
         observer: Called with progress.
         classifier: Guides towards ``settings.class_label`` by its gradient.
+        cancel: Ends the run early where another thread asks for that.
 
     Raises:
         UserError: The model and the settings do not match.
@@ -56,7 +58,9 @@ class SampleRun:
         settings: SampleSettings,
         observer: Observer,
         classifier: NoisyLatentImageClassifier | None = None,
+        cancel: Cancel | None = None,
     ) -> None:
+        self.cancel = cancel or Cancel()
         self.model, self.settings, self.observer = model, settings, observer
         self.classifier = classifier
         self.conditions = conditions_for(model, settings, classifier=classifier is not None)
@@ -96,11 +100,18 @@ class SampleRun:
 
         Raises:
             UserError: Memory ran out, or values came out as NaN.
+            Cancelled: The run was cancelled.
         """
+        self.cancel.check()
         wanted = range(first, self.settings.n_samples)
         total = self.sampler.steps * len(wanted)
         self.observer(Progress(0, total, 0, len(wanted)))
-        with self.model.ema_scope(), self._integers(), weights_in(self.model, self._half):
+        with (
+            self.model.ema_scope(),
+            self._integers(),
+            weights_in(self.model, self._half),
+            interruptible(self.model, self.cancel),
+        ):
             for begin in range(0, len(wanted), self.settings.batch_size):
                 numbers = wanted[begin : begin + self.settings.batch_size]
                 what = f"{len(numbers)} pictures at a time"
@@ -128,6 +139,7 @@ class SampleRun:
             with closing(states):
                 for state in states:
                     x = state.x
+                    self.cancel.check()
                     finished = done + rows if state.i == steps - 1 else done
                     now = done * steps + (state.i + 1) * rows
                     self.observer(Progress(now, total * steps, finished, total))

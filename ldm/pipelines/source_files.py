@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldm.budgets import QUOTED
+from ldm.digests import file_hash
 from ldm.errors import UserError
-from ldm.images.io import file_hash
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import legible
-from ldm.paths import ERRORS, file_fault, reason
+from ldm.paths import ERRORS, file_fault, is_file, reason
 from ldm.pipelines.models import find
-from ldm.settings.faces import CASCADE
+from ldm.settings.faces import CASCADE, FACE_DETECTOR, RESTORER
 from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:  # it needs torch
@@ -27,8 +27,6 @@ if TYPE_CHECKING:  # it needs torch
 INPAINTING = ("Inpaint area", "Whole picture", "Only masked")
 OUTPAINT = "Outpaint"
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
-RESTORATION = "Face restoration"
-"""The entry with the name of a face restorer's architecture: AUTOMATIC1111's."""
 EDITED = "Source prompt"  # of edits, see ldm.settings.swap
 
 
@@ -95,8 +93,8 @@ FACES = SourceFile(
     lambda schema: True,  # noqa: ARG005 - likewise
     "--restore_faces",
     "face restorer",
-    "Face restorer",
-    "Face restorer hash",
+    RESTORER,
+    f"{RESTORER} hash",
     endings=WEIGHTS,
 )
 DETECTOR = SourceFile(
@@ -147,10 +145,8 @@ def find_sources(
     }
 
 
-def image_entries(image: InitImage | None) -> dict[str, str]:
+def image_entries(image: InitImage) -> dict[str, str]:
     """Return what records the picture that a run begins from, and its mask."""
-    if image is None:
-        return {}
     entries = {INIT_IMAGE.path_key: image.path, INIT_IMAGE.hash_key: image.sha256}
     entries = entries if image.path else {}
     if image.mask is None:
@@ -167,6 +163,18 @@ def decoder_entries(path: str) -> dict[str, str]:
 
     file = decoder_file(path)
     return {DECODER.path_key: str(file), DECODER.hash_key: file_hash(file)}
+
+
+def detector_file(named: str | None) -> Path | None:
+    """Return the detector's file; None is the cascade.
+
+    Args:
+        named: A file, or ``cascade``; None is the usual file if it is there, else the cascade.
+    """
+    if named == CASCADE:
+        return None
+    usual = find(FACE_DETECTOR) if named is None else find(named)
+    return usual if named is not None or is_file(usual) else None
 
 
 def face_entries(restorer: Path, detector: Path | None) -> dict[str, str]:

@@ -23,8 +23,8 @@ from ldm.images.padding import reflected
 from ldm.models.diffusion.sampler import Sampler
 from ldm.models.first_stage import KLFirstStage
 from ldm.models.tiling.patches import SplitInput
-from ldm.pipelines.adapter_files import TILE_UPSCALERS, find_adapter
 from ldm.pipelines.initial_latents import EncodedPicture
+from ldm.pipelines.networks import TILE_UPSCALERS, find_network
 from ldm.pipelines.walks import ImageWalk
 from ldm.rng import NoiseSource
 from ldm.types import SamplerState
@@ -58,7 +58,7 @@ class TileWalk(ImageWalk):
         from ldm.upscalers.upscaler import kept_upscaler
 
         image = self.request.image
-        network = kept_upscaler(find_adapter(TILE_UPSCALERS, self.settings.network), self.device)
+        network = kept_upscaler(find_network(TILE_UPSCALERS, self.settings.network), self.device)
         enlarged = upscale_to(image.small or image.pixels, network, image.size).convert("RGB")
         width, height = image.pixels.size
         return Image.fromarray(reflected(np.asarray(enlarged), height, width))

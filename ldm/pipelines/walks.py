@@ -20,16 +20,19 @@ from torch import Tensor
 from ldm.images.io import to_tensor
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.models.diffusion.sampler import Sampler
+from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.pipelines.initial_latents import EncodedPicture, StartNoise
 from ldm.pipelines.request import Request
 from ldm.rng import GlobalNoise, NoiseSource
-from ldm.types import SamplerState
+from ldm.settings.samplers import SAMPLERS
+from ldm.types import Conditioning, EpsModel, SamplerState
 from ldm.util import get_obj_from_str
 
 if TYPE_CHECKING:
     from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.batches import Batch
     from ldm.pipelines.prompting import Prompter
+    from ldm.settings.generation import GenerationSettings
     from ldm.settings.prompt_weights import Mixture
 
 
@@ -39,6 +42,45 @@ def make_walk(request: Request, model: LatentSpaceDiffusion, device: torch.devic
     if getattr(request.settings, "hires", None) is not None:
         address = "ldm.pipelines.hires.HiresWalk"
     return get_obj_from_str(address)(request, model, device)
+
+
+def sampler_for(settings: GenerationSettings, model: EpsModel) -> Sampler:
+    """Return the sampler that settings ask for, with its schedule made."""
+    if settings.zero_terminal_snr:
+        from ldm.pipelines.shortcutting import model_for
+
+        model = model_for(settings, model)
+    sampler = make_sampler(settings.sampler, model, spacing=settings.spacing)
+    eta = settings.ddim_eta if SAMPLERS[settings.sampler].eta == "used" else 0.0
+    sampler.make_schedule(settings.ddim_steps, ddim_eta=eta, verbose=False)
+    return sampler
+
+
+def steps_of(request: Request, model: LatentSpaceDiffusion) -> int:
+    """Return how many steps each batch of a request takes."""
+    walk = make_walk(request, model, model.device)
+    return walk.steps(sampler_for(request.settings, model))
+
+
+class Silenced:
+    """Stands in for a model where only a sampler's random draws are wanted.
+
+    Args:
+        model: What a sampler asks of it is its own, but for what it predicts.
+    """
+
+    silent = True
+
+    def __init__(self, model: EpsModel) -> None:
+        self.num_timesteps = model.num_timesteps
+        self.alphas_cumprod = model.alphas_cumprod
+        self.parameterization = model.parameterization
+        self.device = model.device
+        self.q_sample = model.q_sample  # noises what a mask keeps
+
+    def apply_model(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:  # noqa: ARG002
+        """Return zeros (B, C, h, w) like ``x``, without running a model."""
+        return torch.zeros_like(x)
 
 
 class TextWalk:

@@ -226,7 +226,17 @@ class DrawingProgram(PictureProgram):
         self.console.say(
             f"Seed {settings.seed} ({settings.seed_mode}), {settings.sampler} in "
             f"{settings.ddim_steps} steps, {pipeline.choice.ckpt_path} on {pipeline.device}."
-            f"{self._suited()}"
+            f"{self._second_walk()}{self._suited()}"
+        )
+
+    def _second_walk(self) -> str:
+        """Say how pictures are enlarged and redrawn; empty if they are drawn once."""
+        if self.request.final_size == self.request.size:
+            return ""
+        settings, (height, width) = self.settings, self.request.final_size
+        return (
+            f" Then enlarged to {width}x{height} ({settings.hires_upscaler}) and redrawn in "
+            f"{settings.hires_walk_steps} steps."
         )
 
     def _suited(self) -> str:

@@ -20,6 +20,7 @@ NEEDED_FOR = {
     "gcs": "Google Cloud Storage",
     "ray": "a Ray cluster",
     "notebooks": "the notebooks",
+    "upscale": "networks that make pictures larger",
 }
 # Name in imports -> the extra of pyproject.toml that installs it.
 EXTRA_OF = {
@@ -68,6 +69,7 @@ EXTRA_OF = {
     "ray": "ray",
     "matplotlib": "notebooks",
     "ipykernel": "notebooks",
+    "spandrel": "upscale",
 }
 
 

@@ -83,7 +83,7 @@ class SwapProgram(DrawingProgram):
         return self._mapped(pipeline) if self.settings.is_get_attn else super().draw(pipeline)
 
     def _mapped(self, pipeline: Pipeline) -> Iterator[Picture]:
-        from ldm.pipelines.run import steps_of
+        from ldm.pipelines.walks import steps_of
 
         self._writer = writer = self._make_writer(pipeline)
         request = self.request

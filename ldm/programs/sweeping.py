@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ldm.errors import UserError
 from ldm.programs.drawing import DrawingProgram
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
+from ldm.settings.hires import HIRES
 from ldm.settings.language import as_typed
 from ldm.settings.sweep import OWN, SweepSettings
 
@@ -55,6 +56,11 @@ class SweepProgram(DrawingProgram):
         own.validate()
         _refuse_what_is_not_swept(own)
         drawn = _schema_of(own)
+        if drawn is Img2ImgSettings and (twice := given.keys() & HIRES):
+            raise UserError(
+                f"--{min(twice)} was given with a picture to start from; expected it of pictures "
+                "that are drawn from text alone; leave it out"
+            )
         axes = [None if text is None else read_axis(text, drawn) for text in own.axes]
         # A recorded picture keeps its mode, or it would be another one.
         ours = {"outdir", "n_iter", "n_samples"} | (

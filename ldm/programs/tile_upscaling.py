@@ -80,8 +80,8 @@ def _hash_of(path: str) -> str:
     Raises:
         UserError: There is neither.
     """
+    from ldm.digests import file_hash
     from ldm.errors import UserError
-    from ldm.images.io import file_hash
     from ldm.paths import ERRORS, MISSING, is_folder, reason, unreachable
 
     if fault := unreachable(path):

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from ldm.images.carried import Carried
-from ldm.images.io import open_image, save_numbered, upright_eight_bit
+from ldm.images.io import lost_as_rgb, open_image, save_numbered, upright_eight_bit
 from ldm.images.pixels import named
-from ldm.pipelines.adapter_files import UPSCALERS, find_adapter
+from ldm.pipelines.networks import UPSCALERS, find_network
 from ldm.pipelines.progress import Notice, Progress
 from ldm.programs.console import Console
 from ldm.programs.output import OutputFolder
@@ -31,7 +31,7 @@ def enlarge(console: Console, settings: UpscaleProgramSettings) -> None:
     """
     pictures = {Path(path): open_image(path) for path in settings.init_img}
     OutputFolder(settings.outdir).check()
-    path = find_adapter(UPSCALERS, settings.model)
+    path = find_network(UPSCALERS, settings.model)
 
     from ldm.pipelines.pipeline import resolve_device  # these import torch
     from ldm.upscalers.upscaler import load_upscaler
@@ -71,6 +71,8 @@ def _enlarge_one(
     from ldm.pipelines.postprocess import Watermark, telling
     from ldm.upscalers.enlarge import upscale
 
+    if (lost := lost_as_rgb(picture)) and not picture.has_transparency_data:
+        console.warn(f"{path}: {lost} is dropped, as networks make 8-bit RGB")
     tile, overlap = settings.tiling
     what = f"{path} and its enlargement"
     with (

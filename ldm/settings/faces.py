@@ -17,6 +17,8 @@ from ldm.settings.option import (
 )
 
 FACE_DETECTOR = "models/faces/face_detection_yunet_2023mar.onnx"
+RESTORATION, RESTORER = "Face restoration", "Face restorer"
+"""Pictures' entries: the architecture, as AUTOMATIC1111 names it; the file, which is ours."""
 CASCADE = "cascade"
 """In place of a detector's file: what scikit-image ships."""
 

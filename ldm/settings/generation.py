@@ -22,6 +22,7 @@ from ldm.settings.language import (
     clip_skip_option,
     emphasis_option,
     glossary_option,
+    notices_on_emphasis,
     prompt_lang_option,
     prompt_syntax_option,
     translator_option,
@@ -61,7 +62,7 @@ LARGEST_SIDE = 2**16  # pixels
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings(
-    ShortcutSettings, SpeedSettings, AdapterSettings, VariationSettings, FaceSettings
+    ShortcutSettings, SpeedSettings, AdapterSettings, FaceSettings, VariationSettings
 ):
     """What text-to-image and image-to-image share. Field names are the flags' names.
 
@@ -271,16 +272,12 @@ class GenerationSettings(
         if self.negative_prompt and self.scale == 1.0:
             found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")
         found += notices_on_adapters(self) + notices_on_shortcuts(self) + notices_on_faces(self)
+        found += notices_on_emphasis(self.emphasis, self.prompt_syntax)
         found += notices_on_few_steps(self.sampler, self.ddim_steps, self.scale)
         if self.seed_mode == "compvis" and (self.seed or 0) > REFERENCES_MAX_SEED:
             found.append(
                 f"--seed {self.seed} is above {REFERENCES_MAX_SEED}, the most that the reference's "
                 f"scripts take; --seed_mode per-image is the mode for seeds up to {MAX_SEED}"
-            )
-        if self.emphasis != "original" and self.prompt_syntax != "a1111":
-            found.append(
-                f"--emphasis {self.emphasis} has no effect with --prompt_syntax "
-                f"{self.prompt_syntax}; it is for a1111"
             )
         return found
 

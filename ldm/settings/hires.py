@@ -52,8 +52,8 @@ class HiresSettings(Conventions):
 
     hires: float | None = option(
         None,
-        "draw at --W and --H, enlarge so many times, and redraw that by image-to-image: large "
-        "pictures without objects that appear twice",
+        "draw twice: small, then enlarged so many times and redrawn by image-to-image, for large "
+        "pictures without objects that appear more than once",
         float,
         minimum=1.0,
         maximum=LARGEST_HIRES,
@@ -62,7 +62,7 @@ class HiresSettings(Conventions):
     )
     hires_steps: int | None = option(
         None,
-        "number of sampling steps of the second walk, of which --hires_strength takes its part",
+        "sampling steps of the second walk; its strength takes a part of them",
         int,
         minimum=1,
         shown="as many as --ddim_steps",
@@ -79,7 +79,8 @@ class HiresSettings(Conventions):
     )
     hires_strength: float = option(
         0.7,
-        "how much of the enlarged picture to draw anew: 0 keeps it, 1 starts from noise",
+        "how much of the enlarged picture the second walk draws anew: 0 keeps it, 1 starts from "
+        "noise",
         minimum=0.0,
         maximum=1.0,
         infotext="Denoising strength",

@@ -91,3 +91,12 @@ def emphasis_option() -> Any:
         infotext="Emphasis",
         group="prompt",
     )
+
+
+def notices_on_emphasis(emphasis: str, prompt_syntax: str) -> list[str]:
+    """Say that an emphasis has no effect where the prompt's syntax knows none."""
+    if emphasis == "original" or prompt_syntax == "a1111":
+        return []
+    return [
+        f"--emphasis {emphasis} has no effect with --prompt_syntax {prompt_syntax}; it is for a1111"
+    ]

@@ -177,6 +177,10 @@ def samplers_for(spacing: str) -> list[str]:
     return [name for name, e in SAMPLERS.items() if (rules.sigmas if e.karras else rules.times)]
 
 
+FORM = "Sampler form"
+"""The entry of our pictures that tells samplers with one label apart, see ``SamplerEntry.form``."""
+
+
 def sampler_named(label: str, form: str | None, *, own: bool) -> str:
     """Return the sampler that metadata name.
 

@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from ldm.checkpoint.claims import within_budget
@@ -48,7 +49,8 @@ def read_network(path: str | Path) -> ImageModelDescriptor:
     tensors = _averaged(read_checkpoint(path).tensors)
     _check_claims(tensors, path)
     try:
-        with within_budget():
+        # Layers draw their first weights: a run's random numbers are not to depend on that.
+        with within_budget(), torch.random.fork_rng(devices=[]):
             network = spandrel.MAIN_REGISTRY.load(tensors)
     except UserError:
         raise

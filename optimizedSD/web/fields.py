@@ -57,6 +57,7 @@ NOT_ON_PAGES = frozenset(
         "skip_grid",
         "skip_save",
         "max_pixels",
+        "face_fidelity",  # of a network that whoever runs the page would have to name
     ]
 )
 # What is uploaded instead of entered: how messages call it, by its flag.

@@ -66,15 +66,22 @@
   };
   page.reset = () => first;
 
-  // Uploads stay on the server for a while; what was painted is kept when it is drawn from.
+  // Uploads stay on the server for a while. What is brought back is the picture: with what was
+  // painted on it where that is part of it; a mask's strokes would come back in other places.
+  const untouched = (picture, masked) => {
+    const file = masked ? picture.background : picture.composite;
+    return { background: file, layers: [], composite: file };
+  };
   page.keepGiven = (names, held) => {
     if (first) keep({ given: Object.fromEntries(names.map((name, k) => [name, held[k]])) });
     return held;
   };
   page.bringGiven = async (names) => {
     const { given = {} } = read();
-    const files = await Promise.all(names.map((name) => isThere(given[name]?.background ?? given[name])));
-    return names.map((name, k) => (files[k] ? given[name] : null));
+    const values = names.map((name) =>
+      given[name]?.background ? untouched(given[name], names.includes("mask")) : given[name]);
+    const there = await Promise.all(values.map((value) => isThere(value?.background ?? value)));
+    return values.map((value, k) => (there[k] ? value : null));
   };
 
   // --- what is said ---

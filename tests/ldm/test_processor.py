@@ -11,6 +11,7 @@ import time
 import pytest
 
 from ldm import processor
+from ldm.keeping import cache_file
 from ldm.processor import (
     Speeds,
     Ticks,
@@ -167,13 +168,13 @@ def test_a_machine_is_measured_once_and_remembered_beside_others(kept):
     calls, _ = kept
     assert speeds().fastest_half == ("bfloat16", 2.0)
     assert again() == Speeds({"float32": 2.0, "bfloat16": 1.0}) and len(calls) == 1
-    table = json.loads(processor.cache_file().read_text())
+    table = json.loads(cache_file("processors").read_text())
     (key,) = table
     assert processor.cpu_name() in key and "torch" in key and "threads" in key
-    processor.cache_file().write_text(json.dumps({"another": table[key]}))
+    cache_file("processors").write_text(json.dumps({"another": table[key]}))
     again()
     assert len(calls) == 2
-    assert json.loads(processor.cache_file().read_text()).keys() == {"another", key}
+    assert json.loads(cache_file("processors").read_text()).keys() == {"another", key}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_machine_is_measured_once_and_remembered_beside_others(kept):
 )
 def test_a_cache_that_is_no_such_table_is_measured_again(kept, text):
     calls, _ = kept
-    path = processor.cache_file()
+    path = cache_file("processors")
     path.parent.mkdir(parents=True)
     path.write_text(text.replace("%s", processor._machine()))
     assert speeds().gain("bfloat16") == 2.0 and len(calls) == 1
@@ -193,7 +194,7 @@ def test_what_could_not_be_measured_in_time_is_not_remembered(kept):
     complete[0] = False
     speeds()
     again()
-    assert len(calls) == 2 and not processor.cache_file().exists()
+    assert len(calls) == 2 and not cache_file("processors").exists()
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(kept, tmp_path):

@@ -55,6 +55,9 @@ FLAGS = {
     "--precision --kernels",
     "scripts/hint.py": "--kind --out --low --high --sigma --threshold --width --factor --seed "
     "--grain --colours --relief --mask --model --device",
+    "scripts/restore_faces.py": "--model --fidelity --detector --outdir --device",
+    "scripts/mask.py": "--kind --words --model --threshold --box --colour --at --tolerance "
+    "--largest --invert --grow --feather --out --device",
     "scripts/convert.py": "--config --half --use_ema --overwrite --meta",
     "scripts/download_models.py": "--list --dest",
     "scripts/evaluate.py": "--fake --real --metrics --inception --clip_ckpt --clip_type --captions "
@@ -185,6 +188,8 @@ def test_an_unknown_flag_is_one_line_that_names_the_nearest(path, stopped_at, ca
         ("scripts/launch_training.py", "FILE was not given; expected the name of a YAML file"),
         ("scripts/upscale_tile.py", "no --init-img was given; expected the picture to start from"),
         ("scripts/hint.py", "FILE was not given; expected the name of a file"),
+        ("scripts/mask.py", "FILE was not given; expected the name of a file"),
+        ("scripts/restore_faces.py", "FILE was not given; expected the name of a file"),
         ("scripts/upscale.py", "--init-img was not given; expected the name of a file"),
         (WATERMARK, "FILE was not given"),
     ],

@@ -125,6 +125,17 @@ def test_strength_is_swept_over_a_picture_to_start_from(sweep, tmp_path):
     assert np.array_equal(pixels("alone/samples/00000.png"), pixels(rows[3]["file"]))
 
 
+def test_second_walks_are_swept_and_not_over_a_picture(sweep, tmp_path):
+    axes = ("--x", "hires_strength: 0, 0.9", "--hires", "2", "--hires_upscaler", "lanczos")
+    code, _, err = sweep(*axes, "--outdir", "swept")
+    assert code == 0, err
+    first, second = (load_image(row["file"]) for row in table("swept/sheet-0000.csv"))
+    assert first.size == second.size == (32, 32) and first.tobytes() != second.tobytes()
+    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / "init.png")
+    code, _, err = sweep(*axes, "--init-img", "init.png", "--outdir", "none")
+    assert code == 2 and "with a picture to start from" in err and not (tmp_path / "none").exists()
+
+
 def test_sizes_and_models_are_axes_too(sweep, tiny_ckpt):
     axes = ("--x", "W: 16, 24", "--y", f'ckpt: "{tiny_ckpt}", {tiny_ckpt}')
     code, out, err = sweep(*axes, "--outdir", "swept")

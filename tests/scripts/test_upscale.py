@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from family_models import write_family_model
-from PIL import Image
+from PIL import ExifTags, Image
 from running import load_program
+from upscaler_files import write_nearest
 
+from ldm.images.embed import DIGITAL_SOURCE_TYPE, XMP_KEYWORD, save_options
+from ldm.images.metadata import parse_parameters, read_parameters
+from ldm.pipelines import adapter_files
 from ldm.safety.watermark import read_watermark
 
 
@@ -89,3 +93,91 @@ def test_a_result_of_enough_pixels_is_marked_if_asked(program, ckpt, tmp_path):
     assert program.main([*given, "--outdir", str(tmp_path)]) == 0
     with Image.open(tmp_path / "a_00000.png") as result:
         assert read_watermark(np.asarray(result)) == "StableDiffusionV1"
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A working folder with a network on its shelf that repeats pixels."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(adapter_files, "ROOT", tmp_path)
+    return write_nearest(tmp_path / "models/upscalers/nearest.pth")
+
+
+def drawn_picture(path, mode="RGBA"):
+    """Write a picture as this project draws them, with what else a file may say."""
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 14, 4), np.uint8)
+    recipe = "a cat\nSteps: 3, Sampler: DDIM, Seed: 1, Size: 14x10"
+    options = save_options("PNG", recipe)
+    options["pnginfo"].add_text("workflow", '{"nodes": []}')
+    image = Image.fromarray(pixels).convert(mode)
+    image.save(path, dpi=(300, 300), icc_profile=b"a profile" * 20, **options)
+    return image
+
+
+def test_a_network_enlarges_and_all_that_a_file_says_is_kept(program, shelf, tmp_path, capsys):
+    image = drawn_picture(tmp_path / "a.png")
+    given = ["--init-img", "a.png", "--model", "nearest", "--factor", "3", "--outdir", "out"]
+    assert program.main([*given, "--device", "cpu"]) == 0
+    shown = capsys.readouterr()
+    assert "nearest (RealESRGAN Compact, 2x) on cpu." in shown.out and "(42x30)" in shown.out
+    with Image.open("out/a_00000.png") as made:
+        assert made.size == (42, 30) and made.mode == "RGBA"
+        alpha = image.getchannel("A").resize(made.size, Image.Resampling.LANCZOS)
+        assert made.getchannel("A").tobytes() == alpha.tobytes()
+        assert made.info["workflow"] == '{"nodes": []}'
+        assert made.info["icc_profile"] == b"a profile" * 20
+        assert made.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        assert DIGITAL_SOURCE_TYPE in made.info[XMP_KEYWORD]
+    prompt, _, entries = parse_parameters(read_parameters("out/a_00000.png"))
+    assert prompt == "a cat" and entries["Seed"] == "1"
+    assert entries["Postprocess upscale by"] == "3"
+    assert entries["Postprocess upscaler"] == "nearest"
+
+
+def test_a_photograph_stays_one(program, shelf, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Artist] = 6, "somebody"
+    xmp = b"<x:xmpmeta>a photographer's</x:xmpmeta>"
+    Image.new("RGB", (20, 10), (9, 8, 7)).save(tmp_path / "a.jpg", exif=exif, xmp=xmp)
+    assert program.main(["--init-img", "a.jpg", "--model", str(shelf), "--outdir", "."]) == 0
+    with Image.open("a_00000.png") as made:
+        assert made.size == (20, 40) and made.mode == "RGB"  # upright
+        assert dict(made.getexif()) == {ExifTags.Base.Artist: "somebody"}
+        assert made.info[XMP_KEYWORD] == xmp.decode() and "parameters" not in made.info
+
+
+def test_a_watermark_is_put_on_colours_and_leaves_transparency(program, shelf, tmp_path):
+    Image.new("RGBA", (128, 128), (90, 120, 150, 77)).save(tmp_path / "a.png")
+    given = ["--init-img", "a.png", "--model", "nearest", "--outdir", "."]
+    assert program.main([*given, "--watermark", "gentle"]) == 0
+    with Image.open("a_00000.png") as made:
+        assert made.getchannel("A").getextrema() == (77, 77)
+        assert read_watermark(np.asarray(made.convert("RGB"))) == "StableDiffusionV1"
+
+
+def test_what_has_no_effect_on_a_network_is_said(program, shelf, tmp_path, capsys):
+    drawn_picture(tmp_path / "a.png", "RGB")
+    given = ["--init-img", "a.png", "--model", "nearest", "--outdir", ".", "--steps", "9"]
+    assert program.main([*given, "--seed", "3"]) == 0
+    assert "--steps, --seed: no effect with --model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("--factor 2", "--factor 2 was given without --model"),
+        ("--overlap 8", "--overlap 8 was given without --model"),
+        ("--model nearset", "the nearest are 'nearest'"),
+        ("--model nearest --factor 99", "--factor 99.0 was given; expected a number"),
+        ("--model nearest --tile 32", "tiles of 32 pixels"),
+        ("--model nearest --overlap 200", "overlap by 200"),
+        ("--model a.png", "no checkpoint"),
+        ("--model nearest --device abacus", "--device abacus"),
+    ],
+)
+def test_a_networks_users_error_is_one_line(program, shelf, tmp_path, capsys, given, words):
+    drawn_picture(tmp_path / "a.png", "RGB")
+    assert program.main(["--init-img", "a.png", "--outdir", "out", *given.split()]) == 2
+    shown = capsys.readouterr()
+    assert words in shown.err and shown.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

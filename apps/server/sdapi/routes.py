@@ -101,7 +101,7 @@ class SdApi:
     async def enlarge(self, http: Request) -> dict[str, Any]:
         """Make a picture larger."""
         key, values = key_of(http), await read_json(http)
-        device = self.service.settings.device
+        device = self.service.terms.device
         with self.enlarging.alone(key):
             text, image = await self.enlarging.read(lambda: upscaled(values, most_pixels(), device))
         return {"html_info": text, "image": image}

@@ -7,7 +7,8 @@ from typing import Any
 
 from apps.server.front.values import Fields, about
 from apps.server.sdapi.fields import SECOND_NOT_DONE, SECOND_PASS
-from ldm.pipelines.adapter_files import HIRES_UPSCALERS, find_named, on_shelf
+from ldm.pipelines.adapter_files import find_named, on_shelf
+from ldm.pipelines.networks import HIRES_UPSCALERS
 from ldm.settings.hires import LABELS, LARGEST_HIRES, upscaler_named
 
 _LONGEST_NAME = 100

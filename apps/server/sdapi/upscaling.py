@@ -17,8 +17,8 @@ from ldm.images.embed import DIGITAL_SOURCE_TYPE, XMP_KEYWORD, parameters_in
 from ldm.images.io import encode_picture
 from ldm.images.metadata import parse_parameters
 from ldm.images.transparency import over
-from ldm.pipelines.adapter_files import UPSCALERS as UPSCALER_SHELF
 from ldm.pipelines.adapter_files import find_named
+from ldm.pipelines.networks import UPSCALERS as UPSCALER_SHELF
 
 UPSCALERS: Mapping[str, Image.Resampling | None] = {
     "None": None,

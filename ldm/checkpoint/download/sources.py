@@ -82,7 +82,7 @@ def _released(
 
 def _real_esrgan(about: str, release: str, name: str, sha256: str, size: int) -> Model:
     """Return a network of Real-ESRGAN's, which is published under the BSD 3-Clause licence."""
-    about = f"{about} (scripts/upscale.py --model; BSD 3-Clause)"
+    about = f"{about} (for scripts/upscale.py; BSD 3-Clause)"
     return _released(about, "xinntao/Real-ESRGAN", UPSCALERS_FOLDER, release, name, sha256, size)
 
 
@@ -201,7 +201,7 @@ MODELS = {
         17_938_799,
     ),
     "yunet": Model(
-        about="finds faces (--face_detector, scripts/restore_faces.py --detector; MIT)",
+        about="finds faces (for scripts/restore_faces.py; MIT)",
         gigabytes=232_589 / 1e9,
         repository="opencv/face_detection_yunet",
         folder=FACES_FOLDER,
@@ -215,7 +215,7 @@ MODELS = {
         ),
     ),
     "gfpgan-v1.4": _released(
-        "redraws faces (--restore_faces, scripts/restore_faces.py --model; Apache-2.0)",
+        "redraws faces (for scripts/restore_faces.py; Apache-2.0)",
         "TencentARC/GFPGAN",
         FACES_FOLDER,
         "v1.3.0",
@@ -233,7 +233,7 @@ MODELS = {
         376_637_898,
     ),
     "u2net": _released(
-        "tells what a picture is of from its background (scripts/mask.py --model; Apache-2.0)",
+        "tells what a picture is of from its background (for scripts/mask.py; Apache-2.0)",
         "danielgatis/rembg",
         MASKS_FOLDER,
         "v0.0.0",

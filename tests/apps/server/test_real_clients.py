@@ -93,6 +93,8 @@ def test_webuiapi_finds_what_it_asks_for(webui):
 def test_webuiapi_reads_recipes_and_makes_pictures_larger(webui):
     image = webui.txt2img(prompt="a cat", width=64, height=64).image
     assert webui.png_info(image).info.startswith("a cat\nSteps: 4")
+    twice = webui.txt2img(prompt="a cat", width=64, height=64, enable_hr=True, hr_scale=1.5)
+    assert twice.image.size == (96, 96)
     result = webui.extra_single_image(image, upscaler_1="Lanczos", upscaling_resize=2)
     assert result.image.size == (128, 128)
 
@@ -101,7 +103,10 @@ def test_webuiapi_is_told_what_is_not_done(webui):
     package = pytest.importorskip("webuiapi")
     unit = package.ControlNetUnit(image=Image.new("RGB", (8, 8)))
     # What it is given by default it keeps: its own dictionary is passed on to the next call.
-    for given in ({"enable_hr": True}, {"controlnet_units": [unit], "alwayson_scripts": {}}):
+    for given in (
+        {"enable_hr": True, "hr_resize_x": 9, "width": 64, "height": 64},
+        {"controlnet_units": [unit], "alwayson_scripts": {}},
+    ):
         with pytest.raises(RuntimeError, match="is not supported") as caught:
             webui.txt2img(**given)
         assert caught.value.args[0] == 422

@@ -198,6 +198,7 @@ def adapters(tmp_path):
         ("lora", "{}/ink.safetensors:0.5"),
         ("embedding", "{}/sun.pt"),
         ("decoder", "{}/tiny"),
+        ("restore_faces", "{}/sun.pt"),
         ("image_encoder", "{}/encoder"),
         ("translator", "{}/encoder"),
     ],
@@ -208,6 +209,12 @@ def test_a_digest_knows_adapters_by_what_they_hold(jobs, adapters, setting, text
     ]
     assert found[0] == found[1]
     assert found[2] not in (found[0], digest(jobs))
+
+
+def test_a_digest_knows_by_what_faces_are_found(jobs, adapters):
+    redrawn = {"restore_faces": f"{adapters}/one/sun.pt"}
+    named = ("cascade", f"{adapters}/one/ink.safetensors", f"{adapters}/other/ink.safetensors")
+    assert len({digest(jobs, **redrawn, face_detector=detector) for detector in named}) == 3
 
 
 def test_a_digest_knows_scales_and_the_names_of_embeddings(jobs, adapters):

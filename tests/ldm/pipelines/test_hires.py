@@ -12,14 +12,17 @@ from upscaler_files import write_nearest
 from ldm.errors import UserError
 from ldm.images.io import save_picture, to_tensor, to_uint8
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
-from ldm.pipelines import adapter_files
+from ldm.pipelines import adapter_files, room
 from ldm.pipelines.grouping import can_share
 from ldm.pipelines.infotext import read_picture
+from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice, Progress
 from ldm.pipelines.request import prepare_from_flags
+from ldm.pipelines.room import check_room
+from ldm.pipelines.run import Run
+from ldm.pipelines.staging import Staging
 from ldm.settings.generation import Txt2ImgSettings
-from ldm.settings.hires import LABELS, upscaler_label, upscaler_named
-from ldm.settings.swap import SwapSettings
+from ldm.settings.hires import LABELS
 
 FAST = {"prompt": "a cat", "ddim_steps": 3, "n_samples": 1, "n_iter": 1, "H": 12, "W": 16}
 FAST |= {"safety_checker": "off", "watermark": "off"}
@@ -100,6 +103,13 @@ def test_a_picture_of_a_run_is_drawn_again_from_its_file(pipeline, tmp_path, sam
     again = Txt2ImgSettings(**{**values, "safety_checker": "off", "watermark": "off"})
     (drawn,) = pipeline.generate(again, place=place)
     assert np.array_equal(drawn.pixels, third.pixels)
+
+
+def test_on_a_small_device_the_picture_is_the_same(pipeline, tiny_ckpt):
+    staged = Pipeline.load(tiny_ckpt, device="cpu", staging=Staging())
+    wanted = settings(hires_upscaler="lanczos")
+    (plain,), (small,) = pipeline.generate(wanted), staged.generate(wanted)
+    assert np.array_equal(small.pixels, plain.pixels)
 
 
 def test_rows_of_a_batch_do_not_influence_one_another(pipeline):
@@ -194,21 +204,17 @@ def test_the_final_size_is_a_multiple_that_the_model_draws(pipeline):
     assert request.pixel_steps == first + last
 
 
-def test_edits_are_drawn_once():
-    assert not {"hires", "hires_steps"} & {
-        name
-        for name, field in SwapSettings.__dataclass_fields__.items()
-        if "option" in field.metadata
-    }
-    assert SwapSettings(sprompt="a cat", prompt="a dog").final_size((8, 8), 4) == (8, 8)
+def test_a_batch_in_parts_gives_the_pictures_of_the_whole(pipeline, monkeypatch):
+    wanted = settings(n_samples=3, hires_upscaler="lanczos", hires_strength=0.6, sampler="euler_a")
+    whole = [picture.pixels for picture in pipeline.generate(wanted)]
+    monkeypatch.setattr(Run, "_rows_at_once", lambda _: 2)
+    parts = [picture.pixels for picture in pipeline.generate(wanted)]
+    assert len(whole) == len(parts) == 3
+    for one, other in zip(whole, parts, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1  # a batch adds in another order
 
 
-@pytest.mark.parametrize("name", LABELS)
-def test_labels_are_read_back(name):
-    assert upscaler_named(upscaler_label(name)) == name
-
-
-def test_a_files_label_is_its_name():
-    assert upscaler_label("models/upscalers/4x-Ultra.Sharp.pth") == "4x-Ultra.Sharp"
-    assert upscaler_label(r"C:\nets\RealESRGAN_x4plus.pth") == "RealESRGAN_x4plus"
-    assert upscaler_named("R-ESRGAN 4x+") == "RealESRGAN_x4plus"
+def test_memory_is_asked_for_by_the_final_size(pipeline, monkeypatch):
+    monkeypatch.setattr(room, "free_memory", lambda: 2**20)
+    with pytest.raises(UserError, match="a picture of 64x48"):
+        check_room(pipeline.prepare(settings(hires=4.0)), pipeline)

@@ -12,7 +12,7 @@ from tiny_model import CONFIG, MULTIPLE, SIZE
 from ldm.checkpoint.default_config import V1_CONFIG, V1_INPAINTING_CONFIG
 from ldm.errors import UserError
 from ldm.pipelines import models
-from ldm.pipelines.models import choose_model, resolve
+from ldm.pipelines.models import Fingerprint, choose_model, resolve
 from ldm.programs.inpainting import InpaintProgramSettings
 from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.model_kind import FILL, INPAINT, TEXT
@@ -190,6 +190,11 @@ def test_more_steps_than_the_model_has_are_refused(choice):
 def test_the_models_hash_is_that_of_its_file(choice):
     expected = hashlib.sha256(choice.ckpt_path.read_bytes()).hexdigest()
     assert choice.fingerprint.short == expected[:10]
+
+
+def test_a_model_that_goes_before_its_hash_is_there_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.ckpt cannot be read any more \(.+\); expected .+;"):
+        _ = Fingerprint(tmp_path / "gone.ckpt").short
 
 
 # --- models that are made for inpainting ---

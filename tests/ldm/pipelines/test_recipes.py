@@ -40,10 +40,11 @@ def test_another_programs_picture_fills_the_fields(save):
     assert recipe.schema is Txt2ImgSettings and recipe.source.startswith("AUTOMATIC1111")
     expected = {"negative_prompt": "fog", "ddim_steps": 20, "sampler": "dpmpp_2m", "scale": 6.5}
     expected |= {"spacing": "karras", "seed": 3, "W": 512, "H": 640, "clip_skip": 2}
+    expected |= {"hires": 2.0, "hires_strength": 0.4}
     assert {key: recipe.values[key] for key in expected} == expected
     assert recipe.values["prompt"].strip() == "a cat"
     said = " ".join(recipe.unknown)
-    assert "gone" in said and "Hires upscale 2" in said and "similar picture" in said
+    assert "gone" in said and "Hires" not in said and "similar picture" in said
     assert recipe.values.keys() <= {each.name for each in options_of(Txt2ImgSettings)} | {
         "originals",
         "on_language",

@@ -82,7 +82,7 @@ def test_a_batch_that_does_not_fit_is_drawn_in_parts_and_said_to_be(pipeline, mo
 
 def test_a_picture_that_does_not_fit_is_refused_before_anything_is_drawn(pipeline, monkeypatch):
     each = needed(pipeline, n_samples=1)
-    monkeypatch.setattr(room, "free_memory", lambda: int(0.9 * each))
+    monkeypatch.setattr(room, "free_memory", lambda: int(0.7 * each))
     monkeypatch.setattr(run, "LITTLE", 0)
     with pytest.raises(UserError, match="a picture of 16x16 takes about .* are free"):
         draw(pipeline, text_settings())

@@ -18,6 +18,7 @@ from ldm.checkpoint.load import load_model
 from ldm.config import load_config
 from ldm.errors import UserError
 from ldm.models.diffusion.classifier import NoisyLatentImageClassifier
+from ldm.pipelines.cancelling import Cancel, Cancelled
 from ldm.pipelines.progress import Progress
 from ldm.pipelines.samples import SampleRun, class_count
 from ldm.settings.samplers import SAMPLERS
@@ -44,6 +45,17 @@ def models(tmp_path_factory):
 
 def draw(model, settings=SHORT, first=0, observer=lambda event: None, **options) -> dict:
     return dict(SampleRun(model, settings, observer, **options).pictures(first))
+
+
+def test_a_run_that_is_cancelled_keeps_what_was_yielded_and_leaves_the_model_as_it_was(models):
+    model, token, kept = models("unconditional"), Cancel(), []
+    with pytest.raises(Cancelled):
+        for number, _ in SampleRun(model, SHORT, lambda _: None, cancel=token).pictures():
+            kept.append(number)
+            if number == 1:
+                token.cancel()
+    assert kept == [0, 1]
+    assert not any(each._forward_pre_hooks for each in model.modules())
 
 
 def equal(one: np.ndarray, other: np.ndarray) -> bool:

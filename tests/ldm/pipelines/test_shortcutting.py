@@ -100,7 +100,7 @@ def test_the_lines_count_the_calls_of_the_model(pipeline):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_samplers_calls_are_counted_as_it_makes_them(pipeline, sampler):
-    from ldm.pipelines.run import sampler_for
+    from ldm.pipelines.walks import sampler_for
 
     settings = one(sampler=sampler)
     counted, model = [], pipeline.model
@@ -112,9 +112,9 @@ def test_every_samplers_calls_are_counted_as_it_makes_them(pipeline, sampler):
 
 
 def _silent(model):
-    from ldm.pipelines.run import _Silenced
+    from ldm.pipelines.walks import Silenced
 
-    return _Silenced(model)
+    return Silenced(model)
 
 
 def test_a_call_with_rows_that_are_not_known_computes_too():

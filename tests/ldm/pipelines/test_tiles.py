@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_model import MULTIPLE, SIZE
+from upscaler_files import write_nearest
 
 from ldm.errors import UserError
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
@@ -155,3 +156,24 @@ def test_the_tiles_default_to_the_models_own_size_and_overlap_by_half():
     assert settings().tiling(SIZE, MULTIPLE) == (16, 8)
     assert settings(tile=512).tiling(512, 64) == (512, 256)
     assert settings(tile=64).tiling(512, 64) == (64, 32)
+
+
+def test_a_network_may_enlarge_the_picture_before_it_is_redrawn(
+    pipeline, small, tmp_path, monkeypatch
+):
+    network = str(write_nearest(tmp_path / "nearest.pth"))
+    repeated = Image.fromarray(np.asarray(small).repeat(2, 0).repeat(2, 1))
+    wanted = settings(factor=2.0, upscaler=network)
+    by_network = latents_of(pipeline, wanted, small, monkeypatch)
+    as_if = latents_of(pipeline, settings(factor=1.0), repeated, monkeypatch)
+    assert torch.equal(by_network, as_if)
+    picture = next(pipeline.generate(wanted, image=small))
+    assert "SD upscale upscaler: nearest" in picture.parameters
+    assert "SD upscale upscaler hash" in picture.parameters
+    plain = next(pipeline.generate(settings(factor=2.0), image=small))
+    assert "SD upscale" not in plain.parameters
+
+
+def test_a_network_that_is_not_there_is_one_line(pipeline, small):
+    with pytest.raises(UserError, match="--upscaler 'nowhere' is no file"):
+        pipeline.prepare(settings(upscaler="nowhere"), image=small)

@@ -54,7 +54,7 @@ def read(tmp_path):
         "VAE: vae-ft-mse.pt",
         "Denoising strength: 0.7, First pass size: 0x0",
         "Denoising strength: 0.7, First pass size: 512x512",
-        "Denoising strength: 0.7, Hires upscale: 2, Hires steps: 10, Hires upscaler: Latent",
+        "Hires sampler: Euler a, Hires checkpoint: x, Hires prompt: more, Hires CFG Scale: 3",
         "Denoising strength: 0.4, Hires resize: 1024x1536, Hires upscaler: Lanczos",
         "Hypernet: anime, Hypernet strength: 0.8",
         "Eta: 0.67",

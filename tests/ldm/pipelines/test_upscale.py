@@ -14,6 +14,7 @@ from running import ROOT
 from ldm.checkpoint.load import load_model
 from ldm.config import load_config
 from ldm.errors import UserError
+from ldm.pipelines.cancelling import Cancel, Cancelled
 from ldm.pipelines.upscale import Upscaler
 from ldm.settings.upscale import UpscaleSettings
 from ldm.util import instantiate_from_config
@@ -81,6 +82,23 @@ def test_a_larger_picture_is_made_of_patches_of_the_size_that_was_asked(model):
     finally:
         handle.remove()
     assert set(seen) == {(8, 8)} and result.shape == (24, 40, 3)
+
+
+def test_it_can_be_cancelled_between_the_operations_of_a_step(model):
+    class Late(Cancel):
+        looks = 0
+
+        def check(self):
+            self.looks += 1
+            if self.looks == 30:
+                self.cancel()
+            super().check()
+
+    events = []
+    with pytest.raises(Cancelled):
+        list(Upscaler(model, SHORT, events.append, Late()).pictures(picture(8, 8)))
+    assert len(events) < SHORT.steps
+    assert not any(each._forward_pre_hooks for each in model.modules())
 
 
 def test_progress_is_told_to_the_end(model):

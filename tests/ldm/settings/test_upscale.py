@@ -12,7 +12,7 @@ from ldm.settings.upscale import UpscaleProgramSettings, UpscaleSettings
 def test_the_defaults_are_the_references():
     settings = UpscaleSettings()
     settings.validate()
-    assert (settings.steps, settings.eta, settings.tile) == (100, 1.0, 128)
+    assert (settings.steps, settings.eta, settings.patch) == (100, 1.0, 128)
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,13 @@ def test_the_program_takes_several_pictures():
     given = parse(UpscaleProgramSettings, "", ["--init-img", "a.png", "b.png", "--steps", "3"])
     assert given == {"init_img": ("a.png", "b.png"), "steps": 3}
     UpscaleProgramSettings(**given).validate()
+
+
+def test_a_network_has_tiles_of_its_own_and_no_use_for_what_diffusion_takes():
+    plain = {"init_img": ("a.png",), "model": "net"}
+    settings = UpscaleProgramSettings(**plain)
+    settings.validate()
+    assert settings.tiling == (256, 32) and settings.unused == []
+    assert UpscaleProgramSettings(**plain, tile=0, overlap=8).tiling == (0, 8)
+    assert UpscaleProgramSettings(**plain, eta=0.5, use_ema=True).unused == ["--eta", "--use_ema"]
+    assert UpscaleProgramSettings(init_img=("a.png",), eta=0.5).unused == []

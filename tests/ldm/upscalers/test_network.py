@@ -57,6 +57,13 @@ def test_files_are_read_however_their_trainers_wrap_them(wrap, tmp_path):
     assert torch.equal(load_upscaler(path)(picture()), alone(module, picture()))
 
 
+def test_reading_draws_no_random_numbers(tmp_path):
+    torch.save(random_network("SwinIR").state_dict(), tmp_path / "net.pth")
+    before = torch.random.get_rng_state()
+    load_upscaler(tmp_path / "net.pth")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_weights_of_half_the_precision_compute_in_float32(tmp_path):
     halves = {name: value.half() for name, value in random_network("Compact").state_dict().items()}
     torch.save(halves, tmp_path / "net.pth")

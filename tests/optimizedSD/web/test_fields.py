@@ -73,8 +73,9 @@ def test_every_setting_has_a_control_or_comes_from_the_command_line_or_an_upload
     # A page draws one text at a time, never a grid, and leaves the latent's shape to the model.
     without = {"from_file", "from_image", "skip_grid", "skip_save", "n_rows", "C", "f", "laion400m"}
     without |= {"max_pixels", "save_attn_dir", "hires_upscaler"}
+    without |= {"restore_faces", "face_fidelity", "face_detector"}
     # They name the server's files, or go with what does.
-    without |= {"control", "control_mode", "hint_only", "image_encoder", "box"}
+    without |= {"control", "control_mode", "hint_only", "image_encoder", "box", "hires_upscaler"}
     without |= set(ShortcutSettings.__annotations__)
     # The model's parts take turns, which leaves these without effect.
     without |= set(SpeedSettings.__annotations__)

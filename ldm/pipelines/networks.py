@@ -1,0 +1,70 @@
+"""Networks that enlarge pictures: by path, or by name in models/upscalers; checked before a run.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ldm.errors import UserError
+from ldm.legible import quoted
+from ldm.paths import MISSING, unreachable
+from ldm.pipelines.adapter_files import WEIGHTS, Shelf, find_adapter
+from ldm.settings.generation import LARGEST_SIDE, GenerationSettings, Txt2ImgSettings
+
+if TYPE_CHECKING:
+    from ldm.pipelines.models import ModelChoice
+
+UPSCALERS = Shelf("upscaler", "--model", "models/upscalers", WEIGHTS)
+HIRES_UPSCALERS = replace(UPSCALERS, flag="--hires_upscaler")
+TILE_UPSCALERS = replace(UPSCALERS, flag="--upscaler")
+
+
+def find_network(shelf: Shelf, named: str) -> Path:
+    """Return the file that a flag names: at its path, or by its name on the shelf.
+
+    Raises:
+        UserError: There is none, or several, or no file can be there.
+    """
+    fault = unreachable(named)
+    if fault not in (None, MISSING):
+        raise UserError(
+            f"{shelf.flag} {quoted(named)} {fault}; expected the file of a network that enlarges "
+            f"pictures, or its name in {shelf.folder}; check it"
+        )
+    return find_adapter(shelf, named)
+
+
+def check_enlarging(settings: GenerationSettings, choice: ModelChoice) -> None:
+    """Check a second walk, and that the networks that are to enlarge are there.
+
+    Args:
+        settings: The run's, complete.
+        choice: The model that draws.
+
+    Raises:
+        UserError: The result is too large, the model has fewer steps, or a network is not there.
+    """
+    if getattr(settings, "hires", None) is not None:
+        _check_second_walk(settings, choice)
+    for name, shelf in (("hires_network", HIRES_UPSCALERS), ("network", TILE_UPSCALERS)):
+        if (named := getattr(settings, name, None)) is not None:
+            find_network(shelf, named)
+
+
+def _check_second_walk(settings: Txt2ImgSettings, choice: ModelChoice) -> None:
+    height, width = settings.final_size((settings.H, settings.W), choice.multiple)
+    if max(height, width) > LARGEST_SIDE or height * width > settings.max_pixels:
+        raise UserError(
+            f"--hires {settings.hires:g} makes the pictures {width}x{height}; expected at most "
+            f"{settings.max_pixels / 1e6:.4g} megapixels and sides of {LARGEST_SIDE}; give less, "
+            "or raise --max_pixels"
+        )
+    if (settings.hires_steps or 0) > choice.timesteps:
+        raise UserError(
+            f"--hires_steps {settings.hires_steps} was given; the model has {choice.timesteps} "
+            f"steps; give {choice.timesteps} or fewer"
+        )
