@@ -16,6 +16,7 @@ import gradio as gr
 from apps.studio.dropped import Dropped, dropped
 from apps.studio.events import QUIET
 from apps.studio.state import Studio, Tab
+from apps.studio.telling import warned
 from apps.studio.words import say, shown
 from ldm.errors import UserError
 from ldm.images.opening import opened
@@ -105,7 +106,7 @@ def wire_drop(place: Any, said: Any, filler: Filler) -> None:
         try:
             updates, text = filler.filled(Path(str(path)), language)
         except UserError as error:
-            return [*filler.unchanged(), _warning(_without_name(str(error), str(path)))]
+            return [*filler.unchanged(), warned(_without_name(str(error), str(path)))]
         return [*updates, text]
 
     place.upload(read, place, [*filler.outputs, said], **QUIET)
@@ -135,10 +136,6 @@ def _without_name(text: str, path: str) -> str:
     for name in (f"--from-image {Path(path).name}", path, Path(path).name):
         text = text.replace(name, "the picture")
     return text
-
-
-def _warning(text: str) -> str:
-    return f'<div class="warning" role="alert">{html.escape(text)}</div>'
 
 
 def data_address(path: Path, side: int = 256) -> str:

@@ -12,6 +12,7 @@ import gradio as gr
 from apps.studio.checkpoints import checkpoint_named, checkpoints_there
 from apps.studio.loading import Loading, load_model
 from apps.studio.state import Studio, Tab
+from apps.studio.telling import told, warned
 from apps.studio.words import say, shown
 from ldm.errors import UserError
 from ldm.paths import real_path
@@ -75,13 +76,12 @@ class Menu:
                 for text in self._loading(visit, str(name or ""), language):
                     yield [text, *stays]
             except UserError as error:
-                warned = f'<div class="warning" role="alert">{html.escape(str(error))}</div>'
-                yield [warned, self.current(), *stays[1:]]
+                yield [warned(str(error)), self.current(), *stays[1:]]
                 return
             said = say(language, "loaded", name=self.current())
             choice, limits = self.studio.queue.pipeline.choice, self.studio.queue.limits
             updates = [_suited(name, each, choice, limits) for name, each in fields]
-            yield [_status(said), self.current(), *updates]
+            yield [told(said), self.current(), *updates]
 
         self.load.click(
             load,
@@ -109,7 +109,7 @@ class Menu:
         for state in queue.draw(visit.session_hash, read, address):
             notices = "".join(f"<div>{html.escape(each.text)}</div>" for each in state.notices)
             if not state.over:
-                yield _status(state.status) + notices
+                yield told(state.status) + notices
 
     def _changed(self, queue: Any) -> None:
         size = queue.pipeline.choice.size
@@ -129,7 +129,3 @@ def _suited(name: str, component: Any, choice: ModelChoice, limits: Limits) -> A
             minimum=multiple, maximum=max(limits.side, value), step=multiple, value=value
         )
     return own.get(name, getattr(usual, name))
-
-
-def _status(text: str) -> str:
-    return f'<div role="status">{html.escape(text)}</div>'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from apps.studio.album import Album
 from apps.studio.events import QUIET
 from apps.studio.opinions import Opinions, stars_in_words
 from apps.studio.state import Studio
+from apps.studio.telling import told, warned
 from apps.studio.words import say, shown
 from ldm.errors import UserError
 from ldm.feedback.store import LONGEST_NAME, LONGEST_NOTE, STARS
@@ -118,13 +118,13 @@ class Rating:
         """Keep an opinion of the picture that is shown; return what is said, as HTML."""
         language = language_of_visit(visit)
         if not isinstance(chosen, str) or not chosen:
-            return _line(say(language, "none_chosen"), "warning")
+            return warned(say(language, "none_chosen"))
         try:
             kept = self.opinions.give(chosen, person_of(person), **what)
         except UserError as error:
-            return _line(str(error), "warning")
+            return warned(str(error))
         note = f" “{kept.note}”" if kept.note else ""
-        return _line(say(language, "kept_opinion", signs=stars_in_words(kept) + note), "kept")
+        return told(say(language, "kept_opinion", signs=stars_in_words(kept) + note))
 
     def _shown(self, chosen: Any, person: Any) -> tuple[Any, str, str]:
         """Return the stars, the note and the line of the picture that is shown now."""
@@ -134,14 +134,10 @@ class Rating:
             found = None  # it is gone by now
         if found is None:
             return gr.Radio(value=None), "", ""
-        line = _line(stars_in_words(found), "kept")
+        line = told(stars_in_words(found))
         return gr.Radio(value=str(found.stars) if found.stars else None), found.note, line
 
 
 def person_of(typed: Any) -> str:
     """Return who judges: the name that they typed, as --auth has one name for everybody."""
     return str(typed or "").strip()[:LONGEST_NAME]
-
-
-def _line(text: str, kind: str) -> str:
-    return f'<div class="{kind}" role="status">{html.escape(text)}</div>'

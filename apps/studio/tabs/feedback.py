@@ -12,6 +12,7 @@ from apps.studio.events import QUIET
 from apps.studio.opinions import TRAINING, Opinions, download_link, training_command
 from apps.studio.rating import Rating
 from apps.studio.state import Studio, Tab
+from apps.studio.telling import told, warned
 from apps.studio.words import count, say, shown
 from ldm.errors import UserError
 from ldm.feedback.store import LONGEST_NAME
@@ -68,7 +69,7 @@ def counted_html(opinions: Opinions, language: str) -> str:
     found = opinions.judged()
     pictures = count(language, found.pictures)
     text = say(language, "judged", opinions=found.opinions, n=pictures, good=found.good)
-    return f'<div role="status">{html.escape(text)}</div>'
+    return told(text)
 
 
 def exported_html(opinions: Opinions, stars: Any, outdir: str, language: str) -> str:
@@ -86,7 +87,7 @@ def exported_html(opinions: Opinions, stars: Any, outdir: str, language: str) ->
         folder = f"{TRAINING}/{done.folder.name}"
         text = say(language, "exported", n=count(language, done.written), folder=folder)
         command = training_command(f"{outdir}/{folder}")
-        return f'<div role="status">{html.escape(text)}<pre>{html.escape(command)}</pre></div>'
+        return f"{told(text)}<pre>{html.escape(command)}</pre>"
 
     return _safely(export)
 
@@ -95,4 +96,4 @@ def _safely(make: Any) -> str:
     try:
         return make()
     except UserError as error:
-        return f'<div class="warning" role="alert">{html.escape(str(error))}</div>'
+        return warned(str(error))

@@ -14,6 +14,7 @@ from apps.studio.events import QUIET
 from apps.studio.filling import Filler, drop_area, picture_html, wire_drop
 from apps.studio.panel import Panel
 from apps.studio.state import Studio, Tab
+from apps.studio.telling import told, warned
 from apps.studio.words import count, say, shown
 from ldm.errors import UserError
 from optimizedSD.web.handlers import language_of_visit
@@ -150,7 +151,7 @@ class GalleryTab:
         )
         paths = [str(each.path) for each in page.shown]
         tiles = [(path, Path(path).stem) for path in paths]
-        return tiles, f'<div role="status">{html.escape(said)}</div>', paths, page.number
+        return tiles, told(said), paths, page.number
 
     def _pick(self, paths: Any, event: gr.SelectData) -> tuple[Any, ...]:
         """Show the picture that was clicked, as if the panel had drawn it."""
@@ -182,9 +183,9 @@ class GalleryTab:
             thrown = self.album.throw(_named(chosen, language))
         except UserError as error:
             return (*self._said(self._warning(error)), *[gr.skip()] * len(self.grid))
-        said = html.escape(say(language, "thrown", name=thrown.origin.name))
+        said = told(say(language, "thrown", name=thrown.origin.name))
         page = self._grid(words, number if isinstance(number, int) else 0, language)
-        cleared = (f'<div role="status">{said}</div>', [], "", "", "", "", "")
+        cleared = (said, [], "", "", "", "", "")
         return *cleared, *page
 
     def _listed(self, visit: gr.Request) -> tuple[Any, ...]:
@@ -195,7 +196,7 @@ class GalleryTab:
         text = said or say(language, "bin_count", n=count(language, len(listed)))
         menu = gr.Dropdown(choices=listed, value=listed[0][1] if listed else None)
         shown_first = self._picture(listed[0][1]) if listed else ""
-        return f'<div role="status">{html.escape(text)}</div>', menu, shown_first
+        return told(text), menu, shown_first
 
     def _show_thrown(self, name: Any) -> str:
         return self._picture(str(name or ""))
@@ -227,7 +228,7 @@ class GalleryTab:
 
     def _warning(self, error: UserError) -> str:
         text = str(error).replace(f"{self.studio.outdir}/", "")
-        return f'<div class="warning" role="alert">{html.escape(text)}</div>'
+        return warned(text)
 
 
 def _named(chosen: Any, language: str) -> str:

@@ -16,6 +16,7 @@ from apps.studio.opinions import download_link
 from apps.studio.panel import Panel
 from apps.studio.state import Studio, Tab
 from apps.studio.sweeping import FOLDER, Planned, Sweeping, plan
+from apps.studio.telling import told, warned
 from apps.studio.words import count, say, shown
 from ldm.errors import UserError
 from ldm.paths import ERRORS, is_file
@@ -63,10 +64,9 @@ def build(studio: Studio) -> Tab:
     def count_up(visit: gr.Request, *values: Any) -> str:
         language = language_of_visit(visit)
         try:
-            return f'<div role="status">{in_words(planned(values), studio.pace, language)}</div>'
+            return told(in_words(planned(values), studio.pace, language))
         except UserError as error:
-            text = html.escape(form.speaker.said(str(error), language))
-            return f'<div class="warning" role="status">{text}</div>'
+            return warned(form.speaker.said(str(error), language))
 
     inputs = [*axes, *form.inputs]
     panel.connect(inputs, read, form)

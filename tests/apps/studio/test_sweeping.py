@@ -50,15 +50,17 @@ def test_each_picture_is_that_of_its_settings_drawn_alone(planned, pipeline, tmp
 
 
 def test_sheet_and_table_are_written_beside_each_other(planned, pipeline, tmp_path):
-    run = SweepRun(planned("seed: 1-3"), tmp_path)
-    list(run.draw(pipeline))
+    run = SweepRun(planned("ddim_steps: 2, 4", "seed: 1-2"), tmp_path)
+    list(run.draw(pipeline))  # those of one number of steps together
     sheet, table = run.written
     assert (sheet.name, table.name) == ("sheet-0000.png", "sheet-0000.csv")
     assert np.asarray(load_image(sheet)).shape == run.results.sheet.pixels.shape
     with open(table, encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
-    assert [row["x: seed"] for row in rows] == ["1", "2", "3"]
-    assert [row["file"] for row in rows] == [each.path.name for each in run.saved]
+    assert [row["y: seed"] + row["x: ddim_steps"] for row in rows] == ["12", "14", "22", "24"]
+    saved = sorted(run.saved, key=lambda each: each.place)
+    assert saved != run.saved
+    assert [row["file"] for row in rows] == [each.path.name for each in saved]
 
 
 def test_what_was_drawn_before_a_cancel_is_kept(planned, pipeline, tmp_path):
