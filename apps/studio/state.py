@@ -13,7 +13,6 @@ from apps.server.pace import Pace
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from apps.studio.panel import Panel
     from apps.studio.queue import Queue
     from apps.studio.settings import StudioSettings
     from apps.studio.styles import Style
@@ -55,7 +54,7 @@ class Studio:
             they are built.
         menus: Those of all forms, each with its field: their values are in the visitor's language.
         loads: What is called when the page is opened: a function, its inputs, its outputs.
-        panels: Of all tabs; what they show is kept too.
+        panels: The ``Panel`` of all tabs; what they show is kept too.
         under: Called with (studio, panel) inside every panel, below its pictures.
     """
 
@@ -69,8 +68,8 @@ class Studio:
     kept: dict[str, Component] = field(default_factory=dict)
     menus: list[tuple[Component, Field]] = field(default_factory=list)
     loads: list[tuple[Callable[..., Any], Any, Any]] = field(default_factory=list)
-    panels: list[Panel] = field(default_factory=list)
-    under: Sequence[Callable[[Studio, Panel], None]] = ()
+    panels: list[Any] = field(default_factory=list)
+    under: Sequence[Callable[[Studio, Any], None]] = ()
 
     @property
     def outdir(self) -> Path:

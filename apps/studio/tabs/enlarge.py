@@ -19,7 +19,8 @@ from apps.studio.state import Studio, Tab
 from apps.studio.words import shown
 from ldm.errors import UserError
 from ldm.images.io import save_numbered
-from ldm.pipelines.adapter_files import UPSCALERS, on_shelf
+from ldm.pipelines.adapter_files import on_shelf
+from ldm.pipelines.networks import UPSCALERS
 from ldm.pipelines.progress import Progress
 from ldm.settings.low_memory import ForkHabits, SmallDevice
 from ldm.settings.option import changed
