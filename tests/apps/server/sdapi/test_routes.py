@@ -243,19 +243,19 @@ def test_only_the_marked_area_is_drawn_and_the_rest_of_a_larger_picture_stays(cl
 
 
 @pytest.mark.parametrize(("fill", "word"), [(0, None), (1, None), (2, "noise"), (3, "nothing")])
-def test_the_marked_part_begins_as_is_asked_for(client, drawer, fill, word):
+def test_the_marked_part_begins_as_is_asked_for(client, recorder, fill, word):
     mask = sent(half_marked((64, 64)))
     image = sent(Image.new("RGB", (64, 64)))
     draw(client, "img2img", init_images=[image], mask=mask, inpainting_fill=fill)
-    assert drawer.drawn[-1].settings.fill == word
+    assert recorder.drawn[-1].settings.fill == word
 
 
-def test_variations_share_a_seed_and_differ_in_the_other(client, drawer):
+def test_variations_share_a_seed_and_differ_in_the_other(client, recorder):
     told = draw(client, seed=5, subseed=100, subseed_strength=0.3, batch_size=2)
     info = json.loads(told["info"])
     assert (info["all_seeds"], info["all_subseeds"]) == ([5, 5], [100, 101])
     assert info["subseed_strength"] == 0.3
-    drawn = [request.settings for request in drawer.drawn[-2:]]
+    drawn = [request.settings for request in recorder.drawn[-2:]]
     assert sorted((each.seed, each.subseed) for each in drawn) == [(5, 100), (5, 101)]
 
 
