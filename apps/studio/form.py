@@ -14,6 +14,7 @@ import gradio as gr
 from apps.studio.browser import shelf
 from apps.studio.counting import count_tokens
 from apps.studio.events import IN_BROWSER, QUIET
+from apps.studio.networks import SETTINGS, chosen, offered
 from apps.studio.state import Studio
 from apps.studio.styles import with_styles
 from apps.studio.words import say, shown
@@ -65,6 +66,7 @@ class Form:
     Attributes:
         by_name: The components by setting.
         reuse: The button that takes the seed of the picture that is shown.
+        networks: The lists of networks by setting, see ``apps.studio.networks``.
         speaker: Says the library's messages in the form's words.
     """
 
@@ -77,6 +79,7 @@ class Form:
     by_name: dict[str, Any] = field(default_factory=dict)
     reuse: Any = None
     styles: Any = None
+    networks: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._known = {each.name: each for each in self.fields}
@@ -95,13 +98,15 @@ class Form:
             dice.click(None, None, self.by_name["seed"], js="() => ''", **IN_BROWSER)
         self._pair("n_samples", "n_iter")
         with gr.Accordion(shown("more"), open=False):
+            self._networks()
             self._put(*(name for name in self._known if name not in self.by_name))
         self._keep()
 
     @property
     def inputs(self) -> list[Any]:
         """The components whose values ``read`` takes, in its order."""
-        return [self.styles, *(self.by_name[each.name] for each in self.fields)]
+        own = (self.by_name[each.name] for each in self.fields)
+        return [self.styles, *self.networks.values(), *own]
 
     def id(self, part: str) -> str:
         """Return the name of a part of this form among the elements of the page."""
@@ -117,12 +122,13 @@ class Form:
         Raises:
             UserError: One is of the wrong kind or out of range, or more than this page draws.
         """
-        chosen, *held = values
-        settings = settings_from(
-            self.schema, self.fields, held, **{**self.studio.fixed, **rest, "outdir": self.outdir}
-        )
+        styles, *held = values
+        names, held = held[: len(self.networks)], held[len(self.networks) :]
+        picked = {each: chosen(each, n) for each, n in zip(self.networks, names, strict=True)}
+        rest = {**self.studio.fixed, **picked, **rest, "outdir": self.outdir}
+        settings = settings_from(self.schema, self.fields, held, **rest)
         prompt, negative = with_styles(
-            settings.prompt, settings.negative_prompt, list(chosen or ()), self.studio.styles
+            settings.prompt, settings.negative_prompt, list(styles or ()), self.studio.styles
         )
         settings = replace(settings, prompt=prompt, negative_prompt=negative)
         settings.validate()
@@ -171,6 +177,19 @@ class Form:
         if each.kind == "choice":
             self.studio.menus.append((made, each))
         return made
+
+    def _networks(self) -> None:
+        """Lay out the lists of networks that a run can take."""
+        for setting in SETTINGS:
+            names = list(offered(setting)) if setting in self.schema.__dataclass_fields__ else []
+            if names:
+                self.networks[setting] = gr.Dropdown(
+                    names,
+                    value=names[0],
+                    label=shown(setting),
+                    filterable=False,
+                    elem_id=self.id(setting),
+                )
 
     def _button(self, key: str) -> gr.Button:
         return gr.Button(shown(key), elem_id=self.id(key), size="sm", scale=0, min_width=120)

@@ -120,16 +120,16 @@ class Rating:
         if not isinstance(chosen, str) or not chosen:
             return _line(say(language, "none_chosen"), "warning")
         try:
-            kept = self.opinions.give(chosen, person_of(visit, person), **what)
+            kept = self.opinions.give(chosen, person_of(person), **what)
         except UserError as error:
             return _line(str(error), "warning")
         note = f" “{kept.note}”" if kept.note else ""
         return _line(say(language, "kept_opinion", signs=stars_in_words(kept) + note), "kept")
 
-    def _shown(self, visit: gr.Request, chosen: Any, person: Any) -> tuple[Any, str, str]:
+    def _shown(self, chosen: Any, person: Any) -> tuple[Any, str, str]:
         """Return the stars, the note and the line of the picture that is shown now."""
         try:
-            found = self.opinions.of(str(chosen), person_of(visit, person)) if chosen else None
+            found = self.opinions.of(str(chosen), person_of(person)) if chosen else None
         except UserError:
             found = None  # it is gone by now
         if found is None:
@@ -138,9 +138,9 @@ class Rating:
         return gr.Radio(value=str(found.stars) if found.stars else None), found.note, line
 
 
-def person_of(visit: gr.Request, typed: Any) -> str:
-    """Return who judges: the name that they signed in with, else the one that they typed."""
-    return str(getattr(visit, "username", None) or typed or "")[:LONGEST_NAME]
+def person_of(typed: Any) -> str:
+    """Return who judges: the name that they typed, as --auth has one name for everybody."""
+    return str(typed or "").strip()[:LONGEST_NAME]
 
 
 def _line(text: str, kind: str) -> str:

@@ -113,6 +113,12 @@ TABLE: Mapping[str, tuple[str, str, str]] = {
         "由本模型分塊重繪",
     ),
     "by_lanczos": ("Resampled (Lanczos)", "補間（Lanczos）", "重新取樣（Lanczos）"),
+    "hires_upscaler": (
+        "How the first of two passes is enlarged",
+        "二度描きの一度目の拡大方法",
+        "兩階段繪圖時的放大方式",
+    ),
+    "restore_faces": ("Redraw faces", "顔を描き直す", "重繪臉部"),
     "styles": ("Styles", "スタイル", "風格"),
     "preset": ("Size", "サイズ", "尺寸"),
     # What was drawn.

@@ -30,12 +30,18 @@ def form(studio):
 def held(form, **changes):
     """Return what the form's components hold, but for changes."""
     styles = changes.pop("styles", [])
-    return [styles, *({each.name: each.value for each in form.fields} | changes).values()]
+    networks = [changes.pop(name, each.value) for name, each in form.networks.items()]
+    return [
+        styles,
+        *networks,
+        *({each.name: each.value for each in form.fields} | changes).values(),
+    ]
 
 
 def test_each_setting_has_one_control_and_no_file_of_the_server_has_one(form):
     names = [each.name for each in form.fields]
-    assert len(form.inputs) == 1 + len(names) == 1 + len(set(names))
+    assert len(form.inputs) == 1 + len(form.networks) + len(set(names))
+    assert len(names) == len(set(names))
     assert {"prompt", "negative_prompt", "sampler", "seed", "W", "H", "scale"} <= set(names)
     assert not {"ckpt", "outdir", "from_file", "lora", "control", "device"} & set(names)
 
@@ -68,6 +74,8 @@ def test_styles_are_put_around_the_prompt(form):
         {"prompt": "x" * 5000},
         {"styles": ["missing"]},
         {"prompt": 7},
+        {"hires_upscaler": "/etc/passwd"},
+        {"hires_upscaler": ["Latent"]},
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(changes, form):

@@ -13,12 +13,13 @@ from apps.studio.rating import Rating, person_of  # noqa: E402
 from apps.studio.settings import StudioSettings  # noqa: E402
 from apps.studio.state import Studio  # noqa: E402
 from apps.studio.tabs.feedback import counted_html, exported_html  # noqa: E402
+from ldm.feedback.store import LONGEST_NAME  # noqa: E402
 from ldm.images.io import save_picture  # noqa: E402
 
 
 @pytest.fixture
 def visit():
-    return SimpleNamespace(headers={"accept-language": "en"}, username=None)
+    return SimpleNamespace(headers={"accept-language": "en"})
 
 
 @pytest.fixture
@@ -36,15 +37,16 @@ def test_clicks_add_up_to_one_opinion(rating, visit, picture):
     rating._thumb(1)(visit, picture, "Ada")
     rating._stars(visit, picture, "Ada", "4")
     assert "👍 ★★★★ “so red”" in rating._note(visit, picture, "Ada", "so red")
-    stars, note, said = rating._shown(visit, picture, "Ada")
+    stars, note, said = rating._shown(picture, "Ada")
     assert (stars.value, note) == ("4", "so red") and "★★★★" in said
-    assert rating._shown(visit, picture, "Bo")[1:] == ("", "")
+    assert rating._shown(picture, "Bo")[1:] == ("", "")
 
 
-def test_who_signed_in_judges_under_that_name(visit):
-    assert person_of(visit, "Ada") == "Ada"
-    visit.username = "bo"
-    assert person_of(visit, "Ada") == "bo"
+def test_a_name_is_a_text_without_blanks_around_it():
+    assert [person_of(each) for each in (" Ada ", None, 3, "x" * 500)] == [
+        *("Ada", "", "3"),
+        "x" * LONGEST_NAME,
+    ]
 
 
 @pytest.mark.parametrize("chosen", ["", None, 3, "/etc/passwd", "../0.png"])
