@@ -196,7 +196,7 @@ class Service(Desk):
         with self._preparing:  # dictionaries of translators and shelves of adapters are shared
             alone = single(settings)
             first = self.drawer.prepare(alone[0], image=image, mask=mask)
-        height, width = first.size
+        height, width = first.size  # the limits know of a second walk's
         self.limits.check_size(first.settings, width, height)
         return [first, *(_with_seeds(first, each) for each in alone[1:])]
 

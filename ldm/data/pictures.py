@@ -15,8 +15,7 @@ from PIL import Image
 from ldm.data.skipping import BadItem
 from ldm.errors import UserError
 from ldm.images.io import upright_eight_bit
-from ldm.images.pixels import open_pixels
-from ldm.images.transparency import over
+from ldm.images.pixels import open_pixels, over
 from ldm.paths import reason
 
 

@@ -19,8 +19,7 @@ from ldm.digests import file_hash
 from ldm.errors import UserError
 from ldm.images.io import open_image, upright_eight_bit
 from ldm.images.padding import reflected
-from ldm.images.pixels import named
-from ldm.images.transparency import over
+from ldm.images.pixels import named, over
 
 HALF_GREY = 128  # of 255
 # A mask with a different aspect ratio was made for another picture.

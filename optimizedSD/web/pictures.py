@@ -17,7 +17,7 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.images.io import open_image, upright_eight_bit
-from ldm.images.transparency import over
+from ldm.images.pixels import over
 from ldm.pipelines.masks import HALF_GREY, Mask
 
 OPAQUE = 255

@@ -19,7 +19,7 @@ from apps.server.front.wish import Wish
 from apps.server.openai_api.errors import NO_MODEL
 from apps.server.pictures import picture_of
 from apps.server.service import Service
-from ldm.images.transparency import over
+from ldm.images.pixels import over
 
 VARIATION_STRENGTH = 0.6
 """How much of a picture its variations change."""

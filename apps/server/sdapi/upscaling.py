@@ -16,7 +16,7 @@ from apps.server.sdapi.second_pass import networks
 from ldm.images.embed import DIGITAL_SOURCE_TYPE, XMP_KEYWORD, parameters_in
 from ldm.images.io import encode_picture
 from ldm.images.metadata import parse_parameters
-from ldm.images.transparency import over
+from ldm.images.pixels import over
 from ldm.pipelines.adapter_files import find_named
 from ldm.pipelines.networks import UPSCALERS as UPSCALER_SHELF
 

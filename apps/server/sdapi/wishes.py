@@ -17,7 +17,7 @@ from apps.server.sdapi.area import RESIZES, read_mask, resized
 from apps.server.sdapi.options import Model, Options
 from apps.server.sdapi.second_pass import read_second_pass
 from apps.server.sdapi.walks import read_walk
-from ldm.images.transparency import over
+from ldm.images.pixels import over
 from ldm.pipelines.only_masked import Repaint
 from ldm.settings.generation import GenerationSettings
 from optimizedSD.web.limits import Limits

@@ -138,7 +138,7 @@ def test_a_picture_to_start_from_is_fitted_and_too_large_a_result_refused(serve)
     ticket = service.submit(settings_of({"seed": 1}, PictureJob), image=photo)
     assert ticket.wait(20.0) and ticket.pictures[0].size == (64, 96)
     assert "resized to 64x96" in " ".join(ticket.snapshot().notices)
-    with pytest.raises(UserError, match="max_side"):
+    with pytest.raises(UserError, match="expected at most 128"):
         service.submit(settings_of({}, PictureJob), image=Image.new("RGB", (256, 64)))
 
 

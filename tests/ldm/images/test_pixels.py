@@ -18,7 +18,7 @@ from ldm.data.skipping import BadItem
 from ldm.errors import UserError
 from ldm.images.io import load_image, lost_as_rgb, open_image
 from ldm.images.metadata import read_parameters
-from ldm.images.pixels import eight_bit, open_pixels, without_faults
+from ldm.images.pixels import eight_bit, open_pixels, over, without_faults
 
 ROWS, COLUMNS = np.mgrid[0:16, 0:24]
 PIXELS = np.stack([ROWS * 15, COLUMNS * 10, ROWS + COLUMNS], axis=-1).astype(np.uint8)
@@ -185,3 +185,26 @@ def test_other_modes_keep_their_light_and_dark(tmp_path, mode):
     Image.fromarray(halves).convert(mode).save(path)
     for picture in (load_image(path), read_picture(path)):
         assert np.array_equal(np.asarray(picture), halves)
+
+
+# --- what is behind transparent parts ---
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+@pytest.mark.parametrize(("colour", "shown"), [("white", 255), ("black", 0)])
+def test_the_colour_shows_where_nothing_else_does(mode, colour, shown):
+    image = Image.new("RGBA", (2, 1), (9, 9, 9, 0))
+    image.putpixel((1, 0), (9, 9, 9, 255))
+    image = image.convert(mode)
+    assert list(over(image, colour).getdata()) == [(shown,) * 3, (9, 9, 9)]
+
+
+def test_half_transparent_parts_are_mixed():
+    mixed = over(Image.new("RGBA", (1, 1), (0, 0, 0, 128)), "white").getpixel((0, 0))
+    assert all(abs(value - 127) <= 1 for value in mixed)
+
+
+def test_an_opaque_picture_stays_the_same_object_and_others_are_converted():
+    plain = Image.new("RGB", (1, 1), (1, 2, 3))
+    assert over(plain, "white") is plain
+    assert over(Image.new("L", (1, 1), 7), "white").getpixel((0, 0)) == (7, 7, 7)
