@@ -12,7 +12,7 @@ a key of the model: what they bring are hooks and plain tensors beside its modul
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from torch import nn
@@ -54,6 +54,11 @@ class Handle(ABC):
         self.model, self._scale, self.attached = model, scale, True
         self.follower = Follower(model, self._rest)
         self.follower.follow()
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """Networks beside the model that compute while it does."""
+        return ()
 
     @property
     def scale(self) -> Scale:

@@ -129,6 +129,11 @@ class Attached:
         for handle in reversed(handles):
             handle.detach()
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The networks beside the model that compute while it does."""
+        return [network for handle in self._handles for network in handle.networks]
+
     def _attach_lora(self, lora: PlannedLora) -> Handle:
         from ldm.adapters.lora import read_lora
 

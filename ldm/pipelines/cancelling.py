@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +90,7 @@ def pacing(device: torch.device) -> Callable[[], None]:
 
 
 @contextmanager
-def interruptible(model: nn.Module, cancel: Cancel | None) -> Iterator[None]:
+def interruptible(model: nn.Module, cancel: Cancel | None, *beside: nn.Module) -> Iterator[None]:
     """Let a model on a processor look at a token all the time inside the block.
 
     On other devices, and in parts that torch.compile has made anew, it does not: there the caller
@@ -98,13 +99,14 @@ def interruptible(model: nn.Module, cancel: Cancel | None) -> Iterator[None]:
     Args:
         model: A hub or any module.
         cancel: The token; None changes nothing.
+        *beside: Networks that compute while the model does.
     """
     device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
     if cancel is None or device.type != "cpu":
         yield
         return
     wrapping, hooks = Wrapping(), []
-    for module in _looking(model):
+    for module in chain.from_iterable(map(_looking, (model, *beside))):
         hooks.append(module.register_forward_pre_hook(lambda *_: cancel.check()))
         if isinstance(module, AttentionLayer):
             wrapping.put(module, "processor", _InParts(cancel))

@@ -225,7 +225,8 @@ class Run:
             return nullcontext()
         from ldm.pipelines.cancelling import interruptible
 
-        return interruptible(self.model, self.cancel)
+        beside = () if self.adapters is None else self.adapters.networks
+        return interruptible(self.model, self.cancel, *beside)
 
     def _adapted(self) -> AbstractContextManager[Attached | None]:
         """Return the context in which the run's adapters act, where it has any."""

@@ -111,6 +111,11 @@ class DrawnHandle(Handle):
         super().__init__(model, scale)
         self._unet = require_unet(model)
 
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """The network that sees the drawing."""
+        return (self._lent.network,)
+
     def show(self, image: Picture) -> None:
         """Draw by another hint from now on; in training, before each call of the model.
 

@@ -18,6 +18,7 @@ from ldm.adapters.textual_inversion import read_embedding
 from ldm.errors import UserError
 from ldm.images.io import save_picture
 from ldm.pipelines import adapter_files
+from ldm.pipelines.cancelling import Cancel
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.progress import Notice, Progress
 from ldm.settings.generation import Txt2ImgSettings
@@ -194,6 +195,21 @@ def test_a_hint_is_made_of_the_picture_at_the_size_that_is_drawn(pipeline):
     make_hint("canny", middle).save("hint.png")
     made = drawn(pipeline, control=("canny=net:photo.png",))
     assert np.array_equal(made, drawn(pipeline, control=("hint=net:hint.png",)))
+
+
+def test_a_run_is_cancelled_within_its_controls_too(pipeline):
+    class Counting(Cancel):
+        looks = 0
+
+        def check(self):
+            self.looks += 1
+
+    looks = []
+    for control in ((), ("hint=net:photo.png",)):
+        token = Counting()
+        draw(pipeline, text_settings(n_samples=1, n_iter=1, control=control), cancel=token)
+        looks.append(token.looks)
+    assert looks[1] > 1.3 * looks[0]
 
 
 def test_where_an_area_alone_is_drawn_its_controls_lie_over_it_and_it_is_said(pipeline):
