@@ -22,6 +22,7 @@ PAGE = "_gradio"
 # A port that is published leads to the container's own address, not to its 127.0.0.1.
 EVERYWHERE = ("--host", "0.0.0.0")
 BOT = ("-m", "apps.line_bot")
+STUDIO = ("-m", "apps.studio", "--listen")
 SIMULATION = (*BOT, "--simulate", "--port", "8000", *EVERYWHERE)
 
 
@@ -67,6 +68,8 @@ def arguments(words: Sequence[str], root: Path = ROOT) -> list[str]:
         return [*BOT, *EVERYWHERE, *rest]
     if name == "simulate":
         return [*SIMULATION, *rest]
+    if name == "studio":
+        return [*STUDIO, *rest]
     if name == "pages":
         asked = rest.pop(0) if rest and not rest[0].startswith("-") else "txt2img"
         name = hyphened(asked + PAGE)
@@ -74,7 +77,7 @@ def arguments(words: Sequence[str], root: Path = ROOT) -> list[str]:
             served = [path.stem.removesuffix(PAGE) for path in known.values() if _is_page(path)]
             raise UnknownName(f"there is no page {asked!r}; expected one of {', '.join(served)}")
     if name not in known:
-        raise UnknownName(_fault(words, [*known, "line-bot", "simulate", "pages"]))
+        raise UnknownName(_fault(words, [*known, "line-bot", "simulate", "pages", "studio"]))
     added = EVERYWHERE if _is_page(known[name]) else ()
     return [str(known[name]), *added, *rest]
 

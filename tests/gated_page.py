@@ -18,12 +18,13 @@ from optimizedSD.web.limits import Limits
 from optimizedSD.web.uploads import Uploads
 
 API = "/gradio_api"
-DRAW, STOP, SELECT, INPAINT = range(4)
+DRAW, STOP, SELECT, INPAINT, CHOOSE = range(5)
 FUNCTIONS = {
     DRAW: Function(queued=True, inputs=("textbox", "number", "checkbox")),
     STOP: Function(queued=False, inputs=()),
     SELECT: Function(queued=False, inputs=("state",), clicked=True),
     INPAINT: Function(queued=True, inputs=("imageeditor", "image", "textbox")),
+    CHOOSE: Function(queued=True, inputs=("dropdown",)),
 }
 
 
@@ -85,10 +86,11 @@ def gated(folder: Path, *, address: str = "127.0.0.1", others: tuple[str, ...] =
     Image.new("RGB", (4, 4)).save(folder / "outside.png")
     (outdir / "link.png").symlink_to(folder / "outside.png")
     inner, left = Inner(), []
-    calls = Calls(FUNCTIONS, frozenset({7}), Uploads(folder / "cache"))
+    folders = [outdir, folder / "cache"]
+    calls = Calls(FUNCTIONS, frozenset({7}), Uploads(folder / "cache"), folders)
     limits = Limits(upload=10_000, prompt=100)
     hosts = Hosts(address, others)
-    gate = Gate(inner, hosts, calls, limits, [outdir, folder / "cache"], left.append)
+    gate = Gate(inner, hosts, calls, limits, folders, left.append)
     client = TestClient(gate, base_url="http://127.0.0.1:7860")
     return Gated(inner, client, outdir, calls, left)
 

@@ -150,7 +150,8 @@ def _settings(
     service.check_taking()
     if "mask" in sent and "image" not in sent:
         raise UserError("mask was given without image; expected the picture that it is of; add it")
-    schema = MaskJob if "mask" in sent else PictureJob if sent else TextJob
+    around = "image" in sent and fields.get("outpaint") is not None  # which needs no mask
+    schema = MaskJob if "mask" in sent or around else PictureJob if sent else TextJob
     settings = service.settings(fields, schema)
     service.check_room(settings, key)
     return settings

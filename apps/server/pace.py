@@ -17,6 +17,11 @@ class Pace:
         self._rate = 0.0
         self._measuring = threading.Lock()
 
+    @property
+    def known(self) -> bool:
+        """Whether anything has been measured."""
+        return self._rate > 0.0
+
     def measure(self, cost: float, seconds: float) -> None:
         """Take a batch into account that has been drawn."""
         if seconds <= 0.0 or cost <= 0.0:

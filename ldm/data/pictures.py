@@ -16,6 +16,7 @@ from ldm.data.skipping import BadItem
 from ldm.errors import UserError
 from ldm.images.io import upright_eight_bit
 from ldm.images.pixels import open_pixels
+from ldm.images.transparency import over
 from ldm.paths import reason
 
 
@@ -39,19 +40,11 @@ def read_picture(
     try:
         smaller = None if at_least is None else partial(_decode_smaller, at_least=at_least)
         image, _ = open_pixels(source, smaller)  # metadata left out would be told in each epoch
-        return _over_white(upright_eight_bit(image))
+        return over(upright_eight_bit(image), "white")
     except UserError as error:
         raise BadItem(f"{name} {error}") from error
     except Exception as error:  # a damaged file makes a decoder raise almost anything
         raise BadItem(f"{name} cannot be read ({reason(error)})") from error
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    """Convert to RGB over white: colours under transparent pixels are often black or leftovers."""
-    if not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    top = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", top.size, "white"), top).convert("RGB")
 
 
 def _decode_smaller(image: Image.Image, at_least: int) -> None:

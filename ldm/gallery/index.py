@@ -10,7 +10,7 @@ time. Imports no torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,10 +67,11 @@ class Gallery:
     Args:
         folders: Where programs write. Names that begin with a dot are left out, and so is what a
             link leads out of the folder to.
+        aside: Names of folders in them that are left out likewise, such as one of copies.
     """
 
-    def __init__(self, folders: Sequence[str | Path]) -> None:
-        self.folders = [Path(each).absolute() for each in folders]
+    def __init__(self, folders: Sequence[str | Path], aside: Collection[str] = ()) -> None:
+        self.folders, self._aside = [Path(each).absolute() for each in folders], aside
         self._read: dict[tuple[Path, float], Recipe | None] = {}
 
     def find(self, words: str = "", *, start: int = 0, count: int = 50) -> tuple[list[Shown], int]:
@@ -158,6 +159,7 @@ class Gallery:
         except ValueError:
             return False
         hidden = any(part.startswith(".") for part in parts)  # ".." too
+        hidden = hidden or parts[:1] in [(name,) for name in self._aside]
         picture = path.suffix.lower() in PICTURE_ENDINGS
         inside = real_path(path).is_relative_to(real_path(folder))
         return bool(parts) and picture and inside and not hidden and is_file(path)

@@ -77,11 +77,13 @@ class Job:
 def schema_of(values: Mapping[str, Any]) -> type[GenerationSettings]:
     """Return the settings class that a line is of: text alone, a picture, a picture and a mask.
 
+    What is drawn around a picture needs no mask.
+
     Example:
         >>> schema_of({"prompt": "a cat"}).program, schema_of({"init_img": "a.png"}).program
         ('txt2img', 'img2img')
     """
-    if values.get("mask") is not None:
+    if values.get("mask") is not None or values.get("outpaint") is not None:
         return InpaintSettings
     return Txt2ImgSettings if values.get("init_img") is None else Img2ImgSettings
 

@@ -164,8 +164,9 @@ class LineReader:
                     f"{name} is no setting of lines {where}; expected {name} to be empty there; "
                     "take it out"
                 )
-        if "mask" in given and "init_img" not in given:
-            raise UserError("has a mask and no init_img; expected both; add init_img")
+        for name in ("mask", "outpaint"):
+            if name in given and "init_img" not in given:
+                raise UserError(f"has {name} and no init_img; expected both; add init_img")
         own = {name: value for name, value in self.given.items() if name in known}
         values = {**own, **given}
         if not self.choice.kind.takes_text:

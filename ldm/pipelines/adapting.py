@@ -19,6 +19,7 @@ from ldm.errors import UserError
 from ldm.legible import one_line
 from ldm.paths import file_size, modified
 from ldm.pipelines.adapter_plan import AdapterPlan, PlannedControl, PlannedLora
+from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.request import Request
@@ -221,6 +222,10 @@ def _check_kind(wish: ControlWish, network: Any) -> None:
     )
 
 
+def _is_area(image: InitImage) -> bool:
+    return image.laid is not None and image.laid.is_area
+
+
 @contextmanager
 def attached(
     model: nn.Module,
@@ -230,6 +235,9 @@ def attached(
 ) -> Iterator[Attached]:
     """Attach the adapters of a request for the time of the block; see ``Attached``."""
     mask = None if request.image is None else request.image.mask
+    if request.adapters.controls and mask is not None and _is_area(request.image):
+        text = "the pictures of --control lie over the area that is drawn, not over the whole one"
+        observer(Notice(text, warning=True))
     held = Attached(model, request.adapters, shelves, observer, request.size, mask)
     try:
         held.begin([batch.prompts for batch in request.batches if batch.kept])

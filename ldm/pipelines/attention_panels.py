@@ -61,9 +61,25 @@ def panel(pixels: np.ndarray, maps: np.ndarray, words: Sequence[Word]) -> np.nda
     picture = _fitted(pixels, TILE)
     heats = word_maps(maps, words)
     tiles = [picture] + [overlay(picture, heat / _above_zero(heat)) for heat in heats]
-    texts = ["picture"] + [label(word) for word in words]
-    cells = [_captioned(tile, text) for tile, text in zip(tiles, texts, strict=True)]
-    rows = -(-len(cells) // _COLUMNS)
+    return captioned_tiles(tiles, ["picture"] + [label(word) for word in words])
+
+
+def captioned_tiles(
+    tiles: Sequence[np.ndarray], texts: Sequence[str], columns: int = _COLUMNS
+) -> np.ndarray:
+    """Tile pictures in rows of about one length, each with a text beneath.
+
+    Args:
+        tiles: uint8 (H, W, 3), all of one size; at least one.
+        texts: Of each; what no font here can write is written as escapes.
+        columns: How many stand in a row, at most.
+
+    Returns:
+        uint8 RGB.
+    """
+    known = [text if draw_text(text, _SMALLEST) is not None else ascii(text) for text in texts]
+    cells = [_captioned(tile, text) for tile, text in zip(tiles, known, strict=True)]
+    rows = -(-len(cells) // columns)
     return _tiled(cells, -(-len(cells) // rows))
 
 

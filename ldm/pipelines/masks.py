@@ -20,6 +20,7 @@ from ldm.errors import UserError
 from ldm.images.io import open_image, upright_eight_bit
 from ldm.images.padding import reflected
 from ldm.images.pixels import named
+from ldm.images.transparency import over
 
 HALF_GREY = 128  # of 255
 # A mask with a different aspect ratio was made for another picture.
@@ -46,9 +47,7 @@ class Mask:
     def of(cls, image: Image.Image) -> Mask:
         """Make a mask from a picture: white is repainted, black and transparent parts are kept."""
         image = upright_eight_bit(image)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+        image = over(image, "black") if image.has_transparency_data else image
         return cls(np.asarray(image.convert("L")) >= HALF_GREY)
 
     @classmethod

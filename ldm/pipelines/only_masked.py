@@ -164,11 +164,12 @@ def laid_out(image: InitImage, settings: InpaintSettings, choice: ModelChoice) -
     Raises:
         UserError: The mask marks nothing or does not fit, or the canvas is too large.
     """
-    image = replace(image, mask=_mask_of(image, settings))
+    given, mask, alpha = image.pixels.size, image.mask, _alpha_of(image.pixels)
     if settings.only_masked is None and not settings.keeps_size:
-        target = settings.target_size(image.pixels.size[::-1], choice.size, choice.multiple)
-        image = image.fit(choice.multiple, target)
-    work, said = _work(image, settings), []
+        target = settings.target_size(given[::-1], choice.size, choice.multiple)
+        image = replace(image, mask=None).fit(choice.multiple, target)
+    image = replace(image, mask=_fitted(mask, settings, given, image.pixels.size))
+    work, said = _work(image, settings, alpha), []
     if any(settings.margins):
         said.append("is drawn on to {}x{} pixels".format(*work.picture.size))
     if settings.only_masked is not None:
@@ -189,21 +190,33 @@ def laid_out(image: InitImage, settings: InpaintSettings, choice: ModelChoice) -
     return replace(made.pad(choice.multiple), laid=work)
 
 
-def _mask_of(image: InitImage, settings: InpaintSettings) -> Mask:
-    """Return the mask at the picture's size, inverted where that is asked for."""
-    size = image.pixels.size
-    mask = image.mask or Mask(np.zeros(size[::-1], bool))
-    if settings.invert_mask and image.mask is not None:
+def _fitted(
+    mask: Mask | None, settings: InpaintSettings, given: tuple[int, int], size: tuple[int, int]
+) -> Mask:
+    """Return the mask of a picture, inverted where that is asked for.
+
+    Args:
+        mask: As it was given; None is one that marks nothing.
+        settings: The run's.
+        given: Width and height of the picture as it was given.
+        size: The same as it is now.
+    """
+    mask = mask or Mask(np.full(given[::-1], settings.invert_mask))
+    if settings.invert_mask:
         mask = replace(mask, marked=~mask.marked)
     if any(settings.margins) and not mask.marked.any():
         return replace(mask, marked=np.zeros(size[::-1], bool))
-    return mask.fit(size, size)
+    return mask.fit(given, size)
 
 
-def _work(image: InitImage, settings: InpaintSettings) -> Repaint:
+def _alpha_of(picture: Image.Image) -> Image.Image | None:
+    return picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
+
+
+def _work(image: InitImage, settings: InpaintSettings, opacity: Image.Image | None) -> Repaint:
     """Return the repainting of a whole picture, on a canvas as large as is asked for."""
     given = image.pixels
-    alpha = np.asarray(given.getchannel("A")) if given.mode == "RGBA" else None
+    alpha = None if opacity is None else np.asarray(opacity.resize(given.size))
     pixels, marked = np.asarray(given.convert("RGB")), image.mask.marked
     if any(settings.margins):
         left, top, right, bottom = settings.margins

@@ -5,7 +5,8 @@
 A processor has no clean end of its memory: the system kills whoever asks for more. So a batch that
 would not fit, or whose single operations would take so long that nobody could stop them, is drawn
 in parts, from the same random numbers. Other devices say that memory has run out, and are not
-asked. Estimates are ``ldm.offload.sizes``', within a factor of about 1.3.
+asked. Estimates are ``ldm.offload.sizes``' for what layers hold, times what a processor's libraries
+hold besides.
 
 Shapes: H W pixels.
 """
@@ -31,6 +32,9 @@ GIB = 2**30  # bytes
 MARGIN = 1.3
 """How far off estimates may be: so much more has to be free to draw all at once, and so much less
 to draw nothing."""
+COPIES = 2.3
+"""What a processor takes, as a multiple of what layers hold: its libraries copy maps into layouts
+of their own, and the system gets pages back late. Measured on the bundled model at 1024x1024."""
 LONGEST = 4e11
 """FLOP of one layer for a batch beyond which it is drawn in parts: some seconds on few cores."""
 IN_PARTS = ("text", "image", "mask")
@@ -145,7 +149,7 @@ def _bytes_of_a_row(request: Request, drawer: Drawer, sizes: StageSizes) -> floa
     walk = held * request.rows_per_picture * _positions(request)
     coder = max(each.bytes(itemsize, autocast=True) for each in (sizes.decoder, sizes.encoder))
     shown = 3 * (4 + 4) * request.shown_size[0] * request.shown_size[1]  # float32, and as bytes
-    return max(walk, coder * height * width) + shown
+    return COPIES * max(walk, coder * height * width) + shown
 
 
 def _least_seconds(request: Request, sizes: StageSizes) -> float | None:

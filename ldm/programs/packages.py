@@ -21,6 +21,7 @@ NEEDED_FOR = {
     "ray": "a Ray cluster",
     "notebooks": "the notebooks",
     "upscale": "networks that make pictures larger",
+    "repair": "redrawing faces and ONNX files",
 }
 # Name in imports -> the extra of pyproject.toml that installs it.
 EXTRA_OF = {
@@ -70,6 +71,8 @@ EXTRA_OF = {
     "matplotlib": "notebooks",
     "ipykernel": "notebooks",
     "spandrel": "upscale",
+    "skimage": "repair",
+    "onnxruntime": "repair",
 }
 
 

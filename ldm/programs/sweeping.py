@@ -20,16 +20,12 @@ from ldm.settings.language import as_typed
 from ldm.settings.sweep import OWN, SweepSettings
 
 if TYPE_CHECKING:  # these import NumPy, Pillow and torch, which --help can do without
-    import numpy as np
-
     from ldm.pipelines.pipeline import Pipeline
     from ldm.pipelines.progress import Picture
     from ldm.pipelines.request import Request
     from ldm.sweeps.drawing import Asked
     from ldm.sweeps.plan import Sweep
-    from ldm.sweeps.sheet import Sheet
-
-_NAMES = "sheet-{:04d}.png"
+    from ldm.sweeps.results import Results
 
 
 class SweepProgram(DrawingProgram):
@@ -40,16 +36,15 @@ class SweepProgram(DrawingProgram):
 
     Attributes:
         sweep: What varies, once ``prepare`` has run.
-        sheet: What is shown of it; None with ``--skip_grid``.
+        results: The sheet, unless there is ``--skip_grid``, and the table.
     """
 
     sweep: Sweep
-    sheet: Sheet | None
+    results: Results
     asked: list[Asked]
 
     def __init__(self, description: str) -> None:
         super().__init__(SweepSettings, description)
-        self._rows: list[Any] = []
 
     def prepare(self, given: dict[str, Any]) -> None:
         """Work out the request of every combination, and check the output folder."""
@@ -78,7 +73,7 @@ class SweepProgram(DrawingProgram):
         self._prepare_base(drawn, values)
         self.sweep = plan_sweep(_base(self.request, given), axes)
         self.asked = requests_of(self.sweep, self.request.choice)
-        self.sheet = None if self.settings.skip_grid else self._sheet(own.label_size)
+        self.results = self._results(own.label_size)
         self.together = own.together
         self.wants_grid = False  # the sheet is in its place
 
@@ -89,19 +84,18 @@ class SweepProgram(DrawingProgram):
         finally:
             self.schema = schema
 
-    def _sheet(self, letters: int | None) -> Sheet:
-        from ldm.sweeps.sheet import Sheet
+    def _results(self, letters: int | None) -> Results:
+        from ldm.sweeps.results import Results
 
-        shapes = [_shape_of(each.request, self.columns) for each in self.asked]
-        size = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
-        sheet = Sheet(self.sweep, size, letters)
-        for text in sheet.notices:
+        with_sheet = not self.settings.skip_grid
+        made = Results(self.sweep, self.asked, self.columns, letters, with_sheet=with_sheet)
+        for text in made.notices:
             self.console.warn(text)
-        return sheet
+        return made
 
     def pictures(self) -> Iterator[Picture]:
         """Load the models and yield the pictures, in the order in which they are drawn."""
-        from ldm.sweeps.drawing import draw_sweep, row_of
+        from ldm.sweeps.drawing import draw_sweep
 
         drawn = draw_sweep(
             self.asked, self._load, observer=self.console.observe, together=self.together
@@ -111,9 +105,8 @@ class SweepProgram(DrawingProgram):
                 for picture in pictures:
                     yield picture  # which is written, and then has a name
                     file = "" if self.settings.skip_save else str(self.output.saved[-1])
-                    self._rows.append((cell.place, row_of(self.sweep, cell, picture, file)))
-                if self.sheet is not None:
-                    self.sheet.put(cell.place, _together(pictures, self.columns))
+                    self.results.note(cell, picture, file)
+                self.results.show(cell, pictures)
 
     def _load(self, request: Request) -> Pipeline:
         """Load a request's model, as a program that draws this request alone does."""
@@ -137,24 +130,8 @@ class SweepProgram(DrawingProgram):
 
     def finish(self) -> None:
         """Write the sheet and the table, and say what was written."""
-        from ldm.images.io import next_index, save_numbered
-        from ldm.sweeps.drawing import columns_of
-        from ldm.tables import write_table
-
-        folder = self.output.folder
-        if self.sheet is None:
-            table = folder / _NAMES.format(next_index(folder, _NAMES))
-        else:
-            from ldm.pipelines.postprocess import Watermark
-
-            mark = Watermark.of(self.settings.watermark, self.settings.format)
-            pixels, kind = mark(self.sheet.pixels), self.settings.format
-            table, _ = save_numbered(pixels, folder, _NAMES, format=kind)
-            self.output.grids.append(table)
-        table = table.with_suffix(".csv")
-        rows = [row for _, row in sorted(self._rows, key=lambda each: each[0][::-1])]
-        write_table(table, columns_of(self.sweep), rows)
-        self.output.grids.append(table)
+        kind, mark = self.settings.format, self.settings.watermark
+        self.output.grids += self.results.write(self.output.folder, kind, mark)
         super().finish()
 
 
@@ -200,19 +177,3 @@ def _base(request: Request, given: dict[str, Any]) -> GenerationSettings:
         name: None for name in (*sides, "C", "f") if name not in given and hasattr(settings, name)
     }
     return replace(settings, **prompts, **open_again, originals=(), on_language=())
-
-
-def _shape_of(request: Request, columns: int) -> tuple[int, ...]:
-    """Return height and width of a combination's picture, or of the small grid of several."""
-    import numpy as np
-
-    from ldm.images.grid import make_grid
-
-    blank = np.zeros((*request.shown_size, 1), np.uint8)
-    return make_grid([blank] * request.pictures, columns).shape
-
-
-def _together(pictures: Sequence[Picture], columns: int) -> np.ndarray:
-    from ldm.images.grid import make_grid
-
-    return make_grid([picture.plain for picture in pictures], columns)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -83,6 +83,7 @@ def draw_sweep(
     *,
     observer: Observer = log_events,
     together: int = TOGETHER,
+    **watched: Any,
 ) -> Iterator[tuple[Cell, list[Picture]]]:
     """Draw cells, yielding each with its pictures when they are done.
 
@@ -94,9 +95,11 @@ def draw_sweep(
             pictures of the one before it are done.
         observer: Called with each ``Notice`` and ``Progress``; the progress is that of all cells.
         together: How many cells are drawn at a time where they may share a batch.
+        **watched: ``cancel``, ``preview`` and ``every``, as for ``Pipeline.generate``.
 
     Raises:
         UserError: A cell cannot be drawn; others of its batch have been yielded.
+        Cancelled: The token said so.
     """
     overall = _Overall(asked, observer)
     for own in _sorted(asked, lambda each: each.model):
@@ -105,22 +108,22 @@ def draw_sweep(
         alone = [each for each in prepared if each.request.pictures != 1]
         for each in alone:
             overall.begin([each])
-            yield each.cell, list(pipeline.generate(each.request, observer=overall))
+            yield each.cell, list(pipeline.generate(each.request, observer=overall, **watched))
         single = [each for each in prepared if each.request.pictures == 1]
         for group in _sorted(single, lambda each: group_of(each.request)):
             for part in _parts(group, together):
                 overall.begin(part)
-                yield from _drawn_together(pipeline, part, overall)
+                yield from _drawn_together(pipeline, part, observer=overall, **watched)
         del pipeline  # its memory is the next one's
 
 
 def _drawn_together(
-    pipeline: Pipeline, part: Sequence[Asked], observer: Observer
+    pipeline: Pipeline, part: Sequence[Asked], **watched: Any
 ) -> Iterator[tuple[Cell, list[Picture]]]:
     from ldm.pipelines.together import draw_together
 
     requests = [each.request for each in part]
-    for index, picture in draw_together(pipeline, requests, observer=observer):
+    for index, picture in draw_together(pipeline, requests, **watched):
         yield part[index].cell, [picture]
 
 

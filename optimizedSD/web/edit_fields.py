@@ -17,6 +17,7 @@ from ldm.settings.edit_words import read_weights, weights_text
 from ldm.settings.option import Option, options_of
 from ldm.settings.swap import LowMemorySwapSettings
 from optimizedSD.web.fields import Field
+from optimizedSD.web.setting_words import LANGUAGES, SETTING_WORDS
 
 LEAST_WEIGHT, MOST_WEIGHT = -3.0, 5.0  # of the slider
 LARGEST_WEIGHT = 100.0  # of what is typed: far beyond what a picture survives
@@ -27,23 +28,13 @@ _OPTIONS = {each.name: each for each in options_of(LowMemorySwapSettings)}
 def edit_fields() -> list[Field]:
     """Return the controls, in the order in which ``edit_settings`` takes their values."""
     return [
-        _text(
-            "reweight",
-            "Weights",
-            "how much words count: 1 is as usual, 0 not at all; click a word above, or write "
-            "words with numbers, as snowy=2, house=-1",
-        ),
-        _share("cross_replace_steps", "start", "Words, from"),
-        _share("cross_replace_steps", "end", "Words, until"),
-        _share("self_replace_steps", "start", "Layout, from"),
-        _share("self_replace_steps", "end", "Layout, until"),
-        _text(
-            "blend",
-            "Change only: words of the source",
-            "where these look; empty: everywhere",
-            "source",
-        ),
-        _text("blend", "Change only: words of the edit", "or where these look", "edit"),
+        _text("reweight"),
+        _share("cross_replace_steps", "start"),
+        _share("cross_replace_steps", "end"),
+        _share("self_replace_steps", "start"),
+        _share("self_replace_steps", "end"),
+        _text("blend", "source"),
+        _text("blend", "edit"),
     ]
 
 
@@ -66,15 +57,16 @@ def edit_settings(values: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def edit_labels() -> dict[str, str]:
-    """Return what messages call these settings, by flag."""
+def edit_labels(language: str = "en") -> dict[str, str]:
+    """Return what messages call these settings, by flag, in one of ``LANGUAGES``."""
+    number = LANGUAGES.index(language)
     names = {
-        "reweight": "Weights",
-        "cross_replace_steps": "Words",
-        "self_replace_steps": "Layout",
-        "blend": "Change only",
+        "reweight": ("Weights", "重み", "份量"),
+        "cross_replace_steps": ("Words", "語", "詞"),
+        "self_replace_steps": ("Layout", "構図", "構圖"),
+        "blend": ("Change only", "変える所", "只改變"),
     }
-    return {_OPTIONS[name].flag: label for name, label in names.items()}
+    return {_OPTIONS[name].flag: label[number] for name, label in names.items()}
 
 
 def chips(words: Iterable[str], typed: str) -> list[tuple[str, str]]:
@@ -156,23 +148,27 @@ def _both(source: str, edit: str) -> str | None:
     return f"{source}|{edit}" if source else None
 
 
-def _text(setting: str, label: str, info: str, part: str = "") -> Field:
+def _text(setting: str, part: str = "") -> Field:
     name = f"{setting}_{part}" if part else setting
     each = replace(_OPTIONS[setting], name=name, optional=False, metavar="", words="")
-    return Field(each, label, info, "text", "")
+    return _field(each, "text", "")
 
 
-def _share(setting: str, part: str, label: str) -> Field:
+def _share(setting: str, part: str) -> Field:
     """Return one end of a window, as a share of the steps."""
     each = Option(
-        help=label,
+        help="a share of the steps",
         kind=float,
         name=f"{setting}_{part}",
         flag=_OPTIONS[setting].flag,
         minimum=0.0,
         maximum=1.0,
     )
-    if part == "start":
-        return Field(each, label, "as in the source from this share of the steps", "slider", 0.0)
-    last = float(getattr(LowMemorySwapSettings, setting))
-    return Field(each, label, "as in the source until this share of the steps", "slider", last)
+    first = 0.0 if part == "start" else float(getattr(LowMemorySwapSettings, setting))
+    return _field(each, "slider", first)
+
+
+def _field(each: Option, kind: str, value: Any) -> Field:
+    key = f"edit.{each.name}"
+    words = SETTING_WORDS[key]
+    return Field(each, words.label[0], words.info[0], kind, value, key)

@@ -15,7 +15,6 @@ from optimizedSD.web.edit_handlers import EditHandlers
 from optimizedSD.web.fields import Field
 
 EDIT_CSS = """
-#gallery .grid-wrap { min-height: 360px; max-height: 640px; }
 #maps .grid-wrap { min-height: 10em; }
 #words label { padding: 0.2em 0.8em; border-radius: 1em; }
 #words label span { margin-left: 0; }
@@ -30,6 +29,7 @@ AT_ONCE = {
     "preprocess": False,
     "trigger_mode": "always_last",
 }
+TEXT = gr.I18n()  # the page's own translates the keys
 
 
 def edit_controls(
@@ -60,7 +60,7 @@ def edit_controls(
 def maps_gallery() -> gr.Gallery:
     """Return the gallery of heat maps, one for each word."""
     return gr.Gallery(
-        label="Where each word looks",
+        label=TEXT("looks"),
         columns=4,
         height="auto",
         object_fit="contain",
@@ -73,8 +73,8 @@ def maps_gallery() -> gr.Gallery:
 def _chips(handlers: EditHandlers, prompt: str) -> tuple[gr.Radio, gr.Slider]:
     words = gr.Radio(
         choices=handlers.chips_of(prompt, ""),
-        label="Words of the edited prompt",
-        info="click one to say how much it counts",
+        label=TEXT("words"),
+        info=TEXT("words_info"),
         elem_id="words",
     )
     weight = gr.Slider(LEAST_WEIGHT, MOST_WEIGHT, 1, step=0.1, visible=False, elem_id="weight")

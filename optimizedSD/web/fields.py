@@ -10,13 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ldm.errors import UserError
 from ldm.settings.adapters import GROUP
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import Option, options_of
+from ldm.settings.samplers import SAMPLERS
 from ldm.settings.shortcuts import GROUP as SHORTCUTS
+from optimizedSD.web.setting_words import LANGUAGES, SETTING_WORDS, choice_words, words_key
 
 Settings = TypeVar("Settings", bound=GenerationSettings)
 
@@ -27,6 +30,9 @@ MAIN = [
     "mode",
     "negative_prompt",
     "strength",
+    "only_masked",
+    "mask_blur",
+    "invert_mask",
     "H",
     "W",
     "ddim_steps",
@@ -41,6 +47,8 @@ MAIN = [
 # Pages draw without shortcuts: one names a file, and all draw other pictures.
 FOR_OPERATORS = frozenset({"model", GROUP, SHORTCUTS})
 # Settings without a control: the command line or the page itself decides them.
+# Named values that are no files' names.
+ON_PAGES = frozenset(["only_masked", "outpaint"])
 NOT_ON_PAGES = frozenset(
     [
         "C",
@@ -49,6 +57,7 @@ NOT_ON_PAGES = frozenset(
         "skip_grid",
         "skip_save",
         "max_pixels",
+        "face_fidelity",  # of a network that whoever runs the page would have to name
     ]
 )
 # What is uploaded instead of entered: how messages call it, by its flag.
@@ -63,11 +72,12 @@ class Field:
 
     Attributes:
         option: The option that it sets.
-        label: Its name on the page.
+        label: Its name on the page, in English.
         info: An explanation under the label; may be empty.
         kind: ``text``, ``choice``, ``switch``, ``slider``, ``number``, or ``blank`` for a number
             that may be left empty.
         value: What it first shows; None is nothing.
+        key: Under which key of ``SETTING_WORDS`` its label and info are written in all languages.
     """
 
     option: Option
@@ -75,11 +85,32 @@ class Field:
     info: str
     kind: str
     value: Any
+    key: str | None = None
 
     @property
     def name(self) -> str:
         """The setting's name."""
         return self.option.name
+
+    def called(self, language: str) -> str:
+        """Return its name on a page in one of ``LANGUAGES``."""
+        if self.key is None:
+            return self.label
+        return SETTING_WORDS[self.key].label[LANGUAGES.index(language)]
+
+    def choices(self, language: str) -> list[tuple[str, str]]:
+        """Return what a menu shows for each value, and the value."""
+        usual = {name: each.label for name, each in SAMPLERS.items()}
+        names = usual if self.name == "sampler" else {}
+        return [
+            (
+                choice_words(self.name, each, language)
+                or names.get(each)
+                or each.replace("_", " "),
+                each,
+            )
+            for each in (("",) if self.option.optional else ()) + self.option.offered
+        ]
 
     def read(self, value: Any) -> Any:
         """Return the setting's value for what the control holds.
@@ -89,6 +120,7 @@ class Field:
         """
         each = self.option
         if each.kind not in (int, float):
+            value = None if each.optional and value == "" else value
             each.check(value)
             return value
         if value is None or value == "":
@@ -114,17 +146,19 @@ def fields_of(
         KeyError: ``initial`` names a setting that has no control.
     """
     options = [each for each in options_of(schema) if each.name not in fixed]
-    shown = {each.name: each for each in options if _is_on_pages(each)}
+    shown = {each.name: each for each in options if is_on_pages(each)}
     if unknown := initial.keys() - shown.keys():
         raise KeyError(f"no control for {sorted(unknown)}; there are {sorted(shown)}")
-    labels = {each.flag: _label(each) for each in shown.values()}
+    keys = {name: words_key(name, schema) for name in shown}
+    labels = {each.flag: _label(each, keys[each.name]) for each in shown.values()}
     defaults = {each.name: each.default for each in fields(schema)} | dict(initial)
     order = [*(name for name in MAIN if name in shown), *(n for n in shown if n not in MAIN)]
     made = []
     for name in order:
         each = shown[name]
-        info = with_labels(_info(each, labels[each.flag]), labels)
-        made.append(Field(each, labels[each.flag], info, _kind(each), defaults[name]))
+        label = labels[each.flag]
+        info = with_labels(_info(each, label, keys[name]), labels)
+        made.append(Field(each, label, info, _kind(each), defaults[name], keys[name]))
     return made
 
 
@@ -148,23 +182,45 @@ def settings_from(
     return settings
 
 
-def with_labels(text: str, labels: Mapping[str, str]) -> str:
+def with_labels(
+    text: str,
+    labels: Mapping[str, str],
+    values: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> str:
     """Replace each flag in a message by the label of its control.
 
     Args:
         text: A message of the library, written for the command line.
         labels: The controls' labels by flag; other flags stay as they are.
+        values: What the controls call their values, by flag: a value behind its flag is called so.
+
+    Example:
+        >>> with_labels("--n_iter 9; --seed_mode x y", {"--n_iter": "Rounds", "--seed_mode": "Of"},
+        ...             {"--seed_mode": {"x": "all"}})
+        '“Rounds” 9; “Of”: “all” y'
     """
     named = {flag: f"“{label}”" for flag, label in labels.items()} | UPLOADS
-    return re.sub(r"(?<![\w-])--[\w-]+", lambda flag: named.get(flag[0], flag[0]), text)
+
+    def called(found: re.Match[str]) -> str:
+        flag, space, value = found["flag"], found["space"] or "", found["value"] or ""
+        if value in values.get(flag, ()):
+            return f"{named[flag]}: “{values[flag][value]}”"
+        return named.get(flag, flag) + space + value
+
+    flag = r"(?<![\w-])(?P<flag>--[\w-]+)((?P<space> )(?P<value>[A-Za-z0-9][\w-]*))?"
+    return re.sub(flag, called, text)
 
 
-def _is_on_pages(each: Option) -> bool:
-    return not (each.metavar or each.group in FOR_OPERATORS or each.name in NOT_ON_PAGES)
+def is_on_pages(each: Option) -> bool:
+    """Return whether a setting is for visitors: it names no file, and not the run as a whole."""
+    names_a_file = each.metavar and each.name not in ON_PAGES
+    return not (names_a_file or each.group in FOR_OPERATORS or each.name in NOT_ON_PAGES)
 
 
-def _label(each: Option) -> str:
-    """Return the help text up to its first ``;``, ``:`` or ``(``, or the setting's name."""
+def _label(each: Option, key: str | None) -> str:
+    """Return what is written for it, or its help up to the first ``;``, ``:`` or ``(``."""
+    if key is not None:
+        return SETTING_WORDS[key].label[0]
     text = _without_asides(each.help)
     head = re.split(r"[;:]| \(", text)[0].strip()
     if head.split()[0] in each.offered:  # the help starts by explaining the values
@@ -172,7 +228,9 @@ def _label(each: Option) -> str:
     return head[:1].upper() + head[1:]
 
 
-def _info(each: Option, label: str) -> str:
+def _info(each: Option, label: str, key: str | None) -> str:
+    if key is not None:
+        return SETTING_WORDS[key].info[0]
     text = _without_asides(each.help)
     rest = text[len(label) :].strip(" ;:") if text.lower().startswith(label.lower()) else text
     empty = f"empty: {each.shown}" if each.optional and each.shown else ""

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from ldm.errors import UserError
+from ldm.images.metadata import read_parameters
 from ldm.settings.generation import GenerationSettings
-from optimizedSD.web.fields import Field, settings_from, with_labels
+from ldm.settings.inpaint import InpaintSettings
+from optimizedSD.web.fields import Field, settings_from
 from optimizedSD.web.page import Page
-from optimizedSD.web.pictures import mask_of, opened, painted_picture, plain_picture
+from optimizedSD.web.pictures import (
+    is_marked,
+    mask_of,
+    opened,
+    own_picture,
+    painted_picture,
+    plain_picture,
+)
+from optimizedSD.web.speaking import Speaker, bar
 from optimizedSD.web.state import RunState
+from optimizedSD.web.words import language_of, said
 from optimizedSD.web.worker import Wanted, Worker
 
 # The components that `Handlers.draw` yields values for, in this order.
 OUTPUTS = ("status", "gallery", "seed", "parameters", "notices", "stored")
 UNCHANGED = gr.skip()
-_UPLOADED = re.compile(r"\S*[\\/][0-9a-f]{64}\.[a-z]{3,4}\b")
 
 
 class Handlers:
@@ -46,21 +56,32 @@ class Handlers:
         self, page: Page, worker: Worker, fields: Sequence[Field], rest: Mapping[str, Any]
     ) -> None:
         self.page, self.worker, self.fields, self.rest = page, worker, fields, rest
-        self.labels = {field.option.flag: field.label for field in fields}
+        self.speaker = Speaker(fields)
+        self.labels = self.speaker.labels
 
     def show_cancel(self, visit: gr.Request) -> tuple[Any, Any]:
         """Register the coming run, and put Cancel in the place of Draw."""
         self.worker.register(visit.session_hash)
-        return gr.Button(visible=False), gr.Button("Cancel", visible=True, interactive=True)
+        cancel = gr.Button(said("cancel", language_of_visit(visit)), visible=True, interactive=True)
+        return gr.Button(visible=False), cancel
 
     def stop(self, visit: gr.Request) -> Any:
         """Stop the visitor's run."""
         self.worker.stop(visit.session_hash)
-        return gr.Button("Stopping after this step …", interactive=False)
+        return gr.Button(said("stopping", language_of_visit(visit)), interactive=False)
 
     def show_draw(self) -> tuple[Any, Any]:
         """Put Draw in the place of Cancel."""
         return gr.Button(visible=True), gr.Button(visible=False)
+
+    def menus(self, visit: gr.Request) -> list[Any]:
+        """Return the menus of the page with their values in the visitor's language."""
+        language = language_of_visit(visit)
+        return [
+            gr.Dropdown(choices=field.choices(language))
+            for field in self.fields
+            if field.kind == "choice"
+        ]
 
     def draw(self, visit: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Draw, yielding what the components in ``outputs`` show.
@@ -71,28 +92,33 @@ class Handlers:
                 the controls.
 
         Raises:
-            gr.Error: what the user has to change, as one line in the page's words.
+            gr.Error: what the user has to change, as one line in the page's words; the page shows
+                it in its status, as gradio's own box would lie over the button and stay.
         """
         shown: int | None = None
+        language = language_of_visit(visit)
         try:
             address = getattr(getattr(visit, "client", None), "host", "")
-            run = self.worker.draw(visit.session_hash, lambda: self._read(values), address)
+            read = lambda: replace(self._read(values), language=language)  # noqa: E731
+            run = self.worker.draw(visit.session_hash, read, address)
             for state in run:
-                # A browser loads pictures again each time they are sent. A client without a
-                # browser only gets the last state, so that one is always complete.
-                yield self._show(state, pictures=state.over or len(state.pictures) != shown)
+                # A browser loads pictures again each time they are sent.
+                pictures = bool(state.pictures) and len(state.pictures) != shown
+                # A client without a browser only gets the last state, so that one is complete.
+                over = state.over and bool(state.pictures)
+                yield self._show(state, visit.session_hash, pictures=pictures or over)
                 shown = len(state.pictures)
         except UserError as error:
-            text = html.escape(self._said(str(error)))
-            yield self._failed(text)
-            raise gr.Error(text, duration=None, print_exception=False) from error
-        except Exception:
-            yield self._failed("the program failed; the terminal that it was started in says why")
-            raise
+            yield self._failed(html.escape(self._said(str(error), language)), language)
+            raise _shown_by_the_page(self._said(str(error), language)) from error
+        except Exception as error:
+            text = said("failed", language)
+            yield self._failed(text, language)
+            raise _shown_by_the_page(text, unexpected=True) from error
 
     def show_picture(self, stored: Sequence[str], event: gr.SelectData) -> Any:
         """Return what ``clicked`` show of the picture that was clicked: its parameters."""
-        return stored[event.index] if event.index < len(stored) else ""
+        return stored[event.index] if event.index < len(stored) else parameters_in(event.value)
 
     def _read(self, values: Sequence[Any]) -> Wanted:
         """Read what a run asks for, all of it checked before it takes a place in the line."""
@@ -106,11 +132,32 @@ class Handlers:
         used = ("background", "layers") if masks else ("composite",)  # decoding takes seconds
         editor = opened(editor and {part: editor[part] for part in used})
         masks = [opened(mask) for mask in masks]
-        image = plain_picture(editor) if masks else painted_picture(editor)
+        if masks:
+            return self._read_part(settings, editor, masks[0])
+        image = painted_picture(editor)
         own = image.size[::-1]
         height, width = settings.target_size(own, choice.size, choice.multiple) or own
         limits.check_size(settings, width, height)
-        return Wanted(settings, image, mask_of(editor, masks[0]) if masks else None)
+        return Wanted(settings, image)
+
+    def _read_part(self, settings: InpaintSettings, editor: Any, mask: Any) -> Wanted:
+        """Read what redraws a part of a picture.
+
+        Args:
+            settings: The run's.
+            editor: What it holds, opened.
+            mask: One that was uploaded, opened; None if none was.
+        """
+        choice = self.worker.pipeline.choice
+        image = own_picture(editor) if settings.lays_out else plain_picture(editor)
+        drawn = settings.W or choice.size, settings.H or choice.size
+        if settings.only_masked is None:
+            height, width = image.size[::-1]
+            grown = height + sum(settings.margins[1::2]), width + sum(settings.margins[::2])
+            drawn = (settings.target_size(grown, choice.size, choice.multiple) or grown)[::-1]
+        self.worker.limits.check_size(settings, *drawn)
+        around = any(settings.margins) and not is_marked(editor, mask)
+        return Wanted(settings, image, None if around else mask_of(editor, mask))
 
     def _settings(self, controls: Sequence[Any], **more: Any) -> GenerationSettings:
         """Return the settings that the controls hold, within the page's limits."""
@@ -125,36 +172,49 @@ class Handlers:
         height, width = settings.final_size(own, choice.multiple)
         self.worker.limits.check_size(settings, width, height)
 
-    def _said(self, text: str) -> str:
+    def _said(self, text: str, language: str) -> str:
         """Put a message into the page's words."""
-        return with_labels(_UPLOADED.sub("that was uploaded", text), self.labels)
+        return self.speaker.said(text, language)
 
-    def _show(self, state: RunState, *, pictures: bool) -> tuple[Any, ...]:
-        """Return what ``outputs`` show; without ``pictures``, those that tell of them stay."""
+    def _show(self, state: RunState, visitor: str, *, pictures: bool) -> tuple[Any, ...]:
+        """Return what ``outputs`` show; without ``pictures``, those that tell of them stay.
+
+        So do the pictures of the run before, until this one has its first.
+        """
         gallery = [(str(saved.path), saved.caption) for saved in state.pictures]
         stored = [saved.parameters for saved in state.pictures]
         return (
-            _bar(state.fraction, state.status),
+            bar(state),
             gallery if pictures else UNCHANGED,
-            str(state.seed),
-            (stored[-1] if stored else "") if pictures else UNCHANGED,
-            self._notices(state),
+            str(state.seed) if pictures else UNCHANGED,
+            stored[-1] if pictures else UNCHANGED,
+            self._notices(state, visitor),
             stored if pictures else UNCHANGED,
         )
 
-    def _notices(self, state: RunState) -> str:
-        items = [
-            f'<li class="{"warning" if notice.warning else "note"}">'
-            f"{html.escape(self._said(notice.text))}</li>"
-            for notice in state.notices
-        ]
-        return f"<ul>{''.join(items)}</ul>" if items else ""
+    def _notices(self, state: RunState, visitor: str) -> str:
+        return self.speaker.notices(state, visitor)
 
-    def _failed(self, text: str) -> tuple[Any, ...]:
+    def _failed(self, text: str, language: str) -> tuple[Any, ...]:
         others = len(self.outputs) - 1
-        return (f'<div class="warning">Not drawn: {text}</div>', *[UNCHANGED] * others)
+        shown = f'<div class="warning" role="alert">{said("not_drawn", language)} {text}</div>'
+        return (shown, *[UNCHANGED] * others)
 
 
-def _bar(fraction: float, text: str) -> str:
-    done = f'<div class="bar" role="progressbar"><div style="width: {fraction:.1%}"></div></div>'
-    return f"{done}<div>{html.escape(text)}</div>"
+def language_of_visit(visit: gr.Request) -> str:
+    """Return the language of ``LANGUAGES`` that a visitor's browser asks for."""
+    headers = getattr(visit, "headers", None)
+    return language_of(headers.get("accept-language") if headers else None)
+
+
+def _shown_by_the_page(text: str, *, unexpected: bool = False) -> gr.Error:
+    """Return an error that a client without a browser gets, and no box in a browser shows."""
+    return gr.Error(html.escape(text), visible=False, print_exception=unexpected)
+
+
+def parameters_in(clicked: Any) -> Any:
+    """Return what is stored in the file of a picture that the browser kept from before."""
+    try:
+        return read_parameters(clicked["image"]["path"]) or ""
+    except (UserError, KeyError, TypeError):  # it is gone, or nothing was clicked
+        return UNCHANGED

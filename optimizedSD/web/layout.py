@@ -2,11 +2,14 @@
 
 Draw -> show_cancel (Cancel replaces Draw) -> draw, one state at a time -> show_draw
 Cancel -> stop
+What is entered or drawn -> page.js keeps it in the browser -> a reloaded page shows it again
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,24 +17,58 @@ import gradio as gr
 from ldm.pipelines.models import ModelChoice
 from ldm.settings.suiting import suiting
 from optimizedSD.web.edit_handlers import EditHandlers
-from optimizedSD.web.edit_layout import EDIT_CSS, edit_controls, maps_gallery
+from optimizedSD.web.edit_layout import EDIT_CSS, TEXT, edit_controls, maps_gallery
 from optimizedSD.web.fields import MAIN, Field, fields_of
 from optimizedSD.web.handlers import Handlers
 from optimizedSD.web.page import Page
+from optimizedSD.web.words import TEXTS, script_texts, translations
 from optimizedSD.web.worker import Worker
 
-THEME = gr.themes.Default(primary_hue="indigo")  # the one whose fonts come with gradio
+# The one whose fonts come with gradio; its texts are too pale, or on too pale a ground, to be read
+# by everybody.
+THEME = gr.themes.Default(primary_hue="indigo").set(
+    body_text_color_subdued="*neutral_600",
+    block_info_text_color="*neutral_600",
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
+)
 CSS = """
 .gradio-container { max-width: 1320px !important; }
+#gallery .grid-wrap { min-height: 12em; max-height: 640px; }
+#trouble:not(:has(.told)), #upload-trouble:not(:has(.told)) { display: none; }
 #status .bar { height: 0.7em; background: var(--border-color-primary); border-radius: 0.35em; }
 #status .bar div { height: 100%; background: var(--color-accent); border-radius: 0.35em; }
+#status .bar div { transition: width 0.3s; }
+.preview { display: block; margin: 0.5em auto 0; max-height: 20em; width: min(100%, 40em);
+  object-fit: contain; }
 #notices ul { margin: 0; padding-left: 1.2em; }
+#notices summary { cursor: pointer; }
 .warning { color: var(--error-text-color, #b91c1c); }
+.gone :is(#status, #cancel, .toast-wrap) { display: none; }
 """
-CSS += EDIT_CSS
+# A message in a box that can be closed.
+TOLD_CSS = """
+.told { display: flex; gap: 0.6em; align-items: start; padding: 0.5em 0.7em; border-radius: 0.35em;
+  border: 1px solid var(--error-text-color, #b91c1c); color: var(--error-text-color, #b91c1c); }
+.told span { flex: 1; }
+.told button { text-decoration: underline; color: inherit; min-height: 1.5em; }
+"""
+CSS += TOLD_CSS + EDIT_CSS
+SCRIPT = Path(__file__).with_name("page.js")
 # Controls that belong side by side.
-PAIRS = (("H", "W"), ("ddim_steps", "sampler"), ("scale", "seed"), ("n_samples", "n_iter"))
+PAIRS = (
+    ("only_masked", "mask_blur"),
+    ("H", "W"),
+    ("ddim_steps", "sampler"),
+    ("scale", "seed"),
+    ("n_samples", "n_iter"),
+)
 SLIDER_STEPS = 100
+AT_ONCE = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# What is painted over a picture, half transparent and in colours that few pictures have: one of
+# them can be seen on any.
+MARKS = [("#ff00c8", 0.6), ("#00e5ff", 0.6), ("#ffe600", 0.6)]
+TROUBLE = '<div role="alert"></div>'  # filled by page.js
 HOUR = 3600  # seconds
 
 
@@ -70,29 +107,72 @@ def build(page: Page, handlers: Handlers, about: str) -> gr.Blocks:
     with gr.Blocks(
         title=page.title, analytics_enabled=False, delete_cache=(HOUR, 24 * HOUR)
     ) as blocks:
-        gr.Markdown(f"# {page.title}\n{page.hint}")
+        gr.Markdown(TEXT("heading"))
+        gr.Markdown(TEXT("hint"))
         with gr.Row():
             with gr.Column():
-                inputs = [*_uploads(page, handlers), *_controls(handlers)]
+                uploads = _uploads(page, handlers)
+                inputs = [*uploads, *_controls(handlers)]
             with gr.Column():
-                draw = gr.Button("Draw", variant="primary", elem_id="draw")
-                cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
+                draw = gr.Button(TEXT("draw"), variant="primary", elem_id="draw")
+                cancel = gr.Button(TEXT("cancel"), variant="stop", visible=False, elem_id="cancel")
+                gr.HTML(TROUBLE, elem_id="trouble")
                 outputs = _outputs(page)
-                gr.Markdown(f"{about}\n\n{handlers.worker.limits.sentence}")
+                with gr.Accordion(TEXT("limits"), open=False):
+                    gr.Markdown(f"{about}\n\n{handlers.worker.limits.sentence}")
         _connect(handlers, inputs, (draw, cancel), outputs)
+        _keep(blocks, inputs[len(uploads) :], outputs)
+        _keep_uploads(blocks, uploads)
+        menus = [each for each in inputs if isinstance(each, gr.Dropdown)]
+        blocks.load(handlers.menus, None, menus, **AT_ONCE)
     return blocks
 
 
-def component(field: Field) -> gr.components.Component:
-    """Return the gradio component for a control, with its label and first value."""
+def translated(page: Page) -> gr.I18n:
+    """Return the texts of a page in all languages, for ``launch``."""
+    heading = tuple(f"# {text}" for text in page.heading)
+    return gr.I18n(**translations({**TEXTS, "heading": heading, "hint": page.hint}))
+
+
+def head(page: Page, model: str) -> str:
+    """Return what stands in the head of a page: its script, and what that has to know.
+
+    Args:
+        page: The page.
+        model: Its name: what is entered for one model is not for another.
+    """
+    return script(f"{page.server.program} {model}")
+
+
+def script(kept: str) -> str:
+    """Return a page's script with what it has to know.
+
+    Args:
+        kept: The name under which the browser keeps what was entered.
+    """
+    facts = {"kept": kept, "texts": script_texts()}
+    written = json.dumps(facts).replace("<", "\\u003c")
+    code = SCRIPT.read_text(encoding="utf-8")
+    return f"<script>window.page = {written};</script><script>{code}</script>"
+
+
+def component(field: Field, elem_id: str = "") -> gr.components.Component:
+    """Return the gradio component for a control, with its label and first value.
+
+    Args:
+        field: The control.
+        elem_id: Its name among the elements of the page; empty is the setting's.
+    """
+    label, info = words_of(field)
     common = {
-        "label": field.label,
-        "info": field.info or None,
+        "label": label,
+        "info": info,
         "value": field.value,
-        "elem_id": field.name,
+        "elem_id": elem_id or field.name,
     }
     if field.kind == "choice":
-        return gr.Dropdown(choices=list(field.option.offered), filterable=False, **common)
+        common["value"] = "" if field.value is None else field.value
+        return gr.Dropdown(choices=field.choices("en"), filterable=False, **common)
     if field.kind == "switch":
         return gr.Checkbox(**common)
     if field.kind == "slider":
@@ -106,6 +186,13 @@ def component(field: Field) -> gr.components.Component:
         # No limits here: the option's own error says better what is expected.
         return gr.Number(step=1 if field.option.kind is int else 0.5, **common)
     return gr.Textbox(lines=2 if field.name in ("sprompt", "prompt") else 1, **common)
+
+
+def words_of(field: Field) -> tuple[Any, Any]:
+    """Return a control's label and explanation, in whichever language the browser asks for."""
+    if field.key is None:
+        return field.label, field.info or None
+    return TEXT(f"{field.key}.label"), TEXT(f"{field.key}.info") if field.info else None
 
 
 def rows(fields: Iterable[Field]) -> Iterator[list[Field]]:
@@ -126,9 +213,12 @@ def _controls(handlers: Handlers) -> list[gr.components.Component]:
             made |= {field.name: component(field) for field in row}
         if isinstance(handlers, EditHandlers) and "prompt" in made and not edit:
             edit = edit_controls(handlers, made["prompt"], component)
-    with gr.Accordion("More settings", open=False):
+    with gr.Accordion(TEXT("more"), open=False):
         made |= {f.name: component(f) for f in handlers.fields if f.name not in made}
-    return [*edit, *(made[field.name] for field in handlers.fields)]
+        first = gr.Button(TEXT("reset"), size="sm", elem_id="reset")
+    inputs = [*edit, *(made[field.name] for field in handlers.fields)]
+    first.click(None, None, inputs, js="() => window.page.reset()", **AT_ONCE)
+    return inputs
 
 
 def _uploads(page: Page, handlers: Handlers) -> list[gr.components.Component]:
@@ -139,8 +229,9 @@ def _uploads(page: Page, handlers: Handlers) -> list[gr.components.Component]:
     width = handlers.worker.pipeline.choice.size // 8
     made: list[gr.components.Component] = [_editor(width, masked=page.takes_mask)]
     if page.takes_mask:
-        with gr.Accordion("Upload a mask", open=False):
+        with gr.Accordion(TEXT("upload_mask"), open=False):
             made.append(_mask_upload())
+    gr.HTML(TROUBLE, elem_id="upload-trouble")
     return made
 
 
@@ -151,17 +242,16 @@ def _editor(brush_width: int, *, masked: bool) -> gr.ImageEditor:
         brush_width: The initial width, in pixels of the picture.
         masked: Whether painting marks the part to redraw; if not, it changes the picture.
     """
-    label = "Picture; paint over what to redraw" if masked else "Picture"
-    white = {"colors": ["#ffffff"], "color_mode": "fixed"} if masked else {}
+    marking = {"colors": MARKS, "color_mode": "fixed"} if masked else {}
     return gr.ImageEditor(
-        label=label,
+        label=TEXT("paint" if masked else "picture"),
         type="pil",
         format="png",  # lossless: the pixels that are kept must not change
         sources=("upload", "clipboard"),
         # gradio's crop moves the picture, but not what was painted on it.
         transforms=() if masked else ("crop",),
         layers=False,
-        brush=gr.Brush(default_size=brush_width, **white),
+        brush=gr.Brush(default_size=brush_width, **marking),
         height=420,
         elem_id="picture",
     )
@@ -169,7 +259,7 @@ def _editor(brush_width: int, *, masked: bool) -> gr.ImageEditor:
 
 def _mask_upload() -> gr.Image:
     return gr.Image(
-        label="White is redrawn, together with what is painted above",
+        label=TEXT("mask"),
         type="pil",
         image_mode=None,
         sources=["upload", "clipboard"],
@@ -182,9 +272,9 @@ def _outputs(page: Page) -> dict[str, gr.components.Component]:
     return {
         "status": gr.HTML(elem_id="status"),
         "gallery": gr.Gallery(
-            label="Source and edit" if page.edits else "Pictures",
+            label=TEXT("pairs" if page.edits else "pictures"),
             columns=2,
-            height=None if page.edits else 640,  # two rows of square pictures
+            height=None,  # see the style
             object_fit="contain",
             interactive=False,
             buttons=["download", "fullscreen"],  # not "share": it uploads to another machine
@@ -192,9 +282,9 @@ def _outputs(page: Page) -> dict[str, gr.components.Component]:
         ),
         **({"maps": maps_gallery()} if page.edits else {}),
         "notices": gr.HTML(elem_id="notices"),
-        "seed": gr.Textbox(label="Seed used", interactive=False, buttons=["copy"], elem_id="used"),
+        "seed": gr.Textbox(label=TEXT("used"), interactive=False, buttons=["copy"], elem_id="used"),
         "parameters": gr.Textbox(
-            label="Parameters stored in the picture (click another picture to see its own)",
+            label=TEXT("parameters"),
             interactive=False,
             lines=4,
             buttons=["copy"],
@@ -210,26 +300,61 @@ def _connect(
     buttons: tuple[gr.Button, gr.Button],
     outputs: dict[str, gr.components.Component],
 ) -> None:
-    at_once = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     draw, cancel = buttons
+    given = [each for each in inputs if isinstance(each, (gr.ImageEditor, gr.Image))]
     shown = [outputs[name] for name in handlers.outputs]
-    pressed = draw.click(handlers.show_cancel, None, [draw, cancel], **at_once)
+    pressed = draw.click(handlers.show_cancel, None, [draw, cancel], **AT_ONCE)
     # gradio opens no upload and keeps no run waiting: the project's own reader and line do that.
     run = pressed.success(
         handlers.draw,
         inputs,
         shown,
+        js=_keeping(given, len(inputs)) if given else None,
         show_progress="hidden",
         preprocess=False,
         concurrency_limit=None,
         api_name="draw",
     )
     for ended in (run.success, run.failure):  # `then` follows a success only
-        ended(handlers.show_draw, None, [draw, cancel], **at_once)
-    cancel.click(handlers.stop, None, cancel, **at_once)
+        ended(handlers.show_draw, None, [draw, cancel], **AT_ONCE)
+    cancel.click(handlers.stop, None, cancel, **AT_ONCE)
     outputs["gallery"].select(
         handlers.show_picture,
         outputs["stored"],
         [outputs[name] for name in handlers.clicked],
-        **at_once,
+        **AT_ONCE,
     )
+
+
+def _keep_uploads(blocks: gr.Blocks, uploads: list[gr.components.Component]) -> None:
+    """Let the browser keep which files were uploaded: at once, and when they are drawn from."""
+    if not uploads:
+        return
+    names = json.dumps([each.elem_id for each in uploads])
+    changes = [each.upload if isinstance(each, gr.ImageEditor) else each.change for each in uploads]
+    gr.on(changes, None, uploads, js=_keeping(uploads, 0), **AT_ONCE)
+    bring = f"() => window.page.bringGiven({names})"
+    blocks.load(None, None, uploads, js=bring, **AT_ONCE)
+
+
+def _keeping(uploads: list[gr.components.Component], passed: int) -> str:
+    """Return a script that keeps uploads and passes so many inputs on, uploads first."""
+    names = json.dumps([each.elem_id for each in uploads])
+    return f"(...held) => window.page.keepGiven({names}, held.slice(0, {passed} || held.length))"
+
+
+def _keep(
+    blocks: gr.Blocks,
+    controls: list[gr.components.Component],
+    outputs: dict[str, gr.components.Component],
+) -> None:
+    """Let the browser keep what is entered and drawn; none of that reaches the server."""
+    names = json.dumps([each.elem_id for each in controls])
+    drawn = [outputs[name] for name in ("gallery", "seed", "parameters")]
+    changes = [each.change for each in controls]
+    gr.on(changes, None, controls, js=f"(...held) => window.page.keep({names}, held)", **AT_ONCE)
+    outputs["gallery"].change(
+        None, drawn, js="(...drawn) => window.page.keepDrawn(...drawn)", **AT_ONCE
+    )
+    bring = f"(...held) => window.page.bringBack({names}, held)"
+    blocks.load(None, [*controls, *drawn], [*controls, *drawn], js=bring, **AT_ONCE)

@@ -113,6 +113,8 @@ class Limits:
         Raises:
             UserError: A side, or a batch of that size, is more than this page draws.
         """
+        times = getattr(settings, "hires", None) or 1.0  # what the second walk of two draws
+        width, height = round(width * times), round(height * times)
         if max(width, height) > self.side:
             raise self._too_much(f"a picture of {width}x{height} pixels", self.side, "max_side")
         prompts = len(settings.drawn_prompts)
@@ -129,5 +131,7 @@ class Limits:
         return max(1, LARGEST_AT_ONCE * self.side**2 // (width * height))
 
     def _too_much(self, given: str, most: int, flag: str) -> UserError:
-        said = f"expected at most {most}, the --{flag} of this {self.where}"
+        # A page's visitors have no flags to look at.
+        which = f", the --{flag} of this" if self.where != "page" else " on this"
+        said = f"expected at most {most}{which} {self.where}"
         return UserError(f"{given} was given; {said}; give less")

@@ -16,7 +16,9 @@ from ldm.settings.inpaint import InpaintSettings, LowMemoryInpaintSettings
 from ldm.settings.low_memory import LowMemory, LowMemoryImg2ImgSettings, LowMemoryTxt2ImgSettings
 from ldm.settings.option import Settings, changed, option
 from ldm.settings.swap import LowMemorySwapSettings, SwapSettings
+from optimizedSD.web.setting_words import Said
 
+AROUND = 32  # pixels around what is painted over that are drawn too, and thrown away
 HOST_NAME = r"[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]+\]?"
 
 
@@ -141,8 +143,8 @@ class Page:
     Attributes:
         server: The class of its command-line options.
         schema: The class of the settings that it draws with.
-        title: The heading.
-        hint: The instructions under the heading.
+        heading: In the languages of ``setting_words.LANGUAGES``.
+        hint: The instructions under the heading, in the same languages.
         initial: What controls first show, by setting, where that is not the default.
         size_controls: Settings whose controls first show the model's own size.
         fixed: Settings that are the same for every run, and so have no control.
@@ -150,11 +152,16 @@ class Page:
 
     server: type[ServerSettings]
     schema: type[GenerationSettings]
-    title: str
-    hint: str
+    heading: Said
+    hint: Said
     initial: Mapping[str, Any]
     size_controls: tuple[str, ...]
     fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The heading in English."""
+        return self.heading[0]
 
     @property
     def takes_picture(self) -> bool:
@@ -178,37 +185,60 @@ _PROMPT = "a photo of a panda on a red background"
 TXT2IMG = Page(
     server=Txt2ImgServer,
     schema=LowMemoryTxt2ImgSettings,
-    title="Text to image",
-    hint="Describe a picture and press Draw.",
+    heading=("Text to image", "文章から画像", "文字生成圖片"),
+    hint=(
+        "Describe a picture and press Draw (or Ctrl+Enter).",
+        "描きたいものを書いて「描く」（または Ctrl+Enter）を押してください。",
+        "描述想要的圖片，然後按「繪圖」（或 Ctrl+Enter）。",
+    ),
     initial={"prompt": _PROMPT, "n_samples": 2},
     size_controls=("H", "W"),
 )
 IMG2IMG = Page(
     server=Img2ImgServer,
     schema=LowMemoryImg2ImgSettings,
-    title="Image to image",
-    hint="Upload a picture (you can crop it and paint on it here), describe what it should become, "
-    "and press Draw.",
+    heading=("Image to image", "画像から画像", "圖片生成圖片"),
+    hint=(
+        "Upload a picture (you can crop it and paint on it here), describe what it should become, "
+        "and press Draw (or Ctrl+Enter).",
+        "画像を読み込み（ここで切り抜きや描き込みができます）、何にするかを書いて「描く」"
+        "（または Ctrl+Enter）を押してください。",
+        "上傳圖片（可在此裁切與塗畫），描述要變成什麼，然後按「繪圖」（或 Ctrl+Enter）。",
+    ),
     initial={"prompt": _PROMPT, "n_samples": 2},
     size_controls=("W",),
 )
 INPAINT = Page(
     server=InpaintServer,
     schema=LowMemoryInpaintSettings,
-    title="Inpainting",
-    hint="Upload a picture, paint over the part to redraw, describe what should be there, and "
-    "press Draw. Every other pixel stays exactly the same: the invisible watermark goes only into "
-    "the new part. (Saving as JPEG changes every pixel a little.)",
-    initial={"prompt": _PROMPT, "n_samples": 2},
-    size_controls=("W",),
+    heading=("Inpainting", "部分の描き直し", "局部重繪"),
+    hint=(
+        "Upload a picture, paint over the part to redraw, describe what should be there, and press "
+        "Draw (or Ctrl+Enter). The picture keeps its size, and beyond the part and its soft edge "
+        "every pixel stays exactly the same. (Saving as JPEG changes every pixel a little.)",
+        "画像を読み込み、描き直す所を塗り、そこに何を描くかを書いて「描く」（または Ctrl+Enter）を"
+        "押してください。画像の大きさは変わらず、塗った所とぼかした縁のほかは一画素も変わりません。"
+        "（JPEG で保存すると全体が少し変わります。）",
+        "上傳圖片，塗抹要重畫的部分，描述那裡該有什麼，然後按「繪圖」（或 Ctrl+Enter）。"
+        "圖片大小不變，塗抹處與柔化邊緣以外的像素完全相同。（存成 JPEG 時每個像素都會略有變化。）",
+    ),
+    initial={"prompt": _PROMPT, "n_samples": 2, "only_masked": AROUND},
+    size_controls=(),
 )
 SWAP = Page(
     server=SwapServer,
     schema=LowMemorySwapSettings,
-    title="Edit by words",
-    hint="Describe a picture, change words of its description, and press Draw: both pictures are "
-    "drawn from the same noise, and what the words have in common stays where it is. Below them "
-    "is shown where each word looks.",
+    heading=("Edit by words", "言葉で編集", "以文字編輯"),
+    hint=(
+        "Describe a picture, change words of its description, and press Draw (or Ctrl+Enter): both "
+        "pictures are drawn from the same noise, and what the words have in common stays where it "
+        "is. Below them is shown where each word looks.",
+        "画像を言葉で書き、その言葉を変えて「描く」（または Ctrl+Enter）を押してください。"
+        "二枚は同じノイズから描かれ、共通する言葉のものは同じ場所に残ります。"
+        "その下に、各語が見ている場所を示します。",
+        "描述一張圖，改動其中的詞，然後按「繪圖」（或 Ctrl+Enter）：兩張圖從相同的雜訊畫起，"
+        "共同的詞所指的東西留在原位。下方顯示每個詞看著哪裡。",
+    ),
     initial={"sprompt": _PROMPT, "prompt": "a photo of a cat on a red background"},
     size_controls=("H", "W"),
     # A picture to start from is for scripts/swap.py: to invert one takes gradients, which models

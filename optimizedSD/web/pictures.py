@@ -17,7 +17,10 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.images.io import open_image, upright_eight_bit
+from ldm.images.transparency import over
 from ldm.pipelines.masks import HALF_GREY, Mask
+
+OPAQUE = 255
 
 
 def opened(value: Mapping[str, Any] | None) -> Any:
@@ -60,6 +63,22 @@ def plain_picture(value: Mapping[str, Any] | None) -> Image.Image:
     return _on_white((value or {}).get("background"))
 
 
+def own_picture(value: Mapping[str, Any] | None) -> Image.Image:
+    """Return the picture without what was painted on it, RGBA if it is not opaque, else RGB.
+
+    Raises:
+        UserError: there is no picture.
+    """
+    plain = plain_picture(value)
+    image = value["background"].convert("RGBA")
+    return plain if image.getchannel("A").getextrema()[0] == OPAQUE else image
+
+
+def is_marked(value: Mapping[str, Any], uploaded: Image.Image | None) -> bool:
+    """Return whether anything is painted over, or a mask was uploaded."""
+    return uploaded is not None or bool(_painted(value).any())
+
+
 def mask_of(value: Mapping[str, Any], uploaded: Image.Image | None) -> Mask:
     """Return the painted pixels, joined with those of an uploaded mask.
 
@@ -71,10 +90,7 @@ def mask_of(value: Mapping[str, Any], uploaded: Image.Image | None) -> Mask:
     Raises:
         UserError: nothing is marked, or the uploaded mask has other proportions.
     """
-    size = value["background"].size
-    painted = np.zeros(size[::-1], bool)
-    for layer in value.get("layers") or ():
-        painted |= np.asarray(layer.convert("RGBA"))[..., 3] >= HALF_GREY
+    size, painted = value["background"].size, _painted(value)
     if uploaded is None:
         if not painted.any():
             raise UserError("nothing is painted over; expected the part to redraw; paint over it")
@@ -83,8 +99,15 @@ def mask_of(value: Mapping[str, Any], uploaded: Image.Image | None) -> Mask:
     return replace(mask, marked=mask.marked | painted)
 
 
+def _painted(value: Mapping[str, Any]) -> np.ndarray:
+    """Return where something is painted, bool (H, W)."""
+    painted = np.zeros(value["background"].size[::-1], bool)
+    for layer in value.get("layers") or ():
+        painted |= np.asarray(layer.convert("RGBA"))[..., 3] >= HALF_GREY
+    return painted
+
+
 def _on_white(image: Image.Image | None) -> Image.Image:
     if image is None or not np.asarray(image.convert("RGBA"))[..., 3].any():
         raise UserError("there is no picture; expected one to start from; upload or paste one")
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return over(image, "white")

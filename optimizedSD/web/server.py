@@ -23,7 +23,7 @@ from ldm.pipelines.translating import translator_of
 from ldm.programs.console import Console, ConsoleLog, exit_codes
 from ldm.programs.run_log import RunLog, row_of
 from ldm.programs.start import read_flags
-from ldm.settings.option import options_of
+from ldm.settings.option import Settings, options_of
 from optimizedSD.web.hosts import Hosts, host_of
 from optimizedSD.web.limits import Limits
 from optimizedSD.web.page import Page, ServerSettings
@@ -31,6 +31,9 @@ from optimizedSD.web.page import Page, ServerSettings
 if TYPE_CHECKING:
     from gradio import Blocks
 
+    from ldm.pipelines.models import ModelChoice
+    from ldm.settings.generation import GenerationSettings
+    from optimizedSD.web.calls import Calls
     from optimizedSD.web.worker import Worker
 
 LONGEST_QUEUE = 20  # runs that gradio has not begun; the line in front of the model is the worker's
@@ -62,7 +65,7 @@ def run_page(page: Page, description: str, argv: Sequence[str] | None = None) ->
 
 
 def _serve(page: Page, server: ServerSettings, console: Console) -> None:
-    _check_gradio()
+    check_gradio()
     check_address(server.host, server.port)
     _check_outdir(server.outdir)
     translator_of(server)  # raises for files that cannot be used
@@ -72,21 +75,32 @@ def _serve(page: Page, server: ServerSettings, console: Console) -> None:
     tolerate_faults()
     log = RunLog(f"{server.program}_logs.csv")
     with ConsoleLog(console):
-        worker, about = _load_worker(page, _fixed_settings(page, server), log, console)
+        worker, about = _load_worker(page, fixed_settings(page.schema, server), log, console)
     with tempfile.TemporaryDirectory(prefix="pages-") as cache:
         blocks = launch(page, server, worker, about, cache)
         console.say(f"{page.title}: {blocks.share_url or blocks.local_url} (Ctrl-C ends it)")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a container stops it
-        try:
-            with contextlib.suppress(KeyboardInterrupt):  # how it ends
-                threading.Event().wait()
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending
-            worker.close(0.0)  # so that no visitor's window waits for the rest of a run
-            blocks.close(verbose=False)
-            ended = worker.close(PATIENCE)
+        ended = serve_until_interrupted(blocks, worker)
     if not ended:
         leave_at_once()
+
+
+def serve_until_interrupted(blocks: Blocks, worker: Worker) -> bool:
+    """Wait for Ctrl-C or SIGTERM, then end a page; return whether all runs have ended.
+
+    Args:
+        blocks: The page, which is served.
+        worker: Draws for it.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a container stops it
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # how it ends
+            threading.Event().wait()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending
+        worker.close(0.0)  # so that no visitor's window waits for the rest of a run
+        blocks.close(verbose=False)
+        ended = worker.close(PATIENCE)
+    return ended
 
 
 def leave_at_once(code: int = 0) -> NoReturn:
@@ -106,7 +120,7 @@ def _check_outdir(outdir: str) -> None:
         raise UserError(f"--outdir {outdir} {fault}; expected a writable folder; give another one")
 
 
-def _check_gradio() -> None:
+def check_gradio() -> None:
     if importlib.util.find_spec("gradio") is None:
         raise UserError(
             "the package gradio is not installed; expected it, as the pages are made with it; "
@@ -161,11 +175,18 @@ def _load_worker(
         staging=Staging.of(settings),
         observer=console.observe,
     )
-    about = f"Model: {choice.name} on {pipeline.device}. {choice.notice or ''}"
+    about = f"Model: {choice.name} on {pipeline.device}. {_known(choice)}"
     if page.takes_mask:
         about = f"{about} {choice.kind.sentence(choice.inputs)}"
     used = {"device": pipeline.device, "config": choice.config_path, "ckpt": choice.ckpt_path}
     return Worker(pipeline, lambda settings: log.add(row_of(settings, **used))), about
+
+
+def _known(choice: ModelChoice) -> str:
+    """Return which words a model knows, if it lists them."""
+    if not choice.knows:
+        return ""
+    return f"It knows these words, and draws others by chance: {', '.join(choice.knows)}."
 
 
 def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache: str) -> Blocks:
@@ -182,65 +203,105 @@ def launch(page: Page, server: ServerSettings, worker: Worker, about: str, cache
         UserError: the port is taken.
     """
     os.environ |= ENVIRONMENT | {"GRADIO_TEMP_DIR": cache}  # before gradio is imported
-    from optimizedSD.web.gate import Gate
-    from optimizedSD.web.layout import CSS, THEME, build, controls_of, handlers_for
+    from optimizedSD.web.layout import (
+        CSS,
+        THEME,
+        build,
+        controls_of,
+        handlers_for,
+        head,
+        translated,
+    )
 
     worker.limit(Limits.of(server, worker.pipeline.choice.size))
     controls = controls_of(page, worker.pipeline.choice)
-    rest = {**_fixed_settings(page, server), **page.fixed}
+    rest = {**fixed_settings(page.schema, server), **page.fixed}
     blocks = build(page, handlers_for(page, worker, controls, rest), about)
+    folders = [cache, os.path.abspath(server.outdir)]
+    looks = {"css": CSS, "theme": THEME, "head": head(page, worker.pipeline.choice.name)}
+    words = translated(page)
+    open_page(blocks, server, worker, folders, share=server.share, i18n=words, **looks)
+    return blocks
+
+
+def open_page(
+    blocks: Blocks,
+    server: Any,
+    worker: Worker,
+    folders: list[str],
+    before: Callable[[Any], Any] = lambda app: app,
+    **looks: Any,
+) -> None:
+    """Start to serve a page, behind its gate; ``close`` of the page ends it.
+
+    Args:
+        blocks: The page; ``ENVIRONMENT`` was set before gradio was imported.
+        server: The command line: where to serve it.
+        worker: Draws.
+        folders: Those whose pictures are shown; the first one is for uploads.
+        before: Returns what stands before the gate.
+        **looks: Further arguments of ``launch``.
+
+    Raises:
+        UserError: The port is taken.
+    """
+    from optimizedSD.web.gate import Gate
+
+    hosts, gates = Hosts(server.host, server.allowed_hosts), []
+
+    def gated(app: Any) -> Any:
+        gates.append(before(Gate(app, hosts, calls, worker.limits, folders, worker.stop)))
+        return gates[0]
+
+    calls = _calls(blocks, folders)
     blocks.queue(max_size=LONGEST_QUEUE)
-    hosts = Hosts(server.host, server.allowed_hosts)
-    outdir = os.path.abspath(server.outdir)
     try:
         blocks.launch(
             server_name=server.host,
             server_port=server.port,
-            share=server.share,
             prevent_thread_lock=True,
             quiet=True,
             show_error=True,
             footer_links=[],
-            allowed_paths=[outdir],
+            allowed_paths=folders[1:],
             ssr_mode=False,
-            css=CSS,
-            theme=THEME,
             state_session_capacity=MOST_SESSIONS,
-            app_kwargs={"lifespan": _gated(blocks, hosts, worker, [cache, outdir])},
+            app_kwargs={"lifespan": _standing_before(gated)},
+            **looks,
         )
     except OSError as error:  # the port was taken while the model was loaded
         raise _not_served(server.host, server.port, error) from error
-    if not isinstance(blocks.app.middleware_stack, Gate):
+    if not gates or blocks.app.middleware_stack is not gates[0]:
         blocks.close(verbose=False)
         raise RuntimeError("this version of gradio serves the page without its gate")
     if blocks.share_url:
         hosts.add(host_of(blocks.share_url))
-    return blocks
 
 
-def _gated(
-    blocks: Blocks, hosts: Hosts, worker: Worker, folders: list[str]
-) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
-    """Return what puts the gate before gradio's application when it starts to be served."""
+def _calls(blocks: Blocks, folders: list[str]) -> Calls:
     from optimizedSD.web.calls import Calls
-    from optimizedSD.web.gate import Gate
     from optimizedSD.web.uploads import Uploads
 
-    calls = Calls.of(blocks, Uploads(Path(folders[0], "uploads")))
+    return Calls.of(blocks, Uploads(Path(folders[0], "uploads")), folders)
+
+
+def _standing_before(
+    gated: Callable[[Any], Any],
+) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
+    """Return what puts the gate before gradio's application when it starts to be served."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
         # Not in the application's list of middleware: gradio's own would stand before it there.
-        inner = app.middleware_stack
-        app.middleware_stack = Gate(inner, hosts, calls, worker.limits, folders, worker.stop)
+        app.middleware_stack = gated(app.middleware_stack)
         yield
 
     return lifespan
 
 
-def _fixed_settings(page: Page, server: ServerSettings) -> dict[str, Any]:
+def fixed_settings(schema: type[GenerationSettings], server: Settings) -> dict[str, Any]:
     """Return the settings that the command line fixes for every run."""
-    known = page.schema.__dataclass_fields__
+    known = schema.__dataclass_fields__
     return {
         each.name: getattr(server, each.name) for each in options_of(server) if each.name in known
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldm.pipelines.progress import Notice, Picture, Progress
+from optimizedSD.web.words import said
 
 if TYPE_CHECKING:
     from optimizedSD.web.word_maps import Looks
@@ -49,15 +50,19 @@ class RunState:
         notices: What the user should know, each once.
         over: Whether the run has ended.
         began: When it began to draw, in seconds of ``time.monotonic``.
+        language: Of the status, one of ``setting_words.LANGUAGES``.
+        preview: What is being drawn, as a ``data:`` address; empty if there is nothing to see.
     """
 
     seed: int
-    status: str = "Waiting for the model."
+    status: str = ""
     fraction: float = 0.0
     pictures: tuple[SavedPicture, ...] = ()
     notices: tuple[Notice, ...] = ()
     over: bool = False
     began: float = field(default_factory=time.monotonic)
+    language: str = "en"
+    preview: str = ""
 
     @property
     def seconds(self) -> float:
@@ -66,12 +71,12 @@ class RunState:
 
     def waiting(self, ahead: int) -> RunState:
         """Return the state of a run that others are ahead of."""
-        runs = "another run" if ahead == 1 else f"{ahead} other runs"
-        return replace(self, status=f"Waiting for {runs} to end.")
+        runs = self._said("run") if ahead == 1 else self._said("runs", count=ahead)
+        return replace(self, status=self._said("place", place=ahead + 1, runs=runs))
 
     def begun(self) -> RunState:
         """Return the state of a run that has its turn."""
-        return replace(self, status="Preparing the model.", began=time.monotonic())
+        return replace(self, status=self._said("preparing"), began=time.monotonic())
 
     def after(self, event: Notice | Progress) -> RunState:
         """Return the state after a notice or a step."""
@@ -80,6 +85,14 @@ class RunState:
             return replace(self, fraction=fraction, status=self._progress(event))
         new = () if event in self.notices else (event,)
         return replace(self, notices=self.notices + new)
+
+    def doing(self, status: str) -> RunState:
+        """Return the state while something is done that has no steps."""
+        return replace(self, status=status)
+
+    def seen(self, preview: str) -> RunState:
+        """Return the state with another preview, a ``data:`` address."""
+        return replace(self, preview=preview)
 
     def with_picture(self, picture: Picture, path: Path, looks: Looks | None = None) -> RunState:
         """Return the state with one more picture, saved at ``path``."""
@@ -94,24 +107,27 @@ class RunState:
             stopped: Before all pictures were drawn.
             why: Why it was, if nobody asked for it.
         """
-        seconds = f"{self.seconds:.0f} s"
+        seconds, count = f"{self.seconds:.0f}", len(self.pictures)
+        pictures = self._said("picture_count" if count == 1 else "picture_counts", count=count)
+        over = replace(self, over=True, preview="")
         if not stopped:
-            return replace(self, over=True, fraction=1.0, status=f"{self._count()} in {seconds}.")
-        kept = f"{self._count()} kept" if self.pictures else "nothing was finished"
-        reason = f", {why}" if why else ""
-        return replace(self, over=True, status=f"Stopped after {seconds}{reason}: {kept}.")
-
-    def _count(self) -> str:
-        return f"{len(self.pictures)} picture{'s' * (len(self.pictures) != 1)}"
+            done = self._said("done", pictures=pictures, seconds=seconds)
+            return replace(over, fraction=1.0, status=done)
+        kept = self._said("kept", pictures=pictures) if count else self._said("nothing")
+        why = f", {why}" if why else ""
+        return replace(over, status=self._said("stopped", seconds=seconds, why=why, kept=kept))
 
     def _progress(self, event: Progress) -> str:
-        parts = [f"{event.done} of {event.total} steps"]
+        parts = [self._said("steps", done=event.done, total=event.total)]
         if event.total_pictures > 1:
-            parts.append(f"{event.pictures} of {event.total_pictures} pictures")
+            parts.append(self._said("of_pictures", done=event.pictures, total=event.total_pictures))
         if event.done:
             left = self.seconds * (event.total / event.done - 1)
-            parts.append(f"about {left:.0f} s left")
+            parts.append(self._said("left", seconds=f"{left:.0f}"))
         return ", ".join(parts)
+
+    def _said(self, key: str, **values: object) -> str:
+        return said(key, self.language, **values)
 
 
 def _place(saved: SavedPicture) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from ldm.programs.console import ConsoleLog
 from ldm.programs.naming import PromptNaming
 from ldm.programs.output import OutputFolder
 from ldm.settings.generation import GenerationSettings
+from optimizedSD.web.drawing import draw
 from optimizedSD.web.limits import Limits
 from optimizedSD.web.line import Line, Place
 from optimizedSD.web.state import RunState
@@ -39,12 +40,14 @@ class Wanted:
         image: The init image, if there is one.
         mask: The part of the init image to redraw; None is all of it.
         watcher: Sees where words look while the pictures are drawn.
+        language: Of what is said of the run, one of ``setting_words.LANGUAGES``.
     """
 
     settings: GenerationSettings
     image: Image.Image | None = None
     mask: Mask | None = None
     watcher: WordMaps | None = None
+    language: str = "en"
 
 
 @dataclass
@@ -106,11 +109,11 @@ class Worker:
             # One after the other: large pictures take memory while they are unpacked.
             with self._reading, warnings_here(found.append):
                 wanted = read()
-            state = RunState(wanted.settings.seed, notices=tuple(found))
+            state = self._begin(wanted, tuple(found))
             # Given up by the work itself: it outlives a visitor who leaves by up to one step.
             place = self.line.enter(address or visitor)
             run = Background[RunState](
-                lambda report: self._work(wanted, state, place, report), stop
+                lambda report: self._work(wanted, state, place, report, stop), stop
             )
             for state in run.reports():
                 yield state
@@ -118,43 +121,57 @@ class Worker:
         finally:
             self._running.pop(visitor, None)
 
+    def _begin(self, wanted: Wanted, notices: tuple[Notice, ...]) -> RunState:
+        """Return the state of a run that was read and has no place in the line yet."""
+        return RunState(wanted.settings.seed, notices=notices, language=wanted.language)
+
     def close(self, patience: float) -> bool:
         """Stop every run; return whether all have ended within so many seconds."""
         for stop in list(self._running.values()):
             stop.set()
         return self.line.empties(patience)
 
-    def _work(self, wanted: Wanted, state: RunState, place: Place, report: Report) -> None:
+    def _work(
+        self,
+        wanted: Wanted,
+        state: RunState,
+        place: Place,
+        report: Report,
+        stop: threading.Event,
+    ) -> None:
         """Wait for the model, draw, save and report; runs in a thread of its own."""
         settings, watcher = wanted.settings, wanted.watcher
         output = OutputFolder(settings.outdir, settings.format, PromptNaming(settings.originals))
 
-        def observe(event: Notice | Progress) -> None:
+        def show(new: RunState) -> None:
             nonlocal state
-            state = state.after(event)
+            state = new
             report(state)
+
+        def observe(event: Notice | Progress) -> None:
+            show(state.after(event))
             self._check_time(state)
 
         try:
             output.check(settings.drawn_prompts)
             self.line.wait(place, lambda ahead: report(state.waiting(ahead)))
-            state = state.begun()
-            report(state)  # raises if the visitor stopped the run while it waited
+            show(state.begun())  # raises if the visitor stopped the run while it waited
             self._log(settings, observe)
             with warnings_here(observe):
-                drawn = self.pipeline.generate(
-                    settings,
-                    image=wanted.image,
-                    mask=wanted.mask,
+                drawn = draw(
+                    self.pipeline,
+                    self.pipeline.prepare(settings, image=wanted.image, mask=wanted.mask),
+                    seconds=self.limits.seconds,
+                    stop=stop,
+                    see=lambda preview: show(state.seen(preview)),
                     observer=observe,
                     controller=watcher,
                 )
-                with contextlib.closing(drawn):
+                with stopped_by_cancel(), contextlib.closing(drawn):
                     for picture in drawn:
                         output.take(picture)
                         looks = watcher.looks(picture) if watcher else None
-                        state = state.with_picture(picture, output.saved[-1], looks)
-                        report(state)
+                        show(state.with_picture(picture, output.saved[-1], looks))
         finally:
             self.line.leave(place)
 
@@ -189,6 +206,17 @@ def warnings_here(observe: Callable[[Notice], object]) -> ConsoleLog:
 
 class Stopped(Exception):
     """Raised inside work that was stopped; the message, if there is one, says why."""
+
+
+@contextlib.contextmanager
+def stopped_by_cancel() -> Iterator[None]:
+    """Let a run that was cancelled within an operation count as stopped."""
+    from ldm.pipelines.cancelling import Cancelled
+
+    try:
+        yield
+    except Cancelled as error:
+        raise Stopped(str(error)) from error
 
 
 class Background(Generic[Item]):

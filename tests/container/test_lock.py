@@ -21,7 +21,7 @@ HERE = ROOT / "container"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # What an image with PACKAGES=... has; the others are for clusters, servers and notebooks.
-ELSEWHERE = {"server", "scale", "gcs", "ray", "notebooks", "upscale"}
+ELSEWHERE = {"server", "scale", "gcs", "ray", "notebooks", "upscale", "repair"}
 IN = {"draw": ("web", "japanese", "line"), "all": tuple(EXTRAS.keys() - {"test"} - ELSEWHERE)}
 TORCH = ("cpu", "cu126")
 IMAGE = {"python_version": "3.11", "python_full_version": "3.11.2", "sys_platform": "linux"}

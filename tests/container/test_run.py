@@ -53,6 +53,11 @@ def test_the_simulation_is_the_bot_with_a_port_that_can_be_published():
     assert given[3:] == ["--port", "8000", "--host", "0.0.0.0", "--port", "9000"]
 
 
+def test_the_studio_listens_where_a_published_port_leads():
+    given = run.arguments(["studio", "--auth", "ada:lovelace"])
+    assert given == ["-m", "apps.studio", "--listen", "--auth", "ada:lovelace"]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_starts_the_page_that_is_named(page):
     file = str(ROOT / "optimizedSD" / f"{page}_gradio.py")

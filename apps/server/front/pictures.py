@@ -1,4 +1,4 @@
-"""Pictures that requests bring, as front ends want them: by their field, without transparency."""
+"""Pictures that requests bring, as front ends want them: by the name of their field."""
 
 from __future__ import annotations
 
@@ -19,11 +19,3 @@ def picture_in_field(text: object, field: str) -> Image.Image:
     text = "".join(text.split()) if isinstance(text, str) else text
     with about(field):
         return picture_in(text, field)
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """Return a picture as RGB, with white where it is transparent."""
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")

@@ -14,12 +14,12 @@ from typing import Any
 from PIL import Image
 
 from apps.server.asking import MaskJob, PictureJob, TextJob
-from apps.server.front.pictures import on_white
 from apps.server.front.values import Fields, Unfit, about, wrong
 from apps.server.front.wish import Wish
 from apps.server.openai_api.errors import NO_MODEL
 from apps.server.pictures import picture_of
 from apps.server.service import Service
+from ldm.images.transparency import over
 
 VARIATION_STRENGTH = 0.6
 """How much of a picture its variations change."""
@@ -90,7 +90,7 @@ def read_edit(
     usual = EDIT_STRENGTH if mask is None else 1.0
     given["strength"] = fields.number("strength", usual, low=0.0, high=1.0)
     job = PictureJob if mask is None else MaskJob
-    return _wish(fields, service, given, job, image=on_white(image), mask=mask)
+    return _wish(fields, service, given, job, image=over(image, "white"), mask=mask)
 
 
 def read_variation(
@@ -100,7 +100,7 @@ def read_variation(
     fields = Fields(texts, typed=False)
     given = {"scale": 1.0, **_common(fields, service), "prompt": ""}
     _check_files(texts, files, ("image",))
-    image = on_white(_file(files, "image"))
+    image = over(_file(files, "image"), "white")
     return _wish(
         fields, service, {**given, "strength": VARIATION_STRENGTH}, PictureJob, image=image
     )

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from apps.server.front.pictures import on_white, picture_in_field
+from apps.server.front.pictures import picture_in_field
 from apps.server.front.values import Fields, Unfit, about
 from apps.server.sdapi.area import contained
 from apps.server.sdapi.second_pass import networks
 from ldm.images.embed import DIGITAL_SOURCE_TYPE, XMP_KEYWORD, parameters_in
 from ldm.images.io import encode_picture
 from ldm.images.metadata import parse_parameters
+from ldm.images.transparency import over
 from ldm.pipelines.adapter_files import find_named
 from ldm.pipelines.networks import UPSCALERS as UPSCALER_SHELF
 
@@ -99,7 +100,7 @@ def _by_network(
     said = image.info
     with about("upscaler_1"):
         path = find_named(UPSCALER_SHELF, name, "upscaler_1")
-        made = upscale_to(on_white(image), kept_upscaler(path, resolve_device(device)), size)
+        made = upscale_to(over(image, "white"), kept_upscaler(path, resolve_device(device)), size)
     made.info = said
     return made
 
@@ -109,7 +110,7 @@ def _enlarged(
 ) -> Image.Image:
     """Return a picture at a size: cut to its proportions, within it, or by a factor."""
     said = image.info
-    image = on_white(image)
+    image = over(image, "white")
     if crops:
         image = ImageOps.fit(image, size, method)
     else:
@@ -128,7 +129,7 @@ def _encoded(image: Image.Image) -> str:
     """Return a picture as base64 of a PNG that keeps its recipe, and its mark if it has one."""
     recipe = parameters_in(image)
     marked = DIGITAL_SOURCE_TYPE in str(image.info.get(XMP_KEYWORD, ""))
-    pixels = np.asarray(on_white(image))
+    pixels = np.asarray(over(image, "white"))
     data = encode_picture(pixels, "png", recipe, synthetic=marked or recipe is not None)
     return base64.b64encode(data).decode()
 

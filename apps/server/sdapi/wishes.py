@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from apps.server.asking import MaskJob, PictureJob, TextJob
-from apps.server.front.pictures import on_white, picture_in_field
+from apps.server.front.pictures import picture_in_field
 from apps.server.front.values import Fields, Unfit, about, wrong
 from apps.server.front.wish import Wish
 from apps.server.sdapi import fields as tables
@@ -17,6 +17,7 @@ from apps.server.sdapi.area import RESIZES, read_mask, resized
 from apps.server.sdapi.options import Model, Options
 from apps.server.sdapi.second_pass import read_second_pass
 from apps.server.sdapi.walks import read_walk
+from ldm.images.transparency import over
 from ldm.pipelines.only_masked import Repaint
 from ldm.settings.generation import GenerationSettings
 from optimizedSD.web.limits import Limits
@@ -172,7 +173,7 @@ def _init_image(sent: Any) -> Image.Image:
             f"init_images has {given}; expected a list of one picture; send one request for each",
             "init_images",
         )
-    return on_white(picture_in_field(sent[0], "init_images"))
+    return over(picture_in_field(sent[0], "init_images"), "white")
 
 
 def _size(fields: Fields, setting: Setting) -> tuple[int, int]:

@@ -54,3 +54,23 @@ def open_to(drawer):
             return client
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def flat_served():
+    """A client of a server of flat pictures with recipes, and what draws them."""
+    from flat_server import asked, flat_service
+
+    service, recorder = flat_service()
+    with asked(service) as client:
+        yield client, recorder
+
+
+@pytest.fixture
+def client(flat_served):
+    return flat_served[0]
+
+
+@pytest.fixture
+def recorder(flat_served):
+    return flat_served[1]

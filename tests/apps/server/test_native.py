@@ -134,7 +134,17 @@ def test_a_picture_to_start_from_comes_in_base64_or_in_a_form(open_to, drawer):
         assert [(p["width"], p["height"]) for p in last["pictures"]] == [(96, 64)]
 
 
+def test_a_picture_is_drawn_on_without_a_mask(open_to, drawer):
+    client = open_to()
+    sent = {**JOB, "outpaint": "0,0,32,0", "image": base64.b64encode(picture((64, 64))).decode()}
+    answer = client.post("/v1/jobs", json=sent)
+    assert answer.status_code == 202, answer.text
+    (picture_told,) = ended(client, answer.headers["location"])["pictures"]
+    assert (picture_told["width"], picture_told["height"]) == (96, 64)
+
+
 BAD = [
+    ({"json": {"outpaint": "1,2,3,4"}}, 422, "it goes with a picture to start from"),
     ({"json": {"promt": "x"}}, 422, "did you mean prompt?"),
     ({"json": {"ckpt": "/etc/passwd"}}, 422, "operator decides"),
     ({"json": {"init_img": "/etc/passwd"}}, 422, "operator decides"),

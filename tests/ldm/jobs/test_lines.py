@@ -81,7 +81,9 @@ def test_a_line_is_of_the_program_that_its_pictures_say(jobs, tmp_path):
     alone = jobs(given=given, prompt="a")[0].settings
     image = jobs(given=given, prompt="a", init_img="a.png")[0].settings
     mask = jobs(given=given, prompt="a", init_img="a.png", mask="m.png")[0].settings
-    assert [s.program for s in (alone, image, mask)] == ["txt2img", "img2img", "inpaint"]
+    around = jobs(given=given, prompt="a", init_img="a.png", outpaint="8,0,0,0")[0].settings
+    programs = [s.program for s in (alone, image, mask, around)]
+    assert programs == ["txt2img", "img2img", "inpaint", "inpaint"]
     assert (alone.scale, image.scale, image.strength) == (7.5, 5.0, 0.5)
     assert image.init_img == str(tmp_path / "a.png")  # named from the file of jobs
 
@@ -130,6 +132,7 @@ def test_what_a_job_holds_is_prepared_as_the_lone_run_is(jobs, choice):
         ({"prompt": "a", "W": 17}, "multiple of 4"),
         ({"prompt": "a", "strength": 0.5}, "no setting of lines without init_img"),
         ({"prompt": "a", "mask": "m.png"}, "no init_img"),
+        ({"prompt": "a", "outpaint": "8,0,0,0"}, "no init_img"),
         ({"prompt": "a", "init_img": "missing.png"}, "does not exist"),
         ({"prompt": "a", "lora": "missing"}, "missing"),
         ({"prompt": "a", "ddim_steps": 2000}, "1000"),

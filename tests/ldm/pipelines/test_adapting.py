@@ -21,6 +21,7 @@ from ldm.pipelines import adapter_files
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.progress import Notice, Progress
 from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.inpaint import InpaintSettings
 
 HATTED = "a cat <lora:hat:0.5>"
 TAGGED = "a cat <lora:ink:0.5> <lora:gone:1> <lora:ink:1:lbw=OUTALL>"
@@ -193,6 +194,17 @@ def test_a_hint_is_made_of_the_picture_at_the_size_that_is_drawn(pipeline):
     make_hint("canny", middle).save("hint.png")
     made = drawn(pipeline, control=("canny=net:photo.png",))
     assert np.array_equal(made, drawn(pipeline, control=("hint=net:hint.png",)))
+
+
+def test_where_an_area_alone_is_drawn_its_controls_lie_over_it_and_it_is_said(pipeline):
+    mask = Image.new("L", (40, 30))
+    mask.paste(255, (4, 4, 10, 10))
+    given = {"image": Image.new("RGB", mask.size), "mask": mask}
+    settings = InpaintSettings(prompt="a cat", ddim_steps=4, control=("hint=net:photo.png",))
+    for area in (None, 4):
+        _, events = draw(pipeline, replace(settings, only_masked=area, n_samples=1), **given)
+        told = any("lie over the area that is drawn" in text for text in said(events))
+        assert told == (area is not None)
 
 
 def test_what_a_picture_leaves_transparent_is_painted(pipeline):

@@ -193,6 +193,27 @@ def test_an_inverted_mask_repaints_the_rest(pipeline):
     np.testing.assert_array_equal(picture.plain, expected.plain)
 
 
+def test_where_a_picture_is_resized_all_goes_with_it(pipeline):
+    image, mask = noise((20, 14)).convert("RGBA"), marked((5, 4, 9, 8), (20, 14))
+    image.putalpha(100)
+    for changes in ({"outpaint": "4,0,0,0"}, {"mask_blur": 1}, {"invert_mask": True}):
+        chosen = settings(LowMemoryInpaintSettings, W=16, **changes)
+        around = "outpaint" in changes
+        picture, said = painted(pipeline, image, None if around else mask, chosen)
+        assert picture.whole.shape == (12, 20 if around else 16, 4)
+        assert picture.opacity.min() == 100
+        assert any("resized to 16x12" in text for text in said)
+
+
+def test_an_inverted_black_mask_repaints_all_and_one_that_is_not_there_nothing(pipeline):
+    image, black = noise((16, 12)), Image.new("L", (16, 12))
+    picture, _ = painted(pipeline, image, black, settings(invert_mask=True))
+    assert (picture.plain != np.asarray(image)).any(-1).mean() > 0.9
+    chosen = settings(invert_mask=True, outpaint="4,0,0,0", mask_blur=0)
+    picture, _ = painted(pipeline, image, None, chosen)
+    np.testing.assert_array_equal(picture.plain[:, 4:], np.asarray(image))
+
+
 def test_transparency_is_kept_and_what_is_painted_is_opaque(pipeline):
     image, mask = noise().convert("RGBA"), marked(BOX)
     image.putalpha(Image.linear_gradient("L").resize(SIZE))

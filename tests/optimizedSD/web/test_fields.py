@@ -12,7 +12,8 @@ from ldm.errors import UserError
 from ldm.settings.option import options_of
 from ldm.settings.shortcuts import ShortcutSettings
 from ldm.settings.speed import SpeedSettings
-from optimizedSD.web.fields import UPLOADS, fields_of, settings_from, with_labels
+from optimizedSD.web import setting_words
+from optimizedSD.web.fields import fields_of, settings_from, with_labels
 from optimizedSD.web.page import IMG2IMG, INPAINT, SWAP, TXT2IMG
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,10 +44,11 @@ def test_untouched_controls_give_back_the_settings_they_were_made_from(page):
 
 @pages
 def test_every_control_sets_its_own_setting_and_no_other(page):
-    base = settings(page, seed=7)
+    first = {"seed": 7, "subseed": 3}  # how far to vary needs what towards
+    base = settings(page, **first)
     for field in controls(page):
         other = another_value(field)
-        changed = settings(page, **{"seed": 7, field.name: other})
+        changed = settings(page, **{**first, field.name: other})
         assert changed == replace(base, **{field.name: other}), field.name
 
 
@@ -57,7 +59,7 @@ def another_value(field):
     if field.kind == "switch":
         return not field.value
     if field.kind == "text":
-        return "a dog"
+        return "8,0,8,0" if field.name == "outpaint" else "a dog"
     if field.name == "ddim_eta":
         return 0.0  # another one would need another sampler
     return 0.5 if field.kind == "slider" else 8
@@ -70,7 +72,8 @@ def test_every_setting_has_a_control_or_comes_from_the_command_line_or_an_upload
     uploads = {"init_img", "mask"}
     # A page draws one text at a time, never a grid, and leaves the latent's shape to the model.
     without = {"from_file", "from_image", "skip_grid", "skip_save", "n_rows", "C", "f", "laion400m"}
-    without |= {"max_pixels", "save_attn_dir"}
+    without |= {"max_pixels", "save_attn_dir", "hires_upscaler"}
+    without |= {"restore_faces", "face_fidelity", "face_detector"}
     # They name the server's files, or go with what does.
     without |= {"control", "control_mode", "hint_only", "image_encoder", "box", "hires_upscaler"}
     without |= set(ShortcutSettings.__annotations__)
@@ -101,8 +104,10 @@ def test_labels_are_short_and_distinct_and_name_no_flag(page):
 
 
 @pages
-def test_a_label_and_its_info_together_say_what_the_help_says(page):
+def test_a_setting_that_is_not_explained_for_pages_says_what_its_help_says(page, monkeypatch):
+    monkeypatch.setattr(setting_words, "SETTING_WORDS", {})
     for field in controls(page):
+        assert field.key is None
         spoken = f"{field.label} {field.info}".lower()
         words = re.findall(r"[a-z]{4,}", re.sub(r"\([^()]*--[^()]*\)|--\w+", "", field.option.help))
         assert all(word in spoken for word in words), field
@@ -181,9 +186,18 @@ def test_an_error_names_the_control_by_its_label(name, held, message):
 
 def test_flags_without_a_control_stay_and_uploads_are_called_by_name():
     words = with_labels("--outdir x; --ddim_steps; --init-img; --seed_mode", labels(INPAINT))
-    assert words.startswith("--outdir x; “Number of sampling steps")
-    assert UPLOADS["--init-img"] in words
-    assert "“The seed" not in words
+    assert words.startswith("--outdir x; “Steps”; the picture; “What a seed")
+    assert "“Seed”" not in words
+
+
+def test_a_value_behind_its_flag_is_called_as_its_menu_calls_it():
+    (mode,) = [each for each in controls(TXT2IMG) if each.name == "seed_mode"]
+    values = {"--seed_mode": {value: text for text, value in mode.choices("en")}}
+    text = "--seed_mode per-image, --seed_mode of, --n_iter per-image"
+    assert with_labels(text, labels(TXT2IMG), values) == (
+        "“What a seed counts for”: “each picture its own”, “What a seed counts for” of, “Rounds” "
+        "per-image"
+    )
 
 
 def test_an_initial_value_without_a_control_is_an_error():

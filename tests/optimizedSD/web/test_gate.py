@@ -9,7 +9,7 @@ import pytest
 for name in ("starlette.testclient", "python_multipart"):  # gradio's own, quicker to import
     pytest.importorskip(name, reason="needs gradio: pip install -e '.[web]'")
 
-from gated_page import API, DRAW, INPAINT, SELECT, STOP, gated, png  # noqa: E402 - starlette
+from gated_page import API, CHOOSE, DRAW, INPAINT, SELECT, STOP, gated, png  # noqa: E402 - starlette
 
 from optimizedSD.web import bodies, gate  # noqa: E402
 from optimizedSD.web.limits import TEXTS  # noqa: E402
@@ -95,6 +95,48 @@ def test_buttons_are_called_without_the_queue(page):
     assert clicked.status_code == 200
     call = json.loads(page.inner.bodies[1])
     assert (call["data"], call["event_data"]) == ([None], {"index": 3, "value": None})
+
+
+def test_lists_of_chosen_texts_pass_and_no_other_lists(page):
+    for value, passed in (
+        ([["a", "b"]], True),
+        ([[]], True),
+        ([None], True),
+        ([[1]], False),
+        ([["a"] * 101], False),
+        ([[["a"]]], False),
+        ([{"a": 1}], False),
+    ):
+        assert page.call(CHOOSE, value).is_success == passed, value
+
+
+def test_a_picture_that_the_page_shows_may_be_given_back(page, tmp_path):
+    editor = {"background": None, "layers": [], "composite": None}
+    for path, passed in (
+        (page.folder / "good.png", True),
+        (page.folder / ".hidden.png", False),
+        (page.folder / "script.png", False),
+        (tmp_path / "outside.png", False),
+    ):
+        answer = page.call(INPAINT, [editor, {"path": str(path)}, "a cat"])
+        assert answer.is_success == passed, path
+
+
+def test_a_click_names_a_file_only_if_the_page_shows_it(page, tmp_path):
+    good = str(page.folder / "good.png")
+    for image, passed in (
+        ({"path": good, "url": "http://evil.example"}, {"image": {"path": good}}),
+        ({"path": str(tmp_path / "outside.png")}, None),
+        ({"path": str(page.folder / "script.png")}, None),
+        ({"path": str(page.folder / ".hidden.png")}, None),
+        ({"path": "/etc/passwd"}, None),
+        ({"path": 1}, None),
+        ("x", None),
+    ):
+        page.call(
+            SELECT, [["x"]], "run/predict", event_data={"index": 0, "value": {"image": image}}
+        )
+        assert json.loads(page.inner.bodies[-1])["event_data"] == {"index": 0, "value": passed}
 
 
 def test_what_was_uploaded_may_be_named_in_a_call_and_shown(page):

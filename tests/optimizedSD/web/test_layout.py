@@ -30,10 +30,12 @@ def test_every_field_is_a_labelled_component_with_its_first_value(page, pipeline
     for field in controls_of(page, pipeline.choice):
         made = component(field)
         assert type(made) is kinds[field.kind]
-        assert made.label == field.label
-        assert made.value == ("" if field.value is None else field.value) or field.kind == "blank"
+        assert made.label.key == f"{field.key}.label" if field.key else made.label == field.label
+        first = "" if field.value is None else field.value
+        assert field.kind == "blank" or made.value == first or (made.value is None and first == "")
         if field.kind == "choice":
-            assert [value for _, value in made.choices] == list(field.option.offered)
+            none = [""] if field.option.optional else []
+            assert [value for _, value in made.choices] == [*none, *field.option.offered]
         if field.kind == "slider":
             limits = (field.option.minimum, field.option.maximum)
             assert (made.minimum, made.maximum) == limits

@@ -26,10 +26,10 @@ def test_the_most_that_is_allowed_is_allowed():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"H": 513}, "--H 513 was given; expected at most 512, the --max_side of this page"),
+        ({"H": 513}, "--H 513 was given; expected at most 512 on this page"),
         ({"W": 65536}, "--W 65536 was given"),
-        ({"ddim_steps": 51}, "--ddim_steps 51 was given; expected at most 50, the --max_steps"),
-        ({"n_samples": 11}, "--n_samples 11 was given; expected at most 10, the --max_pictures"),
+        ({"ddim_steps": 51}, "--ddim_steps 51 was given; expected at most 50 on this"),
+        ({"n_samples": 11}, "--n_samples 11 was given; expected at most 10 on this"),
         ({"n_iter": 1000}, "--n_iter 1000 was given"),
         ({"n_samples": 4, "n_iter": 3}, "--n_samples 4 times --n_iter 3 was given"),
         ({"prompt": "a" * 101}, "--prompt of 101 characters was given; expected at most 100"),

@@ -20,23 +20,6 @@ GENERATIONS, EDITS, VARIATIONS = (
 )
 
 
-@pytest.fixture(scope="module")
-def served():
-    service, drawer = flat_service()
-    with asked(service) as client:
-        yield client, drawer
-
-
-@pytest.fixture
-def client(served):
-    return served[0]
-
-
-@pytest.fixture
-def drawer(served):
-    return served[1]
-
-
 def png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
@@ -75,14 +58,16 @@ def test_each_picture_has_its_own_seed_and_tells_it(client):
         assert image.size == (80, 64) and image.getpixel((0, 0)) == colour_of(entry["seed"])
 
 
-def test_prompts_are_text_and_the_size_and_scale_are_the_models_own(client, drawer):
+def test_prompts_are_text_and_the_size_and_scale_are_the_models_own(client, recorder):
     client.post(GENERATIONS, json={"prompt": "a (red) cat"})
-    settings = drawer.drawn[-1].settings
+    settings = recorder.drawn[-1].settings
     assert settings.prompt == "a (red) cat" and settings.prompt_syntax == "compvis"
-    assert drawer.drawn[-1].size == (64, 64) and settings.scale == drawer.choice.sampling["scale"]
+    assert (
+        recorder.drawn[-1].size == (64, 64) and settings.scale == recorder.choice.sampling["scale"]
+    )
     ours = {"negative_prompt": "dog", "steps": 3, "guidance_scale": 2.5}
     client.post(GENERATIONS, json={"prompt": "x", "size": "auto", **ours})
-    settings = drawer.drawn[-1].settings
+    settings = recorder.drawn[-1].settings
     assert (settings.negative_prompt, settings.ddim_steps, settings.scale) == ("dog", 3, 2.5)
 
 
@@ -141,22 +126,22 @@ def test_another_model_than_the_one_that_is_served_is_not_found(client):
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_what_is_transparent_is_painted_anew_and_the_rest_stays(client, drawer, masked):
+def test_what_is_transparent_is_painted_anew_and_the_rest_stays(client, recorder, masked):
     files = {"image": plain(), "mask": holed()} if masked else {"image": holed()}
     answer = client.post(EDITS, data={"prompt": "x", "seed": "5"}, files=files)
     image = picture_of(answer.json()["data"][0])
     assert [image.getpixel((5, 30)), image.getpixel((60, 30))] == [colour_of(5), (9, 8, 7)]
-    assert drawer.drawn[-1].settings.strength == 1.0
+    assert recorder.drawn[-1].settings.strength == 1.0
 
 
-def test_an_edit_of_a_whole_picture_and_a_variation_have_their_own_strengths(client, drawer):
+def test_an_edit_of_a_whole_picture_and_a_variation_have_their_own_strengths(client, recorder):
     client.post(EDITS, data={"prompt": "a dog"}, files={"image[]": plain()})
-    settings = drawer.drawn[-1].settings
+    settings = recorder.drawn[-1].settings
     assert (settings.strength, settings.prompt) == (EDIT_STRENGTH, "a dog")
     client.post(EDITS, data={"prompt": "a dog", "strength": "0.2"}, files={"image": plain()})
-    assert drawer.drawn[-1].settings.strength == 0.2
+    assert recorder.drawn[-1].settings.strength == 0.2
     answer = client.post(VARIATIONS, data={"n": "2"}, files={"image": plain((80, 96))})
-    settings = drawer.drawn[-1].settings
+    settings = recorder.drawn[-1].settings
     assert len(answer.json()["data"]) == 2 and answer.json()["size"] == "80x96"
     assert (settings.strength, settings.prompt, settings.scale) == (VARIATION_STRENGTH, "", 1.0)
 
@@ -204,14 +189,14 @@ def test_a_body_that_is_no_form_is_told_what_is_missing(client, path):
     error_of(client.post(path, content=b"--x\r\nbroken", headers=headers))
 
 
-def test_a_form_that_is_cut_off_is_refused_wherever_that_is(client, drawer):
+def test_a_form_that_is_cut_off_is_refused_wherever_that_is(client, recorder):
     parts = {"prompt": (None, "x"), "image": ("a.png", plain()), "mask": ("b.png", holed())}
     whole = httpx.Request("POST", "http://x", files=parts)
     body, headers = whole.read(), {"Content-Type": whole.headers["Content-Type"]}
-    drawn = len(drawer.drawn)
+    drawn = len(recorder.drawn)
     for end in range(0, len(body) - 3, 7):
         error_of(client.post(EDITS, content=body[:end], headers=headers))
-    assert len(drawer.drawn) == drawn
+    assert len(recorder.drawn) == drawn
     assert client.post(EDITS, content=body, headers=headers).status_code == 200
 
 

@@ -19,23 +19,6 @@ from ldm.images.metadata import parse_parameters
 SMALL = {"width": 64, "height": 64, "steps": 4}
 
 
-@pytest.fixture(scope="module")
-def served():
-    service, drawer = flat_service()
-    with asked(service) as client:
-        yield client, drawer
-
-
-@pytest.fixture
-def client(served):
-    return served[0]
-
-
-@pytest.fixture
-def drawer(served):
-    return served[1]
-
-
 def draw(client, path: str = "txt2img", **values) -> dict:
     answer = client.post(f"/sdapi/v1/{path}", json={**SMALL, **values})
     assert answer.status_code == 200, answer.text
@@ -60,7 +43,7 @@ def test_each_picture_has_its_own_seed_in_its_file_and_in_the_answer(client):
         assert info["infotexts"][number] == image.info["parameters"]
 
 
-def test_a_requests_values_are_what_is_drawn(client, drawer):
+def test_a_requests_values_are_what_is_drawn(client, recorder):
     draw(
         client,
         prompt="a (red:1.2) cat",
@@ -73,7 +56,7 @@ def test_a_requests_values_are_what_is_drawn(client, drawer):
         scheduler="Karras",
         override_settings={"CLIP_stop_at_last_layers": 2, "emphasis": "No norm"},
     )
-    settings = drawer.drawn[-1].settings
+    settings = recorder.drawn[-1].settings
     found = (settings.prompt, settings.negative_prompt, settings.ddim_steps, settings.scale)
     assert found == ("a (red:1.2) cat", "dog", 9, 3.5)
     assert (settings.W, settings.H) == (80, 96)
@@ -82,10 +65,10 @@ def test_a_requests_values_are_what_is_drawn(client, drawer):
     assert settings.prompt_syntax == "a1111"
 
 
-def test_a_size_that_is_not_named_is_the_models_own(client, drawer):
+def test_a_size_that_is_not_named_is_the_models_own(client, recorder):
     answer = client.post("/sdapi/v1/txt2img", json={"prompt": "cat", "steps": 1})
     assert answer.status_code == 200
-    assert drawer.drawn[-1].size == (64, 64)
+    assert recorder.drawn[-1].size == (64, 64)
 
 
 def test_requests_without_a_seed_get_different_ones_which_are_told(client):
@@ -206,11 +189,11 @@ def test_options_belong_to_a_key_and_an_unknown_one_changes_nothing():
                 assert answer.status_code == 401
 
 
-def test_a_picture_to_start_from_is_resized_as_asked_and_white_where_it_is_clear(client, drawer):
+def test_a_picture_to_start_from_is_resized_as_asked_and_white_where_it_is_clear(client, recorder):
     image = Image.new("RGBA", (40, 20), (0, 255, 0, 255))
     image.paste((0, 0, 0, 0), (0, 0, 20, 20))
     draw(client, "img2img", init_images=[sent(image)], denoising_strength=0.4)
-    request = drawer.drawn[-1]
+    request = recorder.drawn[-1]
     assert request.settings.strength == 0.4 and request.size == (64, 64)
     pixels = np.asarray(request.image.pixels)
     assert tuple(pixels[32, 5]) == (255, 255, 255) and tuple(pixels[32, 60]) == (0, 255, 0)
@@ -243,7 +226,7 @@ def test_a_mask_says_what_is_painted_anew_or_what_is_kept(client, inverted):
     assert ("Mask mode" in entries) == bool(inverted)
 
 
-def test_only_the_marked_area_is_drawn_and_the_rest_of_a_larger_picture_stays(client, drawer):
+def test_only_the_marked_area_is_drawn_and_the_rest_of_a_larger_picture_stays(client, recorder):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 200, 3), np.uint8))
     mask = Image.new("L", picture.size)
     ImageDraw.Draw(mask).rectangle((100, 50, 129, 79), fill=255)
@@ -251,7 +234,7 @@ def test_only_the_marked_area_is_drawn_and_the_rest_of_a_larger_picture_stays(cl
         client, "img2img", init_images=[sent(picture)], mask=sent(mask), mask_blur=0, seed=3
     )
     image = np.asarray(opened(told["images"][0]))
-    assert image.shape == (150, 200, 3) and drawer.drawn[-1].size == (64, 64)
+    assert image.shape == (150, 200, 3) and recorder.drawn[-1].size == (64, 64)
     assert (image[50:80, 100:130] == colour_of(3)).all()
     outside = np.asarray(mask) == 0
     np.testing.assert_array_equal(image[outside], np.asarray(picture)[outside])
@@ -302,8 +285,8 @@ def test_what_a_picture_cannot_be_drawn_from_is_named(client, values, said):
     assert said in refused(client, "img2img", **given)
 
 
-def test_interrupting_sends_what_is_finished_and_progress_says_how_far_it_is(client, drawer):
-    drawer.gate.clear()
+def test_interrupting_sends_what_is_finished_and_progress_says_how_far_it_is(client, recorder):
+    recorder.gate.clear()
     answers: list = []
     thread = threading.Thread(target=lambda: answers.append(draw(client, seed=1, n_iter=2)))
     thread.start()
@@ -315,13 +298,13 @@ def test_interrupting_sends_what_is_finished_and_progress_says_how_far_it_is(cli
         assert client.post("/sdapi/v1/interrupt").json() == {}
         thread.join(20)
     finally:
-        drawer.gate.set()
+        recorder.gate.set()
     assert not thread.is_alive()
     assert answers[0]["images"] == [] and json.loads(answers[0]["info"])["interrupted"]
     assert client.get("/sdapi/v1/progress").json()["progress"] == 0.0
 
 
-def test_nothing_is_kept_of_a_request_once_it_is_answered(served, client):
+def test_nothing_is_kept_of_a_request_once_it_is_answered(flat_served, client):
     draw(client)
     assert len(client.app.state.service.kept) == 0
 
@@ -336,11 +319,11 @@ def test_pictures_are_left_out_of_the_answer_if_they_are_not_wanted(client):
     assert told["parameters"]["init_images"] == [picture]
 
 
-def test_lists_name_no_folder_of_the_server(client, drawer):
+def test_lists_name_no_folder_of_the_server(client, recorder):
     for name in ("sd-models", "loras", "embeddings", "upscalers", "samplers", "schedulers"):
         answer = client.get(f"/sdapi/v1/{name}")
         assert answer.status_code == 200
-        assert str(drawer.choice.ckpt_path.parent) not in answer.text
+        assert str(recorder.choice.ckpt_path.parent) not in answer.text
     assert client.get("/sdapi/v1/sd-models").json()[0]["model_name"] == "demo"
 
 

@@ -9,19 +9,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
-from flat_server import asked, flat_service, opened, sent
+from flat_server import opened, sent
 from PIL import Image
 
 from apps.server.front.holding import READERS
 from apps.server.sdapi import routes
 from ldm.images.io import encode_picture
 from ldm.images.metadata import format_parameters
-
-
-@pytest.fixture(scope="module")
-def client():
-    with asked(flat_service()[0]) as client:
-        yield client
 
 
 def test_a_pictures_recipe_is_read_and_kept_when_it_is_made_larger(client):

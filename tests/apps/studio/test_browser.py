@@ -1,0 +1,343 @@
+"""The studio in a real browser, on the bundled model: each tab is used as a person would.
+
+Needs gradio, the package playwright, and a Chromium on this machine (Debian: apt-get install
+chromium); skipped, saying what is missing, where one is absent.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from browsing import CHROMIUM, PATIENCE, chromium, drag, is_outside
+from PIL import Image
+from running import ROOT
+
+pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
+pytest.importorskip(
+    "playwright.sync_api", reason="needs a browser's driver: pip install playwright"
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+SKETCH = ROOT / "assets" / "sketch.png"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The studio's port and folder."""
+    folder = tmp_path_factory.mktemp("studio")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    flags = ("--device", "cpu", "--port", str(port), "--outdir", "out", "--max_steps", "500")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "apps.studio", *flags],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    assert any(f"http://127.0.0.1:{port}/" in line for line in iter(process.stdout.readline, ""))
+    yield port, folder
+    process.terminate()  # as a container does
+    assert process.wait(timeout=60) == 0
+
+
+@pytest.fixture
+def visit(browser, served):
+    """Return a function that opens the studio; nothing on it may come from other machines."""
+    contexts, outside = [], []
+
+    def visit(width=1280, height=900, **more):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **more))
+        page = contexts[-1].new_page()
+        page.on("request", lambda r: outside.append(r.url) if is_outside(r.url) else None)
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"http://127.0.0.1:{served[0]}/")
+        page.wait_for_selector("#text-draw")
+        return page
+
+    yield visit
+    for each in contexts:
+        each.close()
+    assert not outside
+
+
+def open_tab(page, name):
+    page.click(f"#tab-{name}-button")
+    page.wait_for_selector(f"#{name}-draw")
+
+
+def few_steps(page, tab, steps=4, pictures=1):
+    page.fill(f"#{tab}-ddim_steps input[type=number]", str(steps))
+    page.fill(f"#{tab}-n_samples input[type=number]", str(pictures))
+
+
+def wait_for_end(page, tab):
+    page.wait_for_selector(f"#{tab}-draw", state="hidden")
+    page.wait_for_selector(f"#{tab}-draw", state="visible")
+    refused = page.query_selector(f"#{tab}-status [role=alert]")
+    assert not refused, refused.inner_text()
+
+
+def newest(page, tab):
+    """Return the pixels of the newest picture that a tab shows."""
+    source = page.get_attribute(f"#{tab}-gallery img", "src")
+    held = io.BytesIO(page.request.get(source).body())
+    return np.asarray(Image.open(held).convert("RGB"))
+
+
+def test_ctrl_enter_draws_and_a_reload_keeps_words_settings_and_pictures(visit):
+    page = visit()
+    few_steps(page, "text")
+    page.fill("#text-prompt textarea", "a photo of a cat on a blue background")
+    page.keyboard.press("Control+Enter")
+    wait_for_end(page, "text")
+    assert newest(page, "text").std() > 10
+    assert "1 picture in" in page.inner_text("#text-status")
+    seed = page.input_value("#text-used textarea, #text-used input")
+    page.reload()
+    page.wait_for_selector("#text-gallery img")
+    assert page.input_value("#text-prompt textarea") == "a photo of a cat on a blue background"
+    assert page.input_value("#text-ddim_steps input[type=number]") == "4"
+    assert page.input_value("#text-used textarea, #text-used input") == seed
+    page.fill("#text-prompt textarea", "a photo of a dog")
+    few_steps(page, "text", steps=300)
+    page.click("#text-draw")
+    page.wait_for_selector("#text-cancel", state="visible")
+    assert page.query_selector("#text-gallery img"), "pictures stay while the next are drawn"
+    page.click("#text-cancel")
+    page.wait_for_selector("#text-draw", state="visible")
+    assert "Stopped after" in page.inner_text("#text-status")
+
+
+def test_a_mistake_is_told_beside_the_button_and_leaves_with_the_next_run(visit):
+    page = visit()
+    few_steps(page, "text")
+    page.click("text=More settings >> visible=true")
+    page.fill("#text-seed textarea, #text-seed input", "many")
+    page.click("#text-draw")
+    page.wait_for_selector("#text-status [role=alert]")
+    assert "“Seed” many was given" in page.inner_text("#text-status")
+    page.click("#text-dice")
+    page.click("#text-draw")
+    page.wait_for_selector("#text-gallery img")
+    page.wait_for_selector("#text-draw", state="visible")
+    assert not page.query_selector("#text-status [role=alert]")
+
+
+def test_the_picture_goes_from_tab_to_tab(visit):
+    page = visit()
+    few_steps(page, "text")
+    page.fill("#text-prompt textarea", "a photo of a red apple")
+    page.click("#text-draw")
+    wait_for_end(page, "text")
+    page.click("#text-to-image")
+    page.wait_for_selector("#image-picture img")
+    assert page.input_value("#image-prompt textarea") == "a photo of a red apple"
+    few_steps(page, "image", steps=5)
+    page.click("#image-draw")
+    wait_for_end(page, "image")
+    assert newest(page, "image").shape == (64, 64, 3)
+    page.click("#image-to-enlarge")
+    page.wait_for_selector("#enlarge-picture img")
+    few_steps(page, "enlarge", steps=5)
+    page.click("#enlarge-draw")
+    wait_for_end(page, "enlarge")
+    assert newest(page, "enlarge").shape == (128, 128, 3)
+
+
+def test_what_is_painted_over_is_drawn_anew_and_the_rest_is_kept_to_the_bit(visit):
+    page = visit()
+    open_tab(page, "repaint")
+    page.set_input_files("#repaint-picture input[type=file]", os.fspath(SKETCH))
+    page.wait_for_selector("#repaint-picture button[aria-label=Brush]")
+    page.wait_for_timeout(2000)  # the editor has no sign of having sent the picture
+    box = page.locator("#repaint-picture canvas").nth(1).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    drag(page, (x - 20, y), (x + 20, y))
+    few_steps(page, "repaint", steps=5)
+    page.click("#repaint-draw")
+    wait_for_end(page, "repaint")
+    original = np.asarray(Image.open(SKETCH).convert("RGB"))
+    changed = (newest(page, "repaint") != original).any(-1)
+    assert changed[32, 32]
+    assert not changed[:8].any()
+    page.check("#repaint-invert_mask input")
+    page.click("#repaint-draw")
+    wait_for_end(page, "repaint")
+    assert (newest(page, "repaint") != original).any(-1)[:8].any(), "all else is drawn anew"
+
+
+def test_words_are_edited_and_each_gets_a_map(visit):
+    page = visit()
+    open_tab(page, "edit")
+    few_steps(page, "edit")
+    page.click("#edit-draw")
+    wait_for_end(page, "edit")
+    page.wait_for_selector("#maps img")
+    assert len(page.query_selector_all("#edit-gallery .grid-container button")) == 2
+
+
+def test_it_speaks_the_browsers_language(visit):
+    for locale, draw, done in (("ja-JP", "描く", "1 枚"), ("zh-TW", "繪圖", "1 張")):
+        page = visit(locale=locale)
+        assert page.inner_text("#text-draw") == draw
+        few_steps(page, "text")
+        page.click("#text-draw")
+        wait_for_end(page, "text")
+        assert page.inner_text("#text-status").startswith(done)
+
+
+def test_a_phone_shows_every_tab_without_scrolling_sideways(visit):
+    page = visit(390, 844)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    few_steps(page, "text")
+    page.click("#text-draw")
+    wait_for_end(page, "text")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_two_visitors_wait_for_one_another_and_keep_their_own(visit):
+    one, two = visit(), visit()
+    few_steps(one, "text", steps=500, pictures=8)  # longer than the other has to wait
+    one.click("#text-draw")
+    one.wait_for_selector("#text-status .bar")
+    few_steps(two, "text")
+    two.click("#text-draw")
+    two.wait_for_selector("text=Number 2 in line")
+    one.click("#text-cancel")
+    wait_for_end(two, "text")
+    assert two.query_selector("#text-gallery img")
+    one.wait_for_selector("#text-draw", state="visible")
+    assert not one.query_selector("#text-gallery img")
+
+
+def drop_what_the_browser_was_given(page, file):
+    """Drop the newest picture, after the words have become others."""
+    source = page.get_attribute("#text-gallery img", "src")
+    file.write_bytes(page.request.get(source).body())
+    page.click("#tab-text-button")
+    page.fill("#text-prompt textarea", "something else")
+    page.click("#text-shelf button")
+    page.wait_for_selector("#text-adapter-about >> text=demo-outline")
+    page.click("#text-insert")
+    inserted = (
+        "document.querySelector('#text-prompt textarea').value.includes('<lora:demo-outline')"
+    )
+    page.wait_for_function(inserted)
+    open_tab(page, "gallery")
+    page.click("text=Drop a picture >> visible=true")
+    page.set_input_files("#gallery-drop input[type=file]", os.fspath(file))
+    page.wait_for_selector("#text-draw", state="visible")
+
+
+def draw_one(page, prompt="a photo of a cat on a blue background", seed="7"):
+    few_steps(page, "text")
+    page.fill("#text-prompt textarea", prompt)
+    page.fill("#text-seed textarea, #text-seed input", seed)
+    page.click("#text-draw")
+    wait_for_end(page, "text")
+
+
+def test_a_picture_is_found_judged_drawn_again_thrown_away_and_dropped(visit, served, tmp_path):
+    page = visit()
+    draw_one(page, "a photo of an owl on a green background", "11")
+    first = newest(page, "text")
+    page.click("#tab-feedback-button")
+    page.fill("#feedback-person input, #feedback-person textarea", "Ada")
+    open_tab(page, "gallery")
+    page.fill("#gallery-search input, #gallery-search textarea", "owl seed:11")
+    page.click("#gallery-find")
+    page.wait_for_selector("#gallery-found >> text=1 picture, page 1 of 1")
+    page.click("#gallery-grid .grid-container button")
+    page.wait_for_selector("#gallery-gallery img")
+    recipe = page.locator("#gallery-recipe textarea")
+    assert "prompt: a photo of an owl on a green background" in recipe.input_value()
+    page.click("#gallery-opinion button")
+    page.click("#gallery-up")
+    page.click("#gallery-stars label:nth-of-type(5)")
+    page.wait_for_selector("#gallery-opinion-said >> text=👍 ★★★★★")
+    page.click("#gallery-draw")
+    wait_for_end(page, "gallery")
+    assert (newest(page, "gallery") == first).all()
+    page.click("#gallery-find")
+    page.wait_for_selector("#gallery-found >> text=2 pictures")
+    page.click("#gallery-throw")
+    page.wait_for_selector("#gallery-found >> text=1 picture")
+    page.click("#gallery-bin button")
+    page.wait_for_selector("#gallery-bin-said >> text=1 picture in the bin")
+    (thrown,) = (served[1] / "out/.trash").rglob("*.png")
+    for hidden in (thrown, served[1] / "out/feedback.sqlite", "/etc/hostname"):
+        address = f"http://127.0.0.1:{served[0]}/gradio_api/file={hidden}"
+        assert page.request.get(address).status == 404
+    page.click("#gallery-restore")
+    page.wait_for_selector("#gallery-found >> text=2 pictures")
+    page.click("#tab-feedback-button")
+    page.wait_for_selector("#feedback-judged >> text=about 1 picture; good: 1")
+    page.click("#feedback-folder")
+    page.wait_for_selector("#feedback-said >> text=training/liked-0000")
+    assert len(list((served[1] / "out/training/liked-0000").glob("*.png"))) == 1
+    drop_what_the_browser_was_given(page, tmp_path / "dropped.png")
+    prompt = page.input_value("#text-prompt textarea")
+    assert prompt == "a photo of an owl on a green background"
+    assert page.input_value("#text-seed textarea, #text-seed input") == "11"
+
+
+def test_a_sweep_and_a_lesson_leave_sheets_and_the_menu_names_the_model(visit):
+    page = visit()
+    assert page.input_value("#model input") == "demo"
+    page.click("#load-model")
+    page.wait_for_selector("#model-said >> text=demo is loaded.")
+    open_tab(page, "sweep")
+    page.fill("#sweep-x input, #sweep-x textarea", "scale: 1, 3")
+    page.fill("#sweep-y input, #sweep-y textarea", "seed: 1-2")
+    page.fill("#sweep-ddim_steps input[type=number]", "4")
+    page.wait_for_selector("#sweep-estimate >> text=4 pictures (2 × 2), 16 steps")
+    page.click("#sweep-draw")
+    wait_for_end(page, "sweep")
+    assert newest(page, "sweep").shape[1] > 2 * 64
+    link = page.wait_for_selector("#sweep-table a[download='sheet-0000.csv']")
+    assert link.get_attribute("href").startswith("data:text/csv;base64,")
+    page.fill("#sweep-x input, #sweep-x textarea", "lora: none, x")
+    page.wait_for_selector("#sweep-estimate >> text=cannot vary on this page")
+    open_tab(page, "learn")
+    page.wait_for_selector("text=never draws a line")
+    page.click("#learn-draw")
+    wait_for_end(page, "learn")
+    assert newest(page, "learn").shape[1] > 2 * 256
+    page.click("#learn-lesson label >> nth=5")
+    page.wait_for_selector("text=averaged over all steps")
+    page.click("#learn-draw")
+    wait_for_end(page, "learn")
+    page.wait_for_function(
+        "document.querySelectorAll('#learn-gallery .grid-container img').length == 2"
+    )
+
+
+def test_nobody_is_shut_out_by_how_the_page_is_made(visit):
+    """As axe-core judges it: no serious finding on any tab, with pictures and without."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-core")
+    page = visit(color_scheme="light")
+    few_steps(page, "text")
+    page.click("#text-draw")
+    wait_for_end(page, "text")
+    tabs = page.locator("button[role=tab]:visible")
+    for number in range(tabs.count()):
+        tabs.nth(number).click()
+        page.wait_for_timeout(500)
+        found = axe.Axe().run(page).response["violations"]
+        serious = [each for each in found if each["impact"] in ("serious", "critical")]
+        assert not serious, [(each["id"], each["nodes"][0]["html"][:200]) for each in serious]
