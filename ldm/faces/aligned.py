@@ -6,7 +6,6 @@ picture (H, W, 3) --placement--> aligned (512, 512, 3) ... redrawn --its inverse
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from ldm.faces.placing import SIDE, scale_of
@@ -24,6 +23,8 @@ def cut_out(pixels: np.ndarray, placement: np.ndarray) -> np.ndarray:
         pixels: The picture, uint8 (H, W, 3), RGB.
         placement: (2, 3), from the picture to the aligned one.
     """
+    import cv2
+
     scale = scale_of(placement)
     if scale < 1.0:  # or pixels between those that are looked at would be left out
         pixels = cv2.GaussianBlur(pixels, (0, 0), sigmaX=0.5 * np.sqrt(scale**-2 - 1))
@@ -45,6 +46,8 @@ def put_back(pixels: np.ndarray, face: np.ndarray, placement: np.ndarray) -> np.
         face: uint8 (512, 512, 3).
         placement: (2, 3), from the picture to the aligned one.
     """
+    import cv2
+
     left, top, right, bottom = _bounds(placement, pixels.shape)
     if left >= right or top >= bottom:
         return pixels
@@ -74,6 +77,8 @@ def soft_square() -> np.ndarray:
 
 def _bounds(placement: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """Return the part of a picture that the aligned one covers: left, top, right, bottom."""
+    import cv2
+
     corners = np.array([[0, 0, 1], [SIDE, 0, 1], [0, SIDE, 1], [SIDE, SIDE, 1]], np.float64)
     places = corners @ cv2.invertAffineTransform(placement).T
     low, high = np.floor(places.min(0)).astype(int), np.ceil(places.max(0)).astype(int) + 1

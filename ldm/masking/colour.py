@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from PIL import Image, ImageColor
 
@@ -34,6 +33,8 @@ def by_colour(
 
 def lab(pixels: np.ndarray) -> np.ndarray:
     """Return the CIE Lab values, float32 (H, W, 3), of RGB pixels, uint8 (H, W, 3)."""
+    import cv2
+
     return cv2.cvtColor(pixels.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -26,6 +25,8 @@ def by_grabcut(picture: Image.Image, box: tuple[float, float, float, float] | No
     Raises:
         UserError: The box is no box, or there is nothing outside or inside of it.
     """
+    import cv2
+
     small = picture.copy()
     small.thumbnail((LOOKED_AT, LOOKED_AT), Image.Resampling.BOX)
     rectangle = _in_pixels(box, small.size)

@@ -5,7 +5,6 @@ Masks are uint8 (H, W): 255 is marked, 0 is not; half grey and brighter counts a
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 HALF = 128
@@ -28,6 +27,8 @@ def refine(
         grow: By how many pixels the marked parts become wider on every side; below 0, narrower.
         feather: Width of the soft edge, as the blur's standard deviation in pixels.
     """
+    import cv2
+
     if largest:
         mask = largest_part(mask)
     if invert:
@@ -41,6 +42,8 @@ def refine(
 
 def largest_part(mask: np.ndarray) -> np.ndarray:
     """Return a mask's largest part; pixels hang together by their sides and corners."""
+    import cv2
+
     marked = (mask >= HALF).astype(np.uint8)
     count, parts, stats, _ = cv2.connectedComponentsWithStats(marked, connectivity=8)
     if count <= 2:  # what is not marked is the first
@@ -51,6 +54,8 @@ def largest_part(mask: np.ndarray) -> np.ndarray:
 
 def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
     """Return a mask whose marked parts are wider by a number of pixels; below 0, narrower."""
+    import cv2
+
     side = 2 * abs(pixels) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     # What lies beyond the picture neither eats into a mask nor grows into it.

@@ -231,7 +231,8 @@ class DrawingProgram(PictureProgram):
 
     def _second_walk(self) -> str:
         """Say how pictures are enlarged and redrawn; empty if they are drawn once."""
-        if self.request.final_size == self.request.size:
+        # Pictures of a folder have each a size of its own, and are drawn once.
+        if self.settings.takes_folder or self.request.final_size == self.request.size:
             return ""
         settings, (height, width) = self.settings, self.request.final_size
         return (

@@ -188,7 +188,7 @@ def test_an_unknown_flag_is_one_line_that_names_the_nearest(path, stopped_at, ca
         ("scripts/launch_training.py", "FILE was not given; expected the name of a YAML file"),
         ("scripts/upscale_tile.py", "no --init-img was given; expected the picture to start from"),
         ("scripts/hint.py", "FILE was not given; expected the name of a file"),
-        ("scripts/mask.py", "FILE was not given; expected the name of a file"),
+        ("scripts/mask.py", "--kind was not given; expected words, subject, background or colour"),
         ("scripts/restore_faces.py", "FILE was not given; expected the name of a file"),
         ("scripts/upscale.py", "--init-img was not given; expected the name of a file"),
         (WATERMARK, "FILE was not given"),

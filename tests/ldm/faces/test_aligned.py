@@ -56,8 +56,8 @@ def test_what_lies_beyond_the_picture_is_grey_and_is_never_written(photo):
 
 
 def test_a_face_larger_than_the_network_sees_is_reduced_without_moire():
-    rows = np.indices((2048, 2048)).sum(0) % 2 * 255  # the finest pattern there is
-    large = np.repeat(rows[..., None], 3, axis=-1).astype(np.uint8)
+    stripes = (np.arange(2048) % 5 < 2) * 255  # every fourth pixel of them is a slow wave
+    large = np.broadcast_to(stripes[:, None], (2048, 2048, 3)).astype(np.uint8)
     eyes = TEMPLATE[:2] * 4.0
     face = cut_out(large, similarity(eyes, TEMPLATE[:2]))
-    assert face[50:-50, 50:-50].std() < 8.0
+    assert face[50:-50, 50:-50].std() < 12.0

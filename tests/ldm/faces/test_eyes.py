@@ -12,6 +12,13 @@ def test_the_centre_of_a_dark_disc_is_found():
     assert np.abs(disc_centre(np.asarray(grey, np.float64)) - (26, 13)).max() <= 1
 
 
+def test_the_glass_of_spectacles_is_no_eye_though_its_frame_is_a_larger_circle():
+    grey = Image.new("L", (46, 27), 200)
+    ImageDraw.Draw(grey).ellipse((3, 4, 21, 22), outline=30, width=2)
+    ImageDraw.Draw(grey).ellipse((29, 8, 39, 18), fill=30)
+    assert np.abs(disc_centre(np.asarray(grey, np.float64)) - (34, 13)).max() <= 1
+
+
 def drawn(eyes, side=120):
     grey = Image.new("L", (side, side), 190)
     for x, y in eyes:

@@ -102,6 +102,14 @@ def test_pictures_are_given_to_networks_as_they_were_trained():
     assert _prepared(white, told, "isnet-general-use.onnx")[0, 0, 0, 0] == 0.5
 
 
+def test_a_networks_logits_become_how_sure_it_is(tmp_path):
+    logits = np.repeat([-12.0, 3.0, 12.0], 10)[None, None, None] * np.ones((1, 1, 30, 1))
+    write_onnx(tmp_path / "x.onnx", {"y": logits}, (1, 3, 30, 30))
+    options = MaskOptions(kind="subject", model=str(tmp_path / "x.onnx"))
+    mask = make_mask(Image.new("RGB", (30, 30), "white"), options)
+    assert np.abs(mask[15, [4, 14, 25]] - 255 / (1 + np.exp([12.0, -3.0, -12.0]))).max() < 2
+
+
 @pytest.mark.parametrize(
     ("shape", "outputs", "words"),
     [
