@@ -28,14 +28,7 @@ from ldm.settings.language import (
     translator_option,
 )
 from ldm.settings.model_kind import Task
-from ldm.settings.option import (
-    MAX_SEED,
-    changed,
-    device_option,
-    max_pixels_option,
-    one_of,
-    option,
-)
+from ldm.settings.option import MAX_SEED, changed, device_option, max_pixels_option, one_of, option
 from ldm.settings.samplers import SAMPLERS, SPACINGS, check_walk, notices_on_few_steps
 from ldm.settings.shortcuts import GROUP, HEADING, ShortcutSettings, notices_on_shortcuts
 from ldm.settings.speed import SpeedSettings
