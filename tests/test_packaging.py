@@ -31,6 +31,7 @@ DISTRIBUTIONS = {
     "open_clip": "open_clip_torch",
     "pytorch_lightning": "pytorch-lightning",
     "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
     "taming": "taming-transformers-rom1504",
     # Comes with its owner by declaration of that owner: invisible-watermark needs OpenCV.
     "cv2": "invisible-watermark",
@@ -143,7 +144,8 @@ def third_party_imports(folder: str) -> dict[str, set[str]]:
 
 
 # What users choose to install: a program says in one line where it is missing.
-BY_CHOICE = {"controlnet_aux", "openvino", "triton"}  # triton comes with torch for CUDA
+BY_CHOICE = {"controlnet_aux", "openvino", "spandrel_extra_arches", "playwright"}
+BY_CHOICE |= {"triton"}  # comes with torch for CUDA
 
 
 def undeclared(folder: str, requirements: list[str]) -> dict[str, set[str]]:
@@ -156,7 +158,7 @@ def undeclared(folder: str, requirements: list[str]) -> dict[str, set[str]]:
 
 
 def test_everything_that_the_package_imports_is_declared():
-    wanted = ("train", "retrieval", "japanese", "scale", "ray")
+    wanted = ("train", "retrieval", "japanese", "scale", "ray", "upscale", "repair")
     extras = [line for name in wanted for line in EXTRAS[name]]
     assert not undeclared("ldm", [*PROJECT["dependencies"], *extras])
 
