@@ -1,7 +1,8 @@
-"""SHA-256 of files. That of a large file is remembered for as long as the file is the same."""
+"""SHA-256 of files, remembered while the file is the same; of large ones, from run to run."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 
@@ -9,7 +10,7 @@ from ldm.keeping import keep, kept
 from ldm.paths import PathLike, identity, real_path
 
 KEPT_FROM = 2**28
-"""Bytes from which on a file's hash is remembered: two tenths of a second are worth no table."""
+"""Bytes from which on the next run knows a hash: two tenths of a second are worth no table."""
 MOST = 1000
 """Files that are remembered, the last ones."""
 SETTLED = 2.0
@@ -41,7 +42,12 @@ def remembered_hash(path: PathLike) -> str:
         OSError, ValueError: It cannot be read.
     """
     state = identity(path)
-    if state is None or state[0] < KEPT_FROM:
+    return file_hash(path) if state is None else _remembered(str(path), state)
+
+
+@functools.lru_cache(maxsize=2**17)  # a run of many pictures may begin from as many
+def _remembered(path: str, state: tuple[int, ...]) -> str:
+    if state[0] < KEPT_FROM:
         return file_hash(path)
     name = str(real_path(path))
     entry = kept(_TABLE).get(name)

@@ -37,6 +37,7 @@ def upscale(console: Console, settings: UpscaleProgramSettings) -> None:
     from ldm.checkpoint.folders import find_model_files
     from ldm.images.io import load_image, save_numbered
     from ldm.pipelines.models import find
+    from ldm.programs.naming import numbered_after
     from ldm.programs.output import OutputFolder
 
     pictures = {Path(path): load_image(path) for path in settings.init_img}
@@ -65,8 +66,8 @@ def upscale(console: Console, settings: UpscaleProgramSettings) -> None:
     mark = telling(Watermark.of(settings.watermark), console.observe)
     for path, picture in pictures.items():
         for result in upscaler.pictures(picture):
-            name = path.stem.translate({ord("{"): "_", ord("}"): "_"})
-            saved, _ = save_numbered(mark(result), settings.outdir, f"{name}_{{:05d}}.png")
+            name = f"{numbered_after(path)}.png"
+            saved, _ = save_numbered(mark(result), settings.outdir, name)
             size = f"{result.shape[1]}x{result.shape[0]}"
             console.say(f"{path} ({picture.width}x{picture.height}) -> {saved} ({size})")
 

@@ -7,18 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+NEEDS_CHROMIUM = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs Chromium: apt-get install chromium"
+)
 PATIENCE = 60_000  # milliseconds: a busy machine without a GPU
+
+
+def driver() -> Any:
+    """Return playwright's module; where it is missing, skip who asks."""
+    return pytest.importorskip(
+        "playwright.sync_api", reason="needs a browser's driver: pip install playwright"
+    )
 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
     """Start Chromium, and end it."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
+    with driver().sync_playwright() as playwright:
         # Root may not have Chromium's sandbox; the pages are our own.
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
 

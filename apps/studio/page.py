@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.studio.events import IN_BROWSER, QUIET
+from apps.studio.events import IN_BROWSER, QUIET, kept_json
 from apps.studio.menu import Menu
 from apps.studio.rating import Rating
 from apps.studio.state import Studio, Tab
@@ -132,13 +132,8 @@ def _keep(studio: Studio, blocks: gr.Blocks) -> None:
 
 
 def read_kept(kept: Any) -> dict[str, Any]:
-    if not isinstance(kept, str) or not 0 < len(kept) <= KEPT_LENGTH:
-        return {}
-    try:
-        values = json.loads(kept)
-    except (ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
+    """Return what the fields held, by their names, as far as a browser kept it."""
+    return kept_json(kept, KEPT_LENGTH, dict)
 
 
 def _alike(value: Any, first: Any) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from apps.studio.events import IN_BROWSER, QUIET
+from apps.studio.events import IN_BROWSER, QUIET, kept_json
 from apps.studio.form import Form
 from apps.studio.state import Studio, Tab
 from apps.studio.words import say, shown
@@ -274,15 +274,7 @@ class Panel:
 
     def _paths(self, kept: Any) -> list[Path]:
         """Return the pictures that a browser names, as far as they are this studio's."""
-        if not isinstance(kept, str) or not 0 < len(kept) <= KEPT_LENGTH:
-            return []
-        try:
-            names = json.loads(kept)
-        except (ValueError, RecursionError):
-            return []
-        if not isinstance(names, list):
-            return []
-        folder = self.studio.outdir
+        names, folder = kept_json(kept, KEPT_LENGTH, list), self.studio.outdir
         texts = [name for name in names[:MOST_KEPT] if isinstance(name, str)]
         found = (shown_picture(str(folder / name), [folder]) for name in texts)
         return [each[0] for each in found if each]

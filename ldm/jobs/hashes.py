@@ -5,18 +5,16 @@ Imports no torch.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from ldm.digests import remembered_hash
-from ldm.paths import at_home, file_size, is_file, is_folder, listing, modified
+from ldm.paths import at_home, is_file, is_folder, listing
 from ldm.pipelines.adapter_files import WEIGHTS
 
 _READ = WEIGHTS | {".json", ".txt", ".model", ".spm"}
 """Endings of what models in folders are read from: READMEs and other libraries' files count not."""
-_KEPT = 2**17  # files whose hashes are remembered
 
 
 def hash_of(path: str | Path) -> str | None:
@@ -27,18 +25,13 @@ def hash_of(path: str | Path) -> str | None:
     found = at_home(path)
     if is_folder(found):
         return hash_of_all(each for each in listing(found) if each.suffix.lower() in _READ)
-    return _hash(str(found), file_size(found), modified(found)) if is_file(found) else None
+    return remembered_hash(found) if is_file(found) else None
 
 
 def hash_of_all(paths: Iterable[Path]) -> str:
     """Return the SHA-256 of several files: of their names and hashes, in the order of names."""
     whole = hashlib.sha256()
     for path in sorted(filter(is_file, paths)):
-        own = _hash(str(path), file_size(path), modified(path))
+        own = remembered_hash(path)
         whole.update(f"{path.name} {own}\n".encode("utf-8", "surrogateescape"))
     return whole.hexdigest()
-
-
-@functools.lru_cache(maxsize=_KEPT)
-def _hash(path: str, _size: int, _modified: float) -> str:
-    return remembered_hash(path)

@@ -21,9 +21,9 @@ from ldm.paths import (
     exists,
     file_size,
     first_file,
+    identity,
     is_file,
     is_folder,
-    modified,
     real_path,
 )
 from ldm.pipelines.models import ROOT
@@ -217,7 +217,7 @@ def lora_hashes(path: Path) -> list[str]:
     other files the SHA-256 of the whole.
     """
     path = lora_file(path)
-    return list(_lora_hashes(path, file_size(path), modified(path)))
+    return list(_lora_hashes(path, identity(path)))
 
 
 def embedding_hash(path: Path) -> str:
@@ -231,21 +231,16 @@ def full_hash(path: Path) -> str:
 
     if is_folder(path):
         path = next(iter(weights_in(path, STEMS)), path / "config.json")
-    return _hash(path, file_size(path), modified(path))
-
-
-@functools.lru_cache(maxsize=64)
-def _hash(path: Path, _size: int, _modified: float) -> str:
     return remembered_hash(path)
 
 
 @functools.lru_cache(maxsize=64)
-def _lora_hashes(path: Path, size: int, changed: float) -> tuple[str, ...]:
+def _lora_hashes(path: Path, _state: tuple[int, ...] | None) -> tuple[str, ...]:
     with open(path, "rb") as file:
         start = file.read(9)
         length = int.from_bytes(start[:8], "little")
-        if start[8:] != b"{" or 8 + length > size:
-            return (_hash(path, size, changed)[:SHORT],)
+        if start[8:] != b"{" or 8 + length > file_size(path):
+            return (remembered_hash(path)[:SHORT],)
         try:
             header = read_header(path)
         except (HeaderFault, *ERRORS):

@@ -14,7 +14,7 @@ import torch
 from ldm.faces.detecting import Detector, detector_of
 from ldm.faces.restorer import FaceRestorer, load_restorer
 from ldm.faces.restoring import FaceObserver, restore_faces
-from ldm.paths import file_size, is_file, modified
+from ldm.paths import identity
 from ldm.pipelines.cancelling import Cancel, interruptible
 from ldm.pipelines.models import find
 from ldm.pipelines.progress import Notice, Observer
@@ -54,9 +54,9 @@ class Faces:
             UserError: A file cannot be used, or a package is not installed.
         """
         path, by = find(model), detector_file(detector)
-        known = (file_size(path), modified(path)) if is_file(path) else (0, 0.0)
         finder = detector_of(by)
-        return cls(_loaded(path, known, torch.device(device)), finder, by, fidelity)
+        restorer = _loaded(path, identity(path), torch.device(device))
+        return cls(restorer, finder, by, fidelity)
 
     @classmethod
     def asked(cls, settings: FaceSettings, device: torch.device | str, observer: Observer) -> Faces:
@@ -139,5 +139,5 @@ class Faces:
 
 
 @lru_cache(maxsize=1)
-def _loaded(path: Path, known: tuple, device: torch.device) -> FaceRestorer:  # noqa: ARG001
+def _loaded(path: Path, _state: tuple | None, device: torch.device) -> FaceRestorer:
     return load_restorer(path, device)

@@ -46,7 +46,8 @@ _QUIET = {
     "clip_skip": 1,
     "emphasis": "original",
     "use_neighbors": False,
-    **{"invert_mask": False, "subseed_strength": 0},
+    "invert_mask": False,
+    "subseed_strength": 0,
     "watermark": "reference",
     "upscaler": "lanczos",
     **UNSHORTENED,
@@ -211,19 +212,12 @@ def read_picture(
         UserError: the file is not a picture, has no parameters, was made by a different program,
             or its init image is missing or has changed.
     """
-    from ldm.images.recipes import read_recipe  # only redrawing reads one
-    from ldm.pipelines.made_by import check_program, with_schedule
+    from ldm.pipelines.made_by import check_program, with_schedule  # only redrawing needs these
     from ldm.pipelines.recorded_values import changed_networks
     from ldm.pipelines.source_files import find_sources
     from ldm.pipelines.unhonoured import notices_on_others, syntax_of
-    from ldm.settings.low_memory import WeightedPrompts
 
-    recipe = recipe or read_recipe(path)
-    if recipe is None:
-        raise UserError(
-            f"--from-image {path} holds no generation parameters; expected a single picture as "
-            "saved by these scripts (grids have none); give another one"
-        )
+    recipe = recipe or _recipe_in(path)
     entries = with_schedule(recipe.entries)
     check_program(path, schema, entries, given)
     place = _read_place(entries)
@@ -236,14 +230,7 @@ def read_picture(
         values |= {**recalled.values, "prompt": recalled.prompt}
         notices += recalled.notices
     values |= recorded_language(entries, values, given)
-    if issubclass(schema, WeightedPrompts) and "prompt" not in given:
-        values["plain_prompt"] = WEIGHTS not in entries
-    if WEIGHTS in entries and not issubclass(schema, WeightedPrompts):
-        notices.append(
-            f"{path} was drawn from a mixture of weighted prompts; here its prompt is plain text, "
-            "which gives a different picture; "
-            f"optimizedSD/optimized_{schema.program}.py draws the mixture"
-        )
+    notices += _take_mixture(path, schema, entries, given, values)
     if place is None:
         if schema.task != "edit" and "prompt_syntax" not in {*given, *values}:
             values["prompt_syntax"] = syntax
@@ -260,6 +247,40 @@ def read_picture(
         model=entries.get("Model"),
         notices=notices,
     )
+
+
+def _recipe_in(path: str) -> Recipe:
+    from ldm.images.recipes import read_recipe
+
+    recipe = read_recipe(path)
+    if recipe is None:
+        raise UserError(
+            f"--from-image {path} holds no generation parameters; expected a single picture as "
+            "saved by these scripts (grids have none); give another one"
+        )
+    return recipe
+
+
+def _take_mixture(
+    path: str,
+    schema: type[GenerationSettings],
+    entries: Mapping[str, str],
+    given: Collection[str],
+    values: dict[str, Any],
+) -> list[str]:
+    """Put into ``values`` whether the prompt is a mixture; say so where none can be drawn."""
+    from ldm.settings.low_memory import WeightedPrompts
+
+    mixed = WEIGHTS in entries
+    if issubclass(schema, WeightedPrompts):
+        values |= {} if "prompt" in given else {"plain_prompt": not mixed}
+        return []
+    text = (
+        f"{path} was drawn from a mixture of weighted prompts; here its prompt is plain text, "
+        "which gives a different picture; "
+        f"optimizedSD/optimized_{schema.program}.py draws the mixture"
+    )
+    return [text] if mixed else []
 
 
 def _recalled(

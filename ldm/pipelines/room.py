@@ -64,7 +64,7 @@ class Room:
         rows: How many pictures of a batch are drawn at a time.
         needed: Bytes that the largest batch would take at once, beside the model.
         free: Bytes that there are; None where nobody tells.
-        seconds: What the run takes at the very least; None where that is not known.
+        seconds: What the run takes at the very least; None where nobody asked, or it is not known.
         notice: Says that a batch is drawn in parts, and why; empty if it is not.
     """
 
@@ -93,8 +93,8 @@ def check_room(request: Request, drawer: Drawer, *, seconds: float | None = None
         sizes = measure(drawer.model)
     except UserError:  # a UNet that is laid out in a way of its own
         return Room(request.rows)
-    least = _least_seconds(request, sizes)
-    if seconds is not None and least is not None and least > seconds:
+    least = None if seconds is None else _least_seconds(request, sizes)
+    if least is not None and least > seconds:
         raise UserError(
             f"{request.pictures} pictures of {request.settings.ddim_steps} steps were given, which "
             f"take {_time(least)} here at the very least; expected at most {_time(seconds)}; give "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldm.budgets import QUOTED
-from ldm.digests import file_hash
+from ldm.digests import file_hash, remembered_hash
 from ldm.errors import UserError
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import legible
@@ -162,7 +162,7 @@ def decoder_entries(path: str) -> dict[str, str]:
     from ldm.shortcuts.decoder import decoder_file
 
     file = decoder_file(path)
-    return {DECODER.path_key: str(file), DECODER.hash_key: file_hash(file)}
+    return {DECODER.path_key: str(file), DECODER.hash_key: remembered_hash(file)}
 
 
 def detector_file(named: str | None) -> Path | None:
@@ -184,10 +184,10 @@ def face_entries(restorer: Path, detector: Path | None) -> dict[str, str]:
         restorer: The network's.
         detector: The detector's; None is the cascade.
     """
-    found = {FACES.path_key: str(restorer), FACES.hash_key: file_hash(restorer)}
+    found = {FACES.path_key: str(restorer), FACES.hash_key: remembered_hash(restorer)}
     if detector is None:
         return {**found, DETECTOR.path_key: CASCADE}
-    return {**found, DETECTOR.path_key: str(detector), DETECTOR.hash_key: file_hash(detector)}
+    return {**found, DETECTOR.path_key: str(detector), DETECTOR.hash_key: remembered_hash(detector)}
 
 
 def _find_source(source: SourceFile, path: str, entries: Mapping[str, str]) -> str:

@@ -27,6 +27,11 @@ _DEVICES |= {f"{port}{number}" for port in ("com", "lpt") for number in "0123456
 _HASHED = re.compile(r"-[0-9a-f]{10}$")
 
 
+def numbered_after(path: Path) -> str:
+    """Return the pattern of the files that are made from a picture: ``NAME_{:05d}``."""
+    return path.stem.translate({ord("{"): "_", ord("}"): "_"}) + "_{:05d}"
+
+
 class Naming(Protocol):
     """How ``OutputFolder`` names its files. Folders are relative to the run's."""
 

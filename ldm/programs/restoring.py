@@ -11,6 +11,7 @@ from ldm.images.carried import Carried
 from ldm.images.io import copy_numbered, open_image, save_numbered, upright_eight_bit
 from ldm.images.pixels import named
 from ldm.programs.console import Console
+from ldm.programs.naming import numbered_after
 from ldm.programs.output import OutputFolder
 from ldm.settings.faces import RestoreFacesSettings
 
@@ -56,7 +57,7 @@ def _restore_one(
             np.asarray(upright.convert("RGB")), lambda progress: _show(console, progress)
         )
     console.close()
-    name = path.stem.translate({ord("{"): "_", ord("}"): "_"}) + "_{:05d}"
+    name = numbered_after(path)
     if not found:
         saved = copy_numbered(path, settings.outdir, name)
         console.say(f"{path} -> {saved} (no face found: a copy)")

@@ -15,6 +15,7 @@ from ldm.images.pixels import named
 from ldm.pipelines.networks import UPSCALERS, find_network
 from ldm.pipelines.progress import Notice, Progress
 from ldm.programs.console import Console
+from ldm.programs.naming import numbered_after
 from ldm.programs.output import OutputFolder
 from ldm.settings.upscale import UpscaleProgramSettings
 
@@ -99,9 +100,8 @@ def _enlarge_one(
             "Postprocess upscaler": upscaler.name,
         }
     )
-    name = path.stem.translate({ord("{"): "_", ord("}"): "_"})
-    said = carried.png_options(recipe)
-    saved, _ = save_numbered(pixels, settings.outdir, f"{name}_{{:05d}}.png", said=said)
+    name, said = f"{numbered_after(path)}.png", carried.png_options(recipe)
+    saved, _ = save_numbered(pixels, settings.outdir, name, said=said)
     size = f"{made.width}x{made.height}"
     console.say(f"{path} ({upright.width}x{upright.height}) -> {saved} ({size})")
 

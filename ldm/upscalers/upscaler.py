@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ldm.errors import UserError
-from ldm.paths import file_size, modified
+from ldm.paths import identity
 from ldm.upscalers.network import read_network
 
 if TYPE_CHECKING:  # in the extra [upscale]
@@ -120,9 +120,9 @@ def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upsca
 def kept_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upscaler:
     """Return what ``load_upscaler`` does; the last two stay loaded until their files change."""
     path = Path(path)
-    return _kept(path, torch.device(device), file_size(path), modified(path))
+    return _kept(path, torch.device(device), identity(path))
 
 
 @lru_cache(maxsize=2)
-def _kept(path: Path, device: torch.device, _size: int, _modified: float) -> Upscaler:
+def _kept(path: Path, device: torch.device, _state: tuple | None) -> Upscaler:
     return load_upscaler(path, device)

@@ -19,7 +19,8 @@ from ldm.settings.generation import GenerationSettings
 from ldm.settings.option import Option, options_of
 from ldm.settings.samplers import SAMPLERS
 from ldm.settings.shortcuts import GROUP as SHORTCUTS
-from optimizedSD.web.setting_words import LANGUAGES, SETTING_WORDS, choice_words, words_key
+from optimizedSD.web.choice_words import choice_words
+from optimizedSD.web.setting_words import LANGUAGES, SETTING_WORDS, words_key
 
 Settings = TypeVar("Settings", bound=GenerationSettings)
 

@@ -19,6 +19,8 @@ def file(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(digests, "KEPT_FROM", 4)
     monkeypatch.setattr(digests, "SETTLED", -1.0)
+    # Each call is as if by another process.
+    monkeypatch.setattr(digests, "_remembered", digests._remembered.__wrapped__)
     path = tmp_path / "weights"
     path.write_bytes(b"weights")
     return path
@@ -57,6 +59,15 @@ def test_small_files_leave_no_table(file, read, monkeypatch):
     remembered_hash(file)
     remembered_hash(file)
     assert len(read) == 2 and not cache_file("hashes").exists()
+
+
+def test_one_process_reads_a_small_file_once_until_it_changes(tmp_path, read):
+    path = tmp_path / "small"
+    path.write_bytes(b"small")
+    first = remembered_hash(path)
+    assert remembered_hash(path) == first and len(read) == 1
+    path.write_bytes(b"other one")
+    assert remembered_hash(path) == hashlib.sha256(b"other one").hexdigest() and len(read) == 2
 
 
 def _write_again(path):

@@ -20,8 +20,16 @@ ROOT = Path(__file__).resolve().parents[2]
 LONG = "x" * 300
 LOOKS = (
     *(paths.exists, paths.is_file, paths.is_folder, paths.listing, paths.file_size),
-    *(paths.modified, paths.real_path, paths.at_home, paths.file_fault, paths.folder_fault),
-    *(paths.unreachable, paths.writing_fault, paths.file_writing_fault, paths.beside, paths.remove),
+    *(
+        paths.modified,
+        paths.identity,
+        paths.real_path,
+        paths.at_home,
+        paths.file_fault,
+        paths.folder_fault,
+    ),
+    *(paths.folder_fault, paths.unreachable, paths.writing_fault, paths.file_writing_fault),
+    *(paths.beside, paths.remove),
     *(lambda path: paths.other_case(path, "a.txt"), lambda path: paths.matching(str(path))),
 )
 
@@ -79,6 +87,7 @@ def test_what_cannot_be_looked_at_is_absent(places):
         assert not paths.exists(path) and not paths.is_file(path) and not paths.is_folder(path)
         assert paths.listing(path) == [] and paths.matching(f"{path}*x") == []
         assert paths.file_size(path) == paths.modified(path) == 0
+        assert paths.identity(path) is None
 
 
 def test_the_reason_is_told(places):

@@ -5,15 +5,14 @@ The part in a browser needs playwright and a Chromium (Debian: apt-get install c
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 
 import pytest
+from browsing import NEEDS_CHROMIUM, chromium, driver
 from running import ROOT
 from small_demo import write_small_demo
 
@@ -22,7 +21,6 @@ pytest.importorskip("linebot", reason="needs the bot's packages: pip install -e 
 import httpx  # noqa: E402 - comes with the bot's packages
 
 PATIENCE = 90.0  # seconds: a busy machine
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
 
 @pytest.fixture(scope="module")
@@ -109,15 +107,9 @@ def test_the_operators_page_opens_with_the_password_that_was_said(bot, page):
     assert "delivered: " in shown and chat.place["user"] in shown
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+@NEEDS_CHROMIUM
 def test_in_a_browser_japanese_is_typed_a_picture_arrives_and_variation_is_pressed(page):
-    reason = "needs a browser's driver: pip install playwright"
-    driver = pytest.importorskip("playwright.sync_api", reason=reason)
-    with contextlib.ExitStack() as stack:
-        playwright = stack.enter_context(driver.sync_playwright())
-        # Root may not have Chromium's sandbox; the page is our own.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        stack.callback(browser.close)
+    with chromium() as browser:
         view = browser.new_page()
         view.set_default_timeout(PATIENCE * 1000)
         view.goto(str(page.base_url))
@@ -130,5 +122,5 @@ def test_in_a_browser_japanese_is_typed_a_picture_arrives_and_variation_is_press
         images.nth(before).wait_for()
         view.click("#quick button:has-text('少し変える')")
         images.nth(before + 1).wait_for()
-        loaded = driver.expect(images.nth(before + 1))
+        loaded = driver().expect(images.nth(before + 1))
         loaded.not_to_have_js_property("naturalWidth", 0, timeout=PATIENCE * 1000)

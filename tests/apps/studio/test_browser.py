@@ -14,23 +14,15 @@ import sys
 
 import numpy as np
 import pytest
-from browsing import CHROMIUM, PATIENCE, chromium, drag, is_outside
+from browsing import NEEDS_CHROMIUM, PATIENCE, drag, driver, is_outside
 from PIL import Image
 from running import ROOT
 
 pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
-pytest.importorskip(
-    "playwright.sync_api", reason="needs a browser's driver: pip install playwright"
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+driver()
+pytestmark = NEEDS_CHROMIUM
 
 SKETCH = ROOT / "assets" / "sketch.png"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

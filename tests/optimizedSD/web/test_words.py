@@ -10,10 +10,11 @@ import pytest
 
 from ldm.settings.option import options_of
 from optimizedSD.web import setting_words
+from optimizedSD.web.choice_words import CHOICE_WORDS
 from optimizedSD.web.edit_fields import edit_fields
 from optimizedSD.web.fields import fields_of
 from optimizedSD.web.page import IMG2IMG, INPAINT, SWAP, TXT2IMG
-from optimizedSD.web.setting_words import CHOICE_WORDS, LANGUAGES, SETTING_WORDS
+from optimizedSD.web.setting_words import LANGUAGES, SETTING_WORDS
 from optimizedSD.web.words import SCRIPT_TEXTS, TEXTS, language_of, said, translations
 
 WEB = Path(setting_words.__file__).parent

@@ -6,32 +6,19 @@ skipped, saying what is missing, where one is absent.
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
+from browsing import NEEDS_CHROMIUM, driver
 
 pytest.importorskip("linebot", reason="needs the bot's packages: pip install -e '.[line]'")
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="needs a browser's driver: pip install playwright"
-)
+playwright = driver()
 
 from apps.line_bot.simulate import simulation  # noqa: E402 - imports the bot's packages
 from apps.line_bot.simulate.echo import make_echo_bot  # noqa: E402
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = NEEDS_CHROMIUM
 
 PATIENCE = 30_000  # milliseconds: a busy machine
 ANSWERS = "#messages .theirs .bubble:not(.dots)"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        # Root may not have Chromium's sandbox; the page is our own.
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
