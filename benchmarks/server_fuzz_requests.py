@@ -296,7 +296,7 @@ class Forge:
             {"override_settings": {name: value}},
             {"alwayson_scripts": {"ControlNet": {"args": [{"image": self.place()}]}}},
             {"script_name": "custom code", "script_args": ["print(1)"]},
-            {"enable_hr": True},
+            {"enable_hr": True, "hr_prompt": "another"},
             {"tiling": True},
         )
         whole = self.post("option", path, {**self.right(path), **more})
