@@ -833,6 +833,13 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("not (x.shape[2] % 2 or x.shape[3] % 2)", "not x.shape[2] % 2"),
         ("yield slice(image, image + count), first,", "yield slice(image, image + 1), first,"),
     ),
+    ("ldm/kernels/blocked.py", "tests/ldm/kernels/test_blocked.py"): (
+        ("tensors[1].shape[2] >= FEWEST_KEYS", "True"),
+        ("x.dtype == torch.bfloat16", "True"),
+        ("mask is not None or", ""),
+        ("range(0, n, rows)", "range(0, n - 1, rows)"),
+        ("range(0, heads, together)", "range(0, 1, together)"),
+    ),
     ("ldm/kernels/pages.py", "tests/ldm/kernels/test_pages.py"): (
         ("page & _FROM_FILE or not page & _IN_MEMORY", "True"),
     ),
