@@ -64,6 +64,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def until_first_step(began: float, ckpt: str) -> dict[str, float]:
     """Draw two steps in this process; return the seconds until the first, less one step's.
 
+    With them comes the most memory that the process has held, in bytes, the pages of the file that
+    are mapped among it.
+
     Args:
         began: When the process was started, by ``time.time``.
         ckpt: The checkpoint.
@@ -84,7 +87,8 @@ def until_first_step(began: float, ckpt: str) -> dict[str, float]:
         size = ("--H", "256", "--W", "256", "--ddim_steps", "2", "--outdir", outdir)
         program.main(["--ckpt", ckpt, "--config", str(CONFIG), *ONE, *size, "--device", "cpu"])
     (wall, cpu), (next_wall, next_cpu) = seen[:2]
-    return {"wall": wall - began - (next_wall - wall), "cpu": cpu - (next_cpu - cpu)}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"wall": wall - began - (next_wall - wall), "cpu": cpu - (next_cpu - cpu), "peak": peak}
 
 
 def command_of(kind: str, outdir: str, ckpt: str) -> list[str]:
@@ -146,12 +150,14 @@ def report(args: argparse.Namespace, runs: dict[str, list[dict[str, float]]]) ->
         f"- versions: Python {platform.python_version()}, torch {torch.__version__}",
         f"- medians of {args.repeats} turns",
         "",
-        "| process | wall, s | CPU, s |",
-        "|---|---|---|",
+        "| process | wall, s | CPU, s | peak memory, GiB |",
+        "|---|---|---|---|",
     ]
     for kind, found in runs.items():
         wall, cpu = (statistics.median(run[key] for run in found) for key in ("wall", "cpu"))
-        lines.append(f"| {kind} | {wall:.2f} | {cpu:.2f} |")
+        peaks = [run["peak"] / 2**30 for run in found if "peak" in run]
+        peak = f"{statistics.median(peaks):.2f}" if peaks else ""
+        lines.append(f"| {kind} | {wall:.2f} | {cpu:.2f} | {peak} |")
     return lines
 
 

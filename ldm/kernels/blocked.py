@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ldm.types import AttentionProcessor
 
-TABLE = 2**19
-"""Numbers of scores at once, for each thread: a MB, what its cache holds."""
+TABLE = 2**20
+"""Numbers of scores at once, for each thread: 2 MB, about what its cache holds."""
 FEWEST_ROWS, FEWEST_KEYS = 32, 128
 """A product of fewer rows is slow; few keys, as a text's 77, are a small table for any kernel."""
 
