@@ -40,7 +40,6 @@ from ldm.settings.adapters import REFERENCE
 from optimizedSD.web.handlers import language_of_visit
 
 HEIGHT = 240  # pixels of a field for a picture
-_NARROW = 180  # pixels of one of three sliders side by side
 
 
 class Controls:
@@ -165,15 +164,19 @@ class Controls:
             height=HEIGHT,
             elem_id=self._id(f"{key}_picture"),
         )
+        self._slider(f"{key}_scale", STRONGEST, 1)
         with gr.Row():
-            for what, most, first in (("scale", STRONGEST, 1), ("start", 1, 0), ("end", 1, 1)):
-                self.fields[f"{key}_{what}"] = gr.Slider(
-                    *(0, most, first),
-                    step=0.05,
-                    label=shown(f"{key}_{what}"),
-                    min_width=_NARROW,
-                    elem_id=self._id(f"{key}_{what}"),
-                )
+            self._slider(f"{key}_start", 1, 0)
+            self._slider(f"{key}_end", 1, 1)
+
+    def _slider(self, key: str, most: float, first: float) -> None:
+        self.fields[key] = gr.Slider(
+            *(0, most, first),
+            step=0.05,
+            label=shown(key),
+            min_width=LEAST_WIDTH,
+            elem_id=self._id(key),
+        )
 
     def _choice(self, key: str, said: str, values: Sequence[str]) -> None:
         self.fields[key] = gr.Dropdown(
