@@ -14,11 +14,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from apps.studio.networks import NOTHING
 from ldm.errors import UserError
 from ldm.legible import legible, quoted
-from ldm.paths import is_folder, real_path
+from ldm.paths import identity, is_folder, real_path
 from ldm.pipelines.adapter_files import CONTROLS, on_shelf
 from ldm.settings.adapters import CONTROL_MODES, PICTURE, PLAIN, REFERENCE, STYLE, ControlWish
 from ldm.settings.hints import HINTS
@@ -26,12 +27,15 @@ from ldm.settings.hints import HINTS
 if TYPE_CHECKING:
     from torch import nn
 
+    from ldm.adapters.fitting import Look
+
 KINDS = ("control", "image_prompt")
 """What there are fields for: networks that hold to a picture, and those that draw alike."""
 OF_MODEL = REFERENCE
 """On the list of controls: no file, the model's own UNet looks at the picture."""
 MODES = CONTROL_MODES[:3]  # the fourth is the third under another program's name
 STRONGEST = 2.0  # of a slider: beyond it pictures break
+_LOOKS: WeakKeyDictionary[nn.Module, dict[Any, Look]] = WeakKeyDictionary()
 NAMELESS = "its name has a colon, which ends a name here; rename the file"
 _MOST_LINES = 20  # files that are named as not fitting
 
@@ -83,18 +87,26 @@ def networks_there(model: nn.Module, encoder: str | None = None) -> list[Network
         model: The one that is loaded.
         encoder: The folder of the CLIP image encoder, if there is one.
     """
-    from ldm.adapters.fitting import looked_at
-
     paths = list({real_path(path): path for path in reversed(on_shelf(CONTROLS))}.values())
     stems = [_stem(path) for path in paths]
     found = []
     for path, stem in zip(paths, stems, strict=True):
-        name, look = stem if stems.count(stem) == 1 else _longer(path), looked_at(path, model)
+        name, look = stem if stems.count(stem) == 1 else _longer(path), _look(path, model)
         fault = look.fault or (NAMELESS if ":" in name else "")
         if not fault and look.needs_encoder and encoder is None:
             fault = "it looks through a CLIP image encoder; start the studio with --image_encoder"
         found.append(Network(name, look.kind, path, legible(fault)))
     return sorted(found, key=lambda each: each.name.lower())
+
+
+def _look(path: Path, model: nn.Module) -> Look:
+    """Return what a file is to a model; looked at once while neither changes."""
+    from ldm.adapters.fitting import looked_at
+
+    known, key = _LOOKS.setdefault(model, {}), (path, identity(path))
+    if key not in known:
+        known[key] = looked_at(path, model)
+    return known[key]
 
 
 def offered(networks: Iterable[Network], key: str) -> dict[str, Network]:

@@ -215,7 +215,12 @@ class Panel:
         with gr.Row(elem_classes="senders"):
             gr.Markdown(shown("send_to"))
             return {
-                each: gr.Button(shown(each), size="sm", min_width=60, elem_id=self.id(f"to-{each}"))
+                each: gr.Button(
+                    shown(each),
+                    size="sm",
+                    min_width=60,
+                    elem_id=self.id(f"to-{each.replace('_', '-')}"),
+                )
                 for each in targets
             }
 

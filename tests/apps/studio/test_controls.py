@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from adapter_shelves import random_control
-from ip_files import base_state, full_state
 from safetensors.torch import save_file
 
 from apps.studio.controls import (
@@ -26,20 +25,6 @@ from apps.studio.networks import NOTHING
 from ldm.errors import UserError
 from ldm.pipelines import adapter_files
 from ldm.settings.adapters import read_control
-
-
-@pytest.fixture
-def shelf(tmp_path, monkeypatch, pipeline):
-    """A shelf with a ControlNet, two IP-Adapters, and files that are none."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(adapter_files, "ROOT", Path("elsewhere"))
-    folder = tmp_path / "models/controlnet"
-    (folder / "old").mkdir(parents=True)
-    save_file(random_control(pipeline.model), folder / "net.safetensors")
-    save_file(base_state(), folder / "ip.safetensors")
-    save_file(full_state(), folder / "own.safetensors", {"image_encoder": "unet 4"})
-    (folder / "text.pth").write_text("nothing")
-    return folder
 
 
 def test_a_menu_offers_what_fits_and_the_model_itself(shelf, pipeline):
