@@ -60,7 +60,7 @@ class Controls:
     def __init__(
         self, studio: Studio, form: Form, *, own: bool = False, masked: bool = False
     ) -> None:
-        self.studio, self.name, self.own = studio, form.name, own
+        self.studio, self.name, self.own, self.speaker = studio, form.name, own, form.speaker
         self.kinds = hint_kinds(masked=masked)
         self.pictures: dict[str, Any] = {}
         self.fields: dict[str, Any] = {}
@@ -199,7 +199,7 @@ class Controls:
         """Return the menus as they are now, and what does not fit; what is chosen stays."""
         language, there = language_of_visit(visit), self._networks()
         menus = [gr.Dropdown(choices=_choices(offered(there, key), language)) for key in KINDS]
-        return [*menus, _about(there, language)]
+        return [*menus, self._about(there, language)]
 
     def _listed_anew(self, visit: gr.Request, *values: Any) -> list[Any]:
         """Return the same; what is there no more is not chosen any more."""
@@ -209,7 +209,14 @@ class Controls:
             names = offered(there, key)
             kept = value if value in names else NOTHING
             menus.append(gr.Dropdown(choices=_choices(names, language), value=kept))
-        return [*menus, _about(there, language)]
+        return [*menus, self._about(there, language)]
+
+    def _about(self, networks: Sequence[Network], language: str) -> str:
+        """Return which files cannot be chosen, and why, as HTML."""
+        lines = (html.escape(self.speaker.said(each, language)) for each in unfit(networks))
+        listed = "".join(f"<li>{line}</li>" for line in lines)
+        said = html.escape(say(language, "unfit"))
+        return f"<details><summary>{said}</summary><ul>{listed}</ul></details>" if listed else ""
 
 
 def _choices(names: Mapping[str, Network], language: str) -> list[tuple[str, str]]:
@@ -218,10 +225,3 @@ def _choices(names: Mapping[str, Network], language: str) -> list[tuple[str, str
 
 def _called(name: str, language: str) -> str:
     return say(language, "control_of_model") if name == OF_MODEL else name
-
-
-def _about(networks: Sequence[Network], language: str) -> str:
-    """Return which files cannot be chosen, and why, as HTML."""
-    lines = "".join(f"<li>{html.escape(each)}</li>" for each in unfit(networks))
-    said = html.escape(say(language, "unfit"))
-    return f"<details><summary>{said}</summary><ul>{lines}</ul></details>" if lines else ""

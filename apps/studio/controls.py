@@ -49,12 +49,14 @@ class Network:
         kind: What it is, as ``ldm.adapters.fitting`` says it.
         path: Its file or folder.
         fault: Why it cannot be chosen; empty if it can.
+        given: What ``--control`` calls it: its name, or its path where several have that name.
     """
 
     name: str
     kind: str
     path: Path
     fault: str = ""
+    given: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,12 @@ def networks_there(model: nn.Module, encoder: str | None = None) -> list[Network
     stems = [_stem(path) for path in paths]
     found = []
     for path, stem in zip(paths, stems, strict=True):
-        name, look = stem if stems.count(stem) == 1 else _longer(path), _look(path, model)
+        alone, look = stems.count(stem) == 1, _look(path, model)
+        name, given = (stem, stem) if alone else (_longer(path), str(path))
         fault = look.fault or (NAMELESS if ":" in name else "")
         if not fault and look.needs_encoder and encoder is None:
             fault = "it looks through a CLIP image encoder; start the studio with --image_encoder"
-        found.append(Network(name, look.kind, path, legible(fault)))
+        found.append(Network(name, look.kind, path, legible(fault), given))
     return sorted(found, key=lambda each: each.name.lower())
 
 
@@ -120,7 +123,8 @@ def offered(networks: Iterable[Network], key: str) -> dict[str, Network]:
 
     wanted = DRAWN if key == KINDS[0] else SEEN
     own = {OF_MODEL: Network(OF_MODEL, OF_MODEL, Path())} if key == KINDS[0] else {}
-    return own | {each.name: each for each in networks if each.kind in wanted and not each.fault}
+    fitting = (each for each in networks if each.kind in wanted and not each.fault)
+    return own | {each.name: each for each in fitting if each.name not in own}
 
 
 def unfit(networks: Iterable[Network]) -> list[str]:
@@ -178,8 +182,7 @@ def control_text(network: Network, kind: str, image: str, act: Act) -> str:
         image: The picture's file.
         act: How strongly, and when.
     """
-    file = "" if network.kind == OF_MODEL else network.name
-    return str(ControlWish(kind, file, image, act.scale, act.start, act.end))
+    return str(ControlWish(kind, network.given, image, act.scale, act.start, act.end))
 
 
 def kind_of_prompt(network: Network) -> str:
@@ -210,7 +213,7 @@ def _stem(path: Path) -> str:
 
 
 def _longer(path: Path) -> str:
-    """Return a name that says the folder too, as the library finds it."""
+    """Return a name that says the folder and the ending too."""
     for place in CONTROLS.places:
         if path.is_relative_to(place):
             return path.relative_to(place).as_posix()

@@ -41,10 +41,11 @@ def test_a_menu_offers_what_fits_and_the_model_itself(shelf, pipeline):
 def test_two_of_a_name_are_told_apart_as_the_library_finds_them(shelf, pipeline):
     other = shelf / "old/net.safetensors"
     save_file(random_control(pipeline.model, seed=6), other)
-    names = [*offered(networks_there(pipeline.model), "control")][1:]
-    assert names == ["net.safetensors", "old/net.safetensors"]
-    found = adapter_files.find_adapter(adapter_files.CONTROLS, "old/net.safetensors")
-    assert found == Path("models/controlnet/old/net.safetensors")
+    there = [*offered(networks_there(pipeline.model), "control").values()][1:]
+    assert [each.name for each in there] == ["net.safetensors", "old/net.safetensors"]
+    for each in there:
+        found = adapter_files.find_adapter(adapter_files.CONTROLS, each.given)
+        assert found == Path("models/controlnet") / each.name
 
 
 def test_a_name_that_would_end_early_cannot_be_chosen(shelf, pipeline):
