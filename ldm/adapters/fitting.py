@@ -73,6 +73,8 @@ def looked_at(path: Path, model: nn.Module) -> Look:
         shapes = {name: shape for file in files for name, shape in peek_shapes(file).items()}
         if not shapes:
             return Look("", "it cannot be read as weights")
+        if any("position_net." in name or ".fuser." in name for name in shapes):
+            return Look("", "a GLIGEN file, which draws things in boxes: programs take it by --box")
         if any(_PICTURES.fullmatch(name) for name in shapes):
             return _of_pictures(files[0], shapes, model)
         own = {n.removeprefix(CONTROL): v for n, v in shapes.items() if n.startswith(CONTROL)}

@@ -80,6 +80,7 @@ def test_an_image_prompt_needs_an_encoder_unless_it_names_the_models_own(model, 
     [
         ({"lora_unet_x.lora_up.weight": torch.zeros(2, 2)}, "it is a LoRA"),
         ({"cat": torch.zeros(2)}, "it is of no known kind"),
+        ({"x.position_net.linears.0.weight": torch.zeros(2)}, "a GLIGEN file"),
         ({"ip_adapter.1.to_k_ip.weight": torch.zeros(4, 32)}, "of the kind unknown"),
     ],
 )
