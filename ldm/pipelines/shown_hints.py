@@ -45,7 +45,9 @@ class Area:
 def area_of(request: Request) -> Area | None:
     """Return what a request draws of a picture; None if that is all of it."""
     laid = None if request.image is None else request.image.laid
-    return Area(laid.area, laid.picture.size) if laid is not None and laid.is_area else None
+    if laid is None or laid.area == (0, 0, *laid.picture.size):
+        return None
+    return Area(laid.area, laid.picture.size)
 
 
 def shown(
