@@ -10,7 +10,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
@@ -23,9 +23,6 @@ from ldm.errors import UserError
 from ldm.images.opening import opened
 from ldm.pipelines.recorded_controls import RecordedControl
 from optimizedSD.web.handlers import language_of_visit
-
-if TYPE_CHECKING:  # it shows this module's pictures
-    from apps.studio.controlling import Controls
 
 ORDER = ("text", "image", "repaint", "edit")
 """Tabs that draw from settings."""
@@ -44,7 +41,7 @@ class Filler:
         found = {name: tabs[name].receives.get("recipe") for name in ORDER if name in tabs}
         self.tabs = {name: _own(fields) for name, fields in found.items() if fields}
         held = {name: tabs[name].receives.get("controls") for name in self.tabs}
-        self.controls: dict[str, Controls] = {n: each for n, each in held.items() if each}
+        self.controls = {name: each for name, each in held.items() if each}
 
     @property
     def outputs(self) -> list[Any]:

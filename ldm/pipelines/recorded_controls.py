@@ -46,7 +46,6 @@ _THEIRS = {
     "none": PLAIN,
     "hed": "softedge",
     "seg": "segmentation",
-    "lineart_anime": "lineart_anime",
     "ip-adapter": PICTURE,
     "reference": REFERENCE,
     "pidinet": "softedge",
@@ -135,8 +134,8 @@ def _of_extension(text: str) -> RecordedControl | None:
 def _kind(module: str) -> str:
     """Return our name of what the extension makes of a picture; its own where we have none."""
     name = module.lower()
-    if begun := [each for each in _THEIRS if name.startswith(each)]:
-        return _THEIRS[max(begun, key=len)]
+    if begun := next(filter(name.startswith, _THEIRS), None):
+        return _THEIRS[begun]
     known = [each for each in (*HINTS, *NAMED_KINDS) if re.match(rf"{each}(?![a-z])", name)]
     return max(known, key=len, default=legible(name, _LONGEST))
 

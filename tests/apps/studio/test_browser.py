@@ -371,6 +371,8 @@ def test_nobody_is_shut_out_by_how_the_page_is_made(visit):
     few_steps(page, "text")
     page.click("#text-draw")
     wait_for_end(page, "text")
+    page.click("#text-controls button")
+    page.wait_for_selector("#text-control input")
     tabs = page.locator("button[role=tab]:visible")
     for number in range(tabs.count()):
         tabs.nth(number).click()
