@@ -286,13 +286,14 @@ def _fitted(image: InitImage, settings: GenerationSettings, choice: ModelChoice)
 def _planned(
     settings: GenerationSettings, prompts: Sequence[str], negatives: Sequence[str]
 ) -> AdapterPlan | None:
-    if not settings.may_adapt([*settings.drawn_prompts, *prompts, *negatives]):
+    typed = settings.drawn_prompts if settings.wildcards is None else ()  # else a template
+    if not settings.may_adapt([*typed, *prompts, *negatives]):
         return None
     from ldm.pipelines.adapter_plan import plan_adapters
 
     if negatives != [settings.negative_prompt]:  # names of embeddings may stand in each
         settings = replace(settings, negative_prompt=", ".join(negatives))
-    return plan_adapters(settings, [*settings.drawn_prompts, *prompts])
+    return plan_adapters(settings, [*typed, *prompts])
 
 
 def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Request:

@@ -169,7 +169,7 @@ def _taken(parts: list, pattern: re.Pattern) -> re.Match | None:
     """Take what a pattern finds at the beginning of an option out of it; return what it was."""
     found = pattern.match(parts[0]) if parts and isinstance(parts[0], str) else None
     if found is not None:
-        parts[0] = parts[0][found.end() :]
+        parts[:1] = filter(None, [parts[0][found.end() :]])
     return found
 
 
@@ -198,7 +198,7 @@ def draw(template: Template, lists: Lists, seed: int, part: str = "") -> str:
 
     Example:
         >>> [draw(parse("a {red|blue} cat"), {}.get, seed) for seed in range(3)]
-        ['a blue cat', 'a blue cat', 'a red cat']
+        ['a blue cat', 'a red cat', 'a blue cat']
     """
     return _Draw(lists, f"{seed}:{part}").text(template, "")
 

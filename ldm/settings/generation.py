@@ -247,8 +247,8 @@ class GenerationSettings(
 
     @property
     def drawn_prompts(self) -> tuple[str, ...]:
-        """The prompts that a picture of the run is drawn from, each by itself, if that is known."""
-        return (self.prompt,) if self.wildcards is None else ()
+        """The prompts that a picture of the run is drawn from, each by itself."""
+        return (self.prompt,)
 
     def validate(self) -> None:
         """Check each value, and those that depend on one another.

@@ -301,7 +301,7 @@ def _standing_before(
 
 def fixed_settings(schema: type[GenerationSettings], server: Settings) -> dict[str, Any]:
     """Return the settings that the command line fixes for every run."""
-    known = schema.__dataclass_fields__
+    known = {each.name for each in options_of(schema)}
     return {
         each.name: getattr(server, each.name) for each in options_of(server) if each.name in known
     }
