@@ -7,6 +7,7 @@ the names of those in models/lora and models/embeddings. Imports no torch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,8 @@ JOBS = (TextJob, PictureJob, MaskJob)
 def fixed_by(server: ServerSettings) -> dict[str, Any]:
     """Return the settings that an operator's flags fix for every job, by name."""
     fixed = {name: getattr(server, name) for name in FIXED}
+    if server.wildcards is not None:  # whole, so that no answer shows it
+        fixed["wildcards"] = os.path.abspath(server.wildcards)
     if server.watermark is not None:
         fixed["watermark"] = server.watermark
     return fixed

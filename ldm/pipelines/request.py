@@ -325,6 +325,8 @@ def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any
         notices.append(f"--prompt is not used: the prompts come from {given['from_file']}")
     with _blamed_on(recorded, schema, given):
         request = prepare(schema(**values), choice, named=values.keys(), place=place)
+    if recorded is None:
+        notices += _notices_on_templates(request)
     if not request.grid_fits and not request.settings.skip_grid:
         notices.append(
             f"no grid is made of {request.pictures} pictures; the limit is {LARGEST_GRID}, or "
@@ -332,6 +334,16 @@ def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any
         )
     own_device = recorded is not None and "device" not in given
     return replace(request, recorded=recorded, device_is_recorded=own_device, notices=notices)
+
+
+def _notices_on_templates(request: Request) -> Iterator[str]:
+    settings = request.settings
+    texts = dict.fromkeys([*request.prompts, settings.negative_prompt])
+    takes = any(each.name == "wildcards" for each in options_of(settings))
+    if takes and settings.wildcards is None and any("__" in text or "{" in text for text in texts):
+        from ldm.pipelines.wildcards import notices_on_plain  # few prompts look like templates
+
+        yield from notices_on_plain(texts)
 
 
 @contextmanager

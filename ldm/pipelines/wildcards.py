@@ -6,18 +6,22 @@ any size. Variations of one picture (``--subseed_strength``) have one draw, that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
+from typing import Any
 
+from ldm.legible import quoted
 from ldm.pipelines.batches import Batch, Place
 from ldm.pipelines.translating import in_models_language
 from ldm.prompts.wildcard_files import Wildcards
-from ldm.prompts.wildcards import Template, draw, is_template, parse
+from ldm.prompts.wildcards import Template, draw, is_template, likely_parts, parse
 from ldm.settings.generation import GenerationSettings
 
 NEGATIVE = "negative"
 """Sets the draws of negative prompts apart from those of prompts."""
+_SHOWN = 5  # parts of prompts that one notice names
 
 
 class Templates:
@@ -50,6 +54,24 @@ class Templates:
     def negative(self, template: str, seed: int) -> str:
         """Return the negative prompt that a seed draws, apart from the prompt."""
         return draw(self.read(template, "the negative prompt"), self.lists, seed, NEGATIVE)
+
+
+def notices_on_plain(texts: Iterable[str]) -> Iterator[str]:
+    """Say what of prompts that are drawn as they were typed looks like a template."""
+    parts = dict.fromkeys(part for text in texts for part in likely_parts(text))
+    if parts:
+        shown = ", ".join(quoted(part) for part in islice(parts, _SHOWN))
+        more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
+        yield (
+            f"these parts of the prompt are drawn as plain text: {shown}{more}; "
+            "--wildcards FOLDER draws from lists and choices"
+        )
+
+
+def check_folder(settings: Any) -> None:
+    """Check that a program that serves can list the folder that it names; raises UserError."""
+    if settings.wildcards is not None:
+        Wildcards(settings.wildcards)
 
 
 @dataclass(frozen=True)

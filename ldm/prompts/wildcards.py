@@ -28,6 +28,7 @@ _COUNT = re.compile(
     r"\s*(?=-?\s*\d)(?P<low>\d{1,6})?\s*(?P<to>-\s*(?P<high>\d{1,6})?)?\s*\$\$"
     r"(?:(?P<between>[^$]*)\$\$)?"
 )
+_LIKELY = re.compile(r"__[^\W_][\w/*?-]{0,60}(?<!_)__|\{[^{}|]{0,200}\|[^{}]{0,1000}\}")
 _WEIGHT = re.compile(r"\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})::")
 _BETWEEN = ", "
 _BITS = 53  # of a float's digits: any more would round up to 1
@@ -86,6 +87,16 @@ def is_template(text: str) -> bool:
         (True, False)
     """
     return any(match[0] != "|" for match in _TOKEN.finditer(text))
+
+
+def likely_parts(text: str) -> list[str]:
+    """Return the parts of a plain prompt that were probably meant to be drawn.
+
+    Example:
+        >>> likely_parts("a __pets/cats__ on {a|b} {c} __ [d|e]")
+        ['__pets/cats__', '{a|b}']
+    """
+    return list(dict.fromkeys(match[0] for match in _LIKELY.finditer(text)))
 
 
 def parse(text: str, where: str = "the prompt") -> Template:

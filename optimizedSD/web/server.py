@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ldm.errors import UserError
 from ldm.paths import writing_fault
 from ldm.pipelines.translating import translator_of
+from ldm.pipelines.wildcards import check_folder
 from ldm.programs.console import Console, ConsoleLog, exit_codes
 from ldm.programs.run_log import RunLog, row_of
 from ldm.programs.start import read_flags
@@ -69,6 +70,7 @@ def _serve(page: Page, server: ServerSettings, console: Console) -> None:
     check_address(server.host, server.port)
     _check_outdir(server.outdir)
     translator_of(server)  # raises for files that cannot be used
+    check_folder(server)
     # Uploads are opened by us; whatever else opens a picture here has our rules too.
     from ldm.images.pixels import tolerate_faults
 

@@ -19,6 +19,7 @@ from ldm.pipelines.together import draw_together, group_of
 from ldm.pipelines.wildcards import Templates
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
+from ldm.settings.swap import SwapSettings
 
 TEMPLATE = "a __pets__ on a {red|blue|green} {mat|chair}"
 NEGATIVE = "{grey|a __pets__|dark|}"
@@ -199,3 +200,23 @@ def test_all_that_could_go_wrong_is_said_before_anything_is_drawn(pipeline, list
     with pytest.raises(UserError, match="--wildcards .* does not exist"):
         request_of(wildcards=f"{lists}/none")
     LowMemoryTxt2ImgSettings(prompt="{2::a|b:0} c:1", wildcards=lists).validate()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("a __pets__ on a {red|blue} mat", ["'__pets__', '{red|blue}'; --wildcards FOLDER"]),
+        ("a snake__case {cat}", []),
+        ("a [red|blue] cat", []),
+    ],
+)
+def test_what_looks_like_a_template_and_is_drawn_as_text_is_told_once(prompt, told, tiny_ckpt):
+    given = {"prompt": prompt, "negative_prompt": prompt, "ckpt": str(tiny_ckpt)}
+    said = prepare_from_flags(Txt2ImgSettings, given).notices
+    assert len(said) == len(told) and all(a in b for a, b in zip(told, said, strict=True))
+
+
+def test_nothing_is_told_where_templates_are_drawn_or_cannot_be(tiny_ckpt, lists):
+    given = {"prompt": "a __pets__", "ckpt": str(tiny_ckpt)}
+    assert not prepare_from_flags(Txt2ImgSettings, {**given, "wildcards": lists}).notices
+    assert not prepare_from_flags(SwapSettings, given).notices
