@@ -43,7 +43,7 @@ PROMPT_ROWS = 64  # of 75 tokens each, that one picture is drawn from
 WILDCARD_LISTS = 20_000  # files below one folder
 WILDCARD_BYTES = 2**25  # of one list
 WILDCARD_DEPTH = 20  # lists or braces within one another
-WILDCARD_DRAWS = 200_000  # options that are looked at for one prompt: half a second
+WILDCARD_DRAWS = 100_000  # options that are looked at for one prompt: a quarter of a second
 
 # Messages: a quoted name or value; a whole line.
 QUOTED = 200  # characters

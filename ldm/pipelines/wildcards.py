@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -21,6 +21,7 @@ from ldm.settings.generation import GenerationSettings
 
 NEGATIVE = "negative"
 """Sets the draws of negative prompts apart from those of prompts."""
+_KEPT = 1024  # templates that stay read: a file of jobs may have one on each line
 _SHOWN = 5  # parts of prompts that one notice names
 
 
@@ -36,7 +37,7 @@ class Templates:
 
     def __init__(self, folder: str) -> None:
         self.lists = Wildcards(folder)
-        self.read = cache(self._read)
+        self.read = lru_cache(maxsize=_KEPT)(self._read)
 
     def _read(self, template: str, where: str) -> Template:
         read = parse(template, where)
