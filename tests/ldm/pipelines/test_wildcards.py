@@ -121,6 +121,22 @@ def test_a_recorded_template_is_drawn_from_again_where_wildcards_are_given(
     assert prepare_from_flags(Txt2ImgSettings, {**given, "prompt": "x"}).settings.template == ""
 
 
+def test_the_extensions_own_lines_are_read_as_templates(tmp_path):
+    text = (
+        "a cat\nNegative prompt: grey\nSteps: 5, Sampler: DDIM, CFG scale: 3, Seed: 3, Size: 8x8\n"
+        "Template: a __pets__, {big|small}\nNegative Template: {grey|dark}"
+    )
+    file = tmp_path / "theirs.png"
+    save_picture(np.zeros((64, 64, 3), np.uint8), file, metadata=text)
+    values = read_picture(str(file), Txt2ImgSettings).values
+    assert (values["prompt"], values["negative_prompt"]) == ("a cat", "grey")
+    assert values["template"] == "a __pets__, {big|small}"
+    assert values["negative_template"] == "{grey|dark}"
+    values = read_picture(str(file), Txt2ImgSettings, {"wildcards", "negative_prompt"}).values
+    assert values["prompt"] == "a __pets__, {big|small}"
+    assert "negative_template" not in values
+
+
 @pytest.mark.parametrize("syntax", ["compvis", "a1111"])
 def test_each_row_of_a_batch_has_its_own_negative_prompt(syntax, pipeline, request_of):
     rest = {**PER_IMAGE, "prompt_syntax": syntax, "negative_prompt": NEGATIVE}
