@@ -122,9 +122,9 @@ TABLE: Mapping[str, tuple[str, str, str]] = {
     "styles": ("Styles", "スタイル", "風格"),
     "wildcards": ("Wildcards", "ワイルドカード", "萬用字元"),
     "wildcards_info": (
-        "a line of a list for each __name__, one of {a|b}: other words for every picture",
-        "__名前__ はリストの 1 行、{a|b} はどちらか。絵ごとにことばが変わります",
-        "__名稱__ 換成清單中的一行，{a|b} 任選其一：每張圖的字都不同",
+        "a line of a list for each `__name__`, one of `{a|b}`: other words for every picture",
+        "`__名前__` はリストの 1 行、`{a|b}` はどちらか。絵ごとにことばが変わります",
+        "`__名稱__` 換成清單中的一行，`{a|b}` 任選其一：每張圖的字都不同",
     ),
     "wildcard_lists": ("Lists", "リスト", "清單"),
     "wildcard_lists_info": (
