@@ -38,6 +38,13 @@ PROMPT_LETTERS = 100_000
 PROMPT_NESTING = 100  # brackets that are open at a time
 PROMPT_ROWS = 64  # of 75 tokens each, that one picture is drawn from
 
+# Wildcards: collections that people share have 2,000 lists, the longest of 30,000 lines in 1 MB,
+# and name one another over three levels.
+WILDCARD_LISTS = 20_000  # files below one folder
+WILDCARD_BYTES = 2**25  # of one list
+WILDCARD_DEPTH = 20  # lists or braces within one another
+WILDCARD_DRAWS = 100_000  # options that are looked at for one prompt: a quarter of a second
+
 # Messages: a quoted name or value; a whole line.
 QUOTED = 200  # characters
 MESSAGE = 2_000

@@ -79,8 +79,11 @@ def recorded_picture(request: Request) -> Picture:
         "Seed": settings.seed,
         "Size": f"{width}x{height}",
     }
-    text = format_parameters(settings.prompt, settings.negative_prompt, said)
-    return Picture(pixels[0], pixels[0], settings.prompt, settings.seed, Place(0, 0, 1, 1), text)
+    if request.templates:
+        said["Template"] = request.templates[0]
+    prompt, place = request.prompts[0], Place(0, 0, 1, 1)
+    text = format_parameters(prompt, request.negative_prompts[0], said)
+    return Picture(pixels[0], pixels[0], prompt, settings.seed, place, text)
 
 
 def flat_service(**limits: int) -> tuple[Service, RecordingDrawer]:

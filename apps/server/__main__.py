@@ -69,10 +69,12 @@ def check(settings: ServerSettings, keys: Keys) -> None:
             "expected keys beside it; add --keys FILE, or leave --host out"
         )
     from ldm.pipelines.translating import translator_of
+    from ldm.pipelines.wildcards import check_folder
     from optimizedSD.web.server import check_address
 
     check_address(settings.host, settings.port)
     translator_of(settings)  # raises for files that cannot be used
+    check_folder(settings)
 
 
 def is_loopback(host: str) -> bool:

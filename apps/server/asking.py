@@ -7,6 +7,7 @@ the names of those in models/lora and models/embeddings. Imports no torch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,8 +44,8 @@ hires hires_steps hires_upscaler hires_strength
 only_masked mask_blur invert_mask fill outpaint subseed subseed_strength
 """
 _FILES = """
-from_file from_image glossary translator outdir config ckpt init_img mask control image_encoder
-decoder laion400m trust_config restore_faces face_detector
+from_file from_image wildcards glossary translator outdir config ckpt init_img mask control
+image_encoder decoder laion400m trust_config restore_faces face_detector
 """
 _OPERATORS = """
 max_pixels use_ema device precision kernels compile graphs attention_backend vram_budget turbo
@@ -56,8 +57,8 @@ control_mode hint_only box skip_grid skip_save format n_rows fixed_code seed_mod
 face_fidelity
 """
 _FIXED = """
-glossary translator use_ema precision kernels compile graphs attention_backend safety_checker
-max_pixels
+wildcards glossary translator use_ema precision kernels compile graphs attention_backend
+safety_checker max_pixels
 """
 OPEN = frozenset(_OPEN.split())
 CLOSED = frozenset(f"{_FILES} {_OPERATORS} {_PROGRAMS}".split())
@@ -101,6 +102,8 @@ JOBS = (TextJob, PictureJob, MaskJob)
 def fixed_by(server: ServerSettings) -> dict[str, Any]:
     """Return the settings that an operator's flags fix for every job, by name."""
     fixed = {name: getattr(server, name) for name in FIXED}
+    if server.wildcards is not None:  # whole, so that no answer shows it
+        fixed["wildcards"] = os.path.abspath(server.wildcards)
     if server.watermark is not None:
         fixed["watermark"] = server.watermark
     return fixed

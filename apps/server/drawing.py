@@ -134,7 +134,7 @@ def said_of(request: Request, tokenizer: Any = None) -> Iterator[str]:
     sizes = {"size": request.size, "own_size": choice.size}
     told = [*notices_on_run(settings, prompts, steps=settings.ddim_steps, **sizes)]
     if settings.prompt_syntax == "compvis":
-        mixtures = map(settings.mixture, (settings.negative_prompt, *prompts))
+        mixtures = map(settings.mixture, (*request.negative_prompts, *prompts))
         texts = [text for mixture in mixtures for text, _ in mixture]
         told += notices_on_length(tokenizer, texts)
     told += notices_on_grammar(settings, prompts, request.attached)

@@ -198,7 +198,11 @@ class Service(Desk):
             first = self.drawer.prepare(alone[0], image=image, mask=mask)
         height, width = first.size  # the limits know of a second walk's
         self.limits.check_size(first.settings, width, height)
-        return [first, *(_with_seeds(first, each) for each in alone[1:])]
+        if settings.wildcards is None:
+            return [first, *(_with_seeds(first, each) for each in alone[1:])]
+        with self._preparing:  # each has a prompt of its own
+            rest = [self.drawer.prepare(each, image=image, mask=mask) for each in alone[1:]]
+        return [first, *rest]
 
     def submit(self, settings: GenerationSettings, key: str = "", **pictures: Any) -> Ticket:
         """Check a job and put it into its key's lane.
@@ -218,7 +222,8 @@ class Service(Desk):
     def enqueue(self, requests: Sequence[Request], key: str = "") -> Ticket:
         """Put a job that was prepared into its key's lane; raises as ``submit``."""
         ticket, now = Ticket(key, len(requests)), self.clock()
-        for text in self.drawer.notices(requests[0]):
+        told = requests if requests[0].templates else requests[:1]  # the others are as the first
+        for text in dict.fromkeys(text for each in told for text in self.drawer.notices(each)):
             ticket.note(text)
         rows = [
             Row(ticket, index, request, self.drawer.group(request), cost_of(request), now)

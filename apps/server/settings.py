@@ -113,6 +113,7 @@ class ServerSettings(Settings):
     keep_minutes: float = option(
         60.0, "minutes that a job is kept after its end", minimum=0.1, maximum=10**5, group="kept"
     )
+    wildcards: str | None = changed(GenerationSettings, "wildcards")
     glossary: str | None = changed(GenerationSettings, "glossary")
     translator: str | None = changed(GenerationSettings, "translator")
     config: str | None = changed(GenerationSettings, "config")

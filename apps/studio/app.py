@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from apps.studio.settings import StudioSettings
 from apps.studio.styles import read_styles
+from apps.studio.wildcards import folder_of
 from ldm.errors import UserError
 from ldm.paths import at_home, folder_fault, writing_fault
 from ldm.pipelines.translating import translator_of
@@ -57,7 +58,7 @@ def serve(flags: StudioSettings, auth: str | None, console: Console) -> None:
             "one that is on this machine"
         )
     translator_of(flags)  # raises for files that cannot be used
-    styles = read_styles(flags.styles)
+    styles, wildcards = read_styles(flags.styles), folder_of(flags.wildcards)
     # Uploads are opened by us; whatever else opens a picture here has our rules too.
     from ldm.images.pixels import tolerate_faults
 
@@ -67,7 +68,7 @@ def serve(flags: StudioSettings, auth: str | None, console: Console) -> None:
     if risk := flags.risk(auth):
         console.warn(risk)
     with tempfile.TemporaryDirectory(prefix="studio-") as cache:
-        blocks = launch(studio_of(queue, flags, styles), auth, cache)
+        blocks = launch(studio_of(queue, flags, styles, wildcards), auth, cache)
         console.say(f"Studio: {blocks.local_url} (Ctrl-C ends it)")
         ended = serve_until_interrupted(blocks, queue)
     if not ended:
@@ -102,20 +103,24 @@ def load_queue(flags: StudioSettings, console: Console) -> Queue:
     return queue
 
 
-def studio_of(queue: Queue, flags: StudioSettings, styles: dict) -> Studio:
+def studio_of(
+    queue: Queue, flags: StudioSettings, styles: dict, wildcards: str | None = None
+) -> Studio:
     """Return the studio of a command line.
 
     Args:
         queue: Draws.
         flags: The command line.
         styles: By name.
+        wildcards: The folder of lists that visitors may switch on.
     """
     from apps.studio.state import Studio
 
     queue.limit(Limits.of(flags, queue.pipeline.choice.size, "page"))
     fixed = fixed_settings(Txt2ImgSettings, flags)
     del fixed["image_encoder"]  # it is for runs with an image prompt alone
-    return Studio(queue, flags, fixed, styles, models=[queue.pipeline.choice.ckpt_path])
+    del fixed["wildcards"]  # that is each visitor's choice
+    return Studio(queue, flags, fixed, styles, wildcards, models=[queue.pipeline.choice.ckpt_path])
 
 
 def launch(studio: Studio, auth: str | None, cache: str) -> Blocks:

@@ -17,9 +17,11 @@ from apps.studio.events import IN_BROWSER, QUIET
 from apps.studio.networks import SETTINGS, chosen, offered
 from apps.studio.state import Studio
 from apps.studio.styles import with_styles
+from apps.studio.wildcards import lists_in, with_list
 from apps.studio.words import say, shown
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.hires import HIRES
+from ldm.settings.option import options_of
 from ldm.settings.suiting import suiting
 from optimizedSD.web.fields import Field, fields_of, settings_from
 from optimizedSD.web.handlers import language_of_visit
@@ -67,6 +69,7 @@ class Form:
     Attributes:
         by_name: The components by setting.
         reuse: The button that takes the seed of the picture that is shown.
+        wildcards: The switch that lets prompts draw from lists; None where they cannot.
         networks: The lists of networks by setting, see ``apps.studio.networks``.
         speaker: Says the library's messages in the form's words.
     """
@@ -80,6 +83,7 @@ class Form:
     by_name: dict[str, Any] = field(default_factory=dict)
     reuse: Any = None
     styles: Any = None
+    wildcards: Any = None
     networks: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -108,7 +112,8 @@ class Form:
     def inputs(self) -> list[Any]:
         """The components whose values ``read`` takes, in its order."""
         own = (self.by_name[each.name] for each in self.fields)
-        return [self.styles, *self.networks.values(), *own]
+        switch = [] if self.wildcards is None else [self.wildcards]
+        return [self.styles, *switch, *self.networks.values(), *own]
 
     def id(self, part: str) -> str:
         """Return the name of a part of this form among the elements of the page."""
@@ -125,6 +130,9 @@ class Form:
             UserError: One is of the wrong kind or out of range, or more than this page draws.
         """
         styles, *held = values
+        if self.wildcards is not None:
+            switched, *held = held
+            rest = {"wildcards": self.studio.wildcards if switched is True else None, **rest}
         names, held = held[: len(self.networks)], held[len(self.networks) :]
         picked = {each: chosen(each, n) for each, n in zip(self.networks, names, strict=True)}
         rest = {**self.studio.fixed, **picked, **rest, "outdir": self.outdir}
@@ -197,7 +205,7 @@ class Form:
         return gr.Button(shown(key), elem_id=self.id(key), size="sm", scale=0, min_width=120)
 
     def _words(self) -> None:
-        """Lay out the prompts, their counter and the styles."""
+        """Lay out the prompts, their counter, the styles and the wildcards."""
         self._put("sprompt", "prompt")
         counter = gr.HTML(elem_id=self.id("counter"), elem_classes="counter", padding=False)
         self._put("negative_prompt")
@@ -210,9 +218,36 @@ class Form:
             visible=bool(self.studio.styles),
         )
         prompt = self.by_name["prompt"]
+        takes = any(each.name == "wildcards" for each in options_of(self.schema))
+        if takes and self.studio.wildcards is not None:
+            self._wildcards(prompt)
         shelf(prompt, self.name)
         prompt.change(self._count, prompt, counter, **QUIET)
         self.studio.loads.append((self._count, prompt, counter))
+
+    def _wildcards(self, prompt: Any) -> None:
+        """Lay out the switch, and the names of the lists: one that is chosen goes into a prompt."""
+        with gr.Row(elem_classes="besides"):
+            self.wildcards = gr.Checkbox(
+                False,
+                label=shown("wildcards"),
+                info=shown("wildcards_info"),
+                elem_id=self.id("wildcards"),
+            )
+            names = gr.Dropdown(
+                [""],
+                value="",
+                label=shown("wildcard_lists"),
+                info=shown("wildcard_lists_info"),
+                elem_id=self.id("wildcard-lists"),
+            )
+        held = [names, prompt, self.wildcards]
+        names.input(_with_list, [names, prompt], held, **QUIET)
+        self.studio.loads.append((self._lists, None, names))
+        self.studio.kept[self.id("wildcards")] = self.wildcards
+
+    def _lists(self) -> Any:
+        return gr.Dropdown(choices=["", *lists_in(self.studio.wildcards)], value="")
 
     def _count(self, visit: gr.Request, prompt: Any) -> str:
         text = str(prompt or "")
@@ -248,6 +283,13 @@ class Form:
 
     def _keep(self) -> None:
         self.studio.kept |= {self.id(name): made for name, made in self.by_name.items()}
+
+
+def _with_list(name: Any, prompt: Any) -> tuple[Any, Any, Any]:
+    """Return no name, the prompt with the name, and the switch turned on."""
+    if not name:
+        return gr.skip(), gr.skip(), gr.skip()
+    return "", with_list(str(prompt or ""), str(name)), True
 
 
 def presets(studio: Studio) -> list[str]:

@@ -56,6 +56,14 @@ class StudioSettings(Settings):
         shown="styles.csv in the present folder, else a few that ship",
         group="page",
     )
+    wildcards: str | None = changed(
+        ServerSettings,
+        "wildcards",
+        help="the folder of lists that prompts may draw from: __animals__ is a line of "
+        "animals.txt; visitors switch it on; see docs/wildcards.md",
+        shown="wildcards in the present folder, else a few that ship",
+        group="page",
+    )
     port: int = changed(ServerSettings, "port")
     listen: bool = option(
         False,

@@ -51,6 +51,7 @@ class Studio:
         flags: The command line.
         fixed: Settings that the command line fixes for every run.
         styles: That prompts can be given, by name.
+        wildcards: The folder of the lists that prompts may draw from; None is none.
         bar: The row of tabs (``gradio.Tabs``), set by ``page``: ``gr.Tabs(selected=name)`` as its
             value opens a tab.
         pace: How fast sweeps are drawn.
@@ -67,6 +68,7 @@ class Studio:
     flags: StudioSettings
     fixed: Mapping[str, Any] = field(default_factory=dict)
     styles: Mapping[str, Style] = field(default_factory=dict)
+    wildcards: str | None = None
     bar: Any = None
     pace: Pace = field(default_factory=Pace)
     models: Sequence[Path] = ()

@@ -122,6 +122,18 @@ TABLE: Mapping[str, tuple[str, str, str]] = {
     ),
     "restore_faces": ("Redraw faces", "顔を描き直す", "重繪臉部"),
     "styles": ("Styles", "スタイル", "風格"),
+    "wildcards": ("Wildcards", "ワイルドカード", "萬用字元"),
+    "wildcards_info": (
+        "a line of a list for each `__name__`, one of `{a|b}`: other words for every picture",
+        "`__名前__` はリストの 1 行、`{a|b}` はどちらか。絵ごとにことばが変わります",
+        "`__名稱__` 換成清單中的一行，`{a|b}` 任選其一：每張圖的字都不同",
+    ),
+    "wildcard_lists": ("Lists", "リスト", "清單"),
+    "wildcard_lists_info": (
+        "a name that is chosen goes into the prompt",
+        "選んだ名前がプロンプトに入ります",
+        "選取的名稱會加入提示詞",
+    ),
     "preset": ("Size", "サイズ", "尺寸"),
     # What was drawn.
     "pictures": ("Pictures, the newest first", "描いた絵（新しい順）", "畫好的圖（新的在前）"),

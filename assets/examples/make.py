@@ -28,6 +28,10 @@ JOBS = (
     "a photo of a panda on a red background,7,2",
     "a robot next to a house on a purple background,8,1",
 )
+WILDCARDS = {
+    "animals": ["panda", "cat", "dog", "fox", "penguin", "frog", "lion", "pig", "rabbit", "turtle"],
+    "colours": ["red", "yellow", "green", "blue", "purple", "pink"],
+}
 
 
 def drawn(side: int, background: tuple[int, int, int], paint: Callable[[Draw], None]) -> Image:
@@ -93,7 +97,9 @@ def main(folder: Path = FOLDER) -> int:
         if name.endswith("_mask.png"):
             picture = picture.convert("L").point(lambda grey: 255 * (grey > 127))
         picture.save(folder / name, optimize=True)
-    for name, lines in (("prompts.txt", PROMPTS), ("jobs.csv", JOBS)):
+    (folder / "wildcards").mkdir(exist_ok=True)
+    lists = {f"wildcards/{name}.txt": lines for name, lines in WILDCARDS.items()}
+    for name, lines in {"prompts.txt": PROMPTS, "jobs.csv": JOBS, **lists}.items():
         (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
 

@@ -26,6 +26,8 @@ _FILES = frozenset(
     )
 )
 """Settings that name files, which count by ``Job.files`` instead."""
+NOTES = frozenset(("template", "negative_template"))
+"""What the picture only tells of: its prompts were drawn from them, and count themselves."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Job:
         (``device``, ``kernels``, ...) does not count. A setting that a later version adds changes
         no digest as long as it has its default.
         """
-        values = {k: v for k, v in self.values.items() if k not in _HOW | _FILES}
+        values = {k: v for k, v in self.values.items() if k not in _HOW | _FILES | NOTES}
         # Their files count as such; scales and windows count here.
         values["lora"] = [_scales(text) for text in self.values.get("lora", ())]
         values["control"] = [_without_files(text) for text in self.values.get("control", ())]

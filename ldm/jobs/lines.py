@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
@@ -18,7 +19,7 @@ from ldm.checkpoint.diffusers.json_files import KEPT, STEMS, find_weights
 from ldm.errors import UserError
 from ldm.jobs.columns import COLUMNS, OF_NO_JOB, column, is_given, value_of
 from ldm.jobs.hashes import hash_of, hash_of_all
-from ldm.jobs.job import ONE_PICTURE, Job, schema_of
+from ldm.jobs.job import NOTES, ONE_PICTURE, Job, schema_of
 from ldm.jobs.rows import Row
 from ldm.paths import file_fault, is_folder
 from ldm.pipelines.models import ModelChoice, check_kind, resolve
@@ -33,6 +34,7 @@ from ldm.settings.suiting import suited_to
 
 if TYPE_CHECKING:  # few lines have adapters
     from ldm.pipelines.adapter_plan import AdapterPlan
+    from ldm.pipelines.wildcards import Templates
 
 _PICTURES = ("init_img", "mask")
 _BESIDES = ("decoder", "glossary", "translator", "image_encoder", "restore_faces")
@@ -42,6 +44,7 @@ _TEXTS = ("prompt", "negative_prompt")
 _MODELS_OWN = ("C", "f")
 _OF_THE_MODEL = frozenset(("ckpt", "config", "trust_config", "use_ema", "device", "max_pixels"))
 """What ``LineReader.model`` tells of the model, and what pictures do not depend on."""
+_AT_ONCE = 1000  # pictures of a line that are drawn up to their prompts before one is handed on
 _KEPT = 1024  # sets of settings that are remembered
 
 
@@ -107,12 +110,40 @@ class LineReader:
                 f"seed {first + count - 1} is too large; expected at most {MAX_SEED}; give another"
             )
         settings = self._checked(values)
-        files = self.files_of(settings)
-        kept, own = self._kept(settings), replace(settings, seed=first, seed_mode="per-image")
+        own = replace(settings, seed=first, seed_mode="per-image")
+        if settings.wildcards is not None:
+            return self._drawn_jobs(own, row.line, number, count)
+        files, kept = self.files_of(settings), self._kept(settings)
         return (
             Job(number + k, row.line, {**kept, **own.seeds(k)}, files, self.model)
             for k in range(count)
         )
+
+    def _drawn_jobs(
+        self, settings: GenerationSettings, line: int, number: int, count: int
+    ) -> Iterator[Job]:
+        """Return jobs whose prompts are drawn from a template: each as its own seed draws it.
+
+        Raises:
+            UserError: The template cannot be drawn, or one of the first pictures.
+        """
+        from ldm.pipelines.wildcards import seed_of, settled
+
+        def job(k: int) -> Job:
+            drawn = settled(settings, self._templates, seed_of(settings, k))
+            self._check_language(drawn)
+            notes = {name: text for name in NOTES if (text := getattr(drawn, name))}
+            values = {**self._kept(drawn), **settings.seeds(k), **notes}
+            return Job(number + k, line, values, self.files_of(drawn), self.model)
+
+        first = [job(k) for k in range(min(count, _AT_ONCE))]
+        return itertools.chain(first, map(job, range(len(first), count)))
+
+    @functools.cached_property
+    def _templates(self) -> Templates:
+        from ldm.pipelines.wildcards import Templates
+
+        return Templates(self.given["wildcards"])
 
     def count_of(self, row: Row) -> int:
         """Return how many pictures a line asks for as far as it can be read: 1 where it cannot."""
@@ -187,10 +218,15 @@ class LineReader:
         for name in _PICTURES:
             if name in values and (fault := file_fault(values[name])):
                 raise UserError(f"{name} {values[name]} {fault}; expected a picture; check it")
+        if settings.wildcards is None:
+            self._check_language(settings)
+        return settings
+
+    def _check_language(self, settings: GenerationSettings) -> None:
+        """Check that the prompts of one picture can be brought into a language of the model."""
         texts = settings.prompt, settings.negative_prompt
         if not all(text.isascii() for text in texts):
             in_models_language(settings, [settings.prompt], self.choice.languages)
-        return settings
 
     def _completed(self, schema: type[GenerationSettings], rest: tuple) -> GenerationSettings:
         named = {**dict(rest), **ONE_PICTURE}

@@ -203,7 +203,7 @@ def lost_records(found: Survey, done: Records, worker: str) -> Iterator[Record]:
 
 _FILES = (
     *("jobs", "ckpt", "config", "glossary", "translator", "image_encoder", "decoder"),
-    *("restore_faces", "face_detector"),
+    *("restore_faces", "face_detector", "wildcards"),
 )
 
 

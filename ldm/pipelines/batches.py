@@ -55,6 +55,8 @@ class Batch:
         recorded: The settings that draw each row's picture; empty where they are the run's.
         within: The first row and the number of rows of the batch that this is a part of; empty
             where it is whole.
+        templates: What the prompt of each row was drawn from; empty where none was.
+        negatives: The negative prompt of each row; empty where all have the settings'.
     """
 
     places: tuple[Place, ...]
@@ -63,6 +65,8 @@ class Batch:
     numbers: tuple[int, ...] = ()
     recorded: tuple[GenerationSettings, ...] = ()
     within: tuple[int, int] | tuple[()] = ()
+    templates: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
 
     def parts(self, rows: int) -> Iterator[Batch]:
         """Cut into batches of at most so many rows; one that is small enough is itself.
@@ -81,6 +85,8 @@ class Batch:
                 self.prompts[first : part.stop],
                 tuple(row - first for row in self.kept if row in part),
                 within=(first, total),
+                templates=self.templates[first : part.stop],
+                negatives=self.negatives[first : part.stop],
             )
 
 
@@ -176,6 +182,6 @@ def read_prompts(settings: GenerationSettings) -> list[str]:
         )
     lines, repeats = text.splitlines(), settings.per_line
     check_length(settings, len(lines) * repeats)
-    for line in dict.fromkeys(lines):
+    for line in dict.fromkeys(lines) if settings.wildcards is None else ():
         settings.mixture(line)  # raises on invalid weights
     return [line for line in lines for _ in range(repeats)]

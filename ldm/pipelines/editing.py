@@ -81,9 +81,10 @@ class EditWalk(TextWalk):
             return None
         return make_edit(self.settings, tokenizer_of(self.model), rows)
 
-    def condition(self, prompts: Sequence[str]) -> dict[str, Any]:
+    def condition(self, prompts: Sequence[str], negatives: Sequence[str] = ()) -> dict[str, Any]:
         """Encode all prompts, each as a run of it alone would: encodings are (B, L, D)."""
-        columns = [self.inner.condition([text] * len(prompts)) for text in self.prompts]
+        rows = len(prompts)
+        columns = [self.inner.condition([text] * rows, negatives) for text in self.prompts]
         scale = columns[0].pop("unconditional_guidance_scale")
         return {
             "unconditional_guidance_scale": scale,

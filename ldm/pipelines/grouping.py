@@ -22,6 +22,7 @@ OF_A_ROW = frozenset(
         *("subseed", "subseed_strength", "only_masked", "mask_blur", "invert_mask", "outpaint"),
         # What they were before: translated, read from a file, or of a size that is known now.
         *("prompt_lang", "glossary", "translator", "originals", "on_language", "plain_prompt"),
+        *("wildcards", "template", "negative_template"),
         *("from_file", "from_image", "max_pixels", "H", "W"),
         # What happens to a finished picture.
         *("format", "watermark", "safety_checker", "outdir", "skip_grid", "skip_save", "n_rows"),

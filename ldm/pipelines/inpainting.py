@@ -169,7 +169,11 @@ class FillWalk(TextWalk):
         """Return whether every encoded value is finite."""
         return bool(self._around.isfinite().all())
 
-    def condition(self, prompts: Sequence[str]) -> dict[str, Any]:
+    def condition(
+        self,
+        prompts: Sequence[str],
+        negatives: Sequence[str] = (),  # noqa: ARG002 - of models with text
+    ) -> dict[str, Any]:
         """Return the mask and its surroundings; the model takes neither text nor guidance."""
         return {"cond": {"c_concat": [self._around.expand(len(prompts), -1, -1, -1)]}}
 

@@ -75,7 +75,7 @@ def notices_on_words(request: Request) -> Iterator[Notice]:
     if plan is not None and (plan.loras or plan.tagged):
         return
     taught = _taught(request)
-    texts = dict.fromkeys([*drawn, settings.negative_prompt])
+    texts = dict.fromkeys([*drawn, *request.negative_prompts])
     found = (unknown_words(request.choice, each, settings.prompt_syntax) for each in texts)
     words = dict.fromkeys(w for each in found for w in each if w.lower() not in taught)
     yield from notices_on_unknown(words)

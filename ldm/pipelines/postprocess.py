@@ -167,6 +167,10 @@ class PostProcessor:
                 self.observer(Notice(text, warning=True))
             seeds = self.settings.seeds(place.index)
             own = batch.recorded[row] if batch.recorded else self.settings
+            if batch.templates:
+                from ldm.pipelines.wildcards import notes_of  # most prompts are drawn from none
+
+                own = replace(own, **notes_of(batch, row, own))
             settings = replace(own, prompt=prompt, **seeds)
             yield Picture(
                 pixels=self.watermark(plain, None if flagged else self._repainted),

@@ -55,8 +55,12 @@ class Prompter:
         self.settings, self.model, self.remember = settings, model, remember
         self.encoder = make_encoder(settings, model.cond_stage_model)
 
-    def condition(self, prompts: Sequence[str]) -> dict[str, Any]:
+    def condition(self, prompts: Sequence[str], negatives: Sequence[str] = ()) -> dict[str, Any]:
         """Encode B prompts, and what guidance steers away from.
+
+        Args:
+            prompts: One for each row of the batch.
+            negatives: The same of negative prompts; none is the settings' for all.
 
         Returns:
             Keywords of ``Sampler.walk``, with encodings (B, N, D); with a ``guider`` where a prompt
@@ -69,7 +73,9 @@ class Prompter:
         conds = [encode(text) for text in prompts]
         unconds = None
         if needs_uncond(settings.scale, conds):
-            unconds = [encode(settings.negative_prompt, negative=True)] * len(conds)
+            texts = negatives or [settings.negative_prompt] * len(conds)
+            made = {text: encode(text, negative=True) for text in texts}
+            unconds = [made[text] for text in texts]
         guider = PromptGuidance(self.model, settings.scale, conds, unconds, self.encoder)
         keywords = {"unconditional_guidance_scale": settings.scale, **guider.conditionings()}
         return keywords if guider.is_plain else {**keywords, "guider": guider}

@@ -58,7 +58,7 @@ class Request:
     Attributes:
         settings: Complete and checked.
         choice: The model that it is for.
-        prompts: One per picture of an iteration.
+        prompts: One per picture of an iteration; of the run, where they were drawn from templates.
         image: What image-to-image starts from, fitted to the model; also None if a folder of
             images is given.
         place: The one picture of a recorded run to redraw.
@@ -68,6 +68,8 @@ class Request:
         notices: Warnings for the user.
         suited: Settings that are the model's own, as the user named none.
         adapters: What acts on the model besides; None is nothing.
+        templates: What the prompts were drawn from, one per picture of an iteration.
+        negatives: The negative prompts of the run's pictures; empty where all have the settings'.
     """
 
     settings: GenerationSettings
@@ -80,13 +82,30 @@ class Request:
     notices: list[str] = field(default_factory=list)
     suited: Mapping[str, Any] = field(default_factory=dict)
     adapters: AdapterPlan | None = None
+    templates: Sequence[str] = ()
+    negatives: Sequence[str] = ()
 
     @cached_property
     def batches(self) -> list[Batch]:
         """What is drawn, in order."""
-        if self.place is None:
-            return plan(self.settings, self.prompts)
-        return replay(self.place, self.settings.prompt)
+        if self.place is not None:
+            return replay(self.place, self.settings.prompt)
+        batches = plan(self.settings, self.typed)
+        if not self.templates:
+            return batches
+        from ldm.pipelines.wildcards import with_draws
+
+        return with_draws(batches, self.prompts, self.negatives)
+
+    @property
+    def typed(self) -> Sequence[str]:
+        """What the prompts of an iteration's pictures are, or are drawn from."""
+        return self.templates or self.prompts
+
+    @property
+    def negative_prompts(self) -> list[str]:
+        """The different negative prompts of the run."""
+        return list(dict.fromkeys(self.negatives or [self.settings.negative_prompt]))
 
     @property
     def rows(self) -> int:
@@ -113,7 +132,7 @@ class Request:
     @property
     def pictures(self) -> int:
         """How many pictures the run draws."""
-        return len(self.prompts) * self.settings.n_iter if self.place is None else 1
+        return len(self.typed) * self.settings.n_iter if self.place is None else 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -232,17 +251,28 @@ def prepare(
     elif prompts is None:
         prompts = read_prompts(settings)
     check_length(settings, len(prompts))
+    drawn = None
+    if settings.wildcards is not None:
+        from ldm.pipelines.wildcards import draw_prompts  # most prompts are as they are typed
+
+        drawn = draw_prompts(settings, prompts, place)
+        settings, prompts = drawn.settings, drawn.prompts
     fitted = None if settings.takes_folder else read_init_image(settings, image, mask)
     settings = resolve(settings, choice)
     if any(getattr(settings, name, None) for name in ("hires", "network")):
         from ldm.pipelines.networks import check_enlarging  # most pictures are drawn once
 
         check_enlarging(settings, choice)
-    settings, prompts = in_models_language(settings, prompts, choice.languages)
+    if drawn is None:
+        settings, prompts = in_models_language(settings, prompts, choice.languages)
+    else:
+        drawn = replace(drawn, settings=settings).in_language(choice.languages)
+        settings, prompts = drawn.settings, drawn.prompts
     if fitted is not None:
         fitted = _fitted(fitted, settings, choice)
-    planned = _planned(settings, prompts)
-    return Request(settings, choice, prompts, fitted, place, suited=own, adapters=planned)
+    rest = {} if drawn is None else {"templates": drawn.templates, "negatives": drawn.negatives}
+    made = Request(settings, choice, prompts, fitted, place, suited=own, **rest)
+    return replace(made, adapters=_planned(settings, prompts, made.negative_prompts))
 
 
 def _fitted(image: InitImage, settings: GenerationSettings, choice: ModelChoice) -> InitImage:
@@ -253,12 +283,17 @@ def _fitted(image: InitImage, settings: GenerationSettings, choice: ModelChoice)
     return laid_out(image, settings, choice)
 
 
-def _planned(settings: GenerationSettings, prompts: Sequence[str]) -> AdapterPlan | None:
-    if not settings.may_adapt([*settings.drawn_prompts, *prompts, settings.negative_prompt]):
+def _planned(
+    settings: GenerationSettings, prompts: Sequence[str], negatives: Sequence[str]
+) -> AdapterPlan | None:
+    typed = settings.drawn_prompts if settings.wildcards is None else ()  # else a template
+    if not settings.may_adapt([*typed, *prompts, *negatives]):
         return None
     from ldm.pipelines.adapter_plan import plan_adapters
 
-    return plan_adapters(settings, [*settings.drawn_prompts, *prompts])
+    if negatives != [settings.negative_prompt]:  # names of embeddings may stand in each
+        settings = replace(settings, negative_prompt=", ".join(negatives))
+    return plan_adapters(settings, [*typed, *prompts])
 
 
 def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any]) -> Request:
@@ -290,6 +325,8 @@ def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any
         notices.append(f"--prompt is not used: the prompts come from {given['from_file']}")
     with _blamed_on(recorded, schema, given):
         request = prepare(schema(**values), choice, named=values.keys(), place=place)
+    if recorded is None:
+        notices += _notices_on_templates(request)
     if not request.grid_fits and not request.settings.skip_grid:
         notices.append(
             f"no grid is made of {request.pictures} pictures; the limit is {LARGEST_GRID}, or "
@@ -297,6 +334,16 @@ def prepare_from_flags(schema: type[GenerationSettings], given: Mapping[str, Any
         )
     own_device = recorded is not None and "device" not in given
     return replace(request, recorded=recorded, device_is_recorded=own_device, notices=notices)
+
+
+def _notices_on_templates(request: Request) -> Iterator[str]:
+    settings = request.settings
+    texts = dict.fromkeys([*request.prompts, settings.negative_prompt])
+    takes = any(each.name == "wildcards" for each in options_of(settings))
+    if takes and settings.wildcards is None and any("__" in text or "{" in text for text in texts):
+        from ldm.pipelines.wildcards import notices_on_plain  # few prompts look like templates
+
+        yield from notices_on_plain(texts)
 
 
 @contextmanager

@@ -299,7 +299,7 @@ class Run:
 
             for notice in costs(self.settings, self._silent_sampler, self.steps):
                 self.observer(notice)
-        texts = [self.settings.negative_prompt, *prompts]
+        texts = [*self.request.negative_prompts, *prompts]
         if self.settings.prompt_syntax == "compvis":
             encoded = [text for prompt in texts for text, _ in self.settings.mixture(prompt)]
             tokenizer = getattr(self.model.cond_stage_model, "tokenizer", None)
@@ -331,7 +331,7 @@ class Run:
         rows, noise = len(batch.prompts), self.walk.start_noise.source(batch)
         if self.adapters is not None and self.adapters.turn_to(batch.prompts):
             self.walk.forget_prompts()
-        conditioning = self.walk.condition(batch.prompts)
+        conditioning = self.walk.condition(batch.prompts, batch.negatives)
         x, states = self.walk.begin(self.sampler, noise, rows, **conditioning)
         # A prompt that changes on the way is guided by what knows the step.
         guided = getattr(conditioning.get("guider"), "following", nullcontext)

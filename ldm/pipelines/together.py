@@ -207,7 +207,7 @@ class _Group:
         def begin() -> Taken:
             taken = Taken(lead.sampler)
             noise = run.walk.start_noise.source(batch)
-            conditioning = run.walk.condition(batch.prompts)
+            conditioning = run.walk.condition(batch.prompts, batch.negatives)
             taken.begin(run.walk.begin, noise=noise, rows=1, **conditioning)
             return taken
 

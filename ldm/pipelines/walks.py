@@ -110,11 +110,12 @@ class TextWalk:
         """Return whether every value that ``encode`` computed is finite."""
         return True
 
-    def condition(self, prompts: Sequence[str]) -> dict[str, Any]:
+    def condition(self, prompts: Sequence[str], negatives: Sequence[str] = ()) -> dict[str, Any]:
         """Encode the prompts, and what guidance steers away from.
 
         Args:
             prompts: One for each row of the batch.
+            negatives: The same of negative prompts; none is the settings' for all.
 
         Returns:
             Keywords of ``Sampler.walk``, with encodings (B, L, D).
@@ -123,10 +124,10 @@ class TextWalk:
         if self.remember is not None:
             encode = self._remembered
         if settings.prompt_syntax != "compvis" or settings.clip_skip != 1:
-            return self._read(prompts)
+            return self._read(prompts, negatives)
         wanted = {"cond": list(prompts)}
         if settings.scale != 1.0:
-            negative = len(prompts) * [settings.negative_prompt]
+            negative = negatives or len(prompts) * [settings.negative_prompt]
             wanted = {"unconditional_conditioning": negative, **wanted}
         encoded: dict[str, Any] = {}
         for key, texts in wanted.items():
@@ -137,13 +138,13 @@ class TextWalk:
                 encoded[key] = blend(mixtures, encode)
         return {"unconditional_guidance_scale": settings.scale, **encoded}
 
-    def _read(self, prompts: Sequence[str]) -> dict[str, Any]:
+    def _read(self, prompts: Sequence[str], negatives: Sequence[str]) -> dict[str, Any]:
         """Encode prompts that have a grammar, each once a run."""
         if self._prompter is None:
             from ldm.pipelines.prompting import Prompter
 
             self._prompter = Prompter(self.settings, self.model, self.remember)
-        return self._prompter.condition(prompts)
+        return self._prompter.condition(prompts, negatives)
 
     def _remembered(self, texts: list[str]) -> Tensor:
         """Encode plain texts (texts, L, D), or recall their encodings."""

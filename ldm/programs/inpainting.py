@@ -72,7 +72,7 @@ class InpaintProgram(DrawingProgram):
         from ldm.pipelines.request import prepare
 
         settings = self.settings.of(pair.picture, pair.mask)
-        return prepare(settings, self.request.choice, prompts=self.request.prompts)
+        return prepare(settings, self.request.choice, prompts=self.request.typed)
 
     def draw(self, pipeline: Pipeline) -> Iterator[Picture]:
         """Return the pictures of the request, or those of the folder pair by pair."""

@@ -176,4 +176,5 @@ def _base(request: Request, given: dict[str, Any]) -> GenerationSettings:
     open_again = {
         name: None for name in (*sides, "C", "f") if name not in given and hasattr(settings, name)
     }
-    return replace(settings, **prompts, **open_again, originals=(), on_language=())
+    notes = {"originals": (), "on_language": (), "template": "", "negative_template": ""}
+    return replace(settings, **prompts, **open_again, **notes)

@@ -26,6 +26,7 @@ from ldm.settings.language import (
     prompt_lang_option,
     prompt_syntax_option,
     translator_option,
+    wildcards_option,
 )
 from ldm.settings.model_kind import Task
 from ldm.settings.option import MAX_SEED, changed, device_option, max_pixels_option, one_of, option
@@ -65,6 +66,8 @@ class GenerationSettings(
     Attributes:
         originals: What the prompts were translated from; no option, but the run's own note.
         on_language: What is to be said of the prompts' language, likewise.
+        template: What the prompt was drawn from, where ``wildcards`` drew it, likewise.
+        negative_template: The same of the negative prompt.
     """
 
     groups: ClassVar[Mapping[str, str]] = DRAWING_GROUPS
@@ -78,6 +81,9 @@ class GenerationSettings(
         shown="none",
         group="prompt",
     )
+    wildcards: str | None = wildcards_option()
+    template: str = ""
+    negative_template: str = ""
     prompt_lang: str = prompt_lang_option()
     glossary: str | None = glossary_option()
     translator: str | None = translator_option()

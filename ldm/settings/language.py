@@ -69,6 +69,19 @@ def prompt_syntax_option() -> Any:
     )
 
 
+def wildcards_option(group: str = "prompt") -> Any:
+    """Make the field ``wildcards``."""
+    return option(
+        None,
+        "draw prompts from templates, for each picture by its seed: __animals__ is a line of "
+        "animals.txt in this folder, {a|b} is a or b; see docs/wildcards.md",
+        str,
+        group=group,
+        metavar="FOLDER",
+        shown="none: prompts are as they are typed",
+    )
+
+
 def clip_skip_option() -> Any:
     """Make the field ``clip_skip``."""
     return option(

@@ -67,7 +67,8 @@ class WeightedPrompts:
     def validate(self) -> None:
         """Check as the base does, and also the weights in the prompts."""
         super().validate()
-        for prompt in (self.prompt, self.negative_prompt):
+        # Those of templates are checked when they are drawn.
+        for prompt in (self.prompt, self.negative_prompt) if self.wildcards is None else ():
             self.mixture(prompt)
 
     def notices(self, prompts: Sequence[str] = ()) -> list[str]:

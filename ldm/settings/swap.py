@@ -60,6 +60,7 @@ class SwapSettings(NoHires, Txt2ImgSettings):
     keeps_size: ClassVar[bool] = False
     takes_tags: ClassVar[bool] = False  # words are edited by where they stand
 
+    wildcards: ClassVar[None] = None  # what is edited is the words that both prompts have
     prompt: str = changed(Txt2ImgSettings, "prompt", help="the edited prompt (the target)")
     sprompt: str | None = option(
         None,

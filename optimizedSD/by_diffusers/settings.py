@@ -43,6 +43,7 @@ class DiffusersSettings(ForkHabits, Settings):
     program: ClassVar[str] = "diffusers_txt2img"
     groups: ClassVar[Mapping[str, str]] = DRAWING_GROUPS
     seed_mode: ClassVar[str] = "per-image"
+    wildcards: ClassVar[None] = None
 
     prompt: str = _like("prompt")
     negative_prompt: str = _like("negative_prompt")

@@ -100,7 +100,7 @@ class Limits:
             given = f"--n_samples {settings.n_samples} times --n_iter {settings.n_iter}"
             given += f" of {prompts} prompts" if prompts > 1 else ""
             raise self._too_much(given, self.pictures, "max_pictures")
-        parts = len(settings.mixture(settings.prompt))
+        parts = _parts(settings)
         if parts > PROMPT_PARTS:
             raise UserError(
                 f"--prompt with {parts} weights was given; expected at most {PROMPT_PARTS} on this "
@@ -138,3 +138,10 @@ class Limits:
         which = f", the --{flag} of this" if self.where != "page" else " on this"
         said = f"expected at most {most}{which} {self.where}"
         return UserError(f"{given} was given; {said}; give less")
+
+
+def _parts(settings: GenerationSettings) -> int:
+    """Return how many texts a prompt is encoded as; at most how many, where it is a template."""
+    if settings.wildcards is None:
+        return len(settings.mixture(settings.prompt))
+    return 1 + settings.prompt.replace("::", "").count(":")

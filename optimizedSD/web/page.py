@@ -46,6 +46,7 @@ class ServerSettings(Settings):
         "scale or two, for the UNet and the text encoder: ink.safetensors:0.8; may be given again",
     )
     embedding: tuple[str, ...] = changed(GenerationSettings, "embedding")
+    wildcards: str | None = changed(GenerationSettings, "wildcards", group="page")
     glossary: str | None = changed(GenerationSettings, "glossary", group="page")
     translator: str | None = changed(GenerationSettings, "translator", group="page")
     port: int = option(

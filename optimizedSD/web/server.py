@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ldm.errors import UserError
 from ldm.paths import writing_fault
 from ldm.pipelines.translating import translator_of
+from ldm.pipelines.wildcards import check_folder
 from ldm.programs.console import Console, ConsoleLog, exit_codes
 from ldm.programs.run_log import RunLog, row_of
 from ldm.programs.start import read_flags
@@ -69,6 +70,7 @@ def _serve(page: Page, server: ServerSettings, console: Console) -> None:
     check_address(server.host, server.port)
     _check_outdir(server.outdir)
     translator_of(server)  # raises for files that cannot be used
+    check_folder(server)
     # Uploads are opened by us; whatever else opens a picture here has our rules too.
     from ldm.images.pixels import tolerate_faults
 
@@ -301,7 +303,7 @@ def _standing_before(
 
 def fixed_settings(schema: type[GenerationSettings], server: Settings) -> dict[str, Any]:
     """Return the settings that the command line fixes for every run."""
-    known = schema.__dataclass_fields__
+    known = {each.name for each in options_of(schema)}
     return {
         each.name: getattr(server, each.name) for each in options_of(server) if each.name in known
     }

@@ -13,6 +13,7 @@ from apps.server.front.drawing import Finished
 from apps.server.front.wish import Wish
 from apps.server.sdapi.options import Model
 from apps.server.tickets import Ticket
+from ldm.images.metadata import parse_parameters
 from ldm.settings.samplers import SAMPLERS
 
 _PICTURES = ("init_images", "mask")
@@ -75,11 +76,16 @@ def _info(wish: Wish, pictures: list[Finished], ticket: Ticket, model: Model) ->
     seeds, count = [each.seed for each in pictures], len(pictures)
     others = [settings.seeds(k)["subseed"] for k in range(count)] if settings.is_varied else []
     width, height = pictures[0].size if pictures else (0, 0)
+    prompts, negatives = [settings.prompt] * count, [settings.negative_prompt] * count
+    if settings.wildcards is not None and pictures:  # each picture has its own
+        prompts, negatives, _ = zip(
+            *(parse_parameters(p.parameters) for p in pictures), strict=True
+        )
     return {
-        "prompt": settings.prompt,
-        "all_prompts": [settings.prompt] * count,
-        "negative_prompt": settings.negative_prompt,
-        "all_negative_prompts": [settings.negative_prompt] * count,
+        "prompt": (*prompts, settings.prompt)[0],
+        "all_prompts": list(prompts),
+        "negative_prompt": (*negatives, settings.negative_prompt)[0],
+        "all_negative_prompts": list(negatives),
         "seed": settings.seed,
         "all_seeds": seeds,
         "subseed": others[0] if others else settings.seed,

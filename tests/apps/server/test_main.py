@@ -44,6 +44,7 @@ def test_help_imports_no_torch():
         (["--batchsize", "4"], "did you mean --batch_size?"),
         (["--ckpt", "nowhere.ckpt"], "nowhere.ckpt"),
         (["--glossary", "nowhere.txt"], "nowhere.txt"),
+        (["--wildcards", "nowhere"], "--wildcards nowhere does not exist"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, flags, told):

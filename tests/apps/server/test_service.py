@@ -324,3 +324,23 @@ def test_a_drawn_request_is_let_go_of(drawer):
     (row,) = rows = service.lanes.take(service.lanes.first().group, 8)
     service._artist.draw(rows)
     assert row.request is None and ticket.wait(20.0) and ticket.snapshot().state == "done"
+
+
+def test_each_picture_of_a_job_has_its_own_draw_of_the_operators_lists(serve, drawer, tmp_path):
+    (tmp_path / "pets.txt").write_text("cat\ndog\nfox\nfrog\n")
+    service = serve(fixed={"wildcards": str(tmp_path)})
+    wish = replace(job("a __pets__ and a __pets__", n_samples=3, n_iter=2), wildcards=str(tmp_path))
+    tickets = [service.submit(wish), service.submit(replace(wish, seed=9, n_iter=1))]
+    for ticket in tickets:
+        assert ticket.wait(20.0)
+        ticket.check()
+    first, second = ([each.prompt for each in ticket.pictures] for ticket in tickets)
+    assert len(set(first)) > 2
+    assert second == first[2:5]  # the same seeds, the same prompts
+    told = " ".join(note for note in tickets[0].snapshot().notices)
+    assert "pets__" not in told
+
+
+def test_no_request_names_a_folder_of_wildcards():
+    with pytest.raises(UserError, match="wildcards was given; expected none"):
+        job(wildcards="/etc")

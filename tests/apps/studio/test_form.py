@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 gr = pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
 
-from apps.studio.form import Form, fields_for, presets  # noqa: E402
+from apps.studio.form import Form, _with_list, fields_for, presets  # noqa: E402
 from apps.studio.settings import StudioSettings  # noqa: E402
 from apps.studio.state import Studio  # noqa: E402
 from apps.studio.styles import Style  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings  # noqa: E402
+from ldm.settings.swap import SwapSettings  # noqa: E402
 
 
 @pytest.fixture
@@ -30,9 +33,11 @@ def form(studio):
 def held(form, **changes):
     """Return what the form's components hold, but for changes."""
     styles = changes.pop("styles", [])
+    switch = [] if form.wildcards is None else [changes.pop("wildcards", False)]
     networks = [changes.pop(name, each.value) for name, each in form.networks.items()]
     return [
         styles,
+        *switch,
         *networks,
         *({each.name: each.value for each in form.fields} | changes).values(),
     ]
@@ -82,6 +87,27 @@ def test_what_cannot_be_drawn_is_one_line(changes, form):
     with pytest.raises(UserError) as raised:
         form.read(held(form, **changes))
     assert "\n" not in str(raised.value)
+
+
+def test_a_switch_draws_from_the_studios_own_lists_and_no_visitor_names_others(studio, tmp_path):
+    (tmp_path / "pets.txt").write_text("cat\n")
+    schema = LowMemoryTxt2ImgSettings
+    fields = fields_for(studio, schema, prompt="a __pets__", W=16, H=16)
+    words = fields_for(studio, SwapSettings, prompt="a cat")
+    with gr.Blocks():
+        form = Form(replace(studio, wildcards=str(tmp_path)), "text", schema, fields)
+        edit = Form(replace(studio, wildcards=str(tmp_path)), "edit", SwapSettings, words)
+    assert form.read(held(form)).wildcards is None
+    assert form.read(held(form, wildcards=True)).wildcards == str(tmp_path)
+    for sent in ("/etc", 1, [True], None):
+        assert form.read(held(form, wildcards=sent)).wildcards is None
+    assert edit.wildcards is None  # an edit's prompts are as they are typed
+
+
+def test_a_name_that_is_chosen_goes_into_the_prompt_and_turns_the_switch_on():
+    assert _with_list("__pets__", "a photo of a ") == ("", "a photo of a __pets__", True)
+    assert _with_list("__pets__", None)[1] == "__pets__"
+    assert all(part == gr.skip() for part in _with_list("", "a cat"))
 
 
 def test_presets_have_about_the_models_own_number_of_pixels(studio):

@@ -106,4 +106,5 @@ def test_what_cannot_be_drawn_is_one_line_before_anything_is(planned, texts, sai
 def test_settings_that_name_files_are_not_offered():
     offered = axes_offered(Txt2ImgSettings)
     assert {"scale", "seed", "sampler", "prompt", "W"} <= offered.keys()
-    assert not offered.keys() & {"lora", "embedding", "ckpt", "decoder", "control", "glossary"}
+    files = {"lora", "embedding", "ckpt", "decoder", "control", "glossary", "wildcards"}
+    assert not offered.keys() & files

@@ -275,3 +275,53 @@ def test_a_job_travels_to_other_processes(jobs):
     job = jobs(prompt="a", W=20)[0]
     assert pickle.loads(pickle.dumps(job)) == job
     assert pickle.loads(pickle.dumps(job)).digest == job.digest
+
+
+@pytest.fixture
+def lists(tmp_path):
+    """A folder of wildcards."""
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    (folder / "pets.txt").write_text("cat\ndog\nfox\n")
+    return folder
+
+
+def test_each_job_has_the_prompt_that_its_own_seed_draws(jobs, lists, choice):
+    given = {"wildcards": str(lists), "negative_prompt": "{red|blue}"}
+    found = jobs(given=given, prompt="a __pets__ {x|y}", seed=7, n_iter=2, n_samples=5)
+    single = Txt2ImgSettings(prompt="a __pets__ {x|y}", **given, n_samples=10, n_iter=1, seed=7)
+    alone = prepare(replace(single, seed_mode="per-image"), choice)
+    assert [job.settings.prompt for job in found] == alone.prompts
+    assert [job.settings.negative_prompt for job in found] == alone.negatives
+    assert {job.settings.template for job in found} == {"a __pets__ {x|y}"}
+    assert {job.settings.negative_template for job in found} == {"{red|blue}"}
+    assert {job.settings.wildcards for job in found} == {None}
+    assert [job.settings.seed for job in found] == [*range(7, 17)]
+    (plain,) = jobs(given=given, prompt="a cat", negative_prompt="")
+    assert plain.values["prompt"] == "a cat" and "template" not in plain.values
+
+
+def test_a_job_is_another_one_when_its_own_draw_changes_and_not_otherwise(jobs, lists):
+    def digests(prompt):
+        return [job.digest for job in jobs(given={"wildcards": str(lists)}, **prompt)]
+
+    line = {"prompt": "a __pets__", "seed": 1, "n_samples": 12}
+    before, (typed,) = digests(line), jobs(prompt="a fox", seed=1)
+    assert digests({**line, "prompt": "a {__pets__}"}) != before  # other places draw otherwise
+    assert digests({**line, "prompt": "{a} __pets__"}) != before
+    assert jobs(given={"wildcards": str(lists)}, prompt="{a} fox", seed=1)[0].digest == typed.digest
+    (lists / "pets.txt").write_text("cat\ndog\nwolf\n")
+    after = digests(line)
+    changed = [a != b for a, b in zip(before, after, strict=True)]
+    assert any(changed) and not all(changed)
+
+
+@pytest.mark.parametrize("prompt", ["a __pet__", "a {b", "<lora:{gone|lost}:1>"])
+def test_a_template_that_cannot_be_drawn_makes_a_bad_line(prompt, jobs, lists):
+    with pytest.raises(UserError):
+        jobs(given={"wildcards": str(lists)}, prompt=prompt)
+
+
+def test_the_folder_of_wildcards_holds_for_the_whole_run(jobs):
+    with pytest.raises(UserError, match="whole run"):
+        jobs(prompt="a", wildcards="lists")

@@ -255,6 +255,7 @@ def test_every_setting_that_rows_have_their_own_of_was_drawn_here_or_is_none_of_
     # which each run finishes by itself.
     before = {"prompt_lang", "glossary", "translator", "originals", "on_language", "plain_prompt"}
     before |= {"from_file", "from_image", "max_pixels", "H", "W"}
+    before |= {"wildcards", "template", "negative_template"}
     before |= {"only_masked", "mask_blur", "invert_mask", "outpaint"}
     after = {"format", "watermark", "safety_checker", "outdir", "skip_grid", "skip_save", "n_rows"}
     assert drawn | before | after == OF_A_ROW

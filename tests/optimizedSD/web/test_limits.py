@@ -77,6 +77,17 @@ def test_a_prompt_has_so_many_weights():
     replace(LIMITS, prompt=10**4).check(replace(many, plain_prompt=True))
 
 
+def test_a_template_is_limited_as_what_is_drawn_from_it():
+    drawn = replace(SETTINGS, prompt="{2::a|3::b} __c__", wildcards="lists")
+    LIMITS.check(drawn)
+    for changes in ({"n_samples": 11}, {"prompt": "a" * 101}, {"n_samples": 4, "n_iter": 3}):
+        with pytest.raises(UserError):
+            LIMITS.check(replace(drawn, **changes))
+    many = replace(drawn, prompt="{a:1|b:2} " * (PROMPT_PARTS // 2 + 1))
+    with pytest.raises(UserError, match=f"with {PROMPT_PARTS + 3} weights"):
+        replace(LIMITS, prompt=10**4).check(many)
+
+
 def test_the_size_that_follows_from_a_picture_is_checked_too():
     settings = LowMemoryImg2ImgSettings(init_img="a.png", W=512)
     LIMITS.check(settings)

@@ -14,8 +14,10 @@ import pytest
 from running import ROOT, run_program, start_program
 
 from ldm.errors import UserError
+from ldm.settings.generation import Txt2ImgSettings
+from ldm.settings.swap import SwapSettings
 from optimizedSD.web import server
-from optimizedSD.web.page import IMG2IMG, INPAINT, TXT2IMG
+from optimizedSD.web.page import IMG2IMG, INPAINT, TXT2IMG, ServerSettings
 
 PROGRAMS = [f"optimizedSD/{name}_gradio.py" for name in ("txt2img", "img2img", "inpaint")]
 programs = pytest.mark.parametrize("program", PROGRAMS)
@@ -28,6 +30,14 @@ def taken():
         listener.bind(("127.0.0.1", 0))
         listener.listen(1)
         yield listener.getsockname()[1]
+
+
+def test_a_page_fixes_the_settings_that_its_schema_has_and_no_others():
+    flags = ServerSettings(wildcards="lists", glossary="words.tsv")
+    assert server.fixed_settings(Txt2ImgSettings, flags)["wildcards"] == "lists"
+    fixed = server.fixed_settings(SwapSettings, flags)
+    assert SwapSettings(**fixed).glossary == "words.tsv"
+    assert "wildcards" not in fixed  # an edit's prompts are as they are typed
 
 
 @programs

@@ -43,6 +43,20 @@ def test_each_picture_has_its_own_seed_in_its_file_and_in_the_answer(client):
         assert info["infotexts"][number] == image.info["parameters"]
 
 
+def test_prompts_that_were_drawn_are_told_for_each_picture(tmp_path):
+    (tmp_path / "pets.txt").write_text("cat\ndog\nfox\n")
+    service, _ = flat_service()
+    service.fixed["wildcards"] = str(tmp_path)
+    with asked(service) as client:
+        told = draw(client, prompt="a __pets__", negative_prompt="{x|y}", seed=7, batch_size=4)
+    info = json.loads(told["info"])
+    recipes = [parse_parameters(text) for text in info["infotexts"]]
+    assert info["all_prompts"] == [prompt for prompt, _, _ in recipes]
+    assert info["all_negative_prompts"] == [negative for _, negative, _ in recipes]
+    assert len(set(info["all_prompts"])) > 1 and info["prompt"] == info["all_prompts"][0]
+    assert {entries["Template"] for _, _, entries in recipes} == {"a __pets__"}
+
+
 def test_a_requests_values_are_what_is_drawn(client, recorder):
     draw(
         client,
