@@ -844,13 +844,51 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("if picture.size != self.whole:", "if picture.size == self.whole:"),
     ),
     ("apps/studio/controls.py", "tests/apps/studio/test_controls.py"): (
-        ("and not each.fault}", "}"),
+        ("in wanted and not each.fault)", "in wanted)"),
     ),
     ("apps/studio/controlling.py", "tests/apps/studio/test_controlling.py"): (
         ('if self.own and not pictures["control"]:', 'if not pictures["control"]:'),
     ),
     ("apps/studio/control_recipes.py", "tests/apps/studio/test_control_recipes.py"): (
         ("full_hash(network.path) != each.digits", "full_hash(network.path) == each.digits"),
+    ),
+    ("ldm/prompts/wildcards.py", "tests/ldm/prompts/test_wildcards.py"): (
+        ("if len(alone) == 1 and isinstance(alone[0], Named):", "if False:"),
+        ("self.left -= draws", "pass"),
+        ('self.fraction(f"{place}/{k}") ** (1 / weight)', 'self.fraction(f"{place}/{k}")'),
+        ('f"{place}.{nodes}"', "place"),
+        ('return _Draw(lists, f"{seed}:{part}")', 'return _Draw(lists, f"{seed}")'),
+    ),
+    ("ldm/prompts/wildcard_files.py", "tests/ldm/prompts/test_wildcard_files.py"): (
+        ("if name in above:", "if False:"),
+        ('if not line or line.startswith("#"):', "if not line:"),
+        ("lines.setdefault(template, weight)", "lines[(template, each)] = weight"),
+    ),
+    ("ldm/pipelines/wildcards.py", "tests/ldm/pipelines/test_wildcards.py"): (
+        (
+            "return settings.seed if settings.is_varied else settings.seed + index",
+            "return settings.seed + index",
+        ),
+        (
+            "settings = settled(settings, own, seed_of(settings, place.index))",
+            "settings = settled(settings, own, settings.seed)",
+        ),
+        ('bare = replace(self.settings, **dict.fromkeys(held, ""))', "bare = self.settings"),
+    ),
+    ("ldm/pipelines/batches.py", "tests/ldm/pipelines/test_wildcards.py"): (
+        ("negatives=self.negatives[first : part.stop],", ""),
+    ),
+    ("ldm/pipelines/prompting.py", "tests/ldm/pipelines/test_wildcards.py"): (
+        (
+            "texts = negatives or [settings.negative_prompt] * len(conds)",
+            "texts = [settings.negative_prompt] * len(conds)",
+        ),
+    ),
+    ("apps/server/service.py", "tests/apps/server/test_service.py"): (
+        ("if settings.wildcards is None:\n            return", "if True:\n            return"),
+    ),
+    ("apps/studio/form.py", "tests/apps/studio/test_form.py"): (
+        ("self.studio.wildcards if switched is True else None", "switched or None"),
     ),
     ("ldm/kernels/blocked.py", "tests/ldm/kernels/test_blocked.py"): (
         ("tensors[1].shape[2] >= FEWEST_KEYS", "True"),
@@ -924,9 +962,11 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ("ldm/jobs/job.py", "tests/ldm/jobs/test_lines.py"): (
         ('"model": self.model,', '"model": "",'),
         ('"files": dict(self.files),', '"files": {},'),
-        ("if k not in _HOW | _FILES}", "if k not in _FILES}"),
+        ("if k not in _HOW | _FILES | NOTES}", "if k not in _FILES | NOTES}"),
+        ("if k not in _HOW | _FILES | NOTES}", "if k not in _HOW | _FILES}"),
     ),
     ("ldm/jobs/lines.py", "tests/ldm/jobs/test_lines.py"): (
+        ("seed_of(settings, k)", "settings.seed"),
         ('first = values.pop("seed", self.seed + number)', 'first = values.pop("seed", self.seed)'),
         ("os.path.join(self.folder, path)", "path"),
     ),
