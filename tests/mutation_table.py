@@ -847,7 +847,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("in wanted and not each.fault)", "in wanted)"),
     ),
     ("apps/studio/controlling.py", "tests/apps/studio/test_controlling.py"): (
-        ('if self.own and not pictures["control"]:', 'if not pictures["control"]:'),
+        ('pictures["control"] or own', 'pictures["control"]'),
     ),
     ("apps/studio/control_recipes.py", "tests/apps/studio/test_control_recipes.py"): (
         ("full_hash(network.path) != each.digits", "full_hash(network.path) == each.digits"),

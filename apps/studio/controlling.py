@@ -93,15 +93,14 @@ class Controls:
         Args:
             values: Of ``inputs``.
             language: The visitor's.
-            own: The tab's own picture, as the browser sends it.
+            own: The tab's own picture, as the browser sends it; None where it has none.
 
         Raises:
             UserError: One is not offered, or a picture is missing or cannot be read.
         """
         pictures = dict(zip(self.pictures, values, strict=False))
         held = dict(zip(self.fields, values[len(pictures) :], strict=True))
-        if self.own and not pictures["control"]:
-            pictures["control"] = own
+        pictures["control"] = pictures["control"] or own
         there, texts, given = self._networks(), [], {}
         for key in KINDS:
             network = chosen(held[key], offered(there, key))
