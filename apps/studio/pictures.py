@@ -9,6 +9,7 @@ from PIL import Image
 
 from apps.studio.state import Studio
 from apps.studio.words import shown
+from ldm.images.io import open_image
 from ldm.pipelines.masks import Mask
 from optimizedSD.web.pictures import is_marked, mask_of, opened, own_picture, plain_picture
 
@@ -67,6 +68,16 @@ def picture_of(value: Any) -> Image.Image:
         UserError: There is none, or it cannot be read.
     """
     return plain_picture({"background": opened(value)})
+
+
+def file_of(value: Any) -> Image.Image:
+    """Return the picture of ``picture_field`` as its file has it, with all that the file says.
+
+    Raises:
+        UserError: There is none, or it cannot be read.
+    """
+    picture_of(value)
+    return open_image(value["path"])
 
 
 def painted_of(

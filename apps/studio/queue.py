@@ -165,9 +165,13 @@ class Drawing:
         drawn = drawn_by(desk, request, controller=watcher)
         self._log(desk)
         with contextlib.closing(drawn):
-            for picture in drawn:
+            for picture in map(self.finished, drawn):
                 output.take(picture)
                 desk.take(picture, output.saved[-1], watcher.looks(picture) if watcher else None)
+
+    def finished(self, picture: Picture) -> Picture:
+        """Return a drawn picture as it is saved."""
+        return picture
 
     def _log(self, desk: Desk) -> None:
         """Record the run; if that fails, warn and go on, since the pictures matter more."""
