@@ -97,14 +97,17 @@ class Enlarging:
         return colours.resize(tuple(size), Image.Resampling.LANCZOS)
 
     def _by_network(self, own: Image.Image, desk: Desk) -> Image.Image:
-        from ldm.upscalers.enlarge import TileProgress, upscale
+        from ldm.pipelines.cancelling import Cancel
+        from ldm.pipelines.enlarging import enlarge_to
+        from ldm.upscalers.enlarge import TileProgress, enlarged_size
         from ldm.upscalers.upscaler import kept_upscaler
 
         def observe(tiles: TileProgress) -> None:
             desk.observe(Progress(tiles.done, tiles.total, 0, 1))
 
         upscaler = kept_upscaler(self.network, desk.pipeline.device)
-        return upscale(own, upscaler, factor=self.settings.factor, observer=observe)
+        size = enlarged_size(own.size, self.settings.factor)
+        return enlarge_to(own, upscaler, size, Cancel(desk.stop), observe)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from torch import nn
 from upscaler_files import write_nearest
 
 from apps.studio.pictures import file_of
@@ -16,6 +17,7 @@ from ldm.errors import UserError
 from ldm.images.embed import DIGITAL_SOURCE_TYPE
 from ldm.images.io import encode_picture
 from ldm.safety.watermark import TEXT, read_watermark
+from ldm.upscalers.upscaler import kept_upscaler
 
 RECIPE = "a cat\nSteps: 9, Sampler: DDIM, CFG scale: 3, Seed: 41, Size: 24x16"
 ALPHA = np.repeat(np.arange(24, dtype=np.uint8)[None] * 10, 16, axis=0)
@@ -123,3 +125,14 @@ def test_a_watermark_that_enlarging_undoes_is_put_back(queue, settings, tmp_path
     _, image, _ = enlarged(queue, path, settings)
     assert image.size == (320, 320)
     assert read_watermark(np.asarray(image)) == TEXT
+
+
+def test_who_cancels_is_heard_within_a_tile(queue, file, settings, tmp_path):
+    network, computed = write_nearest(tmp_path / "nearest.pth"), []
+    for each in kept_upscaler(network).network.model.modules():
+        if isinstance(each, nn.Conv2d):
+            each.register_forward_hook(lambda *_: (computed.append(1), queue.stop("me"), None)[2])
+    job = Enlarging(file_of({"path": str(file)}), settings, network)
+    *_, last = queue.draw("me", lambda: job)
+    assert last.status.startswith("Stopped after") and not last.pictures
+    assert len(computed) == 1
