@@ -32,7 +32,7 @@ from optimizedSD.web.state import RunState
 from optimizedSD.web.uploads import shown_picture
 
 if TYPE_CHECKING:
-    from apps.studio.queue import Job
+    from optimizedSD.web.worker import Job
 
 logger = logging.getLogger(__name__)
 MOST_KEPT = 24  # pictures of a tab

@@ -13,10 +13,10 @@ from apps.server.pace import Pace
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from apps.studio.queue import Queue
     from apps.studio.settings import StudioSettings
     from apps.studio.styles import Style
     from optimizedSD.web.fields import Field
+    from optimizedSD.web.worker import Worker
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Studio:
         under: Called with (studio, panel) inside every panel, below its pictures.
     """
 
-    queue: Queue
+    queue: Worker
     flags: StudioSettings
     fixed: Mapping[str, Any] = field(default_factory=dict)
     styles: Mapping[str, Style] = field(default_factory=dict)

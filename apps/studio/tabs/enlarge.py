@@ -14,7 +14,6 @@ from PIL import Image
 from apps.studio.form import Form, fields_for
 from apps.studio.panel import Panel
 from apps.studio.pictures import file_of, picture_field, picture_of
-from apps.studio.queue import Desk, Drawing, Job
 from apps.studio.state import Studio, Tab
 from apps.studio.words import shown
 from ldm.errors import UserError
@@ -28,7 +27,9 @@ from ldm.programs.upscaling import save_enlarged
 from ldm.settings.low_memory import ForkHabits, SmallDevice
 from ldm.settings.option import changed
 from ldm.settings.upscale_tile import TileUpscaleSettings
+from optimizedSD.web.drawing import Drawing
 from optimizedSD.web.pictures import OPAQUE, opened
+from optimizedSD.web.worker import Desk, Job
 
 if TYPE_CHECKING:
     from ldm.pipelines.progress import Picture

@@ -12,13 +12,13 @@ from apps.studio.form import FIRST_PROMPT, LEAST_WIDTH, Form, fields_for
 from apps.studio.masking import MaskMaker
 from apps.studio.panel import Panel
 from apps.studio.pictures import mask_field, paint_field, painted_of
-from apps.studio.queue import Drawing
 from apps.studio.state import Studio, Tab
 from apps.studio.words import shown
 from ldm.errors import UserError
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import ForkHabits, SmallDevice
 from ldm.settings.option import changed
+from optimizedSD.web.drawing import Drawing
 
 NAME = "repaint"
 SIDES = ("left", "top", "right", "bottom")

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from apps.studio.queue import Queue
 from ldm.pipelines.pipeline import Pipeline
 from optimizedSD.web.limits import Limits
+from optimizedSD.web.worker import Worker
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +18,7 @@ def pipeline(tiny_ckpt):
 @pytest.fixture
 def queue(pipeline):
     """A queue in front of it."""
-    made = Queue(pipeline, log_run=lambda settings: None)
+    made = Worker(pipeline, log_run=lambda settings: None)
     made.limit(Limits(waiting=3))
     yield made
     assert made.close(10.0), "a job still runs"
