@@ -53,7 +53,11 @@ TOLD_CSS = """
 .told span { flex: 1; }
 .told button { text-decoration: underline; color: inherit; min-height: 1.5em; }
 """
-CSS += TOLD_CSS + EDIT_CSS
+# The label of a gallery lies on it: below the label is room for the pictures.
+LABEL_CSS = """
+.grid-wrap { padding-top: 2.6em !important; }
+"""
+CSS += TOLD_CSS + LABEL_CSS + EDIT_CSS
 SCRIPT = Path(__file__).with_name("page.js")
 # Controls that belong side by side.
 PAIRS = (
