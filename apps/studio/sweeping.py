@@ -260,7 +260,7 @@ class Sweeping:
         from ldm.pipelines.room import check_room
 
         costliest = max((each.request for each in self.planned.asked), key=cost_of)
-        check_room(costliest, desk.pipeline, seconds=desk.worker.limits.seconds)
+        check_room(costliest, desk.pipeline, seconds=desk.limits.seconds)
         run, began = SweepRun(self.planned, self.outdir), time.monotonic()
         run.check()
         cancel = Cancel(desk.stop)

@@ -80,7 +80,7 @@ def drawn_by(desk: Desk, request: Request, **watched: Any) -> Iterator[Picture]:
     return draw(
         desk.pipeline,
         request,
-        seconds=desk.worker.limits.seconds,
+        seconds=desk.limits.seconds,
         stop=desk.stop,
         see=lambda preview: desk.show(desk.state.seen(preview)),
         **{"observer": desk.observe, **watched},

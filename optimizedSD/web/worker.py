@@ -67,10 +67,16 @@ class Desk:
         """The model."""
         return self.worker.pipeline
 
+    @property
+    def limits(self) -> Limits:
+        """What a run may ask for."""
+        return self.worker.limits
+
     def observe(self, event: Notice | Progress) -> None:
         """Take an event of a run; raises ``Stopped``."""
-        self.show(self.state.after(event))
-        if self.state.seconds > self.worker.limits.seconds:
+        state = self.state.after(event)
+        self.show(state)
+        if state.seconds > self.limits.seconds:
             raise Stopped("the longest that a run may take on this page")
 
     def show(self, state: RunState) -> None:
