@@ -16,7 +16,7 @@ from apps.studio.tabs import edit, enlarge, feedback, gallery, image, learn, rep
 from apps.studio.words import shown
 from optimizedSD.web.edit_layout import EDIT_CSS
 from optimizedSD.web.handlers import language_of_visit
-from optimizedSD.web.layout import HOUR, LABEL_CSS, TOLD_CSS, TROUBLE
+from optimizedSD.web.layout import HOUR, LABEL_CSS, TOLD_CSS, TROUBLE, keep_files
 
 TABS: dict[str, Callable[[Studio], Tab]] = {
     "text": text.build,
@@ -132,6 +132,7 @@ def _keep(studio: Studio, blocks: gr.Blocks) -> None:
     for panel in studio.panels:
         blocks.load(panel.restored, panel.kept, panel.outputs, **QUIET)
     gr.on([each.change for each in made], None, made, held, js=script, **IN_BROWSER)
+    keep_files(blocks, list(studio.given.values()))
 
 
 def read_kept(kept: Any) -> dict[str, Any]:

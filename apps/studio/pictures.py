@@ -18,47 +18,62 @@ BRUSH = ("#e6007e", 0.7)
 HEIGHT = 420  # pixels of the field
 
 
-def picture_field(name: str) -> gr.Image:
+def picture_field(studio: Studio, name: str) -> gr.Image:
     """Return a field for one picture, taken as it is."""
-    return gr.Image(
-        label=shown("picture"),
-        type="filepath",
-        image_mode=None,
-        sources=["upload", "clipboard"],
-        buttons=["fullscreen"],
-        height=HEIGHT,
-        elem_id=f"{name}-picture",
+    return _kept(
+        studio,
+        gr.Image(
+            label=shown("picture"),
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "clipboard"],
+            buttons=["fullscreen"],
+            height=HEIGHT,
+            elem_id=f"{name}-picture",
+        ),
     )
 
 
 def paint_field(studio: Studio, name: str) -> gr.ImageEditor:
     """Return a field for a picture that is painted over where it is to be redrawn."""
-    return gr.ImageEditor(
-        label=shown("paint_over"),
-        type="pil",
-        format="png",  # lossless: the pixels that are kept must not change
-        sources=("upload", "clipboard"),
-        transforms=(),  # gradio's crop moves the picture, but not what was painted on it
-        layers=False,
-        brush=gr.Brush(
-            default_size=max(8, studio.own_size // 8), colors=[BRUSH], color_mode="fixed"
+    return _kept(
+        studio,
+        gr.ImageEditor(
+            label=shown("paint_over"),
+            type="pil",
+            format="png",  # lossless: the pixels that are kept must not change
+            sources=("upload", "clipboard"),
+            transforms=(),  # gradio's crop moves the picture, but not what was painted on it
+            layers=False,
+            brush=gr.Brush(
+                default_size=max(8, studio.own_size // 8), colors=[BRUSH], color_mode="fixed"
+            ),
+            height=HEIGHT,
+            elem_id=f"{name}-picture",
         ),
-        height=HEIGHT,
-        elem_id=f"{name}-picture",
     )
 
 
-def mask_field(name: str) -> gr.Image:
+def mask_field(studio: Studio, name: str) -> gr.Image:
     """Return a field for a mask from a file."""
-    return gr.Image(
-        label=shown("mask"),
-        type="filepath",
-        format="png",
-        image_mode=None,
-        sources=["upload", "clipboard"],
-        buttons=[],
-        elem_id=f"{name}-mask",
+    return _kept(
+        studio,
+        gr.Image(
+            label=shown("mask"),
+            type="filepath",
+            format="png",
+            image_mode=None,
+            sources=["upload", "clipboard"],
+            buttons=[],
+            elem_id=f"{name}-mask",
+        ),
     )
+
+
+def _kept(studio: Studio, made: Any) -> Any:
+    """Return a field whose picture a reload keeps."""
+    studio.given[made.elem_id] = made
+    return made
 
 
 def picture_of(value: Any) -> Image.Image:

@@ -52,6 +52,8 @@ class Studio:
         models: Checkpoints from elsewhere that are on the menu: the command line's.
         kept: Components whose values a reload keeps, by a name for each; tabs add theirs while
             they are built.
+        given: Fields for pictures whose files a reload keeps, by their names: ``NAME-picture``, and
+            ``NAME-mask`` for the field of masks beside an editor.
         menus: Those of all forms, each with its field: their values are in the visitor's language.
         loads: What is called when the page is opened: a function, its inputs, its outputs.
         panels: The ``Panel`` of all tabs; what they show is kept too.
@@ -66,6 +68,7 @@ class Studio:
     pace: Pace = field(default_factory=Pace)
     models: Sequence[Path] = ()
     kept: dict[str, Component] = field(default_factory=dict)
+    given: dict[str, Component] = field(default_factory=dict)
     menus: list[tuple[Component, Field]] = field(default_factory=list)
     loads: list[tuple[Callable[..., Any], Any, Any]] = field(default_factory=list)
     panels: list[Any] = field(default_factory=list)

@@ -153,7 +153,7 @@ def build(studio: Studio) -> Tab:
     gr.Markdown(shown("enlarge_hint"))
     with gr.Row():
         with gr.Column():
-            picture = picture_field(NAME)
+            picture = picture_field(studio, NAME)
             method = gr.Dropdown(
                 [*((shown(each), each) for each in METHODS), *networks()],
                 value=METHODS[0],

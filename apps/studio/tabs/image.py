@@ -27,7 +27,7 @@ def build(studio: Studio) -> Tab:
     gr.Markdown(shown("image_hint"))
     with gr.Row():
         with gr.Column():
-            picture = picture_field(NAME)
+            picture = picture_field(studio, NAME)
             form = Form(studio, NAME, LowMemoryImg2ImgSettings, fields, size=False)
         with gr.Column():
             panel = Panel(studio, NAME, speaker=form.speaker)

@@ -44,7 +44,7 @@ def build(studio: Studio) -> Tab:
         with gr.Column():
             picture = paint_field(studio, NAME)
             with gr.Accordion(shown("upload_mask"), open=False):
-                mask = mask_field(NAME)
+                mask = mask_field(studio, NAME)
             maker = MaskMaker(NAME)
             area, margins = _area(studio)
             form = Form(studio, NAME, TabSettings, fields, first=("invert_mask",))

@@ -184,6 +184,47 @@ def test_what_is_painted_over_is_drawn_anew_and_the_rest_is_kept_to_the_bit(visi
     assert (newest(page, "repaint") != original).any(-1)[:8].any(), "all else is drawn anew"
 
 
+def test_a_reload_keeps_a_picture_and_what_was_painted_over_it_as_a_mask(visit):
+    page = visit()
+    open_tab(page, "repaint")
+    page.set_input_files("#repaint-picture input[type=file]", os.fspath(SKETCH))
+    page.wait_for_selector("#repaint-picture button[aria-label=Brush]")
+    blank = kept_layer(page)
+    box = page.locator("#repaint-picture canvas").nth(1).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    drag(page, (x - 20, y), (x + 20, y))
+    kept_layer(page, other_than=blank)
+    page.reload()
+    page.wait_for_selector("#upload-trouble >> text=as the mask below")
+    open_tab(page, "repaint")
+    page.wait_for_selector("#repaint-picture button[aria-label=Brush]")
+    page.click("text=Upload a mask >> visible=true")
+    source = page.get_attribute("#repaint-mask img", "src")
+    mask = np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("L"))
+    assert set(np.unique(mask)) == {0, 255} and mask[32, 32] == 255 and not mask[:8].any()
+    few_steps(page, "repaint", steps=5)
+    page.click("#repaint-draw")
+    wait_for_end(page, "repaint")
+    changed = (newest(page, "repaint") != np.asarray(Image.open(SKETCH).convert("RGB"))).any(-1)
+    assert changed[32, 32] and not changed[:8].any()
+    page.reload()
+    page.wait_for_selector("#text-draw")
+    open_tab(page, "repaint")
+    page.click("text=Upload a mask >> visible=true")
+    page.wait_for_selector("#repaint-mask img")
+    assert not page.inner_text("#upload-trouble").strip(), "it is a mask now, and no news"
+
+
+def kept_layer(page, other_than=""):
+    """Return the file of what is painted over, once the browser keeps another than before."""
+    kept = """before => {
+      const { given } = JSON.parse(localStorage.getItem("studio") || "{}");
+      const path = given?.["repaint-picture"]?.layers?.[0]?.path;
+      return path && path !== before ? path : null;
+    }"""
+    return page.wait_for_function(kept, arg=other_than).json_value()
+
+
 def test_words_are_edited_and_each_gets_a_map(visit):
     page = visit()
     open_tab(page, "edit")
