@@ -17,7 +17,7 @@ from ldm.faces.restoring import FaceObserver, restore_faces
 from ldm.paths import identity
 from ldm.pipelines.cancelling import Cancel, interruptible
 from ldm.pipelines.networks import find_restorer
-from ldm.pipelines.progress import Notice, Observer
+from ldm.pipelines.progress import NoFace, Notice, Observer
 from ldm.pipelines.source_files import detector_file, face_entries
 from ldm.settings.faces import RESTORATION, FaceSettings
 
@@ -127,7 +127,7 @@ class Faces:
             if found:
                 pixels[row] = seen[row] = restored
             else:
-                observer(Notice(f"Picture {number}: no face was found, and nothing redrawn."))
+                observer(NoFace(f"Picture {number}: no face was found, and nothing redrawn."))
         return pixels, seen
 
     def _cancelled_by(self, cancel: Cancel | None) -> AbstractContextManager[None]:
