@@ -1,8 +1,9 @@
 """From a request's fields to settings: which fields there are, and that none names a file.
 
 A request sets what ``OPEN`` lists. All else of the schema is the operator's (``CLOSED``): what
-names files and folders, what holds for the whole process, what only a program needs. Adapters go by
-the names of those in models/lora and models/embeddings. Imports no torch.
+names files and folders, what holds for the whole process, what only a program needs. Adapters and
+networks go by the names of those in models/lora, models/embeddings, models/upscalers and
+models/faces. Imports no torch.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ldm.pipelines.adapter_files import (
     find_named,
     lora_file,
 )
-from ldm.pipelines.networks import HIRES_UPSCALERS
+from ldm.pipelines.networks import FACE_RESTORERS, HIRES_UPSCALERS
 from ldm.settings.adapters import read_lora
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.inpaint import LowMemoryInpaintSettings
@@ -40,12 +41,12 @@ _OPEN = """
 prompt negative_prompt prompt_lang prompt_syntax clip_skip emphasis plain_prompt
 sampler ddim_steps spacing ddim_eta scale seed n_samples n_iter H W strength lora embedding
 reuse merge_tokens guidance_interval guidance_rescale zero_terminal_snr freeu batch_cfg
-hires hires_steps hires_upscaler hires_strength
+hires hires_steps hires_upscaler hires_strength restore_faces face_fidelity
 only_masked mask_blur invert_mask fill outpaint subseed subseed_strength
 """
 _FILES = """
 from_file from_image wildcards glossary translator outdir config ckpt init_img mask control
-image_encoder decoder laion400m trust_config restore_faces face_detector
+image_encoder decoder laion400m trust_config face_detector
 """
 _OPERATORS = """
 max_pixels use_ema device precision kernels compile graphs attention_backend vram_budget turbo
@@ -54,7 +55,6 @@ unet_bs safety_checker watermark
 # What goes with a file, and what only a program does.
 _PROGRAMS = """
 control_mode hint_only box skip_grid skip_save format n_rows fixed_code seed_mode C f
-face_fidelity
 """
 _FIXED = """
 wildcards glossary translator use_ema precision kernels compile graphs attention_backend
@@ -187,6 +187,8 @@ def check_shelves(settings: GenerationSettings) -> None:
         _check_on_shelf(EMBEDDINGS, name)
     if (network := getattr(settings, "hires_network", None)) is not None:
         _check_on_shelf(HIRES_UPSCALERS, network)
+    if settings.restore_faces is not None:
+        _check_on_shelf(FACE_RESTORERS, settings.restore_faces)
 
 
 def _check_on_shelf(shelf: Shelf, name: str) -> None:

@@ -10,6 +10,7 @@ from apps.server.refused import for_strangers
 from ldm.pipelines.batches import check_length
 from ldm.pipelines.known_words import notices_on_words
 from ldm.pipelines.progress import (
+    NoFace,
     Notice,
     Observer,
     Picture,
@@ -112,6 +113,9 @@ class PipelineDrawer:
         def progress(event: Notice | Progress) -> None:
             if isinstance(event, Progress):  # notices quote one another's prompts
                 observer(event)
+            elif isinstance(event, NoFace):  # of a request that is drawn alone, as picture 1
+                seed = requests[0].settings.seed
+                observer(Notice(f"seed {seed}: no face was found, and nothing redrawn"))
 
         watched = {"cancel": observer} if hasattr(observer, "check") else {}
         with warnings_here(observer):  # of samplers and adapters, which a group has in common

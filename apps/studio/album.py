@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apps.studio.opinions import TRAINING
-from apps.studio.queue import drawn_by
 from ldm.errors import UserError
 from ldm.gallery.bin import Bin, Thrown
 from ldm.gallery.index import Gallery, Shown
@@ -23,12 +22,13 @@ from ldm.pipelines.progress import Notice
 from ldm.programs.naming import PromptNaming
 from ldm.programs.output import OutputFolder
 from ldm.settings.generation import GenerationSettings
+from optimizedSD.web.drawing import drawn_by
 from optimizedSD.web.limits import Limits
 
 if TYPE_CHECKING:
-    from apps.studio.queue import Desk
     from ldm.pipelines.models import ModelChoice
     from ldm.pipelines.request import Request
+    from optimizedSD.web.worker import Desk
 
 ON_A_PAGE = 24
 LONGEST_SEARCH = 500  # characters

@@ -30,8 +30,8 @@ from optimizedSD.web.server import (
 if TYPE_CHECKING:
     from gradio import Blocks
 
-    from apps.studio.queue import Queue
     from apps.studio.state import Studio
+    from optimizedSD.web.worker import Worker
 
 
 def serve(flags: StudioSettings, auth: str | None, console: Console) -> None:
@@ -75,7 +75,7 @@ def serve(flags: StudioSettings, auth: str | None, console: Console) -> None:
         leave_at_once()
 
 
-def load_queue(flags: StudioSettings, console: Console) -> Queue:
+def load_queue(flags: StudioSettings, console: Console) -> Worker:
     """Find and load the model; return the queue in front of it.
 
     Raises:
@@ -90,7 +90,7 @@ def load_queue(flags: StudioSettings, console: Console) -> Queue:
         console.say(choice.notice)
 
     from apps.studio.loading import load_model
-    from apps.studio.queue import Queue
+    from optimizedSD.web.worker import Worker
 
     log, pipeline = RunLog("studio_logs.csv"), load_model(flags, choice, console.observe)
 
@@ -99,12 +99,12 @@ def load_queue(flags: StudioSettings, console: Console) -> Queue:
         used = {"config": now.choice.config_path, "ckpt": now.choice.ckpt_path}
         log.add(row_of(settings, device=now.device, **used))
 
-    queue = Queue(pipeline, record)
+    queue = Worker(pipeline, record)
     return queue
 
 
 def studio_of(
-    queue: Queue, flags: StudioSettings, styles: dict, wildcards: str | None = None
+    queue: Worker, flags: StudioSettings, styles: dict, wildcards: str | None = None
 ) -> Studio:
     """Return the studio of a command line.
 

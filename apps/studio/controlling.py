@@ -163,6 +163,7 @@ class Controls:
             height=HEIGHT,
             elem_id=self._id(f"{key}_picture"),
         )
+        self.studio.given[self._id(f"{key}_picture")] = self.pictures[key]
         self._slider(f"{key}_scale", STRONGEST, 1)
         with gr.Row():
             self._slider(f"{key}_start", 1, 0)

@@ -18,10 +18,10 @@ from ldm.pipelines.progress import Observer, log_events
 from optimizedSD.web.worker import Stopped
 
 if TYPE_CHECKING:
-    from apps.studio.queue import Desk
     from apps.studio.settings import StudioSettings
     from ldm.pipelines.models import ModelChoice
     from ldm.pipelines.pipeline import Pipeline
+    from optimizedSD.web.worker import Desk
 
 Load = Callable[["ModelChoice", Observer], "Pipeline"]
 
@@ -68,7 +68,7 @@ class Loading:
 
     def do(self, desk: Desk) -> None:
         """Load it; raises UserError where it cannot be, with the one before back in its place."""
-        queue, before = desk.queue, desk.queue.pipeline.choice
+        queue, before = desk.worker, desk.worker.pipeline.choice
         if before.ckpt_path == self.entry.path:
             return
         choice = described(self.entry)  # raises while the other one is still there

@@ -6,17 +6,14 @@ Visitors choose a name of a list; what it stands for is looked up here, so that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
 from ldm.legible import quoted
-from ldm.paths import listing
-from ldm.pipelines.adapter_files import WEIGHTS, on_shelf
-from ldm.pipelines.networks import UPSCALERS
+from ldm.pipelines.adapter_files import on_shelf
+from ldm.pipelines.networks import FACE_RESTORERS, UPSCALERS
 from ldm.settings.hires import LABELS
 
-FACES = Path("models/faces")
 NOTHING = "—"
 SETTINGS = ("hires_upscaler", "restore_faces")
 """Settings that have such a list, where a schema has them and there is something to choose."""
@@ -31,7 +28,7 @@ def offered(setting: str) -> Mapping[str, str | None]:
     if setting == "hires_upscaler":
         ways = {label: way for way, label in LABELS.items()}
         return {**ways, **{path.stem: str(path) for path in on_shelf(UPSCALERS)}}
-    files = sorted(path for path in listing(FACES) if path.suffix.lower() in WEIGHTS)
+    files = on_shelf(FACE_RESTORERS)
     return {NOTHING: None, **{path.stem: str(path) for path in files}} if files else {}
 
 

@@ -16,7 +16,7 @@ from apps.studio.tabs import edit, enlarge, feedback, gallery, image, learn, rep
 from apps.studio.words import shown
 from optimizedSD.web.edit_layout import EDIT_CSS
 from optimizedSD.web.handlers import language_of_visit
-from optimizedSD.web.layout import HOUR, TOLD_CSS, TROUBLE
+from optimizedSD.web.layout import HOUR, LABEL_CSS, TOLD_CSS, TROUBLE, keep_files
 
 TABS: dict[str, Callable[[Studio], Tab]] = {
     "text": text.build,
@@ -45,6 +45,7 @@ CSS = """
   .actions { position: fixed; left: 0; right: 0; bottom: 0; z-index: 1000; padding: 0.5em 1em;
     background: var(--body-background-fill); }
   .column:has(.actions) { position: relative; z-index: 1000; }  /* labels are in layers too */
+  .overflow-dropdown { z-index: 1001 !important; }  /* the tabs that have no room in their row */
   .gradio-container { padding-bottom: 5em !important; }
 }
 .drawn .grid-wrap { min-height: 8em !important; max-height: 660px !important; }
@@ -53,6 +54,8 @@ CSS = """
 .besides { align-items: end; }
 .senders { align-items: center; }
 .warning { color: var(--error-text-color, #b91c1c); }
+button[role=tab].selected { color: var(--primary-600); }
+.dark button[role=tab].selected { color: var(--primary-300); }
 """
 CSS += """
 .aside { display: flex; gap: 1em; align-items: flex-start; flex-wrap: wrap; }
@@ -60,7 +63,7 @@ CSS += """
 .status pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 .download { text-decoration: underline; }
 """
-CSS += TOLD_CSS + EDIT_CSS
+CSS += TOLD_CSS + LABEL_CSS + EDIT_CSS
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -129,6 +132,7 @@ def _keep(studio: Studio, blocks: gr.Blocks) -> None:
     for panel in studio.panels:
         blocks.load(panel.restored, panel.kept, panel.outputs, **QUIET)
     gr.on([each.change for each in made], None, made, held, js=script, **IN_BROWSER)
+    keep_files(blocks, list(studio.given.values()))
 
 
 def read_kept(kept: Any) -> dict[str, Any]:

@@ -28,12 +28,13 @@ from ldm.images.embed import parameters_in
 from ldm.images.io import open_image
 from ldm.images.metadata import parse_parameters
 from optimizedSD.web.handlers import language_of_visit
+from optimizedSD.web.layout import keeping
 from optimizedSD.web.speaking import Speaker, bar
 from optimizedSD.web.state import RunState
 from optimizedSD.web.uploads import shown_picture
 
 if TYPE_CHECKING:
-    from apps.studio.queue import Job
+    from optimizedSD.web.worker import Job
 
 logger = logging.getLogger(__name__)
 PICTURE_TABS = ("image", "repaint", "edit", "enlarge")  # that a picture can be sent to
@@ -143,6 +144,9 @@ class Panel:
 
         pressed = self.draw.click(self._begin, None, buttons, **QUIET)
         self.draw.click(None, None, None, js=_TO_STATUS % self.id("status"), **IN_BROWSER)
+        given = [each for each in inputs if each in self.studio.given.values()]
+        if given:  # also what another tab has sent, of which an editor tells nobody
+            self.draw.click(None, given, None, js=keeping(given), **IN_BROWSER)
         # gradio opens no upload and keeps no job waiting: the project's reader and line do that.
         job = pressed.success(
             run,

@@ -9,6 +9,7 @@ from PIL import Image
 
 from apps.studio.state import Studio
 from apps.studio.words import shown
+from ldm.images.io import open_image
 from ldm.pipelines.masks import Mask
 from optimizedSD.web.pictures import is_marked, mask_of, opened, own_picture, plain_picture
 
@@ -17,47 +18,62 @@ BRUSH = ("#e6007e", 0.7)
 HEIGHT = 420  # pixels of the field
 
 
-def picture_field(name: str) -> gr.Image:
+def picture_field(studio: Studio, name: str) -> gr.Image:
     """Return a field for one picture, taken as it is."""
-    return gr.Image(
-        label=shown("picture"),
-        type="filepath",
-        image_mode=None,
-        sources=["upload", "clipboard"],
-        buttons=["fullscreen"],
-        height=HEIGHT,
-        elem_id=f"{name}-picture",
+    return _kept(
+        studio,
+        gr.Image(
+            label=shown("picture"),
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "clipboard"],
+            buttons=["fullscreen"],
+            height=HEIGHT,
+            elem_id=f"{name}-picture",
+        ),
     )
 
 
 def paint_field(studio: Studio, name: str) -> gr.ImageEditor:
     """Return a field for a picture that is painted over where it is to be redrawn."""
-    return gr.ImageEditor(
-        label=shown("paint_over"),
-        type="pil",
-        format="png",  # lossless: the pixels that are kept must not change
-        sources=("upload", "clipboard"),
-        transforms=(),  # gradio's crop moves the picture, but not what was painted on it
-        layers=False,
-        brush=gr.Brush(
-            default_size=max(8, studio.own_size // 8), colors=[BRUSH], color_mode="fixed"
+    return _kept(
+        studio,
+        gr.ImageEditor(
+            label=shown("paint_over"),
+            type="pil",
+            format="png",  # lossless: the pixels that are kept must not change
+            sources=("upload", "clipboard"),
+            transforms=(),  # gradio's crop moves the picture, but not what was painted on it
+            layers=False,
+            brush=gr.Brush(
+                default_size=max(8, studio.own_size // 8), colors=[BRUSH], color_mode="fixed"
+            ),
+            height=HEIGHT,
+            elem_id=f"{name}-picture",
         ),
-        height=HEIGHT,
-        elem_id=f"{name}-picture",
     )
 
 
-def mask_field(name: str) -> gr.Image:
+def mask_field(studio: Studio, name: str) -> gr.Image:
     """Return a field for a mask from a file."""
-    return gr.Image(
-        label=shown("mask"),
-        type="filepath",
-        format="png",
-        image_mode=None,
-        sources=["upload", "clipboard"],
-        buttons=[],
-        elem_id=f"{name}-mask",
+    return _kept(
+        studio,
+        gr.Image(
+            label=shown("mask"),
+            type="filepath",
+            format="png",
+            image_mode=None,
+            sources=["upload", "clipboard"],
+            buttons=[],
+            elem_id=f"{name}-mask",
+        ),
     )
+
+
+def _kept(studio: Studio, made: Any) -> Any:
+    """Return a field whose picture a reload keeps."""
+    studio.given[made.elem_id] = made
+    return made
 
 
 def picture_of(value: Any) -> Image.Image:
@@ -67,6 +83,16 @@ def picture_of(value: Any) -> Image.Image:
         UserError: There is none, or it cannot be read.
     """
     return plain_picture({"background": opened(value)})
+
+
+def file_of(value: Any) -> Image.Image:
+    """Return the picture of ``picture_field`` as its file has it, with all that the file says.
+
+    Raises:
+        UserError: There is none, or it cannot be read.
+    """
+    picture_of(value)
+    return open_image(value["path"])
 
 
 def painted_of(

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from apps.studio.queue import drawn_by
 from apps.studio.words import say
 from ldm.errors import UserError
 from ldm.images.io import save_numbered
@@ -22,11 +21,12 @@ from ldm.pipelines.attention_panels import captioned_tiles, overlay
 from ldm.pipelines.postprocess import Watermark
 from ldm.programs.output import OutputFolder
 from ldm.settings.generation import GenerationSettings
+from optimizedSD.web.drawing import drawn_by
 
 if TYPE_CHECKING:
-    from apps.studio.queue import Desk
     from ldm.pipelines.previewing import Glimpse
     from ldm.pipelines.progress import Picture
+    from optimizedSD.web.worker import Desk
 
 FOLDER, NAMES = "lessons", "lesson-{:04d}.png"
 SHOWN = 8  # guesses of a way

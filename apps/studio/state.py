@@ -15,10 +15,10 @@ from optimizedSD.web.uploads import Uploads
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from apps.studio.queue import Queue
     from apps.studio.settings import StudioSettings
     from apps.studio.styles import Style
     from optimizedSD.web.fields import Field
+    from optimizedSD.web.worker import Worker
 
 HINTS = ".hints"
 """A folder below that of the pictures."""
@@ -58,13 +58,15 @@ class Studio:
         models: Checkpoints from elsewhere that are on the menu: the command line's.
         kept: Components whose values a reload keeps, by a name for each; tabs add theirs while
             they are built.
+        given: Fields for pictures whose files a reload keeps, by their names: ``NAME-picture``, and
+            ``NAME-mask`` for the field of masks beside an editor.
         menus: Those of all forms, each with its field: their values are in the visitor's language.
         loads: What is called when the page is opened: a function, its inputs, its outputs.
         panels: The ``Panel`` of all tabs; what they show is kept too.
         under: Called with (studio, panel) inside every panel, below its pictures.
     """
 
-    queue: Queue
+    queue: Worker
     flags: StudioSettings
     fixed: Mapping[str, Any] = field(default_factory=dict)
     styles: Mapping[str, Style] = field(default_factory=dict)
@@ -73,6 +75,7 @@ class Studio:
     pace: Pace = field(default_factory=Pace)
     models: Sequence[Path] = ()
     kept: dict[str, Component] = field(default_factory=dict)
+    given: dict[str, Component] = field(default_factory=dict)
     menus: list[tuple[Component, Field]] = field(default_factory=list)
     loads: list[tuple[Callable[..., Any], Any, Any]] = field(default_factory=list)
     panels: list[Any] = field(default_factory=list)

@@ -36,11 +36,11 @@ from optimizedSD.web.state import SavedPicture
 if TYPE_CHECKING:  # these import torch, which a plan can do without
     from PIL import Image
 
-    from apps.studio.queue import Desk
     from ldm.pipelines.models import ModelChoice
     from ldm.pipelines.pipeline import Pipeline
     from ldm.pipelines.progress import Picture
     from ldm.sweeps.results import Results
+    from optimizedSD.web.worker import Desk
 
 MOST = 100  # pictures of a sweep: it holds the line for everybody else meanwhile
 FOLDER = "sweeps"
@@ -260,7 +260,7 @@ class Sweeping:
         from ldm.pipelines.room import check_room
 
         costliest = max((each.request for each in self.planned.asked), key=cost_of)
-        check_room(costliest, desk.pipeline, seconds=desk.queue.limits.seconds)
+        check_room(costliest, desk.pipeline, seconds=desk.limits.seconds)
         run, began = SweepRun(self.planned, self.outdir), time.monotonic()
         run.check()
         cancel = Cancel(desk.stop)

@@ -112,7 +112,8 @@ class Carried:
 def _exif(image: Image.Image) -> dict[str, Any]:
     """Return a picture's EXIF data without its orientation, which has been applied."""
     try:
-        exif = image.getexif()
+        exif = Image.Exif()
+        exif.load(image.getexif().tobytes())  # a copy: the picture keeps its orientation
         exif.pop(ExifTags.Base.Orientation, None)
         return {"exif": exif.tobytes()} if len(exif) else {}
     except Exception as error:  # broken EXIF makes Pillow raise almost anything

@@ -23,6 +23,7 @@ from ldm.jobs.job import NOTES, ONE_PICTURE, Job, schema_of
 from ldm.jobs.rows import Row
 from ldm.paths import file_fault, is_folder
 from ldm.pipelines.models import ModelChoice, check_kind, resolve
+from ldm.pipelines.networks import find_restorer
 from ldm.pipelines.source_files import detector_file
 from ldm.pipelines.translating import in_models_language
 from ldm.settings.adapters import read_control
@@ -37,7 +38,7 @@ if TYPE_CHECKING:  # few lines have adapters
     from ldm.pipelines.wildcards import Templates
 
 _PICTURES = ("init_img", "mask")
-_BESIDES = ("decoder", "glossary", "translator", "image_encoder", "restore_faces")
+_BESIDES = ("decoder", "glossary", "translator", "image_encoder")
 _OWN = ("prompt", "negative_prompt", "seed", *_PICTURES)
 """What differs from line to line most often; the rest is checked once for all lines alike."""
 _TEXTS = ("prompt", "negative_prompt")
@@ -252,6 +253,7 @@ class LineReader:
         named = {name: getattr(settings, name, None) for name in (*_PICTURES, *_BESIDES)}
         found = {name: hash_of(path) for name, path in named.items() if path}
         if settings.restore_faces is not None:
+            found["restore_faces"] = hash_of(find_restorer(settings.restore_faces))
             detector = detector_file(settings.face_detector)
             found["face_detector"] = CASCADE if detector is None else hash_of(detector)
         texts = [settings.prompt, settings.negative_prompt]

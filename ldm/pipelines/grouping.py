@@ -86,6 +86,7 @@ def can_share(request: Request) -> bool:
         and request.place is None
         and not settings.takes_folder
         and getattr(settings, "hires", None) is None
+        and settings.restore_faces is None  # such networks draw noise, and can be cancelled
         and request.choice.kind.walks.get(settings.task) in SHARED_WALKS
         and (plan is None or not plan.controls)
     )

@@ -116,9 +116,9 @@ class HiresWalk(TextWalk):
     def _larger(self, picture: Image.Image, size: tuple[int, int]) -> Image.Image:
         if self.settings.hires_network is None:
             return picture.resize(size, Image.Resampling.LANCZOS)
-        from ldm.upscalers.enlarge import upscale_to
+        from ldm.pipelines.enlarging import enlarge_to
 
-        return upscale_to(picture, self._network, size)
+        return enlarge_to(picture, self._network, size, self.cancel)
 
     @cached_property
     def _network(self) -> Upscaler:

@@ -1,4 +1,4 @@
-"""Networks that enlarge pictures: by path, or by name in models/upscalers; checked before a run.
+"""Networks that enlarge pictures or redraw faces: by path, or by name on their shelf.
 
 Imports no torch.
 """
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from ldm.errors import UserError
 from ldm.legible import quoted
-from ldm.paths import MISSING, unreachable
+from ldm.paths import MISSING, exists, unreachable
 from ldm.pipelines.adapter_files import WEIGHTS, Shelf, find_adapter
+from ldm.pipelines.models import find
 from ldm.settings.generation import LARGEST_SIDE, GenerationSettings, Txt2ImgSettings
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 UPSCALERS = Shelf("upscaler", "--model", "models/upscalers", WEIGHTS)
 HIRES_UPSCALERS = replace(UPSCALERS, flag="--hires_upscaler")
 TILE_UPSCALERS = replace(UPSCALERS, flag="--upscaler")
+FACE_RESTORERS = Shelf("face restorer", "--restore_faces", "models/faces", WEIGHTS)
 
 
 def find_network(shelf: Shelf, named: str) -> Path:
@@ -32,10 +34,21 @@ def find_network(shelf: Shelf, named: str) -> Path:
     fault = unreachable(named)
     if fault not in (None, MISSING):
         raise UserError(
-            f"{shelf.flag} {quoted(named)} {fault}; expected the file of a network that enlarges "
-            f"pictures, or its name in {shelf.folder}; check it"
+            f"{shelf.flag} {quoted(named)} {fault}; expected the file of {shelf.one}, or its "
+            f"name in {shelf.folder}; check it"
         )
     return find_adapter(shelf, named)
+
+
+def find_restorer(named: str) -> Path:
+    """Return the file that ``--restore_faces`` names: at its path, here or below the project's
+    folder, or by its name in models/faces.
+
+    Raises:
+        UserError: There is none, or several, or no file can be there.
+    """
+    found = find(named)
+    return found if exists(found) else find_network(FACE_RESTORERS, named)
 
 
 def check_enlarging(settings: GenerationSettings, choice: ModelChoice) -> None:

@@ -42,6 +42,11 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class NoFace(Notice):
+    """That a picture has no face that could be redrawn."""
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a run has come.
 

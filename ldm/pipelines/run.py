@@ -252,6 +252,7 @@ class Run:
         """Give notices, seed, and compute what all batches share."""
         self._tell_of_init_image()
         self.walk = make_walk(self.request, self.model, self.device)
+        self.walk.cancel = self.cancel
         self.steps = self.walk.steps(self.sampler)
         self.post_processor = self._make_post_processor()
         drawn = [batch for batch in self.request.batches if batch.kept]

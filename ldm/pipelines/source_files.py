@@ -16,7 +16,7 @@ from ldm.errors import UserError
 from ldm.images.opening import PICTURE_ENDINGS
 from ldm.legible import legible
 from ldm.paths import ERRORS, file_fault, is_file, reason
-from ldm.pipelines.models import find
+from ldm.pipelines.models import ROOT, find
 from ldm.settings.faces import CASCADE, FACE_DETECTOR, RESTORER
 from ldm.settings.generation import GenerationSettings
 
@@ -184,10 +184,19 @@ def face_entries(restorer: Path, detector: Path | None) -> dict[str, str]:
         restorer: The network's.
         detector: The detector's; None is the cascade.
     """
-    found = {FACES.path_key: str(restorer), FACES.hash_key: remembered_hash(restorer)}
+    found = {FACES.path_key: _named(restorer), FACES.hash_key: remembered_hash(restorer)}
     if detector is None:
         return {**found, DETECTOR.path_key: CASCADE}
-    return {**found, DETECTOR.path_key: str(detector), DETECTOR.hash_key: remembered_hash(detector)}
+    return {
+        **found,
+        DETECTOR.path_key: _named(detector),
+        DETECTOR.hash_key: remembered_hash(detector),
+    }
+
+
+def _named(path: Path) -> str:
+    """Return a path as pictures name it: not where on this machine the project lies."""
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
 def _find_source(source: SourceFile, path: str, entries: Mapping[str, str]) -> str:

@@ -54,12 +54,13 @@ class TileWalk(ImageWalk):
 
     def _by_network(self) -> Image.Image:
         """Return the picture enlarged by the network, padded as the one enlarged by Lanczos is."""
-        from ldm.upscalers.enlarge import upscale_to
+        from ldm.pipelines.enlarging import enlarge_to
         from ldm.upscalers.upscaler import kept_upscaler
 
         image = self.request.image
         network = kept_upscaler(find_network(TILE_UPSCALERS, self.settings.network), self.device)
-        enlarged = upscale_to(image.small or image.pixels, network, image.size).convert("RGB")
+        small = image.small or image.pixels
+        enlarged = enlarge_to(small, network, image.size, self.cancel).convert("RGB")
         width, height = image.pixels.size
         return Image.fromarray(reflected(np.asarray(enlarged), height, width))
 

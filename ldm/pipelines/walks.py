@@ -31,6 +31,7 @@ from ldm.util import get_obj_from_str
 if TYPE_CHECKING:
     from ldm.modules.attention_control.controller import Controller
     from ldm.pipelines.batches import Batch
+    from ldm.pipelines.cancelling import Cancel
     from ldm.pipelines.prompting import Prompter
     from ldm.settings.generation import GenerationSettings
     from ldm.settings.prompt_weights import Mixture
@@ -93,7 +94,10 @@ class TextWalk:
 
     Attributes:
         remember: Recalls encodings that are known under a key, or makes them; None always makes.
+        cancel: Ends early what takes long and is not the model's; None never does.
     """
+
+    cancel: Cancel | None = None
 
     def __init__(self, request: Request, model: LatentSpaceDiffusion, device: torch.device) -> None:
         self.request, self.settings = request, request.settings

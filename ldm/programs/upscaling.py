@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -90,20 +90,51 @@ def _enlarge_one(
             observer=_shown(console, upscaler, upright, tile),
         )
     console.close()
-    mark = telling(Watermark.of(settings.watermark), console.observe)
-    pixels = np.array(made)
-    pixels[..., :3] = mark(np.ascontiguousarray(pixels[..., :3]))
-    carried = Carried.of(picture, str(path))
-    recipe = carried.with_entries(
-        {
-            "Postprocess upscale by": f"{made.width / upright.width:.6g}",
-            "Postprocess upscaler": upscaler.name,
-        }
+    saved, _ = save_enlarged(
+        made,
+        Carried.of(picture, str(path)),
+        {"by": made.width / upright.width, "upscaler": upscaler.name},
+        telling(Watermark.of(settings.watermark), console.observe),
+        Path(settings.outdir, f"{numbered_after(path)}.png"),
     )
-    name, said = f"{numbered_after(path)}.png", carried.png_options(recipe)
-    saved, _ = save_numbered(pixels, settings.outdir, name, said=said)
     size = f"{made.width}x{made.height}"
     console.say(f"{path} ({upright.width}x{upright.height}) -> {saved} ({size})")
+
+
+def save_enlarged(
+    made: Image.Image,
+    carried: Carried,
+    how: Mapping[str, Any],
+    mark: Callable[[np.ndarray], np.ndarray] | None,
+    place: Path,
+) -> tuple[Path, str]:
+    """Write a picture that was made larger, with all that the file of the smaller one says.
+
+    Args:
+        made: RGB or RGBA.
+        carried: What that file says.
+        how: ``by`` what factor, and the name of the ``upscaler``: a recipe gets AUTOMATIC1111's
+            entries of them.
+        mark: Puts the watermark on uint8 (H, W, 3); None leaves it out.
+        place: Folder and pattern, as for ``save_numbered``.
+
+    Returns:
+        The file, and its recipe; empty if it has none.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    pixels = np.array(made)
+    if mark is not None:
+        pixels[..., :3] = mark(np.ascontiguousarray(pixels[..., :3]))
+    entries = {
+        "Postprocess upscale by": f"{how['by']:.6g}",
+        "Postprocess upscaler": how["upscaler"],
+    }
+    recipe = carried.with_entries(entries)
+    said = carried.png_options(recipe)
+    saved, _ = save_numbered(pixels, place.parent, place.name, said=said)
+    return saved, recipe or ""
 
 
 def _shown(

@@ -55,7 +55,7 @@ class FaceSettings(Conventions):
     restore_faces: str | None = option(
         None,
         "redraw the faces of each picture by a network: the file of GFPGAN, RestoreFormer or "
-        "CodeFormer; see docs/faces.md",
+        "CodeFormer, or its name in models/faces; see docs/faces.md",
         str,
         metavar="FILE",
         group="output",

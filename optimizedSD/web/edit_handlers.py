@@ -12,6 +12,7 @@ from ldm.errors import UserError
 from ldm.modules.attention_control.words import TokenizedPrompt, read_prompt
 from ldm.pipelines.edits import make_edit, tokenizer_of
 from ldm.settings.swap import SwapSettings
+from optimizedSD.web.drawing import Drawing
 from optimizedSD.web.edit_fields import chips, edit_labels, edit_settings, weight_of, with_weight
 from optimizedSD.web.handlers import (
     OUTPUTS,
@@ -24,7 +25,6 @@ from optimizedSD.web.setting_words import LANGUAGES
 from optimizedSD.web.state import RunState, SavedPicture
 from optimizedSD.web.word_maps import WordMaps, heat_maps
 from optimizedSD.web.words import said
-from optimizedSD.web.worker import Wanted
 
 SECONDS = 6.0  # that gradio's box with a mistake in the weights stays
 _ROLES = ("source", "edit")
@@ -109,12 +109,12 @@ class EditHandlers(Handlers):
     def _prompt(self, text: str) -> TokenizedPrompt:
         return read_prompt(self.tokenizer, text)
 
-    def _read(self, values: Sequence[Any]) -> Wanted:
+    def _read(self, values: Sequence[Any]) -> Drawing:
         """Read what a run asks for, all of it checked before it takes a place in the line."""
         edit, controls = values[: -len(self.fields)], values[-len(self.fields) :]
         settings = self._settings(controls, **edit_settings(edit))
         self._check_own_size(settings)
-        return Wanted(settings, watcher=self.watcher_of(settings))
+        return Drawing(settings, watcher=self.watcher_of(settings))
 
     def _show(self, state: RunState, visitor: str, *, pictures: bool) -> tuple[Any, ...]:
         """Return what ``outputs`` show: only whole pairs, until the run is over."""

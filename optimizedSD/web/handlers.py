@@ -13,6 +13,7 @@ from ldm.errors import UserError
 from ldm.images.metadata import read_parameters
 from ldm.settings.generation import GenerationSettings
 from ldm.settings.inpaint import InpaintSettings
+from optimizedSD.web.drawing import Drawing
 from optimizedSD.web.fields import Field, settings_from
 from optimizedSD.web.page import Page
 from optimizedSD.web.pictures import (
@@ -26,7 +27,7 @@ from optimizedSD.web.pictures import (
 from optimizedSD.web.speaking import Speaker, bar
 from optimizedSD.web.state import RunState
 from optimizedSD.web.words import language_of, said
-from optimizedSD.web.worker import Wanted, Worker
+from optimizedSD.web.worker import Worker
 
 # The components that `Handlers.draw` yields values for, in this order.
 OUTPUTS = ("status", "gallery", "seed", "parameters", "notices", "stored")
@@ -120,14 +121,14 @@ class Handlers:
         """Return what ``clicked`` show of the picture that was clicked: its parameters."""
         return stored[event.index] if event.index < len(stored) else parameters_in(event.value)
 
-    def _read(self, values: Sequence[Any]) -> Wanted:
+    def _read(self, values: Sequence[Any]) -> Drawing:
         """Read what a run asks for, all of it checked before it takes a place in the line."""
         uploads, controls = values[: -len(self.fields)], values[-len(self.fields) :]
         settings = self._settings(controls)
         limits, choice = self.worker.limits, self.worker.pipeline.choice
         if not self.page.takes_picture:
             self._check_own_size(settings)
-            return Wanted(settings)
+            return Drawing(settings)
         editor, *masks = uploads
         used = ("background", "layers") if masks else ("composite",)  # decoding takes seconds
         editor = opened(editor and {part: editor[part] for part in used})
@@ -138,9 +139,9 @@ class Handlers:
         own = image.size[::-1]
         height, width = settings.target_size(own, choice.size, choice.multiple) or own
         limits.check_size(settings, width, height)
-        return Wanted(settings, image)
+        return Drawing(settings, image=image)
 
-    def _read_part(self, settings: InpaintSettings, editor: Any, mask: Any) -> Wanted:
+    def _read_part(self, settings: InpaintSettings, editor: Any, mask: Any) -> Drawing:
         """Read what redraws a part of a picture.
 
         Args:
@@ -157,7 +158,7 @@ class Handlers:
             drawn = (settings.target_size(grown, choice.size, choice.multiple) or grown)[::-1]
         self.worker.limits.check_size(settings, *drawn)
         around = any(settings.margins) and not is_marked(editor, mask)
-        return Wanted(settings, image, None if around else mask_of(editor, mask))
+        return Drawing(settings, image=image, mask=None if around else mask_of(editor, mask))
 
     def _settings(self, controls: Sequence[Any], **more: Any) -> GenerationSettings:
         """Return the settings that the controls hold, within the page's limits."""

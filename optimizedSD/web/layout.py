@@ -53,7 +53,11 @@ TOLD_CSS = """
 .told span { flex: 1; }
 .told button { text-decoration: underline; color: inherit; min-height: 1.5em; }
 """
-CSS += TOLD_CSS + EDIT_CSS
+# The label of a gallery lies on it: below the label is room for the pictures.
+LABEL_CSS = """
+.grid-wrap { padding-top: 2.6em !important; }
+"""
+CSS += TOLD_CSS + LABEL_CSS + EDIT_CSS
 SCRIPT = Path(__file__).with_name("page.js")
 # Controls that belong side by side.
 PAIRS = (
@@ -122,7 +126,7 @@ def build(page: Page, handlers: Handlers, about: str) -> gr.Blocks:
                     gr.Markdown(f"{about}\n\n{handlers.worker.limits.sentence}")
         _connect(handlers, inputs, (draw, cancel), outputs)
         _keep(blocks, inputs[len(uploads) :], outputs)
-        _keep_uploads(blocks, uploads)
+        keep_files(blocks, uploads)
         menus = [each for each in inputs if isinstance(each, gr.Dropdown)]
         blocks.load(handlers.menus, None, menus, **AT_ONCE)
     return blocks
@@ -309,7 +313,7 @@ def _connect(
         handlers.draw,
         inputs,
         shown,
-        js=_keeping(given, len(inputs)) if given else None,
+        js=keeping(given, len(inputs)) if given else None,
         show_progress="hidden",
         preprocess=False,
         concurrency_limit=None,
@@ -326,19 +330,33 @@ def _connect(
     )
 
 
-def _keep_uploads(blocks: gr.Blocks, uploads: list[gr.components.Component]) -> None:
-    """Let the browser keep which files were uploaded: at once, and when they are drawn from."""
+def keep_files(blocks: gr.Blocks, uploads: list[gr.components.Component]) -> None:
+    """Let the browser keep which files were uploaded or painted, and bring them back."""
     if not uploads:
         return
     names = json.dumps([each.elem_id for each in uploads])
-    changes = [each.upload if isinstance(each, gr.ImageEditor) else each.change for each in uploads]
-    gr.on(changes, None, uploads, js=_keeping(uploads, 0), **AT_ONCE)
+    # What listens to an editor's "change" is given no files.
+    changes = [
+        event
+        for each in uploads
+        for event in (
+            (each.upload, each.input, each.clear)
+            if isinstance(each, gr.ImageEditor)
+            else (each.change,)
+        )
+    ]
+    gr.on(changes, None, uploads, js=keeping(uploads), **AT_ONCE)
     bring = f"() => window.page.bringGiven({names})"
     blocks.load(None, None, uploads, js=bring, **AT_ONCE)
 
 
-def _keeping(uploads: list[gr.components.Component], passed: int) -> str:
-    """Return a script that keeps uploads and passes so many inputs on, uploads first."""
+def keeping(uploads: list[gr.components.Component], passed: int = 0) -> str:
+    """Return a script that keeps uploads and passes so many inputs on, uploads first.
+
+    Args:
+        uploads: The components that hold them.
+        passed: How many inputs there are; 0 is as many as are given.
+    """
     names = json.dumps([each.elem_id for each in uploads])
     return f"(...held) => window.page.keepGiven({names}, held.slice(0, {passed} || held.length))"
 

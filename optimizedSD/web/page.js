@@ -6,6 +6,7 @@
   "use strict";
   const page = window.page;
   const EVERY = 3000; // milliseconds between two looks whether the server is there
+  const HALF = 128; // from this opacity on, what is painted marks a pixel
   const PATIENCE = 5000; // milliseconds that an answer may take
   const language = (navigator.languages || [navigator.language])
     .map((each) => each.slice(0, 2).toLowerCase())
@@ -67,21 +68,69 @@
   page.reset = () => first;
 
   // Uploads stay on the server for a while. What is brought back is the picture: with what was
-  // painted on it where that is part of it; a mask's strokes would come back in other places.
+  // painted on it where that is part of it. A mask's strokes come back in the field for masks: the
+  // editor would show them, and lose them at the next stroke.
+  let brought = false; // what is kept until then is of before
   const untouched = (picture, masked) => {
     const file = masked ? picture.background : picture.composite ?? picture.background;
     return { background: file, layers: [], composite: file };
   };
   page.keepGiven = (names, held) => {
-    if (first) keep({ given: Object.fromEntries(names.map((name, k) => [name, held[k]])) });
+    const files = Object.fromEntries(names.map((name, k) => [name, held[k]]));
+    if (brought) keep({ given: { ...read().given, ...files } });
     return held;
   };
   page.bringGiven = async (names) => {
     const { given = {} } = read();
+    for (const name of names.filter((each) => each.endsWith("picture"))) {
+      const mask = maskOf(name);
+      if (names.includes(mask)) given[mask] = await withStrokes(given[name], given[mask]);
+    }
     const values = names.map((name) =>
-      given[name]?.background ? untouched(given[name], names.includes("mask")) : given[name]);
+      given[name]?.background ? untouched(given[name], names.includes(maskOf(name))) : given[name]);
     const there = await Promise.all(values.map((value) => isThere(value?.background ?? value)));
+    brought = true;
     return values.map((value, k) => (there[k] ? value : null));
+  };
+
+  const maskOf = (name) => name.replace(/picture$/, "mask");
+  const bitmap = async (file) => createImageBitmap(await (await ask(file.url)).blob());
+  // A mask, white where something is painted and where the one from before is white.
+  const withStrokes = async (picture, before) => {
+    const layers = (picture?.layers || []).filter((each) => each?.url);
+    try {
+      const strokes = await Promise.all(layers.map(bitmap));
+      if (!strokes.length || !(await isThere(picture.background))) return before;
+      const { width, height } = strokes[0];
+      const canvas = Object.assign(document.createElement("canvas"), { width, height });
+      const pen = canvas.getContext("2d", { willReadFrequently: true });
+      strokes.forEach((each) => pen.drawImage(each, 0, 0));
+      const painted = pen.getImageData(0, 0, width, height);
+      pen.fillRect(0, 0, width, height);
+      if (await isThere(before)) pen.drawImage(await bitmap(before), 0, 0, width, height);
+      const mask = pen.getImageData(0, 0, width, height);
+      let any = false;
+      for (let k = 3; k < painted.data.length; k += 4) {
+        if (painted.data[k] < HALF) continue;
+        mask.data.fill(255, k - 3, k + 1);
+        any = true;
+      }
+      if (!any) return before;
+      pen.putImageData(mask, 0, 0);
+      const made = await uploaded(await new Promise((done) => canvas.toBlob(done, "image/png")));
+      tell("upload-trouble", said("strokes"));
+      return made;
+    } catch {
+      return before; // a file is gone, or the server is
+    }
+  };
+  const uploaded = async (blob) => {
+    const form = new FormData();
+    form.append("files", blob, "mask.png");
+    const place = new URL("gradio_api/upload", location.href);
+    const [path] = await (await ask(place, { method: "POST", body: form })).json();
+    const url = String(new URL(`gradio_api/file=${path}`, location.href));
+    return { path, url, mime_type: "image/png", meta: { _type: "gradio.FileData" } };
   };
 
   // --- what is said ---

@@ -125,6 +125,11 @@ SCRIPT_TEXTS: Mapping[str, Said] = {
         "「{name}」は画像として読めません。PNG・JPEG・WebP・GIF・BMP・AVIF が使えます。",
         "「{name}」不是可讀取的圖片；請選擇 PNG、JPEG、WebP、GIF、BMP 或 AVIF 檔。",
     ),
+    "strokes": (
+        "What you had painted over has come back as the mask below the picture.",
+        "塗った部分は、画像の下のマスクとして戻りました。",
+        "先前塗抹的部分已還原為圖片下方的遮罩。",
+    ),
     "not_taken": (
         "“{name}” was not taken: {why}",
         "「{name}」を受け付けられませんでした：{why}",

@@ -1,58 +1,103 @@
-"""One model that draws for every visitor of a page: one run at a time, each with its own stop."""
+"""One model for all visitors of a page: jobs wait in one line, and each is done by its own thread.
+
+read() -> Job  ->  a place in the line  ->  job.do(desk)  ->  RunState, RunState, ...
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from ldm.errors import UserError
 from ldm.pipelines.progress import Notice, Observer, Progress
 from ldm.programs.console import ConsoleLog
-from ldm.programs.naming import PromptNaming
-from ldm.programs.output import OutputFolder
 from ldm.settings.generation import GenerationSettings
-from optimizedSD.web.drawing import draw
 from optimizedSD.web.limits import Limits
 from optimizedSD.web.line import Line, Place
-from optimizedSD.web.state import RunState
+from optimizedSD.web.state import RunState, SavedPicture
 
 if TYPE_CHECKING:  # the pipeline imports torch, and a page is laid out without a model
-    from PIL import Image
+    from pathlib import Path
 
-    from ldm.pipelines.masks import Mask
     from ldm.pipelines.pipeline import Pipeline
-    from optimizedSD.web.word_maps import WordMaps
+    from ldm.pipelines.progress import Picture
+    from optimizedSD.web.word_maps import Looks
 
 Item = TypeVar("Item")
 Report = Callable[[Item], None]
 MOST_EXPECTED = 100  # runs that were announced and have not begun
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a visitor asks for.
+class Job(Protocol):
+    """What a visitor wants done.
 
     Attributes:
-        settings: What to draw, and the folder for it.
-        image: The init image, if there is one.
-        mask: The part of the init image to redraw; None is all of it.
-        watcher: Sees where words look while the pictures are drawn.
-        language: Of what is said of the run, one of ``setting_words.LANGUAGES``.
+        seed: The one to report; 0 where there is none.
+        language: The visitor's.
     """
 
-    settings: GenerationSettings
-    image: Image.Image | None = None
-    mask: Mask | None = None
-    watcher: WordMaps | None = None
-    language: str = "en"
+    seed: int
+    language: str
+
+    def do(self, desk: Desk) -> None:
+        """Do it, when it is its turn; may raise UserError."""
+
+
+@dataclass
+class Desk:
+    """What a job has while it is its turn.
+
+    Attributes:
+        worker: Its pipeline is the model.
+        state: How far the job is.
+        tell: Shows a state to the visitor; raises ``Stopped`` once the job is to stop.
+        stop: Is set once the job is to stop.
+    """
+
+    worker: Worker
+    state: RunState
+    tell: Report
+    stop: threading.Event
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The model."""
+        return self.worker.pipeline
+
+    @property
+    def limits(self) -> Limits:
+        """What a run may ask for."""
+        return self.worker.limits
+
+    def observe(self, event: Notice | Progress) -> None:
+        """Take an event of a run; raises ``Stopped``."""
+        state = self.state.after(event)
+        self.show(state)
+        if state.seconds > self.limits.seconds:
+            raise Stopped("the longest that a run may take on this page")
+
+    def show(self, state: RunState) -> None:
+        """Set and show a state; raises ``Stopped``."""
+        self.state = state
+        self.tell(state)
+
+    def take(self, picture: Picture, path: Path, looks: Looks | None = None) -> None:
+        """Show a picture that was saved; raises ``Stopped``."""
+        self.show(self.state.with_picture(picture, path, looks))
+
+    def took(self, path: Path, parameters: str = "", seed: int = 0) -> None:
+        """Show a file that was saved, which no run drew; raises ``Stopped``."""
+        place = (len(self.state.pictures), 0)
+        saved = SavedPicture(path, seed, parameters, place)
+        self.show(replace(self.state, pictures=(*self.state.pictures, saved)))
 
 
 @dataclass
 class Worker:
-    """Draws what visitors ask for, one run at a time.
+    """Does what visitors want, one job at a time.
 
     Attributes:
         pipeline: The loaded model.
@@ -85,9 +130,7 @@ class Worker:
             if stop is not None:
                 stop.set()
 
-    def draw(
-        self, visitor: str, read: Callable[[], Wanted], address: str = ""
-    ) -> Iterator[RunState]:
+    def draw(self, visitor: str, read: Callable[[], Job], address: str = "") -> Iterator[RunState]:
         """Draw, yielding the run's states; closing the iterator stops the run.
 
         Args:
@@ -108,12 +151,12 @@ class Worker:
             found: list[Notice] = []
             # One after the other: large pictures take memory while they are unpacked.
             with self._reading, warnings_here(found.append):
-                wanted = read()
-            state = self._begin(wanted, tuple(found))
+                job = read()
+            state = RunState(job.seed, notices=tuple(found), language=job.language)
             # Given up by the work itself: it outlives a visitor who leaves by up to one step.
             place = self.line.enter(address or visitor)
             run = Background[RunState](
-                lambda report: self._work(wanted, state, place, report, stop), stop
+                lambda report: self._work(job, place, Desk(self, state, report, stop)), stop
             )
             for state in run.reports():
                 yield state
@@ -121,70 +164,21 @@ class Worker:
         finally:
             self._running.pop(visitor, None)
 
-    def _begin(self, wanted: Wanted, notices: tuple[Notice, ...]) -> RunState:
-        """Return the state of a run that was read and has no place in the line yet."""
-        return RunState(wanted.settings.seed, notices=notices, language=wanted.language)
-
     def close(self, patience: float) -> bool:
         """Stop every run; return whether all have ended within so many seconds."""
         for stop in list(self._running.values()):
             stop.set()
         return self.line.empties(patience)
 
-    def _work(
-        self,
-        wanted: Wanted,
-        state: RunState,
-        place: Place,
-        report: Report,
-        stop: threading.Event,
-    ) -> None:
-        """Wait for the model, draw, save and report; runs in a thread of its own."""
-        settings, watcher = wanted.settings, wanted.watcher
-        output = OutputFolder(settings.outdir, settings.format, PromptNaming(settings.originals))
-
-        def show(new: RunState) -> None:
-            nonlocal state
-            state = new
-            report(state)
-
-        def observe(event: Notice | Progress) -> None:
-            show(state.after(event))
-            self._check_time(state)
-
+    def _work(self, job: Job, place: Place, desk: Desk) -> None:
+        """Wait for the model and do the job; runs in a thread of its own."""
         try:
-            output.check(settings.drawn_prompts)
-            self.line.wait(place, lambda ahead: report(state.waiting(ahead)))
-            show(state.begun())  # raises if the visitor stopped the run while it waited
-            self._log(settings, observe)
-            with warnings_here(observe):
-                drawn = draw(
-                    self.pipeline,
-                    self.pipeline.prepare(settings, image=wanted.image, mask=wanted.mask),
-                    seconds=self.limits.seconds,
-                    stop=stop,
-                    see=lambda preview: show(state.seen(preview)),
-                    observer=observe,
-                    controller=watcher,
-                )
-                with stopped_by_cancel(), contextlib.closing(drawn):
-                    for picture in drawn:
-                        output.take(picture)
-                        looks = watcher.looks(picture) if watcher else None
-                        show(state.with_picture(picture, output.saved[-1], looks))
+            self.line.wait(place, lambda ahead: desk.show(desk.state.waiting(ahead)))
+            desk.show(desk.state.begun())  # raises if the visitor stopped it while it waited
+            with warnings_here(desk.observe), stopped_by_cancel():
+                job.do(desk)
         finally:
             self.line.leave(place)
-
-    def _check_time(self, state: RunState) -> None:
-        if state.seconds > self.limits.seconds:
-            raise Stopped("the longest that a run may take on this page")
-
-    def _log(self, settings: GenerationSettings, observe: Observer) -> None:
-        """Record the run; if that fails, warn and go on, since the pictures matter more."""
-        try:
-            self.log_run(settings)
-        except UserError as error:
-            observe(Notice(str(error), warning=True))
 
 
 @dataclass

@@ -20,7 +20,6 @@ NOT_DONE: Neutral = {
     "styles": (([],), "no styles are kept here"),
     "seed_resize_from_h": ((0, -1), "noise is drawn at the picture's own size"),
     "seed_resize_from_w": ((0, -1), "noise is drawn at the picture's own size"),
-    "restore_faces": (_OFF, "no faces are restored"),
     "tiling": (_OFF, "pictures do not tile"),
     "s_min_uncond": (_ZERO, "guidance acts in every step"),
     "s_churn": (_ZERO, "samplers add no noise of their own choice"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from apps.server.sdapi.faces import restorers
 from apps.server.sdapi.options import Model
 from apps.server.sdapi.second_pass import networks
 from apps.server.sdapi.upscaling import UPSCALERS
@@ -12,7 +13,6 @@ from ldm.pipelines.adapter_files import EMBEDDINGS, LORAS, Shelf, on_shelf
 
 NOTHING: dict[str, Any] = {
     "hypernetworks": [],
-    "face-restorers": [],
     "realesrgan-models": [],
     "prompt-styles": [],
     "sd-vae": [],
@@ -58,6 +58,11 @@ def list_upscalers() -> list[dict[str, Any]]:
     """Return the ways to make pictures larger."""
     nothing = {"model_name": None, "model_path": None, "model_url": None}
     return [{"name": name, **nothing, "scale": 4.0} for name in (*UPSCALERS, *networks())]
+
+
+def list_restorers() -> list[dict[str, Any]]:
+    """Return what redraws faces."""
+    return [{"name": path.stem, "cmd_dir": None} for path in restorers()]
 
 
 def _below(path: Path, shelf: Shelf) -> str:

@@ -47,11 +47,13 @@ class Options:
         clip_skip: The text encoder's block that is used, from the last.
         emphasis: What weights of words do.
         format: Of the pictures that are sent.
+        faces: What redraws faces where that is asked for, by name; empty is the first there is.
     """
 
     clip_skip: int = 1
     emphasis: str = "original"
     format: str = "png"
+    faces: str = ""
 
     @classmethod
     def read(cls, values: Mapping[str, Any], base: Options, model: Model) -> Options:
@@ -77,6 +79,7 @@ class Options:
             fields.whole("CLIP_stop_at_last_layers", base.clip_skip, low=1, high=_LAYERS),
             _EMPHASES[fields.choice("emphasis", emphasis, _EMPHASES)],
             FORMATS[fields.choice("samples_format", base.format, FORMATS)],
+            fields.text("face_restoration_model", base.faces, most=_LONGEST_NAME),
         )
         fields.close()
         return changed
@@ -91,4 +94,5 @@ class Options:
             "CLIP_stop_at_last_layers": self.clip_skip,
             "emphasis": next(word for word, name in _EMPHASES.items() if name == self.emphasis),
             "samples_format": self.format,
+            "face_restoration_model": self.faces or None,
         }

@@ -19,6 +19,7 @@ from apps.server.sdapi.listings import (
     list_embeddings,
     list_loras,
     list_models,
+    list_restorers,
     list_upscalers,
 )
 from apps.server.sdapi.options import Model, Options
@@ -161,6 +162,7 @@ def _add_lists(routes: APIRouter, api: SdApi) -> None:
         "sd-models": lambda: list_models(api.model()),
         "loras": list_loras,
         "embeddings": list_embeddings,
+        "face-restorers": list_restorers,
         "upscalers": list_upscalers,
         "latent-upscale-modes": list_latent_upscalers,
         **{name: (lambda value=value: value) for name, value in NOTHING.items()},

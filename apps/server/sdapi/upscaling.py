@@ -27,8 +27,8 @@ UPSCALERS: Mapping[str, Image.Resampling | None] = {
 }
 """By AUTOMATIC1111's names; None leaves a picture as it is."""
 _NOT_DONE = {
-    "gfpgan_visibility": ((0,), "no faces are restored"),
-    "codeformer_visibility": ((0,), "no faces are restored"),
+    "gfpgan_visibility": ((0,), "faces are restored in pictures that are drawn"),
+    "codeformer_visibility": ((0,), "faces are restored in pictures that are drawn"),
     "extras_upscaler_2_visibility": ((0,), "one upscaler is used"),
 }
 _NO_EFFECT = ("show_extras_results", "codeformer_weight", "upscale_first", "upscaler_2")

@@ -14,6 +14,7 @@ from apps.server.front.values import Fields, Unfit, about, wrong
 from apps.server.front.wish import Wish
 from apps.server.sdapi import fields as tables
 from apps.server.sdapi.area import RESIZES, read_mask, resized
+from apps.server.sdapi.faces import read_faces
 from apps.server.sdapi.options import Model, Options
 from apps.server.sdapi.second_pass import read_second_pass
 from apps.server.sdapi.walks import read_walk
@@ -208,6 +209,7 @@ def _common(fields: Fields, setting: Setting) -> tuple[dict[str, Any], Options, 
             "scale": fields.number("cfg_scale", 7.0, low=0.0, high=_HIGHEST_SCALE),
             "seed": seed,
             **_variation(fields, limits.pictures),
+            **read_faces(fields, options.faces),
             "n_samples": per_iteration,
             "n_iter": iterations,
         },

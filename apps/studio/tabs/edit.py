@@ -10,12 +10,12 @@ import gradio as gr
 
 from apps.studio.form import FIRST_PROMPT, Form, fields_for
 from apps.studio.panel import Panel
-from apps.studio.queue import Drawing
 from apps.studio.state import Studio, Tab
 from apps.studio.words import shown
 from ldm.errors import UserError
 from ldm.pipelines.edits import tokenizer_of
 from ldm.settings.swap import LowMemorySwapSettings
+from optimizedSD.web.drawing import Drawing
 from optimizedSD.web.edit_fields import edit_settings
 from optimizedSD.web.edit_handlers import EditHandlers
 from optimizedSD.web.edit_layout import edit_controls, maps_gallery

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
@@ -13,22 +13,31 @@ from PIL import Image
 
 from apps.studio.form import Form, fields_for
 from apps.studio.panel import Panel
-from apps.studio.pictures import picture_field, picture_of
-from apps.studio.queue import Desk, Drawing, Job
+from apps.studio.pictures import file_of, picture_field, picture_of
 from apps.studio.state import Studio, Tab
 from apps.studio.words import shown
 from ldm.errors import UserError
-from ldm.images.io import save_numbered
+from ldm.images.carried import Carried
+from ldm.images.io import lost_as_rgb, upright_eight_bit
+from ldm.images.metadata import parse_parameters
 from ldm.pipelines.adapter_files import on_shelf
 from ldm.pipelines.networks import UPSCALERS
-from ldm.pipelines.progress import Progress
+from ldm.pipelines.progress import Notice, Progress
+from ldm.programs.upscaling import save_enlarged
 from ldm.settings.low_memory import ForkHabits, SmallDevice
 from ldm.settings.option import changed
 from ldm.settings.upscale_tile import TileUpscaleSettings
+from optimizedSD.web.drawing import Drawing
+from optimizedSD.web.pictures import OPAQUE, opened
+from optimizedSD.web.worker import Desk, Job
+
+if TYPE_CHECKING:
+    from ldm.pipelines.progress import Picture
 
 NAME = "enlarge"
 METHODS = ("by_tiles", "by_lanczos")
 SIDES = 4  # times the largest side that is drawn at once: only tiles of it are
+LONGEST_SEED = 19  # digits
 FOLDER, PATTERN = "enlarged", "{:05d}.png"
 
 
@@ -45,40 +54,92 @@ class Enlarging:
     """A picture that is made larger without a diffusion model.
 
     Attributes:
-        image: The picture.
-        factor: How many times larger each side becomes.
-        folder: Where it goes.
+        image: The picture as its file has it.
+        settings: Of the tab: how many times larger each side becomes, and where it goes.
         network: The file of a network that does it; None is by resampling.
         language: The visitor's.
     """
 
     image: Image.Image
-    factor: float
-    folder: str
+    settings: TileUpscaleSettings
     network: Path | None = None
     language: str = "en"
-    seed: int = 0
+
+    @property
+    def carried(self) -> Carried:
+        """What the picture's file says."""
+        return Carried.of(self.image)
+
+    @property
+    def seed(self) -> int:
+        """The picture's own; 0 where its file says none."""
+        return seed_in(self.carried.parameters)
 
     def do(self, desk: Desk) -> None:
         """Enlarge, save and show."""
-        larger = self._by_lanczos() if self.network is None else self._by_network(desk)
-        pixels = np.asarray(larger.convert("RGB"))
-        path, _ = save_numbered(pixels, f"{self.folder}/{FOLDER}", PATTERN, synthetic=False)
-        desk.took(path)
+        from ldm.pipelines.postprocess import Watermark, telling
 
-    def _by_lanczos(self) -> Image.Image:
-        size = (max(1, round(side * self.factor)) for side in self.image.size)
-        return self.image.resize(tuple(size), Image.Resampling.LANCZOS)
+        own, carried = upright_eight_bit(self.image), self.carried
+        if (lost := lost_as_rgb(self.image)) and not own.has_transparency_data:
+            desk.observe(Notice(f"{lost} is dropped: pictures become 8-bit RGB", warning=True))
+        larger = self._by_lanczos(own) if self.network is None else self._by_network(own, desk)
+        mark = None
+        if carried.synthetic:  # its watermark, if it has one, is lost on the way
+            mark = telling(Watermark.of(self.settings.watermark), desk.observe)
+        name = "Lanczos" if self.network is None else self.network.stem
+        how = {"by": larger.width / own.width, "upscaler": name}
+        place = Path(self.settings.outdir, FOLDER, PATTERN)
+        path, recipe = save_enlarged(larger, carried, how, mark, place)
+        desk.took(path, recipe, self.seed)
 
-    def _by_network(self, desk: Desk) -> Image.Image:
-        from ldm.upscalers.enlarge import TileProgress, upscale
+    def _by_lanczos(self, own: Image.Image) -> Image.Image:
+        size = (max(1, round(side * self.settings.factor)) for side in own.size)
+        colours = own.convert("RGBA" if own.has_transparency_data else "RGB")
+        return colours.resize(tuple(size), Image.Resampling.LANCZOS)
+
+    def _by_network(self, own: Image.Image, desk: Desk) -> Image.Image:
+        from ldm.pipelines.cancelling import Cancel
+        from ldm.pipelines.enlarging import enlarge_to
+        from ldm.upscalers.enlarge import TileProgress, enlarged_size
         from ldm.upscalers.upscaler import kept_upscaler
 
         def observe(tiles: TileProgress) -> None:
             desk.observe(Progress(tiles.done, tiles.total, 0, 1))
 
         upscaler = kept_upscaler(self.network, desk.pipeline.device)
-        return upscale(self.image, upscaler, factor=self.factor, observer=observe)
+        size = enlarged_size(own.size, self.settings.factor)
+        return enlarge_to(own, upscaler, size, Cancel(desk.stop), observe)
+
+
+@dataclass(frozen=True)
+class Tiled(Drawing):
+    """A picture that the model draws anew at a larger size.
+
+    Attributes:
+        opacity: Of the picture (L), where it is not opaque; the larger one gets it, by Lanczos.
+    """
+
+    opacity: Image.Image | None = None
+
+    def finished(self, picture: Picture) -> Picture:
+        """Return a drawn picture as transparent as the one that it was made from."""
+        if self.opacity is None or picture.flagged:
+            return picture
+        size = picture.pixels.shape[1::-1]
+        larger = self.opacity.resize(size, Image.Resampling.LANCZOS)
+        return replace(picture, opacity=np.asarray(larger))
+
+
+def opacity_of(image: Image.Image) -> Image.Image | None:
+    """Return where a picture is not opaque (L); None if it is all over."""
+    alpha = image.convert("RGBA").getchannel("A")
+    return None if alpha.getextrema()[0] == OPAQUE else alpha
+
+
+def seed_in(recipe: str | None) -> int:
+    """Return the seed that a recipe says; 0 if it says none."""
+    seed = parse_parameters(recipe)[2].get("Seed", "") if recipe else ""
+    return int(seed) if seed.isascii() and seed.isdigit() and len(seed) <= LONGEST_SEED else 0
 
 
 def networks() -> dict[str, Path]:
@@ -92,7 +153,7 @@ def build(studio: Studio) -> Tab:
     gr.Markdown(shown("enlarge_hint"))
     with gr.Row():
         with gr.Column():
-            picture = picture_field(NAME)
+            picture = picture_field(studio, NAME)
             method = gr.Dropdown(
                 [*((shown(each), each) for each in METHODS), *networks()],
                 value=METHODS[0],
@@ -114,11 +175,11 @@ def build(studio: Studio) -> Tab:
                 f"was given; expected a result of at most {most} pixels a side; give less"
             )
         if how == METHODS[0]:
-            return Drawing(settings, language, image)
+            return Tiled(settings, language, image, opacity=opacity_of(opened(given)))
         found = networks()
         if how not in (METHODS[1], *found):
             raise UserError("there is no such way to enlarge; expected one of the list; choose one")
-        return Enlarging(image, settings.factor, form.outdir, found.get(how), language)
+        return Enlarging(file_of(given), settings, found.get(how), language)
 
     panel.connect([picture, method, *form.inputs], read, form)
     return Tab(NAME, {"picture": picture, "recipe": form.by_name}, panel.wire)

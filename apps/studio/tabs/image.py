@@ -11,10 +11,10 @@ from apps.studio.controlling import Controls
 from apps.studio.form import FIRST_PROMPT, Form, fields_for
 from apps.studio.panel import Panel
 from apps.studio.pictures import picture_field, picture_of
-from apps.studio.queue import Drawing
 from apps.studio.state import Studio, Tab
 from apps.studio.words import shown
 from ldm.settings.low_memory import LowMemoryImg2ImgSettings
+from optimizedSD.web.drawing import Drawing
 
 NAME = "image"
 
@@ -28,7 +28,7 @@ def build(studio: Studio) -> Tab:
     gr.Markdown(shown("image_hint"))
     with gr.Row():
         with gr.Column():
-            picture = picture_field(NAME)
+            picture = picture_field(studio, NAME)
             form = Form(studio, NAME, LowMemoryImg2ImgSettings, fields, size=False)
             controls = Controls(studio, form, own=True)
         with gr.Column():

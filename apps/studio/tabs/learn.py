@@ -23,7 +23,7 @@ from ldm.settings.suiting import suited_to
 from optimizedSD.web.handlers import language_of_visit
 
 if TYPE_CHECKING:
-    from apps.studio.queue import Job
+    from optimizedSD.web.worker import Job
 
 NAME = "learn"
 FIRST_SEED = "1"

@@ -13,13 +13,13 @@ from apps.studio.form import FIRST_PROMPT, LEAST_WIDTH, Form, fields_for
 from apps.studio.masking import MaskMaker
 from apps.studio.panel import Panel
 from apps.studio.pictures import mask_field, paint_field, painted_of
-from apps.studio.queue import Drawing
 from apps.studio.state import Studio, Tab
 from apps.studio.words import shown
 from ldm.errors import UserError
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import ForkHabits, SmallDevice
 from ldm.settings.option import changed
+from optimizedSD.web.drawing import Drawing
 
 NAME = "repaint"
 SIDES = ("left", "top", "right", "bottom")
@@ -45,7 +45,7 @@ def build(studio: Studio) -> Tab:
         with gr.Column():
             picture = paint_field(studio, NAME)
             with gr.Accordion(shown("upload_mask"), open=False):
-                mask = mask_field(NAME)
+                mask = mask_field(studio, NAME)
             maker = MaskMaker(NAME)
             area, margins = _area(studio)
             form = Form(studio, NAME, TabSettings, fields, first=("invert_mask",))

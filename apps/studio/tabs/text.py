@@ -10,10 +10,10 @@ import gradio as gr
 from apps.studio.controlling import Controls
 from apps.studio.form import FIRST_PROMPT, Form, fields_for
 from apps.studio.panel import Panel
-from apps.studio.queue import Drawing
 from apps.studio.state import Studio, Tab
 from apps.studio.words import shown
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
+from optimizedSD.web.drawing import Drawing
 
 NAME = "text"
 

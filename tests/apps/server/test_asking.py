@@ -28,9 +28,12 @@ def test_every_setting_is_open_or_closed_and_none_is_both():
     assert known == OPEN | CLOSED and not OPEN & CLOSED
 
 
+BY_NAME = {"lora", "embedding", "hires_upscaler", "restore_faces"}
+
+
 def test_no_open_field_is_called_a_file_but_those_that_go_by_name():
     for job, each in itertools.chain(*(((job, e) for e in options_of(job)) for job in JOBS)):
-        if each.name in OPEN and each.name not in ("lora", "embedding", "hires_upscaler"):
+        if each.name in OPEN and each.name not in BY_NAME:
             assert each.metavar not in ("FILE", "FOLDER", "PATH"), (job, each.name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from face_files import restorer_of
 from PIL import Image
 
 from apps.server.asking import MaskJob, PictureJob, TextJob, settings_of
@@ -12,6 +13,7 @@ from apps.server.drawing import PipelineDrawer, said_of, single
 from apps.server.service import Service, Terms
 from ldm.errors import UserError
 from ldm.images.io import encode_picture
+from ldm.pipelines import facing
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice
 from ldm.settings.generation import MAX_SEED, Txt2ImgSettings
@@ -101,3 +103,17 @@ def test_the_last_seed_has_to_be_one():
     assert len(single(Txt2ImgSettings(n_iter=1, n_samples=2, seed=MAX_SEED - 1))) == 2
     with pytest.raises(UserError, match="--seed"):
         single(Txt2ImgSettings(n_iter=1, n_samples=2, seed=MAX_SEED))
+
+
+def test_a_picture_without_a_face_is_said_by_its_seed(pipeline, tmp_path, monkeypatch):
+    file = tmp_path / "white.pth"
+    file.touch()
+    network = replace(restorer_of(lambda x: (x, None)), path=file)
+    monkeypatch.setattr(facing, "_loaded", lambda *_: network)
+    monkeypatch.setattr(facing, "detector_of", lambda _: lambda _: [])
+    asked = {"prompt": "a cat", "ddim_steps": 2, "W": 64, "H": 64, "seed": 5, "n_samples": 2}
+    drawer, said = PipelineDrawer(pipeline), []
+    for each in single(replace(settings_of(asked), restore_faces=str(file))):
+        list(drawer.draw([drawer.prepare(each)], lambda event: said.append(event)))
+    texts = [event.text for event in said if isinstance(event, Notice)]
+    assert texts == [f"seed {n}: no face was found, and nothing redrawn" for n in (5, 6)]

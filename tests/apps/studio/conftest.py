@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 from adapter_shelves import random_control
+from browsing import PATIENCE, is_outside
 from ip_files import base_state, full_state
+from running import ROOT
 from safetensors.torch import save_file
 
-from apps.studio.queue import Queue
 from ldm.pipelines import adapter_files
 from ldm.pipelines.pipeline import Pipeline
 from optimizedSD.web.limits import Limits
+from optimizedSD.web.worker import Worker
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +29,7 @@ def pipeline(tiny_ckpt):
 @pytest.fixture
 def queue(pipeline):
     """A queue in front of it."""
-    made = Queue(pipeline, log_run=lambda settings: None)
+    made = Worker(pipeline, log_run=lambda settings: None)
     made.limit(Limits(waiting=3))
     yield made
     assert made.close(10.0), "a job still runs"
@@ -61,3 +67,45 @@ def shelf(tmp_path, monkeypatch, pipeline):
     save_file(full_state(), folder / "own.safetensors", {"image_encoder": "unet 4"})
     (folder / "text.pth").write_text("nothing")
     return folder
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory):
+    """The studio's port and folder."""
+    folder = tmp_path_factory.mktemp("studio")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    flags = ("--device", "cpu", "--port", str(port), "--outdir", "out", "--max_steps", "500")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "apps.studio", *flags],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    assert any(f"http://127.0.0.1:{port}/" in line for line in iter(process.stdout.readline, ""))
+    yield port, folder
+    process.terminate()  # as a container does
+    assert process.wait(timeout=60) == 0
+
+
+@pytest.fixture
+def visit(browser, served):
+    """Return a function that opens the studio; nothing on it may come from other machines."""
+    contexts, outside = [], []
+
+    def visit(width=1280, height=900, **more):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **more))
+        page = contexts[-1].new_page()
+        page.on("request", lambda r: outside.append(r.url) if is_outside(r.url) else None)
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"http://127.0.0.1:{served[0]}/")
+        page.wait_for_selector("#text-draw")
+        return page
+
+    yield visit
+    for each in contexts:
+        each.close()
+    assert not outside

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import io
 import os
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from browsing import NEEDS_CHROMIUM, PATIENCE, drag, driver, is_outside
+from browsing import NEEDS_CHROMIUM, drag, driver
 from PIL import Image
 from running import ROOT
+from studio_page import draw_one, few_steps, newest, open_tab, wait_for_end
 
 pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
 driver()
@@ -24,72 +22,6 @@ pytestmark = NEEDS_CHROMIUM
 
 SKETCH = ROOT / "assets" / "sketch.png"
 CONTROL = "document.querySelector('#text-control input')?.value"
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """The studio's port and folder."""
-    folder = tmp_path_factory.mktemp("studio")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    flags = ("--device", "cpu", "--port", str(port), "--outdir", "out", "--max_steps", "500")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "apps.studio", *flags],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-    )
-    assert any(f"http://127.0.0.1:{port}/" in line for line in iter(process.stdout.readline, ""))
-    yield port, folder
-    process.terminate()  # as a container does
-    assert process.wait(timeout=60) == 0
-
-
-@pytest.fixture
-def visit(browser, served):
-    """Return a function that opens the studio; nothing on it may come from other machines."""
-    contexts, outside = [], []
-
-    def visit(width=1280, height=900, **more):
-        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **more))
-        page = contexts[-1].new_page()
-        page.on("request", lambda r: outside.append(r.url) if is_outside(r.url) else None)
-        page.set_default_timeout(PATIENCE)
-        page.goto(f"http://127.0.0.1:{served[0]}/")
-        page.wait_for_selector("#text-draw")
-        return page
-
-    yield visit
-    for each in contexts:
-        each.close()
-    assert not outside
-
-
-def open_tab(page, name):
-    page.click(f"#tab-{name}-button")
-    page.wait_for_selector(f"#{name}-draw")
-
-
-def few_steps(page, tab, steps=4, pictures=1):
-    page.fill(f"#{tab}-ddim_steps input[type=number]", str(steps))
-    page.fill(f"#{tab}-n_samples input[type=number]", str(pictures))
-
-
-def wait_for_end(page, tab):
-    page.wait_for_selector(f"#{tab}-draw", state="hidden")
-    page.wait_for_selector(f"#{tab}-draw", state="visible")
-    refused = page.query_selector(f"#{tab}-status [role=alert]")
-    assert not refused, refused.inner_text()
-
-
-def newest(page, tab):
-    """Return the pixels of the newest picture that a tab shows."""
-    source = page.get_attribute(f"#{tab}-gallery img", "src")
-    held = io.BytesIO(page.request.get(source).body())
-    return np.asarray(Image.open(held).convert("RGB"))
 
 
 def test_ctrl_enter_draws_and_a_reload_keeps_words_settings_and_pictures(visit):
@@ -174,6 +106,47 @@ def test_what_is_painted_over_is_drawn_anew_and_the_rest_is_kept_to_the_bit(visi
     assert (newest(page, "repaint") != original).any(-1)[:8].any(), "all else is drawn anew"
 
 
+def test_a_reload_keeps_a_picture_and_what_was_painted_over_it_as_a_mask(visit):
+    page = visit()
+    open_tab(page, "repaint")
+    page.set_input_files("#repaint-picture input[type=file]", os.fspath(SKETCH))
+    page.wait_for_selector("#repaint-picture button[aria-label=Brush]")
+    blank = kept_layer(page)
+    box = page.locator("#repaint-picture canvas").nth(1).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    drag(page, (x - 20, y), (x + 20, y))
+    kept_layer(page, other_than=blank)
+    page.reload()
+    page.wait_for_selector("#upload-trouble >> text=as the mask below")
+    open_tab(page, "repaint")
+    page.wait_for_selector("#repaint-picture button[aria-label=Brush]")
+    page.click("text=Upload a mask >> visible=true")
+    source = page.get_attribute("#repaint-mask img", "src")
+    mask = np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("L"))
+    assert set(np.unique(mask)) == {0, 255} and mask[32, 32] == 255 and not mask[:8].any()
+    few_steps(page, "repaint", steps=5)
+    page.click("#repaint-draw")
+    wait_for_end(page, "repaint")
+    changed = (newest(page, "repaint") != np.asarray(Image.open(SKETCH).convert("RGB"))).any(-1)
+    assert changed[32, 32] and not changed[:8].any()
+    page.reload()
+    page.wait_for_selector("#text-draw")
+    open_tab(page, "repaint")
+    page.click("text=Upload a mask >> visible=true")
+    page.wait_for_selector("#repaint-mask img")
+    assert not page.inner_text("#upload-trouble").strip(), "it is a mask now, and no news"
+
+
+def kept_layer(page, other_than=""):
+    """Return the file of what is painted over, once the browser keeps another than before."""
+    kept = """before => {
+      const { given } = JSON.parse(localStorage.getItem("studio") || "{}");
+      const path = given?.["repaint-picture"]?.layers?.[0]?.path;
+      return path && path !== before ? path : null;
+    }"""
+    return page.wait_for_function(kept, arg=other_than).json_value()
+
+
 def test_words_are_edited_and_each_gets_a_map(visit):
     page = visit()
     open_tab(page, "edit")
@@ -182,27 +155,6 @@ def test_words_are_edited_and_each_gets_a_map(visit):
     wait_for_end(page, "edit")
     page.wait_for_selector("#maps img")
     assert len(page.query_selector_all("#edit-gallery .grid-container button")) == 2
-
-
-def test_it_speaks_the_browsers_language(visit):
-    for locale, draw, done in (("ja-JP", "描く", "1 枚"), ("zh-TW", "繪圖", "1 張")):
-        page = visit(locale=locale)
-        assert page.inner_text("#text-draw") == draw
-        few_steps(page, "text")
-        page.click("#text-draw")
-        wait_for_end(page, "text")
-        assert page.inner_text("#text-status").startswith(done)
-
-
-def test_a_phone_shows_every_tab_without_scrolling_sideways(visit):
-    page = visit(390, 844)
-    page.click("#text-controls button")
-    page.wait_for_selector("#text-control input")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    few_steps(page, "text")
-    page.click("#text-draw")
-    wait_for_end(page, "text")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_two_visitors_wait_for_one_another_and_keep_their_own(visit):
@@ -237,14 +189,6 @@ def drop_what_the_browser_was_given(page, file):
     page.click("text=Drop a picture >> visible=true")
     page.set_input_files("#gallery-drop input[type=file]", os.fspath(file))
     page.wait_for_selector("#text-draw", state="visible")
-
-
-def draw_one(page, prompt="a photo of a cat on a blue background", seed="7"):
-    few_steps(page, "text")
-    page.fill("#text-prompt textarea", prompt)
-    page.fill("#text-seed textarea, #text-seed input", seed)
-    page.click("#text-draw")
-    wait_for_end(page, "text")
 
 
 def test_a_picture_is_found_judged_drawn_again_thrown_away_and_dropped(visit, served, tmp_path):
@@ -331,6 +275,7 @@ def test_a_control_holds_the_picture_in_its_box_and_its_recipe_fills_the_fields(
     page.wait_for_selector("#text-gallery img")
     page.click("#text-controls button")
     page.wait_for_function(f"{CONTROL} == 'demo-boxes'")
+    page.wait_for_selector("#text-control-picture img")
 
 
 def test_a_sweep_and_a_lesson_leave_sheets_and_the_menu_names_the_model(visit):
@@ -362,21 +307,3 @@ def test_a_sweep_and_a_lesson_leave_sheets_and_the_menu_names_the_model(visit):
     page.wait_for_function(
         "document.querySelectorAll('#learn-gallery .grid-container img').length == 2"
     )
-
-
-def test_nobody_is_shut_out_by_how_the_page_is_made(visit):
-    """As axe-core judges it: no serious finding on any tab, with pictures and without."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-core")
-    page = visit(color_scheme="light")
-    few_steps(page, "text")
-    page.click("#text-draw")
-    wait_for_end(page, "text")
-    page.click("#text-controls button")
-    page.wait_for_selector("#text-control input")
-    tabs = page.locator("button[role=tab]:visible")
-    for number in range(tabs.count()):
-        tabs.nth(number).click()
-        page.wait_for_timeout(500)
-        found = axe.Axe().run(page).response["violations"]
-        serious = [each for each in found if each["impact"] in ("serious", "critical")]
-        assert not serious, [(each["id"], each["nodes"][0]["html"][:200]) for each in serious]

@@ -9,11 +9,12 @@ from drawing import text_settings
 
 from apps.studio.checkpoints import Checkpoint
 from apps.studio.loading import Loading, load_model
-from apps.studio.queue import Drawing, Queue
 from apps.studio.settings import StudioSettings
 from ldm.errors import UserError
 from ldm.pipelines.pipeline import Pipeline
+from optimizedSD.web.drawing import Drawing
 from optimizedSD.web.limits import Limits
+from optimizedSD.web.worker import Worker
 
 LOAD = partial(load_model, StudioSettings(device="cpu"))
 
@@ -21,7 +22,7 @@ LOAD = partial(load_model, StudioSettings(device="cpu"))
 @pytest.fixture
 def own(tiny_ckpt):
     """A queue whose model is nobody else's: it is let go of here."""
-    made = Queue(Pipeline.load(tiny_ckpt, device="cpu"), log_run=lambda settings: None)
+    made = Worker(Pipeline.load(tiny_ckpt, device="cpu"), log_run=lambda settings: None)
     made.limit(Limits(waiting=3))
     yield made
     assert made.close(10.0)

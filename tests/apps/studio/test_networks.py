@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apps.studio import networks
-from apps.studio.networks import NOTHING, chosen, offered
+from apps.studio.networks import NOTHING, SETTINGS, chosen, offered
 from ldm.errors import UserError
 
 
@@ -27,11 +26,11 @@ def test_files_are_offered_by_their_names(tmp_path):
     assert chosen("hires_upscaler", "sharp").endswith("sharp.pth")
     assert list(offered("restore_faces")) == [NOTHING, "GFPGAN"]
     assert chosen("restore_faces", NOTHING) is None
-    assert chosen("restore_faces", "GFPGAN") == str(networks.FACES / "GFPGAN.pth")
+    assert chosen("restore_faces", "GFPGAN") == "models/faces/GFPGAN.pth"
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x.pth", "", None, 7, ["Latent"], "latent"])
 def test_what_is_not_offered_cannot_be_chosen(name):
-    for setting in networks.SETTINGS:
+    for setting in SETTINGS:
         with pytest.raises(UserError, match="expected one of the list"):
             chosen(setting, name)

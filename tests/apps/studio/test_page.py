@@ -16,8 +16,8 @@ gradio_client = pytest.importorskip("gradio_client")
 
 from apps.studio.app import launch, studio_of  # noqa: E402
 from apps.studio.page import TABS, read_kept  # noqa: E402
-from apps.studio.queue import Queue  # noqa: E402
 from apps.studio.settings import StudioSettings  # noqa: E402
+from optimizedSD.web.worker import Worker  # noqa: E402
 
 AUTH = "ada:lovelace"
 KEY = {"Authorization": f"Basic {base64.b64encode(AUTH.encode()).decode()}"}
@@ -33,7 +33,7 @@ def served(pipeline, tmp_path_factory):
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     flags = StudioSettings(port=port, outdir=str(folder / "out"), device="cpu")
-    studio = studio_of(Queue(pipeline, lambda settings: None), flags, {})
+    studio = studio_of(Worker(pipeline, lambda settings: None), flags, {})
     blocks = launch(studio, AUTH, str(folder / "cache"))
     yield studio, blocks, folder
     blocks.close(verbose=False)

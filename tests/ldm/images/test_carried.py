@@ -52,7 +52,9 @@ def test_a_profile_of_other_colours_is_not_given_to_rgb():
 def test_an_orientation_that_was_applied_is_not_said_again():
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 8
-    assert "exif" not in Carried.of(saved(form="JPEG", exif=exif)).rest
+    image = saved(form="JPEG", exif=exif)
+    assert "exif" not in Carried.of(image).rest
+    assert image.getexif()[ExifTags.Base.Orientation] == 8  # which is not applied yet
 
 
 def test_broken_exif_data_cost_nobody_a_picture():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from PIL import Image
 from ldm.errors import UserError
 from ldm.faces.placing import TEMPLATE, Face
 from ldm.images.io import save_picture
-from ldm.pipelines import facing, source_files
+from ldm.pipelines import adapter_files, facing, models, source_files
 from ldm.pipelines.cancelling import Cancel, Cancelled
+from ldm.pipelines.grouping import can_share
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.progress import Notice
 from ldm.pipelines.source_files import detector_file
@@ -103,6 +105,32 @@ def test_a_picture_records_what_redraws_it(pipeline, network, tmp_path, monkeypa
     network.write_bytes(b"others")
     with pytest.raises(UserError, match="has changed since.*--restore_faces"):
         read_picture(str(tmp_path / "a.png"), Txt2ImgSettings)
+
+
+def test_a_network_goes_by_its_name_in_models_and_is_recorded_without_the_projects_folder(
+    pipeline, network, tmp_path, monkeypatch
+):
+    project = tmp_path / "project"
+    (project / "models/faces").mkdir(parents=True)
+    placed = shutil.copy(network, project / "models/faces/white.pth")
+    for module in (adapter_files, models, source_files):
+        monkeypatch.setattr(module, "ROOT", project)
+    white = replace(facing._loaded(), path=Path(placed))
+    monkeypatch.setattr(facing, "_loaded", lambda path, *_: replace(white, path=path))
+    (picture,), _ = draw(pipeline, one(restore_faces="white"))
+    assert "Face restorer: models/faces/white.pth" in picture.parameters
+    assert str(project) not in picture.parameters
+    save_picture(picture.pixels, tmp_path / "a.png", metadata=picture.parameters)
+    recorded = read_picture(str(tmp_path / "a.png"), Txt2ImgSettings)
+    assert Path(placed).samefile(recorded.values["restore_faces"])
+    with pytest.raises(UserError, match="'nobody' is no file, and models/faces has no"):
+        draw(pipeline, one(restore_faces="nobody"))
+
+
+def test_pictures_whose_faces_are_redrawn_are_drawn_alone(pipeline, network):
+    alone = {"n_samples": 1, "n_iter": 1, "seed_mode": "per-image"}
+    assert can_share(pipeline.prepare(text_settings(**alone)))
+    assert not can_share(pipeline.prepare(text_settings(**alone, restore_faces=str(network))))
 
 
 def test_another_programs_restoration_is_named_as_not_done(pipeline, tmp_path):

@@ -19,12 +19,13 @@ from ldm.settings.inpaint import LowMemoryInpaintSettings
 
 gradio = pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
 
+from optimizedSD.web.drawing import Drawing  # noqa: E402
 from optimizedSD.web.handlers import UNCHANGED, Handlers  # noqa: E402 - imports gradio
 from optimizedSD.web.layout import CSS, THEME, controls_of  # noqa: E402
 from optimizedSD.web.page import IMG2IMG, INPAINT, SWAP, TXT2IMG  # noqa: E402
 from optimizedSD.web.pictures import mask_of, plain_picture  # noqa: E402
 from optimizedSD.web.state import RunState  # noqa: E402
-from optimizedSD.web.worker import Wanted, Worker  # noqa: E402
+from optimizedSD.web.worker import Worker  # noqa: E402
 
 # gradio keeps its statistics with calls that pandas is going to drop.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*")
@@ -367,6 +368,6 @@ def test_a_model_made_for_inpainting_starts_at_its_own_values_and_draws(tmp_path
     settings = LowMemoryInpaintSettings(
         prompt="a cat", seed=1, ddim_steps=4, strength=1.0, outdir=str(tmp_path / "out"), W=16
     )
-    wanted = Wanted(settings, plain_picture(painted), mask_of(painted, None))
+    wanted = Drawing(settings, image=plain_picture(painted), mask=mask_of(painted, None))
     states = list(Worker(sighted, lambda settings: None).draw("a", lambda: wanted))
     assert len(states[-1].pictures) == settings.n_samples

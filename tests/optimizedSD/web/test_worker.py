@@ -17,9 +17,10 @@ from ldm.images.metadata import read_parameters
 from ldm.pipelines import adapter_files
 from ldm.programs.run_log import RunLog, row_of
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
+from optimizedSD.web.drawing import Drawing
 from optimizedSD.web.limits import Limits
 from optimizedSD.web.pictures import mask_of, plain_picture
-from optimizedSD.web.worker import Background, Stopped, Wanted, Worker
+from optimizedSD.web.worker import Background, Stopped, Worker
 
 
 def settings_for(folder, **changes):
@@ -37,7 +38,7 @@ def worker(pipeline):
 
 
 def draw(worker, settings, visitor="someone", **rest):
-    return list(worker.draw(visitor, lambda: Wanted(settings, **rest)))
+    return list(worker.draw(visitor, lambda: Drawing(settings, **rest)))
 
 
 def test_pictures_are_saved_under_prompt_and_seed_with_their_parameters(worker, tmp_path):
@@ -68,6 +69,10 @@ def test_a_run_reports_as_it_goes_and_ends_with_a_count(worker, tmp_path):
     assert states[-1].seed == 7
 
 
+def test_a_run_is_told_in_the_visitors_language(worker, tmp_path):
+    assert draw(worker, settings_for(tmp_path), language="ja")[-1].status.startswith("2 枚、")
+
+
 def test_notices_and_logged_warnings_are_shown_once_each(worker, tmp_path):
     last = draw(worker, settings_for(tmp_path, n_iter=2, negative_prompt="fog", scale=1.0))[-1]
     texts = [notice.text for notice in last.notices]
@@ -91,7 +96,7 @@ def test_an_init_image_and_a_mask_are_passed_on(worker, tmp_path, painted, pictu
 def test_a_visitor_stops_only_their_own_run_and_keeps_its_finished_pictures(worker, tmp_path):
     worker.register("me")
     endless = settings_for(tmp_path, n_iter=500)
-    for state in worker.draw("me", lambda: Wanted(endless)):
+    for state in worker.draw("me", lambda: Drawing(endless)):
         worker.stop("someone else")
         if state.pictures:
             worker.stop("me")
@@ -111,7 +116,7 @@ def test_a_run_stopped_while_it_waits_for_another_is_not_logged(pipeline, tmp_pa
     logged = []
     worker = Worker(pipeline, log_run=logged.append)
     worker.line.enter("another visitor")
-    states = worker.draw("me", lambda: Wanted(settings_for(tmp_path)))
+    states = worker.draw("me", lambda: Drawing(settings_for(tmp_path)))
     assert (
         next(states).status == "Number 2 in line: 1 run is before yours. Cancel gives the place up."
     )
@@ -121,7 +126,7 @@ def test_a_run_stopped_while_it_waits_for_another_is_not_logged(pipeline, tmp_pa
 
 
 def test_a_visitor_who_leaves_frees_the_model(worker, tmp_path):
-    states = worker.draw("me", lambda: Wanted(settings_for(tmp_path / "a", n_iter=500)))
+    states = worker.draw("me", lambda: Drawing(settings_for(tmp_path / "a", n_iter=500)))
     next(states)
     states.close()
     assert len(draw(worker, settings_for(tmp_path / "b"), "other")[-1].pictures) == 2
@@ -129,18 +134,18 @@ def test_a_visitor_who_leaves_frees_the_model(worker, tmp_path):
 
 def test_one_visitor_has_one_run_and_an_address_its_share(worker, tmp_path):
     worker.limit(Limits(waiting=8))
-    one = worker.draw("me", lambda: Wanted(settings_for(tmp_path, n_iter=500)), "10.0.0.1")
+    one = worker.draw("me", lambda: Drawing(settings_for(tmp_path, n_iter=500)), "10.0.0.1")
     next(one)
     with pytest.raises(UserError, match="the last run has not ended"):
-        next(worker.draw("me", lambda: Wanted(settings_for(tmp_path)), "10.0.0.1"))
+        next(worker.draw("me", lambda: Drawing(settings_for(tmp_path)), "10.0.0.1"))
     waiting = [
-        worker.draw(name, lambda: Wanted(settings_for(tmp_path)), "10.0.0.1") for name in "ab"
+        worker.draw(name, lambda: Drawing(settings_for(tmp_path)), "10.0.0.1") for name in "ab"
     ]
     for run in waiting:
         assert next(run).status.startswith("Number ")
     with pytest.raises(UserError, match="3 runs from your address"):
-        next(worker.draw("c", lambda: Wanted(settings_for(tmp_path)), "10.0.0.1"))
-    other = worker.draw("other", lambda: Wanted(settings_for(tmp_path / "other")), "10.0.0.2")
+        next(worker.draw("c", lambda: Drawing(settings_for(tmp_path)), "10.0.0.1"))
+    other = worker.draw("other", lambda: Drawing(settings_for(tmp_path / "other")), "10.0.0.2")
     assert (
         next(other).status
         == "Number 4 in line: 3 runs are before yours. Cancel gives the place up."
@@ -152,7 +157,7 @@ def test_one_visitor_has_one_run_and_an_address_its_share(worker, tmp_path):
 
 def test_a_full_line_refuses_the_next_run_and_is_free_again_later(worker, tmp_path):
     worker.limit(Limits(waiting=0))
-    run = worker.draw("me", lambda: Wanted(settings_for(tmp_path, n_iter=500)))
+    run = worker.draw("me", lambda: Drawing(settings_for(tmp_path, n_iter=500)))
     next(run)
     with pytest.raises(UserError, match="0 runs wait already"):
         draw(worker, settings_for(tmp_path), "other")
@@ -175,15 +180,15 @@ def test_a_run_that_takes_longer_than_was_thought_is_stopped(worker, tmp_path, m
 def test_time_in_the_line_does_not_count(worker, tmp_path):
     worker.limit(Limits(seconds=30.0))
     place = worker.line.enter("another visitor")
-    states = worker.draw("me", lambda: Wanted(settings_for(tmp_path)))
+    states = worker.draw("me", lambda: Drawing(settings_for(tmp_path)))
     first = next(states)
     worker.line.leave(place)
     assert list(states)[-1].began > first.began
 
 
 def test_a_stop_is_heeded_within_two_seconds_while_it_draws_and_while_it_waits(worker, tmp_path):
-    drawn = worker.draw("me", lambda: Wanted(settings_for(tmp_path, n_iter=5000)), "a")
-    waiting = worker.draw("you", lambda: Wanted(settings_for(tmp_path)), "b")
+    drawn = worker.draw("me", lambda: Drawing(settings_for(tmp_path, n_iter=5000)), "a")
+    waiting = worker.draw("you", lambda: Drawing(settings_for(tmp_path)), "b")
     next(drawn), next(waiting)
     for visitor, run in (("you", waiting), ("me", drawn)):
         began = time.monotonic()
@@ -228,9 +233,9 @@ def test_runs_that_were_announced_and_never_begin_are_forgotten(worker):
 def test_a_warning_is_for_the_visitor_whose_run_it_is_about(worker, tmp_path):
     def read():
         logging.getLogger("ldm.images.io").warning("mine")
-        return Wanted(settings_for(tmp_path))
+        return Drawing(settings_for(tmp_path))
 
-    drawn = worker.draw("other", lambda: Wanted(settings_for(tmp_path, n_iter=500)), "a")
+    drawn = worker.draw("other", lambda: Drawing(settings_for(tmp_path, n_iter=500)), "a")
     next(drawn)
     mine = worker.draw("me", read, "b")
     assert [notice.text for notice in next(mine).notices] == ["mine"]
@@ -248,7 +253,7 @@ def test_closing_stops_all_runs_and_says_whether_a_step_goes_on(worker, tmp_path
 
     assert worker.close(0.0)
     monkeypatch.setattr(worker.pipeline, "generate", long_step)
-    run = worker.draw("me", lambda: Wanted(settings_for(tmp_path)))
+    run = worker.draw("me", lambda: Drawing(settings_for(tmp_path)))
     next(run)
     assert begun.wait(30)
     assert not worker.close(0.01)
