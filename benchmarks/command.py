@@ -6,9 +6,11 @@ programs do, CPU seconds do not.
     import torch    python -c "import torch": below this nothing can be
     help            scripts/txt2img.py --help
     step            the bundled model, one picture, one step
-    six             the bundled model, six pictures by the default settings
+    six             the bundled model, six pictures by the reference's settings: DDIM, 50 steps
+    six-own         the bundled model, six pictures by the settings that its YAML gives it
     first-step      a 4.27 GB checkpoint (random weights, or --ckpt): from the start of the process
                     to the end of the first step at 256x256, less the time of one step
+    first-seen      the same with nothing remembered of the checkpoint: its hash is computed too
 
 Examples:
     python benchmarks/command.py
@@ -36,11 +38,11 @@ from benchmarks.startup import CONFIG, make_random, warm
 from ldm.processor import THREADS, cores, cpu_name
 
 ROOT = Path(__file__).resolve().parents[1]
-# The sampler is named, so that the model's own walk does not change what is measured.
-DRAW = ("scripts/txt2img.py", "--prompt", "a red car on a blue background", "--sampler", "ddim")
-DRAW += ("--scale", "3")
+OWN = ("scripts/txt2img.py", "--prompt", "a red car on a blue background")
+DRAW = (*OWN, "--sampler", "ddim", "--ddim_steps", "50", "--scale", "3")
 ONE = ("--n_samples", "1", "--n_iter", "1")
-KINDS = ("import torch", "help", "step", "six", "first-step")
+KINDS = ("import torch", "help", "step", "six", "six-own", "first-step", "first-seen")
+FIRST = KINDS[-2:]
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -62,6 +64,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def until_first_step(began: float, ckpt: str) -> dict[str, float]:
     """Draw two steps in this process; return the seconds until the first, less one step's.
 
+    With them comes the most memory that the process has held, in bytes, the pages of the file that
+    are mapped among it.
+
     Args:
         began: When the process was started, by ``time.time``.
         ckpt: The checkpoint.
@@ -82,7 +87,8 @@ def until_first_step(began: float, ckpt: str) -> dict[str, float]:
         size = ("--H", "256", "--W", "256", "--ddim_steps", "2", "--outdir", outdir)
         program.main(["--ckpt", ckpt, "--config", str(CONFIG), *ONE, *size, "--device", "cpu"])
     (wall, cpu), (next_wall, next_cpu) = seen[:2]
-    return {"wall": wall - began - (next_wall - wall), "cpu": cpu - (next_cpu - cpu)}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"wall": wall - began - (next_wall - wall), "cpu": cpu - (next_cpu - cpu), "peak": peak}
 
 
 def command_of(kind: str, outdir: str, ckpt: str) -> list[str]:
@@ -91,9 +97,10 @@ def command_of(kind: str, outdir: str, ckpt: str) -> list[str]:
         return ["-c", "import torch"]
     if kind == "help":
         return [DRAW[0], "--help"]
-    if kind == "first-step":
+    if kind in FIRST:
         return ["benchmarks/command.py", "--worker", repr(time.time()), ckpt]
-    return [*DRAW, "--outdir", outdir, *((*ONE, "--ddim_steps", "1") if kind == "step" else ())]
+    draw = OWN if kind == "six-own" else DRAW
+    return [*draw, "--outdir", outdir, *((*ONE, "--ddim_steps", "1") if kind == "step" else ())]
 
 
 def measure(kind: str, root: Path, ckpt: str) -> dict[str, float]:
@@ -106,13 +113,15 @@ def measure(kind: str, root: Path, ckpt: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as outdir:
         command = [sys.executable, *command_of(kind, outdir, ckpt)]
         env = {**os.environ, "PYTHONPATH": str(root)}
+        if kind == "first-seen":
+            env["XDG_CACHE_HOME"] = outdir  # an empty one
         done = subprocess.run(
             command, cwd=root, env=env, capture_output=True, text=True, check=False
         )
     wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise SystemExit(f"{kind} failed:\n{done.stderr}")
-    if kind == "first-step":
+    if kind in FIRST:
         return json.loads(done.stdout.splitlines()[-1])
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"wall": wall, "cpu": cpu}
@@ -123,7 +132,7 @@ def take_turns(args: argparse.Namespace, ckpt: str) -> dict[str, list[dict[str, 
     runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in args.kinds}
     for turn in range(1 + args.repeats):
         for kind, found in runs.items():
-            if kind == "first-step":
+            if kind in FIRST:
                 warm(Path(ckpt))
             once = measure(kind, args.root.resolve(), ckpt)
             if turn:
@@ -141,12 +150,14 @@ def report(args: argparse.Namespace, runs: dict[str, list[dict[str, float]]]) ->
         f"- versions: Python {platform.python_version()}, torch {torch.__version__}",
         f"- medians of {args.repeats} turns",
         "",
-        "| process | wall, s | CPU, s |",
-        "|---|---|---|",
+        "| process | wall, s | CPU, s | peak memory, GiB |",
+        "|---|---|---|---|",
     ]
     for kind, found in runs.items():
         wall, cpu = (statistics.median(run[key] for run in found) for key in ("wall", "cpu"))
-        lines.append(f"| {kind} | {wall:.2f} | {cpu:.2f} |")
+        peaks = [run["peak"] / 2**30 for run in found if "peak" in run]
+        peak = f"{statistics.median(peaks):.2f}" if peaks else ""
+        lines.append(f"| {kind} | {wall:.2f} | {cpu:.2f} | {peak} |")
     return lines
 
 
@@ -158,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="command-") as folder:
         ckpt = args.ckpt or f"{folder}/random.ckpt"
-        if "first-step" in args.kinds and args.ckpt is None:
+        if set(FIRST) & set(args.kinds) and args.ckpt is None:
             make_random(str(CONFIG), folder)
             Path(folder, "random.safetensors").unlink()
         lines = report(args, take_turns(args, ckpt))

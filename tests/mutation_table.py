@@ -833,6 +833,32 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("not (x.shape[2] % 2 or x.shape[3] % 2)", "not x.shape[2] % 2"),
         ("yield slice(image, image + count), first,", "yield slice(image, image + 1), first,"),
     ),
+    ("ldm/adapters/fitting.py", "tests/ldm/adapters/test_fitting.py"): (
+        ("if made != layers:", "if made == layers:"),
+        ('return "" if made == own else', 'return "" if made != own else'),
+    ),
+    ("ldm/pipelines/recorded_controls.py", "tests/ldm/pipelines/test_recorded_controls.py"): (
+        ("max(known, key=len", "min(known, key=len"),
+    ),
+    ("ldm/pipelines/shown_hints.py", "tests/ldm/pipelines/test_adapting.py"): (
+        ("if picture.size != self.whole:", "if picture.size == self.whole:"),
+    ),
+    ("apps/studio/controls.py", "tests/apps/studio/test_controls.py"): (
+        ("and not each.fault}", "}"),
+    ),
+    ("apps/studio/controlling.py", "tests/apps/studio/test_controlling.py"): (
+        ('if self.own and not pictures["control"]:', 'if not pictures["control"]:'),
+    ),
+    ("apps/studio/control_recipes.py", "tests/apps/studio/test_control_recipes.py"): (
+        ("full_hash(network.path) != each.digits", "full_hash(network.path) == each.digits"),
+    ),
+    ("ldm/kernels/blocked.py", "tests/ldm/kernels/test_blocked.py"): (
+        ("tensors[1].shape[2] >= FEWEST_KEYS", "True"),
+        ("x.dtype == torch.bfloat16", "True"),
+        ("mask is not None or", ""),
+        ("range(0, n, rows)", "range(0, n - 1, rows)"),
+        ("range(0, heads, together)", "range(0, 1, together)"),
+    ),
     ("ldm/kernels/pages.py", "tests/ldm/kernels/test_pages.py"): (
         ("page & _FROM_FILE or not page & _IN_MEMORY", "True"),
     ),

@@ -11,7 +11,7 @@ from apps.studio.settings import StudioSettings
 from apps.studio.styles import read_styles
 from apps.studio.wildcards import folder_of
 from ldm.errors import UserError
-from ldm.paths import writing_fault
+from ldm.paths import at_home, folder_fault, writing_fault
 from ldm.pipelines.translating import translator_of
 from ldm.programs.console import Console, ConsoleLog
 from ldm.programs.run_log import RunLog, row_of
@@ -50,6 +50,12 @@ def serve(flags: StudioSettings, auth: str | None, console: Console) -> None:
     if fault := writing_fault(flags.outdir):
         raise UserError(
             f"--outdir {flags.outdir} {fault}; expected a writable folder; give another one"
+        )
+    folder = flags.image_encoder
+    if folder is not None and (fault := folder_fault(at_home(folder))):
+        raise UserError(
+            f"--image_encoder {folder} {fault}; expected the folder of a CLIP image encoder; give "
+            "one that is on this machine"
         )
     translator_of(flags)  # raises for files that cannot be used
     styles, wildcards = read_styles(flags.styles), folder_of(flags.wildcards)
@@ -113,6 +119,7 @@ def studio_of(
     queue.limit(Limits.of(flags, queue.pipeline.choice.size, "page"))
     fixed = fixed_settings(Txt2ImgSettings, flags)
     del fixed["wildcards"]  # that is each visitor's choice
+    del fixed["image_encoder"]  # it is for runs with an image prompt alone
     return Studio(queue, flags, fixed, styles, wildcards, models=[queue.pipeline.choice.ckpt_path])
 
 

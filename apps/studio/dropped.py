@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from ldm.pipelines.recipes import Recipe, read_recipe
+from ldm.pipelines.recorded_controls import RecordedControl
 from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.option import options_of
@@ -34,12 +35,14 @@ class Dropped:
         values: Values of the tab's fields, by setting, where the picture says one.
         source: The program that wrote it.
         sentences: What was not understood, or is not the same here.
+        controls: What looked at pictures while it was drawn.
     """
 
     tab: str
     values: Mapping[str, Any]
     source: str
     sentences: tuple[str, ...]
+    controls: tuple[RecordedControl, ...] = ()
 
 
 def dropped(picture: str | Path | Image.Image, fields: Collection[str] | None = None) -> Dropped:
@@ -72,7 +75,8 @@ def of_recipe(recipe: Recipe, fields: Collection[str] | None = None) -> Dropped:
         values[name] = value
     if without:
         sentences.append(f"not on this page, and left out: {', '.join(without)}")
-    return Dropped(tab_of(recipe.schema), values, recipe.source, tuple(sentences))
+    tab, controls = tab_of(recipe.schema), recipe.controls
+    return Dropped(tab, values, recipe.source, tuple(sentences), controls)
 
 
 def tab_of(schema: type[Txt2ImgSettings] | type[Any]) -> str:

@@ -7,7 +7,8 @@ button.click(lambda ...: filler.filled(path, language), ..., filler.outputs)
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from apps.studio.telling import warned
 from apps.studio.words import say, shown
 from ldm.errors import UserError
 from ldm.images.opening import opened
+from ldm.pipelines.recorded_controls import RecordedControl
 from optimizedSD.web.handlers import language_of_visit
 
 ORDER = ("text", "image", "repaint", "edit")
@@ -38,11 +40,14 @@ class Filler:
         self.bar = studio.bar
         found = {name: tabs[name].receives.get("recipe") for name in ORDER if name in tabs}
         self.tabs = {name: _own(fields) for name, fields in found.items() if fields}
+        held = {name: tabs[name].receives.get("controls") for name in self.tabs}
+        self.controls = {name: each for name, each in held.items() if each}
 
     @property
     def outputs(self) -> list[Any]:
         """The components that ``filled`` returns updates for: all fields, and the row of tabs."""
-        return [*(each for held in self.tabs.values() for each in held.values()), self.bar]
+        held = [*self.tabs.values(), *(each.fields for each in self.controls.values())]
+        return [*(made for fields in held for made in fields.values()), self.bar]
 
     def filled(self, picture: Any, language: str) -> tuple[list[Any], str]:
         """Return updates for ``outputs``, and what is said about them as HTML.
@@ -65,7 +70,25 @@ class Filler:
             for tab, fields in self.tabs.items()
             for setting, component in fields.items()
         ]
-        return [*updates, gr.Tabs(selected=name)], _said(found, name, language)
+        looking, sentences = self._looking(found.controls, name, language)
+        found = replace(found, sentences=(*found.sentences, *sentences))
+        return [*updates, *looking, gr.Tabs(selected=name)], _said(found, name, language)
+
+    def _looking(
+        self, recorded: Sequence[RecordedControl], tab: str, language: str
+    ) -> tuple[list[Any], list[str]]:
+        """Return updates for the fields of all tabs' controls, and what is said about them."""
+        updates, sentences = [], []
+        for name, controls in self.controls.items():
+            if name == tab:
+                own, sentences = controls.filled(recorded, language)
+                updates += own
+            else:
+                updates += [gr.skip()] * len(controls.fields)
+        if tab not in self.controls:
+            called = [f"{each.kind}={each.file}" for each in recorded]
+            sentences = [say(language, "recipe_no_fields", called=each) for each in called]
+        return updates, sentences
 
     def unchanged(self) -> list[Any]:
         """Return updates that change nothing."""

@@ -20,6 +20,7 @@ from apps.studio.styles import with_styles
 from apps.studio.wildcards import lists_in, with_list
 from apps.studio.words import say, shown
 from ldm.settings.generation import GenerationSettings
+from ldm.settings.hires import HIRES
 from ldm.settings.option import options_of
 from ldm.settings.suiting import suiting
 from optimizedSD.web.fields import Field, fields_of, settings_from
@@ -102,6 +103,7 @@ class Form:
             dice.click(None, None, self.by_name["seed"], js="() => ''", **IN_BROWSER)
         self._pair("n_samples", "n_iter")
         with gr.Accordion(shown("more"), open=False):
+            self._put(*HIRES)  # beside what enlarges their first picture
             self._networks()
             self._put(*(name for name in self._known if name not in self.by_name))
         self._keep()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from apps.studio.controls import KINDS
 from apps.studio.events import IN_BROWSER, QUIET, kept_json
 from apps.studio.form import Form
 from apps.studio.state import Studio, Tab
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from apps.studio.queue import Job
 
 logger = logging.getLogger(__name__)
+PICTURE_TABS = ("image", "repaint", "edit", "enlarge")  # that a picture can be sent to
 MOST_KEPT = 24  # pictures of a tab
 KEPT_LENGTH = 20_000  # characters of what a browser keeps of a tab
 # On a phone, what a tab shows is below its controls.
@@ -49,7 +51,7 @@ class Panel:
     Args:
         studio: The studio.
         name: The tab's.
-        targets: Names of the tabs that a picture can be sent to.
+        targets: Where a picture can be sent: tabs, and what of a tab's controls looks at it.
         speaker: Says the library's messages in the tab's words.
         verb: The key of what the button says.
 
@@ -66,7 +68,7 @@ class Panel:
         studio: Studio,
         name: str,
         *,
-        targets: Sequence[str] = ("image", "repaint", "edit", "enlarge"),
+        targets: Sequence[str] = (*PICTURE_TABS, *KINDS),
         speaker: Speaker | None = None,
         verb: str = "draw",
     ) -> None:
@@ -165,6 +167,9 @@ class Panel:
     def wire(self, studio: Studio, tabs: Mapping[str, Tab]) -> None:
         """Let the pictures be sent to other tabs; those that are not there have no button."""
         for name, button in self.sends.items():
+            if name in KINDS:
+                self._wire_control(name, button, studio, tabs)
+                continue
             tab = tabs.get(name)
             if tab is None or "picture" not in tab.receives:
                 button.visible = False
@@ -173,6 +178,24 @@ class Panel:
             words = [recipe[each] for each in ("prompt", "negative_prompt") if each in recipe]
             sent = button.click(self._send, [self.chosen, *words], [place, *words], **QUIET)
             sent.success(lambda name=name: gr.Tabs(selected=name), None, studio.bar, **QUIET)
+
+    def _wire_control(self, key: str, button: Any, studio: Studio, tabs: Mapping[str, Tab]) -> None:
+        """Let a picture be sent to what looks at pictures: on its own tab, else on the first."""
+        own = tabs[self.name] if "controls" in tabs[self.name].receives else None
+        tab = own or next((each for each in tabs.values() if "controls" in each.receives), None)
+        if tab is None:
+            button.visible = False
+            return
+        controls, name = tab.receives["controls"], tab.name
+        opened = [studio.bar, controls.place]
+
+        def send(chosen: Any) -> Any:
+            return self._send(chosen)[0]
+
+        sent = button.click(send, self.chosen, controls.pictures[key], **QUIET)
+        sent.success(
+            lambda: (gr.Tabs(selected=name), gr.Accordion(open=True)), None, opened, **QUIET
+        )
 
     def showing(self, paths: Sequence[Path]) -> tuple[Any, ...]:
         """Return what ``outputs`` show of pictures in the studio's folder, the first one large."""
@@ -192,7 +215,12 @@ class Panel:
         with gr.Row(elem_classes="senders"):
             gr.Markdown(shown("send_to"))
             return {
-                each: gr.Button(shown(each), size="sm", min_width=60, elem_id=self.id(f"to-{each}"))
+                each: gr.Button(
+                    shown(each),
+                    size="sm",
+                    min_width=60,
+                    elem_id=self.id(f"to-{each.replace('_', '-')}"),
+                )
                 for each in targets
             }
 

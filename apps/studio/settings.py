@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ldm.errors import UserError
+from ldm.settings.adapters import AdapterSettings
 from ldm.settings.generation import DRAWING_GROUPS
 from ldm.settings.option import Settings, changed, option
 from optimizedSD.web.page import ServerSettings
@@ -38,6 +39,12 @@ class StudioSettings(Settings):
     outdir: str = changed(ServerSettings, "outdir", default="outputs/studio")
     lora: tuple[str, ...] = changed(ServerSettings, "lora")
     embedding: tuple[str, ...] = changed(ServerSettings, "embedding")
+    image_encoder: str | None = changed(
+        AdapterSettings,
+        "image_encoder",
+        help="the folder of the CLIP image encoder that IP-Adapters and style adapters look "
+        "through (demo-picture needs none)",
+    )
     glossary: str | None = changed(ServerSettings, "glossary")
     translator: str | None = changed(ServerSettings, "translator")
     one_model: bool = option(False, "let nobody load another model from the page", group="page")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apps.server.pace import Pace
+from optimizedSD.web.uploads import Uploads
 
 if TYPE_CHECKING:
     from gradio.components import Component
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from apps.studio.styles import Style
     from optimizedSD.web.fields import Field
 
+HINTS = ".hints"
+"""A folder below that of the pictures."""
+
 
 @dataclass
 class Tab:
@@ -26,7 +31,7 @@ class Tab:
     Attributes:
         name: Its name, which is its id in the row of tabs and its key in ``words``.
         receives: The components that others fill: ``picture`` (a component that shows a picture),
-            ``recipe`` (components by the names of settings).
+            ``recipe`` (components by the names of settings), ``controls`` (its ``Controls``).
         wire: Connects it to the others, called once when all tabs are there.
         opened: A function, its inputs and its outputs, called each time that the tab is opened.
     """
@@ -77,6 +82,11 @@ class Studio:
     def outdir(self) -> Path:
         """The folder of the pictures, absolute."""
         return Path(os.path.abspath(self.flags.outdir))
+
+    @cached_property
+    def hints(self) -> Uploads:
+        """Where the pictures are kept that controls look at: hidden, so handed out to nobody."""
+        return Uploads(Path(self.flags.outdir, HINTS))
 
     @property
     def own_size(self) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from apps.studio.control_words import CONTROL_WORDS
 from apps.studio.lessons import LESSONS
 from apps.studio.phrases import PHRASES
 from optimizedSD.web.setting_words import LANGUAGES, SETTING_WORDS
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Key -> the three languages, in the order of LANGUAGES; {names} are filled in.
 TABLE: Mapping[str, tuple[str, str, str]] = {
     **PHRASES,
+    **CONTROL_WORDS,
     **{f"lesson_{each.name}": each.titles for each in LESSONS.values()},
     **{f"lesson_{each.name}_text": each.texts for each in LESSONS.values()},
     # The tabs.

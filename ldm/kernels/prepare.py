@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ldm.kernels.blocked import attend_in_blocks
 from ldm.kernels.layers import RememberingLinear, stand_ins_for
+from ldm.modules.attention_processors import AttentionLayer, sdpa
 from ldm.processor import free_memory
 from ldm.wrapping import Wrapping
 
@@ -58,6 +60,7 @@ class Kernels:
 
     def __init__(self, model: nn.Module, *, tiles: bool = True) -> None:
         self._layers = stand_ins_for(model, tiles=tiles)
+        self._attending = [each for each in model.modules() if isinstance(each, AttentionLayer)]
         self._wrapping = Wrapping()
         self.attached = False
 
@@ -82,6 +85,9 @@ class Kernels:
             for weight in stand_in.weights:
                 weight.look_again()
             self._wrapping.put(layer, "forward", stand_in)
+        for layer in self._attending:
+            if layer.processor is sdpa:  # not one that somebody has chosen
+                self._wrapping.put(layer, "processor", attend_in_blocks)
         self.attached = True
 
     def detach(self) -> None:

@@ -51,13 +51,15 @@ LORA, EMBEDDING, CONTROL, BOXES, MODE = "LoRA", "Embedding", "Control", "Boxes",
 CONTROL_HASHES, CONTROL_IMAGES = "Control hashes", "Control images"
 ENCODER, ENCODER_HASH = "Image encoder", "Image encoder hash"
 OWN = (LORA, EMBEDDING, CONTROL, BOXES, MODE, CONTROL_HASHES, CONTROL_IMAGES, ENCODER, ENCODER_HASH)
-_EXTENSION = re.compile(r"ControlNet \d+")
-_MODES = {
+EXTENSION = re.compile(r"ControlNet \d+")
+"""Entries of AUTOMATIC1111's ControlNet extension."""
+MODES = {
     "balanced": "Balanced",
     "prompt": "My prompt is more important",
     "control": "ControlNet is more important",
     "guess": "ControlNet is more important",
 }
+"""What the extension calls each mode."""
 
 
 def entries_of(plan: AdapterPlan, prompt: str, negative_prompt: str) -> dict[str, str]:
@@ -116,7 +118,7 @@ def _as_the_extension(control: PlannedControl) -> str:
         "Guidance Start": repr(wish.start),
         "Guidance End": repr(wish.end),
         "Pixel Perfect": "True",
-        "Control Mode": _MODES[control.mode],
+        "Control Mode": MODES[control.mode],
     }
     return ", ".join(f"{key}: {value}" for key, value in said.items())
 
@@ -251,7 +253,7 @@ class _Finder:
             self.found.values["control_mode"] = self.entries[MODE]
         self.found.used |= {CONTROL, BOXES, MODE, CONTROL_HASHES, CONTROL_IMAGES}
         self.found.used |= {ENCODER, ENCODER_HASH}
-        self.found.used |= {key for key in self.entries if _EXTENSION.fullmatch(key)}
+        self.found.used |= {key for key in self.entries if EXTENSION.fullmatch(key)}
 
     def encoder(self) -> None:
         """Find the image encoder that controls looked through."""

@@ -19,12 +19,18 @@ from ldm.errors import UserError
 from ldm.legible import one_line
 from ldm.paths import file_size, modified
 from ldm.pipelines.adapter_plan import AdapterPlan, PlannedControl, PlannedLora
-from ldm.pipelines.init_image import InitImage
 from ldm.pipelines.masks import Mask
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.request import Request
-from ldm.pipelines.shown_hints import opened, shown
-from ldm.settings.adapters import GLIGEN, PICTURE, REFERENCE, STYLE, ControlWish
+from ldm.pipelines.shown_hints import Area, area_of, opened, shown
+from ldm.settings.adapters import (
+    GLIGEN,
+    PICTURE,
+    REFERENCE,
+    STYLE,
+    THROUGH_ENCODER,
+    ControlWish,
+)
 
 KEPT = 8
 """Adapters that stay loaded, the last used ones."""
@@ -63,6 +69,7 @@ class Attached:
         observer: Told once what each is.
         size: Height and width of the pictures, in pixels.
         mask: What inpainting repaints, of that size.
+        area: What of a picture is drawn; None if that is all of it.
     """
 
     def __init__(
@@ -73,9 +80,10 @@ class Attached:
         observer: Observer,
         size: tuple[int, int],
         mask: Mask | None,
+        area: Area | None = None,
     ) -> None:
         self.model, self.plan, self.shelves, self.observer = model, plan, shelves, observer
-        self.size, self.mask = size, mask
+        self.size, self.mask, self.area = size, mask, area
         self._told: set[Path] = set()
         self._handles: list[Handle] = []
         self._loras: dict[Path, tuple[PlannedLora, Handle]] = {}
@@ -166,7 +174,7 @@ class Attached:
         network = self.shelves.get(path, how, lambda: read_control(path, self.model))
         _check_kind(wish, network)
         self._tell(network.report)
-        picture, window = shown(control, self.size, self.mask), (wish.start, wish.end)
+        picture, window = shown(control, self.size, self.mask, self.area), (wish.start, wish.end)
         if wish.kind == STYLE:  # it has no modes: that of other controls is not its own
             clip = control.image_encoder
             return network.attach(self.model, picture, wish.scale, *window, clip=clip)
@@ -195,7 +203,7 @@ class Attached:
         from ldm.adapters.control import reference_only
 
         wish, reference = control.wish, reference_only(self.model)
-        picture = shown(control, self.size, self.mask)
+        picture = shown(control, self.size, self.mask, self.area)
         window = wish.start, wish.end
         seed = self.plan.settings.seed
         return reference.attach(self.model, picture, wish.scale, *window, control.mode, seed=seed)
@@ -227,10 +235,6 @@ def _check_kind(wish: ControlWish, network: Any) -> None:
     )
 
 
-def _is_area(image: InitImage) -> bool:
-    return image.laid is not None and image.laid.is_area
-
-
 @contextmanager
 def attached(
     model: nn.Module,
@@ -240,10 +244,16 @@ def attached(
 ) -> Iterator[Attached]:
     """Attach the adapters of a request for the time of the block; see ``Attached``."""
     mask = None if request.image is None else request.image.mask
-    if request.adapters.controls and mask is not None and _is_area(request.image):
-        text = "the pictures of --control lie over the area that is drawn, not over the whole one"
-        observer(Notice(text, warning=True))
-    held = Attached(model, request.adapters, shelves, observer, request.size, mask)
+    area = area_of(request)
+    looking = [c.wish for c in request.adapters.controls if c.wish.kind not in THROUGH_ENCODER]
+    if area is not None and any(wish.image for wish in looking):
+        width, height = area.whole
+        text = (
+            f"of the pictures of --control, those of {width}x{height} pixels are cropped to the "
+            "area that is drawn; others lie over the area that is drawn, not over the whole one"
+        )
+        observer(Notice(text))
+    held = Attached(model, request.adapters, shelves, observer, request.size, mask, area)
     try:
         held.begin([batch.prompts for batch in request.batches if batch.kept])
         yield held

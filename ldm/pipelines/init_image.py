@@ -34,11 +34,13 @@ class Laid(Protocol):
     Attributes:
         picture: The whole, RGB.
         soft: L, of its size: not black where it is changed.
+        area: What of it is drawn: left, top, right and bottom, in pixels.
         is_area: Whether an area around the mask is drawn, at a size of its own.
     """
 
     picture: Image.Image
     soft: Image.Image
+    area: tuple[int, int, int, int]
     is_area: bool
 
     def finish(self, drawn: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ldm.images import recipes
 from ldm.pipelines.batches import Place
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.made_by import EDITED, is_from_picture, is_inpainting
+from ldm.pipelines.recorded_controls import RecordedControl, recorded_controls
 from ldm.pipelines.source_files import INIT_IMAGE, MASK, UNNAMED
 from ldm.settings.generation import GenerationSettings, Img2ImgSettings, Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
@@ -38,6 +39,8 @@ class Recipe:
         source: The program that wrote it.
         schema: What draws such a picture: text-to-image, image-to-image, inpainting or an edit.
         place: Where in a run of ours it was drawn; None for other programs' pictures.
+        controls: What looked at pictures meanwhile; not in ``values``, since such files and
+            pictures need not be here.
     """
 
     values: Mapping[str, Any]
@@ -45,6 +48,7 @@ class Recipe:
     source: str
     schema: type[GenerationSettings]
     place: Place | None = None
+    controls: tuple[RecordedControl, ...] = ()
 
 
 def read_recipe(picture: str | Path | Image.Image) -> Recipe:
@@ -67,6 +71,9 @@ def read_recipe(picture: str | Path | Image.Image) -> Recipe:
             "(edited and sent ones have lost that); fill in the fields by hand"
         )
     schema = _schema_of(found.entries)
+    controls, said = recorded_controls(found.entries)
+    left = {key: value for key, value in found.entries.items() if key not in said}
+    found = replace(found, entries=left)
     given = _FILES if "Seed" in found.entries else _FILES | {"seed"}
     notices: list[str] = []
     try:
@@ -84,7 +91,8 @@ def read_recipe(picture: str | Path | Image.Image) -> Recipe:
             "draw it again from its file to get the same"
         )
     values = {k: v for k, v in recorded.values.items() if k in schema.__dataclass_fields__}
-    return Recipe(values, tuple(dict.fromkeys(notices)), _source(found, place), schema, place)
+    source, unknown = _source(found, place), tuple(dict.fromkeys(notices))
+    return Recipe(values, unknown, source, schema, place, controls)
 
 
 def _schema_of(entries: Mapping[str, str]) -> type[GenerationSettings]:

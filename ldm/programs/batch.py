@@ -109,7 +109,7 @@ class BatchProgram:
             plan = replace(plan, state=found.state)
             self.go(plan, found)
         self.console.close()
-        return self.summary(found)
+        return self.summary(found, self.undone(plan))
 
     def survey(self, plan: RunPlan) -> Survey:
         """Read every line, and say what is to be said before anything is drawn."""
@@ -177,7 +177,22 @@ class BatchProgram:
         meter = self.meter
         self.console.observe(Progress(meter.done, meter.total, meter.pictures, meter.total))
 
-    def summary(self, found: Survey) -> int:
+    def undone(self, plan: RunPlan) -> int:
+        """Return how many pictures have no record, and say how many another run has recorded."""
+        from ldm.jobs.manifest import Manifest
+        from ldm.jobs.run import survey
+
+        untold = 0 if self.meter is None else self.meter.left
+        if not untold:
+            return 0
+        left = survey(plan, Manifest(plan.store).done()).remaining - len(self.failed)
+        if left < untold:
+            self.console.say(
+                f"{untold - left} more pictures were recorded by another run meanwhile."
+            )
+        return left
+
+    def summary(self, found: Survey, undone: int) -> int:
         """Say what came of the run; return the exit code."""
         settings, meter = self.settings, self.meter
         for record in self.failed[:_SHOWN]:
@@ -197,7 +212,6 @@ class BatchProgram:
                 f"{len(self.failed)} pictures and {found.bad.count} lines could not be drawn; the "
                 "manifest has why; the same command tries them again"
             )
-        undone = 0 if meter is None else meter.left
         if undone:
             self.console.warn(
                 f"{undone} pictures have no record although all workers have ended; expected one "

@@ -10,7 +10,7 @@ import shutil
 import signal
 import time
 import urllib.request
-from itertools import islice
+from pathlib import Path
 
 import pytest
 from batch_runs import mixed_rows, pictures_in, records_in, write_csv, write_jsonl
@@ -188,16 +188,34 @@ def test_shards_are_written_and_resumed(batch, jobs, tmp_path):
     assert "--format folder was given" in error_in(batch(jobs, "--out", "o"))
 
 
-def test_pictures_that_no_worker_tells_of_are_no_success(batch, jobs, monkeypatch):
+def telling_of_two(monkeypatch, then):
+    """Let the engine draw all pictures, call ``then(manifest part)``, and tell of two."""
     run = local.run
 
-    def silent(*given):
-        yield from islice(run(*given), 2)
+    def silent(plan, observe):
+        records = list(run(plan, observe))
+        (part,) = Path(plan.settings.out, "manifest").glob("*.jsonl")
+        then(part)
+        yield from records[:2]
 
     monkeypatch.setattr(local, "run", silent)
+
+
+def test_pictures_that_no_worker_tells_of_are_no_success(batch, jobs, monkeypatch):
+    telling_of_two(
+        monkeypatch,
+        lambda part: part.write_bytes(b"".join(part.read_bytes().splitlines(keepends=True)[:2])),
+    )
     code, out, err = batch(jobs, "--out", "o")
     assert code == batch_module.SOME_FAILED and "Drawn: 2 of 3 pictures" in out
     assert "1 pictures have no record although all workers have ended" in err
+
+
+def test_pictures_that_another_run_recorded_meanwhile_are_there(batch, jobs, monkeypatch):
+    telling_of_two(monkeypatch, lambda part: None)
+    code, out, err = batch(jobs, "--out", "o")
+    assert code == 0 and "Drawn: 2 of 3 pictures" in out and "no record" not in err
+    assert "1 more pictures were recorded by another run meanwhile." in out
 
 
 def test_counters_are_served_while_the_run_lasts(batch, jobs, monkeypatch):

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from apps.studio.controlling import Controls
 from apps.studio.form import FIRST_PROMPT, Form, fields_for
 from apps.studio.panel import Panel
 from apps.studio.pictures import picture_field, picture_of
@@ -29,16 +30,21 @@ def build(studio: Studio) -> Tab:
         with gr.Column():
             picture = picture_field(NAME)
             form = Form(studio, NAME, LowMemoryImg2ImgSettings, fields, size=False)
+            controls = Controls(studio, form, own=True)
         with gr.Column():
             panel = Panel(studio, NAME, speaker=form.speaker)
 
+    count = len(controls.inputs)
+
     def read(values: Sequence[Any], language: str) -> Drawing:
-        given, *held = values
-        settings, image = form.read(held), picture_of(given)
+        given, looking, held = values[0], values[1 : 1 + count], values[1 + count :]
+        image = picture_of(given)
+        settings = form.read(held, **controls.read(looking, language, given))
         own, now = image.size[::-1], studio.queue.pipeline.choice  # another may be loaded by now
         height, width = settings.target_size(own, now.size, now.multiple) or own
         studio.queue.limits.check_size(settings, width, height)
         return Drawing(settings, language, image)
 
-    panel.connect([picture, *form.inputs], read, form)
-    return Tab(NAME, {"picture": picture, "recipe": form.by_name}, panel.wire)
+    panel.connect([picture, *controls.inputs, *form.inputs], read, form)
+    receives = {"picture": picture, "recipe": form.by_name, "controls": controls}
+    return Tab(NAME, receives, panel.wire)

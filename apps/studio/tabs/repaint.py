@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from apps.studio.controlling import Controls
 from apps.studio.form import FIRST_PROMPT, LEAST_WIDTH, Form, fields_for
 from apps.studio.masking import MaskMaker
 from apps.studio.panel import Panel
@@ -48,15 +49,20 @@ def build(studio: Studio) -> Tab:
             maker = MaskMaker(NAME)
             area, margins = _area(studio)
             form = Form(studio, NAME, TabSettings, fields, first=("invert_mask",))
+            controls = Controls(studio, form, own=True, masked=True)
         with gr.Column():
             panel = Panel(studio, NAME, speaker=form.speaker)
 
+    count = len(controls.inputs)
+
     def read(values: Sequence[Any], language: str) -> Drawing:
         (painted, uploaded), (only, padding) = values[:2], values[2:4]
-        sides, held = [_pixels(each) for each in values[4:8]], values[8:]
+        sides = [_pixels(each) for each in values[4:8]]
+        looking, held = values[8 : 8 + count], values[8 + count :]
         outpaint = ",".join(map(str, sides)) if any(sides) else None
         rest = {"only_masked": _pixels(padding) if only else None, "outpaint": outpaint}
-        settings = form.read(held, **rest)
+        own = (painted or {}).get("background")
+        settings = form.read(held, **rest, **controls.read(looking, language, own))
         how = {"needs_mask": not any(sides), "transparent": settings.lays_out}
         image, marked = painted_of(painted, uploaded, **how)
         if not only:  # else the model's own size is drawn
@@ -65,8 +71,10 @@ def build(studio: Studio) -> Tab:
         return Drawing(settings, language, image, marked)
 
     maker.connect(picture, mask, panel)
-    panel.connect([picture, mask, *area, *margins, *form.inputs], read, form)
-    return Tab(NAME, {"picture": picture, "recipe": form.by_name}, panel.wire)
+    given = [picture, mask, *area, *margins]
+    panel.connect([*given, *controls.inputs, *form.inputs], read, form)
+    receives = {"picture": picture, "recipe": form.by_name, "controls": controls}
+    return Tab(NAME, receives, panel.wire)
 
 
 def _area(studio: Studio) -> tuple[list[Any], list[Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from apps.studio.controlling import Controls
 from apps.studio.form import FIRST_PROMPT, Form, fields_for
 from apps.studio.panel import Panel
 from apps.studio.queue import Drawing
@@ -26,14 +27,16 @@ def build(studio: Studio) -> Tab:
     with gr.Row():
         with gr.Column():
             form = Form(studio, NAME, LowMemoryTxt2ImgSettings, fields)
+            controls = Controls(studio, form)
         with gr.Column():
             panel = Panel(studio, NAME, speaker=form.speaker)
 
     def read(values: Sequence[Any], language: str) -> Drawing:
-        settings = form.read(values)
+        looking, held = values[: len(controls.inputs)], values[len(controls.inputs) :]
+        settings = form.read(held, **controls.read(looking, language))
         size = studio.own_size
         studio.queue.limits.check_size(settings, settings.W or size, settings.H or size)
         return Drawing(settings, language)
 
-    panel.connect(form.inputs, read, form)
-    return Tab(NAME, {"recipe": form.by_name}, panel.wire)
+    panel.connect([*controls.inputs, *form.inputs], read, form)
+    return Tab(NAME, {"recipe": form.by_name, "controls": controls}, panel.wire)

@@ -24,7 +24,7 @@ from ldm.errors import UserError
 from ldm.modules.diffusionmodules.t2i_adapter import UNSHUFFLE, T2IAdapter
 
 _V1 = (320, 640, 1280, 1280)
-_XL_UNSHUFFLE = 16
+XL_UNSHUFFLE = 16
 
 
 def read_adapter(found: Found, model: nn.Module) -> tuple[T2IAdapter, Report]:
@@ -55,10 +55,10 @@ def _channels(state: dict[str, Tensor], name: str, found: Found) -> int:
     """Return the channels of the drawing that an adapter sees."""
     weight = state.get(name)
     pixels = weight.shape[1] if weight is not None and weight.ndim == 4 else 0
-    if pixels in (_XL_UNSHUFFLE**2, 3 * _XL_UNSHUFFLE**2):
+    if pixels in (XL_UNSHUFFLE**2, 3 * XL_UNSHUFFLE**2):
         raise UserError(
-            f"{found.kind} {found.name} is made for SDXL (it sees blocks of {_XL_UNSHUFFLE}x"
-            f"{_XL_UNSHUFFLE} pixels); expected one for SD v1; give such a file"
+            f"{found.kind} {found.name} is made for SDXL (it sees blocks of {XL_UNSHUFFLE}x"
+            f"{XL_UNSHUFFLE} pixels); expected one for SD v1; give such a file"
         )
     channels, rest = divmod(pixels, UNSHUFFLE**2)
     if channels not in (1, 3) or rest:

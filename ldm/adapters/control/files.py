@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def find_control(path: str | Path) -> Found:
 
 def _recognised(path: Path, tensors: dict[str, Tensor], settings: Mapping[str, Any]) -> Found:
     own = {n.removeprefix(CONTROL): v for n, v in tensors.items() if n.startswith(CONTROL)}
-    kind, form = _kind(path, own or tensors)
+    kind, form = kind_of_names(path, own or tensors)
     if not own or len(own) == len(tensors):
         return Found(path, kind, form, own or tensors, settings)
     note = (
@@ -99,8 +99,16 @@ def _recognised(path: Path, tensors: dict[str, Tensor], settings: Mapping[str, A
     return Found(path, kind, f"{form} (whole model)", own, settings, [note])
 
 
-def _kind(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, str]:
-    """Return what weights are, and whose names they have."""
+def kind_of_names(path: Path, tensors: Collection[str]) -> tuple[str, str]:
+    """Return what weights are by their names, and whose names they have.
+
+    Args:
+        path: Their file, for messages.
+        tensors: The names, without ``CONTROL`` before them.
+
+    Raises:
+        UserError: They are those of no known kind.
+    """
     if "input_hint_block.0.weight" in tensors and "zero_convs.0.0.weight" in tensors:
         return CONTROL_NET, CLDM
     if "controlnet_cond_embedding.conv_in.weight" in tensors:
@@ -117,7 +125,7 @@ def _kind(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, str]:
     raise _unknown(path, tensors)
 
 
-def _unknown(path: Path, tensors: Mapping[str, Tensor]) -> UserError:
+def _unknown(path: Path, tensors: Collection[str]) -> UserError:
     expected = "expected a ControlNet, T2I-Adapter or style adapter for SD v1 or v2"
     for mark, what in _ELSEWHERE.items():
         if any(mark in name for name in tensors):

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
+from adapter_shelves import random_control
+from ip_files import base_state, full_state
+from safetensors.torch import save_file
 
 from apps.studio.queue import Queue
+from ldm.pipelines import adapter_files
 from ldm.pipelines.pipeline import Pipeline
 from optimizedSD.web.limits import Limits
 
@@ -42,3 +47,17 @@ def blocked(queue):
     yield released
     released.set()
     thread.join(30)
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch, pipeline):
+    """A shelf with a ControlNet, two IP-Adapters, one that needs CLIP, and a file that is none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(adapter_files, "ROOT", Path("elsewhere"))
+    folder = tmp_path / "models/controlnet"
+    (folder / "old").mkdir(parents=True)
+    save_file(random_control(pipeline.model), folder / "net.safetensors")
+    save_file(base_state(), folder / "ip.safetensors")
+    save_file(full_state(), folder / "own.safetensors", {"image_encoder": "unet 4"})
+    (folder / "text.pth").write_text("nothing")
+    return folder

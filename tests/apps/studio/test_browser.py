@@ -23,6 +23,7 @@ driver()
 pytestmark = NEEDS_CHROMIUM
 
 SKETCH = ROOT / "assets" / "sketch.png"
+CONTROL = "document.querySelector('#text-control input')?.value"
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +196,8 @@ def test_it_speaks_the_browsers_language(visit):
 
 def test_a_phone_shows_every_tab_without_scrolling_sideways(visit):
     page = visit(390, 844)
+    page.click("#text-controls button")
+    page.wait_for_selector("#text-control input")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     few_steps(page, "text")
     page.click("#text-draw")
@@ -288,6 +291,48 @@ def test_a_picture_is_found_judged_drawn_again_thrown_away_and_dropped(visit, se
     assert page.input_value("#text-seed textarea, #text-seed input") == "11"
 
 
+def choose(page, menu, text):
+    page.click(f"#{menu} input")
+    page.click(f"ul[role=listbox] li:has-text('{text}')")
+
+
+def test_a_control_holds_the_picture_in_its_box_and_its_recipe_fills_the_fields(visit, tmp_path):
+    page = visit()
+    page.click("#text-controls button")
+    choose(page, "text-control", "demo-boxes")
+    page.fill("#text-prompt textarea", "a photo of a red car on a blue background")
+    page.fill("#text-seed textarea, #text-seed input", "5")
+    few_steps(page, "text", steps=10)
+    page.click("#text-draw")
+    page.wait_for_selector("#text-status >> text=no picture for it to look at")
+    page.wait_for_selector("#text-draw", state="visible")
+    box = ROOT / "assets" / "box.png"
+    page.set_input_files("#text-control-picture input[type=file]", os.fspath(box))
+    page.wait_for_selector("#text-control-picture img")
+    page.click("#text-draw")
+    wait_for_end(page, "text")
+    pixels = newest(page, "text").astype(float)
+    white = np.asarray(Image.open(box).convert("L").resize((64, 64))) > 127
+    away = np.abs(pixels - pixels[2, 2]).mean(-1)
+    assert away[white].mean() > 3 * away[~white].mean(), "the car is in the box"
+    source = page.get_attribute("#text-gallery img", "src")
+    (tmp_path / "boxed.png").write_bytes(page.request.get(source).body())
+    page.click("#text-to-image-prompt")
+    page.wait_for_selector("#text-image-prompt-picture img")
+    choose(page, "text-control", "—")
+    open_tab(page, "gallery")
+    page.click("text=Drop a picture >> visible=true")
+    page.set_input_files("#gallery-drop input[type=file]", os.fspath(tmp_path / "boxed.png"))
+    page.wait_for_selector("#text-draw", state="visible")
+    page.wait_for_function(f"{CONTROL} == 'demo-boxes'")
+    open_tab(page, "gallery")
+    page.wait_for_selector("#gallery-dropped >> text=that demo-boxes looked at")
+    page.reload()
+    page.wait_for_selector("#text-gallery img")
+    page.click("#text-controls button")
+    page.wait_for_function(f"{CONTROL} == 'demo-boxes'")
+
+
 def test_a_sweep_and_a_lesson_leave_sheets_and_the_menu_names_the_model(visit):
     page = visit()
     assert page.input_value("#model input") == "demo"
@@ -326,6 +371,8 @@ def test_nobody_is_shut_out_by_how_the_page_is_made(visit):
     few_steps(page, "text")
     page.click("#text-draw")
     wait_for_end(page, "text")
+    page.click("#text-controls button")
+    page.wait_for_selector("#text-control input")
     tabs = page.locator("button[role=tab]:visible")
     for number in range(tabs.count()):
         tabs.nth(number).click()

@@ -66,6 +66,12 @@ def test_a_menu_takes_nothing_that_it_does_not_offer(filler, save):
     assert updates[3] == gr.skip()
 
 
+def test_a_tab_without_fields_for_controls_says_so(filler, save):
+    text = RECIPE + ', ControlNet 0: "Module: canny, Model: net [ab], Weight: 1"'
+    _, said = filler.filled(save(text), "en")
+    assert "canny=net: this tab has no fields for controls" in said
+
+
 def test_what_a_stranger_wrote_is_shown_as_text(filler, save):
     _, said = filler.filled(save(RECIPE + ", <script>: <img src=x>"), "en")
     assert "<script>" not in said and "<img" not in said

@@ -108,11 +108,12 @@ def test_without_the_password_nothing_is_shown_or_drawn(served):
     assert status_of(blocks.local_url) == 200
 
 
-def test_a_file_of_the_server_cannot_be_given_as_a_picture(served):
+@pytest.mark.parametrize("tab", ["image", "text"])  # to draw from, to look at
+def test_a_file_of_the_server_cannot_be_given_as_a_picture(tab, served):
     studio, blocks, folder = served
     Image.new("RGB", (16, 16)).save(folder / "secret.png")
-    number = next(n for n, fn in blocks.fns.items() if fn.api_name == "image")
-    values = list(first_values(studio, blocks, "image").values())
+    number = next(n for n, fn in blocks.fns.items() if fn.api_name == tab)
+    values = list(first_values(studio, blocks, tab).values())
     for path in (folder / "secret.png", "/etc/passwd"):
         values[0] = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
         call = {"fn_index": number, "data": ["", *values], "session_hash": "me"}

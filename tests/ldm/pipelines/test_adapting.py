@@ -21,6 +21,7 @@ from ldm.pipelines import adapter_files
 from ldm.pipelines.cancelling import Cancel
 from ldm.pipelines.infotext import read_picture
 from ldm.pipelines.progress import Notice, Progress
+from ldm.pipelines.shown_hints import area_of, hint_pictures, shown
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
 
@@ -221,6 +222,26 @@ def test_where_an_area_alone_is_drawn_its_controls_lie_over_it_and_it_is_said(pi
         _, events = draw(pipeline, replace(settings, only_masked=area, n_samples=1), **given)
         told = any("lie over the area that is drawn" in text for text in said(events))
         assert told == (area is not None)
+
+
+def test_a_picture_as_large_as_the_whole_is_cropped_to_the_area_that_is_drawn(pipeline):
+    whole = Image.open("photo.png").resize((40, 30))
+    whole.save("whole.png")
+    mask = Image.new("L", whole.size)
+    mask.paste(255, (4, 4, 10, 10))
+    settings = InpaintSettings(prompt="a cat", ddim_steps=4, only_masked=4, n_samples=1)
+    both = replace(settings, control=("hint=net:whole.png", "hint=net:photo.png"))
+    request = pipeline.prepare(both, image=whole, mask=mask)
+    area = area_of(request)
+    assert area.whole == whole.size and area.box != (0, 0, *whole.size)
+    same, other = (
+        shown(each, request.size, request.image.mask, area) for each in request.adapters.controls
+    )
+    part = whole.crop(area.box).resize(request.size[::-1], Image.Resampling.LANCZOS)
+    assert np.array_equal(same, part)
+    assert other.size == Image.open("photo.png").size
+    pictures = [each.pixels for each in hint_pictures(request)]
+    assert np.array_equal(pictures[0], part), "--hint_only shows the same"
 
 
 def test_what_a_picture_leaves_transparent_is_painted(pipeline):

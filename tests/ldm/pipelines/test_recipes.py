@@ -125,3 +125,15 @@ def test_what_cannot_be_understood_is_one_line(save, texts):
     with pytest.raises(UserError) as refused:
         read_recipe(save(**texts))
     assert "\n" not in str(refused.value)
+
+
+def test_controls_are_in_the_recipe_though_neither_file_nor_picture_is_here(save):
+    control = json.dumps(json.dumps(["canny=edges:/gone/room.png:0.5:0:1"]))
+    recipe = read_recipe(save(parameters=f"{WEB_UI}, Control: {control}, Control mode: prompt"))
+    (found,) = recipe.controls
+    assert (found.kind, found.file, found.image, found.mode) == (
+        *("canny", "edges", "room.png"),
+        "prompt",
+    )
+    assert not {"control", "control_mode", "image_encoder"} & recipe.values.keys()
+    assert "Control" not in " ".join(recipe.unknown) and "room.png" not in " ".join(recipe.unknown)
