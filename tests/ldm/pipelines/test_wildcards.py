@@ -195,6 +195,7 @@ def test_what_was_drawn_is_translated_and_the_template_stays_as_it_was_typed(pip
     assert all(text.isascii() for text in (*request.prompts, *request.negatives))
     assert len(set(request.prompts)) == len(set(request.negatives)) == 2
     assert request.settings.prompt == "{猫|犬}の写真"
+    assert not any("{" in text for pair in request.settings.originals for text in pair)
     picture = next(pipeline.generate(request))
     entries = parse_parameters(picture.parameters)[2]
     assert entries["Template"] == "{猫|犬}の写真"

@@ -80,8 +80,11 @@ def test_a_list_that_is_not_there_is_told_with_the_nearest(asked, near, tmp_path
 @pytest.mark.parametrize(
     ("files", "fault"),
     [
-        ({"a.txt": "x\n__b__", "b.txt": "{y|__a__}"}, "__a__ → __b__ → __a__"),
-        ({"a.txt": "__a__"}, "__a__ → __a__"),
+        (
+            {"a.txt": "x\n__b__", "b.txt": "{y|__a__}"},
+            "__a__ → __b__ → __a__ name one another in a circle",
+        ),
+        ({"a.txt": "__a__"}, "wildcards __a__ → __a__ name one another"),
         ({"a.txt": "x\n__gone__"}, "__gone__"),
         ({"a.txt": "x\n# {\ny {z"}, "a.txt line 3 'y {z'"),
         ({"a.txt": "# nothing\n\n"}, "a.txt holds no choice"),
