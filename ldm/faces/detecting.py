@@ -7,7 +7,8 @@ reader of cascades is no longer in every OpenCV, so scikit-image reads it: the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def yunet(path: str | Path) -> Detector:
     import cv2
 
     try:
-        found_by = cv2.FaceDetectorYN.create(str(path), "", (320, 320), SURE)
+        with _quiet(cv2):
+            found_by = cv2.FaceDetectorYN.create(str(path), "", (320, 320), SURE)
         found_by.detect(np.zeros((320, 320, 3), np.uint8))  # other networks fail only here
     except (cv2.error, AttributeError, TypeError) as error:
         raise UserError(
@@ -77,6 +79,17 @@ def yunet(path: str | Path) -> Detector:
         return [] if rows is None else [_of_row(row.astype(np.float64)) for row in rows]
 
     return partial(_found, detect)
+
+
+@contextmanager
+def _quiet(cv2: Any) -> Iterator[None]:
+    """Keep OpenCV 5 from warning of its own defaults, in its own words, on standard error."""
+    log = cv2.utils.logging
+    before = log.setLogLevel(log.LOG_LEVEL_ERROR)
+    try:
+        yield
+    finally:
+        log.setLogLevel(before)
 
 
 def _of_row(row: np.ndarray) -> Face:

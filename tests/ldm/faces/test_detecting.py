@@ -42,9 +42,10 @@ def test_no_face_is_found_where_there_is_none():
         assert cascade()(picture) == []
 
 
-def test_yunets_five_points_are_read_as_opencv_tells_them(tmp_path):
+def test_yunets_five_points_are_read_as_opencv_tells_them(tmp_path, capfd):
     write_yunet(tmp_path / "yunet.onnx")
     (face,) = yunet(tmp_path / "yunet.onnx")(Image.new("RGB", (320, 320)))
+    assert capfd.readouterr().err == ""  # nothing of OpenCV's own
     assert np.allclose(face.box, (128, 80, 80, 96), atol=0.1)
     points = [(152, 112), (184, 112), (168, 130), (156, 150), (180, 150)]
     assert np.allclose(face.points, points, atol=0.1) and face.score > 0.99
