@@ -36,7 +36,7 @@ def write_masks(console: Console, settings: MaskProgramSettings) -> None:
         _check(place)
     for path, place in places.items():
         picture = load_image(path)
-        with named(f"image {path}"):
+        with named(f"image {path}:"):
             mask = make_mask(picture, settings, settings.device)
         share = float((mask >= HALF).mean())
         if share == 0.0:

@@ -49,7 +49,7 @@ def _restore_one(
 
     picture = open_image(path)
     with (
-        named(f"image {path}"),
+        named(f"image {path}:"),
         memory_for(f"{path} and its faces", faces.device, "make it smaller"),
     ):
         upright = upright_eight_bit(picture)

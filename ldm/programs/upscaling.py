@@ -77,7 +77,7 @@ def _enlarge_one(
     tile, overlap = settings.tiling
     what = f"{path} and its enlargement"
     with (
-        named(f"image {path}"),
+        named(f"image {path}:"),
         memory_for(what, upscaler.device, "give a smaller --tile or --factor"),
     ):
         upright = upright_eight_bit(picture)

@@ -59,6 +59,8 @@ def test_a_dash_prints_the_path_alone_for_other_programs(program, here, capsys):
         (["a.png", "none.png", "--colour", "red"], "none.png does not exist"),
         (["a.png", "--colour", "red", "--out", "a.png"], "a.png already exists"),
         (["a.png", "--kind", "hue"], "--kind hue was given"),
+        (["a.png", "--colour", "reddish"], "image a.png: --colour 'reddish' was given"),
+        (["a.png", "--colour", "red", "--device", "cuda"], "--device cuda was given with --kind c"),
     ],
 )
 def test_a_users_error_is_one_line_and_nothing_is_written(program, here, capsys, given, words):
