@@ -50,6 +50,18 @@ def detector_of(path: str | Path | None = None) -> Detector:
     return cascade() if path is None else yunet(path)
 
 
+def check_file(path: str | Path) -> None:
+    """Check that there is a file; what it holds is seen when it is read.
+
+    Raises:
+        UserError: There is none.
+    """
+    if fault := file_fault(path):
+        raise UserError(
+            f"the face detector {path} {fault}; expected YuNet's ONNX file, or cascade; {_GET}"
+        )
+
+
 def yunet(path: str | Path) -> Detector:
     """Return YuNet as a detector, run by OpenCV.
 
@@ -59,8 +71,7 @@ def yunet(path: str | Path) -> Detector:
     Raises:
         UserError: There is no such file, or OpenCV cannot use it.
     """
-    if fault := file_fault(path):
-        raise UserError(f"the face detector {path} {fault}; expected YuNet's ONNX file; {_GET}")
+    check_file(path)
     import cv2
 
     try:

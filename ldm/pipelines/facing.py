@@ -16,7 +16,7 @@ from ldm.faces.restorer import FaceRestorer, load_restorer
 from ldm.faces.restoring import FaceObserver, restore_faces
 from ldm.paths import identity
 from ldm.pipelines.cancelling import Cancel, interruptible
-from ldm.pipelines.models import find
+from ldm.pipelines.networks import find_restorer
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.source_files import detector_file, face_entries
 from ldm.settings.faces import RESTORATION, FaceSettings
@@ -45,7 +45,7 @@ class Faces:
         """Load what is named; what was loaded last is not loaded again.
 
         Args:
-            model: The network's file.
+            model: The network's file, or its name in models/faces.
             detector: As for ``detector_file``.
             fidelity: From 0 to 1, or None.
             device: Where the network computes.
@@ -53,7 +53,7 @@ class Faces:
         Raises:
             UserError: A file cannot be used, or a package is not installed.
         """
-        path, by = find(model), detector_file(detector)
+        path, by = find_restorer(model), detector_file(detector)
         finder = detector_of(by)
         restorer = _loaded(path, identity(path), torch.device(device))
         return cls(restorer, finder, by, fidelity)

@@ -1,4 +1,4 @@
-"""Networks that enlarge pictures: by path, or by name in models/upscalers; checked before a run.
+"""Networks that enlarge pictures or redraw faces: by path, or by name on their shelf.
 
 Imports no torch.
 """
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from ldm.errors import UserError
 from ldm.legible import quoted
-from ldm.paths import MISSING, unreachable
+from ldm.paths import MISSING, exists, file_fault, unreachable
 from ldm.pipelines.adapter_files import WEIGHTS, Shelf, find_adapter
+from ldm.pipelines.models import find
+from ldm.pipelines.source_files import detector_file
 from ldm.settings.generation import LARGEST_SIDE, GenerationSettings, Txt2ImgSettings
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 UPSCALERS = Shelf("upscaler", "--model", "models/upscalers", WEIGHTS)
 HIRES_UPSCALERS = replace(UPSCALERS, flag="--hires_upscaler")
 TILE_UPSCALERS = replace(UPSCALERS, flag="--upscaler")
+FACE_RESTORERS = Shelf("face restorer", "--restore_faces", "models/faces", WEIGHTS)
 
 
 def find_network(shelf: Shelf, named: str) -> Path:
@@ -32,14 +35,25 @@ def find_network(shelf: Shelf, named: str) -> Path:
     fault = unreachable(named)
     if fault not in (None, MISSING):
         raise UserError(
-            f"{shelf.flag} {quoted(named)} {fault}; expected the file of a network that enlarges "
-            f"pictures, or its name in {shelf.folder}; check it"
+            f"{shelf.flag} {quoted(named)} {fault}; expected the file of {shelf.one}, or its "
+            f"name in {shelf.folder}; check it"
         )
     return find_adapter(shelf, named)
 
 
-def check_enlarging(settings: GenerationSettings, choice: ModelChoice) -> None:
-    """Check a second walk, and that the networks that are to enlarge are there.
+def find_restorer(named: str) -> Path:
+    """Return the file that ``--restore_faces`` names: at its path, here or below the project's
+    folder, or by its name in models/faces.
+
+    Raises:
+        UserError: There is none, or several, or no file can be there.
+    """
+    found = find(named)
+    return found if exists(found) else find_network(FACE_RESTORERS, named)
+
+
+def check_networks(settings: GenerationSettings, choice: ModelChoice) -> None:
+    """Check a second walk, and that what enlarges, finds faces and redraws them is there.
 
     Args:
         settings: The run's, complete.
@@ -52,7 +66,21 @@ def check_enlarging(settings: GenerationSettings, choice: ModelChoice) -> None:
         _check_second_walk(settings, choice)
     for name, shelf in (("hires_network", HIRES_UPSCALERS), ("network", TILE_UPSCALERS)):
         if (named := getattr(settings, name, None)) is not None:
-            find_network(shelf, named)
+            _check_file(shelf, named, find_network(shelf, named))
+    if (named := getattr(settings, "restore_faces", None)) is not None:
+        _check_file(FACE_RESTORERS, named, find_restorer(named))
+        from ldm.faces.detecting import check_file
+
+        if (detector := detector_file(settings.face_detector)) is not None:
+            check_file(detector)
+
+
+def _check_file(shelf: Shelf, named: str, found: Path) -> None:
+    if fault := file_fault(found):
+        raise UserError(
+            f"{shelf.flag} {quoted(named)} {fault}; expected the file of {shelf.one}, or its name "
+            f"in {shelf.folder}; check it"
+        )
 
 
 def _check_second_walk(settings: Txt2ImgSettings, choice: ModelChoice) -> None:

@@ -234,10 +234,10 @@ def prepare(
     check_length(settings, len(prompts))
     fitted = None if settings.takes_folder else read_init_image(settings, image, mask)
     settings = resolve(settings, choice)
-    if any(getattr(settings, name, None) for name in ("hires", "network")):
-        from ldm.pipelines.networks import check_enlarging  # most pictures are drawn once
+    if any(getattr(settings, name, None) for name in ("hires", "network", "restore_faces")):
+        from ldm.pipelines.networks import check_networks  # most pictures are drawn once
 
-        check_enlarging(settings, choice)
+        check_networks(settings, choice)
     settings, prompts = in_models_language(settings, prompts, choice.languages)
     if fitted is not None:
         fitted = _fitted(fitted, settings, choice)

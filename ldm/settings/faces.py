@@ -55,7 +55,7 @@ class FaceSettings(Conventions):
     restore_faces: str | None = option(
         None,
         "redraw the faces of each picture by a network: the file of GFPGAN, RestoreFormer or "
-        "CodeFormer; see docs/faces.md",
+        "CodeFormer, or its name in models/faces; see docs/faces.md",
         str,
         metavar="FILE",
         group="output",
@@ -109,7 +109,8 @@ class RestoreFacesSettings(Settings):
         FaceSettings,
         "restore_faces",
         default=REQUIRED,
-        help="what redraws faces: the file of GFPGAN, RestoreFormer or CodeFormer",
+        help="what redraws faces: the file of GFPGAN, RestoreFormer or CodeFormer, or its name in "
+        "models/faces",
         group="model",
     )
     fidelity: float | None = _fidelity(group="model")
