@@ -59,6 +59,7 @@ def test_a_style_that_is_not_there_is_named():
     ("text", "told"),
     [
         ("a,b\n1,2\n", "has the columns 'a, b'"),
+        ("this is no table\n", "has the columns 'this is no table'"),
         ("name,prompt\n" + "x,y\n" * (MOST + 1), "more than"),
         ('name,prompt\nx,"never closed\n', "cannot be read"),
     ],
@@ -72,5 +73,5 @@ def test_what_is_no_table_is_one_line(text, told, tmp_path):
 def test_a_file_that_is_missing_or_no_text_is_one_line(tmp_path):
     with pytest.raises(UserError, match="--styles"):
         read_styles(str(tmp_path / "missing.csv"))
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"is not UTF-8 \(byte 0\)"):
         read_styles(written(tmp_path, "name,prompt\n猫,x\n", "utf-16"))
