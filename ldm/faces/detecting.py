@@ -87,9 +87,18 @@ def yunet(path: str | Path) -> Detector:
     def detect(small: Image.Image) -> list[Face]:
         found_by.setInputSize(small.size)
         _, rows = found_by.detect(np.ascontiguousarray(np.asarray(small)[..., ::-1]))  # BGR
-        return [] if rows is None else [_of_row(row.astype(np.float64)) for row in rows]
+        rows = () if rows is None else rows.astype(np.float64)
+        return [_of_row(row) for row in rows if _is_face(row, max(small.size))]
 
     return partial(_found, detect)
+
+
+def _is_face(row: np.ndarray, longest: int) -> bool:
+    """Check that a row tells a face that a picture can have, not what a damaged file computes."""
+    if not np.isfinite(row).all():
+        return False
+    apart = np.ptp(row[4:14].reshape(5, 2), axis=0).max()
+    return bool(1.0 < apart <= longest and np.abs(row[:14]).max() <= 2 * longest)
 
 
 @contextmanager

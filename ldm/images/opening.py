@@ -129,7 +129,7 @@ def _opened(file: IO[bytes]) -> Image.Image:
         ) from error
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+", str(error))  # Pillow's words speak of an attack, and its limit
-        shown = f" ({int(pixels[0]) / 1e6:.4g} megapixels)" if pixels else ""
+        shown = f" ({int(pixels[0]) // 10**6} megapixels)" if pixels else ""
         raise TooLarge(f"is too large{shown}; {_allowed()}") from error
 
 
