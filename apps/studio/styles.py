@@ -12,6 +12,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ldm.errors import UserError
 from ldm.legible import quoted
@@ -63,6 +64,19 @@ def read_styles(file: str | None = None) -> dict[str, Style]:
         raise _no_table(path, f"has more than {MOST} styles or {LONGEST} characters")
     known = {row["name"]: _style(row) for row in rows if row["name"]}
     return {name: style for name, style in known.items() if style != Style()}
+
+
+def names_of(value: Any) -> list[str]:
+    """Return the names that the list of styles holds.
+
+    Raises:
+        UserError: It holds something else.
+    """
+    if not value:
+        return []
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise UserError("there are no such styles; expected names of the list; choose some")
+    return value
 
 
 def with_styles(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apps.studio.styles import MOST, Style, read_styles, with_styles
+from apps.studio.styles import MOST, Style, names_of, read_styles, with_styles
 from ldm.errors import UserError
 
 
@@ -48,6 +48,13 @@ def test_styles_go_around_the_prompt_in_their_order():
 
 def test_braces_of_the_prompt_stay_as_they_are():
     assert with_styles("{x} {0}", "", ["a"], {"a": Style("an {prompt}")})[0] == "an {x} {0}"
+
+
+def test_what_a_page_sends_in_place_of_names_is_refused():
+    assert names_of(None) == [] and names_of(["Ink"]) == ["Ink"]
+    for value in (5, True, 0.5, "Ink", ["Ink", None], {"Ink": 1}):
+        with pytest.raises(UserError, match="no such styles"):
+            names_of(value)
 
 
 def test_a_style_that_is_not_there_is_named():
