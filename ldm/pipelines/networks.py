@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ldm.errors import UserError
 from ldm.legible import quoted
-from ldm.paths import MISSING, exists, file_fault, unreachable
+from ldm.paths import MISSING, at_home, exists, file_fault, is_folder, unreachable
 from ldm.pipelines.adapter_files import WEIGHTS, Shelf, find_adapter
 from ldm.pipelines.models import find
 from ldm.pipelines.source_files import detector_file
@@ -53,7 +53,7 @@ def find_restorer(named: str) -> Path:
 
 
 def check_networks(settings: GenerationSettings, choice: ModelChoice) -> None:
-    """Check a second walk, and that what enlarges, finds faces and redraws them is there.
+    """Check a second walk, and that what enlarges, decodes, finds and redraws faces is there.
 
     Args:
         settings: The run's, complete.
@@ -67,12 +67,23 @@ def check_networks(settings: GenerationSettings, choice: ModelChoice) -> None:
     for name, shelf in (("hires_network", HIRES_UPSCALERS), ("network", TILE_UPSCALERS)):
         if (named := getattr(settings, name, None)) is not None:
             _check_file(shelf, named, find_network(shelf, named))
+    if settings.decoder is not None:
+        _check_decoder(settings.decoder)
     if (named := getattr(settings, "restore_faces", None)) is not None:
         _check_file(FACE_RESTORERS, named, find_restorer(named))
         from ldm.faces.detecting import check_file
 
         if (detector := detector_file(settings.face_detector)) is not None:
             check_file(detector)
+
+
+def _check_decoder(named: str) -> None:
+    place = at_home(named)
+    if not is_folder(place) and (fault := file_fault(place)):
+        raise UserError(
+            f"--decoder {quoted(named)} {fault}; expected the file of a tiny decoder, such as "
+            "taesd_decoder.safetensors, or diffusers' folder of one; check the path"
+        )
 
 
 def _check_file(shelf: Shelf, named: str, found: Path) -> None:

@@ -234,7 +234,8 @@ def prepare(
     check_length(settings, len(prompts))
     fitted = None if settings.takes_folder else read_init_image(settings, image, mask)
     settings = resolve(settings, choice)
-    if any(getattr(settings, name, None) for name in ("hires", "network", "restore_faces")):
+    files = "hires", "network", "restore_faces", "decoder"
+    if any(getattr(settings, name, None) for name in files):
         from ldm.pipelines.networks import check_networks  # most pictures are drawn once
 
         check_networks(settings, choice)

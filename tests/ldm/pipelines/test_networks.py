@@ -16,6 +16,10 @@ from ldm.settings.generation import Txt2ImgSettings
         ({"restore_faces": "nowhere"}, "--restore_faces 'nowhere' is no file, and models/faces"),
         ({"restore_faces": "/nowhere/x.pth"}, "--restore_faces '/nowhere/x.pth' does not exist"),
         ({"face_detector": "/nowhere/y.onnx"}, "the face detector /nowhere/y.onnx does not exist"),
+        (
+            {"decoder": "/nowhere/d.pth"},
+            "--decoder '/nowhere/d.pth' does not exist; expected the f",
+        ),
         ({"hires": 2.0, "hires_upscaler": "/nowhere/z.pth"}, "--hires_upscaler '/nowhere/z.pth' d"),
     ],
 )
