@@ -12,6 +12,7 @@ back if the run was killed before the newer one was in its place.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import itertools
@@ -45,7 +46,8 @@ def replacing(path: PathLike) -> Iterator[Path]:
     """Yield a path to write to, and give what is written there its name if the block succeeds.
 
     Args:
-        path: The file or folder; its parent folder is made. An existing one is replaced.
+        path: The file or folder; its parent folder is made. An existing one is replaced, but no
+            folder by a file.
 
     Yields:
         A path in the same folder that does not exist yet.
@@ -86,6 +88,8 @@ def put_in_place(part: Path, path: Path) -> None:
     if not is_folder(path):
         os.replace(part, path)
         return
+    if not is_folder(part):  # a folder, even an empty one, is more than a file's name
+        raise IsADirectoryError(errno.EISDIR, "Is a folder", str(path))
     aside = _hidden(path, "old")
     os.replace(path, aside)
     try:

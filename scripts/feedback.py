@@ -18,8 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ldm.errors import UserError
+from ldm.paths import exists
 from ldm.programs.console import Console
-from ldm.programs.start import run_settings_program
+from ldm.programs.start import leave, run_settings_program
 from ldm.settings.feedback import THUMBS, FeedbackSettings
 
 
@@ -29,6 +31,12 @@ def judge(console: Console, settings: FeedbackSettings) -> None:
     from ldm.feedback.store import FeedbackStore
 
     store = FeedbackStore(settings.db)
+    if not settings.pictures and not exists(settings.db):
+        raise UserError(
+            f"--db {settings.db} does not exist; expected a file of opinions; judge pictures "
+            "first, or check the path"
+        )
+    store.check(settings.pictures)
     for picture in settings.pictures:
         given = {"stars": settings.stars, "note": settings.note, "person": settings.person}
         store.give(picture, thumb=THUMBS.get(settings.thumb), **given)
@@ -37,17 +45,21 @@ def judge(console: Console, settings: FeedbackSettings) -> None:
     opinions = store.opinions() if settings.csv or settings.folder else []
     if settings.csv:
         count = write_csv(opinions, settings.csv)
-        console.say(f"Written: {settings.csv}, {count} opinions.")
+        console.say(f"Written: {settings.csv}, {count} opinion{'s' * (count != 1)}.")
     if settings.folder:
         done = write_folder(good_ones(opinions, settings.min_stars), settings.folder)
         for what, paths in (("gone or changed", done.gone), ("without a prompt", done.unsaid)):
             if paths:
-                console.warn(f"{len(paths)} good pictures are {what}, such as {paths[0]}")
+                console.warn(f"good pictures that are {what}: {len(paths)}, such as {paths[0]}")
         console.say(
-            f"Written: {done.folder}, {done.written} captioned pictures. To train on them: python "
-            "main.py --base configs/adapters/lora.yaml --train "
+            f"Written: {done.folder}, {_pictures(done.written)}. To train on "
+            "them: python main.py --base configs/adapters/lora.yaml --train "
             f"data.params.train.params.root={done.folder}"
         )
+
+
+def _pictures(count: int) -> str:
+    return f"{count} captioned picture{'s' * (count != 1)}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,4 +69,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -46,7 +46,8 @@ def upscale(console: Console, settings: UpscaleProgramSettings) -> None:
         what = ": there is no such file" if fault == MISSING else f" {fault}"
         raise UserError(
             f"--ckpt {settings.ckpt}{what}; expected a super-resolution model's "
-            f"weights; put the published bsr_sr there, as {MODEL}/model.ckpt"
+            f"weights; name another network by --model, or put the published bsr_sr there, as "
+            f"{MODEL}/model.ckpt"
         )
     config = find(settings.config) if settings.config else None
     files = find_model_files(find(settings.ckpt), "--ckpt", config, trust=settings.trust_config)

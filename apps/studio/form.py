@@ -16,7 +16,7 @@ from apps.studio.counting import count_tokens
 from apps.studio.events import IN_BROWSER, QUIET
 from apps.studio.networks import SETTINGS, chosen, offered
 from apps.studio.state import Studio
-from apps.studio.styles import with_styles
+from apps.studio.styles import names_of, with_styles
 from apps.studio.wildcards import lists_in, with_list
 from apps.studio.words import say, shown
 from ldm.settings.generation import GenerationSettings
@@ -138,7 +138,7 @@ class Form:
         rest = {**self.studio.fixed, **picked, **rest, "outdir": self.outdir}
         settings = settings_from(self.schema, self.fields, held, **rest)
         prompt, negative = with_styles(
-            settings.prompt, settings.negative_prompt, list(styles or ()), self.studio.styles
+            settings.prompt, settings.negative_prompt, names_of(styles), self.studio.styles
         )
         settings = replace(settings, prompt=prompt, negative_prompt=negative)
         settings.validate()

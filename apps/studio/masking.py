@@ -90,7 +90,8 @@ class MaskMaker:
 
     def connect(self, picture: gr.ImageEditor, field: gr.Image, panel: Panel) -> None:
         """Let the button fill the field for masks; what is wrong is said where a job's is."""
-        device = panel.studio.queue.pipeline.device.type
+        on_processor = panel.studio.queue.pipeline.device.type == "cpu"
+        device = "cpu" if on_processor else "auto"  # onnxruntime may be for processors alone
 
         def make(visit: gr.Request, painted: Any, kind: Any, typed: Any) -> tuple[Any, Any]:
             language = language_of_visit(visit)

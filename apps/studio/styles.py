@@ -12,6 +12,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ldm.errors import UserError
 from ldm.legible import quoted
@@ -51,15 +52,31 @@ def read_styles(file: str | None = None) -> dict[str, Style]:
         raise UserError(f"--styles {path} {fault}; expected a table of styles; give another one")
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = list(csv.DictReader(text[:LONGEST].splitlines(keepends=True), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        table = csv.DictReader(text[:LONGEST].splitlines(keepends=True), strict=True)
+        columns, rows = table.fieldnames or (), list(table)
+    except UnicodeDecodeError as error:
+        raise _no_table(path, f"is not UTF-8 (byte {error.start})") from error
+    except (OSError, csv.Error) as error:
         raise _no_table(path, f"cannot be read ({error})") from error
-    if rows and not {"name", "prompt"} <= rows[0].keys():
-        raise _no_table(path, f"has the columns {quoted(', '.join(map(str, rows[0])))}")
+    if columns and not {"name", "prompt"} <= {*columns}:
+        raise _no_table(path, f"has the columns {quoted(', '.join(map(str, columns)))}")
     if len(rows) > MOST or len(text) > LONGEST:
         raise _no_table(path, f"has more than {MOST} styles or {LONGEST} characters")
     known = {row["name"]: _style(row) for row in rows if row["name"]}
     return {name: style for name, style in known.items() if style != Style()}
+
+
+def names_of(value: Any) -> list[str]:
+    """Return the names that the list of styles holds.
+
+    Raises:
+        UserError: It holds something else.
+    """
+    if not value:
+        return []
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise UserError("there are no such styles; expected names of the list; choose some")
+    return value
 
 
 def with_styles(

@@ -7,7 +7,8 @@ reader of cascades is no longer in every OpenCV, so scikit-image reads it: the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,18 @@ def detector_of(path: str | Path | None = None) -> Detector:
     return cascade() if path is None else yunet(path)
 
 
+def check_file(path: str | Path) -> None:
+    """Check that there is a file; what it holds is seen when it is read.
+
+    Raises:
+        UserError: There is none.
+    """
+    if fault := file_fault(path):
+        raise UserError(
+            f"the face detector {path} {fault}; expected YuNet's ONNX file, or cascade; {_GET}"
+        )
+
+
 def yunet(path: str | Path) -> Detector:
     """Return YuNet as a detector, run by OpenCV.
 
@@ -58,12 +71,12 @@ def yunet(path: str | Path) -> Detector:
     Raises:
         UserError: There is no such file, or OpenCV cannot use it.
     """
-    if fault := file_fault(path):
-        raise UserError(f"the face detector {path} {fault}; expected YuNet's ONNX file; {_GET}")
+    check_file(path)
     import cv2
 
     try:
-        found_by = cv2.FaceDetectorYN.create(str(path), "", (320, 320), SURE)
+        with _quiet(cv2):
+            found_by = cv2.FaceDetectorYN.create(str(path), "", (320, 320), SURE)
         found_by.detect(np.zeros((320, 320, 3), np.uint8))  # other networks fail only here
     except (cv2.error, AttributeError, TypeError) as error:
         raise UserError(
@@ -74,9 +87,29 @@ def yunet(path: str | Path) -> Detector:
     def detect(small: Image.Image) -> list[Face]:
         found_by.setInputSize(small.size)
         _, rows = found_by.detect(np.ascontiguousarray(np.asarray(small)[..., ::-1]))  # BGR
-        return [] if rows is None else [_of_row(row.astype(np.float64)) for row in rows]
+        rows = () if rows is None else rows.astype(np.float64)
+        return [_of_row(row) for row in rows if _is_face(row, max(small.size))]
 
     return partial(_found, detect)
+
+
+def _is_face(row: np.ndarray, longest: int) -> bool:
+    """Check that a row tells a face that a picture can have, not what a damaged file computes."""
+    if not np.isfinite(row).all():
+        return False
+    apart = np.ptp(row[4:14].reshape(5, 2), axis=0).max()
+    return bool(1.0 < apart <= longest and np.abs(row[:14]).max() <= 2 * longest)
+
+
+@contextmanager
+def _quiet(cv2: Any) -> Iterator[None]:
+    """Keep OpenCV 5 from warning of its own defaults, in its own words, on standard error."""
+    log = cv2.utils.logging
+    before = log.setLogLevel(log.LOG_LEVEL_ERROR)
+    try:
+        yield
+    finally:
+        log.setLogLevel(before)
 
 
 def _of_row(row: np.ndarray) -> Face:

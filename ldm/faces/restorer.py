@@ -127,7 +127,7 @@ def load_restorer(path: str | Path, device: torch.device | str = "cpu") -> FaceR
         UserError: The file cannot be read, holds something else, or a package is not installed.
     """
     path, device = Path(path), torch.device(device)
-    network = read_network(path)
+    network = read_network(path, "GFPGAN, RestoreFormer or CodeFormer")
     name = network.architecture.name
     if name not in CALLS:
         raise UserError(

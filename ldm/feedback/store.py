@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 from ldm.digests import file_hash
 from ldm.errors import UserError
 from ldm.images.embed import encodable
+from ldm.images.io import open_image
 from ldm.images.recipes import read_recipe
 from ldm.legible import quoted
 from ldm.paths import ERRORS, exists, file_fault, reason
@@ -108,8 +109,7 @@ class FeedbackStore:
         """
         _check(thumb, stars, note, person)
         path = Path(picture)
-        if fault := file_fault(path):
-            raise UserError(f"picture {path} {fault}; expected a picture's file; check the path")
+        self.check([path])
         recipe = _recipe_of(path)
         fixed = {"hash": file_hash(path), "person": encodable(person), "time": time.time()}
         fixed |= {"path": str(path.absolute()), "prompt": recipe.pop("prompt", "")}
@@ -138,6 +138,19 @@ class FeedbackStore:
             raise UserError(f"picture {picture} {fault}; expected a picture's file; check the path")
         with self._open() as file:
             return None if file is None else self._one(file, file_hash(picture), encodable(person))
+
+    def check(self, pictures: Iterable[str | Path]) -> None:
+        """Check that files can be judged, before the first is.
+
+        Raises:
+            UserError: One is not there, or is no picture.
+        """
+        for path in pictures:
+            if fault := file_fault(path):
+                raise UserError(
+                    f"picture {path} {fault}; expected a picture's file; check the path"
+                )
+            open_image(path)
 
     def opinions(self) -> list[Opinion]:
         """Return all opinions, the oldest first.

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageOps
 from ldm.atomic import part_beside
 from ldm.errors import UserError
 from ldm.images.embed import save_options
-from ldm.images.opening import KINDS, redecoded
+from ldm.images.opening import BEYOND, KINDS, redecoded
 from ldm.images.pixels import decoded, eight_bit, named
 from ldm.paths import ERRORS, exists, file_fault, listing, reason, remove
 
@@ -76,9 +76,9 @@ def lost_as_rgb(image: Image.Image) -> str | None:
     if image.has_transparency_data and _sees_through(image):
         return TRANSPARENCY
     if image.mode.startswith(("I", "F")):
-        return "what it has beyond 8 bits"
+        return BEYOND
     plain = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
-    return None if image.mode in plain else f"its own colours ({image.mode})"
+    return None if image.mode in plain else f"its colour space ({image.mode})"
 
 
 def _sees_through(image: Image.Image) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,9 @@ with contextlib.suppress(ImportError):  # Pillow has it from 11.3 on
 
     _FORMATS.append("AVIF")
 _REGISTERED = TiffImagePlugin, WebPImagePlugin  # by being imported; Pillow does so with the others
+BEYOND = "what it has beyond 8 bits"
+FIRST_ALONE = "holds several pictures: the first one is used"
+"""What is said of an animation, after its path."""
 _AT_ONCE = 2**24  # bytes of a file that are read into memory
 # In the environment, so that processes that this one starts to read pictures know it too.
 _LIMIT = "LDM_MAX_PIXELS"
@@ -124,8 +128,44 @@ def _opened(file: IO[bytes]) -> Image.Image:
             "check the file or convert it"
         ) from error
     except Image.DecompressionBombError as error:
-        text = " ".join(str(error).split())
-        raise TooLarge(f"is too large ({text}); {_allowed()}") from error
+        pixels = re.search(r"\d+", str(error))  # Pillow's words speak of an attack, and its limit
+        shown = f" ({int(pixels[0]) // 10**6} megapixels)" if pixels else ""
+        raise TooLarge(f"is too large{shown}; {_allowed()}") from error
+
+
+def holds_several(path: str | Path) -> bool:
+    """Check for a second picture; to count them all would take as long as a file likes."""
+    try:
+        with opened(path) as image:
+            # The further pictures of a phone's MPO are previews and depth, which nobody asks for.
+            return image.format != "MPO" and getattr(image, "is_animated", False)
+    except Exception:  # faults in its metadata, which reading the pixels leaves out
+        return False
+
+
+def unused_of(path: str | Path, lost: str | None, who: str = "networks make") -> list[str]:
+    """Say what of a picture file is not used where 8-bit RGB is made, one sentence each.
+
+    Args:
+        path: The file.
+        lost: What of its pixels is dropped, of ``ldm.images.io.lost_as_rgb``; None is nothing.
+        who: Makes 8-bit RGB.
+    """
+    dropped = list(filter(None, [lost, BEYOND if lost != BEYOND and _is_deep(path) else None]))
+    verb = "are" if len(dropped) > 1 else "is"
+    said = (
+        [f"{path}: {' and '.join(dropped)} {verb} dropped, as {who} 8-bit RGB"] if dropped else []
+    )
+    return [*said, f"{path} {FIRST_ALONE}"] if holds_several(path) else said
+
+
+def _is_deep(path: str | Path) -> bool:
+    """Check for colours of 16 bits, which Pillow tells before it reads them as 8."""
+    try:
+        with opened(path) as image:
+            return any(";16" in str(tile[3]) for tile in image.tile)
+    except Exception:  # as above
+        return False
 
 
 def check_size(width: int, height: int) -> None:

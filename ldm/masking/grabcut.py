@@ -57,7 +57,13 @@ def _in_pixels(
     first = round(left * width), round(top * height)
     last = round(right * width), round(bottom * height)
     sides = last[0] - first[0], last[1] - first[1]
-    if min(sides) < 2 or sides == size:
+    if box is None and min(sides) < 2:
+        raise UserError(
+            f"the picture is {width}x{height} as GrabCut looks at it, which is too little to tell "
+            "a thing from what is around it; expected more pixels; mark it by its colour"
+        )
+    inside = 0.0 <= left < right <= 1.0 and 0.0 <= top < bottom <= 1.0
+    if not inside or min(sides) < 2 or sides == size:
         shown = ",".join(f"{side:g}" for side in (left, top, right, bottom))
         raise UserError(
             f"--box {shown} was given; expected LEFT,TOP,RIGHT,BOTTOM in fractions from 0 to 1, "

@@ -48,5 +48,5 @@ def _marked(picture: Image.Image, options: MaskOptions, device: str) -> np.ndarr
     else:
         from ldm.masking.subject import by_network
 
-        mask = by_network(picture, chosen["model"])
+        mask = by_network(picture, chosen["model"], device)
     return mask if options.kind == "subject" else 255 - mask

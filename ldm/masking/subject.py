@@ -18,26 +18,29 @@ IMAGENET = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
 """Mean and deviation of colours that U2-Net and BiRefNet are trained with."""
 ISNET = np.array([[0.5, 0.5, 0.5], [1.0, 1.0, 1.0]], np.float32)
 """Those of IS-Net, which is told from the others by its file's name alone."""
+_CARD, _PROCESSOR = "CUDAExecutionProvider", "CPUExecutionProvider"
 _SIDE = 1024  # where a file leaves the size open
 _ADVICE = "give the ONNX file of U2-Net, IS-Net or BiRefNet, such as rembg's"
 
 
-def by_network(picture: Image.Image, path: str | Path) -> np.ndarray:
+def by_network(picture: Image.Image, path: str | Path, device: str = "auto") -> np.ndarray:
     """Return the mask of what a picture is of, uint8 (H, W), with soft edges.
 
     Args:
         picture: RGB.
         path: The ONNX file.
+        device: Where it computes: ``cpu``, ``cuda``, ``cuda:1``; ``auto`` is cuda if available.
 
     Raises:
-        UserError: There is no such file, it is another kind of network, or onnxruntime is not
-            installed.
+        UserError: There is no such file, it is another kind of network, onnxruntime is not
+            installed, or is not for this device.
     """
     if fault := file_fault(path):
         raise UserError(f"--model {path} {fault}; expected an ONNX file; {_ADVICE}")
     runtime = _runtime()
+    providers = _providers(runtime, device)
     try:
-        session = runtime.InferenceSession(str(path), providers=_providers(runtime))
+        session = runtime.InferenceSession(str(path), providers=providers)
         given = _input_of(session, path)
         made = session.run(None, {given.name: _prepared(picture, given, path)})[0]
     except UserError:
@@ -60,9 +63,21 @@ def _runtime() -> Any:
     return onnxruntime
 
 
-def _providers(runtime: Any) -> list[str]:
-    there = runtime.get_available_providers()
-    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
+def _providers(runtime: Any, device: str) -> list[Any]:
+    """Return what onnxruntime is to compute with, the first before the others.
+
+    Raises:
+        UserError: A device was named that onnxruntime is not for.
+    """
+    there, name = runtime.get_available_providers(), device.partition(":")[0]
+    card = _CARD in there and name in ("auto", "cuda")
+    if not card and name not in ("auto", "cpu"):
+        raise UserError(
+            f"--device {device} was given, but the onnxruntime that is installed computes with "
+            f"{', '.join(there)}; expected cpu; leave it out, or install onnxruntime-gpu"
+        )
+    number = device.partition(":")[2] or "0"
+    return [(_CARD, {"device_id": number}), _PROCESSOR] if card else [_PROCESSOR]
 
 
 def _input_of(session: Any, path: str | Path) -> Any:

@@ -18,7 +18,7 @@ from ldm.images.io import (
     upright_eight_bit,
     upright_rgb,
 )
-from ldm.images.opening import opened
+from ldm.images.opening import unused_of
 from ldm.images.padding import reflected, round_up
 from ldm.images.pixels import named
 from ldm.pipelines.models import ModelChoice
@@ -108,7 +108,8 @@ class InitImage:
                 pixels, lost = upright_eight_bit(image).convert("RGBA"), None
         else:
             pixels = upright_rgb(image, path)
-        return cls(pixels, path, file_hash(path), _said_of(path, lost))
+        said = " ".join(f"{text}." for text in unused_of(path, lost, "models draw"))
+        return cls(pixels, path, file_hash(path), said or None)
 
     def fit(self, multiple: int, target: tuple[int, int] | None = None) -> InitImage:
         """Return the picture and its mask at a size that the model can draw.
@@ -231,29 +232,6 @@ def read_init_image(
     if mask is None and settings.mask is None and lays_out and any(settings.margins):
         return image
     return replace(image, mask=mask or Mask.read(settings.mask))
-
-
-def _said_of(path: str, lost: str | None) -> str | None:
-    """Say what of a picture file is not used; None if all of it is.
-
-    Args:
-        path: The file.
-        lost: What of its pixels is dropped.
-    """
-    said = [f"{path}: {lost} is dropped, as models draw 8-bit RGB."] if lost else []
-    if _holds_several(path):
-        said.append(f"{path} holds several pictures: the first one is used.")
-    return " ".join(said) or None
-
-
-def _holds_several(path: str) -> bool:
-    """Check for a second picture; to count them all would take as long as a file likes."""
-    try:
-        with opened(path) as image:
-            # The further pictures of a phone's MPO are previews and depth, which nobody asks for.
-            return image.format != "MPO" and getattr(image, "is_animated", False)
-    except Exception:  # faults in its metadata, which reading the pixels leaves out
-        return False
 
 
 def fit_init_image(

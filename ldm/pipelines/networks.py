@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from ldm.errors import UserError
 from ldm.legible import quoted
-from ldm.paths import MISSING, exists, unreachable
+from ldm.paths import MISSING, at_home, exists, file_fault, is_folder, unreachable
 from ldm.pipelines.adapter_files import WEIGHTS, Shelf, find_adapter
 from ldm.pipelines.models import find
+from ldm.pipelines.source_files import detector_file
 from ldm.settings.generation import LARGEST_SIDE, GenerationSettings, Txt2ImgSettings
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def find_restorer(named: str) -> Path:
     return found if exists(found) else find_network(FACE_RESTORERS, named)
 
 
-def check_enlarging(settings: GenerationSettings, choice: ModelChoice) -> None:
-    """Check a second walk, and that the networks that are to enlarge are there.
+def check_networks(settings: GenerationSettings, choice: ModelChoice) -> None:
+    """Check a second walk, and that what enlarges, decodes, finds and redraws faces is there.
 
     Args:
         settings: The run's, complete.
@@ -65,7 +66,32 @@ def check_enlarging(settings: GenerationSettings, choice: ModelChoice) -> None:
         _check_second_walk(settings, choice)
     for name, shelf in (("hires_network", HIRES_UPSCALERS), ("network", TILE_UPSCALERS)):
         if (named := getattr(settings, name, None)) is not None:
-            find_network(shelf, named)
+            _check_file(shelf, named, find_network(shelf, named))
+    if settings.decoder is not None:
+        _check_decoder(settings.decoder)
+    if (named := getattr(settings, "restore_faces", None)) is not None:
+        _check_file(FACE_RESTORERS, named, find_restorer(named))
+        from ldm.faces.detecting import check_file
+
+        if (detector := detector_file(settings.face_detector)) is not None:
+            check_file(detector)
+
+
+def _check_decoder(named: str) -> None:
+    place = at_home(named)
+    if not is_folder(place) and (fault := file_fault(place)):
+        raise UserError(
+            f"--decoder {quoted(named)} {fault}; expected the file of a tiny decoder, such as "
+            "taesd_decoder.safetensors, or diffusers' folder of one; check the path"
+        )
+
+
+def _check_file(shelf: Shelf, named: str, found: Path) -> None:
+    if fault := file_fault(found):
+        raise UserError(
+            f"{shelf.flag} {quoted(named)} {fault}; expected the file of {shelf.one}, or its name "
+            f"in {shelf.folder}; check it"
+        )
 
 
 def _check_second_walk(settings: Txt2ImgSettings, choice: ModelChoice) -> None:

@@ -206,6 +206,11 @@ def _fitted(
         mask = replace(mask, marked=~mask.marked)
     if any(settings.margins) and not mask.marked.any():
         return replace(mask, marked=np.zeros(size[::-1], bool))
+    if settings.invert_mask and not mask.marked.any():
+        raise UserError(
+            f"the mask {mask.path or 'of the picture'} is white all over, and --invert_mask keeps "
+            "what is white; expected some black, where to repaint; leave --invert_mask out"
+        )
     return mask.fit(given, size)
 
 

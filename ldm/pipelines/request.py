@@ -259,10 +259,11 @@ def prepare(
         settings, prompts = drawn.settings, drawn.prompts
     fitted = None if settings.takes_folder else read_init_image(settings, image, mask)
     settings = resolve(settings, choice)
-    if any(getattr(settings, name, None) for name in ("hires", "network")):
-        from ldm.pipelines.networks import check_enlarging  # most pictures are drawn once
+    files = "hires", "network", "restore_faces", "decoder"
+    if any(getattr(settings, name, None) for name in files):
+        from ldm.pipelines.networks import check_networks  # most pictures are drawn once
 
-        check_enlarging(settings, choice)
+        check_networks(settings, choice)
     if drawn is None:
         settings, prompts = in_models_language(settings, prompts, choice.languages)
     else:

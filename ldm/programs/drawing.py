@@ -232,13 +232,14 @@ class DrawingProgram(PictureProgram):
     def _second_walk(self) -> str:
         """Say how pictures are enlarged and redrawn; empty if they are drawn once."""
         # Pictures of a folder have each a size of its own, and are drawn once.
-        if self.settings.takes_folder or self.request.final_size == self.request.size:
+        settings = self.settings
+        if settings.takes_folder or getattr(settings, "hires", None) is None:
             return ""
-        settings, (height, width) = self.settings, self.request.final_size
-        return (
-            f" Then enlarged to {width}x{height} ({settings.hires_upscaler}) and redrawn in "
-            f"{settings.hires_walk_steps} steps."
-        )
+        height, width = self.request.final_size
+        larger = self.request.final_size != self.request.size
+        how = f"enlarged to {width}x{height} ({settings.hires_upscaler})" if larger else "no larger"
+        steps = settings.hires_walk_steps
+        return f" Then {how} and redrawn in {steps} step{'s' * (steps != 1)}."
 
     def _suited(self) -> str:
         """Say what the model's YAML chose, as no flag did; empty if nothing."""

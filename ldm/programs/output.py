@@ -51,8 +51,9 @@ class OutputFolder:
         folders = dict.fromkeys(self.folder / name for name in self.naming.folders(prompts))
         for folder in folders:
             if fault := writing_fault(folder):
+                within = "" if folder == self.folder else f": {folder}"
                 raise UserError(
-                    f"--outdir {self.folder}: {folder} {fault}; expected a writable folder; give "
+                    f"--outdir {self.folder}{within} {fault}; expected a writable folder; give "
                     "another one"
                 )
 
@@ -111,4 +112,5 @@ def _range(paths: list[Path]) -> str:
     first, last = paths[0], paths[-1]
     if first == last:
         return str(first)
-    return f"{first} ... {last.name if first.parent == last.parent else last}"
+    between = " ... " if first.suffix == last.suffix else ", "  # a sheet and its table are no range
+    return f"{first}{between}{last.name if first.parent == last.parent else last}"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ldm.images.carried import Carried
-from ldm.images.io import copy_numbered, open_image, save_numbered, upright_eight_bit
+from ldm.images.io import copy_numbered, lost_as_rgb, open_image, save_numbered, upright_eight_bit
+from ldm.images.opening import unused_of
 from ldm.images.pixels import named
+from ldm.paths import exists
+from ldm.pipelines.models import find
+from ldm.pipelines.networks import FACE_RESTORERS, find_network
 from ldm.programs.console import Console
 from ldm.programs.naming import numbered_after
 from ldm.programs.output import OutputFolder
@@ -29,12 +34,15 @@ def restore(console: Console, settings: RestoreFacesSettings) -> None:
     for path in settings.images:
         open_image(path)  # before the network, which takes a while
     OutputFolder(settings.outdir).check()
+    network = find(settings.model)
+    if not exists(network):
+        network = find_network(replace(FACE_RESTORERS, flag="--model"), settings.model)
 
     from ldm.pipelines.facing import Faces  # these import torch
     from ldm.pipelines.pipeline import resolve_device
 
     device = resolve_device(settings.device)
-    faces = Faces.of(settings.model, settings.detector, settings.fidelity, device)
+    faces = Faces.of(str(network), settings.detector, settings.fidelity, device)
     console.say(f"{faces.summary()} on {device}.")
     console.unit = "face"
     for path in map(Path, settings.images):
@@ -49,7 +57,7 @@ def _restore_one(
 
     picture = open_image(path)
     with (
-        named(f"image {path}"),
+        named(f"image {path}:"),
         memory_for(f"{path} and its faces", faces.device, "make it smaller"),
     ):
         upright = upright_eight_bit(picture)
@@ -62,6 +70,8 @@ def _restore_one(
         saved = copy_numbered(path, settings.outdir, name)
         console.say(f"{path} -> {saved} (no face found: a copy)")
         return
+    for text in unused_of(path, None if picture.has_transparency_data else lost_as_rgb(picture)):
+        console.warn(text)
     carried = Carried.of(picture, str(path))
     said = carried.png_options(carried.with_entries(faces.entries))
     if upright.has_transparency_data:

@@ -120,8 +120,9 @@ class SweepProgram(DrawingProgram):
     def announce(self, pipeline: Pipeline) -> None:
         """Say what is drawn, and with what."""
         count = sum(each.request.choice is self.request.choice for each in self.asked)
+        several = "s" * (len(self.asked) > 1)
         self.console.say(
-            f"{' x '.join(map(str, self._sides()))} combinations, {count} with "
+            f"{' x '.join(map(str, self._sides()))} combination{several}, {count} with "
             f"{pipeline.choice.ckpt_path} on {pipeline.device}."
         )
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ldm.images.carried import Carried
 from ldm.images.io import lost_as_rgb, open_image, save_numbered, upright_eight_bit
+from ldm.images.opening import unused_of
 from ldm.images.pixels import named
 from ldm.pipelines.networks import UPSCALERS, find_network
 from ldm.pipelines.progress import Notice, Progress
@@ -72,12 +73,12 @@ def _enlarge_one(
     from ldm.pipelines.postprocess import Watermark, telling
     from ldm.upscalers.enlarge import upscale
 
-    if (lost := lost_as_rgb(picture)) and not picture.has_transparency_data:
-        console.warn(f"{path}: {lost} is dropped, as networks make 8-bit RGB")
+    for text in unused_of(path, None if picture.has_transparency_data else lost_as_rgb(picture)):
+        console.warn(text)
     tile, overlap = settings.tiling
     what = f"{path} and its enlargement"
     with (
-        named(f"image {path}"),
+        named(f"image {path}:"),
         memory_for(what, upscaler.device, "give a smaller --tile or --factor"),
     ):
         upright = upright_eight_bit(picture)

@@ -109,7 +109,8 @@ class RestoreFacesSettings(Settings):
         FaceSettings,
         "restore_faces",
         default=REQUIRED,
-        help="what redraws faces: the file of GFPGAN, RestoreFormer or CodeFormer",
+        help="what redraws faces: the file of GFPGAN, RestoreFormer or CodeFormer, or its name in "
+        "models/faces",
         group="model",
     )
     fidelity: float | None = _fidelity(group="model")

@@ -34,7 +34,14 @@ class FeedbackSettings(Settings):
     )
     note: str | None = option(None, "what to say about the pictures", str)
     person: str = option("", "who judges")
-    csv: str | None = option(None, "write all opinions to this table", str, metavar="FILE")
+    csv: str | None = option(
+        None,
+        "write all opinions to this table, in place of an older one",
+        str,
+        metavar="FILE",
+        pattern=r"(?i).+\.csv",
+        words="a file name that ends in .csv",
+    )
     folder: str | None = option(
         None,
         "copy the good pictures to this new folder, each with its prompt in a text file, for "

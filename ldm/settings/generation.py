@@ -271,6 +271,7 @@ class GenerationSettings(
         if self.negative_prompt and self.scale == 1.0:
             found.append("--negative_prompt has no effect at --scale 1, which turns guidance off")
         found += notices_on_adapters(self) + notices_on_shortcuts(self) + notices_on_faces(self)
+        found += self.notices_on_variation()
         found += notices_on_emphasis(self.emphasis, self.prompt_syntax)
         found += notices_on_few_steps(self.sampler, self.ddim_steps, self.scale)
         if self.seed_mode == "compvis" and (self.seed or 0) > REFERENCES_MAX_SEED:

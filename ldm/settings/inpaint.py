@@ -107,8 +107,8 @@ class InpaintSettings(Img2ImgSettings):
         "draw on around the picture: so many pixels to its left, above it, to its right and below "
         "it; --mask may be left out",
         str,
-        pattern=r"\d{1,5}(,\d{1,5}){3}",
-        words="four numbers of pixels, LEFT,TOP,RIGHT,BOTTOM",
+        pattern=r"(?=.*[1-9])\d{1,5}(,\d{1,5}){3}",
+        words="LEFT,TOP,RIGHT,BOTTOM: four whole numbers of pixels below 100000, not all of them 0",
         shown="none",
         infotext="Outpaint",
         group="prompt",

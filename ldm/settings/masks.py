@@ -174,7 +174,7 @@ class MaskOptions(Settings):
             sure = 0.4 if self.threshold is None else self.threshold
             return {"words": words, "model": self.model, "threshold": sure}
         if self.kind == "colour":
-            at = None if self.at is None else tuple(map(int, _numbers("--at", self.at, 2, "X,Y")))
+            at = None if self.at is None else _pixel(self.at)
             far = 20.0 if self.tolerance is None else self.tolerance
             return {"colour": self.colour, "at": at, "tolerance": far}
         box = self.box and tuple(_numbers("--box", self.box, 4, "LEFT,TOP,RIGHT,BOTTOM"))
@@ -196,6 +196,13 @@ def _numbers(flag: str, text: str, count: int, form: str) -> list[float]:
             f"{flag} {quoted(text)} was given; expected {form}: {count} numbers; change it"
         )
     return numbers
+
+
+def _pixel(text: str) -> tuple[int, ...]:
+    numbers = _numbers("--at", text, 2, "X,Y")
+    if not all(number.is_integer() for number in numbers):
+        raise UserError(f"--at {quoted(text)} was given; expected X,Y: whole pixels; change it")
+    return tuple(map(int, numbers))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,8 +228,13 @@ class MaskProgramSettings(MaskOptions):
     device: str = device_option()
 
     def validate(self) -> None:
-        """Check as the base does, and that one file is not to hold several masks."""
+        """Check as the base does, the device, and that no file is to hold several masks."""
         super().validate()
+        if self.model is None and self.device not in ("auto", "cpu"):
+            raise UserError(
+                f"--device {self.device} was given with --kind {self.kind} and no --model; "
+                "expected cpu: colours and GrabCut are arithmetic of the processor; leave it out"
+            )
         if len(self.images) > 1 and self.out not in (None, PATH_ONLY):
             raise UserError(
                 f"--out {self.out} was given for {len(self.images)} pictures; expected one; leave "

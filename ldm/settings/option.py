@@ -182,7 +182,7 @@ class Option:
     @property
     def missing(self) -> str:
         """Say that it was not given and has to be."""
-        value = self.metavar or self.kind.__name__.upper()
+        value = self.metavar or ("NAME" if self.choices else self.kind.__name__.upper())
         name = self.flag or value
         usage = value if self.positional else f"{self.flag} {value}"
         return f"{name} was not given; {self.expected}; add {usage}"

@@ -42,6 +42,12 @@ class VariationSettings(Conventions):
             return {"seed": self.seed, "subseed": self.subseed + index}
         return {"seed": self.seed + (index if self.seed_mode == "per-image" else 0)}
 
+    def notices_on_variation(self) -> list[str]:
+        """List what has no effect, one sentence each."""
+        if self.subseed is None or self.subseed_strength > 0.0:
+            return []
+        return [f"--subseed {self.subseed} has no effect at --subseed_strength 0; try 0.1"]
+
     def validate(self) -> None:
         """Check each value, and that there is a seed to turn to.
 

@@ -27,9 +27,11 @@ _HUGE_NUMBER = re.compile(r"(?:^|\.)\d{5,}(?:\.|$)")
 _POSITIONS = "rpe_biases"
 _WIDEST = 1024  # of widths that files state in numbers
 _EXTRA = "spandrel_extra_arches"
+LARGER = "ESRGAN, Real-ESRGAN, SwinIR, HAT, DAT or another of its list"
+"""What is expected of a file that is to make pictures larger."""
 
 
-def read_network(path: str | Path) -> ImageModelDescriptor:
+def read_network(path: str | Path, wanted: str = LARGER) -> ImageModelDescriptor:
     """Read a network that turns a picture into a picture.
 
     Where a file holds averaged weights beside the last ones (``params_ema``), they are taken, as
@@ -37,6 +39,7 @@ def read_network(path: str | Path) -> ImageModelDescriptor:
 
     Args:
         path: A file of ``torch.save`` or a safetensors file.
+        wanted: The architectures that are expected, for the message of another file.
 
     Returns:
         spandrel's description, with the network in evaluation mode, in float32, on the CPU.
@@ -55,7 +58,7 @@ def read_network(path: str | Path) -> ImageModelDescriptor:
     except UserError:
         raise
     except spandrel.UnsupportedModelError as error:
-        raise _unknown(path, tensors) from error
+        raise _unknown(path, tensors, wanted) from error
     except Exception as error:  # a file that only resembles an architecture's can fail anyhow
         if is_out_of_memory(error):
             raise
@@ -125,7 +128,7 @@ def _is_beyond(name: str, value: Tensor, tensors: dict[str, Tensor]) -> bool:
     return int(value.long().abs().max()) > 4 * value.numel() + _WIDEST
 
 
-def _unknown(path: str | Path, tensors: dict[str, Tensor]) -> UserError:
+def _unknown(path: str | Path, tensors: dict[str, Tensor], wanted: str) -> UserError:
     import importlib.util
 
     names = ", ".join(sorted(tensors)[:3])
@@ -136,6 +139,5 @@ def _unknown(path: str | Path, tensors: dict[str, Tensor]) -> UserError:
     )
     return UserError(
         f"{path} holds weights of no architecture that spandrel knows (names such as {names}); "
-        f"expected ESRGAN, Real-ESRGAN, SwinIR, HAT, DAT or another of its list{extra}; give "
-        "another file"
+        f"expected {wanted}{extra}; give another file"
     )

@@ -50,6 +50,13 @@ def test_a_failure_leaves_the_older_one_and_nothing_else(error, tmp_path):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"out": "first"}
 
 
+def test_a_file_takes_no_folders_place(tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(IsADirectoryError), replacing(tmp_path / "out") as part:
+        part.write_text("whole")
+    assert [p.name for p in tmp_path.rglob("*")] == ["out"] and (tmp_path / "out").is_dir()
+
+
 def test_a_folder_replaces_a_folder_and_its_older_files_are_gone(tmp_path):
     for name in ("first", "second"):
         with replacing(tmp_path / "out") as part:

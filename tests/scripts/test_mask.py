@@ -43,10 +43,22 @@ def test_masks_lie_beside_their_pictures_where_inpainting_looks(program, here, c
     assert np.array_equal(before[kept], after[kept]) and not np.array_equal(before, after)
 
 
+def test_of_an_animation_the_first_picture_is_marked_and_that_is_said(program, here, capsys):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "navy")]
+    frames[0].save("c.gif", save_all=True, append_images=frames[1:])
+    assert program.main(["c.gif", "--kind", "colour", "--colour", "red"]) == 0
+    assert "c.gif holds several pictures: the first one is used" in capsys.readouterr().err
+
+
 def test_a_dash_prints_the_path_alone_for_other_programs(program, here, capsys):
     assert program.main(["a.png", "--kind", "subject", "--out", "-"]) == 0
     assert capsys.readouterr().out == "a_mask.png\n"
     assert load_image("a_mask.png").size == (64, 64)
+    assert program.main(["a.png", "--kind", "subject", "--out", "-"]) == 0  # the same once more
+    assert capsys.readouterr().out == "a_mask.png\n"
+    assert program.main(["a.png", "--kind", "background", "--out", "-"]) == 2
+    said = capsys.readouterr()
+    assert "a_mask.png already exists and holds another mask" in said.err and said.out == ""
 
 
 @pytest.mark.parametrize(
@@ -59,6 +71,8 @@ def test_a_dash_prints_the_path_alone_for_other_programs(program, here, capsys):
         (["a.png", "none.png", "--colour", "red"], "none.png does not exist"),
         (["a.png", "--colour", "red", "--out", "a.png"], "a.png already exists"),
         (["a.png", "--kind", "hue"], "--kind hue was given"),
+        (["a.png", "--colour", "reddish"], "image a.png: --colour 'reddish' was given"),
+        (["a.png", "--colour", "red", "--device", "cuda"], "--device cuda was given with --kind c"),
     ],
 )
 def test_a_users_error_is_one_line_and_nothing_is_written(program, here, capsys, given, words):

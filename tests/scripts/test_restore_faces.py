@@ -82,6 +82,7 @@ def test_nothing_is_replaced_and_each_picture_is_shown(program, here, capsys):
         (["none.png", "--model", "net.pth"], "none.png does not exist"),
         (["face.png", "net.pth", "--model", "net.pth"], "net.pth cannot be read"),
         (["face.png"], "--model was not given"),
+        (["face.png", "--model", "nowhere"], "--model 'nowhere' is no file, and models/faces has"),
         (["face.png", "--model", "net.pth", "--fidelity", "2"], "--fidelity 2.0"),
         (["face.png", "--model", "net.pth", "--device", "abacus"], "--device abacus"),
         (["face.png", "--model", "net.pth", "--outdir", "net.pth/x"], "net.pth"),
@@ -102,3 +103,14 @@ def test_a_file_of_no_network_is_told_in_one_line(program, tmp_path, monkeypatch
         assert program.main(["a.png", "--model", name]) == 2
         said = capsys.readouterr()
         assert name in said.err and said.err.count("\n") == 1
+
+
+def test_what_is_not_used_of_a_picture_with_a_face_is_said(program, here, capsys):
+    with Image.open("face.png") as image:
+        image.convert("RGB").save("face.tif", save_all=True, append_images=[image.convert("RGB")])
+        image.convert("CMYK").save("inks.tif")
+    given = ["face.tif", "inks.tif", "--model", "net.pth", "--outdir", "out"]
+    assert program.main(given) == 0
+    said = capsys.readouterr().err
+    assert "face.tif holds several pictures: the first one is used" in said
+    assert "inks.tif: its colour space (CMYK) is dropped" in said

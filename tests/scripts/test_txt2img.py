@@ -75,6 +75,12 @@ def test_default_run_writes_numbered_pictures_and_a_grid(txt2img, tmp_path):
     assert "24/24" in err and "pictures 6/6" in err
 
 
+def test_a_second_walk_at_the_same_size_is_said_too(txt2img):
+    twice = ("--hires", 1.01, "--ddim_steps", 4, "--hires_strength", 0.3, "--n_iter", 1)
+    _, out, _ = txt2img(*twice, "--n_samples", 1)
+    assert "Then no larger and redrawn in 1 step." in out
+
+
 def test_pictures_of_large_seeds_are_drawn_and_drawn_again(txt2img, tmp_path):
     seed = 2**63 - 2
     run = ("--seed", seed, "--seed_mode", "per-image", "--n_iter", 1, "--n_samples", 2)

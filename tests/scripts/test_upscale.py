@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from family_models import write_family_model
@@ -55,6 +56,7 @@ def test_the_models_folder_is_taken_for_its_checkpoint(program, ckpt, small, tmp
     ("change", "words"),
     [
         (["--ckpt", "nowhere.ckpt"], "there is no such file"),
+        (["--ckpt", "nowhere.ckpt"], "name another network by --model, or put"),
         (["--init-img", "nowhere.png"], "does not exist"),
         (["--steps", "0"], "--steps 0"),
         (["--steps", "few"], "--steps"),
@@ -132,6 +134,19 @@ def test_a_network_enlarges_and_all_that_a_file_says_is_kept(program, shelf, tmp
     assert prompt == "a cat" and entries["Seed"] == "1"
     assert entries["Postprocess upscale by"] == "3"
     assert entries["Postprocess upscaler"] == "nearest"
+
+
+def test_what_is_not_used_of_a_file_is_said(program, shelf, tmp_path, capsys):
+    frames = [Image.new("CMYK", (8, 8), (k, 0, 0, 0)) for k in (0, 200)]
+    frames[0].save("a.tif", save_all=True, append_images=frames[1:])
+    assert program.main(["--init-img", "a.tif", "--model", "nearest", "--outdir", "out"]) == 0
+    said = capsys.readouterr().err
+    assert "a.tif holds several pictures: the first one is used" in said
+    assert "a.tif: its colour space (CMYK) is dropped" in said
+    deep = np.zeros((8, 8, 3), np.uint16)
+    assert cv2.imwrite("b.png", deep)
+    assert program.main(["--init-img", "b.png", "--model", "nearest", "--outdir", "out"]) == 0
+    assert "b.png: what it has beyond 8 bits is dropped" in capsys.readouterr().err
 
 
 def test_a_photograph_stays_one(program, shelf, tmp_path):

@@ -48,7 +48,7 @@ def build(studio: Studio) -> Tab:
             with gr.Accordion(shown("weights"), open=False):
                 edit = edit_controls(handlers, form.by_name["prompt"], _numbered())
         with gr.Column():
-            panel = Panel(studio, NAME, speaker=form.speaker)
+            panel = Panel(studio, NAME, speaker=handlers.speaker)  # which knows the edit's words
             panel.more = ((maps_gallery(), _maps),)
 
     def read(values: Sequence[Any], language: str) -> Drawing:

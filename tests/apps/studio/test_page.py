@@ -90,6 +90,20 @@ def test_a_picture_is_drawn_and_handed_out_and_its_neighbours_are_not(served):
         assert status_of(f"{blocks.local_url}gradio_api/file={path}") == code, path
 
 
+def test_what_is_wrong_is_told_in_the_pages_words_also_of_an_edit(served):
+    studio, blocks, _ = served
+    client = client_of(blocks)
+    for tab, part, value, told in (
+        ("edit", "cross_replace_steps_end", "", "“Words” is empty"),
+        ("text", "styles", 5, "there are no such styles"),
+    ):
+        values = first_values(studio, blocks, tab)
+        name = next(each for each in values if str(each).startswith(f"{tab}-{part}"))
+        sent = (values | {f"{tab}-styles": [], name: value}).values()
+        status, *_ = client.predict("", *sent, api_name=f"/{tab}")
+        assert told in status and "--" not in status
+
+
 def client_of(blocks):
     return gradio_client.Client(blocks.local_url, verbose=False, download_files=False, headers=KEY)
 

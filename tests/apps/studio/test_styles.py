@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apps.studio.styles import MOST, Style, read_styles, with_styles
+from apps.studio.styles import MOST, Style, names_of, read_styles, with_styles
 from ldm.errors import UserError
 
 
@@ -50,6 +50,13 @@ def test_braces_of_the_prompt_stay_as_they_are():
     assert with_styles("{x} {0}", "", ["a"], {"a": Style("an {prompt}")})[0] == "an {x} {0}"
 
 
+def test_what_a_page_sends_in_place_of_names_is_refused():
+    assert names_of(None) == [] and names_of(["Ink"]) == ["Ink"]
+    for value in (5, True, 0.5, "Ink", ["Ink", None], {"Ink": 1}):
+        with pytest.raises(UserError, match="no such styles"):
+            names_of(value)
+
+
 def test_a_style_that_is_not_there_is_named():
     with pytest.raises(UserError, match="no style 'Ink'"):
         with_styles("cat", "", ["Ink"], {})
@@ -59,6 +66,7 @@ def test_a_style_that_is_not_there_is_named():
     ("text", "told"),
     [
         ("a,b\n1,2\n", "has the columns 'a, b'"),
+        ("this is no table\n", "has the columns 'this is no table'"),
         ("name,prompt\n" + "x,y\n" * (MOST + 1), "more than"),
         ('name,prompt\nx,"never closed\n', "cannot be read"),
     ],
@@ -72,5 +80,5 @@ def test_what_is_no_table_is_one_line(text, told, tmp_path):
 def test_a_file_that_is_missing_or_no_text_is_one_line(tmp_path):
     with pytest.raises(UserError, match="--styles"):
         read_styles(str(tmp_path / "missing.csv"))
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"is not UTF-8 \(byte 0\)"):
         read_styles(written(tmp_path, "name,prompt\n猫,x\n", "utf-16"))

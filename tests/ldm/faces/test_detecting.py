@@ -8,7 +8,7 @@ from face_files import EYES, astronaut, write_onnx, write_yunet
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.faces.detecting import LOOKED_AT, _read_cascade, cascade, detector_of, yunet
+from ldm.faces.detecting import LOOKED_AT, _is_face, _read_cascade, cascade, detector_of, yunet
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +42,26 @@ def test_no_face_is_found_where_there_is_none():
         assert cascade()(picture) == []
 
 
-def test_yunets_five_points_are_read_as_opencv_tells_them(tmp_path):
+def test_yunets_five_points_are_read_as_opencv_tells_them(tmp_path, capfd):
     write_yunet(tmp_path / "yunet.onnx")
     (face,) = yunet(tmp_path / "yunet.onnx")(Image.new("RGB", (320, 320)))
+    assert capfd.readouterr().err == ""  # nothing of OpenCV's own
     assert np.allclose(face.box, (128, 80, 80, 96), atol=0.1)
     points = [(152, 112), (184, 112), (168, 130), (156, 150), (180, 150)]
     assert np.allclose(face.points, points, atol=0.1) and face.score > 0.99
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{4: np.nan}, {0: np.inf}, {column: 50.0 for column in range(4, 14)}, {5: 1e9}, {2: 1e9}],
+    ids=["no number", "infinite", "one point", "points far away", "a box beyond all pictures"],
+)
+def test_what_a_damaged_yunet_computes_is_no_face(change):
+    row = np.array([128, 80, 80, 96, 152, 112, 184, 112, 168, 130, 156, 150, 180, 150, 1.0])
+    assert _is_face(row, 320)
+    for column, value in change.items():
+        row[column] = value
+    assert not _is_face(row, 320)
 
 
 @pytest.mark.parametrize("kind", ["absent", "text", "another network"])

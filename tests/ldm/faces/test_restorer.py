@@ -62,6 +62,12 @@ def test_noise_that_a_network_draws_is_the_same_each_time_and_nobody_elses():
     assert np.array_equal(restorer(GREY), first)
 
 
+def test_a_file_of_another_kind_is_told_what_redraws_faces(tmp_path):
+    torch.save({"a.weight": torch.zeros(3, 3)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match="expected GFPGAN, RestoreFormer or CodeFormer"):
+        load_restorer(tmp_path / "x.pth")
+
+
 def test_nan_and_faces_of_another_size_are_refused():
     broken = restorer_of(lambda x: (x * torch.nan, None))
     with pytest.raises(UserError, match="face 1 of 1 came out with NaN"):

@@ -13,6 +13,8 @@ from ldm.errors import UserError
 from ldm.masking.making import make_mask
 from ldm.settings.masks import MaskOptions
 
+_CARD, _ON_CPU = "CUDAExecutionProvider", ["CPUExecutionProvider"]
+
 
 def ball(size=(90, 60), box=(30, 15, 60, 45)):
     """A red ball before a blue wall with a little grain."""
@@ -130,6 +132,35 @@ def test_other_networks_are_refused_in_one_line(tmp_path, shape, outputs, words)
     assert "\n" not in str(told.value) and "rembg" in str(told.value)
 
 
+def test_a_picture_too_small_for_grabcut_is_not_blamed_on_a_box_that_nobody_gave():
+    with pytest.raises(UserError, match="the picture is 9x1 as GrabCut looks at it") as told:
+        make_mask(ball().resize((9, 1)), MaskOptions(kind="subject"))
+    assert "--box" not in str(told.value)
+
+
+def test_onnx_files_compute_where_they_are_told(network, monkeypatch):
+    import onnxruntime
+
+    used = []
+    session = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda path, providers: used.append(providers) or session(path, providers=_ON_CPU),
+    )
+    options = MaskOptions(kind="subject", model=str(network))
+    with pytest.raises(UserError, match="--device cuda was given, but the onnxruntime"):
+        make_mask(ball(), options, "cuda")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [_CARD, *_ON_CPU])
+    for device in ("auto", "cpu", "cuda:1"):
+        make_mask(ball(), options, device)
+    assert used == [
+        [(_CARD, {"device_id": "0"}), *_ON_CPU],
+        _ON_CPU,
+        [(_CARD, {"device_id": "1"}), *_ON_CPU],
+    ]
+
+
 def test_without_onnxruntime_the_extra_is_named(network, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"onnxruntime.*\[repair\]"):
@@ -144,9 +175,12 @@ def test_without_onnxruntime_the_extra_is_named(network, monkeypatch):
         ({"kind": "colour", "colour": "reddish"}, "--colour 'reddish' was given; expected a name"),
         ({"kind": "colour", "at": "90,2"}, "--at 90,2 was given; the picture is 90x60"),
         ({"kind": "colour", "at": "1"}, "--at '1' was given; expected X,Y"),
+        ({"kind": "colour", "at": "1.5,2"}, "--at '1.5,2' was given; expected X,Y: whole pixels"),
         ({"kind": "colour", "colour": "red", "box": "0,0,1,1"}, "--box .* does not have it"),
         ({"kind": "subject", "box": "0,0,1,1"}, "something outside"),
         ({"kind": "subject", "box": "0.5,0,0.5,1"}, "something inside"),
+        ({"kind": "subject", "box": "10,10,50,50"}, "--box 10,10,50,50 was given; .* fractions"),
+        ({"kind": "subject", "box": "-0.1,0,0.5,1"}, "fractions from 0 to 1"),
         ({"kind": "subject", "box": "nan,0,0.5,1"}, "expected LEFT,TOP,RIGHT,BOTTOM"),
         ({"kind": "subject", "box": "0,0,.5,1", "model": "x"}, "which needs none"),
         ({"kind": "words", "model": "x"}, "--kind words was given alone; expected --words"),

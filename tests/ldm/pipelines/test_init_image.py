@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -57,6 +59,13 @@ def test_img2img_says_that_transparency_is_not_used(tmp_path, name, mode, option
 def test_nothing_is_said_of_a_layer_through_which_nothing_is_seen(tmp_path, name, mode, options):
     path = saved(tmp_path, name, mode, opacity=255, **options)
     assert said_of(path) is None
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_img2img_says_that_colours_of_16_bits_are_read_as_8(tmp_path, channels):
+    path = str(tmp_path / "deep.png")
+    assert cv2.imwrite(path, np.full((8, 8, channels), 65535, np.uint16))
+    assert "what it has beyond 8 bits is dropped, as models draw 8-bit RGB" in said_of(path)
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])

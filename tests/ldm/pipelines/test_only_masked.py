@@ -109,6 +109,12 @@ def test_a_picture_of_which_all_is_marked_has_nothing_to_fill_it_with():
     assert filled(noise(), Image.new("L", SIZE, 255)).tobytes() == noise().tobytes()
 
 
+def test_a_mask_that_is_white_all_over_leaves_nothing_once_it_is_inverted(pipeline):
+    wanted, white = settings(invert_mask=True), Image.new("L", (64, 64), 255)
+    with pytest.raises(UserError, match="white all over, and --invert_mask keeps what is white"):
+        pipeline.prepare(wanted, image=noise((64, 64)), mask=white)
+
+
 def test_a_mask_that_marks_nothing_is_refused():
     with pytest.raises(UserError, match="marks nothing"):
         Repaint.of(noise(), Image.new("L", SIZE), 4)
@@ -300,7 +306,7 @@ def test_a_canvas_that_is_too_large_is_refused(pipeline):
         pipeline.prepare(settings(outpaint="900,0,0,0", max_pixels=9000), image=noise((20, 16)))
 
 
-@pytest.mark.parametrize("given", ["1,2,3", "1,2,3,-4", "a", "1;2;3;4", "123456,0,0,0"])
+@pytest.mark.parametrize("given", ["1,2,3", "1,2,3,-4", "a", "1;2;3;4", "123456,0,0,0", "0,0,0,0"])
 def test_margins_are_four_numbers(given):
-    with pytest.raises(UserError, match="--outpaint .* four numbers of pixels"):
+    with pytest.raises(UserError, match="--outpaint .* four whole numbers"):
         replace(settings(init_img="a.png"), outpaint=given).validate()

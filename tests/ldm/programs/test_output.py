@@ -79,8 +79,9 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path):
     with pytest.raises(UserError, match="--outdir .*half/samples cannot be written to"):
         OutputFolder(tmp_path / "half").check()
     for folder in (tmp_path / "file", tmp_path / "file" / "under"):
-        with pytest.raises(UserError, match="--outdir .* written to .*expected a writable"):
+        with pytest.raises(UserError, match="--outdir .* written to .*expected a writable") as told:
             OutputFolder(folder).check()
+        assert str(told.value).count(f"{folder} ") == 1  # and not once more
 
 
 def test_a_samples_folder_that_cannot_be_is_refused_before_anything_is_drawn(tmp_path):

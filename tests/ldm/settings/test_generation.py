@@ -131,6 +131,12 @@ def test_every_seed_is_taken_and_one_beyond_the_references_names_the_mode_for_it
     assert not told or "above 4294967295" in told[0] and "--seed_mode per-image" in told[0]
 
 
+def test_a_seed_to_turn_to_without_a_strength_is_remarked_on():
+    (notice,) = Txt2ImgSettings(subseed=3).notices()
+    assert "--subseed 3 has no effect at --subseed_strength 0" in notice
+    assert Txt2ImgSettings(subseed=3, subseed_strength=0.1).notices() == []
+
+
 def test_settings_without_effect_are_remarked_on():
     assert Txt2ImgSettings(negative_prompt="fog").notices() == []
     (notice,) = Txt2ImgSettings(negative_prompt="fog", scale=1.0).notices()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,8 @@ def test_what_has_no_default_is_required_and_says_what_to_add():
     assert text == "--title was not given; expected the name of a file; add --title FILE"
     with pytest.raises(TypeError, match="title"):
         Cookbook()
+    chosen = replace(OPTIONS["title"], choices=("a", "b"), metavar="")
+    assert chosen.missing == "--title was not given; expected a or b; add --title NAME"
 
 
 @pytest.mark.parametrize(
