@@ -39,7 +39,7 @@ class Filler:
     def __init__(self, studio: Studio, tabs: Mapping[str, Tab]) -> None:
         self.bar = studio.bar
         found = {name: tabs[name].receives.get("recipe") for name in ORDER if name in tabs}
-        self.tabs = {name: _own(fields) for name, fields in found.items() if fields}
+        self.tabs = {name: own_fields(fields) for name, fields in found.items() if fields}
         held = {name: tabs[name].receives.get("controls") for name in self.tabs}
         self.controls = {name: each for name, each in held.items() if each}
 
@@ -95,10 +95,35 @@ class Filler:
         return [gr.skip() for _ in self.outputs]
 
 
-def _own(fields: Mapping[str, Any]) -> dict[str, Any]:
+def own_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return a tab's fields, each component once: an edit's first prompt also goes by another."""
     twice = "sprompt" in fields and fields["sprompt"] is fields.get("prompt")
     return {name: each for name, each in fields.items() if not (twice and name == "prompt")}
+
+
+def taken_over(
+    picture: Path, fields: Mapping[str, Any], tab: str, language: str
+) -> tuple[list[Any], str]:
+    """Return updates for a tab's own fields from the recipe of any picture, and what is said.
+
+    Args:
+        picture: The file.
+        fields: Of ``own_fields``.
+        tab: The tab's name.
+        language: The visitor's.
+
+    Raises:
+        UserError: It is no picture, or does not say how it was made.
+    """
+    found = dropped(picture, {*fields, "prompt"})
+    values = dict(found.values)
+    if "sprompt" in fields and "prompt" in values:  # an edit begins from what was drawn
+        values.setdefault("sprompt", values["prompt"])
+    updates = [
+        _held(component, values[name]) if name in values else gr.skip()
+        for name, component in fields.items()
+    ]
+    return updates, _said(found, tab, language)
 
 
 def drop_area(name: str) -> tuple[Any, Any]:

@@ -20,8 +20,10 @@ import gradio as gr
 
 from apps.studio.controls import KINDS
 from apps.studio.events import IN_BROWSER, QUIET, kept_json
+from apps.studio.filling import own_fields, taken_over
 from apps.studio.form import Form
 from apps.studio.state import Studio, Tab
+from apps.studio.telling import warned
 from apps.studio.words import say, shown
 from ldm.errors import UserError, in_words
 from ldm.images.embed import parameters_in
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
     from optimizedSD.web.worker import Job
 
 logger = logging.getLogger(__name__)
-PICTURE_TABS = ("image", "repaint", "edit", "enlarge")  # that a picture can be sent to
+TARGETS = ("text", "image", "repaint", "edit", "enlarge", "sweep", "learn")
+"""Tabs that a picture can be sent to, or its recipe where they take no picture."""
 MOST_KEPT = 24  # pictures of a tab
 KEPT_LENGTH = 20_000  # characters of what a browser keeps of a tab
 # On a phone, what a tab shows is below its controls.
@@ -69,7 +72,7 @@ class Panel:
         studio: Studio,
         name: str,
         *,
-        targets: Sequence[str] = (*PICTURE_TABS, *KINDS),
+        targets: Sequence[str] = (*TARGETS, *KINDS),
         speaker: Speaker | None = None,
         verb: str = "draw",
     ) -> None:
@@ -175,13 +178,35 @@ class Panel:
                 self._wire_control(name, button, studio, tabs)
                 continue
             tab = tabs.get(name)
-            if tab is None or "picture" not in tab.receives:
+            received = {} if tab is None else tab.receives
+            if "picture" in received:
+                place, recipe = received["picture"], received.get("recipe") or {}
+                words = [recipe[each] for each in ("prompt", "negative_prompt") if each in recipe]
+                sent = button.click(self._send, [self.chosen, *words], [place, *words], **QUIET)
+                sent.success(lambda name=name: gr.Tabs(selected=name), None, studio.bar, **QUIET)
+            elif "recipe" in received:
+                self._wire_recipe(tab, button, studio)
+            else:
                 button.visible = False
-                continue
-            place, recipe = tab.receives["picture"], tab.receives.get("recipe") or {}
-            words = [recipe[each] for each in ("prompt", "negative_prompt") if each in recipe]
-            sent = button.click(self._send, [self.chosen, *words], [place, *words], **QUIET)
-            sent.success(lambda name=name: gr.Tabs(selected=name), None, studio.bar, **QUIET)
+
+    def _wire_recipe(self, tab: Tab, button: Any, studio: Studio) -> None:
+        """Let a picture's recipe be sent to a tab that takes no picture."""
+        fields = own_fields(tab.receives["recipe"])
+
+        def send(visit: gr.Request, chosen: Any) -> list[Any]:
+            language = language_of_visit(visit)
+            found = shown_picture(str(chosen or ""), [self.studio.outdir])
+            unchanged = [gr.skip()] * len(fields)
+            if found is None:
+                return [*unchanged, gr.skip(), gr.skip()]
+            try:
+                updates, text = taken_over(found[0], fields, tab.name, language)
+            except UserError as error:
+                return [*unchanged, warned(self.speaker.said(str(error), language)), gr.skip()]
+            return [*updates, text, gr.Tabs(selected=tab.name)]
+
+        shows = [*fields.values(), self.notices, studio.bar]
+        button.click(send, self.chosen, shows, **QUIET)
 
     def _wire_control(self, key: str, button: Any, studio: Studio, tabs: Mapping[str, Tab]) -> None:
         """Let a picture be sent to what looks at pictures: on its own tab, else on the first."""

@@ -82,6 +82,13 @@ def test_the_picture_goes_from_tab_to_tab(visit):
     page.click("#enlarge-draw")
     wait_for_end(page, "enlarge")
     assert newest(page, "enlarge").shape == (128, 128, 3)
+    page.click("#enlarge-to-sweep")
+    page.wait_for_selector("#sweep-draw", state="visible")
+    assert page.input_value("#sweep-prompt textarea") == "a photo of a red apple"
+    open_tab(page, "text")
+    page.click("#text-to-edit")
+    page.wait_for_selector("#edit-draw", state="visible")
+    assert page.input_value("#edit-sprompt textarea") == "a photo of a red apple"
 
 
 def test_what_is_painted_over_is_drawn_anew_and_the_rest_is_kept_to_the_bit(visit):

@@ -10,7 +10,13 @@ from PIL.PngImagePlugin import PngInfo
 
 gr = pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
 
-from apps.studio.filling import Filler, data_address, picture_html  # noqa: E402
+from apps.studio.filling import (  # noqa: E402
+    Filler,
+    data_address,
+    own_fields,
+    picture_html,
+    taken_over,
+)
 from apps.studio.state import Tab  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
@@ -53,6 +59,16 @@ def test_the_text_tab_takes_a_picture_from_text(filler, save):
     assert updates[:4] == ["a cat", "3", 20, "ddim"]
     assert all(each == gr.skip() for each in updates[4:8])
     assert "4 settings are in the tab Text" in said and "CFG scale 6.5" in said
+
+
+def test_an_edit_begins_from_the_prompt_of_a_picture_that_is_sent_to_it(save):
+    original, changed, seed = gr.Textbox(), gr.Textbox(), gr.Textbox()
+    fields = own_fields({"sprompt": original, "prompt": original, "seed": seed})
+    assert [*fields.values()] == [original, seed]
+    updates, said = taken_over(save(RECIPE), fields, "edit", "en")
+    assert updates == ["a cat", "3"] and "Edit" in said and "Steps 20" in said
+    with pytest.raises(UserError):
+        taken_over(save(""), {"prompt": changed}, "sweep", "en")
 
 
 def test_the_image_tab_takes_a_picture_from_a_picture(filler, save):
