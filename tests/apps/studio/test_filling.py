@@ -61,14 +61,15 @@ def test_the_text_tab_takes_a_picture_from_text(filler, save):
     assert "4 settings are in the tab Text" in said and "CFG scale 6.5" in said
 
 
-def test_an_edit_begins_from_the_prompt_of_a_picture_that_is_sent_to_it(save):
+def test_an_edit_begins_from_the_prompt_of_a_picture_that_is_sent_to_it(save, tmp_path):
     original, changed, seed = gr.Textbox(), gr.Textbox(), gr.Textbox()
     fields = own_fields({"sprompt": original, "prompt": original, "seed": seed})
     assert [*fields.values()] == [original, seed]
     updates, said = taken_over(save(RECIPE), fields, "edit", "en")
     assert updates == ["a cat", "3"] and "Edit" in said and "Steps 20" in said
+    Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     with pytest.raises(UserError):
-        taken_over(save(""), {"prompt": changed}, "sweep", "en")
+        taken_over(tmp_path / "bare.png", {"prompt": changed}, "sweep", "en")
 
 
 def test_the_image_tab_takes_a_picture_from_a_picture(filler, save):
