@@ -53,6 +53,7 @@ CSS = """
 .trouble .told { background: var(--background-fill-primary); }
 .besides { align-items: end; }
 .senders { align-items: center; }
+.senders > :first-child { flex: 1 1 100%; }
 .warning { color: var(--error-text-color, #b91c1c); }
 button[role=tab].selected { color: var(--primary-600); }
 .dark button[role=tab].selected { color: var(--primary-300); }

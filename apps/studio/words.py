@@ -124,9 +124,10 @@ TABLE: Mapping[str, tuple[str, str, str]] = {
     "styles": ("Styles", "スタイル", "風格"),
     "wildcards": ("Wildcards", "ワイルドカード", "萬用字元"),
     "wildcards_info": (
-        "a line of a list for each `__name__`, one of `{a|b}`: other words for every picture",
-        "`__名前__` はリストの 1 行、`{a|b}` はどちらか。絵ごとにことばが変わります",
-        "`__名稱__` 換成清單中的一行，`{a|b}` 任選其一：每張圖的字都不同",
+        "a list's name between double underscores becomes one of its lines, `{a|b}` one of two: "
+        "other words for every picture",
+        "二重下線で囲んだリスト名はその 1 行に、`{a|b}` はどちらかに。絵ごとに変わります",
+        "前後各加兩個底線的清單名稱換成其中一行，`{a|b}` 任選其一：每張圖的字都不同",
     ),
     "wildcard_lists": ("Lists", "リスト", "清單"),
     "wildcard_lists_info": (
