@@ -30,12 +30,15 @@ def test_the_kinds_take_turns_and_the_first_turn_does_not_count(monkeypatch):
     runs = take_turns(args, "")
     assert seen == ["step", "six"] * 3
     assert [run["wall"] for run in runs["step"]] == [3.0, 5.0]
-    assert report(args, runs)[-2:] == ["| step | 4.00 | 1.00 |", "| six | 5.00 | 1.00 |"]
+    assert report(args, runs)[-2:] == ["| step | 4.00 | 1.00 |  |", "| six | 5.00 | 1.00 |  |"]
+    runs["step"][0]["peak"] = 3 * 2**29
+    assert report(args, runs)[-2] == "| step | 4.00 | 1.00 | 1.50 |"
 
 
 def test_one_step_is_one_picture_and_six_are_the_defaults():
     step, six = (command_of(kind, "out", "") for kind in ("step", "six"))
     assert step[: len(six)] == six and step[len(six) :][-2:] == ["--ddim_steps", "1"]
+    assert "--sampler" in six and "--sampler" not in command_of("six-own", "out", "")
     assert all(command_of(kind, "out", "x.ckpt") for kind in KINDS)
 
 
@@ -52,4 +55,5 @@ def test_the_first_step_is_counted_without_the_time_of_a_step(monkeypatch):
             program.console.observe(Progress(done, 2, 0, 1))
 
     monkeypatch.setattr(DrawingProgram, "main", main)
-    assert command.until_first_step(100.0, "x.ckpt") == {"wall": 7.0, "cpu": 5.0}
+    seen = command.until_first_step(100.0, "x.ckpt")
+    assert (seen["wall"], seen["cpu"]) == (7.0, 5.0) and seen["peak"] > 2**20

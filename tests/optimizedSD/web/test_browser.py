@@ -243,7 +243,7 @@ def test_a_page_speaks_the_browsers_language(browser, served):
         page.wait_for_selector(f"#draw:has-text('{draw}')")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.click("button.label-wrap >> nth=0")
-        page.wait_for_function(f"document.querySelector('#seed_mode input').value === '{own}'")
+        page.wait_for_function(f"document.querySelector('#seed_mode input')?.value === '{own}'")
         context.close()
 
 
