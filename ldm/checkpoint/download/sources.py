@@ -241,6 +241,33 @@ MODELS = {
         "8d10d2f3bb75ae3b6d527c77944fc5e7dcd94b29809d47a739a7a728a912b491",
         175_997_641,
     ),
+    "isnet": _released(
+        "the same, with finer edges (for scripts/mask.py; Apache-2.0)",
+        "danielgatis/rembg",
+        MASKS_FOLDER,
+        "v0.0.0",
+        "isnet-general-use.onnx",
+        "60920e99c45464f2ba57bee2ad08c919a52bbf852739e96947fbb4358c0d964a",
+        178_648_008,
+    ),
+    "birefnet": _released(
+        "the same, with the finest edges, slow (for scripts/mask.py; MIT)",
+        "danielgatis/rembg",
+        MASKS_FOLDER,
+        "v0.0.0",
+        "BiRefNet-general-epoch_244.onnx",
+        "58f621f00f5d756097615970a88a791584600dcf7c45b18a0a6267535a1ebd3c",
+        972_666_916,
+    ),
+    "birefnet-lite": _released(
+        "the same in a quarter of the size (for scripts/mask.py; MIT)",
+        "danielgatis/rembg",
+        MASKS_FOLDER,
+        "v0.0.0",
+        "BiRefNet-general-bb_swin_v1_tiny-epoch_232.onnx",
+        "5600024376f572a557870a5eb0afb1e5961636bef4e1e22132025467d0f03333",
+        224_005_088,
+    ),
 }
 
 
