@@ -8,6 +8,7 @@ what no answer may. In the end the server has to draw as before.
 Examples:
     python benchmarks/server_fuzz.py
     python benchmarks/server_fuzz.py --requests 10000 --seed 7
+    python benchmarks/server_fuzz.py --save 2026-11-30
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import reports  # noqa: E402
 from benchmarks.server_fuzz_requests import (  # noqa: E402
     GENERATIONS,
     RIGHT,
@@ -71,6 +73,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--requests", type=int, default=1000, help="(default: %(default)s)")
     add("--seed", type=int, default=18, help="of all choices (default: %(default)s)")
+    add("--save", metavar="NAME", help="also write results/server-fuzz-NAME.md")
     args = parser.parse_args(argv)
     if args.requests < 1:
         parser.error("--requests goes from 1")
@@ -220,11 +223,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         took = time.monotonic() - began
         alive, after = alive and draws(port), memory_of(process)
     counts = ", ".join(f"{status}: {count}" for status, count in sorted(found.statuses.items()))
-    print(f"{args.requests} requests of seed {args.seed} in {took:.1f} s; answers {counts}")
-    print(f"slowest {found.slowest:.2f} s; memory {before:.0f} -> {after:.0f} MB")
-    print(f"addresses asked: {found.visits}; draws afterwards: {'yes' if alive else 'no'}")
-    for line in found.faults:
-        print(f"wrong: {line}")
+    lines = [
+        f"- {args.requests} requests of seed {args.seed} in {took:.1f} s; answers {counts}",
+        f"- slowest {found.slowest:.2f} s; memory {before:.0f} -> {after:.0f} MB",
+        f"- addresses asked: {found.visits}; draws afterwards: {'yes' if alive else 'no'}",
+        *(f"- wrong: {line}" for line in found.faults),
+    ]
+    save = f"server-fuzz-{args.save}" if args.save else None
+    reports.tell(lines, "Malformed requests to the server", save)
     return int(bool(found.faults) or found.visits > 0 or not alive)
 
 
