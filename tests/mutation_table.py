@@ -906,9 +906,6 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ("ldm/images/opening.py", "tests/ldm/pipelines/test_init_image.py"): (
         ('";16" in str(tile[3])', '";17" in str(tile[3])'),
     ),
-    ("ldm/feedback/store.py", "tests/scripts/test_feedback.py"): (
-        ("        self.check([path])", "        pass"),
-    ),
     ("ldm/pipelines/networks.py", "tests/ldm/pipelines/test_networks.py"): (
         ("            check_file(detector)", "            pass"),
         ("        _check_decoder(settings.decoder)", "        pass"),
@@ -1167,6 +1164,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("place.index > 0 and", "place.index < 0 and"),
     ),
     ("ldm/feedback/store.py", "tests/ldm/feedback/test_feedback.py"): (
+        ("        self.check([path])", "        pass"),
         ("thumb=thumb if thumb is not None else before.thumb if before else 0", "thumb=thumb or 0"),
         ('file.execute("BEGIN IMMEDIATE")', 'file.execute("BEGIN")'),
         ("if version > _VERSION:", "if False:"),

@@ -15,8 +15,8 @@ PAGE = (ROOT / "docs" / "course.md").read_text(encoding="utf-8")
 (EXAMPLE,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_example_draws_a_cat_on_red_and_guesses_it_back(monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_the_example_draws_a_cat_on_red_and_guesses_it_back(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # it saves its picture
     names: dict = {}
     exec(compile(EXAMPLE, "course.md", "exec"), names)
     red, green, blue = names["picture"].getpixel((1, 1))

@@ -53,8 +53,15 @@ def test_yunets_five_points_are_read_as_opencv_tells_them(tmp_path, capfd):
 
 @pytest.mark.parametrize(
     "change",
-    [{4: np.nan}, {0: np.inf}, {column: 50.0 for column in range(4, 14)}, {5: 1e9}, {2: 1e9}],
-    ids=["no number", "infinite", "one point", "points far away", "a box beyond all pictures"],
+    [
+        {4: np.nan},
+        {14: np.nan},
+        {0: np.inf},
+        {column: 50.0 for column in range(4, 14)},
+        {5: 1e9},
+        {2: 1e9},
+    ],
+    ids=["no number", "no score", "infinite", "one point", "points far away", "a huge box"],
 )
 def test_what_a_damaged_yunet_computes_is_no_face(change):
     row = np.array([128, 80, 80, 96, 152, 112, 184, 112, 168, 130, 156, 150, 180, 150, 1.0])

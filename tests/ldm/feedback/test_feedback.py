@@ -52,6 +52,13 @@ def test_a_click_is_kept_with_the_pictures_recipe(store, picture):
     assert store.of(path, "Ada") == kept and store.of(path) is None
 
 
+def test_what_is_no_picture_gets_no_opinion(store, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(UserError, match="text.png"):
+        store.give(tmp_path / "text.png", thumb=1)
+    assert not store.path.exists()
+
+
 def test_a_later_click_changes_what_it_is_about_and_nothing_else(store, picture):
     path = picture("a")
     store.give(path, thumb=1, stars=4, note="good")
