@@ -31,7 +31,7 @@ from apps.studio.controls import (
 from apps.studio.events import QUIET
 from apps.studio.form import LEAST_WIDTH, Form
 from apps.studio.networks import NOTHING
-from apps.studio.pictures import picture_of
+from apps.studio.pictures import picture_field, picture_of
 from apps.studio.state import Studio
 from apps.studio.words import LANGUAGES, say, shown
 from ldm.errors import UserError
@@ -154,16 +154,9 @@ class Controls:
             filterable=False,
             elem_id=self._id(key),
         )
-        self.pictures[key] = gr.Image(
-            label=shown(f"{key}_picture{own}"),
-            type="filepath",
-            image_mode=None,
-            sources=["upload", "clipboard"],
-            buttons=["fullscreen"],
-            height=HEIGHT,
-            elem_id=self._id(f"{key}_picture"),
+        self.pictures[key] = picture_field(
+            self.studio, self._id(key), f"{key}_picture{own}", HEIGHT
         )
-        self.studio.given[self._id(f"{key}_picture")] = self.pictures[key]
         self._slider(f"{key}_scale", STRONGEST, 1)
         with gr.Row():
             self._slider(f"{key}_start", 1, 0)

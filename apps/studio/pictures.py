@@ -18,17 +18,26 @@ BRUSH = ("#e6007e", 0.7)
 HEIGHT = 420  # pixels of the field
 
 
-def picture_field(studio: Studio, name: str) -> gr.Image:
-    """Return a field for one picture, taken as it is."""
+def picture_field(
+    studio: Studio, name: str, label: str = "picture", height: int = HEIGHT
+) -> gr.Image:
+    """Return a field for one picture, taken as it is.
+
+    Args:
+        studio: The studio.
+        name: Its element on the page is NAME-picture.
+        label: The key of its label.
+        height: In pixels.
+    """
     return _kept(
         studio,
         gr.Image(
-            label=shown("picture"),
+            label=shown(label),
             type="filepath",
             image_mode=None,
             sources=["upload", "clipboard"],
             buttons=["fullscreen"],
-            height=HEIGHT,
+            height=height,
             elem_id=f"{name}-picture",
         ),
     )

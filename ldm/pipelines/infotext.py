@@ -215,7 +215,7 @@ def read_picture(
     from ldm.pipelines.made_by import check_program, with_schedule  # only redrawing needs these
     from ldm.pipelines.recorded_values import changed_networks
     from ldm.pipelines.source_files import find_sources
-    from ldm.pipelines.unhonoured import notices_on_others, syntax_of
+    from ldm.pipelines.unhonoured import notices_on_others, syntax_of, take_mixture
 
     recipe = recipe or _recipe_in(path)
     entries = with_schedule(recipe.entries)
@@ -230,7 +230,7 @@ def read_picture(
         values |= {**recalled.values, "prompt": recalled.prompt}
         notices += recalled.notices
     values |= recorded_language(entries, values, given)
-    notices += _take_mixture(path, schema, entries, given, values)
+    notices += take_mixture(path, schema, WEIGHTS in entries, given, values)
     if place is None:
         if schema.task != "edit" and "prompt_syntax" not in {*given, *values}:
             values["prompt_syntax"] = syntax
@@ -259,28 +259,6 @@ def _recipe_in(path: str) -> Recipe:
             "saved by these scripts (grids have none); give another one"
         )
     return recipe
-
-
-def _take_mixture(
-    path: str,
-    schema: type[GenerationSettings],
-    entries: Mapping[str, str],
-    given: Collection[str],
-    values: dict[str, Any],
-) -> list[str]:
-    """Put into ``values`` whether the prompt is a mixture; say so where none can be drawn."""
-    from ldm.settings.low_memory import WeightedPrompts
-
-    mixed = WEIGHTS in entries
-    if issubclass(schema, WeightedPrompts):
-        values |= {} if "prompt" in given else {"plain_prompt": not mixed}
-        return []
-    text = (
-        f"{path} was drawn from a mixture of weighted prompts; here its prompt is plain text, "
-        "which gives a different picture; "
-        f"optimizedSD/optimized_{schema.program}.py draws the mixture"
-    )
-    return [text] if mixed else []
 
 
 def _recalled(

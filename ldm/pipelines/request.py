@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # most runs have none
 
     from ldm.pipelines.adapter_plan import AdapterPlan
     from ldm.pipelines.masks import Mask
+    from ldm.pipelines.wildcards import Drawn
 
 # A grid holds every picture of the run in memory, and viewers give up on larger ones.
 LARGEST_GRID = 1000
@@ -251,19 +252,12 @@ def prepare(
     elif prompts is None:
         prompts = read_prompts(settings)
     check_length(settings, len(prompts))
-    drawn = None
-    if settings.wildcards is not None:
-        from ldm.pipelines.wildcards import draw_prompts  # most prompts are as they are typed
-
-        drawn = draw_prompts(settings, prompts, place)
+    drawn = _drawn(settings, prompts, place)
+    if drawn is not None:
         settings, prompts = drawn.settings, drawn.prompts
     fitted = None if settings.takes_folder else read_init_image(settings, image, mask)
     settings = resolve(settings, choice)
-    files = "hires", "network", "restore_faces", "decoder"
-    if any(getattr(settings, name, None) for name in files):
-        from ldm.pipelines.networks import check_networks  # most pictures are drawn once
-
-        check_networks(settings, choice)
+    _check_networks(settings, choice)
     if drawn is None:
         settings, prompts = in_models_language(settings, prompts, choice.languages)
     else:
@@ -274,6 +268,25 @@ def prepare(
     rest = {} if drawn is None else {"templates": drawn.templates, "negatives": drawn.negatives}
     made = Request(settings, choice, prompts, fitted, place, suited=own, **rest)
     return replace(made, adapters=_planned(settings, prompts, made.negative_prompts))
+
+
+def _drawn(
+    settings: GenerationSettings, prompts: Sequence[str], place: Place | None
+) -> Drawn | None:
+    """Draw the prompts from templates, where ``wildcards`` asks for it."""
+    if settings.wildcards is None:
+        return None
+    from ldm.pipelines.wildcards import draw_prompts  # most prompts are as they are typed
+
+    return draw_prompts(settings, prompts, place)
+
+
+def _check_networks(settings: GenerationSettings, choice: ModelChoice) -> None:
+    files = "hires", "network", "restore_faces", "decoder"
+    if any(getattr(settings, name, None) for name in files):
+        from ldm.pipelines.networks import check_networks  # most pictures are drawn once
+
+        check_networks(settings, choice)
 
 
 def _fitted(image: InitImage, settings: GenerationSettings, choice: ModelChoice) -> InitImage:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ldm.legible import quoted
 from ldm.settings.tags import without_loras
 
 if TYPE_CHECKING:
     from ldm.images.recipes import Recipe
+    from ldm.settings.generation import GenerationSettings
 
 # Without effect on the picture, or said elsewhere: the hash of the model is compared with the
 # loaded one's, and templates are what the prompt was made from.
@@ -158,3 +159,32 @@ def _listed(keys: Sequence[str], entries: Mapping[str, str]) -> str:
 def _short(value: str) -> str:
     text = " ".join(value.split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def take_mixture(
+    path: str,
+    schema: type[GenerationSettings],
+    mixed: bool,
+    given: Collection[str],
+    values: dict[str, Any],
+) -> list[str]:
+    """Put into ``values`` whether the prompt is a mixture; return notices where none can be.
+
+    Args:
+        path: The picture.
+        schema: What it is redrawn by.
+        mixed: Whether its prompt is one.
+        given: Settings that the user gave.
+        values: The settings that the picture records.
+    """
+    from ldm.settings.low_memory import WeightedPrompts
+
+    if issubclass(schema, WeightedPrompts):
+        values |= {} if "prompt" in given else {"plain_prompt": not mixed}
+        return []
+    text = (
+        f"{path} was drawn from a mixture of weighted prompts; here its prompt is plain text, "
+        "which gives a different picture; "
+        f"optimizedSD/optimized_{schema.program}.py draws the mixture"
+    )
+    return [text] if mixed else []

@@ -66,8 +66,7 @@ class GenerationSettings(
     Attributes:
         originals: What the prompts were translated from; no option, but the run's own note.
         on_language: What is to be said of the prompts' language, likewise.
-        template: What the prompt was drawn from, where ``wildcards`` drew it, likewise.
-        negative_template: The same of the negative prompt.
+        template: What ``wildcards`` drew the prompt from, as ``negative_template``; likewise.
     """
 
     groups: ClassVar[Mapping[str, str]] = DRAWING_GROUPS
