@@ -16,6 +16,10 @@ SHAPES = {
     "blocks of rows": (2, 3, 300, 200, 8),
     "blocks of heads": (1, 5, 40, 130, 16),
     "a last block of one row": (1, 1, 33, 512, 8),
+    "heads that no number of blocks divides": (1, 7, 40, 64, 16),
+    "a text's keys": (2, 4, 40, 77, 40),
+    "a text's keys, heads of whole vectors": (1, 2, 40, 77, 32),
+    "more keys than are short": (1, 2, 20, 600, 24),
 }
 
 
@@ -23,6 +27,7 @@ SHAPES = {
 def on_any_processor(monkeypatch):
     monkeypatch.setattr(blocked, "pays", lambda: True)
     monkeypatch.setattr(blocked, "TABLE", 2**14 // torch.get_num_threads())
+    monkeypatch.setattr(blocked, "LEAST_SCORES", 40 * 64)
 
 
 def tokens(shape, dtype=torch.bfloat16):
@@ -54,9 +59,28 @@ def test_an_entry_of_a_batch_gets_the_bits_that_it_gets_alone():
     assert torch.equal(together[1:2], alone)
 
 
+def test_what_fills_a_row_takes_no_part_of_the_probability():
+    q, k, v = tokens((1, 1, 64, 70, 8))
+    q, k = 30 * q, -30 * k.abs()  # true scores of -10,000 and less, that a filling 0 would outdo
+    found = attend_in_blocks(refused, q.abs(), k, torch.ones_like(v), mask=None, scale=1.0)
+    torch.testing.assert_close(found, torch.ones_like(found), atol=0.01, rtol=0)
+
+
+def test_all_rows_are_of_whole_vectors(monkeypatch):
+    seen = []
+
+    def spy(q, k, v, scale):
+        seen.append((k.shape[2], v.shape[1], v.shape[2]))
+        return torch.bmm(torch.baddbmm(q.new_empty(()), q, k, beta=0).softmax(-1), v)
+
+    monkeypatch.setattr(blocked, "_attend", spy)
+    attend_in_blocks(refused, *tokens((1, 2, 40, 77, 40)), mask=None, scale=1.0)
+    assert set(seen) == {(96, 96, 48)}
+
+
 OTHERS = {
     "float32": lambda: (tokens((1, 2, 40, 150, 8), torch.float32), None),
-    "a text's keys": lambda: (tokens((1, 2, 40, 77, 8)), None),
+    "a small map": lambda: (tokens((1, 2, 16, 77, 8)), None),
     "a mask": lambda: (tokens((1, 2, 40, 150, 8)), torch.ones(1, 1, 1, 150, dtype=torch.bool)),
     "gradients": lambda: ([x.requires_grad_() for x in tokens((1, 2, 40, 150, 8))], None),
 }
