@@ -29,6 +29,11 @@ PART = 2**25
 """Bytes of tiles at a time. They are four times as large as the maps: all at once they would be
 memory from afar."""
 
+OF_THREE = (1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)
+"""Each place of a tile, in one direction, as a sum of the three taps: G."""
+PLACES = [[a * b for a in down for b in right] for down in OF_THREE for right in OF_THREE]
+"""The 16 places as sums of the 3x3 taps: G g G^T."""
+
 
 def suits(layer: nn.Conv2d, x: Tensor) -> bool:
     """Return whether maps (B, C, h, w) can be convolved in tiles by a layer."""
@@ -48,13 +53,10 @@ def pays(layer: nn.Conv2d, x: Tensor) -> bool:
 
 def pack_tiles(weight: Tensor, x: Tensor) -> tuple[Tensor, ...]:
     """Return the 16 matrices (C', C) of 3x3 taps (C', C, 3, 3), packed for maps like ``x``."""
-    # Each tap's matrix is brought together first: adding them up goes by whole lines of memory.
-    matrices = weight.flatten(2).movedim(2, 0).contiguous().unflatten(0, (3, 3))  # (3, 3, C', C)
-    in_tiles = [place for row in _of_taps(matrices) for place in _of_taps(row)]
+    taps = weight.reshape(-1, 9).mT  # (9, C' C)
+    places = torch.mm(weight.new_tensor(PLACES), taps).view(16, *weight.shape[:2])
     count = x.shape[0] * x.shape[2] * x.shape[3] // 4
-    return tuple(
-        torch.ops.mkldnn._reorder_linear_weight(each.contiguous(), count) for each in in_tiles
-    )
+    return tuple(torch.ops.mkldnn._reorder_linear_weight(each, count) for each in places)
 
 
 def convolve(x: Tensor, weights: tuple[Tensor, ...], bias: Tensor | None, channels: int) -> Tensor:
@@ -140,10 +142,3 @@ def _two_of_four(m: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Return m0 + m1 + m2 and m1 - m2 - m3, using up m1."""
     m0, m1, m2, m3 = m
     return (m1 + m2).add_(m0), m1.sub_(m2).sub_(m3)
-
-
-def _of_taps(taps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the four sums of three taps (3, ...), each (...): G g."""
-    first, middle, last = taps.unbind()
-    outer = (first + last) / 2
-    return first, outer + middle / 2, outer - middle / 2, last
