@@ -913,6 +913,18 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ("apps/studio/tabs/edit.py", "tests/apps/studio/test_page.py"): (
         ("speaker=handlers.speaker", "speaker=form.speaker"),
     ),
+    ("ldm/kernels/element_type.py", "tests/ldm/kernels/test_element_type.py"): (
+        ("x.is_floating_point() and x.dtype != torch.float64", "x.is_floating_point()"),
+        ("return dtype == torch.float32", "return True"),
+    ),
+    ("ldm/pipelines/arithmetic.py", "tests/ldm/pipelines/test_pipeline_kernels.py"): (
+        ("if half is not None and not computes_in(half):", "if False:"),
+        ("if not keep or self._halves[0] != half:", "if True:"),
+        ("(half, {}) if keep else (None, None)", "(half, {})"),
+    ),
+    ("ldm/pipelines/precision.py", "tests/ldm/pipelines/test_pipeline_kernels.py"): (
+        ("        copy.look_again()", "        pass"),
+    ),
     ("ldm/kernels/blocked.py", "tests/ldm/kernels/test_blocked.py"): (
         ("tensors[0].shape[2] * tensors[1].shape[2] >= LEAST_SCORES", "True"),
         ("k[:, m:, d] = SHUT / scale", "pass"),

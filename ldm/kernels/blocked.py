@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldm.kernels.element_type import computed_type
 from ldm.types import AttentionProcessor
 
 TABLE = 2**20
@@ -60,6 +61,7 @@ def attend_in_blocks(
     """
     if mask is not None or not _suits(q, k, v):
         return own(q, k, v, mask=mask, scale=scale)
+    q, k, v = (x.to(torch.bfloat16) for x in (q, k, v))  # as autocast does
     (b, heads, n, d), m = q.shape, k.shape[2]
     out = q.new_empty(b, n, heads, d).transpose(1, 2)  # as tokens lie: heads side by side
     table = TABLE * torch.get_num_threads()
@@ -110,8 +112,7 @@ def _suits(*tensors: Tensor) -> bool:
         pays()
         and tensors[0].shape[2] * tensors[1].shape[2] >= LEAST_SCORES
         and not torch.compiler.is_compiling()
-        and not torch.is_autocast_enabled("cpu")
         and all(type(x) is Tensor and x.numel() for x in tensors)
-        and all(x.device.type == "cpu" and x.dtype == torch.bfloat16 for x in tensors)
+        and all(x.device.type == "cpu" and computed_type(x) == torch.bfloat16 for x in tensors)
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
     )

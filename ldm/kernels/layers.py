@@ -1,7 +1,8 @@
 """What layers compute in place of their plain arithmetic. Same numbers, to rounding.
 
 Each function is called with the layer's own ``forward`` first, which it falls back to for what it
-is not made for: training, gradients, autocast, other devices and element types.
+is not made for: training, gradients, other devices and element types, autocast to another type than
+the weights'.
 
 Shapes: B batch, C channels, h w sides, N tokens, D width. Maps go through packed convolutions with
 their channels last in memory, so that nothing is copied between maps and tokens.
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm.kernels import winograd
+from ldm.kernels.element_type import computed_type, computes_in
 from ldm.kernels.packed import Packed, pack_convolution, pack_linear, pack_phase
 from ldm.kernels.winograd import pack_tiles
 from ldm.modules.attention import GEGLU, BasicTransformerBlock
@@ -37,24 +39,20 @@ PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 def suits(layer: nn.Module, *inputs: Tensor) -> bool:
     """Return whether a call of a layer with a weight is one that packed arithmetic is made for."""
-    weight = layer.weight
+    weights = [each for each in (layer.weight, layer.bias) if each is not None]
+    dtype = layer.weight.dtype
     return (
         not layer.training
-        and not weight.is_inference()
-        and not torch.is_autocast_enabled("cpu")
+        and not layer.weight.is_inference()
         and not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
-        and _is_computed_here(weight.dtype)
-        and all(x.device.type == "cpu" and x.dtype == weight.dtype for x in (weight, *inputs))
+        and computes_in(dtype)
+        and all(each.dtype == dtype for each in weights)
+        and all(computed_type(x) == dtype for x in inputs)
+        and all(x.device.type == "cpu" for x in (*weights, *inputs))
         and all(type(x) is Tensor and x.numel() for x in inputs)
-        and not (torch.is_grad_enabled() and any(x.requires_grad for x in (weight, *inputs)))
+        and not (torch.is_grad_enabled() and any(x.requires_grad for x in (*weights, *inputs)))
     )
-
-
-def _is_computed_here(dtype: torch.dtype) -> bool:
-    if dtype == torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return dtype == torch.float32
 
 
 class PackedConvolution:
@@ -75,6 +73,7 @@ class PackedConvolution:
         layer = self.layer
         if x.ndim != 4 or not suits(layer, x):
             return own(x)
+        x = x.to(layer.weight.dtype)  # as autocast does
         direct, tiled = self.weights
         if self.tiles and winograd.suits(layer, x) and winograd.pays(layer, x):
             weights = tiled.of(layer.weight, x)
@@ -104,6 +103,7 @@ class PackedLinear:
         """Multiply: (..., D) -> (..., D')."""
         if not suits(self.layer, x):
             return own(x)
+        x = x.to(self.layer.weight.dtype)  # as autocast does
         return _product(x, self.weights[0].of(self.layer.weight, x), self.layer.bias)
 
     @property
@@ -167,6 +167,7 @@ class PackedGEGLU:
             _forget(self.weights)
             return own(x)
         _forget(self.proj.weights)
+        x = x.to(proj.weight.dtype)  # as autocast does
         values, gates = (weight.of(proj.weight, x) for weight in self.weights)
         out = _product(x, gates, proj.bias[self._gates], "gelu")  # (B, N, D')
         return out.mul_(_product(x, values, proj.bias[self._values]))
@@ -192,7 +193,7 @@ class PackedUpsample:
         """Compute (B, C, h, w) -> (B, C', 2h, 2w)."""
         conv = self.layer.conv
         # Sums of taps have a rounding of their own, which is none to speak of in float32 only.
-        if x.dtype != torch.float32 or not _alone(conv, self.conv) or not suits(conv, x):
+        if conv.weight.dtype != torch.float32 or not _alone(conv, self.conv) or not suits(conv, x):
             _forget(self.weights)
             return own(x)
         _forget(self.conv.weights)

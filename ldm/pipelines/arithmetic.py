@@ -40,6 +40,7 @@ class Arithmetic:
     ) -> None:
         self.model, self.device, self.staged = model, device, staged
         self._kernels: Kernels | None = None
+        self._halves: tuple[torch.dtype | None, dict | None] = (None, None)
 
     @contextmanager
     def of_run(self, request: Request, observer: Observer) -> Iterator[Execution]:
@@ -55,7 +56,7 @@ class Arithmetic:
                 execution = stack.enter_context(self.staged.run(request, observer))
             else:
                 execution = self._whole(settings, stack)
-                self._pack(request, observer, stack)
+                self._pack(request, execution.half, observer, stack)
             if settings.asked:
                 from ldm.pipelines.speed import sped_up
 
@@ -65,19 +66,29 @@ class Arithmetic:
 
     def _whole(self, settings: GenerationSettings, stack: ExitStack) -> Execution:
         half = half_of(self.device, settings.precision)
+        # What is packed holds the weights that it was made of: they may as well be used again.
+        keep = half is not None and settings.kernels != "plain"
+        if not keep or self._halves[0] != half:
+            self._halves = (half, {}) if keep else (None, None)
         if half is not None:
             from ldm.pipelines.precision import weights_in
 
-            stack.enter_context(weights_in(self.model, half))
+            stack.enter_context(weights_in(self.model, half, self._halves[1]))
         return Execution(self.device, half)
 
-    def _pack(self, request: Request, observer: Observer, stack: ExitStack) -> None:
+    def _pack(
+        self,
+        request: Request,
+        half: torch.dtype | None,
+        observer: Observer,
+        stack: ExitStack,
+    ) -> None:
         """Compute with weights that oneDNN has packed, if ``--kernels`` says so."""
         settings, large = request.settings, _is_large(request)
         if settings.kernels == "plain" or settings.compile or self.device.type != "cpu":
             self._forget()
         else:
-            self._kernels = self._kernels or self._make(observer)
+            self._kernels = self._make(half, observer)
         if self.device.type == "cpu" and (large or self._kernels is not None):
             from ldm.kernels.pages import kept_pages
 
@@ -85,12 +96,19 @@ class Arithmetic:
         if self._kernels is not None:
             stack.enter_context(self._kernels.during_run())
 
-    def _make(self, observer: Observer) -> Kernels | None:
+    def _make(self, half: torch.dtype | None, observer: Observer) -> Kernels | None:
+        from ldm.kernels.element_type import computes_in
         from ldm.kernels.prepare import Kernels, is_available, lacking_memory
 
         if not is_available():
             observer(Notice(f"this build of torch has no oneDNN: {PLAIN}"))
             return None
+        if half is not None and not computes_in(half):
+            name = str(half).removeprefix("torch.")
+            observer(Notice(f"packed weights do not multiply in {name} here: {PLAIN}"))
+            return None
+        if self._kernels is not None:
+            return self._kernels
         for tiles, instead in ((True, "large maps are not cut into tiles"), (False, PLAIN)):
             kernels = Kernels(self.model, tiles=tiles)
             lacking = lacking_memory(kernels.most_bytes)

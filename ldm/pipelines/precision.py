@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ldm.errors import UserError
+from ldm.kernels.packed import Packed
 from ldm.modules import int8
 from ldm.pipelines.phases import half_of
 from ldm.pipelines.progress import Notice, Observer
@@ -133,7 +134,11 @@ def in_integers(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def weights_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+def weights_in(
+    model: nn.Module,
+    dtype: torch.dtype | None,
+    copies: dict[nn.Parameter, Packed] | None = None,
+) -> Iterator[None]:
     """Keep the weights that draw in another format within a ``with`` block.
 
     Autocast alone would convert them in every step. (On CUDA, where the reference has it do so, the
@@ -144,14 +149,18 @@ def weights_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     Args:
         model: A latent diffusion model on the device where it computes.
         dtype: The format; None keeps the model as it is.
+        copies: What the next run can use again, if its weights are the same; filled here.
     """
     held: dict[nn.Parameter, torch.Tensor] = {}
+    copies = {} if copies is None else copies
     wanted = dtype is not None and model.device.type != "cuda"
+    for copy in copies.values():
+        copy.look_again()
     try:
         for weight in _converted(model) if wanted else ():
             if weight not in held and weight.dtype == torch.float32:
-                held[weight] = weight.data
-                weight.data = weight.data.to(dtype)
+                copy = copies.setdefault(weight, Packed(lambda plain, _: plain.to(dtype)))
+                held[weight], weight.data = weight.data, copy.of(weight, weight)
         yield
     finally:
         for weight, own in held.items():

@@ -78,6 +78,14 @@ def test_all_rows_are_of_whole_vectors(monkeypatch):
     assert set(seen) == {(96, 96, 48)}
 
 
+def test_autocast_to_bfloat16_is_attended_in_blocks_as_well():
+    q, k, v = tokens((1, 2, 40, 77, 8), torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend_in_blocks(refused, q, k, v, mask=None, scale=0.4)
+    cast = [x.bfloat16() for x in (q, k, v)]
+    assert torch.equal(found, attend_in_blocks(refused, *cast, mask=None, scale=0.4))
+
+
 OTHERS = {
     "float32": lambda: (tokens((1, 2, 40, 150, 8), torch.float32), None),
     "a small map": lambda: (tokens((1, 2, 16, 77, 8)), None),

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from narrow_models import narrow_config, narrow_model
 from torch import nn
 
+from ldm.kernels.element_type import computes_in
 from ldm.kernels.prepare import is_available, prepare
 from ldm.modules.attention import GEGLU
 from ldm.modules.diffusionmodules import model as first_stage
@@ -195,7 +196,45 @@ def test_training_and_gradients_take_the_plain_way():
     assert torch.equal(layer.weight.grad, twin.weight.grad)
 
 
-def test_autocast_and_other_types_take_the_plain_way():
+IN_BFLOAT16 = pytest.mark.skipif(
+    not computes_in(torch.bfloat16), reason="this processor multiplies no bfloat16"
+)
+
+
+@IN_BFLOAT16
+@pytest.mark.parametrize("name", LAYERS)
+def test_under_autocast_to_the_weights_type_layers_compute_with_packed_weights(name):
+    layer, x = made(name)
+    with torch.no_grad():
+        exact = layer(x)
+        layer.bfloat16()
+        with torch.autocast("cpu", torch.bfloat16):
+            plain = layer(x)
+            with prepare(layer) as kernels:
+                out = layer(x)
+                assert kernels.packed_bytes > 0
+    assert out.dtype == plain.dtype == torch.bfloat16
+    assert apart(out.float(), exact) < max(0.01, 1.5 * apart(plain.float(), exact))
+
+
+@IN_BFLOAT16
+def test_a_unet_under_autocast_computes_what_it_does_without_packed_weights(unet):
+    x, t, context = inputs()
+    with torch.no_grad():
+        exact = unet(x, t, context)
+        for module in unet.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                module.bfloat16()
+        with torch.autocast("cpu", torch.bfloat16):
+            plain = unet(x, t, context)
+            with prepare(unet) as kernels:
+                out = unet(x, t, context)
+                assert kernels.packed_bytes > 0
+    assert out.dtype == plain.dtype
+    assert apart(out.float(), exact) < 1.5 * apart(plain.float(), exact)
+
+
+def test_autocast_to_another_type_and_other_types_take_the_plain_way():
     layer, x = made("linear")
     with torch.no_grad():
         with torch.autocast("cpu", torch.bfloat16):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from drawing import staged_on_processor
 
 from ldm.kernels import prepare
+from ldm.kernels.element_type import computes_in
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice
 from ldm.settings.generation import Txt2ImgSettings
@@ -15,12 +17,18 @@ from ldm.wrapping import is_stood_in
 pytestmark = pytest.mark.skipif(not prepare.is_available(), reason="this torch has no oneDNN")
 
 
-def drawn(pipeline, kernels, told=None):
-    settings = Txt2ImgSettings(
-        prompt="a fox", H=16, W=16, ddim_steps=3, n_iter=1, n_samples=2, kernels=kernels
-    )
+def drawn(pipeline, kernels, told=None, **other):
+    size = {"H": 16, "W": 16, "ddim_steps": 3, "n_iter": 1, "n_samples": 2}
+    settings = Txt2ImgSettings(prompt="a fox", kernels=kernels, **size, **other)
     observer = (told if told is not None else []).append
     return [picture.pixels for picture in pipeline.generate(settings, observer=observer)]
+
+
+def made(pipeline):
+    """Which copies of weights a pipeline holds, converted or packed."""
+    arithmetic = pipeline._arithmetic
+    packed = [weight for _, layer in arithmetic._kernels._layers for weight in layer.weights]
+    return [id(each._copy) for each in (*packed, *arithmetic._halves[1].values()) if each.is_made]
 
 
 def notices(told):
@@ -41,6 +49,33 @@ def test_packed_weights_draw_the_same_but_for_rounding_and_leave_the_model_as_it
     assert np.array_equal(drawn(own, "auto"), packed)
     assert np.array_equal(drawn(own, "plain"), plain)
     assert own._arithmetic._kernels is None
+
+
+@pytest.mark.skipif(not computes_in(torch.bfloat16), reason="this processor has no bfloat16")
+def test_a_run_in_bfloat16_is_packed_and_the_next_one_converts_and_packs_nothing(own):
+    weights = {name: weight.clone() for name, weight in own.model.state_dict().items()}
+    plain, first = (drawn(own, each, precision="bfloat16") for each in ("plain", "auto"))
+    for one, other in zip(plain, first, strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).mean() < 4
+    assert own._arithmetic._kernels.packed_bytes > 0
+    before = made(own)
+    assert all(map(np.array_equal, drawn(own, "auto", precision="bfloat16"), first))
+    assert before and made(own) == before
+    with torch.no_grad():
+        own.model.model.diffusion_model.input_blocks[0][0].weight.mul_(2)
+    assert not np.array_equal(drawn(own, "auto", precision="bfloat16")[0], first[0])
+    own.model.model.diffusion_model.input_blocks[0][0].weight.data.div_(2)
+    assert all(map(np.array_equal, drawn(own, "auto", precision="bfloat16"), first))
+    assert all(torch.equal(weights[name], each) for name, each in own.model.state_dict().items())
+    drawn(own, "auto")
+    assert own._arithmetic._halves == (None, None)
+
+
+def test_a_format_that_packed_weights_do_not_multiply_in_is_said(own):
+    told = []
+    drawn(own, "auto", told, precision="float16")
+    (text,) = [text for text in notices(told) if "packed" in text]
+    assert "float16" in text and "--kernels plain is used" in text
 
 
 def test_without_memory_for_a_second_copy_it_is_plain_and_says_so(own, monkeypatch):
