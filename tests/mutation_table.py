@@ -919,11 +919,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ),
     ("ldm/pipelines/arithmetic.py", "tests/ldm/pipelines/test_pipeline_kernels.py"): (
         ("if half is not None and not computes_in(half):", "if False:"),
-        ("if not keep or self._halves[0] != half:", "if True:"),
-        ("(half, {}) if keep else (None, None)", "(half, {})"),
-    ),
-    ("ldm/pipelines/precision.py", "tests/ldm/pipelines/test_pipeline_kernels.py"): (
-        ("        copy.look_again()", "        pass"),
+        ("(self.model, half, packed)", "(self.model, half)"),
     ),
     ("ldm/kernels/blocked.py", "tests/ldm/kernels/test_blocked.py"): (
         ("tensors[0].shape[2] * tensors[1].shape[2] >= LEAST_SCORES", "True"),

@@ -1,8 +1,8 @@
 """What layers compute in place of their plain arithmetic. Same numbers, to rounding.
 
 Each function is called with the layer's own ``forward`` first, which it falls back to for what it
-is not made for: training, gradients, other devices and element types, autocast to another type than
-the weights'.
+is not made for: training, gradients, other devices and element types. Under autocast weights are
+packed in its type, once, where plain layers convert them at each call.
 
 Shapes: B batch, C channels, h w sides, N tokens, D width. Maps go through packed convolutions with
 their channels last in memory, so that nothing is copied between maps and tokens.
@@ -40,15 +40,14 @@ PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 def suits(layer: nn.Module, *inputs: Tensor) -> bool:
     """Return whether a call of a layer with a weight is one that packed arithmetic is made for."""
     weights = [each for each in (layer.weight, layer.bias) if each is not None]
-    dtype = layer.weight.dtype
+    dtype = computed_type(layer.weight)
     return (
         not layer.training
         and not layer.weight.is_inference()
         and not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
         and computes_in(dtype)
-        and all(each.dtype == dtype for each in weights)
-        and all(computed_type(x) == dtype for x in inputs)
+        and all(computed_type(x) == dtype for x in (*weights, *inputs))
         and all(x.device.type == "cpu" for x in (*weights, *inputs))
         and all(type(x) is Tensor and x.numel() for x in inputs)
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in (*weights, *inputs)))
@@ -73,23 +72,21 @@ class PackedConvolution:
         layer = self.layer
         if x.ndim != 4 or not suits(layer, x):
             return own(x)
-        x = x.to(layer.weight.dtype)  # as autocast does
+        x, bias = _as_computed(x, layer.bias)
         direct, tiled = self.weights
         if self.tiles and winograd.suits(layer, x) and winograd.pays(layer, x):
             weights = tiled.of(layer.weight, x)
-            return winograd.convolve(x, weights, layer.bias, layer.out_channels)
+            return winograd.convolve(x, weights, bias, layer.out_channels)
         geometry = layer.padding, layer.stride, layer.dilation, layer.groups
         weight = direct.of(layer.weight, x)
-        out = torch.ops.mkldnn._convolution_pointwise(
-            x, weight, layer.bias, *geometry, "none", [], ""
-        )
+        out = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *geometry, "none", [], "")
         return out.contiguous() if layer.out_channels <= OUTSIDE else out
 
     @property
-    def most_bytes(self) -> int:
-        """Bytes of the packed copy for maps of one size, at most."""
-        nbytes, usual = self.layer.weight.nbytes, self.layer.kernel_size == (3, 3)
-        return int(nbytes * winograd.GROWTH) if self.tiles and usual else nbytes
+    def most_numbers(self) -> int:
+        """Numbers of the packed copy for maps of one size, at most."""
+        count, usual = self.layer.weight.numel(), self.layer.kernel_size == (3, 3)
+        return int(count * winograd.GROWTH) if self.tiles and usual else count
 
 
 class PackedLinear:
@@ -103,13 +100,13 @@ class PackedLinear:
         """Multiply: (..., D) -> (..., D')."""
         if not suits(self.layer, x):
             return own(x)
-        x = x.to(self.layer.weight.dtype)  # as autocast does
-        return _product(x, self.weights[0].of(self.layer.weight, x), self.layer.bias)
+        x, bias = _as_computed(x, self.layer.bias)
+        return _product(x, self.weights[0].of(self.layer.weight, x), bias)
 
     @property
-    def most_bytes(self) -> int:
-        """Bytes of the packed copy."""
-        return self.layer.weight.nbytes
+    def most_numbers(self) -> int:
+        """Numbers of the packed copy."""
+        return self.layer.weight.numel()
 
 
 class RememberingLinear(PackedLinear):
@@ -128,7 +125,7 @@ class RememberingLinear(PackedLinear):
         tensors = [t for t in (x, self.layer.weight, self.layer.bias) if t is not None]
         if not suits(self.layer, x) or any(t.is_inference() for t in tensors):
             return super().__call__(own, x)
-        known = [(id(t), t.data_ptr(), t._version) for t in tensors]
+        known = [(id(t), t.data_ptr(), t._version, computed_type(t)) for t in tensors]
         same = self._text is not None and self._text() is x and known == self._known
         if not same or self._result._version != self._written:
             # Made in inference mode it would have no version to compare.
@@ -140,7 +137,7 @@ class RememberingLinear(PackedLinear):
     def forget(self) -> None:
         """Drop the result."""
         self._text: ref[Tensor] | None = None
-        self._known: list[tuple[int, int, int]] = []
+        self._known: list[tuple[int, int, int, torch.dtype]] = []
         self._result: Tensor | None = None
         self._written = 0
 
@@ -167,10 +164,10 @@ class PackedGEGLU:
             _forget(self.weights)
             return own(x)
         _forget(self.proj.weights)
-        x = x.to(proj.weight.dtype)  # as autocast does
+        x, bias = _as_computed(x, proj.bias)
         values, gates = (weight.of(proj.weight, x) for weight in self.weights)
-        out = _product(x, gates, proj.bias[self._gates], "gelu")  # (B, N, D')
-        return out.mul_(_product(x, values, proj.bias[self._values]))
+        out = _product(x, gates, bias[self._gates], "gelu")  # (B, N, D')
+        return out.mul_(_product(x, values, bias[self._values]))
 
 
 class PackedUpsample:
@@ -193,7 +190,7 @@ class PackedUpsample:
         """Compute (B, C, h, w) -> (B, C', 2h, 2w)."""
         conv = self.layer.conv
         # Sums of taps have a rounding of their own, which is none to speak of in float32 only.
-        if conv.weight.dtype != torch.float32 or not _alone(conv, self.conv) or not suits(conv, x):
+        if computed_type(x) != torch.float32 or not _alone(conv, self.conv) or not suits(conv, x):
             _forget(self.weights)
             return own(x)
         _forget(self.conv.weights)
@@ -219,6 +216,12 @@ def _alone(layer: nn.Module, stand_in: Callable[..., Tensor]) -> bool:
 def _forget(weights: list[Packed]) -> None:
     for weight in weights:
         weight.forget()
+
+
+def _as_computed(x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return an input and a bias in the element type that autocast would give them."""
+    dtype = computed_type(x)
+    return x.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none") -> Tensor:

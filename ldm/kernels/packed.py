@@ -28,8 +28,8 @@ class Packed:
     when a run begins.
 
     Args:
-        pack: Makes the copy: ``pack(weight, x)`` for an input like ``x``. It may be of several
-            tensors.
+        pack: Makes the copy: ``pack(weight, x)`` for an input like ``x``, in whose element type the
+            weight is. It may be of several tensors.
     """
 
     def __init__(self, pack: Callable[[Tensor, Tensor], Copy]) -> None:
@@ -45,21 +45,23 @@ class Packed:
         self._copy: Copy | None = None
         self._sample: Tensor | None = None
         self._version = -1
+        self._dtype: torch.dtype | None = None
 
     def of(self, weight: Tensor, x: Tensor) -> Copy:
-        """Return the copy of ``weight``.
+        """Return the copy of ``weight``, in the element type of ``x``.
 
         Args:
             weight: A parameter or a buffer, not made in inference mode.
             x: What it is to be multiplied with.
         """
-        if not self._holds(weight):
+        if not self._holds(weight, x.dtype):
             # What is made in inference mode could not be compared outside of it.
             with torch.inference_mode(False), torch.no_grad():
                 seen = weight.detach()
-                self._copy = self._pack(seen, x)
+                self._copy = self._pack(seen.to(x.dtype), x)
                 self._sample = _sample(seen)
             self._weight, self._seen, self._version = weight, seen, weight._version
+            self._dtype = x.dtype
             release_file_pages(seen)
         return self._copy
 
@@ -84,9 +86,10 @@ class Packed:
             return ()
         return (self._copy,) if isinstance(self._copy, Tensor) else self._copy
 
-    def _holds(self, weight: Tensor) -> bool:
+    def _holds(self, weight: Tensor, dtype: torch.dtype) -> bool:
         return (
             weight is self._weight
+            and dtype == self._dtype
             and weight._version == self._version
             and weight.data_ptr() == self._seen.data_ptr()
             and weight.dtype == self._seen.dtype

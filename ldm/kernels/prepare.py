@@ -56,6 +56,7 @@ class Kernels:
 
     Attributes:
         attached: Whether the layers compute with it.
+        taken: The layers that do.
     """
 
     def __init__(self, model: nn.Module, *, tiles: bool = True) -> None:
@@ -63,6 +64,7 @@ class Kernels:
         self._attending = [each for each in model.modules() if isinstance(each, AttentionLayer)]
         self._wrapping = Wrapping()
         self.attached = False
+        self.taken: set[nn.Module] = set()
 
     @property
     def packed_bytes(self) -> int:
@@ -70,10 +72,10 @@ class Kernels:
         return sum(weight.nbytes for _, layer in self._layers for weight in layer.weights)
 
     @property
-    def most_bytes(self) -> int:
-        """Bytes of the packed copies when all layers have computed."""
+    def most_numbers(self) -> int:
+        """Numbers of the packed copies when all layers have computed."""
         weighty = [each for layer, each in self._layers if "weight" in layer._parameters]
-        return sum(each.most_bytes for each in weighty)
+        return sum(each.most_numbers for each in weighty)
 
     def attach(self) -> None:
         """Let the layers compute with it. What was packed before is used again."""
@@ -85,6 +87,7 @@ class Kernels:
             for weight in stand_in.weights:
                 weight.look_again()
             self._wrapping.put(layer, "forward", stand_in)
+            self.taken.add(layer)
         for layer in self._attending:
             if layer.processor is sdpa:  # not one that somebody has chosen
                 self._wrapping.put(layer, "processor", attend_in_blocks)
@@ -94,6 +97,7 @@ class Kernels:
         """Let the layers compute as before. The packed copies stay, for another ``attach``."""
         self._wrapping.undo()
         self.attached = False
+        self.taken.clear()
         for _, stand_in in self._layers:
             if isinstance(stand_in, RememberingLinear):
                 stand_in.forget()

@@ -13,7 +13,6 @@ from ldm.pipelines.phases import half_of
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.request import Request
 from ldm.pipelines.run import Execution
-from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:  # most runs need none of them
     from ldm.kernels.prepare import Kernels
@@ -40,7 +39,6 @@ class Arithmetic:
     ) -> None:
         self.model, self.device, self.staged = model, device, staged
         self._kernels: Kernels | None = None
-        self._halves: tuple[torch.dtype | None, dict | None] = (None, None)
 
     @contextmanager
     def of_run(self, request: Request, observer: Observer) -> Iterator[Execution]:
@@ -55,8 +53,7 @@ class Arithmetic:
             if self.staged is not None:
                 execution = stack.enter_context(self.staged.run(request, observer))
             else:
-                execution = self._whole(settings, stack)
-                self._pack(request, execution.half, observer, stack)
+                execution = self._whole(request, observer, stack)
             if settings.asked:
                 from ldm.pipelines.speed import sped_up
 
@@ -64,16 +61,14 @@ class Arithmetic:
                 stack.enter_context(sped_up(self.model, settings, self.device, whole, observer))
             yield execution
 
-    def _whole(self, settings: GenerationSettings, stack: ExitStack) -> Execution:
-        half = half_of(self.device, settings.precision)
-        # What is packed holds the weights that it was made of: they may as well be used again.
-        keep = half is not None and settings.kernels != "plain"
-        if not keep or self._halves[0] != half:
-            self._halves = (half, {}) if keep else (None, None)
+    def _whole(self, request: Request, observer: Observer, stack: ExitStack) -> Execution:
+        half = half_of(self.device, request.settings.precision)
+        self._pack(request, half, observer, stack)
         if half is not None:
             from ldm.pipelines.precision import weights_in
 
-            stack.enter_context(weights_in(self.model, half, self._halves[1]))
+            packed = () if self._kernels is None else self._kernels.taken
+            stack.enter_context(weights_in(self.model, half, packed))
         return Execution(self.device, half)
 
     def _pack(
@@ -111,7 +106,7 @@ class Arithmetic:
             return self._kernels
         for tiles, instead in ((True, "large maps are not cut into tiles"), (False, PLAIN)):
             kernels = Kernels(self.model, tiles=tiles)
-            lacking = lacking_memory(kernels.most_bytes)
+            lacking = lacking_memory(kernels.most_numbers * (half or torch.float32).itemsize)
             if not lacking:
                 return kernels
             observer(Notice(f"{lacking}: {instead}"))

@@ -5,7 +5,7 @@ auto -> on CUDA: autocast's float16;  on a CPU: the fastest of float32, bfloat16
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from ldm.errors import UserError
-from ldm.kernels.packed import Packed
 from ldm.modules import int8
 from ldm.pipelines.phases import half_of
 from ldm.pipelines.progress import Notice, Observer
@@ -137,7 +136,7 @@ def in_integers(model: nn.Module, device: torch.device) -> Iterator[None]:
 def weights_in(
     model: nn.Module,
     dtype: torch.dtype | None,
-    copies: dict[nn.Parameter, Packed] | None = None,
+    besides: Collection[nn.Module] = (),
 ) -> Iterator[None]:
     """Keep the weights that draw in another format within a ``with`` block.
 
@@ -149,28 +148,26 @@ def weights_in(
     Args:
         model: A latent diffusion model on the device where it computes.
         dtype: The format; None keeps the model as it is.
-        copies: What the next run can use again, if its weights are the same; filled here.
+        besides: Layers that convert theirs themselves.
     """
     held: dict[nn.Parameter, torch.Tensor] = {}
-    copies = {} if copies is None else copies
     wanted = dtype is not None and model.device.type != "cuda"
-    for copy in copies.values():
-        copy.look_again()
     try:
-        for weight in _converted(model) if wanted else ():
+        for weight in _converted(model, besides) if wanted else ():
             if weight not in held and weight.dtype == torch.float32:
-                copy = copies.setdefault(weight, Packed(lambda plain, _: plain.to(dtype)))
-                held[weight], weight.data = weight.data, copy.of(weight, weight)
+                held[weight] = weight.data
+                weight.data = weight.data.to(dtype)
         yield
     finally:
         for weight, own in held.items():
             weight.data = own
 
 
-def _converted(model: nn.Module) -> Iterator[nn.Parameter]:
+def _converted(model: nn.Module, besides: Collection[nn.Module]) -> Iterator[nn.Parameter]:
     first = getattr(model, "first_stage_model", None)
     decoding = [getattr(first, name, None) for name in ("decoder", "post_quant_conv")]
     for whole in (model.model, getattr(model, "cond_stage_model", None), *decoding):
         for module in whole.modules() if isinstance(whole, nn.Module) else ():
-            if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            layer = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+            if layer and module not in besides:
                 yield from module.parameters(recurse=False)

@@ -203,16 +203,17 @@ IN_BFLOAT16 = pytest.mark.skipif(
 
 @IN_BFLOAT16
 @pytest.mark.parametrize("name", LAYERS)
-def test_under_autocast_to_the_weights_type_layers_compute_with_packed_weights(name):
+def test_under_autocast_layers_compute_with_weights_packed_in_its_type(name):
     layer, x = made(name)
     with torch.no_grad():
         exact = layer(x)
-        layer.bfloat16()
         with torch.autocast("cpu", torch.bfloat16):
             plain = layer(x)
             with prepare(layer) as kernels:
                 out = layer(x)
-                assert kernels.packed_bytes > 0
+                count = sum(each.numel() for each in layer.parameters() if each.ndim > 1)
+                assert kernels.packed_bytes == 2 * count
+                assert apart(layer.bfloat16()(x), out) < 0.01  # of that type from the beginning
     assert out.dtype == plain.dtype == torch.bfloat16
     assert apart(out.float(), exact) < max(0.01, 1.5 * apart(plain.float(), exact))
 
@@ -222,9 +223,6 @@ def test_a_unet_under_autocast_computes_what_it_does_without_packed_weights(unet
     x, t, context = inputs()
     with torch.no_grad():
         exact = unet(x, t, context)
-        for module in unet.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                module.bfloat16()
         with torch.autocast("cpu", torch.bfloat16):
             plain = unet(x, t, context)
             with prepare(unet) as kernels:
@@ -234,13 +232,13 @@ def test_a_unet_under_autocast_computes_what_it_does_without_packed_weights(unet
     assert apart(out.float(), exact) < 1.5 * apart(plain.float(), exact)
 
 
-def test_autocast_to_another_type_and_other_types_take_the_plain_way():
+def test_autocast_to_float16_and_other_types_take_the_plain_way():
     layer, x = made("linear")
     with torch.no_grad():
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.float16):
             plain = layer(x)
-            with prepare(layer):
-                assert torch.equal(layer(x), plain)
+            with prepare(layer) as kernels:
+                assert torch.equal(layer(x), plain) and kernels.packed_bytes == 0
         layer, x = layer.double(), x.double()
         with prepare(layer):
             assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))

@@ -25,10 +25,9 @@ def drawn(pipeline, kernels, told=None, **other):
 
 
 def made(pipeline):
-    """Which copies of weights a pipeline holds, converted or packed."""
-    arithmetic = pipeline._arithmetic
-    packed = [weight for _, layer in arithmetic._kernels._layers for weight in layer.weights]
-    return [id(each._copy) for each in (*packed, *arithmetic._halves[1].values()) if each.is_made]
+    """Which packed copies of weights a pipeline holds."""
+    layers = [layer for _, layer in pipeline._arithmetic._kernels._layers]
+    return [id(each._copy) for layer in layers for each in layer.weights if each.is_made]
 
 
 def notices(told):
@@ -52,12 +51,13 @@ def test_packed_weights_draw_the_same_but_for_rounding_and_leave_the_model_as_it
 
 
 @pytest.mark.skipif(not computes_in(torch.bfloat16), reason="this processor has no bfloat16")
-def test_a_run_in_bfloat16_is_packed_and_the_next_one_converts_and_packs_nothing(own):
+def test_a_run_in_bfloat16_is_packed_and_the_next_one_packs_nothing(own):
     weights = {name: weight.clone() for name, weight in own.model.state_dict().items()}
     plain, first = (drawn(own, each, precision="bfloat16") for each in ("plain", "auto"))
     for one, other in zip(plain, first, strict=True):
         assert np.abs(one.astype(int) - other.astype(int)).mean() < 4
-    assert own._arithmetic._kernels.packed_bytes > 0
+    numbers = prepare.Kernels(own.model).most_numbers
+    assert 0 < own._arithmetic._kernels.packed_bytes <= 2 * numbers
     before = made(own)
     assert all(map(np.array_equal, drawn(own, "auto", precision="bfloat16"), first))
     assert before and made(own) == before
@@ -68,7 +68,7 @@ def test_a_run_in_bfloat16_is_packed_and_the_next_one_converts_and_packs_nothing
     assert all(map(np.array_equal, drawn(own, "auto", precision="bfloat16"), first))
     assert all(torch.equal(weights[name], each) for name, each in own.model.state_dict().items())
     drawn(own, "auto")
-    assert own._arithmetic._halves == (None, None)
+    assert own._arithmetic._kernels.packed_bytes > 2 * numbers  # float32 has its own
 
 
 def test_a_format_that_packed_weights_do_not_multiply_in_is_said(own):
@@ -86,7 +86,7 @@ def test_without_memory_for_a_second_copy_it_is_plain_and_says_so(own, monkeypat
 
 
 def test_without_memory_for_tiles_weights_are_packed_for_direct_convolutions(own, monkeypatch):
-    direct = prepare.Kernels(own.model, tiles=False).most_bytes
+    direct = 4 * prepare.Kernels(own.model, tiles=False).most_numbers
     monkeypatch.setattr(prepare, "free_memory", lambda: prepare.ROOM * direct)
     told = []
     drawn(own, "auto", told)
