@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
-from ldm.offload.stages import STAGES, layers_of
+from ldm.offload.stages import STAGES, layers_of, tables_of
 
 ALIGNMENT = 256
 """Tensors are aligned to multiples of this many bytes, as in memory that CUDA allocates."""
@@ -148,17 +148,22 @@ class Pieces:
 
 
 def cut(model: LatentSpaceDiffusion) -> Pieces:
-    """Cut a model into pieces. Averaged weights (``model_ema``) are in none: they stay on the host.
+    """Cut a model into pieces.
+
+    Averaged weights (``model_ema``) and ``tables_of`` the text are in none: they stay on the host.
 
     Raises:
         UserError: As ``layers_of``.
     """
     weights = _weights_of(model)
+    for table in tables_of(model):
+        weights.pop(id(table.weight), None)
     stages = layers_of(model)
     for layers in stages.values():
         for name, layer in layers.items():
             for _, _, tensor in _entries(layer):
-                weights[id(tensor)].owners.add(name)
+                if id(tensor) in weights:
+                    weights[id(tensor)].owners.add(name)
     owned: dict[str, list[_Weight]] = {name: [] for names in stages.values() for name in names}
     common = []
     for weight in weights.values():

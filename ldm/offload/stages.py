@@ -8,6 +8,7 @@ and the autoencoder are one layer each.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,9 @@ UNET = ("unet_encode", "unet_decode")
 
 REMEMBERED = 2**15
 """Least number of events that a ledger keeps; older ones are dropped, so a server can run on."""
+
+LARGE_TABLE = 2**20
+"""Bytes from which a table that is looked up stays on the host: a prompt needs few of its rows."""
 
 _UNET_MODULES = (
     "time_embed",
@@ -117,6 +121,21 @@ def layers_of(model: LatentSpaceDiffusion) -> dict[str, dict[str, nn.Module]]:
         },
         "autoencoder": {"autoencoder": model.first_stage_model},
     }
+
+
+def tables_of(model: LatentSpaceDiffusion) -> list[nn.Embedding]:
+    """Return the text encoder's large tables, such as CLIP's of its 49,408 tokens (145 MiB)."""
+    conditioner = model.cond_stage_model
+    if conditioner is None or conditioner is model.first_stage_model:
+        return []
+    held = Counter(id(p) for m in conditioner.modules() for p in m._parameters.values())
+    return [
+        module
+        for module in conditioner.modules()
+        if type(module) is nn.Embedding
+        and module.weight.nbytes >= LARGE_TABLE
+        and held[id(module.weight)] == 1  # who shares it may multiply with it
+    ]
 
 
 def _named(unet: nn.Module, *names: str) -> dict[str, nn.Module]:

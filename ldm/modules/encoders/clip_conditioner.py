@@ -92,8 +92,7 @@ class CLIPTextConditioner(AbstractEncoder):
             padding="max_length",
             return_tensors="pt",
         )
-        weight = self.transformer.text_model.embeddings.token_embedding.weight
-        return batch["input_ids"].to(weight.device)
+        return batch["input_ids"].to(self._computes_on)
 
     def encode(self, text: str | Sequence[str]) -> Tensor:
         """Encode prompts; see ``forward``."""
@@ -115,9 +114,14 @@ class CLIPTextConditioner(AbstractEncoder):
         Returns:
             States after the final layer norm, (B, L, D).
         """
-        device = self.transformer.text_model.embeddings.token_embedding.weight.device
+        device = self._computes_on
         options = {} if mask is None else {"mask": mask.to(device)}
         return self.transformer(ids.to(device), skip_last=skip_last, **options).last_hidden_state
+
+    @property
+    def _computes_on(self) -> torch.device:
+        # Not the table of tokens: a plan of devices leaves it on the host.
+        return self.transformer.text_model.embeddings.position_embedding.weight.device
 
 
 def resized(config: CLIPTextConfig, changes: Mapping[str, Any] | None) -> CLIPTextConfig:

@@ -7,7 +7,7 @@ import torch
 from offload_parts import Elsewhere, Late, assert_same, loads, most_at_once, snapshot, use
 
 from ldm.offload.plan import POLICIES, PlanSettings
-from ldm.offload.stages import UNET, layers_of
+from ldm.offload.stages import UNET, layers_of, tables_of
 
 MOVERS = {"cpu": lambda: None, "elsewhere": Elsewhere, "late": Late}
 RUN = ["text", "autoencoder", *UNET, *UNET, "autoencoder"]  # the order of `use`
@@ -25,6 +25,22 @@ def test_every_policy_gives_the_same_bits(tiny, expected, attach, policy, mover)
         assert torch.allclose(value, expected[name], atol=1e-5), name
     if policy != "resident":
         assert plan.ledger.resident == set()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_table_of_tokens_is_looked_up_on_the_host(tiny, expected, attach, policy):
+    (table,) = tables_of(tiny)
+    own, where = table.weight, []
+    plan = attach(tiny, Elsewhere(), policy=policy)
+    hook = table.register_forward_hook(lambda *call: where.append(table.weight is own))
+    assert torch.equal(use(tiny)["text"], expected["text"])
+    hook.remove()
+    assert where and all(where)
+    text = sum(p.nbytes for p in tiny.cond_stage_model.parameters())
+    brought = {event.bytes for event in plan.ledger.events if event.stage == "text"}
+    assert max(brought) < text - own.nbytes + 2**17
+    plan.detach()
+    assert "forward" not in vars(table)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -9,7 +9,7 @@ from torch import nn
 from ldm.errors import UserError
 from ldm.offload import stages
 from ldm.offload.pieces import cut
-from ldm.offload.stages import STAGES, Event, Ledger, layers_of
+from ldm.offload.stages import STAGES, Event, Ledger, layers_of, tables_of
 
 
 def test_the_ledger_tells_what_is_there_and_what_was():
@@ -60,12 +60,31 @@ def test_layers_are_named_as_checkpoints_name_them(tiny):
     assert list(layers["unet_decode"])[-1] == "out"
 
 
-def test_pieces_hold_every_tensor_but_the_averages():
+def test_pieces_hold_every_tensor_but_the_averages_and_the_table_of_tokens():
     model = make_tiny(use_ema=True)
     pieces = cut(model)
     held = {id(weight.tensor) for piece in [*pieces, pieces.common] for weight in piece._weights}
     named = [*model.named_parameters(), *model.named_buffers()]
-    assert held == {id(t) for name, t in named if not name.startswith("model_ema.")}
+    (table,) = tables_of(model)
+    assert table.num_embeddings == 49408
+    others = {id(t) for name, t in named if not name.startswith("model_ema.")}
+    assert held == others - {id(table.weight)}
+
+
+def test_a_table_that_another_layer_shares_is_none():
+    model = make_tiny()
+    (table,) = tables_of(model)
+    model.cond_stage_model.head = nn.Linear(table.embedding_dim, table.num_embeddings)
+    model.cond_stage_model.head.weight = table.weight
+    assert tables_of(model) == []
+    held = {id(weight.tensor) for piece in cut(model) for weight in piece._weights}
+    assert id(table.weight) in held
+
+
+def test_a_small_table_moves_with_its_layer(monkeypatch):
+    model = make_tiny()
+    monkeypatch.setattr(stages, "LARGE_TABLE", 2**40)
+    assert tables_of(model) == []
 
 
 def test_a_model_without_text_has_an_empty_stage():
