@@ -1,8 +1,9 @@
 """Seconds per denoising step: this project beside its peers, alternately, on the same weights.
 
 The peers are diffusers and, where they are installed, OpenVINO and stable-diffusion.cpp. All sides
-take DDIM steps with guidance (a UNet batch of 2) of one picture; the weights are random and shared,
-so nothing is downloaded and a column can say how far the results are apart.
+take DDIM steps with guidance of one picture, in a UNet batch of 2; stable-diffusion.cpp calls its
+UNet twice instead. The weights are random and shared, so nothing is downloaded and a column can say
+how far the results are apart.
 """
 
 from __future__ import annotations
