@@ -1,8 +1,9 @@
 """Seconds per denoising step: this project beside its peers, alternately, on the same weights.
 
-The peers are diffusers and, where it is installed, OpenVINO. All sides take DDIM steps with
-guidance (a UNet batch of 2) of one picture; the weights are random and shared, so nothing is
-downloaded and a column can say how far the results are apart.
+The peers are diffusers and, where they are installed, OpenVINO and stable-diffusion.cpp. All sides
+take DDIM steps with guidance of one picture, in a UNet batch of 2; stable-diffusion.cpp calls its
+UNet twice instead. The weights are random and shared, so nothing is downloaded and a column can say
+how far the results are apart.
 """
 
 from __future__ import annotations
@@ -12,18 +13,29 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.sampling_sides import (  # noqa: E402
+from benchmarks.sampling_cpp import (  # noqa: E402
+    InStableDiffusionCpp,
+    cpp_note,
+    files_for_cpp,
+    has_cpp,
+)
+from benchmarks.sampling_sides import (
+    SCALE,
+    Side,
     UNetInOpenVINO,
+    Walk,
     has_openvino,
     packed_walk,
     peak_gib,
+    random_weights,
 )
 from ldm.processor import cpu_name
 
@@ -33,7 +45,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "stable-diffusion" / "v1-inference.yaml"
 RESULTS = ROOT / "benchmarks" / "results"
-SCHEDULE_STEPS, SCALE = 50, 7.5
+SCHEDULE_STEPS = 50
 OURS, PLAIN, OPENVINO = "ours", "ours, --kernels plain", "OpenVINO"
 NARROW = {"model_channels": 32, "context_dim": 64}
 
@@ -56,8 +68,8 @@ class Result:
     Attributes:
         case: What was measured.
         seconds: By side, for each step.
-        apart: By side, the relative difference of its last state.
-        prepared: By side, the seconds of its first step, or of its conversion, beyond a later one.
+        apart: By side, the relative difference of its last state; not of one that shows none.
+        prepared: By side, the seconds of its first step beyond a later one, or of its conversion.
         peak: GiB of the whole process at its largest; all sides are in it.
     """
 
@@ -141,22 +153,6 @@ def diffusers_config(params: dict) -> dict:
     }
 
 
-def random_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Draw weights that keep activations near unit scale; norms are left at 1 and 0."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for name, meta in model.state_dict().items():
-        tensor = torch.empty(meta.shape)
-        if meta.ndim > 1:
-            tensor.normal_(std=meta[0].numel() ** -0.5, generator=generator)
-        else:
-            tensor.fill_(float(name.endswith("weight")))
-        state[name] = tensor
-    return state
-
-
 def our_walk(unet: torch.nn.Module, start: tuple) -> Iterator[torch.Tensor]:
     """Yield x after each of our DDIM steps."""
     from types import SimpleNamespace
@@ -230,51 +226,64 @@ def wait_for(device: torch.device) -> None:
         torch.get_device_module(device).synchronize()
 
 
-def measure(case: Case, ours: torch.nn.Module, theirs: torch.nn.Module) -> Result:
-    """Let the sides take turns (A B A B ...), after one untimed turn of each."""
+def measure(
+    case: Case, ours: torch.nn.Module, theirs: torch.nn.Module, files: Path | None = None
+) -> Result:
+    """Let the sides take turns; stable-diffusion.cpp is one where it is given its files."""
     import torch
 
     generator = torch.Generator().manual_seed(1)
     shapes = ((1, 4, case.size // 8, case.size // 8), (1, 77, width(ours)), (1, 77, width(ours)))
     x, cond, uncond = (torch.randn(s, generator=generator).to(case.device) for s in shapes)
-    start = x, cond.to(ours.dtype), uncond.to(ours.dtype)
-    sides = sides_of(case, ours, theirs, start)
+    sides = sides_of(case, ours, theirs, (x, cond.to(ours.dtype), uncond.to(ours.dtype)))
+    if files is None:
+        return take_turns(case, sides)
+    with closing(InStableDiffusionCpp(files, case.dtype, case.size)) as cpp:
+        return take_turns(case, {**sides, cpp.name: Side(cpp.draw, cpp.seconds)})
+
+
+def take_turns(case: Case, sides: dict[str, Side]) -> Result:
+    """Let the sides take turns (A B A B ...), after one untimed turn of each."""
+    first = {name: side.turn(case.steps) for name, side in sides.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    first = {name: timed(walk(unet, start), case.steps) for name, (walk, unet) in sides.items()}
     for _ in range(case.rounds):
-        for name, (walk, unet) in sides.items():
-            seconds[name] += timed(walk(unet, start), case.steps)[0]
-    last = {name: x.float() for name, (_, x) in first.items()}
+        for name, side in sides.items():
+            seconds[name] += side.turn(case.steps)[0]
+    last = {name: x.float() for name, (_, x) in first.items() if x is not None}
     reference = last["diffusers"]
     apart = {name: ((x - reference).norm() / reference.norm()).item() for name, x in last.items()}
     prepared = {
-        name: times[0] - statistics.median(seconds[name]) for name, (times, _) in first.items()
+        name: first[name][0][0] - statistics.median(seconds[name])
+        if side.prepared is None
+        else side.prepared
+        for name, side in sides.items()
     }
-    if OPENVINO in sides:
-        prepared[OPENVINO] = sides[OPENVINO][1].seconds
     return Result(case, seconds, apart, prepared, peak_gib())
 
 
 def sides_of(
     case: Case, ours: torch.nn.Module, theirs: torch.nn.Module, start: tuple
-) -> dict[str, tuple[Callable, Any]]:
-    """Return each side's walk and what it predicts with."""
+) -> dict[str, Side]:
+    """Return the sides that walk from one start: (x, conditioning, empty conditioning)."""
     import torch
 
     from ldm.kernels.prepare import Kernels
 
-    sides: dict[str, tuple[Callable, Any]] = {PLAIN: (our_walk, ours)}
+    def walking(walk: Walk, unet: Any, prepared: float | None = None) -> Side:
+        return Side(lambda steps: timed(walk(unet, start), steps), prepared)
+
+    sides = {PLAIN: walking(our_walk, ours)}
     if case.device == "cpu":
-        sides = {OURS: (packed_walk(Kernels(ours), our_walk), ours), **sides}
+        sides = {OURS: walking(packed_walk(Kernels(ours), our_walk), ours), **sides}
     else:
         sides = {OURS: sides[PLAIN]}
-    sides["diffusers"] = their_walk, theirs
+    sides["diffusers"] = walking(their_walk, theirs)
     if case.device == "cpu" and has_openvino():
         x, cond, uncond = start
         inputs = torch.cat([x, x]), torch.tensor([500, 500]), torch.cat([uncond, cond]).float()
         converted = UNetInOpenVINO(theirs.float(), inputs, case.dtype)
         theirs.to(ours.dtype)
-        sides[OPENVINO] = their_walk, converted
+        sides[OPENVINO] = walking(their_walk, converted, converted.seconds)
     return sides
 
 
@@ -309,7 +318,8 @@ def rows_of(result: Result) -> list[str]:
     medians = result.medians
     return [
         f"| {result.case.size} | {result.case.dtype} | {name} | {median:.4f} "
-        f"| **{medians[OURS] / median:.3f}** | {result.apart[name]:.1e} "
+        f"| **{medians[OURS] / median:.3f}** "
+        f"| {f'{result.apart[name]:.1e}' if name in result.apart else '-'} "
         f"| {result.prepared[name]:.2f} |"
         for name, median in medians.items()
     ]
@@ -332,14 +342,18 @@ def main(argv: list[str] | None = None) -> list[Result]:
         f"- DDIM with guidance (UNet batch 2), {'narrow' if args.narrow else 'full-size v1'} "
         f"UNet; medians of {args.rounds} alternating turns of {args.steps} steps on {device}"
     )
+    with_cpp = on_cpu and has_cpp()
+    head += [cpp_note(narrow=args.narrow)] if with_cpp else []
     print("\n".join([*head, "", *HEADER]), flush=True)
     ours, theirs = make_twins(args.narrow)
     results = []
-    for dtype in formats:
-        for unet in (ours, theirs):
-            unet.to(device=device, dtype=getattr(torch, dtype))
-        results.append(measure(Case(device, dtype, size, args.steps, args.rounds), ours, theirs))
-        print("\n".join(rows_of(results[-1])), flush=True)
+    with files_for_cpp(ours) if with_cpp and not args.narrow else nullcontext() as files:
+        for dtype in formats:
+            for unet in (ours, theirs):
+                unet.to(device=device, dtype=getattr(torch, dtype))
+            case = Case(device, dtype, size, args.steps, args.rounds)
+            results.append(measure(case, ours, theirs, files))
+            print("\n".join(rows_of(results[-1])), flush=True)
     last = f"- largest memory of the process, all sides in it: {results[-1].peak:.2f} GiB"
     print(f"\n{last}")
     if args.save:

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,37 @@ if TYPE_CHECKING:
 Walk = Callable[[Any, tuple], "Iterator[torch.Tensor]"]
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """OpenVINO's names of the element types that it computes in."""
+SCALE = 7.5
+"""Of guidance."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One that takes turns.
+
+    Attributes:
+        turn: Takes some steps; returns the seconds of each and the last x, None if it shows none.
+        prepared: Seconds that its conversion took; None if the first step prepares it.
+    """
+
+    turn: Callable[[int], tuple[list[float], torch.Tensor | None]]
+    prepared: float | None = None
+
+
+def random_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Draw weights that keep activations near unit scale; norms are left at 1 and 0."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for name, meta in model.state_dict().items():
+        tensor = torch.empty(meta.shape)
+        if meta.ndim > 1:
+            tensor.normal_(std=meta[0].numel() ** -0.5, generator=generator)
+        else:
+            tensor.fill_(float(name.endswith("weight")))
+        state[name] = tensor
+    return state
 
 
 def packed_walk(kernels: Any, walk: Walk) -> Walk:

@@ -145,6 +145,7 @@ def third_party_imports(folder: str) -> dict[str, set[str]]:
 
 # What users choose to install: a program says in one line where it is missing.
 BY_CHOICE = {"controlnet_aux", "openvino", "spandrel_extra_arches", "playwright"}
+BY_CHOICE |= {"stable_diffusion_cpp"}  # built by hand
 BY_CHOICE |= {"triton"}  # comes with torch for CUDA
 
 
