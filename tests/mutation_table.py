@@ -461,6 +461,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("gathered[part] = result", "gathered[: len(result)] = result"),
     ),
     ("ldm/offload/plan.py", "tests/ldm/offload/test_plan.py"): (
+        ('put(table, "forward", self._look_up)', "pass"),
         ("elif stage not in self.settings.keeps:", "elif stage in UNET:"),
         ("other not in (stage, *beside)", "other not in (stage, *STAGES)"),
     ),
@@ -912,9 +913,6 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ),
     ("apps/studio/tabs/edit.py", "tests/apps/studio/test_page.py"): (
         ("speaker=handlers.speaker", "speaker=form.speaker"),
-    ),
-    ("ldm/offload/plan.py", "tests/ldm/offload/test_plan.py"): (
-        ("put(table, \"forward\", self._look_up)", "pass"),
     ),
     ("ldm/offload/pieces.py", "tests/ldm/offload/test_stages.py"): (
         ("weights.pop(id(table.weight), None)", "pass"),
