@@ -39,6 +39,9 @@ def test_the_table_of_tokens_is_looked_up_on_the_host(tiny, expected, attach, po
     text = sum(p.nbytes for p in tiny.cond_stage_model.parameters())
     brought = {event.bytes for event in plan.ledger.events if event.stage == "text"}
     assert max(brought) < text - own.nbytes + 2**17
+    plan.device = torch.device("meta")
+    assert table(torch.zeros(1, 2, dtype=torch.long)).device.type == "meta"  # what was read goes on
+    plan.device = own.device
     plan.detach()
     assert "forward" not in vars(table)
 
