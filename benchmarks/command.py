@@ -11,6 +11,8 @@ programs do, CPU seconds do not.
     first-step      a 4.27 GB checkpoint (random weights, or --ckpt): from the start of the process
                     to the end of the first step at 256x256, less the time of one step
     first-seen      the same with nothing remembered of the checkpoint: its hash is computed too
+    first-packed    the same as first-step with --kernels auto: the weights are packed as well
+    first-bfloat16  the same with --precision bfloat16 besides
 
 Examples:
     python benchmarks/command.py
@@ -41,27 +43,34 @@ ROOT = Path(__file__).resolve().parents[1]
 OWN = ("scripts/txt2img.py", "--prompt", "a red car on a blue background")
 DRAW = (*OWN, "--sampler", "ddim", "--ddim_steps", "50", "--scale", "3")
 ONE = ("--n_samples", "1", "--n_iter", "1")
-KINDS = ("import torch", "help", "step", "six", "six-own", "first-step", "first-seen")
-FIRST = KINDS[-2:]
+KINDS = ("import torch", "help", "step", "six", "six-own")
+FIRST: dict[str, tuple[str, ...]] = {
+    "first-step": (),
+    "first-seen": (),
+    "first-packed": ("--kernels", "auto"),
+    "first-bfloat16": ("--kernels", "auto", "--precision", "bfloat16"),
+}
+"""Flags by kind."""
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="what to measure")
+    kinds = (*KINDS, *FIRST)
+    add("--kinds", nargs="+", choices=kinds, default=list(kinds), help="what to measure")
     add("--repeats", type=int, default=3, help="turns (default: 3)")
     add("--root", type=Path, default=ROOT, help="the checkout to measure (default: this one)")
     add("--ckpt", help="a v1 checkpoint (default: one of random weights is made, 4.27 GB)")
     add("--save", metavar="NAME", help="also write results/command-NAME.md")
-    add("--worker", nargs=2, metavar=("BEGAN", "CKPT"), help=argparse.SUPPRESS)
+    add("--worker", nargs=3, metavar=("BEGAN", "CKPT", "KIND"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.repeats < 1:
         parser.error("--repeats goes from 1")
     return args
 
 
-def until_first_step(began: float, ckpt: str) -> dict[str, float]:
+def until_first_step(began: float, ckpt: str, flags: Sequence[str] = ()) -> dict[str, float]:
     """Draw two steps in this process; return the seconds until the first, less one step's.
 
     With them comes the most memory that the process has held, in bytes, the pages of the file that
@@ -70,6 +79,7 @@ def until_first_step(began: float, ckpt: str) -> dict[str, float]:
     Args:
         began: When the process was started, by ``time.time``.
         ckpt: The checkpoint.
+        flags: More of the command line.
     """
     from ldm.pipelines.progress import Progress
     from ldm.programs.drawing import DrawingProgram
@@ -84,8 +94,9 @@ def until_first_step(began: float, ckpt: str) -> dict[str, float]:
 
     program.console.observe = observe
     with tempfile.TemporaryDirectory() as outdir:
-        size = ("--H", "256", "--W", "256", "--ddim_steps", "2", "--outdir", outdir)
-        program.main(["--ckpt", ckpt, "--config", str(CONFIG), *ONE, *size, "--device", "cpu"])
+        on = ("--device", "cpu")
+        more = ("--H", "256", "--W", "256", "--ddim_steps", "2", "--outdir", outdir)
+        program.main(["--ckpt", ckpt, "--config", str(CONFIG), *ONE, *more, *flags, *on])
     (wall, cpu), (next_wall, next_cpu) = seen[:2]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"wall": wall - began - (next_wall - wall), "cpu": cpu - (next_cpu - cpu), "peak": peak}
@@ -98,7 +109,7 @@ def command_of(kind: str, outdir: str, ckpt: str) -> list[str]:
     if kind == "help":
         return [DRAW[0], "--help"]
     if kind in FIRST:
-        return ["benchmarks/command.py", "--worker", repr(time.time()), ckpt]
+        return ["benchmarks/command.py", "--worker", repr(time.time()), ckpt, kind]
     draw = OWN if kind == "six-own" else DRAW
     return [*draw, "--outdir", outdir, *((*ONE, "--ddim_steps", "1") if kind == "step" else ())]
 
@@ -165,7 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure what the command line asks for and print it; return the exit code."""
     args = parse_args(argv)
     if args.worker:
-        print(json.dumps(until_first_step(float(args.worker[0]), args.worker[1])))
+        began, ckpt, kind = args.worker
+        print(json.dumps(until_first_step(float(began), ckpt, FIRST[kind])))
         return 0
     with tempfile.TemporaryDirectory(prefix="command-") as folder:
         ckpt = args.ckpt or f"{folder}/random.ckpt"

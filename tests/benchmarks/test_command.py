@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import command
-from benchmarks.command import KINDS, command_of, measure, parse_args, report, take_turns
+from benchmarks.command import FIRST, KINDS, command_of, measure, parse_args, report, take_turns
 
 
 def test_a_process_is_measured_whole_by_both_clocks():
@@ -39,7 +39,7 @@ def test_one_step_is_one_picture_and_six_are_the_defaults():
     step, six = (command_of(kind, "out", "") for kind in ("step", "six"))
     assert step[: len(six)] == six and step[len(six) :][-2:] == ["--ddim_steps", "1"]
     assert "--sampler" in six and "--sampler" not in command_of("six-own", "out", "")
-    assert all(command_of(kind, "out", "x.ckpt") for kind in KINDS)
+    assert all(command_of(kind, "out", "x.ckpt") for kind in (*KINDS, *FIRST))
 
 
 def test_the_first_step_is_counted_without_the_time_of_a_step(monkeypatch):
@@ -50,10 +50,11 @@ def test_the_first_step_is_counted_without_the_time_of_a_step(monkeypatch):
     monkeypatch.setattr(command.time, "time", lambda: next(clock))
     monkeypatch.setattr(command.time, "process_time", lambda: 5.0)
 
-    def main(program, _):
+    def main(program, line):
+        assert line[-4:] == ["--kernels", "auto", "--device", "cpu"]
         for done in (0, 1, 2):
             program.console.observe(Progress(done, 2, 0, 1))
 
     monkeypatch.setattr(DrawingProgram, "main", main)
-    seen = command.until_first_step(100.0, "x.ckpt")
+    seen = command.until_first_step(100.0, "x.ckpt", FIRST["first-packed"])
     assert (seen["wall"], seen["cpu"]) == (7.0, 5.0) and seen["peak"] > 2**20
