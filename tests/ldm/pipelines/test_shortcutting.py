@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from control_parts import make_net
-from drawing import draw, image_settings, pixels_of, staged_on_processor, text_settings
+from drawing import draw, image_settings, pixels_of, said, staged_on_processor, text_settings
 from PIL import Image
 from tiny_decoders import tiny
 
@@ -17,7 +17,6 @@ from ldm.errors import UserError
 from ldm.images.io import save_picture
 from ldm.modules.attention_control.moments import LISTENERS
 from ldm.pipelines.infotext import read_picture
-from ldm.pipelines.progress import Notice
 from ldm.pipelines.shortcutting import calls_by_step, computed_calls
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
@@ -47,10 +46,6 @@ def decoder(tmp_path_factory):
 
 def drawn(pipeline, settings, **rest):
     return pixels_of(draw(pipeline, settings, **rest)[0])
-
-
-def said(events):
-    return [event.text for event in events if isinstance(event, Notice)]
 
 
 def one(**changes):
