@@ -230,9 +230,10 @@ def test_runs_that_were_announced_and_never_begin_are_forgotten(worker):
     assert "visitor 999" in worker._expected
 
 
-def test_a_warning_is_for_the_visitor_whose_run_it_is_about(worker, tmp_path):
+def test_a_warning_is_told_once_and_to_the_visitor_whose_run_it_is_about(worker, tmp_path):
     def read():
-        logging.getLogger("ldm.images.io").warning("mine")
+        for name in ("ldm.images.io", "optimizedSD.web.pictures"):
+            logging.getLogger(name).warning("mine")
         return Drawing(settings_for(tmp_path))
 
     drawn = worker.draw("other", lambda: Drawing(settings_for(tmp_path, n_iter=500)), "a")
