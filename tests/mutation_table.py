@@ -797,6 +797,8 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ("ldm/shortcuts/reuse.py", "tests/ldm/shortcuts/test_reuse.py"): (
         ("each is None or each[0] != self._period", "each is None"),
         ("in_walk and not ASIDE.get() and not torch.is_grad_enabled()", "in_walk"),
+        ("not ASIDE.get() and not torch.is_grad_enabled()", "not torch.is_grad_enabled()"),
+        ("and not torch.is_grad_enabled()", ""),
     ),
     ("ldm/process/token_merging.py", "tests/ldm/process/test_token_merging.py"): (
         ("descending=True", "descending=False"),
