@@ -112,16 +112,17 @@ def test_a_run_can_be_stopped_before_it_begins(worker, tmp_path):
     assert draw(worker, settings_for(tmp_path), "me")[-1].pictures, "the stop was for one run"
 
 
-def test_a_run_stopped_while_it_waits_for_another_is_not_logged(pipeline, tmp_path):
+def test_a_run_stopped_while_it_waits_for_another_is_not_logged(worker, tmp_path):
     logged = []
-    worker = Worker(pipeline, log_run=logged.append)
-    worker.line.enter("another visitor")
+    worker.log_run = logged.append
+    place = worker.line.enter("another visitor")
     states = worker.draw("me", lambda: Drawing(settings_for(tmp_path)))
-    assert (
-        next(states).status == "Number 2 in line: 1 run is before yours. Cancel gives the place up."
-    )
+    first = next(states).status
     worker.stop("me")
-    assert list(states)[-1].status.endswith("nothing was finished.")
+    last = list(states)[-1].status
+    worker.line.leave(place)
+    assert first == "Number 2 in line: 1 run is before yours. Cancel gives the place up."
+    assert last.endswith("nothing was finished.")
     assert not logged
 
 
