@@ -3,7 +3,8 @@
     encode (once)  ->  (per batch) walk: text encoding, sampler steps  ->  decode
                    ->  ``PostProcessor``
 
-An ``Execution`` computes a phase: ``ldm.pipelines.phases`` has the plain way.
+``Execution`` is the plain way to compute a phase: the whole model is on the device, and errors
+reach the caller. ``ldm.pipelines.staging`` has the one for small devices, which retries.
 
 Shape legend: B pictures, C h w latent, H W pixels.
 """
@@ -23,7 +24,7 @@ from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.pipelines.batches import Batch
 from ldm.pipelines.infotext import Source
-from ldm.pipelines.phases import Execution, is_finite, is_not_black, memory_for, way_out
+from ldm.pipelines.phases import Phase, Result, is_finite, is_not_black, memory_for, way_out
 from ldm.pipelines.postprocess import PostProcessor, Watermark
 from ldm.pipelines.progress import (
     Notice,
@@ -45,6 +46,49 @@ if TYPE_CHECKING:
     from ldm.pipelines.adapting import Attached, Shelves
     from ldm.pipelines.cancelling import Cancel
     from ldm.pipelines.previewing import Glimpses
+
+
+class Execution:
+    """Computes a run's phases on the device where the whole model is.
+
+    Args:
+        device: That device.
+        half: The element type that autocast computes in; None computes in float32.
+    """
+
+    def __init__(self, device: torch.device, half: torch.dtype | None) -> None:
+        self.device = device
+        self.half = half
+
+    @property
+    def untried(self) -> torch.dtype | None:
+        """The half precision that a phase is computed in without another try in float32."""
+        return self.half
+
+    def compute(
+        self,
+        phase: Phase,
+        work: Callable[[], Result],
+        usable: Callable[[Result], bool],  # noqa: ARG002 - used where a phase can be retried
+    ) -> Result:
+        """Compute a phase in its precision.
+
+        Args:
+            phase: Which one.
+            work: Computes it; draws its own random numbers, so that it can be repeated.
+            usable: Whether the result can be used.
+        """
+        with self.precision(phase):
+            return work()
+
+    def precision(self, phase: Phase) -> AbstractContextManager:
+        """Return the context that a phase is computed in.
+
+        As in the reference, an init image is encoded in float32, whatever the precision.
+        """
+        if self.half is None or phase == "encode":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.half)
 
 
 LITTLE = 2**20
