@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor, nn
 
+from benchmarks import reports
 from benchmarks.sampling import (
-    RESULTS,
     describe_machine,
     make_twins,
     our_walk,
@@ -232,11 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "",
         *table(sides),
     ]
-    print("\n".join(lines))
-    if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        text = "\n".join([f"# {TITLE}", "", *lines, ""])
-        (RESULTS / f"adapter-cost-{args.save}.md").write_text(text, encoding="utf-8")
+    reports.tell(lines, TITLE, f"adapter-cost-{args.save}" if args.save else None)
     return 0
 
 

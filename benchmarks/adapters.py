@@ -31,6 +31,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import adapter_measures as figures
+from benchmarks import reports
 from benchmarks.demo_flags import add_walk, check_demo, demo_parser
 from benchmarks.demo_measures import Sampling, draw, ground_truth, side_of
 from benchmarks.scene_oracle import OutlineOracle, SceneOracle, Sight
@@ -50,7 +51,6 @@ from ldm.paths import exists, is_file
 from ldm.pipelines.models import find
 from ldm.processor import cpu_name
 
-RESULTS = Path(__file__).resolve().parent / "results"
 FOLDER = "models"
 FILES = {
     "outline": "lora/demo-outline.safetensors",
@@ -291,11 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     lines = table(rows, args)
-    print("\n".join(lines))
-    if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        text = "\n".join(["# Adapters that ship", "", *lines, ""])
-        (RESULTS / f"adapters-{args.save}.md").write_text(text, encoding="utf-8")
+    reports.tell(lines, "Adapters that ship", f"adapters-{args.save}" if args.save else None)
     if args.sheet:
         write_sheets(bench.sheets, Path(args.sheet))
     if args.row:

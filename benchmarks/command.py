@@ -36,6 +36,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import reports
 from benchmarks.startup import CONFIG, make_random, warm
 from ldm.processor import THREADS, cores, cpu_name
 
@@ -185,11 +186,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             make_random(str(CONFIG), folder)
             Path(folder, "random.safetensors").unlink()
         lines = report(args, take_turns(args, ckpt))
-    print("\n".join(lines))
-    if args.save:
-        text = "\n".join(["# From the command to pictures", "", *lines, ""])
-        path = ROOT / "benchmarks" / "results" / f"command-{args.save}.md"
-        path.write_text(text, encoding="utf-8")
+    save = f"command-{args.save}" if args.save else None
+    reports.tell(lines, "From the command to pictures", save)
     return 0
 
 

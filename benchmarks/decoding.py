@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import reports  # noqa: E402
 from benchmarks.sampling import (  # noqa: E402
     CONFIG,
     OPENVINO,
     OURS,
     PLAIN,
-    RESULTS,
     describe_machine,
     random_weights,
 )
@@ -150,10 +150,8 @@ def main(argv: list[str] | None = None) -> list[str]:
         f"{args.rounds} turns"
     )
     rows = measure(sides_of(ours, theirs, z, args.dtype), z, args.rounds)
-    text = ["# Decoding beside its peers", "", *head, "", *HEADER, *rows, ""]
-    print("\n".join(text))
-    if args.save:
-        (RESULTS / f"decoding-{args.save}.md").write_text("\n".join(text), encoding="utf-8")
+    save = f"decoding-{args.save}" if args.save else None
+    reports.tell([*head, "", *HEADER, *rows], "Decoding beside its peers", save)
     return rows
 
 

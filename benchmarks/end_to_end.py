@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import reports
 from benchmarks.memory import NARROW
-from benchmarks.sampling import CONFIG, RESULTS, SCALE, describe_machine, wait_for
+from benchmarks.sampling import CONFIG, SCALE, describe_machine, wait_for
 
 if TYPE_CHECKING:
     import torch
@@ -177,12 +178,8 @@ def main(argv: list[str] | None = None) -> dict[str, list[float]]:
         f"{args.rounds} alternating turns",
     ]
     seconds = measure(args, load_config(CONFIG, overrides=overrides))
-    text = [*head, "", *table(seconds, args.batch)]
-    print("\n".join(text), flush=True)
-    if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        text = ["# Pictures from start to end", "", *text, ""]
-        (RESULTS / f"end-to-end-{args.save}.md").write_text("\n".join(text), encoding="utf-8")
+    save = f"end-to-end-{args.save}" if args.save else None
+    reports.tell([*head, "", *table(seconds, args.batch)], "Pictures from start to end", save)
     return seconds
 
 

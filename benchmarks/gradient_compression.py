@@ -20,10 +20,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import reports  # noqa: E402
 from benchmarks.sampling import describe_machine  # noqa: E402
+from ldm.training.arguments import COMPRESSIONS  # noqa: E402
 
 CONFIG = ROOT / "configs" / "demo" / "txt2img.yaml"
 COUNTERS = Path("/proc/net/dev")
-KINDS = ("none", "fp16", "bf16", "powersgd")
 GIGABITS = (1, 10, 100)
 
 
@@ -157,11 +157,11 @@ def work(number: int, args: argparse.Namespace, port: int, results: Any) -> None
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=number, world_size=args.processes
     )
     params = unet_params(args.channels)
-    sides = {kind: Side(kind, args.rank, params, args.batch) for kind in KINDS}
+    sides = {kind: Side(kind, args.rank, params, args.batch) for kind in COMPRESSIONS}
     for side in sides.values():
         for _ in range(3):  # buckets are arranged anew, and PowerSGD begins with the third
             side.step()
-    found = {kind: Result(kind) for kind in KINDS}
+    found = {kind: Result(kind) for kind in COMPRESSIONS}
     for _ in range(args.rounds):
         for kind, side in sides.items():
             turn(side, found[kind], args.steps, args.processes)

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor, nn
 
+from benchmarks import reports
 from benchmarks.demo_measures import ground_truth, held_out_prompts, psnr_of, side_of
 from ldm.checkpoint.load import load_model
 from ldm.data.demo.scenes import Scene
@@ -35,7 +36,6 @@ from ldm.models.diffusion.null_text import Fit, NullText
 from ldm.pipelines.models import DEMO_CHECKPOINT, DEMO_CONFIG, find
 from ldm.processor import cores, cpu_name
 
-RESULTS = Path(__file__).resolve().parent / "results"
 TITLE = "Inversion of real pictures"
 TARGET = 0.5  # dB that null-text may lose to the autoencoder alone
 PROMPT_SEED = 20  # of the held-out scenes of quality_demo.py
@@ -202,11 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = [*describe(argv, args, side_of(model)), "", *rows(found)]
     if "null-text" in found:
         lines += ["", *loss_rows(found["null-text"], args), "", verdict(found["null-text"])]
-    print("\n".join(lines))
-    if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        text = "\n".join([f"# {TITLE}", "", *lines, ""])
-        (RESULTS / f"inversion-{args.save}.md").write_text(text, encoding="utf-8")
+    reports.tell(lines, TITLE, f"inversion-{args.save}" if args.save else None)
     return 0
 
 

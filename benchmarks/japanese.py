@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import reports
 from benchmarks.demo_flags import add_walk, check_demo, demo_parser
 from benchmarks.japanese_wordings import KINDS, wordings
 from ldm.errors import UserError
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from ldm.data.demo.scenes import Scene
 
 FOLDER = Path(__file__).resolve().parent
-RESULTS, PROMPTS = FOLDER / "results", FOLDER / "japanese_prompts.txt"
+PROMPTS = FOLDER / "japanese_prompts.txt"
 TITLE = "Prompts in Japanese"
 PROMPT_SEED = 20  # of the held-out scenes of quality_demo.py
 WORDING_SEED = 15
@@ -126,11 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    print("\n".join(lines))
-    if options.save:
-        RESULTS.mkdir(exist_ok=True)
-        text = "\n".join([f"# {TITLE}", "", *lines, ""])
-        (RESULTS / f"japanese-{options.save}.md").write_text(text, encoding="utf-8")
+    reports.tell(lines, TITLE, f"japanese-{options.save}" if options.save else None)
     return 0
 
 

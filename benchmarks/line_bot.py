@@ -26,13 +26,13 @@ sys.path.insert(0, str(ROOT))
 
 from apps.line_bot.simulate import Person, StandIn  # noqa: E402
 from apps.line_bot.simulate.serving import free_port  # noqa: E402
+from benchmarks import reports  # noqa: E402
 from benchmarks.line_bot_process import BotProcess  # noqa: E402
 from benchmarks.processes import alive  # noqa: E402
 from ldm.images.embed import parameters_in  # noqa: E402
 from ldm.images.metadata import parse_parameters  # noqa: E402
 from ldm.images.opening import opened  # noqa: E402
 
-RESULTS = ROOT / "benchmarks" / "results"
 PUBLIC = "https://bot.example"
 PROMPTS = ("a red apple", "a cat on a blue background", "青い背景の犬", "a house", "赤い車")
 GOAL = 0.2  # seconds: p99 of the webhook's answers
@@ -278,13 +278,9 @@ def main(argv: list[str] | None = None) -> int:
             log = (Path(folder) / "bot.log").read_text(encoding="utf-8", errors="replace")
             sys.stderr.write(f"{log[-2000:]}\n{error}\n")
             return 1
-    lines = report(args, result)
-    sys.stdout.write("\n".join(lines) + "\n")
-    if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        command = f"- command: `python benchmarks/line_bot.py {' '.join(argv or sys.argv[1:])}`"
-        text = "\n".join(["# The LINE bot under load and kills", "", command, *lines, ""])
-        (RESULTS / f"line-bot-{args.save}.md").write_text(text, encoding="utf-8")
+    command = f"- command: `python benchmarks/line_bot.py {' '.join(argv or sys.argv[1:])}`"
+    save = f"line-bot-{args.save}" if args.save else None
+    reports.tell([command, *report(args, result)], "The LINE bot under load and kills", save)
     return int(bool(result.lost(args.messages) or result.doubled or result.strangers))
 
 

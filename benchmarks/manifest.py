@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import reports  # noqa: E402
 from benchmarks.startup import peak_memory  # noqa: E402
 from ldm.processor import cores, cpu_name  # noqa: E402
 
-RESULTS = ROOT / "benchmarks" / "results"
 AT_ONCE = 10_000  # records of one append, where a manifest is only made to be read
 
 
@@ -121,11 +121,8 @@ def main(argv: Sequence[str] | None = None) -> list[str]:
         "|---|---|",
         *rows,
     ]
-    text = "\n".join(lines)
-    print(text)
-    if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"manifest-{args.save}.md").write_text(f"{text}\n", encoding="utf-8")
+    save = f"manifest-{args.save}" if args.save else None
+    reports.tell(lines, "A manifest read and written", save)
     return lines
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import reports
 from benchmarks.sampling import describe_machine
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "stable-diffusion" / "v1-inference.yaml"
-RESULTS = ROOT / "benchmarks" / "results"
 PICTURE_STEPS, SCALE = 50, 7.5
 GIB, MIB = 2**30, 2**20
 PHASES = ("text", "UNet", "decode")
@@ -301,13 +301,10 @@ def main(argv: list[str] | None = None) -> tuple[Table, Table]:
     head = describe(argv, args, device)
     tracked = track_all(args, config)
     measured = measure_all(args, config, torch.device(device)) if device else {}
-    text = [*head, "", *tables("Tracked", tracked, TRACKED_ONLY)]
-    text += tables("Measured", measured, MEASURED_ONLY)
-    print("\n".join(text))
-    if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        text = ["# Peak memory of a small device", "", *text]
-        (RESULTS / f"memory-{args.save}.md").write_text("\n".join(text), encoding="utf-8")
+    lines = [*head, "", *tables("Tracked", tracked, TRACKED_ONLY)]
+    lines += tables("Measured", measured, MEASURED_ONLY)
+    save = f"memory-{args.save}" if args.save else None
+    reports.tell(lines, "Peak memory of a small device", save)
     return tracked, measured
 
 

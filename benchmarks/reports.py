@@ -21,5 +21,6 @@ def tell(lines: Iterable[str], title: str, save: str | None) -> None:
         print(line, flush=True)
         found.append(line)
     if save is not None:
+        RESULTS.mkdir(exist_ok=True)
         text = "\n".join([f"# {title}", "", *found, ""])
         (RESULTS / f"{save}.md").write_text(text, encoding="utf-8")

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor, nn
 
+from benchmarks import reports
 from benchmarks.demo_flags import add_walk, check_demo, demo_parser
 from benchmarks.demo_measures import Score, held_out_prompts, judge, look_at, psnr_of
 from benchmarks.sampling import cpu_name
@@ -39,7 +40,6 @@ from ldm.pipelines.pipeline import Pipeline
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.wrapping import Wrapping
 
-RESULTS = Path(__file__).resolve().parent / "results"
 PROMPT_SEED = 20  # as quality_demo.py has it
 PLAIN, AGAIN = "plain", "plain, again"
 CASES: Mapping[str, Mapping[str, Any]] = {
@@ -209,11 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     lines = [*describe(argv, args), "", *rows(found)]
-    print("\n".join(lines))
-    if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        text = "\n".join(["# Shortcuts", "", *lines, ""])
-        (RESULTS / f"shortcuts-{args.save}.md").write_text(text, encoding="utf-8")
+    reports.tell(lines, "Shortcuts", f"shortcuts-{args.save}" if args.save else None)
     return 0
 
 

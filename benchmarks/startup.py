@@ -20,11 +20,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import reports
 from ldm.processor import cores, cpu_name
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "stable-diffusion" / "v1-inference.yaml"
-RESULTS = ROOT / "benchmarks" / "results"
 PROGRAMS = ("scripts/txt2img.py", "scripts/img2img.py", "scripts/download_models.py", "main.py")
 WAYS = {
     "reference": "default initialisation, torch.load, load_state_dict(strict=False)",
@@ -281,11 +281,8 @@ def main(argv: list[str] | None = None) -> dict[tuple[str, Path], list[dict]] | 
     finally:
         shutil.rmtree(folder)
     head = describe(argv, args, next(iter(runs.values()))[0])
-    print("\n".join([*head, "", *table]))
-    if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        text = ["# From file to ready model", "", *head, "", *table, ""]
-        (RESULTS / f"startup-{args.save}.md").write_text("\n".join(text), encoding="utf-8")
+    save = f"startup-{args.save}" if args.save else None
+    reports.tell([*head, "", *table], "From file to ready model", save)
     return runs
 
 

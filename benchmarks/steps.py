@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import reports
 from benchmarks.demo_flags import check_demo, demo_parser
 from benchmarks.steps_tables import CALLS, RUNS, best_rows, flow_rows, mean_of, rows
 from ldm.errors import UserError
@@ -41,11 +42,7 @@ if TYPE_CHECKING:
     from ldm.data.demo.scenes import Scene
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS, PLOT, PAGE = (
-    ROOT / "benchmarks/results",
-    ROOT / "assets/steps.png",
-    ROOT / "docs/samplers.md",
-)
+PLOT, PAGE = ROOT / "assets/steps.png", ROOT / "docs/samplers.md"
 MARKS = ("<!-- steps: written by benchmarks/steps.py -->", "<!-- end of steps -->")
 TITLE = "Which sampler for how many calls of the model"
 PROMPT_SEED = 20  # of the held-out scenes of quality_demo.py
@@ -299,11 +296,7 @@ def report(argv: Sequence[str] | None, options: argparse.Namespace, record: Reco
     table += [*rows(limit, options.runs, options.calls), ""]
     table += best_rows(limit, options.runs, options.calls)
     lines = [*describe(argv, options, count), "", *table]
-    print("\n".join(lines))
-    if options.save:
-        RESULTS.mkdir(exist_ok=True)
-        text = "\n".join([f"# {TITLE}", "", *lines, ""])
-        (RESULTS / f"steps-{options.save}.md").write_text(text, encoding="utf-8")
+    reports.tell(lines, TITLE, f"steps-{options.save}" if options.save else None)
     if options.docs:
         from benchmarks.steps_plot import plot
 

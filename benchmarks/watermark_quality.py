@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from PIL import Image, ImageOps
 
+from benchmarks import reports
 from ldm.images.io import load_image
 from ldm.images.opening import redecoded
 from ldm.processor import cores, cpu_name
@@ -35,7 +36,6 @@ from ldm.safety.dwt_dct import bits_of
 from ldm.safety.gentle_watermark import GentleWatermarker, psnr
 from ldm.safety.watermark import TEXT
 
-RESULTS = Path(__file__).resolve().parent / "results"
 # Photographs that come with packages; those that are installed are taken.
 PHOTOGRAPHS = {
     "skimage": "data/{astronaut,chelsea,coffee,motorcycle_left,ihc}.png "
@@ -210,11 +210,8 @@ def main(argv: list[str] | None = None) -> dict[tuple[str, str], Mark]:
         plain = square(path, args.side)
         found |= {(path.name, way): measure(way, plain) for way in WAYS}
     lines = [*describe(argv, args), "", *HEADER, *rows(found)]
-    print("\n".join(lines))
-    if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        text = "\n".join(["# The watermark: is it seen, can it be read?", "", *lines, ""])
-        (RESULTS / f"watermark-{args.save}.md").write_text(text, encoding="utf-8")
+    save = f"watermark-{args.save}" if args.save else None
+    reports.tell(lines, "The watermark: is it seen, can it be read?", save)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,30 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@contextmanager
+def visiting(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open pages, close them at the end, and fail where one asked another machine for anything.
+
+    What it yields takes a port of this machine, a selector of what is waited for, and what
+    playwright's ``new_context`` does.
+    """
+    contexts, outside = [], []
+
+    def visit(port: int, until: str, width: int = 1280, height: int = 900, **more: Any) -> Any:
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **more))
+        page = contexts[-1].new_page()
+        page.on("request", lambda r: outside.append(r.url) if is_outside(r.url) else None)
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.wait_for_selector(until)
+        return page
+
+    yield visit
+    for each in contexts:
+        each.close()
+    assert not outside
 
 
 def is_outside(url: str) -> bool:

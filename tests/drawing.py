@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ldm.pipelines.pipeline import Pipeline
+from ldm.pipelines.progress import Notice
 from ldm.pipelines.staging import StagedModel, Staging
 from ldm.settings.generation import Img2ImgSettings, Txt2ImgSettings
 
@@ -33,6 +34,16 @@ def draw(pipeline, settings, **rest):
 
 def pixels_of(pictures):
     return np.stack([picture.pixels for picture in pictures])
+
+
+def drawn(pipeline, **changes):
+    """Return the pixels (1, H, W, 3) of one picture of a prompt."""
+    return pixels_of(draw(pipeline, text_settings(n_samples=1, n_iter=1, **changes))[0])
+
+
+def said(events):
+    """Return the texts of a run's notices."""
+    return [event.text for event in events if isinstance(event, Notice)]
 
 
 def staged_on_processor(ckpt):

@@ -574,7 +574,14 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("if len(self._places) > self.longest", "if len(self._places) >= self.longest"),
         (">= self.share:", "> self.share:"),
     ),
+    ("optimizedSD/web/background.py", f"{WEB}/test_background.py"): (
+        ("raise self._error", "pass"),
+    ),
+    ("optimizedSD/web/pictures.py", f"{WEB}/test_pictures.py"): (
+        ("None if stored.has_transparency_data else lost_as_rgb(stored)", "lost_as_rgb(stored)"),
+    ),
     ("optimizedSD/web/worker.py", f"{WEB}/test_worker.py"): (
+        ("tuple(dict.fromkeys(found))", "tuple(found)"),
         ("            self.line.wait(place,", "            (lambda *_: None)(place,"),
         ("if state.seconds > self.limits.seconds", "if state.seconds > 10**6"),
         ("lambda record: record.thread == thread", "lambda record: True"),
@@ -775,6 +782,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("quantized_activation(rows, (1,))", "quantized_activation(rows, (0, 1))"),
     ),
     ("ldm/pipelines/precision.py", "tests/ldm/pipelines/test_precision.py"): (
+        ("if gain <= WORTH_IT:", "if gain <= 1.0:"),
         ("weight.data = own", "pass"),
     ),
     ("ldm/programs/start.py", "tests/ldm/programs/test_start.py"): (
@@ -798,6 +806,8 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ("ldm/shortcuts/reuse.py", "tests/ldm/shortcuts/test_reuse.py"): (
         ("each is None or each[0] != self._period", "each is None"),
         ("in_walk and not ASIDE.get() and not torch.is_grad_enabled()", "in_walk"),
+        ("not ASIDE.get() and not torch.is_grad_enabled()", "not torch.is_grad_enabled()"),
+        ("and not torch.is_grad_enabled()", ""),
     ),
     ("ldm/process/token_merging.py", "tests/ldm/process/test_token_merging.py"): (
         ("descending=True", "descending=False"),
@@ -820,6 +830,42 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ),
     ("ldm/shortcuts/turns.py", "tests/ldm/shortcuts/test_turns.py"): (
         ("return in_rows(call, rows,", "return in_rows(call, None,"),
+    ),
+    ("ldm/shortcuts/merging.py", "tests/ldm/shortcuts/test_merging.py"): (
+        ("call = 2 * (moment.number or 0) + moment.evaluation", "call = 0"),
+        ("site.number * by_layer", "by_layer"),
+        ("if site.rate == rate}", "}"),
+    ),
+    ("ldm/shortcuts/zero_snr.py", "tests/ldm/shortcuts/test_zero_snr.py"): (
+        ("1.0 - whole / before", "whole / before"),
+        ('if model.parameterization != "v":', "if False:"),
+    ),
+    ("ldm/pipelines/shortcutting.py", f"{PIPELINES}/test_shortcutting.py"): (
+        ("0 if per_image else settings.seed", "settings.seed"),
+        ("            sampler.around = around", "            pass"),
+        ("if due or (has_uncond and not knows_uncond):", "if due:"),
+    ),
+    ("ldm/pipelines/speed.py", f"{PIPELINES}/test_speed.py"): (
+        ("    if not whole:", "    if False:"),
+        ("stack.callback(compile_model(model))", "compile_model(model)"),
+    ),
+    ("ldm/models/diffusion/restart.py", f"{DIFFUSION}/test_restart.py"): (
+        ("(steps // 4, 2)", "(steps // 4, 1)"),
+        ("parts = [self.sigmas[: turn + 1],", "parts = [self.sigmas[:turn],"),
+    ),
+    ("ldm/kernels/prepare.py", "tests/ldm/kernels/test_prepare.py"): (
+        ("if layer.processor is sdpa:", "if True:"),
+        ('if "forward" in vars(layer):', "if False:"),
+        ("needed * ROOM <= free", "needed <= free"),
+        ("weight.forget()", "pass"),
+    ),
+    ("ldm/kernels/compiled.py", "tests/ldm/kernels/test_compiled.py"): (
+        ("part._compiled_call_impl = own", "pass"),
+    ),
+    ("ldm/kernels/head_width.py", "tests/ldm/kernels/test_head_width.py"): (
+        ("d % 8 == 0 and capability", "capability"),
+        ("if d <= WIDEST_CUDNN:", "if True:"),
+        ("0 if capability >= HOPPER else 1", "0"),
     ),
     ("ldm/kernels/packed.py", "tests/ldm/kernels/test_prepare.py"): (
         ("weight._version == self._version", "True"),

@@ -15,7 +15,7 @@ from apps.studio.checkpoints import Checkpoint, described
 from apps.studio.words import say
 from ldm.errors import UserError, in_words
 from ldm.pipelines.progress import Observer, log_events
-from optimizedSD.web.worker import Stopped
+from optimizedSD.web.background import Stopped
 
 if TYPE_CHECKING:
     from apps.studio.settings import StudioSettings

@@ -143,20 +143,24 @@ def holds_several(path: str | Path) -> bool:
         return False
 
 
-def unused_of(path: str | Path, lost: str | None, who: str = "networks make") -> list[str]:
+def unused_of(
+    path: str | Path, lost: str | None, who: str = "networks make", called: str | None = None
+) -> list[str]:
     """Say what of a picture file is not used where 8-bit RGB is made, one sentence each.
 
     Args:
         path: The file.
         lost: What of its pixels is dropped, of ``ldm.images.io.lost_as_rgb``; None is nothing.
         who: Makes 8-bit RGB.
+        called: What the sentences call the file; None is its path.
     """
+    name = called or path
     dropped = list(filter(None, [lost, BEYOND if lost != BEYOND and _is_deep(path) else None]))
     verb = "are" if len(dropped) > 1 else "is"
     said = (
-        [f"{path}: {' and '.join(dropped)} {verb} dropped, as {who} 8-bit RGB"] if dropped else []
+        [f"{name}: {' and '.join(dropped)} {verb} dropped, as {who} 8-bit RGB"] if dropped else []
     )
-    return [*said, f"{path} {FIRST_ALONE}"] if holds_several(path) else said
+    return [*said, f"{name} {FIRST_ALONE}"] if holds_several(path) else said
 
 
 def _is_deep(path: str | Path) -> bool:

@@ -117,6 +117,29 @@ SHOWN = 500  # letters of a prompt and of its translation
 LONGEST_CUT = 500  # letters of a prompt's unused end that are shown
 
 
+def notices_before(
+    request: Any, model: Any, prompts: Sequence[str], steps: int
+) -> Iterator[Notice]:
+    """Say of any run what the user should know before its first step.
+
+    Args:
+        request: The run's ``ldm.pipelines.request.Request``.
+        model: The hub.
+        prompts: Those that it draws.
+        steps: Steps that each picture takes.
+    """
+    settings, image = request.settings, request.image
+    if image is not None:
+        yield from map(Notice, filter(None, [image.notice, image.mask and image.mask.notice]))
+    sizes = {"size": request.size, "own_size": request.choice.size}
+    yield from notices_on_run(settings, prompts, steps=steps, **sizes)
+    if settings.prompt_syntax == "compvis":
+        texts = [*request.negative_prompts, *prompts]
+        encoded = [text for prompt in texts for text, _ in settings.mixture(prompt)]
+        yield from notices_on_length(getattr(model.cond_stage_model, "tokenizer", None), encoded)
+    yield from notices_on_grammar(settings, prompts, request.attached)
+
+
 def notices_on_run(
     settings: GenerationSettings,
     prompts: Sequence[str],

@@ -26,15 +26,7 @@ from ldm.pipelines.batches import Batch
 from ldm.pipelines.infotext import Source
 from ldm.pipelines.phases import Phase, Result, is_finite, is_not_black, memory_for, way_out
 from ldm.pipelines.postprocess import PostProcessor, Watermark
-from ldm.pipelines.progress import (
-    Notice,
-    Observer,
-    Picture,
-    Progress,
-    notices_on_grammar,
-    notices_on_length,
-    notices_on_run,
-)
+from ldm.pipelines.progress import Notice, Observer, Picture, Progress, notices_before
 from ldm.pipelines.request import Request
 from ldm.pipelines.walks import Silenced, make_walk, sampler_for
 from ldm.rng import keep_random_state, seed_everything
@@ -135,13 +127,6 @@ class Run:
     def device(self) -> torch.device:
         """Where it is computed."""
         return self.execution.device
-
-    def _tell_of_init_image(self) -> None:
-        image = self.request.image
-        if image is not None:
-            for text in (image.notice, image.mask and image.mask.notice):
-                if text:
-                    self.observer(Notice(text))
 
     def _make_post_processor(self) -> PostProcessor:
         request = self.request
@@ -250,7 +235,6 @@ class Run:
 
     def begin(self) -> None:
         """Give notices, seed, and compute what all batches share."""
-        self._tell_of_init_image()
         self.walk = make_walk(self.request, self.model, self.device)
         self.walk.cancel = self.cancel
         self.steps = self.walk.steps(self.sampler)
@@ -292,27 +276,17 @@ class Run:
         """Report what the user should know about the run before its first step."""
         batches = [batch for batch in self.request.batches if batch.kept]
         prompts = list(dict.fromkeys(text for batch in batches for text in batch.prompts))
-        sizes = {"size": self.request.size, "own_size": self.request.choice.size}
-        for notice in notices_on_run(self.settings, prompts, steps=self.steps, **sizes):
-            self.observer(notice)
+        found = [*notices_before(self.request, self.model, prompts, self.steps)]
         if self.settings.is_shortened:
             from ldm.pipelines.shortcutting import costs
 
-            for notice in costs(self.settings, self._silent_sampler, self.steps):
-                self.observer(notice)
-        texts = [*self.request.negative_prompts, *prompts]
-        if self.settings.prompt_syntax == "compvis":
-            encoded = [text for prompt in texts for text, _ in self.settings.mixture(prompt)]
-            tokenizer = getattr(self.model.cond_stage_model, "tokenizer", None)
-            for notice in notices_on_length(tokenizer, encoded):
-                self.observer(notice)
-        for notice in notices_on_grammar(self.settings, prompts, self.request.attached):
-            self.observer(notice)
+            found += costs(self.settings, self._silent_sampler, self.steps)
         if self.request.choice.knows or not all(map(str.strip, prompts)):
             from ldm.pipelines.known_words import notices_on_words
 
-            for notice in notices_on_words(self.request):
-                self.observer(notice)
+            found += notices_on_words(self.request)
+        for notice in found:
+            self.observer(notice)
 
     def enough_memory(self, rows: int) -> AbstractContextManager:
         """Return the context in which lack of memory for ``rows`` pictures is said in a line."""

@@ -147,8 +147,12 @@ class _Outlet:
         return getattr(self._stream, name)  # what tqdm asks: isatty, encoding, fileno
 
 
+LOGGERS = "ldm", "optimizedSD"
+"""Whose warnings are for who runs a program, or draws on a page."""
+
+
 class ConsoleLog(logging.Handler):
-    """Passes the library's logged warnings to a console.
+    """Passes the logged warnings of the library, and of pages, to a console.
 
     Example:
         >>> with ConsoleLog(console):                                    # doctest: +SKIP
@@ -164,11 +168,13 @@ class ConsoleLog(logging.Handler):
         self._console.warn(record.getMessage())
 
     def __enter__(self) -> ConsoleLog:
-        logging.getLogger("ldm").addHandler(self)
+        for name in LOGGERS:
+            logging.getLogger(name).addHandler(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        logging.getLogger("ldm").removeHandler(self)
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(self)
 
 
 OK, USER_ERROR = 0, 2

@@ -14,6 +14,8 @@ from ldm.settings.command_line import OptionParser
 from ldm.settings.mistyped import bare
 from ldm.settings.option import Option, Settings, max_pixels_option, option, overrides_option
 
+COMPRESSIONS = ("none", "fp16", "bf16", "powersgd")
+"""How gradients may be sent between processes; ``ldm.training.compression`` does it."""
 # Flag -> what it does; each sets `lightning.trainer.<flag>`.
 TRAINER_FLAGS = {
     "accelerator": "cpu, gpu, mps, auto",
@@ -180,7 +182,7 @@ class TrainingOptions(Settings):
         None,
         "send smaller gradients between processes with ddp; numbers change",
         str,
-        choices=("none", "fp16", "bf16", "powersgd"),
+        choices=COMPRESSIONS,
         shown="none, or as the configuration has it",
     )
     async_checkpoints: bool | None = option(

@@ -13,11 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ldm.errors import UserError
 from ldm.settings.option import one_of
+from ldm.training.arguments import COMPRESSIONS
 
 logger = logging.getLogger(__name__)
 
 ROUNDED = {"fp16": default_hooks.fp16_compress_hook, "bf16": default_hooks.bf16_compress_hook}
-KINDS = ("none", *ROUNDED, "powersgd")
 WHERE = "lightning.gradient_compression"
 
 
@@ -52,10 +52,10 @@ def read_compression(given: Any) -> Compression | None:
     if unknown := [str(name) for name in given if name not in known]:
         raise UserError(f"{WHERE} has {unknown[0]!r}; expected {one_of(known)}; correct it")
     compression = Compression(**{"kind": "none", **given})
-    if compression.kind not in KINDS:
+    if compression.kind not in COMPRESSIONS:
         raise UserError(
-            f"{WHERE} is {compression.kind!r}; expected {one_of(KINDS)}; correct it there or with "
-            "--gradient_compression"
+            f"{WHERE} is {compression.kind!r}; expected {one_of(COMPRESSIONS)}; correct it there "
+            "or with --gradient_compression"
         )
     for name, least in (("rank", 1), ("start", 2)):
         value = asdict(compression)[name]

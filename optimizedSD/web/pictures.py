@@ -8,6 +8,7 @@ is transparent elsewhere. ``composite`` is all of them together. All are RGBA, o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,15 +17,18 @@ import numpy as np
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.images.io import open_image, upright_eight_bit
+from ldm.images.io import lost_as_rgb, open_image, upright_eight_bit
+from ldm.images.opening import unused_of
 from ldm.images.pixels import over
 from ldm.pipelines.masks import HALF_GREY, Mask
 
 OPAQUE = 255
 
+logger = logging.getLogger(__name__)
+
 
 def opened(value: Mapping[str, Any] | None) -> Any:
-    """Open the files that the editor, or an upload, holds.
+    """Open the files that the editor, or an upload, holds; log what of one is not used.
 
     Args:
         value: A file, ``{"path": ...}``; what the editor holds of files, or parts of it; or None.
@@ -38,11 +42,20 @@ def opened(value: Mapping[str, Any] | None) -> Any:
     if value is None:
         return None
     if "path" in value:
-        return upright_eight_bit(open_image(value["path"]))
+        return _read(value["path"])
     return {
         part: [opened(layer) for layer in held if layer] if part == "layers" else opened(held)
         for part, held in value.items()
     }
+
+
+def _read(path: str) -> Image.Image:
+    stored = open_image(path)
+    # Transparency is kept, or has white put behind it.
+    lost = None if stored.has_transparency_data else lost_as_rgb(stored)
+    for text in unused_of(path, lost, "this page works in", f"the picture {path}"):
+        logger.warning("%s", text)
+    return upright_eight_bit(stored)
 
 
 def painted_picture(value: Mapping[str, Any] | None) -> Image.Image:

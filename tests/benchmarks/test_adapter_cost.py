@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import adapter_cost
+from benchmarks import adapter_cost, reports
 
 pytest.importorskip("peft")
 
@@ -14,7 +14,7 @@ NARROW = ["--narrow", "--size", "64", "--steps", "1", "--rounds", "1", "--rank",
 def test_all_ways_are_timed_in_both_libraries_and_the_result_is_written(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(adapter_cost, "RESULTS", tmp_path)
+    monkeypatch.setattr(reports, "RESULTS", tmp_path)
     assert adapter_cost.main([*NARROW, "--save", "small"]) == 0
     printed = capsys.readouterr().out
     saved = (tmp_path / "adapter-cost-small.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from emoji_font import needs_font
 from PIL import Image
 from small_demo import write_small_demo
 
-from benchmarks import adapters
+from benchmarks import adapters, reports
 from ldm.adapters.control.writing import write_control
 from ldm.adapters.ip_adapter import new_ip_adapter, write_ip_adapter
 from ldm.adapters.lora import new_lora, write_lora
@@ -38,7 +38,7 @@ def flags(tmp_path_factory):
 
 @needs_font
 def test_every_adapter_is_measured_and_the_result_is_written(flags, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(adapters, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(reports, "RESULTS", tmp_path / "results")
     files = ["--sheet", str(tmp_path / "sheets"), "--row", str(tmp_path / "row.png")]
     assert adapters.main([*flags, "--save", "small", *files]) == 0
     printed = capsys.readouterr().out

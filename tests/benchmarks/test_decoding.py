@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks import reports
+
 
 @pytest.fixture
 def decoding():
@@ -16,7 +18,7 @@ def decoding():
 def test_all_sides_decode_the_same_picture_and_the_result_is_saved(
     decoding, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(decoding, "RESULTS", tmp_path)
+    monkeypatch.setattr(reports, "RESULTS", tmp_path)
     rows = decoding.main(["--narrow", "--size", "64", "--rounds", "2", "--save", "check"])
     assert [row.split("|")[1].strip() for row in rows][:3] == [
         "ours",
@@ -25,7 +27,7 @@ def test_all_sides_decode_the_same_picture_and_the_result_is_saved(
     ]
     assert all(float(row.split("|")[4]) < 1e-5 for row in rows)
     saved = (tmp_path / "decoding-check.md").read_text(encoding="utf-8")
-    assert saved == capsys.readouterr().out.removesuffix("\n")
+    assert saved == f"# Decoding beside its peers\n\n{capsys.readouterr().out}"
     assert "benchmarks/decoding.py --narrow" in saved
 
 

@@ -7,7 +7,7 @@ import torch
 from emoji_font import needs_font
 from small_demo import write_small_demo
 
-from benchmarks import inversion
+from benchmarks import inversion, reports
 from benchmarks.demo_measures import psnr_of
 from ldm.models.diffusion.null_text import Fit
 
@@ -22,7 +22,7 @@ def cells(line: str) -> list[str]:
 def test_the_program_measures_the_three_ways_and_writes_what_it_prints(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(inversion, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(reports, "RESULTS", tmp_path / "results")
     config, ckpt = write_small_demo(tmp_path)
     flags = ["--config", str(config), "--ckpt", str(ckpt), "--save", "small", *SMALL]
     assert inversion.main(flags) == 0

@@ -10,7 +10,7 @@ from emoji_font import needs_font
 from running import help_imports_torch
 from small_demo import write_small_demo
 
-from benchmarks import japanese
+from benchmarks import japanese, reports
 from benchmarks.demo_measures import held_out_prompts
 from benchmarks.japanese_wordings import KINDS, SPELLINGS, half_width, wordings
 from ldm.data.demo.scene_vocabulary import NOUNS
@@ -27,7 +27,7 @@ def cells(line: str) -> list[str]:
 def test_the_program_draws_three_ways_counts_words_and_writes_what_it_prints(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(japanese, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(reports, "RESULTS", tmp_path / "results")
     config, ckpt = write_small_demo(tmp_path)
     flags = ["--config", str(config), "--ckpt", str(ckpt), "--outdir", str(tmp_path / "out")]
     assert japanese.main([*flags, "--n", "5", "--steps", "1", "--show", "2", "--save", "x"]) == 0

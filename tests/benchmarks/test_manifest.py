@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 from running import help_imports_torch
 
-from benchmarks import manifest
+from benchmarks import manifest, reports
 
 
 def test_reading_and_every_format_are_measured_and_nothing_is_left(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(manifest, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(reports, "RESULTS", tmp_path / "results")
     small = ["--records", "50", "--pictures", "3", "--size", "100", "--save", "check"]
     lines = manifest.main([*small, "--folder", str(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
     saved = (tmp_path / "results/manifest-check.md").read_text(encoding="utf-8")
-    assert saved == capsys.readouterr().out
+    assert saved == f"# A manifest read and written\n\n{capsys.readouterr().out}"
     rows = {cells[1].strip(): float(cells[2]) for cells in (x.split("|") for x in lines[5:])}
     assert 200 < rows["bytes of a record on disk"] < 300
     assert 100 <= rows["bytes of a record in memory"] <= 120

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks import reports
 from benchmarks.memory_tracker import GRANULE, MemoryTracker
 from benchmarks.pretended_device import KIND, pretended_device
 
@@ -201,7 +202,7 @@ def benchmark():
 
 
 def test_both_sides_are_counted_and_the_result_is_saved(benchmark, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(reports, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     ways = ["stream", "diffusers", "diffusers, group offload"]
     options = "--narrow --size 64 --batch 1 --save check --ways"

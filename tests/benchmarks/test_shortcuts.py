@@ -7,7 +7,7 @@ import torch
 from emoji_font import needs_font
 from small_demo import write_small_demo
 
-from benchmarks import shortcuts
+from benchmarks import reports, shortcuts
 from benchmarks.demo_measures import Score
 from ldm.settings.generation import Txt2ImgSettings
 
@@ -18,7 +18,7 @@ NOTHING = Score(1.0, 0.5, 0.25, 0.0, 0.0)
 def test_the_program_prints_a_row_for_each_case_between_two_plain_ones(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(shortcuts, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(reports, "RESULTS", tmp_path / "results")
     config, ckpt = write_small_demo(tmp_path)
     given = ["--config", str(config), "--ckpt", str(ckpt), "--n", "2", "--steps", "2"]
     cases = ["reuse-2", "zero-snr", "turns"]

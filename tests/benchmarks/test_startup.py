@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 from tiny_model import CONFIG
 
-from benchmarks import startup
+from benchmarks import reports, startup
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def tiny(tmp_path):
 
 
 def test_all_ways_are_measured_and_the_result_is_saved(tiny, monkeypatch, capsys):
-    monkeypatch.setattr(startup, "RESULTS", tiny / "results")
+    monkeypatch.setattr(reports, "RESULTS", tiny / "results")
     monkeypatch.setattr(startup, "PROGRAMS", ("scripts/download_models.py",))
     command = (
         f"--config {tiny}/tiny.yaml --ckpt {tiny}/random.ckpt --work {tiny} --repeats 1 "

@@ -10,7 +10,7 @@ from PIL import Image
 from running import help_imports_torch
 from small_demo import write_small_demo
 
-from benchmarks import steps
+from benchmarks import reports, steps
 from benchmarks.steps import Drawn, steps_for, write_page
 from benchmarks.steps_tables import NOISY, RUNS, Mean, best_rows, mean_of
 from ldm.models.diffusion.k_samplers import Noisy
@@ -28,7 +28,7 @@ def flags(folder):
 
 @needs_font
 def test_the_program_measures_writes_what_it_prints_and_goes_on(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(steps, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(reports, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(steps, "PLOT", tmp_path / "steps.png")
     monkeypatch.setattr(steps, "PAGE", tmp_path / "samplers.md")
     page = "before\n{}\nold\n{}\nafter\n".format(*steps.MARKS)

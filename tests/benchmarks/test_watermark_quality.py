@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import watermark_quality
+from benchmarks import reports, watermark_quality
 
 
 def test_both_ways_are_measured_and_the_result_is_saved(tmp_path, monkeypatch, capsys):
     pytest.importorskip("imwatermark")
-    monkeypatch.setattr(watermark_quality, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(reports, "RESULTS", tmp_path / "results")
     folder = tmp_path / "pictures"
     folder.mkdir()
     for name, level in (("a.png", 90), ("b.jpg", 140)):

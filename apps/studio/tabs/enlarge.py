@@ -18,11 +18,11 @@ from apps.studio.state import Studio, Tab
 from apps.studio.words import shown
 from ldm.errors import UserError
 from ldm.images.carried import Carried
-from ldm.images.io import lost_as_rgb, upright_eight_bit
+from ldm.images.io import upright_eight_bit
 from ldm.images.metadata import parse_parameters
 from ldm.pipelines.adapter_files import on_shelf
 from ldm.pipelines.networks import UPSCALERS
-from ldm.pipelines.progress import Notice, Progress
+from ldm.pipelines.progress import Progress
 from ldm.programs.upscaling import save_enlarged
 from ldm.settings.low_memory import ForkHabits, SmallDevice
 from ldm.settings.option import changed
@@ -80,8 +80,6 @@ class Enlarging:
         from ldm.pipelines.postprocess import Watermark, telling
 
         own, carried = upright_eight_bit(self.image), self.carried
-        if (lost := lost_as_rgb(self.image)) and not own.has_transparency_data:
-            desk.observe(Notice(f"{lost} is dropped: pictures become 8-bit RGB", warning=True))
         larger = self._by_lanczos(own) if self.network is None else self._by_network(own, desk)
         mark = None
         if carried.synthetic:  # its watermark, if it has one, is lost on the way

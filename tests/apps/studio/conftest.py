@@ -5,11 +5,12 @@ import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 from adapter_shelves import random_control
-from browsing import PATIENCE, is_outside
+from browsing import visiting
 from ip_files import base_state, full_state
 from running import ROOT
 from safetensors.torch import save_file
@@ -94,18 +95,5 @@ def served(tmp_path_factory):
 @pytest.fixture
 def visit(browser, served):
     """Return a function that opens the studio; nothing on it may come from other machines."""
-    contexts, outside = [], []
-
-    def visit(width=1280, height=900, **more):
-        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **more))
-        page = contexts[-1].new_page()
-        page.on("request", lambda r: outside.append(r.url) if is_outside(r.url) else None)
-        page.set_default_timeout(PATIENCE)
-        page.goto(f"http://127.0.0.1:{served[0]}/")
-        page.wait_for_selector("#text-draw")
-        return page
-
-    yield visit
-    for each in contexts:
-        each.close()
-    assert not outside
+    with visiting(browser) as visit:
+        yield partial(visit, served[0], "#text-draw")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch import nn
 
 from ldm.errors import UserError
-from ldm.kernels.compiled import check_compiler
+from ldm.kernels.compiled import check_compiler, compile_model
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 SIZES = {"model_channels": 32, "num_res_blocks": 1, "attention_resolutions": [1]}
@@ -45,6 +48,22 @@ def test_a_unet_is_one_graph_for_all_prompts_and_one_more_for_all_other_sizes():
         taken.append(len(graphs))
     torch._dynamo.reset()
     assert taken == [1, 1, 2, 2]
+
+
+@torch.no_grad()
+def test_what_was_compiled_is_given_back_and_no_size_is_compiled_any_more():
+    own, decoder, graphs = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 3, 1), []
+    hub = SimpleNamespace(
+        model=SimpleNamespace(diffusion_model=own),
+        first_stage_model=SimpleNamespace(decoder=decoder),
+    )
+    undo = compile_model(hub, backend=lambda graph, _: graphs.append(graph) or graph.forward)
+    for side in (8, 12):
+        x = torch.ones(1, 4, side, side)
+        own(x), decoder(x)
+        assert len(graphs) == 2
+        undo()
+    torch._dynamo.reset()
 
 
 def test_a_missing_compiler_is_one_clear_line(monkeypatch):

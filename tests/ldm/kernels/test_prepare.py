@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from narrow_models import narrow_config, narrow_model
 from torch import nn
 
 from ldm.kernels.element_type import computes_in
-from ldm.kernels.prepare import is_available, prepare
+from ldm.kernels.prepare import is_available, lacking_memory, prepare
 from ldm.modules.attention import GEGLU
+from ldm.modules.attention_processors import AttentionLayer, sdpa
 from ldm.modules.diffusionmodules import model as first_stage
 from ldm.modules.diffusionmodules import unet_blocks
 from ldm.wrapping import is_stood_in
@@ -179,6 +181,23 @@ def test_subclasses_and_layers_with_a_forward_of_their_own_are_left_as_they_are(
     layers = nn.ModuleList([Doubled(4, 4), own, unusual, nn.Conv2d(4, 4, 1, padding="same")])
     with prepare(layers):
         assert not any(is_stood_in(layer, "forward") for layer in layers)
+
+
+def test_attention_is_computed_in_blocks_but_where_somebody_chose_otherwise(unet):
+    first, *others = (each for each in unet.modules() if isinstance(each, AttentionLayer))
+    own = first.processor = partial(sdpa)
+    with prepare(unet):
+        assert first.processor is own
+        assert others and all(is_stood_in(each, "processor") for each in others)
+    assert first.processor is own and all(each.processor is sdpa for each in others)
+
+
+@pytest.mark.parametrize(
+    ("free", "fits"), [(1500, True), (1499, False), (1000, False), (None, True)]
+)
+def test_packed_copies_have_to_leave_half_of_their_size_to_a_run(free, fits, monkeypatch):
+    monkeypatch.setattr("ldm.kernels.prepare.free_memory", lambda: free)
+    assert (lacking_memory(1000) is None) == fits
 
 
 def test_training_and_gradients_take_the_plain_way():

@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from drawing import draw, pixels_of, text_settings
+from drawing import draw, pixels_of, said, text_settings
 
 from ldm.errors import UserError
 from ldm.modules import int8
 from ldm.pipelines import precision, request
 from ldm.pipelines.precision import in_integers, notice_on_others, settled, weights_in
-from ldm.pipelines.progress import Notice
 from ldm.processor import Speeds
 
 CPU = torch.device("cpu")
@@ -27,10 +26,6 @@ def fast(monkeypatch):
         monkeypatch.setattr(precision, "speeds", lambda: Speeds({"float32": 1.0, **seconds}))
 
     return pretend
-
-
-def said(events):
-    return [event.text for event in events if isinstance(event, Notice)]
 
 
 @pytest.mark.parametrize(

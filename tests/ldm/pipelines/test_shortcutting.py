@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from control_parts import make_net
-from drawing import draw, image_settings, pixels_of, staged_on_processor, text_settings
+from drawing import draw, image_settings, pixels_of, said, staged_on_processor, text_settings
 from PIL import Image
 from tiny_decoders import tiny
 
@@ -17,8 +17,7 @@ from ldm.errors import UserError
 from ldm.images.io import save_picture
 from ldm.modules.attention_control.moments import LISTENERS
 from ldm.pipelines.infotext import read_picture
-from ldm.pipelines.progress import Notice
-from ldm.pipelines.shortcutting import calls_by_step, computed_calls
+from ldm.pipelines.shortcutting import calls_by_step, computed_calls, shortened
 from ldm.settings.generation import Txt2ImgSettings
 from ldm.settings.inpaint import InpaintSettings
 from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
@@ -47,10 +46,6 @@ def decoder(tmp_path_factory):
 
 def drawn(pipeline, settings, **rest):
     return pixels_of(draw(pipeline, settings, **rest)[0])
-
-
-def said(events):
-    return [event.text for event in events if isinstance(event, Notice)]
 
 
 def one(**changes):
@@ -173,6 +168,36 @@ def test_a_picture_with_a_seed_of_its_own_is_the_same_in_every_batch(pipeline, o
     alone = drawn(pipeline, replace(settings, n_samples=1, seed=settings.seed + 1))
     # Batches of other sizes take other kernels: the last digits, one level at most.
     assert np.abs(three[1].astype(int) - alone[0].astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["per-image", "compvis"])
+def test_what_is_merged_follows_the_runs_seed_where_pictures_have_none_of_their_own(
+    pipeline, monkeypatch, mode
+):
+    from ldm.shortcuts import merging
+
+    own, found = merging.match, []
+
+    def match(x, side, ratio, generator):
+        found[-1].append(generator.initial_seed())
+        return own(x, side, ratio, generator)
+
+    monkeypatch.setattr(merging, "match", match)
+    for seed in (1, 2):
+        found.append([])
+        drawn(pipeline, one(seed=seed, seed_mode=mode, merge_tokens=0.5))
+    assert found[0] and (found[0] == found[1]) == (mode == "per-image")
+
+
+def test_a_sampler_has_its_own_guidance_back(pipeline):
+    from ldm.pipelines.walks import sampler_for
+
+    settings = one(guidance_rescale=0.7)
+    made = sampler_for(settings, pipeline.model)
+    before = made.around
+    with shortened(pipeline.model, settings, made):
+        assert made.around is not before
+    assert made.around is before and not len(LISTENERS)
 
 
 @pytest.mark.parametrize("on", [*ON.values(), ALL], ids=[*ON, "all"])

@@ -8,8 +8,10 @@ from narrow_models import narrow_config, narrow_model
 
 from ldm.errors import UserError
 from ldm.modules.attention_control.moments import LISTENERS, Moment
+from ldm.modules.attention_control.sites import sites_of
+from ldm.modules.diffusionmodules.openaimodel import UNetModel
 from ldm.process.token_merging import match
-from ldm.shortcuts.merging import merging
+from ldm.shortcuts.merging import largest, merging
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,13 @@ def test_the_layers_are_the_largest_ones_of_self_attention(model):
         assert len(merged.layers) == len(
             [name for name, _ in model.named_modules() if name.endswith("attn1")]
         )
+
+
+def test_of_layers_at_several_sizes_only_the_largest_merge():
+    unet = UNetModel(**narrow_config("other")["model"]["params"]["unet_config"]["params"])
+    rates = {site: site.rate for site in sites_of(unet) if site.kind == "self"}
+    assert {*rates.values()} == {1, 4}
+    assert [*largest(unet)] == [site for site, rate in rates.items() if rate == 1]
 
 
 def test_a_layer_attends_as_the_formula_says(model, given):

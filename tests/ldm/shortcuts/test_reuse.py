@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from narrow_models import narrow_config, narrow_model
 from shortened_walks import STEPS, conditionings, walk
 
+from ldm.adapters.control.drawn import ASIDE
 from ldm.errors import UserError
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.modules.attention_control.moments import LISTENERS, Moment
@@ -129,6 +132,37 @@ def test_calls_outside_of_a_walk_and_with_gradients_compute_everything(model):
                 assert torch.equal(unet(x, t, context), plain)
         found, computed = middle_calls(model, lambda: unet(x, t, context))
         assert computed == 1 and found.requires_grad
+
+
+@contextmanager
+def aside():
+    token = ASIDE.set(True)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        ASIDE.reset(token)
+
+
+@pytest.mark.parametrize("other", [aside, torch.enable_grad])
+def test_calls_in_a_walk_for_something_else_compute_everything_and_are_not_kept(model, other):
+    unet, t, context = model.model.diffusion_model, torch.tensor([500]), torch.randn(1, 77, 32)
+    x, another = torch.randn(2, 1, 4, 8, 8)
+
+    def computed(x):
+        return middle_calls(model, lambda: unet(x, t, context))[1]
+
+    with torch.no_grad(), reusing(model, 2) as reuse:
+        reuse.tell(Moment(0, 2, 900.0), 1, ("cond",))
+        assert computed(x) == 1
+        kept = {key: features for key, (_, features) in reuse._kept.items()}
+        with other():
+            assert computed(another) == 1
+        assert all(torch.equal(reuse._kept[key][1], each) for key, each in kept.items())
+        reuse.tell(Moment(1, 2, 700.0), 1, ("cond",))
+        assert computed(x) == 0
+        with other():
+            assert computed(another) == 1
 
 
 def test_a_branch_that_the_unet_lacks_is_refused(model):

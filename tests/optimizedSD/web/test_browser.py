@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browsing import NEEDS_CHROMIUM, PATIENCE, drag, driver, is_outside
+from browsing import NEEDS_CHROMIUM, drag, driver, visiting
 from PIL import Image
 from running import ROOT, start_program
 
@@ -51,22 +51,8 @@ def served(tmp_path_factory):
 @pytest.fixture
 def visit(browser, served):
     """Return a function that opens a page; nothing on it may come from other machines."""
-    pages, outside = [], []
-
-    def visit(program):
-        port, _ = served(program)
-        page = browser.new_page(viewport={"width": 1360, "height": 1000})
-        pages.append(page)
-        page.on("request", lambda r: outside.append(r.url) if is_outside(r.url) else None)
-        page.set_default_timeout(PATIENCE)
-        page.goto(f"http://127.0.0.1:{port}/")
-        page.wait_for_selector("#draw")
-        return page
-
-    yield visit
-    for page in pages:
-        page.close()
-    assert not outside
+    with visiting(browser) as visit:
+        yield lambda program: visit(served(program)[0], "#draw", 1360, 1000)
 
 
 def set_steps(page, steps=4, pictures=1):

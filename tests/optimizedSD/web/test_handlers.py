@@ -88,6 +88,16 @@ def test_an_uploaded_picture_is_the_init_image(ask, tmp_path, painted):
     assert "Denoising strength: 0.75" in shown["parameters"]
 
 
+def test_what_of_an_upload_is_not_used_is_among_the_notices(ask, tmp_path, picture):
+    from gradio_client import handle_file
+
+    picture.save(tmp_path / "moving.gif", save_all=True, append_images=[picture.rotate(180)])
+    editor = {"background": None, "layers": [], "composite": handle_file(tmp_path / "moving.gif")}
+    shown = ask(IMG2IMG, editor | {"id": None}, n_samples=1)
+    said = "the picture that was uploaded holds several pictures: the first one is used"
+    assert shown["notices"].count(said) == 1
+
+
 def test_pixels_that_are_not_painted_over_are_kept_to_the_bit(
     ask, served, tmp_path, painted, picture
 ):

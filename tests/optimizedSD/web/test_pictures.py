@@ -7,13 +7,32 @@ import pytest
 from PIL import Image
 
 from ldm.errors import UserError
-from optimizedSD.web.pictures import mask_of, painted_picture, plain_picture
+from optimizedSD.web.pictures import mask_of, opened, painted_picture, plain_picture
 
 
 def test_the_mask_is_the_painted_pixels(painted):
     expected = np.zeros((12, 16), bool)
     expected[4:8, 6:12] = True
     assert np.array_equal(mask_of(painted, None).marked, expected)
+
+
+def test_what_of_an_uploaded_file_is_not_used_is_told(tmp_path, picture, caplog):
+    deep, clear = Image.fromarray(np.zeros((12, 16), np.uint16)), picture.convert("RGBA")
+    clear.putalpha(0)
+    files = [
+        (picture, "plain.png", {}, ""),
+        (clear, "clear.png", {}, ""),
+        (deep, "deep.png", {}, ": what it has beyond 8 bits is dropped"),
+        (picture.convert("CMYK"), "print.tif", {}, ": its colour space (CMYK) is dropped"),
+        (picture, "moving.gif", {"append_images": [deep]}, " holds several pictures: the first"),
+    ]
+    for image, name, more, text in files:
+        image.save(tmp_path / name, **({"save_all": True} | more if more else {}))
+        caplog.clear()
+        opened({"background": {"path": str(tmp_path / name)}, "layers": []})
+        told = [record.getMessage() for record in caplog.records]
+        assert len(told) == bool(text)
+        assert all(each.startswith(f"the picture {tmp_path / name}{text}") for each in told)
 
 
 def test_inpainting_starts_from_the_picture_without_the_paint(painted, picture):

@@ -20,7 +20,7 @@ from ldm.settings.low_memory import LowMemoryTxt2ImgSettings
 from optimizedSD.web.drawing import Drawing
 from optimizedSD.web.limits import Limits
 from optimizedSD.web.pictures import mask_of, plain_picture
-from optimizedSD.web.worker import Background, Stopped, Worker
+from optimizedSD.web.worker import Worker
 
 
 def settings_for(folder, **changes):
@@ -112,16 +112,17 @@ def test_a_run_can_be_stopped_before_it_begins(worker, tmp_path):
     assert draw(worker, settings_for(tmp_path), "me")[-1].pictures, "the stop was for one run"
 
 
-def test_a_run_stopped_while_it_waits_for_another_is_not_logged(pipeline, tmp_path):
+def test_a_run_stopped_while_it_waits_for_another_is_not_logged(worker, tmp_path):
     logged = []
-    worker = Worker(pipeline, log_run=logged.append)
-    worker.line.enter("another visitor")
+    worker.log_run = logged.append
+    place = worker.line.enter("another visitor")
     states = worker.draw("me", lambda: Drawing(settings_for(tmp_path)))
-    assert (
-        next(states).status == "Number 2 in line: 1 run is before yours. Cancel gives the place up."
-    )
+    first = next(states).status
     worker.stop("me")
-    assert list(states)[-1].status.endswith("nothing was finished.")
+    last = list(states)[-1].status
+    worker.line.leave(place)
+    assert first == "Number 2 in line: 1 run is before yours. Cancel gives the place up."
+    assert last.endswith("nothing was finished.")
     assert not logged
 
 
@@ -230,9 +231,10 @@ def test_runs_that_were_announced_and_never_begin_are_forgotten(worker):
     assert "visitor 999" in worker._expected
 
 
-def test_a_warning_is_for_the_visitor_whose_run_it_is_about(worker, tmp_path):
+def test_a_warning_is_told_once_and_to_the_visitor_whose_run_it_is_about(worker, tmp_path):
     def read():
-        logging.getLogger("ldm.images.io").warning("mine")
+        for name in ("ldm.images.io", "optimizedSD.web.pictures"):
+            logging.getLogger(name).warning("mine")
         return Drawing(settings_for(tmp_path))
 
     drawn = worker.draw("other", lambda: Drawing(settings_for(tmp_path, n_iter=500)), "a")
@@ -332,89 +334,3 @@ def test_a_mistake_in_what_is_asked_leaves_no_trace(worker):
         list(worker.draw("me", fail))
     assert not worker._expected
     assert not worker._running
-
-
-# --- work in a thread of its own ---
-
-
-def background(work, **rest):
-    return Background(work, threading.Event(), pause=0.0, **rest)
-
-
-def test_the_last_report_always_arrives_and_reports_come_in_order():
-    items = list(background(lambda report: [report(n) for n in range(1000)]).reports())
-    assert items == sorted(items)
-    assert items[-1] == 999
-
-
-def test_work_stays_in_one_thread_whichever_thread_iterates():
-    threads = set()
-
-    def work(report):
-        for n in range(20):
-            threads.add(threading.get_ident())
-            report(n)
-
-    items = background(work).reports()
-    while True:  # each step from another thread, as a web server does it
-        got = []
-        reader = threading.Thread(target=lambda got=got: got.extend([next(items, None)]))
-        reader.start()
-        reader.join()
-        if got == [None]:
-            break
-    assert len(threads) == 1
-    assert threading.get_ident() not in threads
-
-
-def test_an_error_in_the_work_is_raised_where_its_reports_are_read():
-    def work(report):
-        report("begun")
-        raise ValueError("it broke")
-
-    seen = []
-    with pytest.raises(ValueError, match="it broke"):
-        seen.extend(background(work).reports())
-
-
-def test_a_stop_ends_the_work_and_its_last_report_arrives():
-    stop, reported = threading.Event(), []
-
-    def work(report):
-        for n in range(10**9):
-            reported.append(n)
-            report(n)
-
-    run = Background(work, stop, pause=0.0)
-    for item in run.reports():
-        if item >= 3:
-            stop.set()
-    assert run.stopped
-    assert item == reported[-1]
-
-
-def test_closing_the_reports_stops_the_work():
-    ended = threading.Event()
-
-    def work(report):
-        try:
-            while True:
-                report("on and on")
-        except Stopped:
-            ended.set()
-            raise
-
-    items = background(work).reports()
-    next(items)
-    items.close()
-    assert ended.wait(timeout=30)
-
-
-def test_work_that_ends_by_itself_was_not_stopped():
-    run = background(lambda report: report("done"))
-    assert list(run.reports()) == ["done"]
-    assert not run.stopped
-
-
-def test_work_without_a_report_yields_nothing():
-    assert list(background(lambda report: None).reports()) == []

@@ -75,6 +75,16 @@ def test_at_time_0_the_end_of_a_walk_is_where_it_is():
     assert boundary_scales(999)[1] == pytest.approx(1.0)
 
 
+def test_a_step_at_time_0_stays_where_it_is():
+    """The consistency function's boundary condition, arXiv:2303.01469, section 3."""
+    noise = PerImageNoise([3, 4])
+    sampler = make_sampler("lcm", GaussianModel(), spacing="linspace", noise=noise)
+    sampler.make_schedule(4)
+    *_, before, last = sampler.walk(start())
+    assert sampler.times[0] == 0
+    assert torch.equal(last.x, before.x)
+
+
 def test_guidance_of_1_asks_for_one_row_and_of_2_for_two():
     model = GaussianModel()
     cond, uncond = torch.ones(2, 1, 1, 1), torch.zeros(2, 1, 1, 1)

@@ -20,6 +20,11 @@ def test_fewer_than_twenty_steps_are_heuns(steps):
     assert all(torch.equal(one, other) for one, other in pairs)
 
 
+def test_the_repetitions_are_those_of_automatic1111():
+    planned = {19: (0, 0), 20: (9, 1), 35: (9, 1), 36: (9, 2), 50: (12, 2)}
+    assert {steps: plan(steps) for steps in planned} == planned
+
+
 @pytest.mark.parametrize("steps", [20, 21, 35, 36, 50, 200])
 @pytest.mark.parametrize("spacing", ["karras", "uniform", "align_your_steps"])
 def test_it_takes_the_steps_asked_for_and_goes_up_as_often_as_planned(steps, spacing):
