@@ -3,16 +3,13 @@
     encode (once)  ->  (per batch) walk: text encoding, sampler steps  ->  decode
                    ->  ``PostProcessor``
 
-``Execution`` is the plain way to compute a phase: the whole model is on the device, and errors
-reach the caller. ``ldm.pipelines.staging`` has the one for small devices, which retries.
-
 Shape legend: B pictures, C h w latent, H W pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -24,7 +21,7 @@ from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.pipelines.batches import Batch
 from ldm.pipelines.infotext import Source
-from ldm.pipelines.phases import Phase, Result, is_finite, is_not_black, memory_for, way_out
+from ldm.pipelines.phases import Execution, is_finite, is_not_black, memory_for, way_out
 from ldm.pipelines.postprocess import PostProcessor, Watermark
 from ldm.pipelines.progress import (
     Notice,
@@ -46,49 +43,6 @@ if TYPE_CHECKING:
     from ldm.pipelines.adapting import Attached, Shelves
     from ldm.pipelines.cancelling import Cancel
     from ldm.pipelines.previewing import Glimpses
-
-
-class Execution:
-    """Computes a run's phases on the device where the whole model is.
-
-    Args:
-        device: That device.
-        half: The element type that autocast computes in; None computes in float32.
-    """
-
-    def __init__(self, device: torch.device, half: torch.dtype | None) -> None:
-        self.device = device
-        self.half = half
-
-    @property
-    def untried(self) -> torch.dtype | None:
-        """The half precision that a phase is computed in without another try in float32."""
-        return self.half
-
-    def compute(
-        self,
-        phase: Phase,
-        work: Callable[[], Result],
-        usable: Callable[[Result], bool],  # noqa: ARG002 - used where a phase can be retried
-    ) -> Result:
-        """Compute a phase in its precision.
-
-        Args:
-            phase: Which one.
-            work: Computes it; draws its own random numbers, so that it can be repeated.
-            usable: Whether the result can be used.
-        """
-        with self.precision(phase):
-            return work()
-
-    def precision(self, phase: Phase) -> AbstractContextManager:
-        """Return the context that a phase is computed in.
-
-        As in the reference, an init image is encoded in float32, whatever the precision.
-        """
-        if self.half is None or phase == "encode":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.half)
 
 
 LITTLE = 2**20
@@ -168,25 +122,52 @@ class Run:
         self.check()
         with self.ready():
             self.begin()
-            for batch in self._batches():
-                with torch.no_grad(), self.enough_memory(len(batch.prompts)):
-                    x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
-                    check_finite(x, "the latent of picture", self.way_out)
-                    self.check()
-                    decode = partial(self.walk.decode, x)
-                    decoded = self.execution.compute("decode", decode, is_not_black)
-                    check_finite(decoded, advice=self.way_out)
-                self._count(batch)
-                # Random numbers that the caller draws in between must not affect the next batch.
-                with torch.random.fork_rng(self._cuda_devices):
-                    for text in self.walk.findings(decoded):
-                        self.observer(Notice(text))
-                    drawn = self.walk.drawn(batch)
-                    for picture in self.post_processor.pictures(drawn, decoded):
-                        yield picture
-                        self.check()
+            with closing(self._decoded()) as batches:
+                for batch, decoded in batches:
+                    # Random numbers that the caller draws in between must not affect the next one.
+                    with torch.random.fork_rng(self._cuda_devices):
+                        for text in self.walk.findings(decoded):
+                            self.observer(Notice(text))
+                        drawn = self.walk.drawn(batch)
+                        for picture in self.post_processor.pictures(drawn, decoded):
+                            yield picture
+                            self.check()
 
-    def _batches(self) -> Iterator[Batch]:
+    def _decoded(self) -> Iterator[tuple[Batch, Tensor]]:
+        """Yield what is drawn at a time, with its pictures (B, 3, H, W)."""
+        if self.settings.overlap == "auto":
+            from ldm.pipelines.overlapping import can_overlap, overlapped
+
+            if can_overlap(self):
+                yield from overlapped(self)
+                return
+        for batch in self.batches():
+            x = self.latents(batch)
+            yield batch, self.finished(batch, partial(self.decode, x))
+
+    def latents(self, batch: Batch) -> Tensor:
+        """Take a batch's steps; return its latents (B, C, h, w)."""
+        with torch.no_grad(), self.enough_memory(len(batch.prompts)):
+            x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
+            check_finite(x, "the latent of picture", self.way_out)
+            self.check()
+        self.steps_done += len(batch.prompts) * self.steps
+        return x
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Decode latents (B, C, h, w) to pictures (B, 3, H, W) in [-1, 1]."""
+        return self.execution.compute("decode", partial(self.walk.decode, x), is_not_black)
+
+    def finished(self, batch: Batch, decode: Callable[[], Tensor]) -> Tensor:
+        """Return a batch's decoded pictures, checked, and report that it is done."""
+        with torch.no_grad(), self.enough_memory(len(batch.prompts)):
+            decoded = decode()
+            check_finite(decoded, advice=self.way_out)
+        self.pictures_done += len(batch.kept)
+        self._progress(0)
+        return decoded
+
+    def batches(self) -> Iterator[Batch]:
         """Yield what is drawn at a time, having drawn the random numbers that come before it."""
         for batch in self.request.batches:
             self.check()
@@ -218,6 +199,10 @@ class Run:
         """Raise ``Cancelled`` if the run is to end."""
         if self.cancel is not None:
             self.cancel.check()
+
+    def look_no_more(self) -> None:
+        """Finish what was drawn, whoever asks for an end."""
+        self.cancel = self.post_processor.cancel = None
 
     def _interruptible(self) -> AbstractContextManager:
         """Return the context in which the model looks whether the run is to end."""
@@ -388,12 +373,6 @@ class Run:
         noise = self.walk.start_noise.source(batch)
         for _ in self.walk.begin(self._silent_sampler, noise, len(batch.prompts), cond=None)[1]:
             self.check()
-
-    def _count(self, batch: Batch) -> None:
-        """Report that a batch is done."""
-        self.steps_done += len(batch.prompts) * self.steps
-        self.pictures_done += len(batch.kept)
-        self._progress(0)
 
     def _progress(self, steps: int) -> None:
         """Report how far the run is: ``steps`` into the current batch."""
