@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -74,9 +73,9 @@ def prepared_for_card(
                     with_attribute(layer, "processor", ByHeadWidth(capability, first))
                 )
         if graphs:
-            # One recording runs at a time, and its results are copied before the next one does.
-            capture = partial(CudaCapture, pool=torch.cuda.graph_pool_handle())
-            stack.enter_context(with_attribute(model, "step_graphs", StepGraphs(model, capture)))
+            stack.enter_context(
+                with_attribute(model, "step_graphs", StepGraphs(model, CudaCapture))
+            )
         yield
 
 

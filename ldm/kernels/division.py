@@ -31,10 +31,11 @@ def division_on(device: torch.device) -> Division | None:
     CUDA's kernels multiply by the inverse, which torch rounds once or twice, by its version. A
     number on the device would be divided by, with other last bits.
     """
-    x, numbers = torch.linspace(0.1, 3.0, 50), [0.07 * k for k in range(1, 50)]
+    x = torch.linspace(0.1, 3.0, 50, device="cpu")
+    numbers = [0.07 * k for k in range(1, 50)]
     own = torch.stack([x.to(device) / number for number in numbers]).cpu()
     for each in DIVISIONS:
-        given = torch.tensor([each.number(number) for number in numbers])
+        given = torch.tensor([each.number(number) for number in numbers], device="cpu")
         if torch.equal(each.does(x, given[:, None]), own):
             return each
     return None

@@ -15,6 +15,7 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from copy import copy
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -56,11 +57,12 @@ class CudaCapture:
     Args:
         work: Reads and writes the same memory at each call; run twice before it is recorded, for
             libraries to choose their kernels.
-        pool: Memory that graphs share which never run at the same time; see
-            ``torch.cuda.graph_pool_handle``.
+        beside: A recording that never runs at the same time: they share memory.
     """
 
-    def __init__(self, work: Callable[[], tuple[Tensor, ...]], pool: Any = None) -> None:
+    def __init__(
+        self, work: Callable[[], tuple[Tensor, ...]], beside: CudaCapture | None = None
+    ) -> None:
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -68,6 +70,7 @@ class CudaCapture:
                 work()
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
+        pool = None if beside is None else beside._graph.pool()
         with torch.cuda.graph(self._graph, pool=pool):
             self.out = work()
 
@@ -85,10 +88,11 @@ class StepGraphs:
 
     Args:
         model: A hub, whole on its device.
-        capture: Records work, such as ``CudaCapture``.
+        capture: Records work, such as ``CudaCapture``; it is given the work, and another recording
+            or None. One runs at a time, and its results are copied before the next one does.
     """
 
-    def __init__(self, model: Any, capture: Callable[[Callable], Capture]) -> None:
+    def __init__(self, model: Any, capture: Callable[[Callable, Any], Capture]) -> None:
         self.model, self._capture = model, capture
         self._recorded: dict[Hashable, _Recorded] = {}
         self._met: Counter[Hashable] = Counter()
@@ -163,7 +167,9 @@ class StepGraphs:
         self, key: Hashable, work: Work, inputs: Sequence[Tensor], numbers: Sequence[Any] = ()
     ) -> tuple[Tensor, ...]:
         if key not in self._recorded:
-            self._recorded[key] = _Recorded(self._capture, work, inputs, self._division)
+            other = next((each.capture for each in self._recorded.values()), None)
+            capture = partial(self._capture, beside=other)
+            self._recorded[key] = _Recorded(capture, work, inputs, self._division)
         return self._recorded[key].run(inputs, numbers)
 
     def _key(self, work: Work, inputs: Sequence[Tensor]) -> Hashable:
@@ -243,7 +249,7 @@ class _Recorded:
             with torch.autocast(device.type, dtype, enabled=active, cache_enabled=False):
                 return work.results(given, carry_out)
 
-        self._capture = capture(whole)
+        self.capture = capture(whole)
 
     def run(self, inputs: Sequence[Tensor], numbers: Sequence[Any]) -> tuple[Tensor, ...]:
         """Replay with other inputs; those that are known to be in place are not copied again."""
@@ -253,13 +259,13 @@ class _Recorded:
                 self._sources[k] = (given, _version(given))
         if numbers:
             self._put(numbers)
-        self._capture.replay()
-        return tuple(out.clone() for out in self._capture.out)
+        self.capture.replay()
+        return tuple(out.clone() for out in self.capture.out)
 
     def _put(self, numbers: Sequence[Any]) -> None:
         pairs = zip(map(float, numbers), self._divides, strict=True)
         values = [self._division.number(n) if divides else n for n, divides in pairs]
-        host = torch.tensor(values, dtype=torch.float32)
+        host = torch.tensor(values, dtype=torch.float32, device="cpu")
         if self._numbers.device.type == "cuda":
             host = host.pin_memory()  # else the host would wait for the copy
         self._numbers.copy_(host, non_blocking=True)

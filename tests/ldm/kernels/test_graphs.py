@@ -15,9 +15,11 @@ import torch
 from dividing import Dividing
 from small_hubs import latent
 from torch.utils._python_dispatch import TorchDispatchMode
+from waits import DEVICE, counted_waits
 
+from ldm.kernels.deferred import Tape, do
 from ldm.kernels.division import DIVISIONS, Division
-from ldm.kernels.graphs import OFTEN, StepGraphs
+from ldm.kernels.graphs import OFTEN, StepGraphs, _Recorded
 from ldm.models.diffusion.ddim import DDIMSampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.process.guidance import NoGuidance
@@ -30,8 +32,9 @@ class Repeated:
     made = 0
     at_work = False
 
-    def __init__(self, work):
+    def __init__(self, work, beside=None):
         type(self).made += 1
+        self.beside = beside
         self._work, self.out = work, tuple(out.clone() for out in work())
 
     def replay(self):
@@ -138,6 +141,19 @@ class Outside(TorchDispatchMode):
         if not Repeated.at_work and getattr(result, "ndim", 0):
             self.seen.add(str(func.overloadpacket))
         return result
+
+
+def test_nobody_waits_for_the_device_at_a_replay():
+    with counted_waits() as waits, DEVICE:
+        x = torch.randn(2, 4, 8, 8)
+        tape = Tape(do)
+        with tape.step(x) as begin:
+            end = 0.3 * begin / torch.tensor(2.0, device="cpu")  # noqa: F841 - held
+            work, numbers = tape.work(), tape.numbers
+            recorded = _Recorded(Repeated, work, [x], DIVISIONS[1])
+        for _ in range(2):
+            (out,) = recorded.run([torch.randn(2, 4, 8, 8)], numbers)
+    assert out.device == DEVICE and waits.found == []
 
 
 def test_other_prompts_and_other_noise_are_drawn_with_the_same_recording(recorded):
@@ -284,6 +300,18 @@ def test_weights_that_were_replaced_are_recorded_anew(recorded):
         assert Repeated.made == 3  # steps that are known to come often need no other
     finally:
         layer.weight.data = kept
+
+
+def test_recordings_share_the_memory_of_one_that_is_still_there(recorded):
+    captures = lambda: [each.capture for each in recorded.step_graphs._recorded.values()]  # noqa: E731
+    walk(recorded)
+    first, second = captures()
+    assert first.beside is None and second.beside is first
+    layer = recorded.model.diffusion_model.out[2]
+    kept, layer.weight.data = layer.weight.data, layer.weight.data.clone()
+    walk(recorded)
+    layer.weight.data = kept
+    assert captures()[0].beside is None
 
 
 def hooked(hub):
