@@ -118,6 +118,8 @@ OPERATIONS = {
     "mul": operator.mul,
     "truediv": operator.truediv,
 }
+PRODUCTS = (operator.mul, operator.truediv)
+HALF = (torch.float16, torch.bfloat16)
 PUT_OFF = {
     getattr(owner, name.removeprefix("true")): operation
     for owner in (torch, Tensor)
@@ -203,7 +205,7 @@ class Tape:
             dtype: The type of elements of its result, where that does not follow from the operands.
         """
         given = [each.value if _is_there(each) else each for each in operands]
-        if self.like is None or (dtype is None and not all(map(self._fits, given))):
+        if self.like is None or (dtype is None and not self._can(does, given)):
             return self._do(does, *map(real, operands))
         if dtype is None:
             kinds = ["number", "divisor" if does is operator.truediv else "number"]
@@ -214,6 +216,15 @@ class Tape:
         self._entries.append(Entry(does, tuple(placed)))
         self._made.append(weakref.ref(later))
         return later
+
+    def _can(self, does: Any, given: Sequence[Any]) -> bool:
+        """Check whether an operation can be put off."""
+        if not all(map(self._fits, given)):
+            return False
+        if does in PRODUCTS or not any(map(_is_number, given)):
+            return True
+        # Devices differ in how they round a sum of half precision with a number.
+        return all(_is_number(each) or each.dtype not in HALF for each in given)
 
     def _fits(self, each: Any) -> bool:
         """Check whether an operand is a number, or samples of the step's own shape."""

@@ -17,9 +17,9 @@ from small_hubs import latent
 from torch.utils._python_dispatch import TorchDispatchMode
 from waits import DEVICE, counted_waits
 
-from ldm.kernels.deferred import Tape, do
+from ldm.kernels.deferred import HALF, OPERATIONS, PRODUCTS, Tape, do
 from ldm.kernels.division import DIVISIONS, Division
-from ldm.kernels.graphs import OFTEN, StepGraphs, _Recorded
+from ldm.kernels.graphs import OFTEN, StepGraphs, _Recorded, _with_numbers
 from ldm.models.diffusion.ddim import DDIMSampler
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.process.guidance import NoGuidance
@@ -170,6 +170,18 @@ def test_steps_in_half_precision_are_rounded_as_the_plain_ones(recorded, name):
     with torch.autocast("cpu", torch.bfloat16):
         drawn, plain = (draw(recorded, name=name, steps=8) for draw in (walk, plainly))
     assert torch.equal(drawn, plain) and Repeated.made >= 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("does", OPERATIONS.values())
+def test_numbers_on_the_device_round_as_those_of_the_host(dtype, does):
+    x = torch.linspace(-3, 3, 1000).to(dtype)
+    if dtype in HALF and does not in PRODUCTS:
+        with Tape(do).step(x.float()) as begin:
+            assert type(does(begin.to(dtype), 0.3)) is torch.Tensor  # it is done at once
+        return
+    found = _with_numbers(does, (x, torch.tensor(0.3)), DIVISIONS[0])
+    assert found.dtype == dtype and torch.equal(found, does(x, 0.3))
 
 
 @pytest.mark.parametrize("way", DIVISIONS[1:])

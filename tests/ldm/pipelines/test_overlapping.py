@@ -133,6 +133,19 @@ def test_an_error_in_a_batch_comes_out_as_it_is_after_the_pictures_before_it(
 
 
 @pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()])
+def test_an_error_in_the_next_batchs_steps_loses_no_picture_before_it(pipeline, error):
+    plain, _ = draw(pipeline, SETTINGS)
+
+    def see(event):
+        if isinstance(event, Progress) and event.done == 2 * 4 + 2:  # in the second batch
+            raise error
+
+    pictures, caught = drawn_until(pipeline, type(error), see)
+    assert caught is error and np.array_equal(pixels_of(pictures), pixels_of(plain[:2]))
+
+
+@pytest.mark.usefixtures("late")
 def test_pictures_that_came_out_as_nan_are_said_to_as_ever(pipeline, monkeypatch):
     broken = lambda x: x.new_full((len(x), 3, 64, 64), torch.nan)  # noqa: E731
     monkeypatch.setattr(pipeline.model, "decode_first_stage", broken)
@@ -242,6 +255,12 @@ told: list = []
 
 def test_one_batch_has_nothing_beside_it(pipeline):
     assert not can_overlap(run_of(pipeline, n_iter=1)) and "one batch" in told[-1].text
+
+
+def test_a_model_whose_parts_take_turns_overlaps_nothing(pipeline):
+    run = run_of(pipeline)
+    run.execution.is_whole = False
+    assert not can_overlap(run) and not told  # it was said with the other choices
 
 
 def test_faces_are_redrawn_batch_by_batch(pipeline):
