@@ -22,7 +22,7 @@ from ldm.config import build
 from ldm.modules.encoders.clip_text import CLIPTextConfig
 from ldm.offload.budget import estimate, measure
 from ldm.offload.plan import PlanSettings, StagePlan
-from ldm.pipelines.phases import Execution
+from ldm.pipelines.run import Execution
 from ldm.pipelines.staging import StagedModel, Staging
 
 TOKENS = 77

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ldm.pipelines.phases import Execution, half_of
+from ldm.pipelines.phases import half_of
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.request import Request
+from ldm.pipelines.run import Execution
 from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:  # most runs need none of them

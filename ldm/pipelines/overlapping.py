@@ -13,23 +13,60 @@ Shapes: B pictures, C h w latent, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import AbstractContextManager, closing
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from ldm.errors import UserError
+from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.offload.budget import free_memory, measure
 from ldm.pipelines.batches import Batch
 from ldm.pipelines.grouping import SHARED_WALKS
-from ldm.pipelines.progress import Notice
+from ldm.pipelines.phases import is_finite
+from ldm.pipelines.progress import Notice, Observer
+from ldm.pipelines.request import Request
 from ldm.pipelines.room import GIB, MARGIN, held_by_picture
+from ldm.pipelines.walks import TextWalk
+from ldm.settings.generation import GenerationSettings
 
 if TYPE_CHECKING:
-    from ldm.pipelines.run import Run
+    from ldm.modules.attention_control.controller import Controller
 
 Item = TypeVar("Item")
+
+
+class Run(Protocol):
+    """What is drawn, such as a ``ldm.pipelines.run.Run`` that has begun."""
+
+    model: LatentSpaceDiffusion
+    request: Request
+    settings: GenerationSettings
+    execution: Any
+    walk: TextWalk
+    controller: Controller | None
+    observer: Observer
+    device: torch.device
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield what is drawn at a time."""
+
+    def walk_of(self, batch: Batch) -> Tensor:
+        """Take a batch's steps; return its latents (B, C, h, w)."""
+
+    def taken(self, batch: Batch, x: Tensor) -> None:
+        """Check latents that a batch's steps ended with."""
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Decode latents to pictures (B, 3, H, W)."""
+
+    def enough_memory(self, rows: int) -> AbstractContextManager:
+        """Return the context in which lack of memory is said in a line."""
+
+    def look_no_more(self) -> None:
+        """Finish what was drawn, whoever asks for an end."""
 
 
 class Beside:
@@ -99,8 +136,8 @@ def one_behind(
         raise failure
 
 
-def overlapped(run: Run) -> Iterator[tuple[Batch, Tensor]]:
-    """Draw a run's batches, each decoded (B, 3, H, W) while the next one takes its steps.
+def overlapped(run: Run) -> Iterator[tuple[Batch, Callable[[], Tensor]]]:
+    """Draw a run's batches; yield each, and what returns it decoded, when the next has its steps.
 
     A run that fails or is cancelled first yields the batch whose steps were done before.
     """
@@ -108,14 +145,14 @@ def overlapped(run: Run) -> Iterator[tuple[Batch, Tensor]]:
 
         def start() -> Iterator[tuple[Batch, Callable[[], Tensor]]]:
             for batch in run.batches():
-                x = run.latents(batch)
                 with torch.no_grad(), run.enough_memory(len(batch.prompts)):
+                    x = run.execution.compute("walk", partial(run.walk_of, batch), is_finite)
+                    run.taken(batch, x)
                     decoded = beside.start(run.decode, x)
                 yield batch, decoded
 
         with closing(start()) as started:
-            for batch, decoded in one_behind(started, run.look_no_more):
-                yield batch, run.finished(batch, decoded)
+            yield from one_behind(started, run.look_no_more)
 
 
 def can_overlap(run: Run) -> bool:

@@ -1,14 +1,9 @@
-"""What every phase of a run deals with: precision, lack of memory, unusable results.
-
-``Execution`` is the plain way to compute a phase: the whole model is on the device, and errors
-reach the caller. ``ldm.pipelines.staging`` has the one for small devices, which retries.
-"""
+"""What every phase of a run deals with: precision, lack of memory, unusable results."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from typing import Literal, TypeVar
 
 import torch
@@ -42,54 +37,6 @@ def half_of(device: torch.device, precision: str = "autocast") -> torch.dtype | 
     if precision in ("bfloat16", "float16"):
         return getattr(torch, precision)
     return torch.float16 if precision == "autocast" and device.type == "cuda" else None
-
-
-class Execution:
-    """Computes a run's phases on the device where the whole model is.
-
-    Args:
-        device: That device.
-        half: The element type that autocast computes in; None computes in float32.
-
-    Attributes:
-        is_whole: Whether the whole model is there at once.
-    """
-
-    is_whole = True
-
-    def __init__(self, device: torch.device, half: torch.dtype | None) -> None:
-        self.device = device
-        self.half = half
-
-    @property
-    def untried(self) -> torch.dtype | None:
-        """The half precision that a phase is computed in without another try in float32."""
-        return self.half
-
-    def compute(
-        self,
-        phase: Phase,
-        work: Callable[[], Result],
-        usable: Callable[[Result], bool],  # noqa: ARG002 - used where a phase can be retried
-    ) -> Result:
-        """Compute a phase in its precision.
-
-        Args:
-            phase: Which one.
-            work: Computes it; draws its own random numbers, so that it can be repeated.
-            usable: Whether the result can be used.
-        """
-        with self.precision(phase):
-            return work()
-
-    def precision(self, phase: Phase) -> AbstractContextManager:
-        """Return the context that a phase is computed in.
-
-        As in the reference, an init image is encoded in float32, whatever the precision.
-        """
-        if self.half is None or phase == "encode":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.half)
 
 
 def is_finite(x: Tensor) -> bool:

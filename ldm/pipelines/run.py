@@ -3,6 +3,9 @@
     encode (once)  ->  (per batch) walk: text encoding, sampler steps  ->  decode
                    ->  ``PostProcessor``
 
+``Execution`` is the plain way to compute a phase: the whole model is on the device, and errors
+reach the caller. ``ldm.pipelines.staging`` has the one for small devices, which retries.
+
 Shape legend: B pictures, C h w latent, H W pixels.
 """
 
@@ -20,9 +23,8 @@ from ldm.images.io import check_finite
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.pipelines.batches import Batch
-from ldm.pipelines.infotext import Source
-from ldm.pipelines.phases import Execution, is_finite, is_not_black, memory_for, way_out
-from ldm.pipelines.postprocess import PostProcessor, Watermark
+from ldm.pipelines.phases import Phase, Result, is_finite, is_not_black, memory_for, way_out
+from ldm.pipelines.postprocess import PostProcessor
 from ldm.pipelines.progress import (
     Notice,
     Observer,
@@ -43,6 +45,54 @@ if TYPE_CHECKING:
     from ldm.pipelines.adapting import Attached, Shelves
     from ldm.pipelines.cancelling import Cancel
     from ldm.pipelines.previewing import Glimpses
+
+
+class Execution:
+    """Computes a run's phases on the device where the whole model is.
+
+    Args:
+        device: That device.
+        half: The element type that autocast computes in; None computes in float32.
+
+    Attributes:
+        is_whole: Whether the whole model is there at once.
+    """
+
+    is_whole = True
+
+    def __init__(self, device: torch.device, half: torch.dtype | None) -> None:
+        self.device = device
+        self.half = half
+
+    @property
+    def untried(self) -> torch.dtype | None:
+        """The half precision that a phase is computed in without another try in float32."""
+        return self.half
+
+    def compute(
+        self,
+        phase: Phase,
+        work: Callable[[], Result],
+        usable: Callable[[Result], bool],  # noqa: ARG002 - used where a phase can be retried
+    ) -> Result:
+        """Compute a phase in its precision.
+
+        Args:
+            phase: Which one.
+            work: Computes it; draws its own random numbers, so that it can be repeated.
+            usable: Whether the result can be used.
+        """
+        with self.precision(phase):
+            return work()
+
+    def precision(self, phase: Phase) -> AbstractContextManager:
+        """Return the context that a phase is computed in.
+
+        As in the reference, an init image is encoded in float32, whatever the precision.
+        """
+        if self.half is None or phase == "encode":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.half)
 
 
 LITTLE = 2**20
@@ -97,21 +147,6 @@ class Run:
                 if text:
                     self.observer(Notice(text))
 
-    def _make_post_processor(self) -> PostProcessor:
-        request = self.request
-        source = Source(
-            model=request.choice.name,
-            fingerprint=request.choice.fingerprint,
-            device=self.device.type,
-            size=request.recorded_size,
-            shown=request.shown_size,
-            init_image=request.image,
-            adapters=request.adapters,
-        )
-        watermark = Watermark.of(self.settings.watermark, self.settings.format)
-        given = self.settings, source, self.checker, watermark, self.observer
-        return PostProcessor(*given, device=self.device, cancel=self.cancel)
-
     def pictures(self) -> Iterator[Picture]:
         """Draw, yielding each batch's pictures when it is done.
 
@@ -122,50 +157,45 @@ class Run:
         self.check()
         with self.ready():
             self.begin()
-            with closing(self._decoded()) as batches:
-                for batch, decoded in batches:
-                    # Random numbers that the caller draws in between must not affect the next one.
-                    with torch.random.fork_rng(self._cuda_devices):
-                        for text in self.walk.findings(decoded):
-                            self.observer(Notice(text))
-                        drawn = self.walk.drawn(batch)
-                        for picture in self.post_processor.pictures(drawn, decoded):
-                            yield picture
-                            self.check()
+            if self.settings.overlap == "auto":
+                from ldm.pipelines.overlapping import can_overlap, overlapped
 
-    def _decoded(self) -> Iterator[tuple[Batch, Tensor]]:
-        """Yield what is drawn at a time, with its pictures (B, 3, H, W)."""
-        if self.settings.overlap == "auto":
-            from ldm.pipelines.overlapping import can_overlap, overlapped
+                if can_overlap(self):
+                    with closing(overlapped(self)) as batches:
+                        for batch, decode in batches:
+                            yield from self._delivered(batch, decode)
+                    return
+            for batch in self.batches():
+                with torch.no_grad(), self.enough_memory(len(batch.prompts)):
+                    x = self.execution.compute("walk", partial(self.walk_of, batch), is_finite)
+                    self.taken(batch, x)
+                yield from self._delivered(batch, partial(self.decode, x))
 
-            if can_overlap(self):
-                yield from overlapped(self)
-                return
-        for batch in self.batches():
-            x = self.latents(batch)
-            yield batch, self.finished(batch, partial(self.decode, x))
-
-    def latents(self, batch: Batch) -> Tensor:
-        """Take a batch's steps; return its latents (B, C, h, w)."""
-        with torch.no_grad(), self.enough_memory(len(batch.prompts)):
-            x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
-            check_finite(x, "the latent of picture", self.way_out)
-            self.check()
+    def taken(self, batch: Batch, x: Tensor) -> None:
+        """Check latents (B, C, h, w) that a batch's steps ended with, and count these."""
+        check_finite(x, "the latent of picture", self.way_out)
+        self.check()
         self.steps_done += len(batch.prompts) * self.steps
-        return x
 
     def decode(self, x: Tensor) -> Tensor:
         """Decode latents (B, C, h, w) to pictures (B, 3, H, W) in [-1, 1]."""
         return self.execution.compute("decode", partial(self.walk.decode, x), is_not_black)
 
-    def finished(self, batch: Batch, decode: Callable[[], Tensor]) -> Tensor:
-        """Return a batch's decoded pictures, checked, and report that it is done."""
+    def _delivered(self, batch: Batch, decode: Callable[[], Tensor]) -> Iterator[Picture]:
+        """Yield a batch's pictures, having reported that it is done."""
         with torch.no_grad(), self.enough_memory(len(batch.prompts)):
             decoded = decode()
             check_finite(decoded, advice=self.way_out)
         self.pictures_done += len(batch.kept)
         self._progress(0)
-        return decoded
+        # Random numbers that the caller draws in between must not affect the next batch.
+        with torch.random.fork_rng(self._cuda_devices):
+            for text in self.walk.findings(decoded):
+                self.observer(Notice(text))
+            drawn = self.walk.drawn(batch)
+            for picture in self.post_processor.pictures(drawn, decoded):
+                yield picture
+                self.check()
 
     def batches(self) -> Iterator[Batch]:
         """Yield what is drawn at a time, having drawn the random numbers that come before it."""
@@ -239,7 +269,9 @@ class Run:
         self.walk = make_walk(self.request, self.model, self.device)
         self.walk.cancel = self.cancel
         self.steps = self.walk.steps(self.sampler)
-        self.post_processor = self._make_post_processor()
+        self.post_processor = PostProcessor.of(
+            self.request, self.checker, self.observer, self.device, self.cancel
+        )
         drawn = [batch for batch in self.request.batches if batch.kept]
         extra = self.walk.extra_steps(self.sampler)
         self.steps_total = extra + self.steps * sum(len(batch.prompts) for batch in drawn)
@@ -308,7 +340,7 @@ class Run:
         )
         return memory_for(what, self.device, fewer)
 
-    def _walk(self, batch: Batch) -> Tensor:
+    def walk_of(self, batch: Batch) -> Tensor:
         """Encode a batch's prompts and take the steps; return its latents (B, C, h, w).
 
         The steps are taken in one go rather than yielded: a suspended generator would leave

@@ -23,9 +23,10 @@ from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.offload.budget import choose, describe, estimate, free_memory, measure, tighter
 from ldm.offload.plan import StagePlan
 from ldm.offload.stages import Ledger
-from ldm.pipelines.phases import Execution, Phase, Result, half_of, is_refusal
+from ldm.pipelines.phases import Phase, Result, half_of, is_refusal
 from ldm.pipelines.progress import Notice, Observer
 from ldm.pipelines.request import Request
+from ldm.pipelines.run import Execution
 from ldm.rng import keep_random_state
 from ldm.settings.low_memory import SmallDevice
 

@@ -6,14 +6,8 @@ import pytest
 import torch
 
 from ldm.errors import UserError
-from ldm.pipelines.phases import (
-    Execution,
-    half_of,
-    is_finite,
-    is_not_black,
-    lacked_memory,
-    memory_for,
-)
+from ldm.pipelines.phases import half_of, is_finite, is_not_black, lacked_memory, memory_for
+from ldm.pipelines.run import Execution
 
 CPU = torch.device("cpu")
 

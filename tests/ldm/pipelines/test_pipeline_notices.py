@@ -13,9 +13,10 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.pipelines import pipeline as generate
-from ldm.pipelines.phases import Execution, way_out
+from ldm.pipelines.phases import way_out
 from ldm.pipelines.pipeline import Pipeline
 from ldm.pipelines.progress import Notice, Progress
+from ldm.pipelines.run import Execution
 from ldm.pipelines.staging import StagedRun
 
 
