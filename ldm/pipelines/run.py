@@ -140,13 +140,6 @@ class Run:
         """Where it is computed."""
         return self.execution.device
 
-    def _tell_of_init_image(self) -> None:
-        image = self.request.image
-        if image is not None:
-            for text in (image.notice, image.mask and image.mask.notice):
-                if text:
-                    self.observer(Notice(text))
-
     def pictures(self) -> Iterator[Picture]:
         """Draw, yielding each batch's pictures when it is done.
 
@@ -189,7 +182,7 @@ class Run:
         self.pictures_done += len(batch.kept)
         self._progress(0)
         # Random numbers that the caller draws in between must not affect the next batch.
-        with torch.random.fork_rng(self._cuda_devices):
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             for text in self.walk.findings(decoded):
                 self.observer(Notice(text))
             drawn = self.walk.drawn(batch)
@@ -265,7 +258,8 @@ class Run:
 
     def begin(self) -> None:
         """Give notices, seed, and compute what all batches share."""
-        self._tell_of_init_image()
+        for text in () if self.request.image is None else self.request.image.notices:
+            self.observer(Notice(text))
         self.walk = make_walk(self.request, self.model, self.device)
         self.walk.cancel = self.cancel
         self.steps = self.walk.steps(self.sampler)
@@ -299,11 +293,6 @@ class Run:
         if room.notice:
             self.observer(Notice(room.notice))
         return room.rows
-
-    @property
-    def _cuda_devices(self) -> list[torch.device]:
-        device = self.device
-        return [device] if device.type == "cuda" else []
 
     def _give_notices(self) -> None:
         """Report what the user should know about the run before its first step."""
