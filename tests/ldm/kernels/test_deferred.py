@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 
+import numpy as np
 import pytest
 import torch
 
@@ -89,7 +90,18 @@ def test_a_result_of_an_earlier_step_is_put_off_with_the_next_one(tape, done):
     assert torch.equal(before + 1, 2 * samples() + 1)  # between steps too
 
 
-def test_samples_of_another_shape_or_kind_are_not_put_off(tape):
-    rows, whole = torch.ones(2, 1, 1, 1), torch.ones(SHAPE, dtype=torch.long)
+@pytest.mark.parametrize("other", [torch.ones(2, 1, 1, 1), torch.ones(SHAPE, dtype=torch.long)])
+def test_samples_of_another_shape_or_kind_are_not_put_off(tape, other):
     with tape.step(samples()) as x:
-        assert type(x * rows) is type(whole + x) is torch.Tensor
+        assert type(x * other) is torch.Tensor
+
+
+def test_a_step_that_ended_holds_nothing(tape):
+    with tape.step(samples()) as x:
+        assert type(2 * x) is Later
+    assert tape.like is None and not tape.inputs
+
+
+def test_numbers_of_numpy_are_put_off_too(tape, done):
+    with tape.step(samples()) as x:
+        assert type(np.float64(2) * x) is Later and not done
