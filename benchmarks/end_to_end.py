@@ -1,7 +1,8 @@
 """Seconds for a batch of pictures: texts, all steps with guidance, decoding, copy to the host.
 
 Our ways of computing beside diffusers, alternately, each after an untimed turn, in which kernels
-are compiled and steps recorded. Weights are random: no figure here depends on them.
+are compiled and steps recorded. A turn is of ``--batches`` batches; a way that overlaps decodes
+each beside the next one's steps. Weights are random: no figure here depends on them.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +26,23 @@ if TYPE_CHECKING:
     import torch
     from omegaconf import DictConfig
 
+    from ldm.pipelines.overlapping import Beside
+
 CARD = {"kernels": "auto", "attention_backend": "auto", "graphs": "auto"}
-# Whose, and its options: ours are settings of speed, diffusers' whether it is compiled.
+# Whose, and its options: ours are settings of speed, and whether the sampler's update is recorded
+# with the model's call; diffusers' whether it is compiled.
 WAYS: dict[str, tuple[str, Any]] = {
     "ours": ("ours", {}),
     "ours, graphs": ("ours", {"graphs": "auto"}),
+    "ours, graphs without the update": ("ours", {"graphs": "auto", "update": False}),
     "ours, kernels and graphs": ("ours", CARD),
+    "ours, kernels, graphs and overlap": ("ours", {**CARD, "overlap": "auto"}),
     "ours, compiled": ("ours", {"compile": True, "graphs": "auto"}),
     "diffusers": ("diffusers", False),
     "diffusers, compiled": ("diffusers", True),
 }
-Draw = Callable[[int], "torch.Tensor"]
+Draw = Callable[[int, int], None]
+"""Draws so many pictures at once, so many times, to the host's memory."""
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,14 +51,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
     parser.add_argument("--device", required=True, help="cuda, cuda:1, cpu")
     parser.add_argument("--batch", type=int, default=1, help="pictures at once (default: 1)")
+    parser.add_argument("--batches", type=int, default=1, help="batches a turn (default: 1)")
     parser.add_argument("--size", type=int, default=512, help="pixels a side (default: 512)")
     parser.add_argument("--steps", type=int, default=50, help="steps (default: 50)")
     parser.add_argument("--rounds", type=int, default=3, help="timed turns a way (default: 3)")
     parser.add_argument("--narrow", action="store_true", help="a small model: a check, no result")
     parser.add_argument("--save", metavar="NAME", help="also write results/end-to-end-NAME.md")
     args = parser.parse_args(argv)
-    if min(args.batch, args.rounds) < 1 or not 1 <= args.steps <= 1000:
-        parser.error("--batch and --rounds go from 1, --steps from 1 to 1000")
+    if min(args.batch, args.batches, args.rounds) < 1 or not 1 <= args.steps <= 1000:
+        parser.error("--batch, --batches and --rounds go from 1, --steps from 1 to 1000")
     if args.size < 64 or args.size % 64:
         parser.error(f"--size {args.size} given; expected a multiple of 64")
     return args
@@ -59,7 +67,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 @contextmanager
 def ours(config: DictConfig, options: dict, args: argparse.Namespace) -> Iterator[Draw]:
-    """Return a context with what draws a batch by this project's model and sampler."""
+    """Return a context with what draws batches by this project's model and sampler."""
     import torch
 
     from ldm.config import build
@@ -75,7 +83,7 @@ def ours(config: DictConfig, options: dict, args: argparse.Namespace) -> Iterato
     sampler.make_schedule(args.steps, verbose=False)
     latent = args.size // model.first_stage_model.downsampling_factor
 
-    def draw(rows: int) -> torch.Tensor:
+    def latents(rows: int) -> torch.Tensor:
         encode = model.get_learned_conditioning
         prompts = {
             "cond": encode(["a cat"] * rows),
@@ -84,18 +92,51 @@ def ours(config: DictConfig, options: dict, args: argparse.Namespace) -> Iterato
         x = torch.randn(rows, 4, latent, latent, device=device)
         for state in sampler.walk(x, unconditional_guidance_scale=SCALE, **prompts):
             x = state.x
-        return model.decode_first_stage(x).cpu()
+        return x
+
+    def draw(rows: int, batches: int) -> None:
+        drawn = (latents(rows) for _ in range(batches))
+        with beside_on(device, options) as beside:
+            for pictures in decoded(drawn, model.decode_first_stage, beside):
+                pictures.cpu()
 
     def say(notice: Any) -> None:
         print(notice.text, file=sys.stderr)
 
-    with sped_up(model, SpeedSettings(**options), device, True, say):
+    chosen = {name: value for name, value in options.items() if name != "update"}
+    with sped_up(model, SpeedSettings(**chosen), device, True, say):
+        graphs = getattr(model, "step_graphs", None)
+        if graphs is not None and not options.get("update", True):
+            graphs.whole = lambda rule, *_: rule
         yield draw
+
+
+def beside_on(device: torch.device, options: dict) -> AbstractContextManager[Beside | None]:
+    """Return what decodes beside the steps, where a way overlaps and the device can."""
+    from ldm.pipelines.overlapping import Beside
+
+    overlaps = options.get("overlap") == "auto" and device.type == "cuda"
+    return Beside(device) if overlaps else nullcontext()
+
+
+def decoded(
+    latents: Iterable[torch.Tensor],
+    decode: Callable[[torch.Tensor], torch.Tensor],
+    beside: Beside | None,
+) -> Iterator[torch.Tensor]:
+    """Decode batches, each before the next one or, with ``beside``, while that takes its steps."""
+    from ldm.pipelines.overlapping import one_behind
+
+    if beside is None:
+        yield from map(decode, latents)
+        return
+    for result in one_behind(beside.start(decode, x) for x in latents):
+        yield result()
 
 
 @contextmanager
 def diffusers(config: DictConfig, compiled: bool, args: argparse.Namespace) -> Iterator[Draw]:
-    """Return a context with what draws a batch by diffusers' modules and scheduler."""
+    """Return a context with what draws batches by diffusers' modules and scheduler."""
     import torch
 
     from benchmarks.memory_sides import Diffusers
@@ -109,7 +150,7 @@ def diffusers(config: DictConfig, compiled: bool, args: argparse.Namespace) -> I
     scheduler = side.pipe.scheduler
     latent = args.size // side.factor
 
-    def draw(rows: int) -> torch.Tensor:
+    def draw_one(rows: int) -> None:
         context = torch.cat([side.text([""] * rows), side.text(["a cat"] * rows)])
         x = torch.randn(rows, 4, latent, latent, device=device, dtype=dtype)
         scheduler.set_timesteps(args.steps, device=device)
@@ -117,9 +158,9 @@ def diffusers(config: DictConfig, compiled: bool, args: argparse.Namespace) -> I
             eps_uncond, eps_cond = side.unet(torch.cat([x, x]), t, context).chunk(2)
             eps = eps_uncond + SCALE * (eps_cond - eps_uncond)
             x = scheduler.step(eps, t, x, return_dict=False)[0]
-        return side.decode(x).cpu()
+        side.decode(x).cpu()
 
-    yield draw
+    yield lambda rows, batches: [draw_one(rows) for _ in range(batches)]
 
 
 def dtype_for(device: str) -> torch.dtype:
@@ -130,7 +171,7 @@ def dtype_for(device: str) -> torch.dtype:
 
 
 def measure(args: argparse.Namespace, config: DictConfig) -> dict[str, list[float]]:
-    """Let the ways take turns; return the seconds of each turn."""
+    """Let the ways take turns; return the seconds a batch of each turn."""
     import torch
 
     sides = {"ours": ours, "diffusers": diffusers}
@@ -140,15 +181,15 @@ def measure(args: argparse.Namespace, config: DictConfig) -> dict[str, list[floa
             whose, options = WAYS[way]
             draws[way] = stack.enter_context(sides[whose](config, options, args))
             begin = time.perf_counter()
-            draws[way](args.batch)
+            draws[way](args.batch, args.batches)
             print(f"{way}: first turn {time.perf_counter() - begin:.1f} s", file=sys.stderr)
         seconds: dict[str, list[float]] = {way: [] for way in draws}
         for _ in range(args.rounds):
             for way, draw in draws.items():
                 begin = time.perf_counter()
-                draw(args.batch)
+                draw(args.batch, args.batches)
                 wait_for(torch.device(args.device))
-                seconds[way].append(time.perf_counter() - begin)
+                seconds[way].append((time.perf_counter() - begin) / args.batches)
     return seconds
 
 
@@ -175,7 +216,7 @@ def main(argv: list[str] | None = None) -> dict[str, list[float]]:
         f"- command: `python benchmarks/end_to_end.py {command}`",
         *describe_machine(args.device),
         f"- {args.size}x{args.size}, {args.steps} steps, batch {args.batch}, guidance; medians of "
-        f"{args.rounds} alternating turns",
+        f"{args.rounds} alternating turns of {args.batches}",
     ]
     seconds = measure(args, load_config(CONFIG, overrides=overrides))
     save = f"end-to-end-{args.save}" if args.save else None

@@ -23,6 +23,7 @@ if [ -z "$DRY" ]; then
     mkdir -p "$OUT"
 fi
 
+ON_CARD=test_on_a_card_the_pictures_are_those_of_the_plain_way
 failed=0
 # part NAME SECONDS COMMAND...: run within a limit; its output is NAME.md, what it says NAME.log.
 part() {
@@ -36,14 +37,19 @@ part() {
     }
 }
 
-part tests 70 "$PYTHON" -m pytest -q -p no:cacheprovider tests/ldm/kernels/cuda/test_on_cuda.py \
-    tests/ldm/offload/test_on_cuda.py
-part end-to-end-1 150 "$PYTHON" benchmarks/end_to_end.py --device cuda --batch 1 --rounds 5
-part end-to-end-32 110 "$PYTHON" benchmarks/end_to_end.py --device cuda --batch 32 --rounds 1 \
+part tests 85 "$PYTHON" -m pytest -q -p no:cacheprovider tests/ldm/kernels/cuda/test_on_cuda.py \
+    tests/ldm/offload/test_on_cuda.py "tests/ldm/pipelines/test_overlapping.py::$ON_CARD"
+part end-to-end-1 125 "$PYTHON" benchmarks/end_to_end.py --device cuda --batch 1 --rounds 5 \
+    --ways ours "ours, graphs without the update" "ours, graphs" "ours, kernels and graphs" \
+    "ours, compiled" diffusers "diffusers, compiled"
+part end-to-end-32 95 "$PYTHON" benchmarks/end_to_end.py --device cuda --batch 32 --rounds 1 \
     --ways ours "ours, kernels and graphs" diffusers
+# Decoding beside the next batch's steps, with and without.
+part overlap 40 "$PYTHON" benchmarks/end_to_end.py --device cuda --batch 4 --batches 4 --rounds 2 \
+    --steps 20 --ways "ours, kernels and graphs" "ours, kernels, graphs and overlap"
 part sampling 50 "$PYTHON" benchmarks/sampling.py --device cuda --dtype float16 --size 512 \
     --steps 10 --rounds 5
 # Streaming against transfer and compute: the plans' rows of pictures a minute, beside what is moved.
-part memory 95 "$PYTHON" benchmarks/memory.py --device cuda --size 512 --batch 1 --steps 5 \
+part memory 85 "$PYTHON" benchmarks/memory.py --device cuda --size 512 --batch 1 --steps 5 \
     --ways resident "resident, tiled" turbo four-part stream diffusers
 exit "$failed"

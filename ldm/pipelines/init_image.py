@@ -164,6 +164,12 @@ class InitImage:
         notice = self._with_notice(text)
         return replace(self, pixels=pixels, mask=mask, notice=notice, unpadded=size)
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What is to be said of it and of its mask."""
+        own = (self.notice, self.mask and self.mask.notice)
+        return tuple(text for text in own if text)
+
     def _with_notice(self, text: str) -> str:
         return f"{self.notice} {text}" if self.notice else text
 

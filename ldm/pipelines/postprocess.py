@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ldm.pipelines.cancelling import Cancel
     from ldm.pipelines.facing import Faces
     from ldm.pipelines.masks import Mask
+    from ldm.pipelines.request import Request
 
 
 @dataclass
@@ -115,6 +116,29 @@ class PostProcessor:
     device: torch.device | str = "cpu"
     cancel: Cancel | None = None
     faces: Faces | None = None
+
+    @classmethod
+    def of(
+        cls,
+        request: Request,
+        checker: SafetyChecker,
+        observer: Observer,
+        device: torch.device,
+        cancel: Cancel | None,
+    ) -> Self:
+        """Return what finishes the pictures of a request."""
+        settings = request.settings
+        source = Source(
+            model=request.choice.name,
+            fingerprint=request.choice.fingerprint,
+            device=device.type,
+            size=request.recorded_size,
+            shown=request.shown_size,
+            init_image=request.image,
+            adapters=request.adapters,
+        )
+        watermark = Watermark.of(settings.watermark, settings.format)
+        return cls(settings, source, checker, watermark, observer, device=device, cancel=cancel)
 
     def prepare(self) -> None:
         """Report what will be missing, and find damaged files before anything is drawn.

@@ -130,7 +130,7 @@ def notices_before(
     """
     settings, image = request.settings, request.image
     if image is not None:
-        yield from map(Notice, filter(None, [image.notice, image.mask and image.mask.notice]))
+        yield from map(Notice, image.notices)
     sizes = {"size": request.size, "own_size": request.choice.size}
     yield from notices_on_run(settings, prompts, steps=steps, **sizes)
     if settings.prompt_syntax == "compvis":

@@ -141,15 +141,28 @@ def _positions(request: Request) -> int:
 
 def _bytes_of_a_row(request: Request, drawer: Drawer, sizes: StageSizes) -> float:
     """Estimate what a picture takes while it is drawn, beside the model."""
-    height, width = request.final_size
     precision = request.settings.precision
     half = None if precision in ("auto", "int8") else half_of(drawer.device, precision)
+    shown = 3 * (4 + 4) * request.shown_size[0] * request.shown_size[1]  # float32, and as bytes
+    return COPIES * max(held_by_picture(request, half, sizes)) + shown
+
+
+def held_by_picture(
+    request: Request, half: torch.dtype | None, sizes: StageSizes
+) -> tuple[float, float]:
+    """Estimate the bytes that layers hold of a picture: in its steps, and in the autoencoder.
+
+    Args:
+        request: What is drawn.
+        half: The half precision that it is computed in; None is float32.
+        sizes: The model's.
+    """
+    height, width = request.final_size
     itemsize = 4 if half is None else half.itemsize
     held = sizes.held * itemsize + sizes.work.bytes(itemsize, autocast=True)
     walk = held * request.rows_per_picture * _positions(request)
     coder = max(each.bytes(itemsize, autocast=True) for each in (sizes.decoder, sizes.encoder))
-    shown = 3 * (4 + 4) * request.shown_size[0] * request.shown_size[1]  # float32, and as bytes
-    return COPIES * max(walk, coder * height * width) + shown
+    return walk, coder * height * width
 
 
 def _least_seconds(request: Request, sizes: StageSizes) -> float | None:

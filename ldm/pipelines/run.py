@@ -12,7 +12,7 @@ Shape legend: B pictures, C h w latent, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,8 @@ from ldm.images.io import check_finite
 from ldm.models.diffusion.latent_diffusion import LatentSpaceDiffusion
 from ldm.models.diffusion.sampler import Sampler
 from ldm.pipelines.batches import Batch
-from ldm.pipelines.infotext import Source
 from ldm.pipelines.phases import Phase, Result, is_finite, is_not_black, memory_for, way_out
-from ldm.pipelines.postprocess import PostProcessor, Watermark
+from ldm.pipelines.postprocess import PostProcessor
 from ldm.pipelines.progress import Notice, Observer, Picture, Progress, notices_before
 from ldm.pipelines.request import Request
 from ldm.pipelines.walks import Silenced, make_walk, sampler_for
@@ -46,7 +45,12 @@ class Execution:
     Args:
         device: That device.
         half: The element type that autocast computes in; None computes in float32.
+
+    Attributes:
+        is_whole: Whether the whole model is there at once.
     """
+
+    is_whole = True
 
     def __init__(self, device: torch.device, half: torch.dtype | None) -> None:
         self.device = device
@@ -128,21 +132,6 @@ class Run:
         """Where it is computed."""
         return self.execution.device
 
-    def _make_post_processor(self) -> PostProcessor:
-        request = self.request
-        source = Source(
-            model=request.choice.name,
-            fingerprint=request.choice.fingerprint,
-            device=self.device.type,
-            size=request.recorded_size,
-            shown=request.shown_size,
-            init_image=request.image,
-            adapters=request.adapters,
-        )
-        watermark = Watermark.of(self.settings.watermark, self.settings.format)
-        given = self.settings, source, self.checker, watermark, self.observer
-        return PostProcessor(*given, device=self.device, cancel=self.cancel)
-
     def pictures(self) -> Iterator[Picture]:
         """Draw, yielding each batch's pictures when it is done.
 
@@ -153,25 +142,47 @@ class Run:
         self.check()
         with self.ready():
             self.begin()
-            for batch in self._batches():
-                with torch.no_grad(), self.enough_memory(len(batch.prompts)):
-                    x = self.execution.compute("walk", partial(self._walk, batch), is_finite)
-                    check_finite(x, "the latent of picture", self.way_out)
-                    self.check()
-                    decode = partial(self.walk.decode, x)
-                    decoded = self.execution.compute("decode", decode, is_not_black)
-                    check_finite(decoded, advice=self.way_out)
-                self._count(batch)
-                # Random numbers that the caller draws in between must not affect the next batch.
-                with torch.random.fork_rng(self._cuda_devices):
-                    for text in self.walk.findings(decoded):
-                        self.observer(Notice(text))
-                    drawn = self.walk.drawn(batch)
-                    for picture in self.post_processor.pictures(drawn, decoded):
-                        yield picture
-                        self.check()
+            if self.settings.overlap == "auto":
+                from ldm.pipelines.overlapping import can_overlap, overlapped
 
-    def _batches(self) -> Iterator[Batch]:
+                if can_overlap(self):
+                    with closing(overlapped(self)) as batches:
+                        for batch, decode in batches:
+                            yield from self._delivered(batch, decode)
+                    return
+            for batch in self.batches():
+                with torch.no_grad(), self.enough_memory(len(batch.prompts)):
+                    x = self.execution.compute("walk", partial(self.walk_of, batch), is_finite)
+                    self.taken(batch, x)
+                yield from self._delivered(batch, partial(self.decode, x))
+
+    def taken(self, batch: Batch, x: Tensor) -> None:
+        """Check latents (B, C, h, w) that a batch's steps ended with, and count these."""
+        check_finite(x, "the latent of picture", self.way_out)
+        self.check()
+        self.steps_done += len(batch.prompts) * self.steps
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Decode latents (B, C, h, w) to pictures (B, 3, H, W) in [-1, 1]."""
+        return self.execution.compute("decode", partial(self.walk.decode, x), is_not_black)
+
+    def _delivered(self, batch: Batch, decode: Callable[[], Tensor]) -> Iterator[Picture]:
+        """Yield a batch's pictures, having reported that it is done."""
+        with torch.no_grad(), self.enough_memory(len(batch.prompts)):
+            decoded = decode()
+            check_finite(decoded, advice=self.way_out)
+        self.pictures_done += len(batch.kept)
+        self._progress(0)
+        # Random numbers that the caller draws in between must not affect the next batch.
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            for text in self.walk.findings(decoded):
+                self.observer(Notice(text))
+            drawn = self.walk.drawn(batch)
+            for picture in self.post_processor.pictures(drawn, decoded):
+                yield picture
+                self.check()
+
+    def batches(self) -> Iterator[Batch]:
         """Yield what is drawn at a time, having drawn the random numbers that come before it."""
         for batch in self.request.batches:
             self.check()
@@ -203,6 +214,10 @@ class Run:
         """Raise ``Cancelled`` if the run is to end."""
         if self.cancel is not None:
             self.cancel.check()
+
+    def look_no_more(self) -> None:
+        """Finish what was drawn, whoever asks for an end."""
+        self.cancel = self.post_processor.cancel = None
 
     def _interruptible(self) -> AbstractContextManager:
         """Return the context in which the model looks whether the run is to end."""
@@ -238,7 +253,9 @@ class Run:
         self.walk = make_walk(self.request, self.model, self.device)
         self.walk.cancel = self.cancel
         self.steps = self.walk.steps(self.sampler)
-        self.post_processor = self._make_post_processor()
+        self.post_processor = PostProcessor.of(
+            self.request, self.checker, self.observer, self.device, self.cancel
+        )
         drawn = [batch for batch in self.request.batches if batch.kept]
         extra = self.walk.extra_steps(self.sampler)
         self.steps_total = extra + self.steps * sum(len(batch.prompts) for batch in drawn)
@@ -267,11 +284,6 @@ class Run:
             self.observer(Notice(room.notice))
         return room.rows
 
-    @property
-    def _cuda_devices(self) -> list[torch.device]:
-        device = self.device
-        return [device] if device.type == "cuda" else []
-
     def _give_notices(self) -> None:
         """Report what the user should know about the run before its first step."""
         batches = [batch for batch in self.request.batches if batch.kept]
@@ -297,7 +309,7 @@ class Run:
         )
         return memory_for(what, self.device, fewer)
 
-    def _walk(self, batch: Batch) -> Tensor:
+    def walk_of(self, batch: Batch) -> Tensor:
         """Encode a batch's prompts and take the steps; return its latents (B, C, h, w).
 
         The steps are taken in one go rather than yielded: a suspended generator would leave
@@ -362,12 +374,6 @@ class Run:
         noise = self.walk.start_noise.source(batch)
         for _ in self.walk.begin(self._silent_sampler, noise, len(batch.prompts), cond=None)[1]:
             self.check()
-
-    def _count(self, batch: Batch) -> None:
-        """Report that a batch is done."""
-        self.steps_done += len(batch.prompts) * self.steps
-        self.pictures_done += len(batch.kept)
-        self._progress(0)
 
     def _progress(self, steps: int) -> None:
         """Report how far the run is: ``steps`` into the current batch."""

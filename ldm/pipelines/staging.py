@@ -161,6 +161,8 @@ class StagedRun(Execution):
         observer: Called with the plan and every change to it or to the precision.
     """
 
+    is_whole = False
+
     def __init__(self, staged: StagedModel, request: Request, observer: Observer) -> None:
         super().__init__(staged.device, None if staged.dtype == torch.float32 else staged.dtype)
         self._staged, self._request, self._observer = staged, request, observer

@@ -46,9 +46,13 @@ class NoGuidance:
         x: Tensor,
         t: Tensor,
         cond: Conditioning,
-        uncond: Conditioning,  # noqa: ARG002 - the Guider interface
+        uncond: Conditioning,
     ) -> tuple[Tensor, Tensor, Conditioning]:
-        return x, t, cond
+        return x, t, self.join(cond, uncond)
+
+    def join(self, cond: Conditioning, uncond: Conditioning) -> Conditioning:  # noqa: ARG002
+        """Return the conditioning of a call: what ``prepare`` returns last."""
+        return cond
 
     def combine(self, out: Tensor, t: Tensor) -> Tensor:  # noqa: ARG002 - the Guider interface
         return out
@@ -74,9 +78,13 @@ class ClassifierFreeGuidance:
     def prepare(
         self, x: Tensor, t: Tensor, cond: Conditioning, uncond: Conditioning
     ) -> tuple[Tensor, Tensor, Conditioning]:
+        return torch.cat([x, x]), torch.cat([t, t]), self.join(cond, uncond)
+
+    def join(self, cond: Conditioning, uncond: Conditioning) -> Conditioning:
+        """Return the conditioning of a call: what ``prepare`` returns last."""
         if self._pair is None or self._pair[0] is not uncond or self._pair[1] is not cond:
             self._pair, self._joined = (uncond, cond), join_conditioning(uncond, cond)
-        return torch.cat([x, x]), torch.cat([t, t]), self._joined
+        return self._joined
 
     def combine(self, out: Tensor, t: Tensor) -> Tensor:  # noqa: ARG002 - the Guider interface
         out_uncond, out_cond = out.chunk(2)  # (2 B, C, h, w) -> (B, C, h, w) each

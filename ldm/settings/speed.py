@@ -30,8 +30,8 @@ class SpeedSettings:
     )
     graphs: str = option(
         "off",
-        "auto records each step of the model as one CUDA graph, where the model is whole on a CUDA "
-        "device and no adapter acts on it; the numbers are the same",
+        "auto records each step, with guidance and the sampler's update, as one CUDA graph, where "
+        "the model is whole on a CUDA device and no adapter acts on it; the numbers are the same",
         choices=("auto", "off"),
         group="model",
     )
@@ -40,6 +40,14 @@ class SpeedSettings:
         "who computes attention on a CUDA device: torch leaves it to torch, auto chooses by the "
         "device and the width of a head; numbers change in their last digits",
         choices=BACKENDS,
+        group="model",
+    )
+
+    overlap: str = option(
+        "off",
+        "auto decodes a batch while the next one is drawn, where the model is whole on a CUDA "
+        "device and memory suffices for both; the pictures are the same, and come a batch later",
+        choices=("auto", "off"),
         group="model",
     )
 

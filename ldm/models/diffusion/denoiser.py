@@ -125,6 +125,11 @@ class Denoiser:
             self.close()
         return step
 
+    def recorded(self, rule: StepRule, sampler: Any) -> StepRule:
+        """Return a sampler's rule, as the model takes its steps where it records them."""
+        graphs = getattr(self.model, "step_graphs", None)  # see ``ldm.kernels.graphs``
+        return rule if graphs is None else graphs.whole(rule, sampler, self)
+
     def close(self) -> None:
         """Say that the walk is over, at its end or before."""
         for listener in listeners_of(self.model):

@@ -208,7 +208,7 @@ class Sampler(ABC):
         x = x.to(self.model.device, torch.promote_types(x.dtype, torch.float32))
         if mask is not None:
             mask, x0 = mask.to(x), x0.to(x)
-        rule = self.new_rule(denoiser, total)
+        rule = denoiser.recorded(self.new_rule(denoiser, total), self)
         with closing(denoiser):  # callers may stop early
             for i, index in enumerate(reversed(range(total))):
                 if ucg_schedule is not None:

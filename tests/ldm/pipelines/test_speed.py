@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 from small_hubs import latent
@@ -36,10 +38,24 @@ def test_the_defaults_touch_nothing_and_say_nothing(hub):
     assert notices_of(hub, SpeedSettings()) == []
 
 
-@pytest.mark.parametrize("choice", [{"graphs": "auto"}, {"attention_backend": "flash"}])
+@pytest.mark.parametrize(
+    "choice", [{"graphs": "auto"}, {"attention_backend": "flash"}, {"overlap": "auto"}]
+)
 def test_what_only_a_card_has_is_said_to_have_no_effect_elsewhere(hub, choice):
     (text,) = notices_of(hub, SpeedSettings(**choice))
     assert next(iter(choice)) in text and "cpu" in text
+
+
+def test_overlapping_leaves_a_models_arithmetic_alone(hub):
+    cuda = torch.device("cuda")
+    with mock.patch("ldm.kernels.card.prepared_for_card", side_effect=ZeroDivisionError):
+        with sped_up(hub, SpeedSettings(overlap="auto"), cuda, True, print):
+            pass
+        with (
+            pytest.raises(ZeroDivisionError),
+            sped_up(hub, SpeedSettings(overlap="auto", graphs="auto"), cuda, True, print),
+        ):
+            pass
 
 
 def test_kernels_are_for_processors_and_cards(hub):

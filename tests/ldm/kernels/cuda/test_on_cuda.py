@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from small_hubs import latent
 
 from ldm.kernels.card import prepared_for_card, triton_kernels
+from ldm.kernels.division import division_on
 from ldm.kernels.head_width import NAMED, ByHeadWidth
 from ldm.models.diffusion.sampler_registry import make_sampler
 from ldm.modules.attention_processors import eager
+from ldm.settings.samplers import SAMPLERS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3}
@@ -26,9 +28,9 @@ def hub():
     return model.to("cuda")
 
 
-def walk(hub, seed: int = 0) -> torch.Tensor:
-    sampler = make_sampler("ddim", hub)
-    sampler.make_schedule(5, verbose=False)
+def walk(hub, seed: int = 0, name: str = "ddim", steps: int = 5) -> torch.Tensor:
+    sampler = make_sampler(name, hub)
+    sampler.make_schedule(steps, verbose=False)
     numbers = torch.Generator().manual_seed(seed)
     width = hub.model.diffusion_model.factory.context_dim
     x, cond, uncond = (
@@ -68,13 +70,23 @@ def test_every_kernel_of_attention_gives_its_numbers(first, d):
     assert (out - wanted).abs().max() < 4e-3
 
 
-def test_recorded_steps_are_the_models_own_to_the_bit(hub):
-    plain = [walk(hub, seed) for seed in (0, 1)]
-    with prepared_for_card(hub, torch.device("cuda"), **{**PLAIN, "graphs": True}):
-        recorded = [walk(hub, seed) for seed in (0, 1)]
-        assert len(hub.step_graphs._recorded) == 1
+@pytest.mark.parametrize(
+    ("name", "half"),
+    [*((name, False) for name in SAMPLERS), ("ddim", True), ("plms", True), ("dpmpp_2m", True)],
+)
+def test_recorded_steps_are_the_models_own_to_the_bit(hub, name, half):
+    steps = 20 if name == "restart" else 8  # fewer are Heun's
+    with torch.autocast("cuda", torch.float16, enabled=half):
+        plain = [walk(hub, seed, name, steps) for seed in (0, 1)]
+        with prepared_for_card(hub, torch.device("cuda"), **{**PLAIN, "graphs": True}):
+            recorded = [walk(hub, seed, name, steps) for seed in (0, 1)]
+            assert len(hub.step_graphs._recorded) >= 2  # the model's call, and whole steps
     assert all(map(torch.equal, recorded, plain))
     assert not hasattr(hub, "step_graphs")
+
+
+def test_it_is_known_how_the_device_divides():
+    assert division_on(torch.device("cuda")) is not None
 
 
 def test_recorded_steps_under_autocast_outlive_it(hub):
