@@ -36,7 +36,7 @@ WAYS: dict[str, tuple[str, Any]] = {
     "ours, graphs": ("ours", {"graphs": "auto"}),
     "ours, graphs without the update": ("ours", {"graphs": "auto", "update": False}),
     "ours, kernels and graphs": ("ours", CARD),
-    "ours, kernels, graphs and overlap": ("ours", {**CARD, "overlap": "auto"}),
+    "ours, kernels, graphs and overlap": ("ours", {**CARD, "decode_beside": "auto"}),
     "ours, compiled": ("ours", {"compile": True, "graphs": "auto"}),
     "diffusers": ("diffusers", False),
     "diffusers, compiled": ("diffusers", True),
@@ -115,7 +115,7 @@ def beside_on(device: torch.device, options: dict) -> AbstractContextManager[Bes
     """Return what decodes beside the steps, where a way overlaps and the device can."""
     from ldm.pipelines.overlapping import Beside
 
-    overlaps = options.get("overlap") == "auto" and device.type == "cuda"
+    overlaps = options.get("decode_beside") == "auto" and device.type == "cuda"
     return Beside(device) if overlaps else nullcontext()
 
 

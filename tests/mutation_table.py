@@ -877,7 +877,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
     ),
     ("ldm/kernels/winograd.py", "tests/ldm/kernels/test_winograd.py"): (
         ("torch.sub(d2, d1, out=out[2])", "torch.sub(d1, d2, out=out[2])"),
-        ("outer = (first + last) / 2", "outer = first + last / 2"),
+        ("(0.5, -0.5, 0.5), (0, 0, 1)", "(0.5, 0.5, 0.5), (0, 0, 1)"),
         ("not (x.shape[2] % 2 or x.shape[3] % 2)", "not x.shape[2] % 2"),
         ("yield slice(image, image + count), first,", "yield slice(image, image + 1), first,"),
     ),
@@ -984,7 +984,7 @@ TABLE: dict[tuple[str, str], tuple[Row, ...]] = {
         ("k[:, m:, d] = SHUT / scale", "pass"),
         ("q[..., d] = 1", "pass"),
         ("-d % LANES, 0, lacking", "0, 0, lacking"),
-        ("x.dtype == torch.bfloat16", "True"),
+        ("computed_type(x) == torch.bfloat16", "True"),
         ("mask is not None or", ""),
         ("range(0, n, rows)", "range(0, n - 1, rows)"),
         ("range(0, heads, together)", "range(0, 1, together)"),

@@ -54,7 +54,7 @@ unet_bs safety_checker watermark
 """
 # What goes with a file, and what only a program does.
 _PROGRAMS = """
-control_mode hint_only box skip_grid skip_save format n_rows fixed_code seed_mode C f overlap
+control_mode hint_only box skip_grid skip_save format n_rows fixed_code seed_mode C f decode_beside
 """
 _FIXED = """
 wildcards glossary translator use_ema precision kernels compile graphs attention_backend

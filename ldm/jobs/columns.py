@@ -20,7 +20,7 @@ SCHEMAS = (Txt2ImgSettings, Img2ImgSettings, InpaintSettings)
 OF_THE_RUN = frozenset(
     (
         *("ckpt", "config", "trust_config", "use_ema", "device", "max_pixels", "safety_checker"),
-        *("kernels", "compile", "graphs", "attention_backend", "overlap", "wildcards"),
+        *("kernels", "compile", "graphs", "attention_backend", "decode_beside", "wildcards"),
     )
 )
 """Settings that hold for a whole run: a line cannot have its own."""

@@ -165,7 +165,7 @@ def can_overlap(run: Run) -> bool:
         return False
     why = _obstacle(run) or _lack_of_memory(run)
     if why:
-        run.observer(Notice(f"--overlap has no effect: {why}", warning=True))
+        run.observer(Notice(f"--decode_beside has no effect: {why}", warning=True))
     return not why
 
 

@@ -142,7 +142,7 @@ class Run:
         self.check()
         with self.ready():
             self.begin()
-            if self.settings.overlap == "auto":
+            if self.settings.decode_beside == "auto":
                 from ldm.pipelines.overlapping import can_overlap, overlapped
 
                 if can_overlap(self):

@@ -32,7 +32,7 @@ def sped_up(
     for flag, why in idle.items():
         observer(Notice(f"{flag} has no effect: {why}", warning=True))
     with ExitStack() as stack:
-        if device.type == "cuda" and whole and {*settings.asked} - {"--compile", "--overlap"}:
+        if device.type == "cuda" and whole and {*settings.asked} - {"--compile", "--decode_beside"}:
             from ldm.kernels.card import prepared_for_card
 
             chosen = {

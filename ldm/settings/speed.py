@@ -43,7 +43,7 @@ class SpeedSettings:
         group="model",
     )
 
-    overlap: str = option(
+    decode_beside: str = option(
         "off",
         "auto decodes a batch while the next one is drawn, where the model is whole on a CUDA "
         "device and memory suffices for both; the pictures are the same, and come a batch later",

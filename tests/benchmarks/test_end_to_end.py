@@ -59,7 +59,7 @@ def test_a_way_that_overlaps_starts_the_next_batch_before_it_waits_for_one():
 
 
 def test_nothing_overlaps_on_a_processor():
-    with end_to_end.beside_on(torch.device("cpu"), {"overlap": "auto"}) as beside:
+    with end_to_end.beside_on(torch.device("cpu"), {"decode_beside": "auto"}) as beside:
         assert beside is None
 
 

@@ -17,7 +17,12 @@ from ldm.settings.option import options_of
 ONE = {"n_samples": 1, "n_iter": 1, "seed_mode": "per-image"}
 OTHER = {"sampler": "euler", "spacing": "trailing", "precision": "full", "kernels": "auto"}
 OTHER |= {"attention_backend": "math", "graphs": "auto", "batch_cfg": "off", "emphasis": "none"}
-OTHER |= {"overlap": "auto", "prompt_syntax": "a1111", "reuse": "2", "guidance_interval": "0.2:0.8"}
+OTHER |= {
+    "decode_beside": "auto",
+    "prompt_syntax": "a1111",
+    "reuse": "2",
+    "guidance_interval": "0.2:0.8",
+}
 OTHER |= {"freeu": "1.1,1.2,0.9,0.2", "strength": 0.5, "decoder": "a.safetensors", "clip_skip": 2}
 
 

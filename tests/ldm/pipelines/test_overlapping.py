@@ -23,7 +23,7 @@ from ldm.pipelines.progress import Progress
 
 CPU = torch.device("cpu")
 SETTINGS = text_settings(n_iter=3, n_samples=2)
-OVERLAPPED = text_settings(n_iter=3, n_samples=2, overlap="auto")
+OVERLAPPED = text_settings(n_iter=3, n_samples=2, decode_beside="auto")
 
 
 class Late:
@@ -76,7 +76,7 @@ def drawn_until(pipeline, error, see=lambda _: None, settings=OVERLAPPED, **give
 @pytest.mark.parametrize("more", [{}, {"seed_mode": "per-image"}, {"ddim_eta": 1.0}])
 def test_pictures_their_order_and_their_recipes_are_those_of_the_plain_way(pipeline, more):
     plain, told = draw(pipeline, text_settings(n_iter=3, n_samples=2, **more))
-    others, told_then = draw(pipeline, text_settings(n_iter=3, overlap="auto", **more))
+    others, told_then = draw(pipeline, text_settings(n_iter=3, decode_beside="auto", **more))
     assert log == ["start 0", "start 1", "result 0", "start 2", "result 1", "result 2"]
     assert np.array_equal(pixels_of(others), pixels_of(plain))
     assert [p.parameters for p in others] == [p.parameters for p in plain]
@@ -292,8 +292,8 @@ def test_where_memory_is_short_nothing_overlaps(pipeline, monkeypatch):
 def test_parts_that_take_turns_and_processors_draw_one_batch_after_the_other(tiny_ckpt, pipeline):
     for each, why in ((pipeline, "CUDA device"), (staged_on_processor(tiny_ckpt), "take turns")):
         pictures, events = draw(each, OVERLAPPED)
-        (text,) = [e.text for e in events if "--overlap" in getattr(e, "text", "")]
-        assert "--overlap has no effect" in text and why in text and len(pictures) == 6
+        (text,) = [e.text for e in events if "--decode_beside" in getattr(e, "text", "")]
+        assert "--decode_beside has no effect" in text and why in text and len(pictures) == 6
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -301,6 +301,6 @@ def test_on_a_card_the_pictures_are_those_of_the_plain_way(tiny_ckpt):
     pipeline = Pipeline.load(tiny_ckpt, device="cuda")
     plain, _ = draw(pipeline, SETTINGS)
     for more in ({}, {"graphs": "auto"}):
-        others, events = draw(pipeline, text_settings(n_iter=3, overlap="auto", **more))
+        others, events = draw(pipeline, text_settings(n_iter=3, decode_beside="auto", **more))
         assert np.array_equal(pixels_of(others), pixels_of(plain))
-        assert not any("--overlap" in getattr(each, "text", "") for each in events)
+        assert not any("--decode_beside" in getattr(each, "text", "") for each in events)

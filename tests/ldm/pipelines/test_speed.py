@@ -39,7 +39,7 @@ def test_the_defaults_touch_nothing_and_say_nothing(hub):
 
 
 @pytest.mark.parametrize(
-    "choice", [{"graphs": "auto"}, {"attention_backend": "flash"}, {"overlap": "auto"}]
+    "choice", [{"graphs": "auto"}, {"attention_backend": "flash"}, {"decode_beside": "auto"}]
 )
 def test_what_only_a_card_has_is_said_to_have_no_effect_elsewhere(hub, choice):
     (text,) = notices_of(hub, SpeedSettings(**choice))
@@ -49,11 +49,11 @@ def test_what_only_a_card_has_is_said_to_have_no_effect_elsewhere(hub, choice):
 def test_overlapping_leaves_a_models_arithmetic_alone(hub):
     cuda = torch.device("cuda")
     with mock.patch("ldm.kernels.card.prepared_for_card", side_effect=ZeroDivisionError):
-        with sped_up(hub, SpeedSettings(overlap="auto"), cuda, True, print):
+        with sped_up(hub, SpeedSettings(decode_beside="auto"), cuda, True, print):
             pass
         with (
             pytest.raises(ZeroDivisionError),
-            sped_up(hub, SpeedSettings(overlap="auto", graphs="auto"), cuda, True, print),
+            sped_up(hub, SpeedSettings(decode_beside="auto", graphs="auto"), cuda, True, print),
         ):
             pass
 
