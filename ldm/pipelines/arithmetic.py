@@ -39,6 +39,7 @@ class Arithmetic:
     ) -> None:
         self.model, self.device, self.staged = model, device, staged
         self._kernels: Kernels | None = None
+        self._packed_in: torch.dtype | None = None  # None is float32
 
     @contextmanager
     def of_run(self, request: Request, observer: Observer) -> Iterator[Execution]:
@@ -102,8 +103,10 @@ class Arithmetic:
             name = str(half).removeprefix("torch.")
             observer(Notice(f"packed weights do not multiply in {name} here: {PLAIN}"))
             return None
-        if self._kernels is not None:
+        if self._kernels is not None and self._packed_in == half:
             return self._kernels
+        self._forget()  # another type takes another amount of memory
+        self._packed_in = half
         for tiles, instead in ((True, "large maps are not cut into tiles"), (False, PLAIN)):
             kernels = Kernels(self.model, tiles=tiles)
             lacking = lacking_memory(kernels.most_numbers * (half or torch.float32).itemsize)

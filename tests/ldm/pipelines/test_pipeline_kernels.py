@@ -94,6 +94,18 @@ def test_without_memory_for_tiles_weights_are_packed_for_direct_convolutions(own
     assert 0 < own._arithmetic._kernels.packed_bytes <= direct
 
 
+@pytest.mark.skipif(not computes_in(torch.bfloat16), reason="this processor has no bfloat16")
+def test_memory_for_bfloat16_is_not_taken_for_memory_for_float32(own, monkeypatch):
+    direct = 2 * prepare.Kernels(own.model, tiles=False).most_numbers
+    monkeypatch.setattr(prepare, "free_memory", lambda: prepare.ROOM * direct)
+    drawn(own, "auto", precision="bfloat16")
+    assert own._arithmetic._kernels.packed_bytes > 0
+    told = []
+    drawn(own, "auto", told)
+    assert own._arithmetic._kernels is None
+    assert any("--kernels plain is used" in text for text in notices(told))
+
+
 def test_where_parts_take_turns_it_has_no_effect_and_says_so(tiny_ckpt):
     staged = staged_on_processor(tiny_ckpt)
     told = []
